@@ -1,0 +1,45 @@
+# What a newcomer types. All that is made lies in this folder: .venv*, data, reports.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup build lint shell clean distclean
+
+in_environment = . scripts/env.sh &&
+
+# The demo's settings, passed on where they are set: make demo LOSS=0.3 FRAMES=100
+demo_arguments = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
+	$(if $(IMAGES),--images '$(IMAGES)') $(if $(LOSS),--loss '$(LOSS)') $(if $(FRAMES),--frames '$(FRAMES)') \
+	$(if $(RATE),--rate '$(RATE)') $(if $(BURST),--burst '$(BURST)') $(if $(SEED),--seed '$(SEED)') \
+	$(if $(CUT),--cut '$(CUT)') $(if $(ARTIFACT),--artifact '$(ARTIFACT)')
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r target text; do \
+		printf '  make %-10s %s\n' "$$target" "$$text"; done
+	@echo '  The demo is set by MODEL, CHECKPOINT, IMAGES, LOSS, FRAMES, RATE, BURST, SEED, CUT and ARTIFACT: make demo LOSS=0.3'
+
+demo: setup  ## camera, edge node, lossy link and bridge on this machine: predictions, a table, reports/demo/
+	@$(if $(IMAGES),,$(in_environment) python -m evitif.datasets fetch fashion-mnist)
+	@$(in_environment) python scripts/demo.py $(demo_arguments)
+
+# Without the data set the tests that need it skip themselves and say so.
+test: setup  ## all tests
+	@$(in_environment) python -m evitif.datasets fetch fashion-mnist || true
+	@$(in_environment) python -m pytest -q --durations=10 $(PYTEST_ARGUMENTS) test
+
+setup:  ## the environment, unless it is there: Python packages, ROS 2 where none is sourced, the messages
+	@scripts/setup.sh
+
+build: setup  ## the colcon package in build/ and install/, as in any ROS 2 workspace
+	@$(in_environment) MAKEFLAGS= colcon build --symlink-install --packages-select evitif
+
+lint: setup  ## ruff
+	@$(in_environment) ruff check .
+
+shell: setup  ## a shell in the environment
+	@$(in_environment) exec bash
+
+clean:  ## remove what was built and measured; keep the environment and the data
+	rm -rf build install log reports .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the environment as well
+	rm -rf .venv .venv-*

@@ -1,0 +1,7 @@
+"""`python -m evitif.cli`: the console command where it is not installed."""
+
+import sys
+
+from evitif.cli.main import main
+
+sys.exit(main())

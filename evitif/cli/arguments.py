@@ -1,0 +1,57 @@
+"""Types and groups of arguments that several verbs share; a bad value is refused by the parser."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a whole number of at least 1')
+    return value
+
+
+def rate(text: str) -> float:
+    """A share from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a rate from 0 to 1')
+    return value
+
+
+def keyword(text: str) -> tuple[str, Any]:
+    """`name=value`, the value in JSON where it is that."""
+    name, equals, value = text.partition('=')
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form name=value')
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name a model with its weights, and its cut."""
+    parser.add_argument('--model', required=True, help='a model folder, or the name of a timm model')
+    parser.add_argument('--checkpoint', help='a file with weights, for a timm name')
+    parser.add_argument('--pretrained', action='store_true', help="weights from timm's hub, for a timm name")
+    parser.add_argument('--cut', type=int, help='cut after this block (default: the model folder\'s, else half of the depth)')
+    parser.add_argument('--quantisation', choices=('fp16', 'int8', 'int4'), default='int8')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:0, mps, … (default: cpu)')
+
+
+def chosen(options: argparse.Namespace, kind: type) -> dict:
+    """The options that are fields of the dataclass `kind`, where they were given."""
+    names = kind.__dataclass_fields__
+    return {name: value for name, value in vars(options).items() if name in names and value is not None}
+
+
+def show(configuration: object) -> None:
+    """Print a configuration, one field a line."""
+    for name, value in asdict(configuration).items():
+        print(f'{name:>24}: {value}')

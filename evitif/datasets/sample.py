@@ -1,0 +1,28 @@
+"""What a data set yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: uint8 [H, W, 3] RGB, its class (-1 when unknown), the class's name and the image's own."""
+
+    image: np.ndarray
+    class_id: int
+    label: str
+    name: str
+
+
+class ImageDataset(Protocol):
+    """A sized sequence of samples. `class_names[i]` is the name of class id i; empty when no class is known."""
+
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...

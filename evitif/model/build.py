@@ -1,0 +1,184 @@
+"""Build a Vision Transformer from timm: pretrained from a hub, from a file, from a model folder, or random with a seed.
+
+A *model folder* holds `model.safetensors` and `model.json` (architecture, its keyword arguments, preprocessing, class
+names, where it comes from); `evitif train model` writes one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from evitif.model.errors import ModelError
+from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
+from evitif.model.timm_import import timm
+
+WEIGHTS_FILE, FORMAT = 'model.safetensors', 1
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What to build. `model` is a timm name or a model folder.
+
+    For a timm name exactly one source of weights has to be given: `checkpoint` (a file that timm can read),
+    `pretrained` (timm's hub) or `random_seed`. `image_size` (pixels, square) resizes the position embedding.
+    """
+
+    model: str
+    checkpoint: str | None = None
+    pretrained: bool = False
+    random_seed: int | None = None
+    num_classes: int | None = None
+    image_size: int | None = None
+    model_kwargs: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model in evaluation mode on the CPU in float32, with what belongs to it."""
+
+    name: str
+    module: nn.Module
+    class_names: tuple[str, ...]  # identifiers: folder names, WordNet ids
+    labels: tuple[str, ...]       # for people
+    data_config: dict             # timm.data.resolve_model_data_config: input size, mean, std, crop, interpolation
+    description: dict             # model.json, empty for a timm name
+
+
+def build_model(spec: ModelSpec) -> BuiltModel:
+    """Build what `spec` says (see `find_model_folder`). Raises ModelError, naming the value and what was expected."""
+    folder = find_model_folder(spec.model)
+    if folder is not None:
+        return _from_folder(folder, spec)
+    if '/' in spec.model and not spec.model.startswith('hf-hub:'):
+        raise ModelError(f'model folder {spec.model!r} does not exist (expected a folder with {DESCRIPTION_FILE} and '
+                         f'{WEIGHTS_FILE}, or the name of a timm model)')
+    sources = [spec.checkpoint is not None, spec.pretrained, spec.random_seed is not None]
+    if sum(sources) != 1:
+        raise ModelError(f'model {spec.model!r}: expected exactly one source of weights (checkpoint, pretrained or '
+                         f'random_seed), got checkpoint={spec.checkpoint!r}, pretrained={spec.pretrained}, '
+                         f'random_seed={spec.random_seed!r}')
+    arguments = dict(spec.model_kwargs)
+    if spec.num_classes is not None:
+        arguments['num_classes'] = spec.num_classes
+    if spec.image_size is not None:
+        arguments['img_size'] = spec.image_size
+    if spec.checkpoint is not None:
+        path = Path(spec.checkpoint).expanduser()
+        if not path.is_file():
+            raise ModelError(f'checkpoint {spec.checkpoint!r} does not exist or is not a file')
+        # Loading a file as `pretrained` goes through the architecture's own filter, which resizes position embeddings.
+        arguments.update(pretrained=True, pretrained_cfg_overlay={'file': str(path), 'custom_load': False})
+    elif spec.pretrained:
+        arguments['pretrained'] = True
+    module = _create(spec.model, arguments, spec.random_seed)
+    class_names, labels = _imagenet_labels(module)
+    return BuiltModel(spec.model, module, class_names, labels, _data_config(module), {})
+
+
+def save_model(folder: Path | str, module: nn.Module, description: dict) -> None:
+    """Write a model folder. `description` has `architecture`, `model_kwargs`, `pretrained_cfg`, `class_names`, …"""
+    from safetensors.torch import save_file
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(weights, folder / WEIGHTS_FILE)
+    (folder / DESCRIPTION_FILE).write_text(json.dumps({'format': FORMAT, **description}, indent=2) + '\n')
+
+
+def read_description(folder: Path | str) -> dict:
+    """Read and check `model.json`. Raises ModelError."""
+    path = Path(folder).expanduser() / DESCRIPTION_FILE
+    try:
+        description = json.loads(path.read_text())
+    except OSError as error:
+        raise ModelError(f'{path}: cannot be read: {error.strerror}') from None
+    except ValueError as error:
+        raise ModelError(f'{path}: not valid JSON: {error}') from None
+    if not isinstance(description, dict) or description.get('format') != FORMAT:
+        found = description.get('format') if isinstance(description, dict) else description
+        raise ModelError(f'{path}: expected format {FORMAT}, found {found!r}')
+    for key in ('architecture', 'model_kwargs', 'pretrained_cfg', 'class_names'):
+        if key not in description:
+            raise ModelError(f'{path}: the key {key!r} is missing')
+    return description
+
+
+def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    description = read_description(folder)
+    if spec.checkpoint is not None or spec.pretrained or spec.random_seed is not None:
+        raise ModelError(f'model folder {spec.model!r} brings its own weights: checkpoint, pretrained and random_seed '
+                         'have to be left out')
+    if spec.num_classes not in (None, len(description['class_names'])):
+        raise ModelError(f'model folder {spec.model!r} has {len(description["class_names"])} classes, '
+                         f'num_classes={spec.num_classes} was asked for')
+    arguments = {**description['model_kwargs'], 'num_classes': len(description['class_names']),
+                 'pretrained_cfg_overlay': _tuples(description['pretrained_cfg'])}
+    if spec.image_size not in (None, arguments.get('img_size')):
+        raise ModelError(f'model folder {spec.model!r} was made for image size {arguments.get("img_size")}, '
+                         f'image_size={spec.image_size} was asked for')
+    module = _create(description['architecture'], arguments, seed=0)
+    weights = folder / WEIGHTS_FILE
+    try:
+        module.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f'{weights}: cannot be read: {error}') from None
+    except RuntimeError as error:
+        raise ModelError(f'{weights}: does not fit {description["architecture"]}: {_short(error)}') from None
+    class_names = tuple(description['class_names'])
+    labels = tuple(description.get('labels') or class_names)
+    return BuiltModel(str(description.get('name') or folder.name), module, class_names, labels, _data_config(module),
+                      description)
+
+
+def _create(architecture: str, arguments: dict, seed: int | None) -> nn.Module:
+    if not timm.is_model(architecture.split('.')[0]) and not architecture.startswith('hf-hub:'):
+        close = timm.list_models(f'*{architecture.split("_")[0]}*')[:5]
+        raise ModelError(f'timm {timm.__version__} has no model {architecture!r}'
+                         + (f' (some that it has: {", ".join(close)})' if close else '')
+                         + '; a model folder was not found under that name either')
+    generator_state = torch.get_rng_state()
+    try:
+        if seed is not None:
+            torch.manual_seed(seed)
+        return timm.create_model(architecture, **arguments).eval()
+    except Exception as error:  # timm, its hub and the checkpoint readers raise many kinds; all mean: no model
+        raise ModelError(f'model {architecture!r} could not be built with {arguments}: {_short(error)}') from error
+    finally:
+        torch.set_rng_state(generator_state)
+
+
+def _data_config(module: nn.Module) -> dict:
+    """The model's own preprocessing; the input size is the one it was built for, not the pretrained one."""
+    config = timm.data.resolve_model_data_config(module)
+    size = getattr(getattr(module, 'patch_embed', None), 'img_size', None)
+    if size is not None:
+        config['input_size'] = (config['input_size'][0], *size)
+    return config
+
+
+def _imagenet_labels(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names for ImageNet's classes; numbered ones for any other count."""
+    count = getattr(module, 'num_classes', 0)
+    subset = timm.data.infer_imagenet_subset(module)
+    if subset is None:
+        names = tuple(f'class {index}' for index in range(count))
+        return names, names
+    information = timm.data.ImageNetInfo(subset)
+    names = tuple(information.label_names())
+    return names, tuple(information.index_to_description(index).split(',')[0] for index in range(len(names)))
+
+
+def _tuples(config: dict) -> dict:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def _short(error: Exception, limit: int = 300) -> str:
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[:limit] + ' …'

@@ -1,0 +1,71 @@
+"""Device and precision: asked for by name, never chosen silently."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from evitif.model.errors import ModelError
+
+PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which precision a model runs."""
+
+    device: torch.device
+    precision: str
+    note: str  # one sentence for the log: what is used, and why when it is not what was asked for
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return PRECISIONS[self.precision]
+
+
+def place(device: str = 'cpu', precision: str = 'fp32', allow_fallback: bool = False) -> Placement:
+    """Check that `device` (cpu, cuda, cuda:1, mps, …) is there and can compute in `precision`.
+
+    Raises ModelError otherwise, unless `allow_fallback`: then the CPU in fp32 is used and the note says so.
+    """
+    if precision not in PRECISIONS:
+        raise ModelError(f'precision {precision!r} is unknown (expected {", ".join(PRECISIONS)})')
+    reason = _unavailable(device, precision)
+    if reason is None:
+        return Placement(torch.device(device), precision, f'device {device} ({_describe(device)}), {precision}')
+    if not allow_fallback:
+        raise ModelError(f'{reason}; choose another device, or allow the fallback to the CPU')
+    return Placement(torch.device('cpu'), 'fp32', f'device cpu ({_describe("cpu")}), fp32, because {reason}')
+
+
+def _unavailable(device: str, precision: str) -> str | None:
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        return f'device {device!r} is unknown to PyTorch (expected cpu, cuda, cuda:0, mps, …)'
+    try:
+        probe = torch.ones(2, 2, dtype=PRECISIONS[precision], device=kind)
+        torch.nn.functional.layer_norm(probe @ probe, (2,))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        return f'device {device!r} cannot be used in {precision}: {" ".join(str(error).split())[:160]}'
+    return None
+
+
+def _describe(device: str) -> str:
+    kind = torch.device(device)
+    if kind.type == 'cuda':
+        return torch.cuda.get_device_name(kind)
+    return f'{_cpu_name()}, {torch.get_num_threads()} threads' if kind.type == 'cpu' else kind.type
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    except OSError:
+        pass
+    return platform.machine()

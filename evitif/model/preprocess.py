@@ -1,0 +1,43 @@
+"""The model's own preprocessing (timm), and where the model looked in the source image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+
+from evitif.model.timm_import import timm
+
+
+class Preprocessor:
+    """uint8 RGB images to the model's input, by timm's evaluation transform for `data_config`."""
+
+    def __init__(self, data_config: dict):
+        self.data_config = data_config
+        self.image_size = tuple(data_config['input_size'][1:])
+        self._transform = timm.data.create_transform(**data_config, is_training=False)
+
+    def __call__(self, image: np.ndarray) -> torch.Tensor:
+        """uint8 [H, W, 3] RGB to float32 [1, C, h, w]. Raises ValueError on another shape or type."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ValueError(f'expected an RGB image uint8 [H, W, 3], got {image.dtype} {list(image.shape)}')
+        tensor = self._transform(Image.fromarray(image))[None]
+        channels = self.data_config['input_size'][0]
+        return tensor if channels == 3 else tensor.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+
+    def crop(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """(left, top, width, height) in source pixels of what the model sees of an image [height, width]."""
+        h, w = self.image_size
+        share = float(self.data_config.get('crop_pct') or 1.0)
+        resized = math.floor(h / share), math.floor(w / share)
+        mode = self.data_config.get('crop_mode', 'center')
+        if mode == 'squash':
+            scale_y, scale_x = resized[0] / height, resized[1] / width
+        elif mode == 'border':
+            scale_y = scale_x = min(resized[0] / height, resized[1] / width)
+        else:
+            scale_y = scale_x = max(resized[0] / height, resized[1] / width)
+        seen_h, seen_w = h / scale_y, w / scale_x
+        return (width - seen_w) / 2, (height - seen_h) / 2, seen_w, seen_h

@@ -1,0 +1,108 @@
+"""Tokens to bytes and back: fp16, int8 and int4, each token by itself so that it can be decoded alone.
+
+A token [D] is cut into `groups` equal channel slices (one, unless a slice would not fit into a datagram); each slice
+becomes a row of bytes:
+
+| kind | row | error of a value, range = max - min of the slice |
+| --- | --- | --- |
+| fp16 | D/groups little-endian binary16 | relative 2^-11, absolute 2^-25 near zero |
+| int8 | minimum and step as binary16, then one byte a value | at most 0.51 step, step <= 1.002 range / 255 + 2^-8 |minimum| / 255 |
+| int4 | minimum and step as binary16, then two values a byte, the first in the low half | likewise with 15 |
+
+Minimum and step are rounded to binary16 outwards before the values are quantised against them, so that nothing
+saturates and the error is half a step. Values beyond binary16's range (±65,504) and values that are not finite are
+refused: no trained ViT has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS = ('fp16', 'int8', 'int4')
+_LEVELS = {'int8': 255, 'int4': 15}
+_SMALLEST_STEP = np.float16(6.104e-05)  # the smallest normal binary16
+_LIMIT = 65504.0
+
+
+@dataclass(frozen=True)
+class TokenQuantiser:
+    """Quantises tokens of `channels` values in `groups` slices as `kind`. Raises ValueError naming what does not fit."""
+
+    kind: str
+    channels: int
+    groups: int = 1
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f'quantisation {self.kind!r} is unknown (expected {", ".join(KINDS)})')
+        if self.groups < 1 or self.channels % self.groups:
+            raise ValueError(f'{self.channels} channels cannot be cut into {self.groups} equal groups')
+        if self.kind == 'int4' and self.slice_channels % 2:
+            raise ValueError(f'int4 packs two values a byte: {self.slice_channels} channels a group is odd')
+
+    @property
+    def slice_channels(self) -> int:
+        return self.channels // self.groups
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return {'fp16': 2 * self.slice_channels, 'int8': 4 + self.slice_channels,
+                'int4': 4 + self.slice_channels // 2}[self.kind]
+
+    def quantise(self, tokens: np.ndarray) -> np.ndarray:
+        """float [N, channels] to uint8 rows [N * groups, row_bytes]; row = token * groups + group."""
+        if tokens.ndim != 2 or tokens.shape[1] != self.channels:
+            raise ValueError(f'expected tokens of shape [N, {self.channels}], got {list(tokens.shape)}')
+        values = np.ascontiguousarray(tokens, np.float32).reshape(-1, self.slice_channels)
+        low, high = values.min(1, keepdims=True), values.max(1, keepdims=True)
+        if not (np.isfinite(low).all() and np.isfinite(high).all() and low.min() >= -_LIMIT and high.max() <= _LIMIT):
+            raise ValueError('tokens hold values that are not finite or beyond ±65504: they cannot be quantised')
+        if self.kind == 'fp16':
+            return values.astype('<f2').view(np.uint8)
+        levels = _LEVELS[self.kind]
+        low16 = low.astype(np.float16)
+        low16 = np.where(low16.astype(np.float32) > low, np.nextafter(low16, np.float16(-np.inf)), low16)
+        low16 = np.maximum(low16, np.float16(-_LIMIT))
+        step = (high - low16.astype(np.float32)) / levels
+        step16 = np.maximum(step.astype(np.float16), _SMALLEST_STEP)
+        step16 = np.where(step16.astype(np.float32) < step, np.nextafter(step16, np.float16(np.inf)), step16)
+        scaled = (values - low16.astype(np.float32)) * (1 / step16.astype(np.float32))
+        codes = np.clip(np.rint(scaled), 0, levels).astype(np.uint8)
+        rows = np.empty((len(values), self.row_bytes), np.uint8)
+        rows[:, 0:2] = low16.astype('<f2').view(np.uint8)
+        rows[:, 2:4] = step16.astype('<f2').view(np.uint8)
+        rows[:, 4:] = codes if self.kind == 'int8' else codes[:, 0::2] | codes[:, 1::2] << 4
+        return rows
+
+    def dequantise(self, rows: np.ndarray) -> np.ndarray:
+        """uint8 rows [N * groups, row_bytes] to float32 tokens [N, channels]. Raises ValueError on another shape.
+
+        Rows of any bytes are decoded without an exception; values that are not finite become 0.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self.row_bytes or len(rows) % self.groups:
+            raise ValueError(f'expected rows of shape [N * {self.groups}, {self.row_bytes}], got {list(rows.shape)}')
+        rows = np.ascontiguousarray(rows, np.uint8)
+        if self.kind == 'fp16':
+            values = rows.view('<f2').astype(np.float32)
+        else:
+            parameters = np.ascontiguousarray(rows[:, :4]).view('<f2').astype(np.float32)
+            codes = rows[:, 4:]
+            if self.kind == 'int4':
+                codes = np.stack((codes & 15, codes >> 4), axis=2).reshape(len(rows), -1)
+            with np.errstate(invalid='ignore', over='ignore'):
+                values = codes.astype(np.float32) * parameters[:, 1:2] + parameters[:, 0:1]
+        if not np.isfinite(values).all():
+            values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        return values.reshape(-1, self.channels)
+
+
+def groups_that_fit(kind: str, channels: int, row_limit: int) -> int:
+    """The fewest equal channel slices whose rows take at most `row_limit` bytes. Raises ValueError if none do."""
+    for groups in range(1, channels + 1):
+        possible = channels % groups == 0 and (kind != 'int4' or channels // groups % 2 == 0)
+        if possible and TokenQuantiser(kind, channels, groups).row_bytes <= row_limit:
+            return groups
+    raise ValueError(f'no slice of {channels} channels as {kind} fits into {row_limit} bytes')

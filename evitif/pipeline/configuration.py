@@ -1,0 +1,80 @@
+"""What has to be known to build either half. Names and defaults are those of the nodes' parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model, its cut and where it runs; the same on both sides but for `device` and what follows."""
+
+    model: str = 'artifacts/fashion_mnist'  # a model folder, or the name of a timm model
+    checkpoint: str | None = None           # a file with weights for a timm name
+    pretrained: bool = False                # weights from timm's hub
+    random_seed: int | None = None          # random weights, for trials
+    num_classes: int | None = None
+    image_size: int | None = None           # pixels; None: the model's own
+    cut: int | None = None                  # after this block; None: the model folder's, else half of the depth
+    quantisation: str = 'int8'              # fp16, int8 or int4
+    max_datagram_bytes: int = 1200          # UDP payload
+    device: str = 'cpu'
+    allow_device_fallback: bool = False
+    precision: str = 'fp32'                 # fp32, fp16 or bf16
+    threads: int = 0                        # of PyTorch on the CPU; 0: PyTorch's choice
+    labels_file: str | None = None          # one label a line
+    top_k: int = 5
+
+    def __post_init__(self):
+        _require(self.top_k >= 1, 'top_k', self.top_k, 'at least 1')
+        _require(self.threads >= 0, 'threads', self.threads, 'at least 0')
+
+
+@dataclass(frozen=True)
+class EdgeRuntimeConfig(ModelConfig):
+    """The robot's half."""
+
+    robot_name: str = 'robot'
+    bridge_host: str = '127.0.0.1'
+    bridge_port: int = 7600
+    max_rate: float = 0.0                   # frames/s; 0: no limit
+    answer_deadline: float = 0.5            # seconds from sending
+    link_timeout: float = 1.0               # seconds of silence after which the link counts as lost
+    local_fallback: bool = False            # answer alone when no answer comes
+    min_packets: int = 24
+    prefix_copies: int = 12
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require(bool(self.robot_name), 'robot_name', self.robot_name, 'a name')
+        _require(self.max_rate >= 0, 'max_rate', self.max_rate, 'at least 0 Hz')
+        _require(self.answer_deadline > 0, 'answer_deadline', self.answer_deadline, 'more than 0 s')
+        _require(self.link_timeout > 0, 'link_timeout', self.link_timeout, 'more than 0 s')
+
+
+@dataclass(frozen=True)
+class BridgeRuntimeConfig(ModelConfig):
+    """The off-board half."""
+
+    bridge_name: str = 'bridge'
+    bind_host: str = '0.0.0.0'
+    port: int = 7600
+    recovery: str = 'auto'                  # auto (paldn where one was trained, else omission), paldn, omission, mean, zero
+    recovery_artifact: str | None = None    # paldn-cut<k>.json; None: the one in the model folder
+    reassembly_deadline: float = 0.1        # seconds from a frame's first packet
+    session_timeout: float = 2.0            # seconds of silence after which a robot counts as gone
+    answer_copies: int = 0                  # 0: as many as the measured loss asks for
+    max_robots: int = 64
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require(self.recovery in RECOVERIES, 'recovery', self.recovery, ', '.join(RECOVERIES))
+        _require(self.reassembly_deadline > 0, 'reassembly_deadline', self.reassembly_deadline, 'more than 0 s')
+
+
+RECOVERIES = ('auto', 'paldn', 'omission', 'mean', 'zero')
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(f'{name} is {value!r}: expected {expected}')

@@ -1,0 +1,288 @@
+"""The robot's half at run time: image in, datagrams out, prediction back.
+
+    submit() ─► latest-frame slot ─► worker thread: preprocess, head, quantise, send ─► UdpLoop
+    on_prediction() ◄──────────────────────────────────── answers, expiries ◄────────── UdpLoop
+
+Every image that was given to `submit` ends in exactly one count: replaced by a newer one in the slot, over the rate
+limit, failed, unsent (no session), answered, or expired; the last three may in addition be answered locally.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.pipeline.prediction import NAN, Prediction, StageTimes
+from evitif.pipeline.slot import LatestSlots
+from evitif.pipeline.split_stream import SplitStream, top_classes
+from evitif.protocol.edge import EdgeConfig, EdgeConnection
+from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
+from evitif.protocol.packetiser import TokenFrame
+from evitif.protocol.statistics import LinkStatistics
+from evitif.transport import UdpLoop
+
+
+@dataclass(frozen=True)
+class EdgeStatistics:
+    """Counts since the start, and the state of the link."""
+
+    state: str = 'stopped'            # stopped, connecting, connected, refused or lost
+    reason: str = ''                  # why refused or lost
+    device: str = ''                  # what the head runs on, as PyTorch names it
+    session_id: int = 0
+    frames_received: int = 0
+    frames_replaced: int = 0          # a newer image came while this one waited
+    frames_rate_limited: int = 0
+    frames_failed: int = 0            # could not be preprocessed or computed
+    frames_sent: int = 0
+    frames_answered: int = 0
+    frames_expired: int = 0           # sent, no answer by the deadline
+    frames_unsent: int = 0            # no session
+    frames_local: int = 0             # answered by the whole model on the robot
+    link: LinkStatistics | None = None
+
+
+@dataclass
+class _Image:
+    pixels: np.ndarray
+    capture_stamp_ns: int
+    source_frame: str
+    context: object
+    submitted: float
+
+
+@dataclass
+class _Pending:
+    """A frame between head and answer."""
+
+    image: _Image
+    crop: tuple[float, float, float, float]
+    preprocess: float
+    head: float
+    tokens: torch.Tensor | None       # kept only where the robot may have to answer alone
+    frame_id: int
+    packetise: float = NAN
+
+
+class EdgeRuntime:
+    """The edge's pipeline with its thread and its socket. `log` takes a level (logging.INFO, …) and a sentence.
+
+    `on_prediction(prediction)` and `on_event(event)` are called from the runtime's threads and should return soon.
+    Building it loads the model: raises ModelError or ValueError, naming what is wrong.
+    """
+
+    def __init__(self, config: EdgeRuntimeConfig, *, on_prediction: Callable[[Prediction], None],
+                 on_event: Callable[[object], None] = lambda event: None,
+                 log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
+        self.config = config
+        self._stream = SplitStream.load(config)
+        self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
+        self._connection = EdgeConnection(self._stream.parameters, config.robot_name, EdgeConfig(
+            answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
+            max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
+            prefix_copies=config.prefix_copies))
+        self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle)
+        self._slots: LatestSlots = LatestSlots()
+        self._pending: dict[int, _Pending] = {}
+        self._lock = threading.Lock()         # guards what follows
+        self._statistics = EdgeStatistics(device=str(self._stream.placement.device))
+        self._allowance, self._allowed_at = 1.0, -1e9
+        self._next_frame = 0
+        self._worker: threading.Thread | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The name of each class."""
+        return self._stream.labels
+
+    @property
+    def device(self) -> str:
+        """One sentence about where the model runs."""
+        return self._stream.placement.note
+
+    @property
+    def stream(self) -> SplitStream:
+        return self._stream
+
+    def start(self) -> None:
+        """Connect and begin. Raises TransportError (an OSError) when the bridge's host name does not resolve."""
+        self._log(logging.INFO, f'model {self._stream.parameters.model}, head of {self._stream.parameters.cut} of '
+                                f'{self._stream.split.depth} blocks on {self.device}')
+        self._warm_up()
+        self._count(state='connecting')
+        self._loop.start()
+        self._worker = threading.Thread(target=self._work, name='evitif-edge', daemon=True)
+        self._worker.start()
+        self._loop.call(self._connection.connect)
+
+    def stop(self) -> None:
+        """Say goodbye to the bridge and end the threads."""
+        self._slots.close()
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+        self._loop.stop()
+        self._count(state='stopped')
+
+    def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
+        """Give an image uint8 [H, W, 3] RGB. Never blocks: it replaces an image that waits for the worker."""
+        now = time.monotonic()
+        with self._lock:
+            self._statistics = _plus(self._statistics, frames_received=1)
+            if not self._within_rate(now):
+                self._statistics = _plus(self._statistics, frames_rate_limited=1)
+                return
+        if self._slots.put('image', _Image(image, capture_stamp_ns, source_frame, context, now)) is not None:
+            self._add(frames_replaced=1)
+
+    def statistics(self) -> EdgeStatistics:
+        """A snapshot of the counts and of the link."""
+        link = self._loop.call(lambda now: self._connection.statistics)
+        with self._lock:
+            return dataclasses.replace(self._statistics, link=link)
+
+    # The worker's thread.
+
+    def _work(self) -> None:
+        while (item := self._slots.take()) is not None:
+            try:
+                if isinstance(item, _Pending):
+                    self._answer_locally(item)
+                else:
+                    self._send(item)
+            except Exception as error:  # an image or a device that fails must not end the stream
+                self._add(frames_failed=1)
+                self._log(logging.ERROR, f'frame of stamp {_stamp(item)} failed: {error}')
+
+    def _send(self, image: _Image) -> None:
+        began = time.monotonic()
+        tensor = self._stream.preprocessor(image.pixels)
+        preprocessed = time.monotonic()
+        tokens = self._stream.head(tensor)
+        values = tokens[0].float().cpu().numpy()
+        computed = time.monotonic()
+        self._next_frame = (self._next_frame + 1) % 2**32
+        pending = _Pending(image, self._stream.preprocessor.crop(*image.pixels.shape[:2]), preprocessed - began,
+                           computed - preprocessed, tokens if self.config.local_fallback else None, self._next_frame)
+        frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame,
+                           self._stream.quantiser.quantise(values))
+        with self._lock:
+            self._pending[pending.frame_id] = pending
+        sent = self._loop.call(lambda now: self._connection.send_frame(frame, now))
+        pending.packetise = time.monotonic() - computed
+        if sent:
+            self._add(frames_sent=1)
+            return
+        with self._lock:
+            self._pending.pop(pending.frame_id, None)
+        self._add(frames_unsent=1)
+        if self.config.local_fallback:
+            self._answer_locally(pending)
+
+    def _answer_locally(self, pending: _Pending) -> None:
+        began = time.monotonic()
+        class_ids, scores = top_classes(self._stream.tail(pending.tokens), self.config.top_k)
+        now = time.monotonic()
+        self._add(frames_local=1)
+        self._publish(pending, now, class_ids, scores, strategy='local', recovery='none', stages={'tail': now - began})
+
+    # The loop's thread, or that of whoever called it.
+
+    def _handle(self, event: object) -> None:
+        if isinstance(event, AnswerArrived):
+            self._answered(event)
+        elif isinstance(event, FrameExpired):
+            with self._lock:
+                pending = self._pending.pop(event.frame_id, None)
+            self._add(frames_expired=1)
+            if pending is not None and self.config.local_fallback:
+                self._slots.put('local', pending)
+        elif isinstance(event, Connected):
+            self._count(state='connected', reason='', session_id=event.session_id)
+            self._log(logging.INFO, f'connected to {event.bridge} at {self.config.bridge_host}:{self.config.bridge_port}')
+        elif isinstance(event, Refused):
+            self._count(state='refused', reason=event.reason)
+            self._log(logging.ERROR, f'the bridge refused this robot: {event.reason}')
+        elif isinstance(event, LinkLost):
+            # A bridge that says goodbye, or has forgotten the session, ends it at once.
+            reason = (f'nothing heard from the bridge for {event.silent_s:.1f} s'
+                      if event.silent_s >= self.config.link_timeout else 'the bridge ended the session')
+            self._count(state='lost', reason=reason)
+            self._log(logging.WARNING, f'link to {self.config.bridge_host}:{self.config.bridge_port} lost: {reason}')
+        self._on_event(event)
+
+    def _answered(self, event: AnswerArrived) -> None:
+        now = time.monotonic()
+        answer = event.answer
+        with self._lock:
+            pending = self._pending.pop(answer.frame_id, None)
+        if pending is None:
+            return
+        self._add(frames_answered=1)
+        self._publish(
+            pending, now, answer.class_ids, answer.scores, strategy=answer.strategy, recovery=answer.recovery,
+            packets_sent=event.sent.packets, packets_received=answer.packets_received, tokens_sent=event.sent.tokens,
+            tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes, downlink_bytes=event.copies_bytes,
+            packet_error_rate=answer.packet_error_rate, received=answer.received,
+            stages={'uplink': event.uplink_s, 'wait': answer.wait_s, 'recovery': answer.recovery_s,
+                    'tail': answer.tail_s, 'downlink': event.downlink_s})
+
+    def _publish(self, pending: _Pending, now: float, class_ids: tuple[int, ...], scores: tuple[float, ...], *,
+                 stages: dict[str, float], **details) -> None:
+        nothing_sent = {'packets_sent': 0, 'packets_received': 0, 'tokens_sent': 0, 'tokens_received': 0,
+                        'uplink_bytes': 0, 'downlink_bytes': 0, 'packet_error_rate': NAN, 'received': None}
+        parameters, labels = self._stream.parameters, self._stream.labels
+        image = pending.image
+        self._on_prediction(Prediction(
+            frame_id=pending.frame_id, capture_stamp_ns=image.capture_stamp_ns, source_frame=image.source_frame,
+            context=image.context, class_ids=class_ids, scores=scores,
+            labels=tuple(labels[index] if index < len(labels) else f'class {index}' for index in class_ids),
+            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=pending.crop,
+            stages=StageTimes(preprocess=pending.preprocess, head=pending.head, packetise=pending.packetise,
+                              total=now - image.submitted, **stages),
+            **{**nothing_sent, **details}))
+
+    def _warm_up(self) -> None:
+        """Run the whole model once: the first run allocates and is several times slower."""
+        height, width = self._stream.split.image_size
+        tensor = self._stream.preprocessor(np.zeros((height, width, 3), np.uint8))
+        tokens = self._stream.head(tensor)
+        if self.config.local_fallback:
+            self._stream.tail(tokens)
+
+    def _within_rate(self, now: float) -> bool:
+        """A token bucket one and a half frames deep, so that a camera's jitter does not halve the rate."""
+        rate = self.config.max_rate
+        if rate <= 0:
+            return True
+        self._allowance = min(1.5, self._allowance + (now - self._allowed_at) * rate)
+        self._allowed_at = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    def _add(self, **counts: int) -> None:
+        with self._lock:
+            self._statistics = _plus(self._statistics, **counts)
+
+    def _count(self, **values: object) -> None:
+        with self._lock:
+            self._statistics = dataclasses.replace(self._statistics, **values)
+
+
+def _plus(statistics, **counts: int):
+    return dataclasses.replace(statistics, **{name: getattr(statistics, name) + n for name, n in counts.items()})
+
+
+def _stamp(item: _Image | _Pending) -> str:
+    stamp = (item.image if isinstance(item, _Pending) else item).capture_stamp_ns
+    return f'{stamp / 1e9:.3f} s'

@@ -1,0 +1,49 @@
+"""The latest-frame slot: a place for one item, so that no queue ever grows."""
+
+from __future__ import annotations
+
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar('T')
+
+
+class LatestSlots(Generic[T]):
+    """One slot a key; an item put where one waits replaces it. Items are taken in the order in which keys filled."""
+
+    def __init__(self):
+        self._items: dict[object, T] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, key: object, item: T) -> T | None:
+        """Put an item and return the one that it replaced, if any. After `close` the item itself comes back."""
+        with self._changed:
+            if self._closed:
+                return item
+            replaced = self._items.get(key)
+            self._items[key] = item  # a replaced key keeps its turn
+            self._changed.notify()
+            return replaced
+
+    def take(self) -> T | None:
+        """Wait for an item and take it; None once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed)
+            if self._closed:
+                return None
+            return self._items.pop(next(iter(self._items)))
+
+    def discard(self, key: object) -> T | None:
+        """Take out the item of a key, if there is one."""
+        with self._changed:
+            return self._items.pop(key, None)
+
+    def close(self) -> list[T]:
+        """Wake whoever waits, and return the items that nobody took."""
+        with self._changed:
+            self._closed = True
+            left = list(self._items.values())
+            self._items.clear()
+            self._changed.notify_all()
+            return left

@@ -1,0 +1,102 @@
+"""The model of one side, cut, placed and described to the other side: what edge and bridge have in common."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evitif.model.build import BuiltModel, ModelSpec, build_model
+from evitif.model.device import Placement, place
+from evitif.model.errors import ModelError
+from evitif.model.fingerprint import fingerprint
+from evitif.model.preprocess import Preprocessor
+from evitif.model.quantise import TokenQuantiser, groups_that_fit
+from evitif.model.split import SplitModel, require_cuttable
+from evitif.pipeline.configuration import ModelConfig
+from evitif.protocol.datagram import UNIT_INDEX
+from evitif.protocol.packetiser import row_capacity
+from evitif.protocol.parameters import StreamParameters
+
+
+@dataclass(frozen=True)
+class SplitStream:
+    """A cut model in its place, with its preprocessing, its quantiser and what it says in the handshake."""
+
+    split: SplitModel
+    placement: Placement
+    preprocessor: Preprocessor
+    quantiser: TokenQuantiser
+    parameters: StreamParameters
+    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def load(cls, config: ModelConfig) -> SplitStream:
+        """Build what `config` says. Raises ModelError or ValueError, naming the value and what was expected."""
+        placement = place(config.device, config.precision, config.allow_device_fallback)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
+                                      config.num_classes, config.image_size))
+        classes = int(getattr(built.module, 'num_classes', 0))
+        if classes < 1:
+            raise ModelError(f'model {config.model!r} has no classifier (0 classes): set num_classes')
+        require_cuttable(built.module)
+        cut = _default_cut(built) if config.cut is None else config.cut
+        split = SplitModel(built.module, cut, built.data_config['input_size'][0])
+        identity = fingerprint(built.module, cut)
+        built.module.to(placement.device, placement.dtype)
+        groups = groups_that_fit(config.quantisation, split.channels, row_capacity(config.max_datagram_bytes) - UNIT_INDEX.itemsize)
+        quantiser = TokenQuantiser(config.quantisation, split.channels, groups)
+        parameters = StreamParameters(
+            model=built.name, fingerprint=identity, cut=cut, quantisation=config.quantisation,
+            image_size=split.image_size, tokens=split.tokens, prefix_tokens=split.prefix_tokens, grid=split.grid,
+            channels=split.channels, groups=groups, row_bytes=quantiser.row_bytes, classes=classes)
+        return cls(split, placement, Preprocessor(built.data_config), quantiser, parameters,
+                   _labels(built.labels, config.labels_file, classes), built.class_names)
+
+    @torch.inference_mode()
+    def head(self, image: torch.Tensor) -> torch.Tensor:
+        """Preprocessed image [1, C, H, W] to tokens [1, N, D] on the device."""
+        return self.split.head(image.to(self.placement.device, self.placement.dtype))
+
+    @torch.inference_mode()
+    def tail(self, tokens: torch.Tensor, kept: torch.Tensor | None = None) -> np.ndarray:
+        """Tokens [1, N, D] to probabilities float32 [classes]."""
+        logits = self.split.tail(tokens.to(self.placement.device, self.placement.dtype), kept)
+        return logits[0].float().softmax(0).cpu().numpy()
+
+    @functools.cached_property
+    def blank_tokens(self) -> torch.Tensor:
+        """float32 [N, D] on the device, for the baselines of recovery."""
+        return self.split.blank_tokens().float()
+
+
+def top_classes(probabilities: np.ndarray, k: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The k most likely class ids with their probabilities, most likely first."""
+    k = min(k, len(probabilities))
+    best = np.argpartition(-probabilities, k - 1)[:k]
+    best = best[np.argsort(-probabilities[best], kind='stable')]
+    return tuple(int(index) for index in best), tuple(float(probabilities[index]) for index in best)
+
+
+def _default_cut(built: BuiltModel) -> int:
+    own = built.description.get('default_cut')
+    return len(built.module.blocks) // 2 if own is None else int(own)
+
+
+def _labels(own: tuple[str, ...], file: str | None, classes: int) -> tuple[str, ...]:
+    labels, origin = own, 'the model'
+    if file is not None:
+        origin = f'labels file {file!r}'
+        try:
+            labels = tuple(line.strip() for line in Path(file).expanduser().read_text().splitlines() if line.strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f'{origin} cannot be read: {error}') from None
+    if len(labels) != classes:
+        raise ModelError(f'{origin} has {len(labels)} labels, the model has {classes} classes')
+    return labels

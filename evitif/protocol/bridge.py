@@ -1,0 +1,305 @@
+"""The off-board side: robots come and go, their frames are put together, their answers go out.
+
+A session begins with a HELLO whose parameters equal the bridge's, and ends when its robot has been silent for
+`session_timeout_s`, says BYE, or begins anew. The same robot, instance and bridge life give the same session, however
+many copies of the HELLO arrive. Rules for a HELLO, in this order:
+
+1. the parameters differ: REFUSE with every difference, both values named;
+2. a session of that robot's name and that instance exists: WELCOME to it again, from whatever address the newest HELLO
+   came;
+3. one of that name and another instance exists: it is replaced when the address is the same (the edge was restarted),
+   else REFUSE naming the other address, since two robots of one name would take turns forever;
+4. `max_sessions` robots are connected: REFUSE;
+5. a session with a random id, and WELCOME.
+
+Replies to a HELLO are repeated, but are never more than three times as many bytes as it had, since its sender may have
+written somebody else's address on it (RFC 9000, section 8.1). TOKENS and PING for a session that is not known are
+answered with RESET, no larger than any trigger and rationed (`reset_limit`); RESET to RESET is impossible.
+
+A robot's address may change (a new access point, a NAT's new port): the session follows the datagram with the highest
+sequence number, so that an overtaken one does not lead back (RFC 9000, section 9.3).
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from types import MappingProxyType
+
+from evitif.protocol import datagram
+from evitif.protocol.answer import Answer
+from evitif.protocol.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S
+from evitif.protocol.datagram import Datagram, DatagramError
+from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
+from evitif.protocol.handshake import Hello, Refuse, Welcome
+from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES
+from evitif.protocol.parameters import StreamParameters, check_count, check_name, check_seconds
+from evitif.protocol.reassembly import DEADLINE_S, FRAMES_IN_FLIGHT, Reassembler
+from evitif.protocol.reset_limit import ResetLimit
+from evitif.protocol.session import BridgeSession
+from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic, sufficient_copies
+
+AMPLIFICATION = 3            # bytes sent for a byte received from an address that has proved nothing (RFC 9000, 8.1)
+_OUTGOING = 8192             # datagrams that wait for the owner; the oldest are dropped
+_PONG_FAILURE = 0.4          # share of the PINGs that arrive whose PONG may be lost
+_REFUSALS_REMEMBERED = 256   # robots at an address, with the reason that was said last
+
+
+@dataclass(frozen=True)
+class BridgeConfig:
+    """Times in seconds, sizes in bytes of UDP payload. Raises ValueError naming the value and what was expected."""
+
+    max_sessions: int = 64
+    session_timeout_s: float = 2.0
+    frame_deadline_s: float = DEADLINE_S
+    frames_in_flight: int = FRAMES_IN_FLIGHT      # for each robot, a power of two
+    grace_floor_s: float = GRACE_FLOOR_S
+    quiet_floor_s: float = QUIET_FLOOR_S
+    answer_copies: int = 0                        # 0: as many as the loss on the downlink asks for, 3 to 20
+    reply_copies: int = 3                         # to each copy of a HELLO
+    bye_copies: int = 5
+    max_datagram_bytes: int = MAX_DATAGRAM_BYTES
+
+    def __post_init__(self):
+        check_count('max_sessions', self.max_sessions, 1, 65536)
+        for name in ('session_timeout_s', 'frame_deadline_s', 'grace_floor_s', 'quiet_floor_s'):
+            check_seconds(name, getattr(self, name))
+        check_count('frames_in_flight', self.frames_in_flight, 1, 256)
+        if self.frames_in_flight & (self.frames_in_flight - 1):
+            raise ValueError(f'frames_in_flight is {self.frames_in_flight}; expected a power of two')
+        check_count('answer_copies', self.answer_copies, 0, 255)
+        check_count('reply_copies', self.reply_copies, 1, 16)
+        check_count('bye_copies', self.bye_copies, 1, 16)
+        check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)
+
+
+class BridgeEndpoint:
+    """The bridge's end of all its links, without socket and clock.
+
+    The owner passes in what arrives, with the sender's address (any hashable value) and the time (`now`, seconds,
+    monotonic), sends what `datagrams_to_send` returns, calls `handle_timer` at `get_timer`, after it has passed in what
+    had arrived by then, and takes events until there is none.
+
+    :param name: the bridge's name, told to the robots
+    :param random: where session ids come from; the system's randomness by default
+    """
+
+    def __init__(self, parameters: StreamParameters, name: str, config: BridgeConfig = BridgeConfig(), *,
+                 random: Random | None = None):
+        self.parameters = parameters
+        self.name = check_name('bridge', name)
+        self.config = config
+        self._random = random or SystemRandom()
+        self._sessions: dict[int, BridgeSession] = {}
+        self._robots: dict[str, BridgeSession] = {}
+        self._outgoing: deque[tuple[bytes, object]] = deque(maxlen=_OUTGOING)
+        self._events: deque = deque()
+        self._traffic = Traffic()
+        self._past_frames: Counter[str] = Counter()      # of sessions that have ended
+        self._reset_limit = ResetLimit()
+        self._refusals: OrderedDict[tuple[str, object], str] = OrderedDict()
+        self._closed = False
+
+    # What the owner asks for
+
+    @property
+    def sessions(self) -> Mapping[int, BridgeSession]:
+        """The connected robots, by session id."""
+        return MappingProxyType(self._sessions)
+
+    @property
+    def statistics(self) -> LinkStatistics:
+        """Of all robots since the start, and of the datagrams of no session; rates are of single links, so unknown."""
+        present = (session.frames() for session in self._sessions.values())
+        self._traffic.frames = sum(present, Counter(self._past_frames))
+        return self._traffic.snapshot()
+
+    def statistics_of(self, session_id: int) -> LinkStatistics:
+        """Of one robot's link. Raises KeyError where there is no such session (any more)."""
+        return self._sessions[session_id].statistics()
+
+    def next_event(self):
+        """The next event, or None."""
+        return self._events.popleft() if self._events else None
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, object]]:
+        """What is to be sent now and where to, in order."""
+        datagrams = list(self._outgoing)
+        self._outgoing.clear()
+        return datagrams
+
+    # What the owner does
+
+    def send_answer(self, session_id: int, answer: Answer, now: float) -> bool:
+        """Send an answer to a frame, several times. False: the session has ended, and nothing is sent.
+
+        Raises ValueError where the answer cannot be written or does not fit into a datagram.
+        """
+        session = self._sessions.get(session_id)
+        if session is None:
+            return False
+        if answer.tokens_expected != self.parameters.tokens:
+            raise ValueError(f'tokens_expected is {answer.tokens_expected}; expected {self.parameters.tokens}')
+        if not all(0 <= class_id < self.parameters.classes for class_id in answer.class_ids):
+            raise ValueError(f'class_ids are {answer.class_ids}; expected 0 to {self.parameters.classes - 1}')
+        for data in session.queue_answer(answer, self.config.answer_copies, self.config.max_datagram_bytes, now):
+            self._transmit(data, session.address)
+        return True
+
+    def close(self, now: float) -> None:
+        """Say goodbye to all robots, and take nothing any more."""
+        for session in self._sessions.values():
+            for _ in range(self.config.bye_copies):
+                self._transmit(session.build(datagram.BYE), session.address)
+        self._sessions.clear()
+        self._robots.clear()
+        self._closed = True
+
+    # Time
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` wants to be called next, on the caller's clock; None: not before something arrives."""
+        return min((min(session.get_timer(), session.heard_at + self.config.session_timeout_s)
+                    for session in self._sessions.values()), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Do what has become due."""
+        for session in list(self._sessions.values()):
+            session.reassembler.handle_timer(now)
+            self._collect_frames(session)
+            for data in session.copies_due(now):
+                self._transmit(data, session.address)
+        self._expire(now)
+
+    def _expire(self, now: float) -> None:
+        for session in list(self._sessions.values()):
+            if now >= session.heard_at + self.config.session_timeout_s:
+                self._lose(session, f'silent for {now - session.heard_at:.1f} s')
+
+    def _lose(self, session: BridgeSession, reason: str) -> None:
+        del self._sessions[session.session_id]
+        del self._robots[session.robot]
+        self._past_frames += session.frames()
+        self._events.append(RobotLost(session.session_id, session.robot, reason))
+
+    def _collect_frames(self, session: BridgeSession) -> None:
+        while (frame := session.reassembler.next_frame()) is not None:
+            self._events.append(FrameReady(frame))
+
+    # What arrives
+
+    def receive_datagram(self, data, addr, now: float) -> None:
+        """Take a datagram that came from `addr` (bytes-like). Never raises for what is in it."""
+        session = None
+        self._traffic.received(len(data))
+        try:
+            received = datagram.parse(data)
+            if self._closed:
+                raise DatagramError('unexpected')
+            if received.type == datagram.HELLO:
+                self._on_hello(received, addr, now)
+            elif received.type in (datagram.TOKENS, datagram.PING, datagram.BYE):
+                session = self._sessions.get(received.session_id)
+                if session is None:
+                    self._on_unknown_session(received, addr, now)
+                    raise DatagramError('unknown_session')
+                session.traffic.received(received.size)
+                self._on_session_datagram(session, received, addr, now)
+            else:
+                raise DatagramError('unexpected')
+        except DatagramError as error:
+            self._traffic.dropped[error.kind] += 1
+            if session is not None:
+                session.traffic.dropped[error.kind] += 1
+
+    def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr, now: float) -> None:
+        if not session.tracker.receive(received.sequence):
+            raise DatagramError('duplicate')
+        session.heard_at = now
+        if addr != session.address and session.tracker.is_newest(received.sequence):
+            session.address = addr
+        if received.type == datagram.TOKENS:
+            body = datagram.parse_tokens(received.body)
+            kind = session.reassembler.receive(body, received.size, now)
+            self._collect_frames(session)
+            if kind:
+                raise DatagramError(kind)
+        elif received.type == datagram.PING:
+            t1, session.remote = datagram.parse_ping(received.body)
+            pong = datagram.pong_body(t1, now, now, session.tracker.report())
+            # Two on a bad downlink: a robot without frames in flight hears nothing but PONGs.
+            for _ in range(sufficient_copies(session.downlink_loss()[0], _PONG_FAILURE, 1, 2)):
+                self._transmit(session.build(datagram.PONG, pong), addr)
+        else:
+            self._lose(session, 'the robot said goodbye')
+
+    def _on_unknown_session(self, received: Datagram, addr, now: float) -> None:
+        if received.type in (datagram.TOKENS, datagram.PING) and self._reset_limit.allows(addr, now):
+            self._transmit(datagram.build(datagram.RESET, received.session_id, 0), addr)
+
+    def _on_hello(self, received: Datagram, addr, now: float) -> None:
+        hello = Hello.parse(received.body)
+        self._expire(now)
+        session = self._robots.get(hello.robot)
+        if reasons := hello.parameters.differences(self.parameters):
+            self._refuse(hello, tuple(reasons), received.size, addr)
+            return
+        if session is not None and session.instance != hello.instance:
+            if session.address != addr:
+                reason = f'robot: the name {hello.robot} is in use by another edge at {_shown(session.address)}'
+                self._refuse(hello, (reason,), received.size, addr)
+                return
+            self._lose(session, 'the edge was restarted')
+            session = None
+        if session is None:
+            if len(self._sessions) >= self.config.max_sessions:
+                reason = f'robots: the bridge serves at most {self.config.max_sessions}, and that many are connected'
+                self._refuse(hello, (reason,), received.size, addr)
+                return
+            session = self._begin(hello, addr, now)
+        elif (received.sequence - session.hello_sequence) % (1 << 32) < 1 << 31:      # not overtaken by a newer one
+            session.address = addr
+        session.hello_sequence = max(session.hello_sequence, received.sequence)
+        session.heard_at = now
+        welcome = Welcome(hello.instance, self.name).to_bytes()
+        size = datagram.HEADER.size + len(welcome)
+        for _ in range(min(self.config.reply_copies, AMPLIFICATION * received.size // size)):
+            self._transmit(session.build(datagram.WELCOME, welcome), addr)
+
+    def _begin(self, hello: Hello, addr, now: float) -> BridgeSession:
+        session_id = 0
+        while session_id == 0 or session_id in self._sessions:
+            session_id = self._random.getrandbits(64)
+        tracker = SequenceTracker()
+        reassembler = Reassembler(
+            self.parameters, session_id=session_id, robot=hello.robot, deadline_s=self.config.frame_deadline_s,
+            frames=self.config.frames_in_flight, grace_floor_s=self.config.grace_floor_s,
+            quiet_floor_s=self.config.quiet_floor_s, packet_error_rate=lambda: tracker.packet_error_rate)
+        session = BridgeSession(session_id, hello.robot, hello.instance, addr, reassembler, tracker, now)
+        self._sessions[session_id] = self._robots[hello.robot] = session
+        self._refusals.pop((hello.robot, addr), None)
+        self._events.append(RobotConnected(session_id, hello.robot, addr))
+        return session
+
+    def _refuse(self, hello: Hello, reasons: tuple[str, ...], size: int, addr) -> None:
+        refuse = Refuse(hello.instance, self.name, reasons)
+        limit = min(self.config.max_datagram_bytes, AMPLIFICATION * size) - datagram.HEADER.size
+        reply = datagram.build(datagram.REFUSE, 0, 0, refuse.to_bytes(limit))
+        for _ in range(min(self.config.reply_copies, AMPLIFICATION * size // len(reply))):
+            self._transmit(reply, addr)
+        if self._refusals.get((hello.robot, addr)) != refuse.reason:
+            self._refusals[hello.robot, addr] = refuse.reason
+            self._events.append(RobotRefused(hello.robot, addr, refuse.reason))
+        self._refusals.move_to_end((hello.robot, addr))
+        if len(self._refusals) > _REFUSALS_REMEMBERED:
+            self._refusals.popitem(last=False)
+
+    def _transmit(self, data: bytes, addr) -> None:
+        self._traffic.sent(len(data))
+        self._outgoing.append((data, addr))
+
+
+def _shown(address: object) -> str:
+    if isinstance(address, tuple) and len(address) >= 2:
+        return f'{address[0]}:{address[1]}'
+    return str(address)

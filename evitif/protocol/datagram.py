@@ -1,0 +1,191 @@
+"""The layout of every datagram: the common header, and the bodies of TOKENS, PING and PONG.
+
+All numbers are in network byte order. docs/protocol.md has the same layouts as tables. The bodies of HELLO, WELCOME and
+REFUSE are in `handshake`, that of ANSWER in `answer`.
+
+Reading never trusts a length: whatever is not exactly as described raises `DatagramError` with the kind under which the
+connection counts it. Nothing else is ever raised for bad bytes.
+"""
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+MAGIC = b'EV'
+VERSION = 1
+
+HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET = range(1, 10)
+TYPES = frozenset(range(HELLO, RESET + 1))
+
+# magic, version, type, session u64, sequence u32, crc32 u32
+HEADER = struct.Struct('>2sBBQII')
+_SESSION_AT = 4
+_SESSION = struct.Struct('>QII')
+_CRC_AT = 16
+_CRC = struct.Struct('>I')
+_NO_CRC = bytes(_CRC.size)
+
+# frame id u32, packet index u16, packet count u16, capture stamp i64 ns, quantisation u8, row bytes u16,
+# units in this packet u16, units in the frame u16, bytes of the source frame's name u8
+TOKENS_HEADER = struct.Struct('>IHHqBHHHB')
+SOURCE_FRAME_MAX = 255
+UNIT_INDEX = np.dtype('>u2')
+MAX_UNITS = 0xFFFF
+
+# expected u32, received u32 (both cumulative, modulo 2**32), packet error rate f32, mean burst f32
+REPORT = struct.Struct('>IIff')
+PING_BODY = struct.Struct('>d')
+PONG_BODY = struct.Struct('>ddd')
+
+QUANTISATIONS = ('fp16', 'int8', 'int4')
+
+MAX_UDP_PAYLOAD = 65507
+
+
+class DatagramError(Exception):
+    """A datagram that is not what it should be; `kind` is the counter it belongs to."""
+
+    def __init__(self, kind: str):
+        super().__init__(kind)
+        self.kind = kind
+
+
+class Datagram(NamedTuple):
+    """A datagram whose header and checksum are right; `body` is what follows the header, not yet looked at."""
+
+    type: int
+    session_id: int
+    sequence: int
+    body: memoryview
+    size: int
+
+
+def seal(buffer, session_id: int, sequence: int) -> None:
+    """Stamp session and sequence into a datagram that lies in `buffer` (writable, header included), and its CRC-32."""
+    _SESSION.pack_into(buffer, _SESSION_AT, session_id, sequence & 0xFFFFFFFF, 0)
+    _CRC.pack_into(buffer, _CRC_AT, zlib.crc32(buffer))
+
+
+def build(kind: int, session_id: int, sequence: int, body: bytes = b'') -> bytes:
+    """A whole datagram of type `kind`, ready to send."""
+    buffer = bytearray(HEADER.pack(MAGIC, VERSION, kind, 0, 0, 0) + body)
+    seal(buffer, session_id, sequence)
+    return bytes(buffer)
+
+
+def parse(data) -> Datagram:
+    """Check header and checksum of `data` (bytes-like).
+
+    Raises `DatagramError`: 'truncated' (shorter than a header), 'foreign' (not ours), 'version' (ours, but of another
+    version), 'corrupt' (the checksum is wrong), 'malformed' (an unknown type).
+    """
+    try:
+        view = memoryview(data).cast('B')
+    except TypeError:
+        raise DatagramError('foreign') from None
+    if len(view) < HEADER.size:
+        raise DatagramError('truncated' if view[:2] == MAGIC[:len(view)] else 'foreign')
+    magic, version, kind, session_id, sequence, checksum = HEADER.unpack_from(view)
+    if magic != MAGIC:
+        raise DatagramError('foreign')
+    if version != VERSION:
+        raise DatagramError('version')
+    crc = zlib.crc32(view[HEADER.size:], zlib.crc32(_NO_CRC, zlib.crc32(view[:_CRC_AT])))
+    if crc != checksum:
+        raise DatagramError('corrupt')
+    if kind not in TYPES:
+        raise DatagramError('malformed')
+    return Datagram(kind, session_id, sequence, view[HEADER.size:], len(view))
+
+
+class TokensBody(NamedTuple):
+    """What one TOKENS datagram says. `units` (u16 [n]) and `rows` (u8 [n, row_bytes]) are views of the datagram."""
+
+    frame_id: int
+    packet_index: int
+    packet_count: int
+    capture_stamp_ns: int
+    quantisation: int
+    total_units: int
+    source_frame: bytes
+    units: np.ndarray
+    rows: np.ndarray
+
+
+def parse_tokens(body) -> TokensBody:
+    """Read the body of a TOKENS datagram.
+
+    Raises `DatagramError`: 'truncated' where the body is shorter than it says, 'malformed' where it is longer or
+    contradicts itself.
+    """
+    if len(body) < TOKENS_HEADER.size:
+        raise DatagramError('truncated')
+    frame_id, index, count, stamp, quantisation, row_bytes, n, total, name = TOKENS_HEADER.unpack_from(body)
+    names_at = TOKENS_HEADER.size
+    units_at = names_at + name
+    rows_at = units_at + 2 * n
+    end = rows_at + n * row_bytes
+    if len(body) != end:
+        raise DatagramError('truncated' if len(body) < end else 'malformed')
+    if n == 0 or row_bytes == 0 or index >= count or n > total or quantisation >= len(QUANTISATIONS):
+        raise DatagramError('malformed')
+    units = np.frombuffer(body, UNIT_INDEX, n, units_at)
+    if int(units.max()) >= total:
+        raise DatagramError('malformed')
+    rows = np.frombuffer(body, np.uint8, n * row_bytes, rows_at).reshape(n, row_bytes)
+    return TokensBody(frame_id, index, count, stamp, quantisation, total, bytes(body[names_at:units_at]), units, rows)
+
+
+@dataclass(frozen=True)
+class ReceiverReport:
+    """What one side has seen of the other's datagrams (after the receiver report of RFC 3550, section 6.4.1)."""
+
+    expected: int                # datagrams, cumulative, modulo 2**32
+    received: int                # of these
+    packet_error_rate: float     # 0..1 over the recent datagrams, NaN when unknown
+    mean_burst: float            # datagrams in a run of losses, NaN when unknown
+
+    def to_bytes(self) -> bytes:
+        return REPORT.pack(self.expected & 0xFFFFFFFF, self.received & 0xFFFFFFFF, self.packet_error_rate,
+                           self.mean_burst)
+
+    @classmethod
+    def parse(cls, body) -> 'ReceiverReport':
+        report = cls(*REPORT.unpack(body))
+        if not (math.isnan(report.packet_error_rate) or 0.0 <= report.packet_error_rate <= 1.0):
+            raise DatagramError('malformed')
+        if not (math.isnan(report.mean_burst) or 0.0 <= report.mean_burst < math.inf):
+            raise DatagramError('malformed')
+        return report
+
+
+def ping_body(t1: float, report: ReceiverReport) -> bytes:
+    """`t1`: when the PING was sent, seconds on the sender's clock."""
+    return PING_BODY.pack(t1) + report.to_bytes()
+
+
+def parse_ping(body) -> tuple[float, ReceiverReport]:
+    if len(body) != PING_BODY.size + REPORT.size:
+        raise DatagramError('truncated' if len(body) < PING_BODY.size + REPORT.size else 'malformed')
+    (t1,) = PING_BODY.unpack_from(body)
+    if not math.isfinite(t1):
+        raise DatagramError('malformed')
+    return t1, ReceiverReport.parse(body[PING_BODY.size:])
+
+
+def pong_body(t1: float, t2: float, t3: float, report: ReceiverReport) -> bytes:
+    """`t1` as the PING had it; `t2` and `t3`: when the PING came and the PONG left, on the answering side's clock."""
+    return PONG_BODY.pack(t1, t2, t3) + report.to_bytes()
+
+
+def parse_pong(body) -> tuple[float, float, float, ReceiverReport]:
+    if len(body) != PONG_BODY.size + REPORT.size:
+        raise DatagramError('truncated' if len(body) < PONG_BODY.size + REPORT.size else 'malformed')
+    t1, t2, t3 = PONG_BODY.unpack_from(body)
+    if not (math.isfinite(t1) and math.isfinite(t2) and math.isfinite(t3)) or t3 < t2:
+        raise DatagramError('malformed')
+    return t1, t2, t3, ReceiverReport.parse(body[PONG_BODY.size:])

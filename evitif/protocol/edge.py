@@ -1,0 +1,410 @@
+"""The robot's side of a link: says hello, sends frames, takes answers, and knows when the link is gone.
+
+States. IDLE until `connect()`, CLOSED after `close()`, and in between:
+
+CONNECTING  A HELLO goes out (`hello_copies` at a time) every `hello_interval_s`; when the bridge has been silent for
+            long, the interval doubles up to `hello_interval_max_s`. WELCOME leads to CONNECTED, REFUSE to REFUSED.
+REFUSED     HELLO every `refused_interval_s`, since the reason may go away. `Refused` is said when the reason is a new
+         one.
+CONNECTED   Frames go out. A PING goes out every `ping_interval_s`. Whatever comes from the bridge in this session keeps
+            the link alive; after `link_timeout_s` without, `LinkLost` is said and the state is CONNECTING, but the
+            session is kept: the first datagram of it that comes leads back to CONNECTED, as does the WELCOME to a
+            HELLO. RESET for this session means that the bridge does not know it (it was restarted): the session is
+            given up and HELLO goes out at once. BYE means that the bridge has closed: the same.
+
+A WELCOME or REFUSE is believed only when it echoes the edge's random instance number, anything else only when it
+carries the session's random id; that keeps out strays and whoever cannot see the traffic, nobody else.
+
+Frames. Each frame that was sent ends in exactly one event: `AnswerArrived` with the first copy of its answer, or
+`FrameExpired` at its deadline, when its session ends, or when so many newer frames are waiting that its record is
+needed. Nothing is sent again.
+"""
+
+import math
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from random import Random, SystemRandom
+
+from evitif.protocol import answer as answers
+from evitif.protocol import datagram
+from evitif.protocol.clock import ClockFilter
+from evitif.protocol.datagram import Datagram, DatagramError
+from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused, SentFrame
+from evitif.protocol.handshake import Hello, Refuse, Welcome
+from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, MIN_PACKETS, PREFIX_COPIES, Packetiser, TokenFrame
+from evitif.protocol.parameters import StreamParameters, check_count, check_name, check_seconds
+from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic, sufficient_copies
+
+IDLE, CONNECTING, REFUSED, CONNECTED, CLOSED = 'idle', 'connecting', 'refused', 'connected', 'closed'
+
+_PINGS_REMEMBERED = 16
+_ANSWERED_REMEMBERED = 256
+_PING_FAILURE = 0.2          # share of the PING intervals that may pass without a PONG
+_MAX_PING_COPIES = 8
+
+
+@dataclass(frozen=True)
+class EdgeConfig:
+    """Times in seconds, sizes in bytes of UDP payload. Raises ValueError naming the value and what was expected."""
+
+    max_datagram_bytes: int = MAX_DATAGRAM_BYTES
+    min_packets: int = MIN_PACKETS
+    prefix_copies: int = PREFIX_COPIES
+    hello_copies: int = 3
+    hello_interval_s: float = 0.1
+    hello_interval_max_s: float = 0.3
+    hello_patience_s: float = 3.0          # silence after which the interval begins to grow
+    refused_interval_s: float = 1.0
+    ping_interval_s: float = 0.2
+    link_timeout_s: float = 1.0
+    answer_deadline_s: float = 0.5
+    frames_remembered: int = 256
+    bye_copies: int = 5
+
+    def __post_init__(self):
+        check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)
+        check_count('min_packets', self.min_packets, 1, 65535)
+        check_count('prefix_copies', self.prefix_copies, 1, 65535)
+        check_count('hello_copies', self.hello_copies, 1, 16)
+        check_count('bye_copies', self.bye_copies, 1, 16)
+        check_count('frames_remembered', self.frames_remembered, 1, 65536)
+        for name in ('hello_interval_s', 'hello_interval_max_s', 'hello_patience_s', 'refused_interval_s',
+                     'ping_interval_s', 'link_timeout_s', 'answer_deadline_s'):
+            check_seconds(name, getattr(self, name))
+        if self.hello_interval_max_s < self.hello_interval_s:
+            raise ValueError(f'hello_interval_max_s is {self.hello_interval_max_s}; expected at least '
+                             f'hello_interval_s, {self.hello_interval_s}')
+        if self.link_timeout_s <= self.ping_interval_s:
+            raise ValueError(f'link_timeout_s is {self.link_timeout_s}; expected more than ping_interval_s, '
+                             f'{self.ping_interval_s}')
+
+
+class EdgeConnection:
+    """The edge's end of one link, without socket and clock.
+
+    The owner passes in what arrives and the time (`now`, seconds, monotonic), sends what `datagrams_to_send` returns,
+    calls `handle_timer` at `get_timer`, after it has passed in what had arrived by then, and takes events until there
+    is none.
+
+    :param robot: the robot's name, unique among a bridge's robots
+    :param random: where the instance number comes from; the system's randomness by default
+    :raises ValueError: a row or the HELLO does not fit into a datagram, or the name is unusable
+    """
+
+    def __init__(self, parameters: StreamParameters, robot: str, config: EdgeConfig = EdgeConfig(), *,
+                 random: Random | None = None):
+        self.parameters = parameters
+        self.robot = check_name('robot', robot)
+        self.config = config
+        self._random = random or SystemRandom()
+        self._packetiser = Packetiser(parameters, max_datagram_bytes=config.max_datagram_bytes,
+                                      min_packets=config.min_packets, prefix_copies=config.prefix_copies)
+        self._state = IDLE
+        self._traffic = Traffic()
+        self._outgoing: deque[bytes] = deque()
+        self._events: deque = deque()
+
+        self._new_instance()
+        size = datagram.HEADER.size + len(self._hello_body)
+        if size > config.max_datagram_bytes:
+            raise ValueError(f'HELLO takes {size} bytes; expected at most max_datagram_bytes, '
+                             f'{config.max_datagram_bytes}')
+
+        self._session_id: int | None = None
+        self._bridge = ''
+        self._sequence = 0                       # of this session
+        self._tracker = SequenceTracker()        # of what the bridge sends in this session
+        self._remote = None                      # the bridge's last report
+        self._clock = ClockFilter()
+        self._pings: OrderedDict[float, None] = OrderedDict()
+
+        self._hello_at = math.inf
+        self._hello_interval = config.hello_interval_s
+        self._hello_since = 0.0
+        self._ping_at = math.inf
+        self._heard_at = 0.0
+        self._refused_reason: str | None = None
+
+        self._sent: OrderedDict[int, SentFrame] = OrderedDict()          # by frame id, oldest first
+        self._answered: deque[tuple[int, int]] = deque(maxlen=_ANSWERED_REMEMBERED)
+
+    # What the owner asks for
+
+    @property
+    def connected(self) -> bool:
+        return self._state == CONNECTED
+
+    @property
+    def state(self) -> str:
+        return self._state
+
+    @property
+    def session_id(self) -> int | None:
+        return self._session_id
+
+    @property
+    def max_datagram_bytes(self) -> int:
+        return self.config.max_datagram_bytes
+
+    @property
+    def statistics(self) -> LinkStatistics:
+        return self._traffic.snapshot(
+            self._tracker, self._remote, round_trip_s=self._clock.round_trip_s,
+            round_trip_variation_s=self._clock.round_trip_variation_s, clock_offset_s=self._clock.offset_s)
+
+    def next_event(self):
+        """The next event, or None."""
+        return self._events.popleft() if self._events else None
+
+    def datagrams_to_send(self, now: float) -> list[bytes]:
+        """What is to be sent now, in order."""
+        datagrams = list(self._outgoing)
+        self._outgoing.clear()
+        return datagrams
+
+    # What the owner does
+
+    def connect(self, now: float) -> None:
+        """Begin to say hello; nothing happens where that was begun already."""
+        if self._state in (IDLE, CLOSED):
+            if self._state == CLOSED:
+                self._new_instance()
+            self._say_hello_from(now)
+            self.handle_timer(now)
+
+    def close(self, now: float) -> None:
+        """Say goodbye. Frames without an answer expire."""
+        if self._session_id is not None:
+            for _ in range(self.config.bye_copies):
+                self._send(datagram.BYE)
+        self._forget_session()
+        self._state = CLOSED
+        self._hello_at = math.inf
+
+    def send_frame(self, frame: TokenFrame, now: float) -> bool:
+        """Send a frame. False: there is no session, and nothing was sent.
+
+        Raises ValueError where the frame does not fit the stream's parameters, see `Packetiser.packetise`.
+        """
+        if self._state != CONNECTED:
+            return False
+        datagrams = self._packetiser.packetise(frame, self._session_id, self._sequence)
+        self._sequence += len(datagrams)
+        if frame.frame_id in self._sent:
+            self._expire(frame.frame_id)
+        elif len(self._sent) >= self.config.frames_remembered:
+            self._expire(next(iter(self._sent)))
+        for data in datagrams:
+            self._traffic.sent(len(data))
+        self._outgoing.extend(datagrams)
+        self._sent[frame.frame_id] = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, len(datagrams),
+                                               sum(map(len, datagrams)), self.parameters.tokens)
+        self._traffic.frames['sent'] += 1
+        return True
+
+    # Time
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` wants to be called next, on the caller's clock; None: never."""
+        if self._state in (IDLE, CLOSED):
+            return None
+        times = [self._hello_at]
+        if self._state == CONNECTED:
+            times += [self._ping_at, self._heard_at + self.config.link_timeout_s]
+        if self._sent:
+            times.append(next(iter(self._sent.values())).sent_at + self.config.answer_deadline_s)
+        return min(times)
+
+    def handle_timer(self, now: float) -> None:
+        """Do what has become due."""
+        self._expire_due(now)
+        if self._state == CONNECTED:
+            if now >= self._heard_at + self.config.link_timeout_s:
+                self._events.append(LinkLost(now - self._heard_at))
+                self._say_hello_from(now)
+            elif now >= self._ping_at:
+                self._ping(now)
+        if self._state in (CONNECTING, REFUSED) and now >= self._hello_at:
+            self._hello(now)
+
+    def _hello(self, now: float) -> None:
+        for _ in range(self.config.hello_copies):
+            self._transmit(datagram.build(datagram.HELLO, 0, self._hello_sequence, self._hello_body))
+            self._hello_sequence += 1
+        if self._state == REFUSED:
+            self._hello_at = now + self.config.refused_interval_s
+            return
+        if now - self._hello_since >= self.config.hello_patience_s:
+            self._hello_interval = min(2 * self._hello_interval, self.config.hello_interval_max_s)
+        self._hello_at = now + self._hello_interval
+
+    def _ping(self, now: float) -> None:
+        downlink = self._tracker.packet_error_rate
+        uplink = self._remote.packet_error_rate if self._remote else downlink
+        both = 1.0 - (1.0 - _known(downlink)) * (1.0 - _known(uplink))
+        for _ in range(sufficient_copies(both, _PING_FAILURE, 1, _MAX_PING_COPIES)):
+            self._send(datagram.PING, datagram.ping_body(now, self._tracker.report()))
+        self._pings[now] = None
+        if len(self._pings) > _PINGS_REMEMBERED:
+            self._pings.popitem(last=False)
+        self._ping_at = now + self.config.ping_interval_s
+
+    def _expire_due(self, now: float) -> None:
+        while self._sent:
+            frame = next(iter(self._sent.values()))
+            if now < frame.sent_at + self.config.answer_deadline_s:
+                return
+            self._expire(frame.frame_id)
+
+    def _expire(self, frame_id: int) -> None:
+        frame = self._sent.pop(frame_id)
+        self._traffic.frames['expired'] += 1
+        self._events.append(FrameExpired(frame.frame_id, frame.capture_stamp_ns))
+
+    # What arrives
+
+    def receive_datagram(self, data, now: float) -> None:
+        """Take a datagram from the bridge (bytes-like). Never raises for what is in it."""
+        try:
+            self._traffic.received(len(data))
+            received = datagram.parse(data)
+            if self._state in (IDLE, CLOSED):
+                raise DatagramError('unexpected')
+            if received.type == datagram.WELCOME:
+                self._on_welcome(received, now)
+            elif received.type == datagram.REFUSE:
+                self._on_refuse(received, now)
+            elif received.type in (datagram.ANSWER, datagram.PONG, datagram.BYE, datagram.RESET):
+                self._on_session_datagram(received, now)
+            else:
+                raise DatagramError('unexpected')
+        except DatagramError as error:
+            self._traffic.dropped[error.kind] += 1
+
+    def _on_welcome(self, received: Datagram, now: float) -> None:
+        welcome = Welcome.parse(received.body)
+        if welcome.instance != self._instance or received.session_id == 0:
+            raise DatagramError('unexpected')
+        if self._state == CONNECTED and received.session_id != self._session_id:
+            # A late answer to a hello that another life of the bridge heard. If it is this session that is dead, RESET
+            # will say so.
+            raise DatagramError('unexpected')
+        if received.session_id != self._session_id:
+            self._forget_session()
+            self._session_id = received.session_id
+            self._sequence = 0
+            self._tracker = SequenceTracker()
+            self._remote = None
+            self._clock = ClockFilter()
+            self._pings.clear()
+        self._bridge = welcome.bridge
+        if not self._tracker.receive(received.sequence):
+            raise DatagramError('duplicate')
+        self._heard(now)
+
+    def _on_refuse(self, received: Datagram, now: float) -> None:
+        refuse = Refuse.parse(received.body)
+        if refuse.instance != self._instance or self._state == CONNECTED:
+            raise DatagramError('unexpected')
+        self._forget_session()
+        if self._state != REFUSED:
+            self._state = REFUSED
+            self._hello_at = now + self.config.refused_interval_s
+        if refuse.reason != self._refused_reason:
+            self._refused_reason = refuse.reason
+            self._events.append(Refused(refuse.reason))
+
+    def _on_session_datagram(self, received: Datagram, now: float) -> None:
+        if self._session_id is None or received.session_id != self._session_id:
+            raise DatagramError('unknown_session')
+        if received.type == datagram.RESET:
+            if received.body:
+                raise DatagramError('malformed')
+            self._on_end_of_session(now)
+            return
+        if not self._tracker.receive(received.sequence):
+            raise DatagramError('duplicate')
+        if received.type == datagram.BYE:
+            self._on_end_of_session(now)
+            return
+        if received.type == datagram.PONG:
+            t1, t2, t3, self._remote = datagram.parse_pong(received.body)
+            self._heard(now)
+            if t1 in self._pings:      # else a further copy
+                del self._pings[t1]
+                self._clock.add(t1, t2, t3, now)
+        else:
+            self._on_answer(received, now)
+
+    def _on_answer(self, received: Datagram, now: float) -> None:
+        answer, copies = answers.decode(received.body)
+        if answer.tokens_expected != self.parameters.tokens or max(answer.class_ids) >= self.parameters.classes:
+            raise DatagramError('inconsistent')
+        self._heard(now)
+        self._expire_due(now)
+        sent = self._sent.get(answer.frame_id)
+        if sent is None or sent.capture_stamp_ns != answer.capture_stamp_ns:
+            known = (answer.frame_id, answer.capture_stamp_ns) in self._answered
+            raise DatagramError('answer_copy' if known else 'late')
+        del self._sent[answer.frame_id]
+        self._answered.append((answer.frame_id, answer.capture_stamp_ns))
+        self._traffic.frames['answered'] += 1
+        # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
+        answer_sent = answer.first_arrival + answer.hold_s
+        self._clock.add(sent.sent_at, answer.first_arrival, answer_sent, now)
+        offset = self._clock.offset_s
+        self._events.append(AnswerArrived(
+            answer, sent, now - sent.sent_at, _not_negative(answer.first_arrival - offset - sent.sent_at),
+            _not_negative(now - (answer_sent - offset)), copies * received.size))
+
+    def _heard(self, now: float) -> None:
+        """The bridge was heard in this session."""
+        self._heard_at = now
+        if self._state != CONNECTED:
+            self._state = CONNECTED
+            self._refused_reason = None
+            self._hello_at = math.inf
+            self._ping_at = now
+            self._events.append(Connected(self._session_id, self._bridge))
+
+    def _on_end_of_session(self, now: float) -> None:
+        was_connected = self._state == CONNECTED
+        self._forget_session()
+        if was_connected:
+            self._events.append(LinkLost(now - self._heard_at))
+        self._say_hello_from(now)
+        self.handle_timer(now)
+
+    # The session
+
+    def _new_instance(self) -> None:
+        self._instance = self._random.getrandbits(64)
+        self._hello_sequence = 0
+        self._hello_body = Hello(self.robot, self._instance, self.parameters).to_bytes()
+
+    def _say_hello_from(self, now: float) -> None:
+        self._state = CONNECTING
+        self._hello_at = self._hello_since = now
+        self._hello_interval = self.config.hello_interval_s
+
+    def _forget_session(self) -> None:
+        """No answer of this session can come any more."""
+        self._session_id = None
+        for frame_id in list(self._sent):
+            self._expire(frame_id)
+
+    def _send(self, kind: int, body: bytes = b'') -> None:
+        self._transmit(datagram.build(kind, self._session_id, self._sequence, body))
+        self._sequence += 1
+
+    def _transmit(self, data: bytes) -> None:
+        self._traffic.sent(len(data))
+        self._outgoing.append(data)
+
+
+def _known(rate: float) -> float:
+    return 0.0 if math.isnan(rate) else rate
+
+
+def _not_negative(seconds: float) -> float:
+    return max(0.0, seconds) if not math.isnan(seconds) else math.nan

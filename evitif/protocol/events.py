@@ -1,0 +1,88 @@
+"""What the two state machines tell their owners, through `next_event()`."""
+
+from dataclasses import dataclass
+
+from evitif.protocol.answer import Answer
+from evitif.protocol.reassembly import ReceivedFrame
+
+
+@dataclass(frozen=True)
+class SentFrame:
+    """What the edge remembers of a frame that it sent."""
+
+    frame_id: int
+    capture_stamp_ns: int
+    sent_at: float           # seconds on the edge's clock
+    packets: int
+    bytes: int               # UDP payload
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Connected:
+    """The bridge has accepted the edge, or is heard again in the same session after `LinkLost`."""
+
+    session_id: int
+    bridge: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The bridge has refused the edge, for a reason that it did not give before. The edge goes on asking, slowly."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class LinkLost:
+    """The bridge was not heard for so long, said goodbye, or forgot the session. The edge goes on asking."""
+
+    silent_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerArrived:
+    """The first copy of a frame's answer. Of `AnswerArrived` and `FrameExpired` each sent frame gets exactly one."""
+
+    answer: Answer
+    sent: SentFrame
+    round_trip_s: float      # frame sent to answer received, the edge's clock
+    uplink_s: float          # frame sent to its first packet at the bridge; never negative, NaN when unknown
+    downlink_s: float        # answer sent to answer received, the same
+    copies_bytes: int        # of all copies that the bridge sends of this answer, UDP payload
+
+
+@dataclass(frozen=True)
+class FrameExpired:
+    """No answer came by the deadline, or none can come any more."""
+
+    frame_id: int
+    capture_stamp_ns: int
+
+
+@dataclass(frozen=True)
+class RobotConnected:
+    session_id: int
+    robot: str
+    address: object
+
+
+@dataclass(frozen=True)
+class RobotRefused:
+    robot: str
+    address: object
+    reason: str
+
+
+@dataclass(frozen=True)
+class RobotLost:
+    session_id: int
+    robot: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class FrameReady:
+    """A frame for the tail, complete or not."""
+
+    frame: ReceivedFrame

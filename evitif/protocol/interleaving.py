@@ -1,0 +1,96 @@
+"""Which unit travels in which packet.
+
+A lost packet should look like a scatter over the image, and so should a burst of lost packets, because a Vision
+Transformer copes far better with holes everywhere than with one large hole. The patches are therefore ranked by the R2
+low-discrepancy mask (M. Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018): patch (i, j) has the
+key frac(i / g + j / g**2), g the plastic number, and the sorted patches are cut into consecutive chunks, one a packet.
+The patches whose keys lie in an interval form a cut-and-project set, a nearly regular lattice, whichever interval it
+is. One packet is an interval and so is any run of consecutive packets, so a burst of half of a frame's packets takes no
+2 x 2 block of patches completely (the tests check it).
+
+A token is of use only when all its groups arrive, and what travels together is lost together: a token's groups share a
+packet where they fit, and follow one another in neighbouring packets where they do not (losses come in bursts, so
+neighbours share their fate more often than strangers).
+
+Prefix tokens (class, distillation, register) belong to no place in the image and cannot be guessed from their
+neighbours. Each of their units travels in `prefix_copies` different packets spread evenly over the frame.
+"""
+
+import math
+
+import numpy as np
+
+PLASTIC = 1.32471795724474602596      # the real root of x**3 = x + 1
+
+
+def scattered_order(grid: tuple[int, int]) -> np.ndarray:
+    """The patches of a `grid` (rows, columns) by their R2 rank: int64 [rows * columns], indices in row-major order."""
+    i, j = np.mgrid[:grid[0], :grid[1]]
+    return np.argsort(np.mod(i / PLASTIC + j / PLASTIC**2, 1.0).ravel(), kind='stable')
+
+
+def spread(units: int, copies: int, packets: int) -> list[list[int]]:
+    """For each of `packets` packets, which of the prefix `units` it carries.
+
+    Each unit is in `copies` different packets, at even distances; needs copies <= packets.
+    """
+    carried: list[list[int]] = [[] for _ in range(packets)]
+    for copy in range(copies):
+        for unit in range(units):
+            # Steps of packets / copies >= 1 between the copies of one unit, so no two fall into the same packet.
+            carried[int((copy * units + unit + 0.5) * packets / (copies * units))].append(unit)
+    return carried
+
+
+def interleave(grid: tuple[int, int], prefix_tokens: int, groups: int, *, slots: int, min_packets: int,
+               prefix_copies: int) -> list[np.ndarray]:
+    """Assign the units of a frame to packets.
+
+    :param slots: units that fit into one packet, at least 1
+    :param min_packets: cut no coarser than this, where there are so many patches
+    :param prefix_copies: packets that each prefix unit is in; all packets where there are fewer
+    :return: for each packet, in sending order, the indices of its units, int64 [1..slots]
+    """
+    patches = (prefix_tokens + scattered_order(grid))[:, None] * groups + np.arange(groups)      # [patches, groups]
+    # Where whole tokens fit, a packet is cut between tokens, else between units.
+    whole = groups <= slots
+    items = patches if whole else patches.reshape(-1, 1)
+    prefix_units = prefix_tokens * groups
+    copies = min(prefix_copies, 2) if prefix_units else 0
+    fewest = max(math.ceil(items.size / slots), min(min_packets, len(items)), copies, 1)
+    for packets in range(fewest, items.size + prefix_units * prefix_copies + 2):
+        if packets * slots < items.size + prefix_units * min(prefix_copies, packets):
+            continue
+        carried = spread(prefix_units, min(prefix_copies, packets), packets) if prefix_units else [[]] * packets
+        shares = _shares(len(items), items.shape[1], [slots - len(units) for units in carried],
+                         [len(units) for units in carried])
+        if shares is not None:
+            ends = np.cumsum(shares)
+            return [np.concatenate([np.asarray(units, np.int64), items[end - share:end].ravel()])
+                    for units, share, end in zip(carried, shares, ends, strict=True)]
+    raise AssertionError('unreachable: with a packet for each unit and copy everything fits')
+
+
+def _shares(items: int, item_units: int, room: list[int], loads: list[int]) -> list[int] | None:
+    """How many of `items` go to each packet, so that packets are filled evenly; None where they do not fit."""
+    capacity = [max(space, 0) // item_units if space >= 0 else -1 for space in room]
+    if min(capacity) < 0 or sum(capacity) < items:
+        return None
+    # Water-filling: the common level that the packets reach together, then the remainder dealt out evenly.
+    packets = len(room)
+    low, high = 0.0, float(max(loads) + items * item_units)
+    for _ in range(60):
+        level = (low + high) / 2
+        filled = sum(min(max(0.0, (level - load) / item_units), cap) for load, cap in zip(loads, capacity, strict=True))
+        low, high = (level, high) if filled < items else (low, level)
+    ideal = [min(max(0.0, (high - load) / item_units), cap) for load, cap in zip(loads, capacity, strict=True)]
+    shares, total, exact = [0] * packets, 0, 0.0
+    for k in range(packets):
+        exact += ideal[k]
+        shares[k] = min(max(round(exact) - total, 0), capacity[k])
+        total += shares[k]
+    for k in range(packets):
+        extra = min(items - total, capacity[k] - shares[k])
+        shares[k] += extra
+        total += extra
+    return shares

@@ -1,0 +1,171 @@
+"""A frame's rows into datagrams: each at most so many bytes, each decodable alone.
+
+Everything that does not change from frame to frame is written once, into one buffer that holds all datagrams of a
+frame: headers, source frame, unit indices. A frame then costs one `take`, and per packet a few stores, one copy and a
+CRC.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evitif.protocol import datagram
+from evitif.protocol.datagram import HEADER, MAX_UDP_PAYLOAD, QUANTISATIONS, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX
+from evitif.protocol.interleaving import interleave
+from evitif.protocol.parameters import StreamParameters, check_count
+
+MAX_DATAGRAM_BYTES = 1200      # UDP payload that no path on the Internet fragments (RFC 9000, section 14)
+MIN_PACKETS = 24
+PREFIX_COPIES = 12             # 0.6**12 = 0.2 % of frames lose the class token at 60 % loss
+
+# Room that is kept free for the name of the source frame when it is decided whether a row fits into a datagram.
+SOURCE_FRAME_RESERVE = 64
+MAX_PACKETS = 0xFFFF           # the packet count is a u16
+_PLANS = 8                     # layouts kept, one for each source frame
+
+
+@dataclass(frozen=True, eq=False)
+class TokenFrame:
+    """One frame's tokens, quantised, on their way from the edge to the bridge."""
+
+    frame_id: int                  # u32, the edge's counter
+    capture_stamp_ns: int          # i64, the source image's header stamp
+    source_frame: str              # the source image's header.frame_id, at most 255 bytes of UTF-8
+    rows: np.ndarray               # uint8 [units, row_bytes]
+
+
+def row_capacity(max_datagram_bytes: int, source_frame_bytes: int = SOURCE_FRAME_RESERVE) -> int:
+    """Bytes that a datagram has left for unit indices and rows; a unit takes 2 bytes more than its row."""
+    return max_datagram_bytes - HEADER.size - TOKENS_HEADER.size - source_frame_bytes
+
+
+def groups_needed(channels: int, row_bytes_of: Callable[[int], int],
+                  max_datagram_bytes: int = MAX_DATAGRAM_BYTES) -> int:
+    """The fewest equal channel slices that a token must be cut into so that a slice's row fits into a datagram.
+
+    :param channels: of a token
+    :param row_bytes_of: bytes of the row of a slice of so many channels, as the quantisation writes it
+    :param max_datagram_bytes: UDP payload, our headers included
+    :raises ValueError: not even one channel fits
+    """
+    for groups in range(1, channels + 1):
+        if channels % groups == 0 and row_bytes_of(channels // groups) + 2 <= row_capacity(max_datagram_bytes):
+            return groups
+    raise ValueError(f'a row of one channel takes {row_bytes_of(1)} bytes, which does not fit into datagrams of '
+                     f'{max_datagram_bytes} bytes')
+
+
+class _Layout:
+    """The datagrams of a frame for one source frame, with all that stays the same already written."""
+
+    def __init__(self, parameters: StreamParameters, source: bytes, slots: int, min_packets: int, prefix_copies: int):
+        packets = interleave(parameters.grid, parameters.prefix_tokens, parameters.groups, slots=slots,
+                             min_packets=min_packets, prefix_copies=prefix_copies)
+        self.packets = len(packets)
+        if self.packets > MAX_PACKETS:
+            raise ValueError(f'a frame takes {self.packets} datagrams; expected at most {MAX_PACKETS}')
+        self.units = np.concatenate(packets)
+        self.rows = np.empty((len(self.units), parameters.row_bytes), np.uint8)
+        flat_rows = self.rows.reshape(-1)
+        fixed = HEADER.size + TOKENS_HEADER.size + len(source)
+        sizes = [fixed + len(units) * (2 + parameters.row_bytes) for units in packets]
+        self.bytes = sum(sizes)
+        self.largest = max(sizes)
+        buffer = np.zeros(self.bytes, np.uint8)
+        quantisation = QUANTISATIONS.index(parameters.quantisation)
+        self.views: list[memoryview] = []
+        self.heads: list[tuple] = []
+        self.copies: list[tuple[np.ndarray, np.ndarray]] = []
+        at = row_at = 0
+        for units, size in zip(packets, sizes, strict=True):
+            n = len(units)
+            view = memoryview(buffer[at:at + size])
+            HEADER.pack_into(view, 0, datagram.MAGIC, datagram.VERSION, datagram.TOKENS, 0, 0, 0)
+            view[HEADER.size + TOKENS_HEADER.size:fixed] = source
+            view[fixed:fixed + 2 * n] = units.astype(UNIT_INDEX).tobytes()
+            self.views.append(view)
+            self.heads.append((quantisation, parameters.row_bytes, n, parameters.units, len(source)))
+            row_bytes = n * parameters.row_bytes
+            self.copies.append((buffer[at + fixed + 2 * n:at + size], flat_rows[row_at:row_at + row_bytes]))
+            at += size
+            row_at += row_bytes
+
+
+class Packetiser:
+    """Cut frames of `parameters` into datagrams.
+
+    :param max_datagram_bytes: largest UDP payload, our headers included
+    :param min_packets: cut no coarser than this, so that one loss costs little, while there is a patch for each packet
+    :param prefix_copies: datagrams that each prefix unit travels in
+    :raises ValueError: a unit's row does not fit into a datagram; the text says how many groups would do
+    """
+
+    def __init__(self, parameters: StreamParameters, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
+                 min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES):
+        check_count('max_datagram_bytes', max_datagram_bytes, 256, MAX_UDP_PAYLOAD)
+        check_count('min_packets', min_packets, 1, 65535)
+        check_count('prefix_copies', prefix_copies, 1, 65535)
+        room = row_capacity(max_datagram_bytes) - 2
+        if parameters.row_bytes > room:
+            needed = math.ceil(parameters.row_bytes * parameters.groups / room)
+            while parameters.channels % needed and needed < parameters.channels:
+                needed += 1
+            raise ValueError(f'row_bytes is {parameters.row_bytes}; expected at most {room} in datagrams of '
+                             f'{max_datagram_bytes} bytes: cut tokens into at least {needed} groups, '
+                             f'not {parameters.groups}')
+        self.parameters = parameters
+        self.max_datagram_bytes = max_datagram_bytes
+        self.min_packets = min_packets
+        self.prefix_copies = prefix_copies
+        self._layouts: OrderedDict[bytes, _Layout] = OrderedDict()
+
+    def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0) -> list[bytes]:
+        """The datagrams of `frame`, in sending order, with sequence numbers from `first_sequence` on.
+
+        :raises ValueError: the rows are not uint8 [units, row_bytes], a number is out of its range, or the source
+            frame's name is longer than 255 bytes or leaves no room for a row
+        """
+        shape = (self.parameters.units, self.parameters.row_bytes)
+        if not isinstance(frame.rows, np.ndarray) or frame.rows.dtype != np.uint8 or frame.rows.shape != shape:
+            raise ValueError(f'rows are {getattr(frame.rows, "dtype", type(frame.rows).__name__)} '
+                             f'{list(getattr(frame.rows, "shape", ()))}; expected uint8 {list(shape)}')
+        if not 0 <= frame.frame_id <= 0xFFFFFFFF:
+            raise ValueError(f'frame_id is {frame.frame_id}; expected 0 to 2**32 - 1')
+        if not -(1 << 63) <= frame.capture_stamp_ns < 1 << 63:
+            raise ValueError(f'capture_stamp_ns is {frame.capture_stamp_ns}; expected a signed 64-bit number')
+        layout = self._layout(frame.source_frame.encode())
+        # 'clip' spares numpy a buffer; all indices are in range.
+        np.take(frame.rows, layout.units, axis=0, out=layout.rows, mode='clip')
+        datagrams = []
+        for index in range(layout.packets):
+            view = layout.views[index]
+            TOKENS_HEADER.pack_into(view, HEADER.size, frame.frame_id, index, layout.packets, frame.capture_stamp_ns,
+                                    *layout.heads[index])
+            target, source = layout.copies[index]
+            target[:] = source
+            datagram.seal(view, session_id, first_sequence + index)
+            datagrams.append(bytes(view))
+        return datagrams
+
+    def packets(self, source_frame: str = '') -> int:
+        """How many datagrams a frame with this source frame becomes."""
+        return self._layout(source_frame.encode()).packets
+
+    def _layout(self, source: bytes) -> _Layout:
+        layout = self._layouts.get(source)
+        if layout is None:
+            slots = row_capacity(self.max_datagram_bytes, len(source)) // (2 + self.parameters.row_bytes)
+            if len(source) > SOURCE_FRAME_MAX or slots < 1:
+                raise ValueError(f'source_frame takes {len(source)} bytes; expected at most {SOURCE_FRAME_MAX}, and '
+                                 f'room for a row of {self.parameters.row_bytes} in a datagram of '
+                                 f'{self.max_datagram_bytes} bytes')
+            layout = _Layout(self.parameters, source, slots, self.min_packets, self.prefix_copies)
+            self._layouts[source] = layout
+            if len(self._layouts) > _PLANS:
+                self._layouts.popitem(last=False)
+        else:
+            self._layouts.move_to_end(source)
+        return layout

@@ -1,0 +1,249 @@
+"""Datagrams back into frames, as many of their tokens as came.
+
+Nothing waits for a lost packet: there is no request for a retransmission, only a moment at which a frame is handed on
+with what it has. A frame is delivered
+
+1. complete, at once;
+2. after the grace, when its last packet or a packet of a newer frame has been seen (see `arrival`);
+3. after the quiet time, when nothing of it has come for that long;
+4. at the hard deadline, counted from its first packet;
+5. when so many newer frames have begun that its place in the ring is needed ('evicted'; it is delivered as it is).
+
+Frames that are ready together are delivered in the order of their ids. A newer frame never waits for an older one: once
+it is delivered, older frames that were not ready are dropped ('superseded'), and their packets are 'late' from then on.
+
+Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they may wrap. What was delivered is
+remembered for ORDER_MEMORY_S; after such a silence any id is accepted, which is how a sender that began to count anew
+gets through.
+
+Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, and the packet masks of the last
+few that were delivered. A frame takes `units * row_bytes` bytes whatever its packets say.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evitif.protocol.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S, ArrivalEstimator
+from evitif.protocol.datagram import QUANTISATIONS, TokensBody
+from evitif.protocol.parameters import StreamParameters, check_seconds
+
+FRAMES_IN_FLIGHT = 4
+DEADLINE_S = 0.1
+ORDER_MEMORY_S = 1.0
+_FINISHED = 8            # delivered or dropped frames whose packets are still recognised
+
+
+@dataclass(frozen=True, eq=False)
+class ReceivedFrame:
+    """What arrived of a frame."""
+
+    session_id: int
+    robot: str
+    frame_id: int
+    capture_stamp_ns: int
+    source_frame: str
+    rows: np.ndarray               # uint8 [units, row_bytes], zeros where nothing arrived
+    received: np.ndarray           # bool [units]
+    packets_received: int
+    packets_expected: int
+    bytes_received: int            # UDP payload of the frame's packets
+    packet_error_rate: float       # of the uplink, 0..1, over the recent packets; NaN when unknown
+    first_arrival: float           # seconds on the bridge's clock
+    ready_at: float                # the same
+    complete: bool                 # every unit arrived
+
+
+class _Frame:
+    """A frame in flight."""
+
+    def __init__(self, body: TokensBody, parameters: StreamParameters, now: float):
+        self.id = body.frame_id
+        self.stamp = body.capture_stamp_ns
+        self.source = body.source_frame
+        self.packet_count = body.packet_count
+        self.rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
+        self.received = np.zeros(parameters.units, np.bool_)
+        self.packets = 0                 # bit k: packet k arrived
+        self.packets_received = 0
+        self.units = 0                   # with repetitions
+        self.bytes = 0
+        self.first_arrival = self.last_arrival = now
+        self.highest = -1                # packet index, and when it came
+        self.highest_at = now
+        self.ending_at = math.inf        # when the last packet, or a packet of a newer frame, was first seen
+
+
+@dataclass
+class _Finished:
+    """What is remembered of a frame that is no longer in flight."""
+
+    id: int
+    stamp: int
+    packets: int
+    quiet_since: float       # its last arrival, where the quiet time ended it, else NaN
+    ending_at: float         # when its grace began, where the grace ended it, else NaN
+
+
+def newer(a: int, b: int) -> bool:
+    """Whether frame id `a` comes after `b` (RFC 1982 with 32 bits)."""
+    return 0 < (a - b) % (1 << 32) < 1 << 31
+
+
+class Reassembler:
+    """The frames of one session.
+
+    :param deadline_s: after its first packet a frame is delivered with what it has, seconds
+    :param frames: frames in flight, a power of two
+    :param packet_error_rate: asked when a frame is delivered
+    """
+
+    def __init__(self, parameters: StreamParameters, *, session_id: int = 0, robot: str = '',
+                 deadline_s: float = DEADLINE_S, frames: int = FRAMES_IN_FLIGHT,
+                 grace_floor_s: float = GRACE_FLOOR_S, quiet_floor_s: float = QUIET_FLOOR_S,
+                 packet_error_rate: Callable[[], float] = lambda: math.nan):
+        if frames < 1 or frames & (frames - 1):
+            raise ValueError(f'frames is {frames}; expected a power of two')
+        self._parameters = parameters
+        self._quantisation = QUANTISATIONS.index(parameters.quantisation)
+        self._session_id = session_id
+        self._robot = robot
+        self._deadline = check_seconds('deadline_s', deadline_s)
+        self._packet_error_rate = packet_error_rate
+        self._ring: list[_Frame | None] = [None] * frames
+        self._finished: deque[_Finished] = deque(maxlen=_FINISHED)
+        self._delivered_id = 0
+        self._delivered_at = -math.inf
+        self._ready: deque[ReceivedFrame] = deque()
+        self.arrival = ArrivalEstimator(self._deadline, grace_floor_s=grace_floor_s, quiet_floor_s=quiet_floor_s)
+        self.complete = self.partial = self.evicted = self.superseded = 0      # frames; evicted ones are partial too
+
+    def receive(self, body: TokensBody, size: int, now: float) -> str | None:
+        """Take one packet, a datagram of `size` bytes. Returns None where it was used, else the kind of the drop."""
+        parameters = self._parameters
+        if (body.total_units != parameters.units or body.rows.shape[1] != parameters.row_bytes
+                or body.quantisation != self._quantisation):
+            return 'inconsistent'
+        slot = body.frame_id % len(self._ring)
+        frame = self._ring[slot]
+        if frame is None or frame.id != body.frame_id:
+            if frame is not None and not newer(body.frame_id, frame.id):
+                return 'late'
+            if kind := self._kind_of_finished(body, now):
+                return kind
+            try:
+                body.source_frame.decode()
+            except UnicodeDecodeError:
+                return 'malformed'
+            if frame is not None:
+                self.evicted += 1
+                self._deliver([frame], now)
+            frame = self._ring[slot] = _Frame(body, parameters, now)
+            for other in self._ring:
+                if other is not None and newer(frame.id, other.id):
+                    other.ending_at = min(other.ending_at, now)
+                elif other is not None and newer(other.id, frame.id):
+                    frame.ending_at = now
+        elif (body.packet_count != frame.packet_count or body.capture_stamp_ns != frame.stamp
+              or body.source_frame != frame.source):
+            return 'inconsistent'
+        bit = 1 << body.packet_index
+        if frame.packets & bit:
+            return 'duplicate'
+        self._store(frame, body, bit, size, now)
+        # Too few units cannot be all; the sum is cheaper than a look at the mask for each packet.
+        if frame.packets_received == frame.packet_count or frame.units >= parameters.units and frame.received.all():
+            self._deliver([frame], now)
+        return None
+
+    def _store(self, frame: _Frame, body: TokensBody, bit: int, size: int, now: float) -> None:
+        frame.rows[body.units] = body.rows
+        frame.received[body.units] = True
+        frame.packets |= bit
+        frame.units += len(body.units)
+        frame.bytes += size
+        if frame.packets_received:
+            self.arrival.gap(max(now - frame.last_arrival, 0.0))
+        frame.packets_received += 1
+        frame.last_arrival = now
+        if body.packet_index > frame.highest:
+            frame.highest, frame.highest_at = body.packet_index, now
+        else:
+            self.arrival.overtaken(now - frame.highest_at)
+        if body.packet_index == frame.packet_count - 1:
+            frame.ending_at = min(frame.ending_at, now)
+
+    def _kind_of_finished(self, body: TokensBody, now: float) -> str | None:
+        """How a packet that belongs to no frame in flight is counted, or None where it begins a new frame."""
+        for finished in self._finished:
+            if finished.id == body.frame_id and finished.stamp == body.capture_stamp_ns:
+                bit = 1 << body.packet_index
+                if finished.packets & bit:
+                    return 'duplicate'
+                finished.packets |= bit
+                if not math.isnan(finished.quiet_since):
+                    self.arrival.silence(now - finished.quiet_since)
+                if not math.isnan(finished.ending_at):
+                    self.arrival.overtaken(now - finished.ending_at)
+                return 'late'
+        return None if self._in_order(body.frame_id, now) else 'late'
+
+    def _in_order(self, frame_id: int, now: float) -> bool:
+        return now - self._delivered_at > ORDER_MEMORY_S or newer(frame_id, self._delivered_id)
+
+    def _waits(self, frame: _Frame) -> tuple[float, float, float]:
+        """When the frame's grace, quiet time and deadline end."""
+        return (frame.ending_at + self.arrival.grace_s, frame.last_arrival + self.arrival.quiet_s,
+                frame.first_arrival + self._deadline)
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` wants to be called, on the caller's clock; None: nothing is in flight."""
+        return min((min(self._waits(frame)) for frame in self._ring if frame is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Deliver the frames whose time has come."""
+        due = [frame for frame in self._ring if frame is not None and min(self._waits(frame)) <= now]
+        if due:
+            self._deliver(due, now, ended_by_wait=True)
+
+    def next_frame(self) -> ReceivedFrame | None:
+        """The next delivered frame, or None."""
+        return self._ready.popleft() if self._ready else None
+
+    def _deliver(self, due: list[_Frame], now: float, *, ended_by_wait: bool = False) -> None:
+        # In flight are at most 2**31 - 1 ids apart from the first, or `newer` would not have let them in.
+        base = due[0].id
+        for frame in sorted(due, key=lambda frame: (frame.id - base + (1 << 31)) % (1 << 32)):
+            if not self._in_order(frame.id, now):
+                self._drop(frame)
+                continue
+            complete = bool(frame.received.all())
+            self.complete += complete
+            self.partial += not complete
+            self._ready.append(ReceivedFrame(
+                self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
+                frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
+                now, complete))
+            self._finish(frame, ended_by_wait)
+            self._delivered_id, self._delivered_at = frame.id, now
+            self.arrival.frame_ended()
+        for other in self._ring:
+            if other is not None and newer(self._delivered_id, other.id):
+                self._drop(other)
+
+    def _drop(self, frame: _Frame) -> None:
+        self.superseded += 1
+        self._finish(frame, ended_by_wait=False)
+
+    def _finish(self, frame: _Frame, ended_by_wait: bool) -> None:
+        """Take a frame out of flight; remember which wait ended it, so that a late packet can correct that wait."""
+        grace, quiet, deadline = self._waits(frame)
+        by_grace = ended_by_wait and grace <= quiet and grace < deadline
+        by_quiet = ended_by_wait and quiet < grace and quiet < deadline
+        self._finished.append(_Finished(
+            frame.id, frame.stamp, frame.packets, frame.last_arrival if by_quiet else math.nan,
+            frame.ending_at if by_grace else math.nan))
+        self._ring[frame.id % len(self._ring)] = None

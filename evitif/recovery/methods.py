@@ -1,0 +1,98 @@
+"""The interface of a recovery and the baselines that need no training.
+
+Every method leaves received tokens as they are and returns its input itself when nothing is lost. Where a prefix token
+(class, distillation, register) is lost, all of its copies were: the baselines put in what a blank image has there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Tokens [B, N, D] for the tail; `kept` (int64 [B, M]) where the others are to be left out of the sequence."""
+
+    tokens: torch.Tensor
+    kept: torch.Tensor | None = None
+
+
+class Recovery(Protocol):
+    """Fills in, or leaves out, what lost packets carried."""
+
+    name: str
+
+    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        """Tokens [B, N, D] with anything at lost places, `received` bool [B, N], measured loss [B] in 0..1."""
+        ...
+
+
+class _Baseline:
+    def __init__(self, blank: torch.Tensor, prefix_tokens: int):
+        """`blank` [N, D]: the tokens of a blank image (`SplitModel.blank_tokens`)."""
+        self.blank = blank
+        self.prefix_tokens = prefix_tokens
+
+    def _with_prefix(self, tokens: torch.Tensor, received: torch.Tensor) -> torch.Tensor:
+        prefix = torch.where(received[:, :self.prefix_tokens, None], tokens[:, :self.prefix_tokens],
+                             self.blank[:self.prefix_tokens])
+        return torch.cat((prefix, tokens[:, self.prefix_tokens:]), 1)
+
+
+class Zero(_Baseline):
+    """Lost patch tokens become zero: what a naive split over UDP does."""
+
+    name = 'zero'
+
+    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        if bool(received.all()):
+            return Recovered(tokens)
+        return Recovered(self._with_prefix(tokens * received[:, :, None], received))
+
+
+class Mean(_Baseline):
+    """Lost patch tokens become the mean of the image's received ones; a blank image's where none arrived."""
+
+    name = 'mean'
+
+    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        if bool(received.all()):
+            return Recovered(tokens)
+        patches = received[:, self.prefix_tokens:, None]
+        count = patches.sum(1, keepdim=True)
+        mean = (tokens[:, self.prefix_tokens:] * patches).sum(1, keepdim=True) / count.clamp(min=1)
+        fill = torch.where(count > 0, mean, self.blank[self.prefix_tokens:])
+        filled = torch.where(patches, tokens[:, self.prefix_tokens:], fill)
+        return Recovered(self._with_prefix(torch.cat((tokens[:, :self.prefix_tokens], filled), 1), received))
+
+
+class Omission(_Baseline):
+    """Lost patch tokens are left out of the tail's sequence: works with any Vision Transformer, without training.
+
+    All images of one batch have to have lost equally many. An image of which no patch arrived keeps a blank one, since
+    a mean over no patches is undefined.
+    """
+
+    name = 'omission'
+
+    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        if bool(received.all()):
+            return Recovered(tokens)
+        kept = received.clone()
+        kept[:, :self.prefix_tokens] = True
+        none = ~received[:, self.prefix_tokens:].any(1)
+        if bool(none.any()):
+            kept[none, self.prefix_tokens] = True
+            tokens = torch.where((none[:, None] & ~received)[:, :, None], self.blank, tokens)
+        counts = kept.sum(1)
+        if int(counts.min()) != int(counts.max()):
+            raise ValueError('omission needs equally many received tokens in every image of a batch, got '
+                             f'{counts.tolist()}')
+        index = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)[kept].view(len(kept), -1)
+        return Recovered(self._with_prefix(tokens, received), index)
+
+
+METHODS = {method.name: method for method in (Zero, Mean, Omission)}

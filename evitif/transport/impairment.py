@@ -1,0 +1,201 @@
+"""
+What a bad link does to datagrams, without sockets and clocks: `Impairment` says how bad, `ImpairedChannel` decides each
+datagram's fate.
+
+A datagram passes, in this order: a transmitter of limited rate with a tail-drop queue; loss; corruption; duplication;
+delay with jitter; reordering. A lost datagram has therefore used the transmitter's time, as on the air.
+
+Loss is independent, or comes in bursts by the two-state Markov chain of Gilbert (1960), "Capacity of a burst-noise
+channel", and Elliott (1963), "Estimates of error rates for codes on burst-noise channels", both Bell System Technical
+Journal: in the bad state every datagram is lost, in the good state none. With p = P(good → bad) and r = P(bad → good),
+the stationary loss rate is p / (p + r) and the mean length of a burst is 1 / r datagrams.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+
+HEADER_BYTES = 28               # IPv4 and UDP headers, which the limited rate carries too
+MAX_FLIPPED_BITS = 8
+
+
+def _setting(default, kind: str, help_text: str):
+    return dataclasses.field(default=default, metadata={'kind': kind, 'help': help_text})
+
+
+# kind: what is allowed, in words, and the check
+KINDS = {
+    'probability': ('a probability from 0 to 1', lambda value: 0.0 <= value <= 1.0),
+    'datagrams': ('a mean number of datagrams, 1 or more', lambda value: 1.0 <= value < math.inf),
+    'seconds': ('seconds from 0 to 60', lambda value: 0.0 <= value <= 60.0),
+    'bits per second': (
+        'bits per second, 0 for unlimited, else 1000 or more', lambda value: value == 0 or 1000.0 <= value < math.inf
+    ),
+}
+
+
+def check_setting(name: str, kind: str, value) -> float:
+    """
+    Check one number of an impairment.
+
+    :raises ValueError: naming the setting, the value and the range
+    """
+    expected, allowed = KINDS[kind]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed(value):
+        raise ValueError(f'{name} = {value!r}: expected {expected}')
+    return float(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Impairment:
+    """
+    How bad one direction of a link is; the default is a perfect one.
+
+    :raises ValueError: naming the value and its range, also for a pair of loss and burst length that no Gilbert-Elliott
+        chain has
+    """
+
+    loss: float = _setting(0.0, 'probability', 'share of the datagrams that is lost')
+    burst_length: float = _setting(1.0, 'datagrams', 'mean number of datagrams lost in a row; 1 means independent loss')
+    delay_s: float = _setting(0.0, 'seconds', 'delay of every datagram')
+    jitter_s: float = _setting(0.0, 'seconds', 'added delay, uniform from 0 to this; keeps the order')
+    reorder: float = _setting(0.0, 'probability', 'share of the datagrams that is held back and overtaken')
+    reorder_delay_s: float = _setting(0.005, 'seconds', 'for how long such a datagram is held back')
+    duplicate: float = _setting(0.0, 'probability', 'share of the datagrams that arrives twice')
+    corrupt: float = _setting(0.0, 'probability', 'share of the datagrams of which some bits are flipped')
+    rate_bit_s: float = _setting(0.0, 'bits per second', 'rate of the link, headers included; 0 means unlimited')
+    queue_s: float = _setting(0.1, 'seconds', 'longest wait for the limited rate; what would wait longer is dropped')
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = check_setting(field.name, field.metadata['kind'], getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        if self.burst_length > 1.0 and self.loss > 0.0:
+            shortest = self.loss / (1.0 - self.loss) if self.loss < 1.0 else math.inf
+            if self.burst_length < shortest:
+                expected = f'{shortest:.4g} or more' if shortest < math.inf else 'a loss below 1'
+                raise ValueError(
+                    f'burst_length = {self.burst_length:g} with loss = {self.loss:g}: no Gilbert-Elliott chain has so '
+                    f'short bursts at this loss rate, expected {expected}, or burst_length = 1 for independent loss'
+                )
+
+    @property
+    def to_bad(self) -> float:
+        """P(good → bad) of the Gilbert-Elliott chain with this loss rate and burst length."""
+        return min(1.0, self.loss / ((1.0 - self.loss) * self.burst_length)) if self.loss < 1.0 else 1.0
+
+    @property
+    def to_good(self) -> float:
+        """P(bad → good) of the Gilbert-Elliott chain."""
+        return 1.0 / self.burst_length
+
+
+@dataclasses.dataclass
+class ChannelCounters:
+    """What happened to the datagrams of one direction; the bytes are of UDP payload."""
+
+    received: int = 0
+    bytes_received: int = 0
+    queue_dropped: int = 0      # by the limited rate's queue, or because the simulator held too much already
+    lost: int = 0
+    corrupted: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    delivered: int = 0          # copies included
+    bytes_delivered: int = 0
+
+    @property
+    def loss_rate(self) -> float:
+        """Share of the received datagrams that was lost or dropped; NaN before the first."""
+        return (self.lost + self.queue_dropped) / self.received if self.received else math.nan
+
+
+class ImpairedChannel:
+    """
+    One direction of an impaired link.
+
+    The n-th datagram's fate depends on the seed, the impairment and n alone, except where a limited rate makes its
+    queue depend on time: each datagram draws the same number of random numbers, whatever becomes of it.
+
+    :param seed: anything that `random.Random` takes
+    :param counters: where to count; several channels may share one
+    """
+
+    def __init__(self, impairment: Impairment | None = None, seed=0, counters: ChannelCounters | None = None):
+        self.impairment = impairment or Impairment()
+        self.counters = counters if counters is not None else ChannelCounters()
+        self._draw = random.Random(f'fate {seed}').random
+        self._bits = random.Random(f'bits {seed}')
+        self._bad: bool | None = None       # the Gilbert-Elliott chain's state, None: to be drawn
+        self._transmitter_free_at = -math.inf
+        self._latest_delivery = -math.inf
+
+    def set_impairment(self, impairment: Impairment) -> None:
+        """Change the link for the datagrams offered from now on; those under way keep their time of delivery."""
+        bursty = impairment.burst_length > 1.0 and self.impairment.burst_length > 1.0
+        if not bursty or impairment.loss != self.impairment.loss:
+            self._bad = None
+        self.impairment = impairment
+
+    def offer(self, datagram: bytes, now: float) -> list[tuple[float, bytes]]:
+        """
+        Put a datagram on the link at `now` (seconds): when what is delivered, nothing where it is lost, twice where it
+        is duplicated.
+
+        A time of delivery may be `now` itself, and is below an earlier datagram's only where that one was held back to
+        be reordered.
+        """
+        link, counters, draw = self.impairment, self.counters, self._draw
+        loss_draw, corrupt_draw, duplicate_draw, jitter_draw, reorder_draw = draw(), draw(), draw(), draw(), draw()
+        lost = self._is_lost(link, loss_draw)
+        size = len(datagram)
+        counters.received += 1
+        counters.bytes_received += size
+
+        sent_at = now
+        if link.rate_bit_s:
+            start = max(now, self._transmitter_free_at)
+            if start - now > link.queue_s:
+                counters.queue_dropped += 1
+                return []
+            sent_at = self._transmitter_free_at = start + 8 * (size + HEADER_BYTES) / link.rate_bit_s
+        if lost:
+            counters.lost += 1
+            return []
+
+        if corrupt_draw < link.corrupt and size:
+            datagram = self._flip_bits(datagram)
+            counters.corrupted += 1
+        deliver_at = sent_at + link.delay_s + link.jitter_s * jitter_draw
+        if reorder_draw < link.reorder:
+            deliver_at = max(deliver_at, self._latest_delivery) + link.reorder_delay_s
+            counters.reordered += 1
+        else:
+            deliver_at = self._latest_delivery = max(deliver_at, self._latest_delivery)
+        copies = 1
+        if duplicate_draw < link.duplicate:
+            copies = 2
+            counters.duplicated += 1
+        counters.delivered += copies
+        counters.bytes_delivered += copies * size
+        return [(deliver_at, datagram)] * copies
+
+    def _is_lost(self, link: Impairment, draw: float) -> bool:
+        if link.burst_length <= 1.0 or link.loss <= 0.0:
+            return draw < link.loss
+        if self._bad is None:
+            self._bad = draw < link.loss
+        elif self._bad:
+            self._bad = draw >= link.to_good
+        else:
+            self._bad = draw < link.to_bad
+        return self._bad
+
+    def _flip_bits(self, datagram: bytes) -> bytes:
+        flipped = bytearray(datagram)
+        bits = 8 * len(flipped)
+        for bit in self._bits.sample(range(bits), min(bits, self._bits.randint(1, MAX_FLIPPED_BITS))):
+            flipped[bit >> 3] ^= 1 << (bit & 7)
+        return bytes(flipped)

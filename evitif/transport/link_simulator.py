@@ -1,0 +1,419 @@
+"""
+`LinkSimulator`: a UDP relay with an impaired link inside, between robots and a bridge.
+
+    robots ──► listen address ══ uplink ══► one socket a robot ──► bridge
+    robots ◄── listen address ◄══ downlink ══ one socket a robot ◄── bridge
+
+Like a NAT it opens one socket towards the bridge for each robot's address, so that the bridge tells robots apart; each
+robot has its own channel in each direction. A datagram that is due at once is sent at once, without passing a timer.
+
+    python -m evitif.transport.link_simulator --listen 127.0.0.1:7601 --forward 127.0.0.1:7600 --loss 0.6
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import errno
+import heapq
+import itertools
+import logging
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from evitif.transport.addresses import (
+    TransportError,
+    check_address,
+    format_address,
+    open_udp_socket,
+    parse_address,
+    resolve,
+    resolve_remote,
+)
+from evitif.transport.impairment import KINDS, ChannelCounters, ImpairedChannel, Impairment, check_setting
+
+DIRECTIONS = ('uplink', 'downlink')     # robot to bridge, bridge to robot
+LARGEST_DATAGRAM = 65535
+BATCH = 64                              # datagrams taken from one socket before the others have their turn
+BUFFER_BYTES = 4 << 20
+MAX_ROBOTS = 64
+IDLE_S = 60.0
+MAX_HELD_BYTES = 64 << 20               # in flight, over all robots: 1 s at 500 Mbit/s
+
+
+@dataclasses.dataclass(eq=False)
+class _Robot:
+    """A robot's address as it is seen here, its socket towards the bridge, and its two channels."""
+
+    address: tuple
+    upstream: socket.socket
+    uplink: ImpairedChannel
+    downlink: ImpairedChannel
+    last_seen: float
+
+
+class LinkSimulator:
+    """
+    Relay UDP datagrams between robots and a bridge over an impaired link.
+
+    The same seed gives the n-th datagram of the k-th robot the same fate.
+
+    :param listen: (host, port) that robots send to; port 0 takes a free one, see `local_address`
+    :param forward: (host, port) of the bridge, which may be down
+    :param uplink: robot to bridge
+    :param downlink: bridge to robot
+    :param max_robots: addresses relayed at once; more are counted in `robots_refused` until one has been idle for
+        `idle_s` seconds
+    :raises TransportError: where a port is out of range
+    """
+
+    def __init__(
+        self,
+        listen: tuple[str, int],
+        forward: tuple[str, int],
+        *,
+        uplink: Impairment | None = None,
+        downlink: Impairment | None = None,
+        seed: int = 0,
+        max_robots: int = MAX_ROBOTS,
+        idle_s: float = IDLE_S,
+        clock: Callable[[], float] = time.monotonic,
+        log: logging.Logger | None = None,
+    ):
+        self._listen = check_address(listen, 'listen')
+        self._forward = check_address(forward, 'forward')
+        self._impairments = {'uplink': uplink or Impairment(), 'downlink': downlink or Impairment()}
+        self._seed = seed
+        self._max_robots = max_robots
+        self._idle_s = idle_s
+        self._clock = clock
+        self._log = log or logging.getLogger(__name__)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._counters = {direction: ChannelCounters() for direction in DIRECTIONS}
+        self._robots: dict[tuple, _Robot] = {}
+        self._held: list[tuple[float, int, socket.socket, tuple | None, bytes]] = []    # a heap by time of delivery
+        self._held_bytes = 0
+        self._order = itertools.count()
+        self._robot_count = itertools.count()
+        self.robots_refused = 0
+        self.errors: collections.Counter[str] = collections.Counter()   # by errno name, of both kinds of socket
+
+    # --- from any thread ---
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """
+        (host, port) that robots send to.
+
+        :raises TransportError: where the simulator is not running
+        """
+        if self._thread is None:
+            raise TransportError('the link simulator is not running, expected start() first')
+        return self._local_address
+
+    def start(self) -> None:
+        """
+        Open the listening socket and start the thread.
+
+        :raises TransportError: where it is running already, a host does not resolve, or the address cannot be bound
+        """
+        if self._thread is not None:
+            raise TransportError('the link simulator was started already, expected stop() first')
+        self._reset()
+        self._forward_family, self._forward_address = resolve_remote(self._forward)
+        family, address = resolve(self._listen, passive=True)
+        self._listener = open_udp_socket(
+            family, address, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES
+        )
+        self._local_address = self._listener.getsockname()[:2]
+        self._waker, self._wake_receiver = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self._selector.register(self._wake_receiver, selectors.EVENT_READ, None)
+        self._stopping = False
+        name = f'link simulator {format_address(self._local_address)}'
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, dropping what is in flight, and close the sockets. May be called again."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping = True
+        self._waker.send(b'\0')
+        thread.join()
+
+    def impairment(self, direction: str) -> Impairment:
+        """The link's present state in `direction`, 'uplink' or 'downlink'."""
+        return self._impairments[_check_direction(direction)]
+
+    def set_impairment(self, direction: str, impairment: Impairment) -> None:
+        """
+        Change the link in `direction`, 'uplink' or 'downlink', for every robot, from the next datagram on.
+
+        :raises ValueError: where the direction is neither
+        """
+        _check_direction(direction)
+        with self._lock:
+            self._impairments[direction] = impairment
+            for robot in self._robots.values():
+                getattr(robot, direction).set_impairment(impairment)
+
+    def counters(self, direction: str) -> ChannelCounters:
+        """
+        A copy of the counters since `start`, over all robots.
+
+        :raises ValueError: where the direction is neither 'uplink' nor 'downlink'
+        """
+        _check_direction(direction)
+        with self._lock:
+            return dataclasses.replace(self._counters[direction])
+
+    @property
+    def robots(self) -> int:
+        """Number of addresses that are relayed now."""
+        with self._lock:
+            return len(self._robots)
+
+    # --- in the simulator's thread ---
+
+    def _run(self) -> None:
+        buffer = bytearray(LARGEST_DATAGRAM)
+        try:
+            while not self._stopping:
+                ready = self._selector.select(self._time_to_wait())
+                with self._lock:
+                    self._send_due(self._clock())
+                    for key, _ in ready:
+                        if key.fileobj is self._listener:
+                            self._relay_up(buffer)
+                        elif key.data is not None and key.data.upstream.fileno() >= 0:
+                            self._relay_down(key.data, buffer)
+        finally:
+            for robot in self._robots.values():
+                robot.upstream.close()
+            for opened in (self._selector, self._listener, self._waker, self._wake_receiver):
+                opened.close()
+
+    def _time_to_wait(self) -> float | None:
+        return max(0.0, self._held[0][0] - self._clock()) if self._held else None
+
+    def _relay_up(self, buffer: bytearray) -> None:
+        view = memoryview(buffer)
+        for _ in range(BATCH):
+            try:
+                size, address = self._listener.recvfrom_into(buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._count(error)
+                continue
+            now = self._clock()
+            robot = self._robots.get(address) or self._admit(address, now)
+            if robot is None:
+                continue
+            robot.last_seen = now
+            self._pass_on(robot.uplink, bytes(view[:size]), now, robot.upstream, None)
+
+    def _relay_down(self, robot: _Robot, buffer: bytearray) -> None:
+        view = memoryview(buffer)
+        for _ in range(BATCH):
+            try:
+                size = robot.upstream.recv_into(buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._count(error)      # ECONNREFUSED: the bridge is down, and may come back
+                continue
+            now = self._clock()
+            robot.last_seen = now
+            self._pass_on(robot.downlink, bytes(view[:size]), now, self._listener, robot.address)
+
+    def _pass_on(
+        self, channel: ImpairedChannel, datagram: bytes, now: float, out: socket.socket, address: tuple | None
+    ) -> None:
+        for deliver_at, data in channel.offer(datagram, now):
+            if deliver_at <= now:
+                self._send(out, address, data)
+            elif self._held_bytes + len(data) > MAX_HELD_BYTES:
+                counters = channel.counters
+                counters.delivered -= 1
+                counters.bytes_delivered -= len(data)
+                counters.queue_dropped += 1
+            else:
+                self._held_bytes += len(data)
+                heapq.heappush(self._held, (deliver_at, next(self._order), out, address, data))
+
+    def _send_due(self, now: float) -> None:
+        held = self._held
+        while held and held[0][0] <= now:
+            _, _, out, address, data = heapq.heappop(held)
+            self._held_bytes -= len(data)
+            self._send(out, address, data)
+
+    def _send(self, out: socket.socket, address: tuple | None, data: bytes) -> None:
+        for attempt in (1, 2):
+            try:
+                if address is None:
+                    out.send(data)
+                else:
+                    out.sendto(data, address)
+            except OSError as error:
+                # An ICMP refusal of an earlier datagram is reported by the next call, which then sends nothing
+                # (udp(7)).
+                if attempt == 1 and error.errno == errno.ECONNREFUSED:
+                    continue
+                self._count(error)
+            return
+
+    def _admit(self, address: tuple, now: float) -> _Robot | None:
+        """
+        Open a robot's socket towards the bridge, after closing those of idle robots; None where there are too many.
+        """
+        for idle in [robot for robot in self._robots.values() if now - robot.last_seen > self._idle_s]:
+            self._selector.unregister(idle.upstream)
+            idle.upstream.close()
+            del self._robots[idle.address]
+        if len(self._robots) >= self._max_robots:
+            self.robots_refused += 1
+            return None
+        any_address = ('0.0.0.0', 0) if self._forward_family == socket.AF_INET else ('::', 0)
+        try:
+            upstream = open_udp_socket(
+                self._forward_family, any_address, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES
+            )
+        except OSError as error:
+            self._count(error)
+            return None
+        try:
+            upstream.connect(self._forward_address)
+        except OSError as error:
+            upstream.close()
+            self._count(error)
+            return None
+        number = next(self._robot_count)
+        robot = _Robot(address, upstream, self._channel('uplink', number), self._channel('downlink', number), now)
+        self._robots[address] = robot
+        self._selector.register(upstream, selectors.EVENT_READ, robot)
+        return robot
+
+    def _channel(self, direction: str, number: int) -> ImpairedChannel:
+        seed = f'{self._seed} {direction} {number}'
+        return ImpairedChannel(self._impairments[direction], seed, self._counters[direction])
+
+    def _count(self, error: OSError) -> None:
+        name = errno.errorcode.get(error.errno, str(error.errno))
+        self.errors[name] += 1
+        if self.errors[name] == 1:
+            self._log.warning('link simulator: %s: %s; counted, and logged once', name, error.strerror)
+
+
+def _check_direction(direction: str) -> str:
+    if direction not in DIRECTIONS:
+        raise ValueError(f'direction {direction!r}: expected one of {", ".join(DIRECTIONS)}')
+    return direction
+
+
+# --- the command line ---
+
+def _address(text: str) -> tuple[str, int]:
+    try:
+        return parse_address(text)
+    except TransportError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _setting_type(name: str, kind: str) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            return check_setting(name, kind, float(text))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'{text!r}: expected {KINDS[kind][0]}') from None
+    return convert
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the link simulator's arguments: each setting for both directions, and again for one (`--uplink-loss`)."""
+    parser.add_argument('--listen', type=_address, required=True, metavar='HOST:PORT', help='where robots send to')
+    parser.add_argument('--forward', type=_address, required=True, metavar='HOST:PORT', help='where the bridge listens')
+    parser.add_argument('--seed', type=int, default=0, help='of the random numbers (default: %(default)s)')
+    groups = {
+        '': parser.add_argument_group('the link, in both directions'),
+        'uplink-': parser.add_argument_group('robot to bridge, over the above'),
+        'downlink-': parser.add_argument_group('bridge to robot, over the above'),
+    }
+    for prefix, group in groups.items():
+        for field in dataclasses.fields(Impairment):
+            general = f'{field.metadata["help"]} (default: {field.default:g})'
+            group.add_argument(
+                f'--{prefix}{field.name.replace("_", "-")}', type=_setting_type(field.name, field.metadata['kind']),
+                metavar='X', help=f'{field.name} of this direction' if prefix else general,
+            )
+
+
+def impairments_from(arguments: argparse.Namespace) -> dict[str, Impairment]:
+    """
+    The impairment of each direction, by the arguments that `add_arguments` declared.
+
+    :raises ValueError: where loss and burst length do not go together
+    """
+    result = {}
+    for direction in DIRECTIONS:
+        settings = {}
+        for field in dataclasses.fields(Impairment):
+            for value in (getattr(arguments, field.name), getattr(arguments, f'{direction}_{field.name}')):
+                if value is not None:
+                    settings[field.name] = value
+        try:
+            result[direction] = Impairment(**settings)
+        except ValueError as error:
+            raise ValueError(f'{direction}: {error}') from None
+    return result
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Relay until SIGINT or SIGTERM, then print the counters; the exit status: 0, or 2 where it could not start."""
+    logging.basicConfig(format='%(levelname)s %(message)s')
+    try:
+        impairments = impairments_from(arguments)
+        simulator = LinkSimulator(arguments.listen, arguments.forward, seed=arguments.seed, **impairments)
+        simulator.start()
+    except (TransportError, ValueError) as error:
+        print(f'link simulator: {error}', file=sys.stderr)
+        return 2
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    ends = format_address(simulator.local_address), format_address(arguments.forward)
+    print('link simulator: {} to {}'.format(*ends), flush=True)
+    while not ended.wait(3600.0):
+        pass
+    simulator.stop()
+    for direction in DIRECTIONS:
+        counts = dataclasses.asdict(simulator.counters(direction))
+        print(f'{direction}: ' + ', '.join(f'{name} {count}' for name, count in counts.items()), flush=True)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Relay datagrams over an impaired link."""
+    parser = argparse.ArgumentParser(
+        prog='link_simulator', description='Relay UDP datagrams between robots and a bridge over a bad link.'
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,395 @@
+"""
+`UdpLoop`: one UDP socket and one thread that drive one protocol object without I/O.
+
+The rules, which keep latency low and the order right:
+
+- The protocol object is touched only under the lock, whoever does so: the loop's thread or a caller of `call`.
+- What the protocol wants to send is sent by the thread that made it want to: `call(send_frame)` puts the frame on the
+  wire before it returns, without a hand-over to the loop's thread.
+- Events are taken from the protocol under the lock and handed to `on_event` outside it, always in the loop's thread,
+  one at a time, in the order in which the protocol made them. A callback may therefore use `call`, and needs no lock of
+  its own; while it works, datagrams wait in the kernel's receive buffer, so it should hand long work to another thread.
+- A send that the kernel cannot take now is lost, as on the air, and counted. Nothing is kept to be sent late.
+- The network's errors are counted; they end neither the loop nor a call.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import errno
+import logging
+import math
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from evitif.transport.addresses import (
+    TransportError,
+    check_address,
+    format_address,
+    granted_receive_buffer,
+    kernel_drops,
+    open_udp_socket,
+    resolve,
+    resolve_remote,
+)
+
+T = TypeVar('T')
+
+LARGEST_DATAGRAM = 65535        # bytes, UDP's length field (RFC 768)
+BATCH = 64                      # datagrams taken from the kernel before the protocol handles them
+SEND_BUFFER_BYTES = 1 << 20     # several frames; the kernel's default of 208 KiB is two at fp16
+STOP_TIMEOUT_S = 10.0
+TIMER_PATIENCE_S = 0.01        # how long a due timer waits for the datagrams that had arrived before it
+TIMER_GRAIN_S = 0.001           # a timer that stays in the past is called again no sooner than this
+
+_WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+
+
+@dataclasses.dataclass(frozen=True)
+class UdpStatistics:
+    """What one socket has done since `start`; counts of datagrams, bytes of UDP payload."""
+
+    sent: int
+    bytes_sent: int
+    received: int
+    bytes_received: int
+    foreign: int                        # not from the remote, dropped unread; only where `remote` is given
+    send_errors: Mapping[str, int]      # by errno name (ENETUNREACH, EAGAIN, …); each is a datagram not sent
+    receive_errors: Mapping[str, int]
+    kernel_dropped: int | None          # arrived while the receive buffer was full; None where the kernel does not tell
+
+
+class UdpLoop:
+    """
+    Drive an `EdgeConnection` (give `remote`) or a `BridgeEndpoint` (give `bind`) over UDP.
+
+    The protocol object has `receive_datagram(data, now)` where `remote` is given, else `receive_datagram(data, addr,
+    now)`; `datagrams_to_send(now)` of bytes or of (bytes, addr); `get_timer()`, `handle_timer(now)`, `next_event()`,
+    `close(now)`.
+
+    With `remote` the socket is filtered by address here rather than connected: the kernel fixes a connected socket's
+    own address, and a robot that roams to another network would go on sending from the address it has lost.
+
+    :param remote: (host, port) of the bridge; resolved by `start`
+    :param bind: (host, port) to listen on; '' or 0.0.0.0 is every IPv4 interface, :: every interface, port 0 a free
+        port
+    :param on_event: called with each event, in the loop's thread, outside the lock; what it raises is logged
+    :param receive_buffer_bytes: asked of the kernel; `granted_receive_buffer_bytes` says what it gave
+    :param clock: seconds, monotonic
+    :raises TransportError: where neither `remote` nor `bind` is given, or a port is out of range
+    """
+
+    def __init__(
+        self,
+        protocol,
+        *,
+        remote: tuple[str, int] | None = None,
+        bind: tuple[str, int] | None = None,
+        on_event: Callable[[object], None],
+        receive_buffer_bytes: int = 4 << 20,
+        clock: Callable[[], float] = time.monotonic,
+        log: logging.Logger | None = None,
+    ):
+        if remote is None and bind is None:
+            raise TransportError('expected remote=(host, port) to send to or bind=(host, port) to listen on')
+        self.protocol = protocol
+        self.granted_receive_buffer_bytes = 0
+        self._remote = None if remote is None else check_address(remote, 'remote')
+        self._bind = None if bind is None else check_address(bind, 'bind')
+        self._on_event = on_event
+        self._receive_buffer_bytes = receive_buffer_bytes
+        self._clock = clock
+        self._log = log or logging.getLogger(__name__)
+
+        self._lock = threading.RLock()
+        self._events = collections.deque()
+        self._thread: threading.Thread | None = None
+        self._socket: socket.socket | None = None
+        self._stopping = False
+        self._latest_now = -math.inf    # the protocol's time does not go backwards
+        self._next_wake = -math.inf     # when the waiting loop wakes by itself; -inf while it is awake
+
+    # --- from any thread ---
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """
+        (host, port) that the socket is bound to.
+
+        :raises TransportError: where the loop is not running
+        """
+        with self._lock:
+            return self._open_socket().getsockname()[:2]
+
+    @property
+    def running(self) -> bool:
+        """Whether `call` would be answered: between `start` and `stop`."""
+        return self._socket is not None and not self._stopping
+
+    def start(self) -> None:
+        """
+        Resolve, open the socket, start the thread.
+
+        :raises TransportError: where it is running already, the host does not resolve, or the address cannot be bound
+        """
+        if self._thread is not None:
+            raise TransportError('the UDP loop was started already, expected stop() first')
+        self._remote_address = None
+        if self._remote is not None:
+            family, self._remote_address = resolve_remote(self._remote)
+            local = self._local_address_for(family)
+        else:
+            family, local = resolve(self._bind, passive=True)
+        self._sent = self._bytes_sent = self._received = self._bytes_received = self._foreign = 0
+        self._send_errors = collections.Counter()
+        self._receive_errors = collections.Counter()
+        self._stopping = False
+        self._socket = open_udp_socket(
+            family, local, receive_buffer_bytes=self._receive_buffer_bytes, send_buffer_bytes=SEND_BUFFER_BYTES
+        )
+        self.granted_receive_buffer_bytes = granted_receive_buffer(self._socket)
+        if self.granted_receive_buffer_bytes < self._receive_buffer_bytes:
+            self._log.warning(
+                'UDP receive buffer of %s: asked for %d bytes, the kernel granted %d; bursts may be dropped '
+                'before they are read (on Linux: sysctl net.core.rmem_max=%d)',
+                format_address(self._socket.getsockname()), self._receive_buffer_bytes,
+                self.granted_receive_buffer_bytes, self._receive_buffer_bytes,
+            )
+        self._waker, self._wake_receiver = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wake_receiver.setblocking(False)
+        name = format_address(self._remote or self._socket.getsockname())
+        self._thread = threading.Thread(target=self._run, name=f'udp {name}', daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """
+        Close the protocol (it says goodbye), hand out its last events, close the socket and join the thread.
+
+        May be called again, before `start`, and from `on_event`, where it cannot join and returns at once. `start` may
+        follow.
+        """
+        thread = self._thread
+        if thread is None:
+            return
+        with self._lock:
+            self._stopping = True
+            if self._socket is not None:
+                self._wake()
+        if thread is threading.current_thread():
+            return
+        thread.join(STOP_TIMEOUT_S)
+        if thread.is_alive():
+            self._log.error('%s did not end within %.0f s: on_event does not return', thread.name, STOP_TIMEOUT_S)
+            return
+        self._thread = None
+
+    def call(self, function: Callable[[float], T]) -> T:
+        """
+        Run `function(now)` under the lock in the caller's thread and send what it made to send before returning.
+
+        Events that it made are handed out later, in the loop's thread. May be nested, and used within `on_event`.
+
+        :raises TransportError: where the loop is not running
+        :raises Exception: what `function` raises; what was to be sent is sent nevertheless
+        """
+        with self._lock:
+            self._open_socket()
+            try:
+                return function(self._now())
+            finally:
+                self._send_pending(self._now())
+                self._collect_events()
+                if self._next_wake > -math.inf:
+                    timer = self._timer()
+                    if self._events or (timer is not None and timer < self._next_wake):
+                        self._wake()
+
+    def statistics(self) -> UdpStatistics:
+        """
+        The counters since `start`.
+
+        :raises TransportError: where the loop is not running
+        """
+        with self._lock:
+            udp = self._open_socket()
+            return UdpStatistics(
+                sent=self._sent, bytes_sent=self._bytes_sent,
+                received=self._received, bytes_received=self._bytes_received, foreign=self._foreign,
+                send_errors=dict(self._send_errors), receive_errors=dict(self._receive_errors),
+                kernel_dropped=kernel_drops(udp),
+            )
+
+    # --- in the loop's thread ---
+
+    def _run(self) -> None:
+        buffer = bytearray(LARGEST_DATAGRAM)
+        batch: list[tuple[bytes, tuple, float]] = []
+        selector = selectors.DefaultSelector()
+        selector.register(self._socket, selectors.EVENT_READ)
+        selector.register(self._wake_receiver, selectors.EVENT_READ)
+        try:
+            while not self._stopping:
+                for key, _ in selector.select(self._time_to_wait()):
+                    if key.fileobj is self._wake_receiver:
+                        self._drain_waker()
+                    else:
+                        self._receive(buffer, batch)
+                with self._lock:
+                    self._next_wake = -math.inf
+                    self._handle(batch)
+                batch.clear()
+                self._dispatch()
+        finally:
+            selector.close()
+            self._close()
+
+    def _time_to_wait(self) -> float | None:
+        """
+        Seconds until the protocol's timer, None without one; from here on `call` must wake the loop for an earlier one.
+        """
+        with self._lock:
+            timer = self._timer()
+            if self._events or self._stopping:
+                return 0.0
+            if timer is None:
+                self._next_wake = math.inf
+                return None
+            # The timer that is due has just been handled, so one still in the past would otherwise spin.
+            now = self._clock()
+            self._next_wake = timer if timer > now else now + TIMER_GRAIN_S
+            return self._next_wake - now
+
+    def _timer(self) -> float | None:
+        return self._guarded(self.protocol.get_timer)
+
+    def _drain_waker(self) -> None:
+        try:
+            while len(self._wake_receiver.recv(4096)) == 4096:
+                pass
+        except OSError:
+            pass
+
+    def _receive(self, buffer: bytearray, batch: list[tuple[bytes, tuple, float]]) -> None:
+        """Take up to BATCH datagrams from the kernel."""
+        receive, clock, remote = self._socket.recvfrom_into, self._clock, self._remote_address
+        view = memoryview(buffer)
+        for _ in range(BATCH):
+            try:
+                size, address = receive(buffer)
+            except OSError as error:
+                if error.errno in _WOULD_BLOCK:
+                    return
+                self._count(self._receive_errors, error)
+                continue
+            if remote is not None and address[:2] != remote[:2]:
+                self._foreign += 1
+                continue
+            self._received += 1
+            self._bytes_received += size
+            batch.append((bytes(view[:size]), address, clock()))
+
+    def _handle(self, batch: list[tuple[bytes, tuple, float]]) -> None:
+        receive_datagram = self.protocol.receive_datagram
+        for data, address, arrived_at in batch:
+            now = self._latest_now = max(self._latest_now, arrived_at)
+            if self._remote_address is not None:
+                self._guarded(receive_datagram, data, now)
+            else:
+                self._guarded(receive_datagram, data, address, now)
+        now = self._now()
+        timer = self._timer()
+        # A full batch means that more may have arrived by now, which a deadline has to wait for.
+        patience = TIMER_PATIENCE_S if len(batch) == BATCH else 0.0
+        if timer is not None and timer + patience <= now:
+            self._guarded(self.protocol.handle_timer, now)
+        self._send_pending(now)
+        self._collect_events()
+
+    def _dispatch(self) -> None:
+        while self._events:
+            self._guarded(self._on_event, self._events.popleft())
+
+    def _close(self) -> None:
+        with self._lock:
+            self._stopping = True
+            now = self._now()
+            self._guarded(self.protocol.close, now)
+            self._send_pending(now)
+            self._collect_events()
+            udp, self._socket = self._socket, None
+            udp.close()
+            self._waker.close()
+            self._wake_receiver.close()
+        self._dispatch()
+
+    # --- under the lock ---
+
+    def _open_socket(self) -> socket.socket:
+        if self._socket is None:
+            raise TransportError('the UDP loop is not running, expected start() first')
+        return self._socket
+
+    def _now(self) -> float:
+        """
+        The clock; never before a time that the protocol was told already, as a datagram's arrival may be when `call`
+        overtook it.
+        """
+        self._latest_now = max(self._latest_now, self._clock())
+        return self._latest_now
+
+    def _local_address_for(self, family: int) -> tuple:
+        if self._bind is not None:
+            bind_family, local = resolve(self._bind, passive=True)
+            if bind_family != family:
+                raise TransportError(
+                    f'bind {format_address(self._bind)} and remote {format_address(self._remote)}: '
+                    'expected both IPv4 or both IPv6'
+                )
+            return local
+        return ('0.0.0.0', 0) if family == socket.AF_INET else ('::', 0)
+
+    def _send_pending(self, now: float) -> None:
+        remote = self._remote_address
+        for item in self._guarded(self.protocol.datagrams_to_send, now) or ():
+            data, address = (item, remote) if remote is not None else item
+            try:
+                self._socket.sendto(data, address)
+            except OSError as error:
+                self._count(self._send_errors, error)
+            else:
+                self._sent += 1
+                self._bytes_sent += len(data)
+
+    def _collect_events(self) -> None:
+        while (event := self._guarded(self.protocol.next_event)) is not None:
+            self._events.append(event)
+
+    def _guarded(self, function: Callable, *arguments):
+        """Call the protocol or the callback; a fault of theirs is logged and gives None, and does not end the loop."""
+        try:
+            return function(*arguments)
+        except Exception:  # noqa: BLE001 - whatever it is, the other datagrams, timers and events go on
+            name = getattr(function, '__qualname__', repr(function))
+            first = str(arguments[0])[:80] if arguments else ''
+            self._log.exception('%s(%s) failed', name, first)
+            return None
+
+    def _count(self, counter: collections.Counter, error: OSError) -> None:
+        name = errno.errorcode.get(error.errno, str(error.errno))
+        counter[name] += 1
+        # The first of its kind tells the story; a bridge that is down would otherwise fill the log.
+        if counter[name] == 1:
+            self._log.warning('UDP %s: %s; counted, and logged once', name, error.strerror)
+
+    def _wake(self) -> None:
+        self._next_wake = -math.inf
+        try:
+            self._waker.send(b'\0')
+        except OSError:
+            pass    # its buffer is full of wake-ups already

@@ -1,0 +1,1 @@
+"""The ROS nodes off-board: the bridge node and the link simulator node. They hold no mathematics; see docs/nodes.md."""

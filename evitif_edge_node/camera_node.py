@@ -1,0 +1,137 @@
+"""The camera node: a data set, an image folder, a video file or a camera as `image`, and the known `label`."""
+
+from __future__ import annotations
+
+import time
+from typing import NoReturn
+
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from evitif_edge_node.image_conversion import fill_compressed_image, fill_image
+from evitif_edge_node.image_sources import ImageSource, SourceImage, open_source
+from evitif_edge_node.parameters import CAMERA_PARAMETERS
+from evitif_msgs.msg import LabelStamped
+from evitif_ros import qos
+from evitif_ros.lifecycle import EXIT_FAILED, AutostartNode, run
+
+SETTLE_S = 0.2          # a subscription's own side of a match may come a little later than the publisher's
+ACKNOWLEDGE_S = 1.0     # for reliable subscribers to take the last images before the process ends
+
+
+class CameraNode(AutostartNode):
+    default_name = 'camera'
+    table = CAMERA_PARAMETERS
+
+    def __init__(self, **kwargs):
+        self._source: ImageSource | None = None
+        self._timer = None
+        self._owned = []
+        super().__init__(**kwargs)
+
+    def configure(self) -> None:
+        values = self._values = self.values()
+        self._source = open_source(
+            values['source'], split=values['split'], loop=values['loop'], start_index=values['start_index'],
+            shuffle=values['shuffle'], seed=values['seed'], size=(values['width'], values['height']))
+        self._images = self.create_lifecycle_publisher(Image, 'image', **qos.overridable(qos.IMAGES))
+        compressed = f'{self.resolve_topic_name("image")}/compressed'  # a remapped base carries its transports
+        self._compressed = self.create_lifecycle_publisher(
+            CompressedImage, compressed, **qos.overridable(qos.IMAGES)) if values['publish_compressed'] else None
+        self._labels = self.create_lifecycle_publisher(LabelStamped, 'label', qos.LABELS) \
+            if self._source.labelled else None
+        self._owned = [entry for entry in (self._images, self._compressed, self._labels) if entry is not None]
+        self._published = self._skipped = 0
+        self._complete_since: float | None = None
+        self._said_waiting = False
+        self.get_logger().info(f'source: {self._source.description}')
+
+    def activate(self) -> None:
+        self._start_timer()
+
+    def deactivate(self) -> None:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
+
+    def cleanup(self) -> None:
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+        for publisher in self._owned:
+            self.destroy_publisher(publisher)
+        self._owned = []
+
+    def parameters_changed(self, values: dict[str, object]) -> str | None:
+        self._values.update(values)
+        if 'rate' in values and self._timer is not None:
+            self.deactivate()
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._timer = self.create_timer(1.0 / self._values['rate'], self._tick,
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _tick(self) -> None:
+        if not self._subscribers_complete():
+            return
+        try:
+            image = None if self._published == self._values['count'] > 0 else self._source.next_image()
+        except ValueError as error:
+            self.get_logger().error(str(error))
+            self._end(EXIT_FAILED)
+            return
+        if self._source.skipped > self._skipped:
+            self.get_logger().warning(f'{self._source.skipped - self._skipped} images could not be read, skipped')
+            self._skipped = self._source.skipped
+        if image is None:
+            self._end(0)
+            return
+        self._publish(image)
+        self._published += 1
+
+    def _publish(self, image: SourceImage) -> None:
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id'])
+        if self._labels is not None and image.class_id is not None:
+            self._labels.publish(LabelStamped(header=header, class_id=image.class_id, label=image.label))
+        self._images.publish(fill_image(Image(header=header), image.image))
+        if self._compressed is not None:
+            self._compressed.publish(fill_compressed_image(
+                CompressedImage(header=header), image.image, jpeg_quality=self._values['jpeg_quality']))
+
+    def _subscribers_complete(self) -> bool:
+        wanted = self._values['wait_for_subscribers']
+        if self._published or not wanted:
+            return True
+        found = self._images.get_subscription_count()
+        if self._compressed is not None:
+            found += self._compressed.get_subscription_count()
+        now = time.monotonic()
+        if found < wanted:
+            self._complete_since = None
+            if not self._said_waiting:
+                self._said_waiting = True
+                self.get_logger().info(f'waiting for {wanted} subscriptions of {self._images.topic_name}, '
+                                       f'{found} so far')
+            return False
+        if self._complete_since is None:
+            self._complete_since = now
+        return now - self._complete_since >= SETTLE_S
+
+    def _end(self, exit_code: int) -> None:
+        self.deactivate()
+        self.get_logger().info(f'done: published {self._published} images of {self._source.description}')
+        if self._values['exit_when_done'] or exit_code:
+            for publisher in self._owned:
+                publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
+            self.finish(exit_code)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    run(CameraNode, arguments)
+
+
+if __name__ == '__main__':
+    main()

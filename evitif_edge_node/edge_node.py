@@ -1,0 +1,259 @@
+"""The edge node: images in from a topic, tokens out to the bridge over UDP, answers in, predictions out on topics."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from evitif_edge_node.annotation import annotate
+from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
+from evitif_edge_node.image_watch import ImageWatch
+from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
+from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
+from evitif_ros import messages, qos
+from evitif_ros.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher, Status
+from evitif_ros.lifecycle import AutostartNode, run
+from evitif_ros.log import log_of
+
+if TYPE_CHECKING:
+    from evitif.pipeline import EdgeRuntime, EdgeStatistics
+
+REPEAT_ERROR_S = 10.0  # between log messages about images that cannot be used
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is needed of an image when its answer comes; the pixels only where somebody looks at annotated images."""
+
+    header: Header
+    image: np.ndarray | None
+
+
+class EdgeNode(AutostartNode):
+    default_name = 'edge_node'
+    table = EDGE_PARAMETERS
+
+    def __init__(self, **kwargs):
+        self._runtime: EdgeRuntime | None = None
+        self._running = False
+        self._watch: ImageWatch | None = None
+        self._subscription = self._stats_timer = self._annotator = None
+        self._owned = []
+        self._previous: EdgeStatistics | None = None
+        super().__init__(**kwargs)
+        self._values = self.values()
+        self._diagnostics = DiagnosticsPublisher(self, self._values['robot_name'])
+        for name, task in (('images', self._image_status), ('link', self._link_status), ('frames', self._frame_status),
+                           ('model', self._model_status)):
+            self._diagnostics.add(name, task)
+
+    # Transitions.
+
+    def configure(self) -> None:
+        self._values = self.values()
+        self._runtime = self._build_runtime()
+        self._predictions = self._own(Prediction, 'prediction', qos.RESULTS)
+        self._link_stats = self._own(LinkStats, 'link_stats', qos.RESULTS)
+        self._labels = self._own(ClassLabels, 'labels', qos.LATCHED)
+        self._classifications = None if messages.Classification is None else \
+            self._own(messages.Classification, 'classification', qos.RESULTS)
+        self._annotated = self._own(Image, '~/annotated_image', **qos.overridable(qos.IMAGES))
+
+    def activate(self) -> None:
+        if self._runtime is None:  # stopped by an earlier deactivation
+            self._runtime = self._build_runtime()
+        self._runtime.start()
+        self._running = True
+        self._labels.publish(messages.labels_message(self._runtime.labels, self.get_clock().now().to_msg()))
+        self._annotator = _Annotator(self._publish_annotated)
+        self._subscribe()
+        self._start_stats_timer()
+
+    def deactivate(self) -> None:
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = self._watch = None
+        self._stop_stats_timer()
+        if self._running:
+            self._running = False
+            runtime, self._runtime = self._runtime, None
+            runtime.stop()
+        if self._annotator is not None:
+            self._annotator.stop()
+            self._annotator = None
+
+    def cleanup(self) -> None:
+        self._runtime = None
+        for publisher in self._owned:
+            self.destroy_publisher(publisher)
+        self._owned = []
+
+    def parameters_changed(self, values: dict[str, object]) -> str | None:
+        self._values.update(values)
+        if 'publish_stats_rate' in values and self._stats_timer is not None:
+            self._stop_stats_timer()
+            self._start_stats_timer()
+
+    def _build_runtime(self) -> EdgeRuntime:
+        from evitif.pipeline import EdgeRuntime  # imports PyTorch, seconds; a bad parameter is refused before
+        return EdgeRuntime(edge_runtime_config(self._values), on_prediction=self._on_prediction, log=log_of(self))
+
+    def _own(self, *arguments, **options):
+        self._owned.append(self.create_lifecycle_publisher(*arguments, **options))
+        return self._owned[-1]
+
+    def _subscribe(self) -> None:
+        image = self.resolve_topic_name('image')  # as image_transport has it, a remapped base carries its transports
+        if self._values['image_transport'] == 'compressed':
+            kind, topic, callback, name = CompressedImage, f'{image}/compressed', self._on_compressed, 'CompressedImage'
+        else:
+            kind, topic, callback, name = Image, image, self._on_image, 'Image'
+        self._subscription = self.create_subscription(kind, topic, callback, **qos.overridable(qos.NEWEST_IMAGE))
+        self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
+
+    def _start_stats_timer(self) -> None:
+        self._stats_timer = self.create_timer(1.0 / self._values['publish_stats_rate'], self._publish_stats,
+                                              clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _stop_stats_timer(self) -> None:
+        if self._stats_timer is not None:
+            self.destroy_timer(self._stats_timer)
+            self._stats_timer = None
+
+    # Images in.
+
+    def _on_image(self, message: Image) -> None:
+        self._take(message, image_to_rgb)
+
+    def _on_compressed(self, message: CompressedImage) -> None:
+        self._take(message, compressed_image_to_rgb)
+
+    def _take(self, message, convert) -> None:
+        if not self._running:
+            return
+        self._watch.image(message)
+        try:
+            image = convert(message)
+        except ImageConversionError as error:
+            self._watch.refused(str(error))
+            self.get_logger().error(str(error), throttle_duration_sec=REPEAT_ERROR_S)
+            return
+        self._watch.accepted()
+        header = message.header
+        looked_at = self._annotated.get_subscription_count() > 0
+        self._runtime.submit(image, header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, header.frame_id,
+                             _Source(header, image if looked_at else None))
+
+    # Predictions out, in the runtime's threads.
+
+    def _on_prediction(self, prediction) -> None:
+        if not self.context.ok():
+            return
+        header = prediction.context.header
+        self._predictions.publish(messages.prediction_message(prediction, header, self._values['robot_name']))
+        if self._classifications is not None:
+            self._classifications.publish(messages.classification_message(prediction, header))
+        annotator = self._annotator
+        if annotator is not None and prediction.context.image is not None:
+            annotator.draw_later(prediction)
+
+    def _publish_annotated(self, prediction) -> None:
+        if self.context.ok() and self._annotated.get_subscription_count():
+            drawn = annotate(prediction.context.image, prediction, self._values['annotated_height'])
+            self._annotated.publish(fill_image(Image(header=prediction.context.header), drawn))
+
+    def _publish_stats(self) -> None:
+        self._link_stats.publish(messages.edge_link_message(
+            self._runtime.statistics(), self._values['robot_name'], self._peer(), self.get_clock().now().to_msg()))
+
+    # Diagnostics, in every state.
+
+    def _peer(self) -> str:
+        return f'{self._values["bridge_host"]}:{self._values["bridge_port"]}'
+
+    def _image_status(self) -> Status:
+        if self._watch is None:
+            return Status(OK, 'the node is not active')
+        return self._watch.status(self._values['image_timeout'])
+
+    def _link_status(self) -> Status:
+        if not self._running:
+            return Status(OK, 'the node is not active')
+        statistics = self._runtime.statistics()
+        link = statistics.link
+        values = {'bridge': self._peer(), 'state': statistics.state,
+                  'uplink packet error rate': link.remote_packet_error_rate,
+                  'downlink packet error rate': link.packet_error_rate, 'round trip (s)': link.round_trip_s,
+                  'datagrams sent': link.datagrams_sent, 'datagrams received': link.datagrams_received,
+                  **{f'dropped: {kind}': count for kind, count in link.dropped.items()}}
+        if statistics.state == 'connected':
+            return Status(OK, f'connected to {self._peer()}', values)
+        if statistics.state == 'refused':
+            return Status(ERROR, f'refused by the bridge at {self._peer()}: {statistics.reason}', values)
+        if statistics.state == 'lost':
+            return Status(ERROR, f'link to {self._peer()} lost: {statistics.reason}', values)
+        return Status(WARN, f'no answer from a bridge at {self._peer()} yet', values)
+
+    def _frame_status(self) -> Status:
+        if not self._running:
+            return Status(OK, 'the node is not active')
+        now = self._runtime.statistics()
+        before, self._previous = self._previous or now, now
+        names = [name for name in vars(now) if name.startswith('frames_')]
+        recent = {name: getattr(now, name) - getattr(before, name) for name in names}
+        values = {name.removeprefix('frames_').replace('_', ' '): getattr(now, name) for name in names}
+        lost = {name.removeprefix('frames_'): recent[name]
+                for name in ('frames_expired', 'frames_unsent', 'frames_failed') if recent[name] > 0}
+        if lost:
+            text = ', '.join(f'{count} {name}' for name, count in lost.items())
+            return Status(WARN, f'in the last second: {text}, {recent["frames_answered"]} answered', values)
+        return Status(OK, f'{recent["frames_answered"]} frames answered in the last second', values)
+
+    def _model_status(self) -> Status:
+        if self._runtime is None:
+            return Status(OK, 'no model is loaded')
+        asked = self._values['device']
+        as_asked = self._runtime.device.startswith(f'device {asked} ')
+        return Status(OK if as_asked else WARN, self._runtime.device,
+                      {'model': self._values['model'], 'device asked for': asked})
+
+
+class _Annotator:
+    """Draws in a thread of its own, the newest prediction only, so that drawing never delays an answer."""
+
+    def __init__(self, draw):
+        from evitif.pipeline.slot import LatestSlots
+        self._draw, self._slots = draw, LatestSlots()
+        self._thread = threading.Thread(target=self._work, name='evitif-annotate', daemon=True)
+        self._thread.start()
+
+    def draw_later(self, prediction) -> None:
+        self._slots.put('prediction', prediction)
+
+    def stop(self) -> None:
+        self._slots.close()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (prediction := self._slots.take()) is not None:
+            self._draw(prediction)
+
+
+def _describe(message: Image | CompressedImage) -> str:
+    if isinstance(message, CompressedImage):
+        return f'{message.format or "compressed"}, {len(message.data)} bytes'
+    return f'{message.encoding}, {message.width}x{message.height}'
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    run(EdgeNode, arguments)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,161 @@
+"""Where the camera node's images come from: a data set, a folder, a video file or a camera device. No ROS here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from evitif.datasets import DatasetError, FashionMnist, open_images
+
+
+class SourceError(ValueError):
+    """A source that is not there or cannot be read; the message names it and what was expected."""
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """uint8 [H, W, 3] RGB. `class_id` is None where the source has no labels, -1 where only this label is unknown."""
+
+    image: np.ndarray
+    name: str
+    class_id: int | None = None
+    label: str = ''
+
+
+class ImageSource(Protocol):
+    """`next_image` returns None after the last one; `skipped` counts images that could not be read."""
+
+    description: str
+    labelled: bool
+    skipped: int
+
+    def next_image(self) -> SourceImage | None: ...
+
+    def close(self) -> None: ...
+
+
+def open_source(source: str, *, split: str = 'test', loop: bool = False, start_index: int = 0, shuffle: bool = False,
+                seed: int = 0, size: tuple[int, int] = (0, 0)) -> ImageSource:
+    """Open a source by what its name is: a data set, a folder, a camera's number or /dev path, a video file.
+
+    `size` (width, height) in pixels is asked of a camera device, 0 is its own choice. Raises SourceError or
+    evitif.datasets.DatasetError, naming the source.
+    """
+    path = Path(source).expanduser()
+    if source.isdigit() or source.startswith('/dev/'):
+        return CaptureSource.device(source, size)
+    if path.is_file():
+        return CaptureSource.video(path, loop)
+    if path.is_dir() or source.replace('_', '-').lower() == FashionMnist.name:
+        return IndexedSource(source, split, loop, start_index, shuffle, seed)
+    raise SourceError(f'image source {source!r} does not exist: expected {FashionMnist.name}, a folder of images, '
+                      "a video file, or a camera's number or /dev path")
+
+
+class IndexedSource:
+    """A data set or folder, in order or shuffled."""
+
+    def __init__(self, source: str, split: str, loop: bool, start_index: int, shuffle: bool, seed: int):
+        self._images = open_images(source, split)
+        if start_index >= len(self._images):
+            raise SourceError(f'start_index {start_index} is beyond the last image of {source!r}, '
+                              f'which has {len(self._images)}: expected 0 to {len(self._images) - 1}')
+        self._order = list(range(len(self._images)))
+        if shuffle:
+            random.Random(seed).shuffle(self._order)
+        self.description = f'{source}, {len(self._images)} images'
+        self.labelled = bool(self._images.class_names)
+        self.skipped = 0
+        self._loop = loop
+        self._indices = self._walk(start_index)
+
+    def next_image(self) -> SourceImage | None:
+        unreadable = 0
+        for index in self._indices:
+            try:
+                sample = self._images[index]
+            except DatasetError:
+                self.skipped += 1
+                unreadable += 1
+                if unreadable >= len(self._order):  # else a loop over nothing but broken files would never end
+                    raise
+                continue
+            return SourceImage(sample.image, sample.name, sample.class_id if self.labelled else None, sample.label)
+        return None
+
+    def close(self) -> None:
+        self._indices = iter(())
+
+    def _walk(self, start: int) -> Iterator[int]:
+        yield from self._order[start:]
+        while self._loop:
+            yield from self._order
+
+
+class CaptureSource:
+    """Frames of cv2.VideoCapture: a file or a device."""
+
+    labelled = False
+    skipped = 0
+
+    def __init__(self, target: str | int, description: str, loop: bool, lost: str):
+        # What OpenCV has to say about a file that it cannot read is said below in one sentence.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        self._target, self._loop, self._lost = target, loop, lost
+        self.description = description
+        self._capture = cv2.VideoCapture(target)
+        self._frame = 0
+        self._waiting = self._read()
+        if self._waiting is None:
+            self._capture.release()
+            raise SourceError(lost)
+
+    @classmethod
+    def video(cls, path: Path, loop: bool) -> CaptureSource:
+        return cls(str(path), f'video file {path}', loop,
+                   f'video file {str(path)!r} cannot be read: expected a video that OpenCV can decode')
+
+    @classmethod
+    def device(cls, name: str, size: tuple[int, int]) -> CaptureSource:
+        path = Path(f'/dev/video{name}' if name.isdigit() else name)
+        if not path.exists():
+            raise SourceError(f'camera device {str(path)!r} does not exist')
+        source = cls(int(name) if name.isdigit() else name, f'camera device {path}', False,
+                     f'camera device {str(path)!r} gives no image: is it in use, or may this user not read it?')
+        source._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest image, not the oldest that waits
+        for key, pixels in ((cv2.CAP_PROP_FRAME_WIDTH, size[0]), (cv2.CAP_PROP_FRAME_HEIGHT, size[1])):
+            if pixels:
+                source._capture.set(key, pixels)
+        source._live = True
+        return source
+
+    _live = False
+
+    def next_image(self) -> SourceImage | None:
+        """The next frame. Raises SourceError where a device stopped giving images."""
+        image, self._waiting = self._waiting, None
+        if image is None:
+            image = self._read()
+        if image is None and self._loop:
+            self._capture.release()
+            self._capture = cv2.VideoCapture(self._target)
+            self._frame, image = 0, self._read()
+        if image is None:
+            if self._live:
+                raise SourceError(self._lost)
+            return None
+        self._frame += 1
+        return SourceImage(image, f'frame {self._frame - 1}')
+
+    def close(self) -> None:
+        self._capture.release()
+
+    def _read(self) -> np.ndarray | None:
+        there, image = self._capture.read()
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if there and image is not None else None

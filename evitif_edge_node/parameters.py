@@ -1,0 +1,62 @@
+"""Every parameter of the edge node and of the camera node."""
+
+from __future__ import annotations
+
+from evitif_ros.model_parameters import MODEL_PARAMETERS, model_arguments
+from evitif_ros.parameters import Changeable, NodeParameter
+
+IMAGE_TRANSPORTS = ('raw', 'compressed')
+
+_RUNTIME_PARAMETERS = (
+    NodeParameter('robot_name', 'robot', "the robot's name; the bridge publishes below it", required=True),
+    NodeParameter('bridge_host', '127.0.0.1', 'host name or IP address of the bridge', required=True),
+    NodeParameter('bridge_port', 7600, 'UDP port of the bridge', minimum=1, maximum=65_535),
+    NodeParameter('max_rate', 0.0, 'most frames taken a second, the others are dropped; 0: no limit', 'Hz', 0.0,
+                  1000.0),
+    NodeParameter('answer_deadline', 0.5, 'a frame without an answer counts as expired after this time from sending',
+                  's', 0.001, 60.0),
+    NodeParameter('link_timeout', 1.0, 'the link counts as lost after this time of silence', 's', 0.25, 600.0),
+    NodeParameter('local_fallback', False, 'answer alone, with the whole model, when the bridge does not'),
+    NodeParameter('min_packets', 24, 'spread each frame over at least as many packets, so that one lost packet is a '
+                  'small loss', 'packets', 1, 4096),
+    NodeParameter('prefix_copies', 12, 'packets of a frame that carry the class token', 'packets', 1, 4096),
+)
+
+EDGE_PARAMETERS = (
+    *MODEL_PARAMETERS,
+    *_RUNTIME_PARAMETERS,
+    NodeParameter('image_transport', 'raw', 'subscribe `image` (raw) or `image/compressed`', choices=IMAGE_TRANSPORTS),
+    NodeParameter('image_timeout', 2.0, 'warn on /diagnostics after this time without an image', 's', 0.1, 3600.0,
+                  changeable=Changeable.ALWAYS),
+    NodeParameter('publish_stats_rate', 1.0, 'messages a second on `link_stats`', 'Hz', 0.1, 50.0,
+                  changeable=Changeable.ALWAYS),
+    NodeParameter('annotated_height', 480, 'height of `~/annotated_image`', 'pixels', 120, 2160,
+                  changeable=Changeable.ALWAYS),
+)
+
+CAMERA_PARAMETERS = (
+    NodeParameter('source', 'fashion-mnist', '`fashion-mnist`, a folder of images (one folder a class, or flat), a '
+                  'video file, or a camera: its number or /dev/video0', required=True),
+    NodeParameter('split', 'test', 'part of a data set', choices=('train', 'test')),
+    NodeParameter('rate', 10.0, 'images a second', 'Hz', 0.01, 1000.0, changeable=Changeable.ALWAYS),
+    NodeParameter('loop', True, 'begin again after the last image'),
+    NodeParameter('count', 0, 'stop after as many images; 0: no limit', 'images', 0),
+    NodeParameter('start_index', 0, 'first image of a data set or folder', 'images', 0),
+    NodeParameter('shuffle', False, 'another order than by name, the same for the same `seed`'),
+    NodeParameter('seed', 0, 'of the shuffled order', minimum=0, maximum=2 ** 32 - 1),
+    NodeParameter('width', 0, 'asked of a camera device; 0: its own choice', 'pixels', 0, 16_384),
+    NodeParameter('height', 0, 'asked of a camera device; 0: its own choice', 'pixels', 0, 16_384),
+    NodeParameter('frame_id', 'camera', "frame_id of the images' headers"),
+    NodeParameter('publish_compressed', False, 'publish `image/compressed` (JPEG) as well'),
+    NodeParameter('jpeg_quality', 90, 'of `image/compressed`', 'percent', 1, 100, changeable=Changeable.ALWAYS),
+    NodeParameter('wait_for_subscribers', 0, 'wait for as many subscriptions of the images before the first one',
+                  'subscriptions', 0, 1000),
+    NodeParameter('exit_when_done', False, 'end the process after the last image'),
+)
+
+
+def edge_runtime_config(values: dict):
+    """The EdgeRuntimeConfig that parameter values describe. Raises ValueError where values contradict each other."""
+    from evitif.pipeline import EdgeRuntimeConfig
+    own = {parameter.name: values[parameter.name] for parameter in _RUNTIME_PARAMETERS}
+    return EdgeRuntimeConfig(**model_arguments(values), **own)

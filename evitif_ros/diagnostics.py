@@ -1,0 +1,53 @@
+"""Status messages on /diagnostics (REP-107), one DiagnosticArray a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+
+OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+PERIOD_S = 1.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of one part of a node: a level, a sentence, and figures by name."""
+
+    level: bytes
+    message: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+class DiagnosticsPublisher:
+    """Asks each task for its Status once a second, in every lifecycle state. `hardware_id` is what is diagnosed."""
+
+    def __init__(self, node, hardware_id: str):
+        self._node = node
+        self._hardware_id = hardware_id
+        self._tasks: list[tuple[str, Callable[[], Status]]] = []
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # Steady: a paused simulation must not silence the diagnostics.
+        self._timer = node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def add(self, name: str, task: Callable[[], Status]) -> None:
+        self._tasks.append((name, task))
+
+    def publish(self) -> None:
+        """Publish the present status now."""
+        array = DiagnosticArray()
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        array.status = [self._message(name, task()) for name, task in self._tasks]
+        self._publisher.publish(array)
+
+    def _message(self, name: str, status: Status) -> DiagnosticStatus:
+        return DiagnosticStatus(
+            level=status.level, name=f'{self._node.get_fully_qualified_name()}: {name}', message=status.message,
+            hardware_id=self._hardware_id,
+            values=[KeyValue(key=key, value=_text(value)) for key, value in status.values.items()])
+
+
+def _text(value: object) -> str:
+    return f'{value:.4g}' if isinstance(value, float) else str(value)

@@ -1,0 +1,193 @@
+"""A lifecycle node that activates itself, says why it could not, and ends cleanly."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import signal
+import sys
+import traceback
+from typing import NoReturn
+
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+
+from evitif_ros import parameters
+from evitif_ros.log import LogForwarder
+from evitif_ros.parameters import Changeable, NodeParameter, ParameterTable
+
+AUTOSTART = NodeParameter('autostart', True, 'configure and activate without being asked; otherwise wait for '
+                          'lifecycle transitions', changeable=Changeable.NEVER)
+# What a user can put right (a wrong value, a missing file, a port in use) gets a sentence; anything else is a bug.
+USER_ERRORS = (ValueError, OSError, ImportError)
+EXIT_FAILED, EXIT_BAD_PARAMETER = 1, 2
+SIGNAL_LATENCY_S = 0.2  # Python sees a signal only between waits for ROS events
+
+
+class AutostartNode(LifecycleNode):
+    """Declares a parameter table and guards the transitions.
+
+    rclpy drops an exception raised in a transition without a word; here it is logged and the transition fails.
+    Subclasses override `configure`, `activate`, `deactivate` and `cleanup`, which raise where they cannot go on;
+    `cleanup` has to cope with a node that was configured only in part.
+    """
+
+    default_name = 'node'
+    table: ParameterTable = ()
+
+    def __init__(self, **kwargs):
+        super().__init__(self.default_name, **kwargs)
+        self._configured = False
+        self.exit_code = 0
+        self._finished = False
+        try:
+            parameters.declare(self, (*self.table, AUTOSTART))
+        except ValueError:
+            self.destroy_node()
+            raise
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        for sentence in parameters.misspelled((*self.table, AUTOSTART), getattr(self, '_parameter_overrides', {})):
+            self.get_logger().warning(sentence)
+
+    def configure(self) -> None: ...
+
+    def activate(self) -> None: ...
+
+    def deactivate(self) -> None: ...
+
+    def cleanup(self) -> None: ...
+
+    def parameters_changed(self, values: dict[str, object]) -> str | None:
+        """Take over values set at run time; return why they are refused, or None."""
+
+    def values(self) -> dict[str, bool | int | float | str]:
+        """The parameters' present values by name."""
+        return parameters.read(self, (*self.table, AUTOSTART))
+
+    def start(self) -> bool:
+        """Configure and activate; False where a transition failed (what was wrong has been logged)."""
+        return (self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+                and self.trigger_activate() == TransitionCallbackReturn.SUCCESS)
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Let `run` return this exit code after the present callback."""
+        self.exit_code, self._finished = exit_code, True
+        if self.executor is not None:
+            self.executor.wake()
+
+    @property
+    def finished(self) -> bool:
+        return self._finished
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        done = self._guarded('configure', self.configure)
+        if done is TransitionCallbackReturn.SUCCESS:
+            self._configured = True
+            return super().on_configure(state)
+        self._guarded('clean up after a failed configuration', self.cleanup)
+        return done
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        super().on_activate(state)
+        done = self._guarded('activate', self.activate)
+        if done is not TransitionCallbackReturn.SUCCESS:
+            super().on_deactivate(state)
+            self._guarded('undo a failed activation', self.deactivate)
+        return done
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        super().on_deactivate(state)
+        return self._guarded('deactivate', self.deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._configured = False
+        super().on_cleanup(state)
+        return self._guarded('clean up', self.cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.stop()
+        return super().on_shutdown(state)
+
+    def stop(self) -> None:
+        """Deactivate and clean up whatever state the node is in; needs no valid ROS context."""
+        self._guarded('deactivate', self.deactivate)
+        self._guarded('clean up', self.cleanup)
+        self._configured = False
+
+    def _guarded(self, verb: str, step) -> TransitionCallbackReturn:
+        try:
+            step()
+            return TransitionCallbackReturn.SUCCESS
+        except USER_ERRORS as error:
+            self.get_logger().error(f'cannot {verb}: {error}')
+        except Exception:  # noqa: BLE001 - rclpy would drop it without a word
+            self.get_logger().error(f'cannot {verb}, by a fault of the program:\n{traceback.format_exc()}')
+        return TransitionCallbackReturn.FAILURE
+
+    def _on_set_parameters(self, changed) -> SetParametersResult:
+        values = {parameter.name: parameter.value for parameter in changed}
+        reason = parameters.first_refusal(self.table, values, self._configured)
+        if reason is None and self._configured:
+            own = {parameter.name: parameter.type for parameter in self.table}
+            reason = self.parameters_changed({name: own[name](value) for name, value in values.items() if name in own})
+        return SetParametersResult(successful=reason is None, reason=reason or '')
+
+
+def run(node_class: type[AutostartNode], arguments: list[str] | None = None) -> NoReturn:
+    """Run a node until SIGINT, SIGTERM or its `finish`, and end the process. Errors go to stderr in one sentence."""
+    exit_code = _run(node_class, arguments)
+    # Taking PyTorch apart module by module takes the interpreter 2 s after everything is closed already.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
+    node = executor = forwarder = None
+    # rclpy's own handlers end the ROS context at once; here it has to last until the node has said goodbye.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        try:
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+            node = node_class()
+        except Exception as error:
+            if not isinstance(error, USER_ERRORS) and not type(error).__name__.startswith('RCL'):
+                raise
+            print(f'{node_class.default_name}: {_first_line(error)}', file=sys.stderr)
+            return EXIT_BAD_PARAMETER
+        forwarder = LogForwarder(node)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if node.values()['autostart'] and not node.start():
+            return EXIT_FAILED
+        while rclpy.ok() and not node.finished:
+            executor.spin_once(timeout_sec=SIGNAL_LATENCY_S)
+        return node.exit_code
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0  # SIGINT, SIGTERM: how a node is meant to end
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # Ctrl-C under `ros2 launch` comes twice
+        if node is not None:
+            node.stop()
+        if executor is not None:
+            executor.shutdown(timeout_sec=0.5)
+        if forwarder is not None:
+            forwarder.remove()
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _first_line(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r', at [^\s,]+:\d+', '', text)  # rcl appends where in its own source it noticed

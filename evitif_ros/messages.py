@@ -1,0 +1,91 @@
+"""The pipeline's results as messages."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+from builtin_interfaces.msg import Time
+from std_msgs.msg import Header
+
+from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
+
+try:  # a distribution has it; PyPI's wheels have not
+    from vision_msgs.msg import Classification, ObjectHypothesis
+except ImportError:
+    Classification = ObjectHypothesis = None
+
+
+def prediction_message(prediction, header: Header, robot: str) -> Prediction:
+    """An evitif.pipeline.Prediction as a message; `header` is the source image's."""
+    message = Prediction(header=header, robot=robot, sequence=prediction.frame_id, labels=list(prediction.labels),
+                         class_ids=list(prediction.class_ids), scores=list(prediction.scores))
+    for name in ('strategy', 'recovery', 'packets_sent', 'packets_received', 'tokens_sent', 'tokens_received',
+                 'uplink_bytes', 'downlink_bytes', 'packet_error_rate'):
+        setattr(message, name, getattr(prediction, name))
+    for stage in fields(prediction.stages):
+        setattr(message, f'time_{stage.name}', getattr(prediction.stages, stage.name))
+    return message
+
+
+def classification_message(prediction, header: Header):
+    """The same as a vision_msgs/Classification; None where vision_msgs is not installed."""
+    if Classification is None:
+        return None
+    return Classification(header=header, results=[
+        ObjectHypothesis(class_id=label, score=score)
+        for label, score in zip(prediction.labels, prediction.scores, strict=True)])
+
+
+def source_header(prediction) -> Header:
+    """The source image's header, from what travelled with the frame."""
+    seconds, nanoseconds = divmod(prediction.capture_stamp_ns, 1_000_000_000)
+    return Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=prediction.source_frame)
+
+
+def labels_message(labels: tuple[str, ...], stamp: Time) -> ClassLabels:
+    return ClassLabels(header=Header(stamp=stamp), labels=list(labels))
+
+
+def edge_link_message(statistics, robot: str, peer: str, stamp: Time) -> LinkStats:
+    """An evitif.pipeline.EdgeStatistics as a message: what comes in at the edge is the downlink."""
+    state = LinkStats.STATE_DISCONNECTED if statistics.state == 'stopped' else statistics.state
+    message = LinkStats(header=Header(stamp=stamp), robot=robot, state=state, reason=statistics.reason, peer=peer,
+                        session=statistics.session_id, device=statistics.device,
+                        connected=state == LinkStats.STATE_CONNECTED, round_trip=math.nan)
+    _fill_directions(message, statistics.link, incoming='downlink', outgoing='uplink')
+    for name in ('frames_received', 'frames_replaced', 'frames_rate_limited', 'frames_sent', 'frames_answered',
+                 'frames_expired', 'frames_unsent', 'frames_local'):
+        setattr(message, name, getattr(statistics, name))
+    decided = statistics.frames_answered + statistics.frames_expired
+    message.answered_ratio = statistics.frames_answered / decided if decided else math.nan
+    return message
+
+
+def bridge_link_message(link, connected: bool, robot: str, peer: str, session_id: int, reason: str, device: str,
+                        frames_answered: int, stamp: Time) -> LinkStats:
+    """One robot's evitif.protocol LinkStatistics, seen by the bridge: what comes in is the uplink."""
+    message = LinkStats(header=Header(stamp=stamp), robot=robot, reason=reason, peer=peer, session=session_id,
+                        device=device, connected=connected, round_trip=math.nan, answered_ratio=math.nan,
+                        state=LinkStats.STATE_CONNECTED if connected else LinkStats.STATE_LOST,
+                        frames_answered=frames_answered)
+    _fill_directions(message, link, incoming='uplink', outgoing='downlink')
+    if link is not None:
+        message.frames_received = sum(link.frames.values())
+    return message
+
+
+def _fill_directions(message: LinkStats, link, *, incoming: str, outgoing: str) -> None:
+    for direction in (incoming, outgoing):
+        setattr(message, f'{direction}_packet_error_rate', math.nan)
+        setattr(message, f'{direction}_mean_burst', math.nan)
+    if link is None:
+        return
+    setattr(message, f'{incoming}_packet_error_rate', link.packet_error_rate)
+    setattr(message, f'{incoming}_mean_burst', link.mean_burst)
+    setattr(message, f'{outgoing}_packet_error_rate', link.remote_packet_error_rate)
+    setattr(message, f'{outgoing}_mean_burst', link.remote_mean_burst)
+    message.round_trip = link.round_trip_s
+    for name in ('datagrams_sent', 'datagrams_received', 'bytes_sent', 'bytes_received'):
+        setattr(message, name, getattr(link, name))
+    message.drop_kinds, message.drop_counts = list(link.dropped), list(link.dropped.values())

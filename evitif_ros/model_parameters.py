@@ -1,0 +1,39 @@
+"""The parameters that edge node and bridge node share: the model, its cut, and where it runs."""
+
+from __future__ import annotations
+
+from evitif_ros.parameters import NodeParameter
+
+OFF = -1  # for integers: left to the default that the description names
+
+MODEL_PARAMETERS = (
+    NodeParameter('model', 'artifacts/fashion_mnist', 'a model folder (model.json, model.safetensors), or the name of '
+                  'a timm Vision Transformer; the same on edge and bridge', required=True),
+    NodeParameter('checkpoint', '', 'file with the weights of a timm model; empty: none'),
+    NodeParameter('pretrained', False, "take the weights of a timm model from timm's hub"),
+    NodeParameter('random_seed', OFF, 'random weights from this seed, for trials; -1: off', minimum=OFF,
+                  maximum=2 ** 32 - 1),
+    NodeParameter('num_classes', OFF, "classes of a timm model; -1: the model's own", minimum=OFF, maximum=1_000_000),
+    NodeParameter('image_size', OFF, "side of the model's input; -1: the model's own", 'pixels', OFF, 4096),
+    NodeParameter('labels_file', '', "text file with one class label a line; empty: the model's own"),
+    NodeParameter('cut', OFF, "the head ends after this block, 0: after the embedding; -1: the model folder's, else half "
+                  'of the depth; the same on edge and bridge', 'blocks', OFF, 1000),
+    NodeParameter('quantisation', 'int8', 'how tokens travel; the same on edge and bridge',
+                  choices=('fp16', 'int8', 'int4')),
+    NodeParameter('max_datagram_bytes', 1200, 'largest UDP payload; the same on edge and bridge', 'bytes', 256, 65_507),
+    NodeParameter('device', 'cpu', 'where the model runs, as PyTorch names it: cpu, cuda, cuda:1, mps', required=True),
+    NodeParameter('allow_device_fallback', False, 'use the CPU, and say so, where `device` is not available'),
+    NodeParameter('precision', 'fp32', 'number format that the model computes in', choices=('fp32', 'fp16', 'bf16')),
+    NodeParameter('threads', 0, "CPU threads of PyTorch; 0: PyTorch's choice", 'threads', 0, 1024),
+    NodeParameter('top_k', 5, 'classes in a prediction, most likely first', 'classes', 1, 1000),
+)
+
+
+def model_arguments(values: dict) -> dict:
+    """The fields of evitif.pipeline.ModelConfig from parameter values: '' and -1 become None."""
+    arguments = {parameter.name: values[parameter.name] for parameter in MODEL_PARAMETERS}
+    for name in ('checkpoint', 'labels_file'):
+        arguments[name] = arguments[name] or None
+    for name in ('random_seed', 'num_classes', 'image_size', 'cut'):
+        arguments[name] = None if arguments[name] == OFF else arguments[name]
+    return arguments

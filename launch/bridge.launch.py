@@ -1,0 +1,91 @@
+"""
+Start the bridge node, off-board.
+
+    ros2 launch evitif bridge.launch.py device:=cuda
+
+What is not given here is taken from `params_file`. `ros2 launch evitif bridge.launch.py --show-args` lists the
+arguments.
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+# Arguments that are parameters of the node too: type, description, choices. Empty leaves `params_file` to say.
+PARAMETERS = {
+    'bridge_name': (str, "the bridge's name, which robots log", None),
+    'bind_host': (str, 'address to listen on; 0.0.0.0 or :: for every interface', None),
+    'port': (int, 'UDP port to listen on', None),
+    'model': (str, 'model folder or name of a timm Vision Transformer; the same on edge and bridge', None),
+    'checkpoint': (str, "file with the timm model's weights", None),
+    'pretrained': (bool, "take the timm model's weights from its hub", ['', 'true', 'false']),
+    'random_seed': (int, 'random weights from this seed, for trials', None),
+    'cut': (int, 'the head ends after this block; the same on edge and bridge', None),
+    'quantisation': (str, 'how tokens travel; the same on edge and bridge', ['', 'fp16', 'int8', 'int4']),
+    'device': (str, 'where recovery and tail run: cpu, cuda, cuda:1, ...', None),
+    'recovery': (str, 'what is done about missing tokens', ['', 'auto', 'paldn', 'omission', 'mean', 'zero']),
+    'recovery_artifact': (str, 'description (JSON) of a trained PALDN', None),
+    'reassembly_deadline': (float, 'time from the first packet to the answer, whatever has arrived by then (s)', None),
+}
+
+
+def bridge_node(context):
+    """Make the node, with those of the arguments over the parameter file that were given."""
+    given = {}
+    for name, (value_type, _, _) in PARAMETERS.items():
+        text = LaunchConfiguration(name).perform(context)
+        if text:
+            try:
+                value = text == 'true' if value_type is bool else value_type(text)
+            except ValueError:
+                raise ValueError(f'{name}:={text}: expected a value of type {value_type.__name__}') from None
+            given[name] = ParameterValue(value, value_type=value_type)
+    return [
+        Node(
+            package='evitif', executable='bridge_node', name='bridge_node', namespace=LaunchConfiguration('namespace'),
+            output='screen',
+            parameters=[
+                LaunchConfiguration('params_file'),
+                {
+                    'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool),
+                    'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool),
+                },
+                given,
+            ],
+            arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
+            respawn=LaunchConfiguration('use_respawn'), respawn_delay=0.5,
+        ),
+    ]
+
+
+def generate_launch_description():
+    yes_or_no = ['true', 'false']
+    return LaunchDescription([
+        DeclareLaunchArgument('namespace', default_value='', description='namespace of the node and its topics'),
+        DeclareLaunchArgument(
+            'use_sim_time', default_value='false', choices=yes_or_no, description='take the time from /clock'),
+        DeclareLaunchArgument(
+            'params_file', default_value=PathJoinSubstitution([FindPackageShare('evitif'), 'config', 'bridge.yaml']),
+            description='YAML file with the parameters of the node'),
+        DeclareLaunchArgument(
+            'autostart', default_value='true', choices=yes_or_no,
+            description='activate the node; false leaves it unconfigured for a lifecycle manager'),
+        DeclareLaunchArgument(
+            'use_respawn', default_value='false', choices=yes_or_no, description='start the node again when it ends'),
+        DeclareLaunchArgument(
+            'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error', 'fatal'],
+            description='least severity that is logged'),
+        *(
+            DeclareLaunchArgument(
+                name, default_value='', choices=choices, description=f'{text}; empty: as params_file says')
+            for name, (_, text, choices) in PARAMETERS.items()
+        ),
+        # Fast DDS as it comes drops most large messages between two processes of one host; a chosen transport is kept.
+        SetEnvironmentVariable(
+            'FASTDDS_BUILTIN_TRANSPORTS',
+            EnvironmentVariable('FASTDDS_BUILTIN_TRANSPORTS', default_value='LARGE_DATA')),
+        OpaqueFunction(function=bridge_node),
+    ])

@@ -1,0 +1,165 @@
+"""
+Start everything on this machine: camera node, edge node, link simulator and bridge node.
+
+    ros2 launch evitif demo.launch.py loss:=0.3 rviz:=true
+
+Images go from the camera node to the edge node, tokens from there through the link simulator to the bridge node,
+answers back through the link simulator. The robot's topics are at the top (/prediction), the bridge's below /bridge
+(/bridge/robot/prediction). `ros2 launch evitif demo.launch.py --show-args` lists the arguments.
+"""
+
+from launch import LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import (
+    EnvironmentVariable,
+    LaunchConfiguration,
+    PathJoinSubstitution,
+    ThisLaunchFileDir,
+)
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+# Arguments of this file: type, description. Empty, the default, leaves `params_file` to say.
+CAMERA = {
+    'source': (str, 'what the camera shows: fashion-mnist, an image folder, a video file, or a camera device'),
+    'rate': (float, 'images a second (Hz)'),
+    'count': (int, 'stop after as many images, 0 for no limit'),
+}
+LINK = {
+    'loss': (float, 'share of the datagrams lost, 0 to 1, in each direction'),
+    'burst_length': (float, 'mean number of datagrams lost in a row, in each direction; 1 for independent loss'),
+    'delay': (float, 'delay of every datagram (s), in each direction'),
+    'jitter': (float, 'added delay, uniform from 0 to this (s), in each direction'),
+    'link_rate': (float, 'rate of the link (bit/s) in each direction, 0 for unlimited'),
+}
+# Arguments that are handed on to edge.launch.py and bridge.launch.py.
+BOTH = {
+    'model': 'model folder or name of a timm Vision Transformer',
+    'checkpoint': "file with the timm model's weights",
+    'pretrained': "take the timm model's weights from its hub: true or false",
+    'random_seed': 'random weights from this seed, for trials',
+    'cut': 'the head ends after this block',
+    'quantisation': 'how tokens travel: fp16, int8 or int4',
+}
+EDGE = {'robot_name': "the robot's name"}
+BRIDGE = {
+    'recovery': 'what is done about missing tokens: auto, paldn, omission, mean or zero',
+    'recovery_artifact': 'description (JSON) of a trained PALDN',
+}
+COMMON = ('use_sim_time', 'params_file', 'autostart', 'use_respawn', 'log_level')
+
+
+def include(file, names, extra):
+    """Include a launch file in a scope of its own, where what is set for one does not reach the other."""
+    arguments = {name: LaunchConfiguration(name) for name in (*COMMON, *BOTH, *names)}
+    source = PythonLaunchDescriptionSource([ThisLaunchFileDir(), '/', file])
+    return GroupAction([IncludeLaunchDescription(source, launch_arguments={**arguments, **extra}.items())])
+
+
+def camera_and_link(context):
+    """Make the camera node and the link simulator, with those of the arguments that were given."""
+    def given(table):
+        values = {}
+        for name, (value_type, _) in table.items():
+            text = LaunchConfiguration(name).perform(context)
+            if text:
+                try:
+                    value = text == 'true' if value_type is bool else value_type(text)
+                except ValueError:
+                    raise ValueError(f'{name}:={text}: expected a value of type {value_type.__name__}') from None
+                values[name] = ParameterValue(value, value_type=value_type)
+        return values
+
+    common = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=bool) for name in ('use_sim_time', 'autostart')
+    }
+    options = {
+        'package': 'evitif', 'output': 'screen',
+        'arguments': ['--ros-args', '--log-level', LaunchConfiguration('log_level')],
+        'respawn': LaunchConfiguration('use_respawn'), 'respawn_delay': 2.0,
+    }
+    ports = {
+        'listen_port': ParameterValue(LaunchConfiguration('link_port'), value_type=int),
+        'forward_port': ParameterValue(LaunchConfiguration('bridge_port'), value_type=int),
+    }
+    params_file = LaunchConfiguration('params_file')
+    return [
+        Node(
+            executable='link_simulator_node', name='link_simulator',
+            namespace=LaunchConfiguration('bridge_namespace'),
+            parameters=[
+                params_file, common, {'listen_host': '127.0.0.1', 'forward_host': '127.0.0.1', **ports},
+                {
+                    f'{direction}.{name.removeprefix("link_")}': value
+                    for name, value in given(LINK).items() for direction in ('uplink', 'downlink')
+                },
+            ],
+            **options,
+        ),
+        Node(
+            executable='camera_node', name='camera', namespace=LaunchConfiguration('namespace'),
+            parameters=[params_file, common, given(CAMERA)],
+            remappings=[('image', LaunchConfiguration('image'))],
+            **options,
+        ),
+    ]
+
+
+def generate_launch_description():
+    yes_or_no = ['true', 'false']
+    handed_on = {**BOTH, **EDGE, **BRIDGE}
+    own = {name: text for name, (_, text) in (CAMERA | LINK).items()}
+    return LaunchDescription([
+        DeclareLaunchArgument('namespace', default_value='', description="namespace of the robot's nodes and topics"),
+        DeclareLaunchArgument(
+            'bridge_namespace', default_value='bridge',
+            description="namespace of the bridge's nodes and topics; another than the robot's"),
+        DeclareLaunchArgument(
+            'use_sim_time', default_value='false', choices=yes_or_no, description='take the time from /clock'),
+        DeclareLaunchArgument(
+            'params_file', default_value=PathJoinSubstitution([FindPackageShare('evitif'), 'config', 'demo.yaml']),
+            description='YAML file with the parameters of all nodes'),
+        DeclareLaunchArgument(
+            'autostart', default_value='true', choices=yes_or_no,
+            description='activate the nodes; false leaves them unconfigured for a lifecycle manager'),
+        DeclareLaunchArgument(
+            'use_respawn', default_value='false', choices=yes_or_no, description='start a node again when it ends'),
+        DeclareLaunchArgument(
+            'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error', 'fatal'],
+            description='least severity that is logged'),
+        DeclareLaunchArgument('image', default_value='image', description='topic of the images'),
+        DeclareLaunchArgument('bridge_port', default_value='7600', description='UDP port of the bridge node'),
+        DeclareLaunchArgument(
+            'link_port', default_value='7601',
+            description='UDP port of the link simulator, which the edge node sends to'),
+        DeclareLaunchArgument(
+            'edge_device', default_value='', description='where the head runs; empty: as params_file says'),
+        DeclareLaunchArgument(
+            'bridge_device', default_value='', description='where recovery and tail run; empty: as params_file says'),
+        DeclareLaunchArgument('rviz', default_value='false', choices=yes_or_no, description='show the annotated image'),
+        *(
+            DeclareLaunchArgument(name, default_value='', description=f'{text}; empty: as params_file says')
+            for name, text in (own | handed_on).items()
+        ),
+        SetEnvironmentVariable(
+            'FASTDDS_BUILTIN_TRANSPORTS',
+            EnvironmentVariable('FASTDDS_BUILTIN_TRANSPORTS', default_value='LARGE_DATA')),
+        include('bridge.launch.py', BRIDGE, {
+            'namespace': LaunchConfiguration('bridge_namespace'), 'bind_host': '127.0.0.1',
+            'port': LaunchConfiguration('bridge_port'), 'device': LaunchConfiguration('bridge_device'),
+        }),
+        include('edge.launch.py', EDGE, {
+            'namespace': LaunchConfiguration('namespace'), 'image': LaunchConfiguration('image'),
+            'rviz': LaunchConfiguration('rviz'), 'device': LaunchConfiguration('edge_device'),
+            'bridge_host': '127.0.0.1', 'bridge_port': LaunchConfiguration('link_port'),
+        }),
+        OpaqueFunction(function=camera_and_link),
+    ])

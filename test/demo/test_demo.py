@@ -1,0 +1,63 @@
+"""The demo as a newcomer runs it: real processes, real images, a lossy link; and what it says of bad arguments."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+pytest.importorskip('evitif_msgs.msg', reason='the message package is not built: make build')
+
+from evitif.datasets import DatasetError, fashion_mnist
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def demo(*arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in os.environ.items() if name != '_ROS_WHEELS_BOOTSTRAP_COMPLETE'}
+    environment |= {'ROS_DOMAIN_ID': str(101 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+    return subprocess.run([sys.executable, str(ROOT / 'scripts' / 'demo.py'), *arguments], cwd=ROOT, env=environment,
+                          capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.parametrize('loss', [0.0, 0.6])
+def test_the_frames_are_answered_and_the_report_says_how(loss, tmp_path):
+    try:
+        fashion_mnist.locate()
+    except DatasetError as error:
+        pytest.skip(str(error))
+    done = demo('--frames', '40', '--rate', '10', '--loss', str(loss), '--reports', str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['frames_sent'] == 40
+    assert summary['predictions'] == 40
+    assert summary['accuracy_lossless'] >= 0.8
+    assert abs(summary['packet_loss'] - loss) < 0.1
+    assert abs(summary['accuracy'] - summary['accuracy_lossless']) <= (0.0 if loss == 0 else 0.1)
+    assert summary['answered_by'] == ({'split/none': 40} if loss == 0 else {'split/paldn': 40})
+    assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p99']
+    assert {'head', 'tail', 'recovery', 'total'} <= set(summary['stage_ms'])
+    assert all(value is not None and math.isfinite(value) for value in summary['stage_ms'].values())
+    assert summary['ros'] in ('distribution', 'wheels')
+    assert summary['uplink_bytes_per_frame'] > 50 * 196
+    picture = Image.open(tmp_path / 'annotated_1.png')
+    assert picture.height >= 240
+    assert (tmp_path / 'latency.png').is_file()
+    assert f'{tmp_path}/summary.json' in done.stdout
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    (['--loss', '2'], '--loss: 2: expected 0 to 1'),
+    (['--images', '/nowhere/at/all', '--loss', '0'], "'/nowhere/at/all'"),
+    (['--model', 'none/such'], "'none/such' does not exist"),
+])
+def test_a_mistake_ends_in_one_sentence(arguments, expected, tmp_path):
+    done = demo(*arguments, '--reports', str(tmp_path))
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert 'Traceback' not in done.stderr

@@ -1,0 +1,112 @@
+"""What the launch tests share: a ROS domain of their own, free ports, images, a small model, and a listening node."""
+
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+LAUNCH_FOLDER = Path(__file__).resolve().parents[2] / 'launch'
+
+# A small ViT with random weights, the same on both sides, so that no file is needed: 65 tokens.
+PARAMETERS = """\
+/**/{node}:
+  ros__parameters:
+    model: vit_tiny_patch16_224
+    random_seed: 7
+    image_size: 128
+    num_classes: 10
+    threads: 1
+    publish_stats_rate: 5.0
+"""
+
+
+@pytest.fixture
+def launch_folder():
+    return LAUNCH_FOLDER
+
+
+@pytest.fixture
+def ros_domain(monkeypatch):
+    """Give this test's processes a ROS domain of their own, and no more threads than they need."""
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    # Two processes with a thread for every core wait for each other's threads on a loaded machine, for minutes.
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+
+
+@pytest.fixture
+def parameter_file(tmp_path):
+    path = tmp_path / 'parameters.yaml'
+    path.write_text(''.join(PARAMETERS.format(node=node) for node in ('edge_node', 'bridge_node')))
+    return path
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """Two classes of four noisy pictures."""
+    images = pytest.importorskip('PIL.Image', reason='the camera node shows pictures made with Pillow')
+    for number in range(8):
+        folder = tmp_path / 'images' / ('even', 'odd')[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        images.effect_noise((128, 128), 40 + 10 * number).convert('RGB').save(folder / f'{number}.png')
+    return tmp_path / 'images'
+
+
+@pytest.fixture
+def free_ports():
+    """Two UDP ports where nobody listens."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
+        for opened in sockets:
+            opened.bind(('127.0.0.1', 0))
+        return [opened.getsockname()[1] for opened in sockets]
+
+
+class Listener:
+    """A node that keeps what it hears."""
+
+    def __init__(self):
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        self._context = rclpy.Context()
+        self._context.init()
+        self.node = rclpy.create_node('launch_test', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+
+    def listen(self, message_type, topic):
+        """The list that messages of this topic are appended to."""
+        heard = []
+        self.node.create_subscription(message_type, topic, heard.append, 100)
+        return heard
+
+    def wait_until(self, condition, timeout, what):
+        """Spin until the condition holds; fail with `what` after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f'after {timeout:g} s: {what()}'
+            self._executor.spin_once(timeout_sec=0.05)
+        return value
+
+    def ask(self, service_type, name, timeout=15.0):
+        """Call a service with an empty request."""
+        client = self.node.create_client(service_type, name)
+        self.wait_until(client.service_is_ready, timeout, lambda: f'there is no service {name}')
+        future = client.call_async(service_type.Request())
+        self.wait_until(future.done, timeout, lambda: f'{name} does not answer')
+        return future.result()
+
+    def close(self):
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+
+@pytest.fixture
+def listener(ros_domain):
+    listening = Listener()
+    yield listening
+    listening.close()

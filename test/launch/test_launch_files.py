@@ -1,0 +1,168 @@
+"""The launch files start what they say, and frames are answered with dropped packets; run by launch_pytest."""
+
+from pathlib import Path
+
+import pytest
+
+launch_pytest = pytest.importorskip(
+    'launch_pytest', reason='launch_pytest is not installed (a ROS 2 distribution has it); launch files are not run')
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import LaunchDescription
+from launch.actions import GroupAction, IncludeLaunchDescription, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+try:
+    get_package_prefix('evitif')
+except PackageNotFoundError:
+    pytest.skip('the package evitif is not built: colcon build, and source install/setup.sh', allow_module_level=True)
+
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+
+from evitif_msgs.msg import LinkStats, Prediction
+
+SHIPPED_MODEL = Path(__file__).resolve().parents[2] / 'artifacts' / 'fashion_mnist' / 'model.json'
+FRAMES = 40
+RATE = 10.0
+START_S = 120.0     # two processes import PyTorch and build the model; some 10 s where nothing else runs
+
+
+class Exits(dict):
+    """Exit codes by the name of the executable, as processes end."""
+
+    def handler(self):
+        return RegisterEventHandler(OnProcessExit(on_exit=self._note))
+
+    def _note(self, event, context):
+        self[event.process_name.rpartition('-')[0]] = event.returncode
+
+
+@pytest.fixture
+def exits():
+    return Exits()
+
+
+def included(launch_folder, name, **arguments):
+    texts = [(key, str(value)) for key, value in arguments.items()]
+    source = PythonLaunchDescriptionSource(str(launch_folder / f'{name}.launch.py'))
+    # A scope of its own: else the second file would take the first one's params_file for its own.
+    return GroupAction([IncludeLaunchDescription(source, launch_arguments=texts)])
+
+
+@launch_pytest.fixture
+def lossy_demo(request, ros_domain, launch_folder, parameter_file, image_folder, free_ports, exits):
+    return LaunchDescription([
+        exits.handler(),
+        included(
+            launch_folder, 'demo', params_file=parameter_file, source=image_folder, rate=RATE, loss=request.param,
+            bridge_port=free_ports[0], link_port=free_ports[1], robot_name='tortoise',
+        ),
+        launch_pytest.actions.ReadyToTest(),
+    ])
+
+
+def check_answers(listener, loss):
+    """Predictions arrive on both sides, and the loss is seen in them and in the link's statistics."""
+    on_robot = listener.listen(Prediction, '/prediction')
+    off_board = listener.listen(Prediction, '/bridge/tortoise/prediction')
+    statistics = listener.listen(LinkStats, '/link_stats')
+    listener.wait_until(lambda: on_robot, START_S, lambda: 'no prediction on /prediction')
+    # The same frames' predictions are seen on both sides, once both topics have been discovered.
+    listener.wait_until(
+        lambda: len({message.sequence for message in on_robot} & {message.sequence for message in off_board}) >= FRAMES,
+        3 * FRAMES / RATE, lambda: f'{len(on_robot)} predictions on /prediction, {len(off_board)} off-board')
+
+    first, last = on_robot[0].sequence, on_robot[-1].sequence
+    assert len({message.sequence for message in on_robot}) >= 0.95 * (last - first + 1)
+    sent = sum(message.packets_sent for message in on_robot)
+    received = sum(message.packets_received for message in on_robot)
+    assert 1 - received / sent == pytest.approx(loss, abs=0.1)
+    for message in on_robot:
+        assert message.strategy == 'split' and message.robot == 'tortoise'
+        assert message.tokens_sent == 65 and message.tokens_received <= 65
+        assert len(message.labels) == len(message.class_ids) == len(message.scores) > 0
+    if loss:
+        assert any(message.tokens_received < 65 and message.recovery == 'omission' for message in on_robot)
+    else:
+        assert all(message.tokens_received == 65 and message.recovery == 'none' for message in on_robot)
+
+    assert statistics[-1].connected and statistics[-1].state == 'connected'
+    assert statistics[-1].frames_answered >= 0.95 * FRAMES
+    for rate in (statistics[-1].uplink_packet_error_rate, statistics[-1].downlink_packet_error_rate):
+        assert rate == pytest.approx(loss, abs=0.2)
+
+
+@pytest.mark.parametrize('lossy_demo', [0.0, 0.3, 0.6], indirect=True)
+@pytest.mark.launch(fixture=lossy_demo)
+def test_the_demo_answers_frames_over_a_lossy_link(request, lossy_demo, listener, exits):
+    check_answers(listener, request.node.callspec.params['lossy_demo'])
+    assert exits == {}, 'a node ended by itself'
+    yield       # what follows runs after the launch has been shut down
+    assert exits == dict.fromkeys(['camera_node', 'edge_node', 'link_simulator_node', 'bridge_node'], 0)
+
+
+@launch_pytest.fixture
+def unconfigured_demo(ros_domain, launch_folder, parameter_file, image_folder, free_ports):
+    return LaunchDescription([
+        included(
+            launch_folder, 'demo', params_file=parameter_file, source=image_folder, autostart='false',
+            bridge_port=free_ports[0], link_port=free_ports[1],
+        ),
+        launch_pytest.actions.ReadyToTest(),
+    ])
+
+
+@pytest.mark.launch(fixture=unconfigured_demo)
+def test_without_autostart_the_nodes_wait_for_a_lifecycle_manager(unconfigured_demo, listener):
+    for node in ('/camera', '/edge_node', '/bridge/link_simulator', '/bridge/bridge_node'):
+        answer = listener.ask(GetState, f'{node}/get_state', START_S)
+        assert answer.current_state.id == State.PRIMARY_STATE_UNCONFIGURED, node
+
+
+@launch_pytest.fixture
+def two_sides(ros_domain, launch_folder, image_folder, free_ports):
+    """Edge and bridge by their own launch and parameter files, and a camera whose topic has another name."""
+    from launch_ros.actions import Node
+    model = {'model': 'vit_tiny_patch16_224', 'random_seed': 7}
+    return LaunchDescription([
+        included(launch_folder, 'bridge', namespace='server', port=free_ports[0], **model),
+        included(
+            launch_folder, 'edge', namespace='hare', robot_name='hare', bridge_host='localhost',
+            bridge_port=free_ports[0], image='/front/pictures', **model,
+        ),
+        Node(
+            package='evitif', executable='camera_node', namespace='front',
+            parameters=[{'source': str(image_folder), 'rate': RATE}], remappings=[('image', 'pictures')],
+        ),
+        launch_pytest.actions.ReadyToTest(),
+    ])
+
+
+@pytest.mark.launch(fixture=two_sides)
+def test_edge_and_bridge_meet_by_their_own_launch_files(two_sides, listener):
+    on_robot = listener.listen(Prediction, '/hare/prediction')
+    off_board = listener.listen(Prediction, '/server/hare/prediction')
+    listener.wait_until(
+        lambda: len(on_robot) >= 5 and len(off_board) >= 5, START_S,
+        lambda: f'{len(on_robot)} predictions on the robot, {len(off_board)} off-board')
+
+
+@launch_pytest.fixture
+def shipped_demo(ros_domain, launch_folder, image_folder, free_ports):
+    """The demo with its own parameter file and the model that ships, as a user starts it; only the pictures differ."""
+    return LaunchDescription([
+        included(launch_folder, 'demo', source=image_folder, bridge_port=free_ports[0], link_port=free_ports[1]),
+        launch_pytest.actions.ReadyToTest(),
+    ])
+
+
+@pytest.mark.skipif(not SHIPPED_MODEL.exists(), reason='the model artifacts/fashion_mnist is not there')
+@pytest.mark.launch(fixture=shipped_demo)
+def test_the_demo_runs_as_it_ships(shipped_demo, listener):
+    on_robot = listener.listen(Prediction, '/prediction')
+    listener.wait_until(lambda: len(on_robot) >= 20, START_S, lambda: f'{len(on_robot)} predictions on /prediction')
+    assert all(message.recovery == 'paldn' for message in on_robot if message.tokens_received < message.tokens_sent)
+    sent = sum(message.packets_sent for message in on_robot)
+    assert 1 - sum(message.packets_received for message in on_robot) / sent == pytest.approx(0.6, abs=0.15)

@@ -1,0 +1,71 @@
+"""The annotated image is drawn for every kind of answer, and shades exactly the lost tokens."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from evitif_edge_node.annotation import annotate
+
+NAN = float('nan')
+
+
+def prediction(**changes):
+    received = np.ones(1 + 16, bool)
+    stages = SimpleNamespace(preprocess=1e-3, head=4e-3, packetise=5e-4, uplink=1e-3, wait=3e-3, recovery=2e-3,
+                             tail=5e-3, downlink=1e-3, total=0.018)
+    fields = {
+        'class_ids': (3, 1, 2), 'labels': ('Dress', 'Trouser', 'Pullover'), 'scores': (0.8, 0.15, 0.05),
+        'strategy': 'split', 'recovery': 'paldn', 'packets_sent': 16, 'packets_received': 6, 'tokens_sent': 17,
+        'tokens_received': 17, 'packet_error_rate': 0.6, 'received': received, 'prefix_tokens': 1, 'grid': (4, 4),
+        'crop': (0.0, 0.0, 100.0, 100.0), 'stages': stages}
+    return SimpleNamespace(**{**fields, **changes})
+
+
+def picture(height=100, width=100):
+    return np.full((height, width, 3), 200, np.uint8)
+
+
+@pytest.mark.parametrize('shape', [(28, 28), (480, 640), (2000, 300), (100, 1000), (1, 1)])
+@pytest.mark.parametrize('height', [120, 480, 1080])
+def test_any_image_size(shape, height):
+    drawn = annotate(picture(*shape), prediction(), height)
+    assert drawn.shape[0] == height and drawn.dtype == np.uint8 and drawn.shape[2] == 3
+
+
+def test_lost_tokens_are_shaded_where_they_lie():
+    received = np.ones((4, 4), bool)
+    received[1, 2] = False
+    mask = np.concatenate([[True], received.ravel()])
+    drawn = annotate(picture(), prediction(received=mask), 400)[:, :400].astype(int)
+    whole = annotate(picture(), prediction(), 400)[:, :400].astype(int)
+    changed = (drawn != whole).any(2)
+    cells = changed.reshape(4, 100, 4, 100).mean((1, 3))
+    assert cells[1, 2] == 1.0 and cells.sum() == 1.0
+
+
+def test_crop_of_a_wide_image_places_the_grid():
+    """A centre crop: the tokens cover the middle half, what is left and right of it is dimmed."""
+    mask = np.zeros(17, bool)
+    drawn = annotate(picture(100, 200), prediction(received=mask, crop=(50.0, 0.0, 100.0, 100.0)), 400)
+    assert (drawn[200, 20] == 90).all() and (drawn[200, 780] == 90).all()
+    assert drawn[150:250, 350:450].mean() < 95
+
+
+def test_received_mask_may_be_unknown():
+    annotate(picture(), prediction(received=None, crop=None))
+
+
+def test_local_answer_is_not_shaded():
+    local = prediction(strategy='local', recovery='none', packets_sent=0, packets_received=0, tokens_sent=0,
+                       tokens_received=0, packet_error_rate=NAN, received=np.zeros(17, bool),
+                       stages=SimpleNamespace(preprocess=1e-3, head=NAN, packetise=NAN, uplink=NAN, wait=NAN,
+                                              recovery=NAN, tail=NAN, downlink=NAN, total=NAN))
+    assert (annotate(picture(), local, 400)[:, :400] == 200).all()
+
+
+def test_long_labels_and_no_labels():
+    annotate(picture(), prediction(labels=('x' * 300,) * 5, scores=(1.0,) * 5))
+    annotate(picture(), prediction(labels=(), scores=(), class_ids=()))

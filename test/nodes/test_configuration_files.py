@@ -1,0 +1,46 @@
+"""config/*.yaml and docs/nodes.md know every parameter, and name none that does not exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, LINK_SIMULATOR_PARAMETERS
+from evitif_edge_node.parameters import CAMERA_PARAMETERS, EDGE_PARAMETERS
+from evitif_ros.lifecycle import AUTOSTART
+
+yaml = pytest.importorskip('yaml')
+ROOT = Path(__file__).parents[2]
+DEMO = {'/**/camera': CAMERA_PARAMETERS, '/**/edge_node': EDGE_PARAMETERS, '/**/bridge_node': BRIDGE_PARAMETERS,
+        '/**/link_simulator': LINK_SIMULATOR_PARAMETERS}
+
+
+def parameters(file, key):
+    return yaml.safe_load((ROOT / 'config' / file).read_text())[key]['ros__parameters']
+
+
+@pytest.mark.parametrize('file, table', [('edge.yaml', EDGE_PARAMETERS), ('bridge.yaml', BRIDGE_PARAMETERS)])
+def test_every_parameter_with_its_default(file, table):
+    assert parameters(file, '/**') == {parameter.name: parameter.default for parameter in (*table, AUTOSTART)}
+
+
+@pytest.mark.parametrize('key', DEMO)
+def test_demo_values_are_accepted(key):
+    table = {parameter.name: parameter for parameter in (*DEMO[key], AUTOSTART)}
+    for name, value in parameters('demo.yaml', key).items():
+        assert table[name].refusal(value) is None
+
+
+def test_demo_sides_agree():
+    edge, bridge = parameters('demo.yaml', '/**/edge_node'), parameters('demo.yaml', '/**/bridge_node')
+    link = parameters('demo.yaml', '/**/link_simulator')
+    assert all(edge[name] == bridge[name] for name in ('model', 'cut', 'quantisation'))
+    assert edge['bridge_port'] == link['listen_port'] and link['forward_port'] == bridge['port']
+
+
+@pytest.mark.parametrize('table', [EDGE_PARAMETERS, CAMERA_PARAMETERS, BRIDGE_PARAMETERS, LINK_SIMULATOR_PARAMETERS])
+def test_reference_has_every_parameter(table):
+    text = (ROOT / 'docs' / 'nodes.md').read_text()
+    for parameter in table:
+        assert f'| `{parameter.name}` |' in text and parameter.description in text

@@ -1,0 +1,113 @@
+"""The tables of parameters: consistent with themselves, with the runtimes' configurations, and clear in refusal."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from evitif_cloud_bridge import parameters as bridge
+from evitif_edge_node import parameters as edge
+from evitif_ros.model_parameters import MODEL_PARAMETERS
+from evitif_ros.parameters import Changeable, NodeParameter, first_refusal, misspelled
+
+TABLES = {'edge': edge.EDGE_PARAMETERS, 'camera': edge.CAMERA_PARAMETERS, 'bridge': bridge.BRIDGE_PARAMETERS,
+          'link simulator': bridge.LINK_SIMULATOR_PARAMETERS}
+EVERY = [pytest.param(parameter, id=f'{table} {parameter.name}')
+         for table, parameters in TABLES.items() for parameter in parameters]
+
+
+def defaults(table):
+    return {parameter.name: parameter.default for parameter in table}
+
+
+@pytest.mark.parametrize('table', TABLES.values(), ids=TABLES)
+def test_names_are_unique(table):
+    assert len(defaults(table)) == len(table)
+
+
+@pytest.mark.parametrize('parameter', EVERY)
+def test_default_fits_its_own_range(parameter):
+    assert parameter.description and parameter.refusal(parameter.default) is None
+    if parameter.type in (int, float):
+        assert parameter.minimum is not None, 'a number without a range'
+
+
+@pytest.mark.parametrize('parameter', EVERY)
+def test_descriptor(parameter):
+    pytest.importorskip('rcl_interfaces')
+    descriptor = parameter.descriptor()
+    assert descriptor.description.startswith(parameter.description) and parameter.unit in descriptor.description
+    assert descriptor.read_only == (parameter.changeable is Changeable.NEVER)
+    assert len(descriptor.integer_range) == (parameter.type is int)
+    assert len(descriptor.floating_point_range) == (parameter.type is float)
+    assert all(choice in descriptor.additional_constraints for choice in parameter.choices)
+
+
+@pytest.mark.parametrize('parameter, value, words', [
+    (NodeParameter('port', 7600, 'd', minimum=1, maximum=65535), 0, ['port', 'an integer from 1 to 65535', 'got 0']),
+    (NodeParameter('port', 7600, 'd', minimum=1, maximum=65535), 7600.0, ['an integer', 'got 7600.0']),
+    (NodeParameter('port', 7600, 'd', minimum=1), True, ['an integer of at least 1', 'got True']),
+    (NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0), 11, ['a number from 0 to 10 (Hz)', 'got 11']),
+    (NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0), 'fast', ["got 'fast'"]),
+    (NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0), math.nan, ['got nan']),
+    (NodeParameter('rate', 1.0, 'd', 'Hz', 0.0), math.inf, ['got inf']),
+    (NodeParameter('on', True, 'd'), 1, ['true or false', 'got 1']),
+    (NodeParameter('kind', 'a', 'd', choices=('a', 'b')), 'c', ["one of 'a', 'b'", "got 'c'"]),
+    (NodeParameter('name', 'a', 'd', required=True), '', ['a string that is not empty', "got ''"]),
+    (NodeParameter('name', 'a', 'd'), None, ['a string', 'got None']),
+])
+def test_refusal_names_value_and_expectation(parameter, value, words):
+    reason = parameter.refusal(value)
+    assert all(word in reason for word in [parameter.name, *words]), reason
+
+
+def test_an_integer_is_a_number():
+    assert NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0).refusal(10) is None
+
+
+def test_change_while_configured_is_refused_unless_allowed():
+    table = (NodeParameter('fixed', 1, 'd', minimum=0),
+             NodeParameter('free', 1, 'd', minimum=0, changeable=Changeable.ALWAYS))
+    assert 'unconfigured' in first_refusal(table, {'free': 2, 'fixed': 2}, configured=True)
+    assert first_refusal(table, {'fixed': 2}, configured=False) is None
+    assert first_refusal(table, {'free': 2, 'use_sim_time': True}, configured=True) is None
+    assert 'free: expected' in first_refusal(table, {'free': -1}, configured=True)
+
+
+def test_misspelled_names_get_a_suggestion():
+    sentences = misspelled(edge.EDGE_PARAMETERS, ['bridge_hots', 'model', 'use_sim_time', 'qos_overrides./image.depth'])
+    assert len(sentences) == 1 and "'bridge_hots'" in sentences[0] and "'bridge_host'" in sentences[0]
+
+
+@pytest.mark.parametrize('table, convert', [
+    (edge.EDGE_PARAMETERS, edge.edge_runtime_config), (bridge.BRIDGE_PARAMETERS, bridge.bridge_runtime_config)])
+def test_defaults_are_those_of_the_runtime(table, convert):
+    pytest.importorskip('evitif.pipeline')
+    config = convert(defaults(table))
+    assert config == type(config)()
+
+
+def test_model_parameters_cover_the_model_configuration():
+    pipeline = pytest.importorskip('evitif.pipeline')
+    fields = {field.name for field in dataclasses.fields(pipeline.ModelConfig)}
+    assert fields == {parameter.name for parameter in MODEL_PARAMETERS}
+
+
+def test_runtime_configuration_takes_values_over():
+    pytest.importorskip('evitif.pipeline')
+    config = edge.edge_runtime_config({**defaults(edge.EDGE_PARAMETERS), 'random_seed': 0, 'cut': 0, 'labels_file': 'x',
+                                       'robot_name': 'r2', 'max_rate': 5.0})
+    assert (config.random_seed, config.cut, config.labels_file) == (0, 0, 'x')
+    assert (config.robot_name, config.max_rate, config.checkpoint) == ('r2', 5.0, None)
+
+
+def test_impairments():
+    values = {**defaults(bridge.LINK_SIMULATOR_PARAMETERS), 'uplink.loss': 0.6, 'uplink.burst_length': 4.0,
+              'downlink.delay': 0.02, 'downlink.rate': 1e6}
+    assert bridge.impairment('uplink', values).burst_length == 4.0
+    assert bridge.impairment('downlink', values).delay_s == 0.02
+    assert bridge.impairment('downlink', values).rate_bit_s == 1e6
+    with pytest.raises(ValueError, match='burst_length'):
+        bridge.impairment('uplink', {**values, 'uplink.loss': 0.99})

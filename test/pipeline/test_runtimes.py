@@ -1,0 +1,185 @@
+"""The edge and the bridge at run time: real sockets on this machine, a lossy relay between them, a small random ViT."""
+
+import functools
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from evitif.model import ModelError
+from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
+from evitif.pipeline.split_stream import SplitStream, top_classes
+from evitif.pipeline.tail_pipeline import choose_recovery
+from evitif.recovery import ArtifactError
+from evitif.transport import Impairment, LinkSimulator
+
+MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 72, 3), np.uint8)
+
+
+def wait(condition, seconds=15.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, 'waited in vain'
+        time.sleep(0.005)
+
+
+class System:
+    """A bridge, a relay and an edge; what they answered."""
+
+    def __init__(self, loss=0.0, bridge=None, **edge):
+        self.robot, self.off_board = [], []
+        self.bridge = BridgeRuntime(BridgeRuntimeConfig(**{**MODEL, **(bridge or {})}, bind_host='127.0.0.1', port=0),
+                                    on_prediction=lambda robot, prediction: self.off_board.append((robot, prediction)))
+        self.bridge.start()
+        self.link = LinkSimulator(('127.0.0.1', 0), self.bridge.local_address, uplink=Impairment(loss=loss),
+                                  downlink=Impairment(loss=loss), seed=4)
+        self.link.start()
+        self.edge = EdgeRuntime(EdgeRuntimeConfig(**{**MODEL, **edge}, bridge_port=self.link.local_address[1]),
+                                on_prediction=self.robot.append)
+        self.edge.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.edge.stop()
+        self.link.stop()
+        self.bridge.stop()
+
+    def ended(self, frames):
+        statistics = self.edge.statistics()
+        return statistics.frames_answered + statistics.frames_expired + statistics.frames_unsent == frames
+
+    def connected(self):
+        wait(lambda: self.edge.statistics().state == 'connected')
+
+
+def whole_model() -> np.ndarray:
+    stream = SplitStream.load(EdgeRuntimeConfig(**MODEL))
+    with torch.inference_mode():
+        return stream.split.whole(stream.preprocessor(IMAGE))[0].softmax(0).numpy()
+
+
+def test_without_loss_the_answer_is_the_whole_models():
+    with System(bridge={'top_k': 9}) as system:
+        system.connected()
+        system.edge.submit(IMAGE, 123_456_789, 'front_camera', context='mine')
+        wait(lambda: system.robot and system.off_board)
+    answer = system.robot[0]
+    assert sorted(answer.class_ids) == list(range(9))
+    assert list(answer.scores) == sorted(answer.scores, reverse=True)
+    np.testing.assert_allclose(answer.scores, whole_model()[list(answer.class_ids)], atol=2e-3)
+    assert answer.labels == tuple(f'class {index}' for index in answer.class_ids)
+    assert (answer.capture_stamp_ns, answer.source_frame, answer.context) == (123_456_789, 'front_camera', 'mine')
+    assert (answer.strategy, answer.recovery) == ('split', 'none')
+    assert answer.packets_received == answer.packets_sent > 0
+    assert answer.tokens_received == answer.tokens_sent == 17
+    assert answer.received.all()
+    stages = answer.stages.as_dict()
+    assert all(value >= 0 for value in stages.values()), stages
+    computed = ('preprocess', 'head', 'wait', 'recovery', 'tail')  # one after the other, each on one clock
+    assert sum(stages[name] for name in computed) <= stages['total']
+    assert max(stages['uplink'], stages['downlink'], stages['packetise']) <= stages['total']
+    robot, off_board = system.off_board[0]
+    assert (robot, off_board.class_ids, off_board.source_frame) == ('robot', answer.class_ids, 'front_camera')
+
+
+def test_at_60_percent_loss_each_way_every_frame_is_accounted_for_and_nearly_all_are_answered():
+    with System(loss=0.6) as system:
+        system.connected()
+        for index in range(1, 61):
+            system.edge.submit(IMAGE, index)
+            wait(functools.partial(system.ended, index))
+        statistics = system.edge.statistics()
+    assert statistics.frames_received == 60
+    assert statistics.frames_answered + statistics.frames_expired + statistics.frames_unsent == 60
+    assert statistics.frames_answered >= 58
+    assert len(system.robot) == statistics.frames_answered
+    assert {prediction.recovery for prediction in system.robot} == {'omission'}
+    received = sum(p.packets_received for p in system.robot) / sum(p.packets_sent for p in system.robot)
+    assert 0.3 < received < 0.5
+    assert 0.4 < statistics.link.remote_packet_error_rate < 0.8
+
+
+def test_a_newer_image_replaces_the_one_that_waits_and_the_rate_is_limited():
+    with System(max_rate=5.0) as system:
+        system.connected()
+        for index in range(20):
+            system.edge.submit(IMAGE, index)
+        statistics = system.edge.statistics()
+        assert statistics.frames_rate_limited == 19
+    with System() as system:
+        system.connected()
+        for index in range(50):
+            system.edge.submit(IMAGE, index)
+        wait(lambda: system.robot and system.robot[-1].capture_stamp_ns == 49)
+        statistics = system.edge.statistics()
+    assert statistics.frames_replaced + statistics.frames_sent == 50
+    assert statistics.frames_replaced > 0
+
+
+def test_without_a_bridge_the_robot_answers_alone_if_it_may():
+    answers = []
+    edge = EdgeRuntime(EdgeRuntimeConfig(**MODEL, bridge_port=9, local_fallback=True, top_k=2),
+                       on_prediction=answers.append)
+    edge.start()
+    edge.submit(IMAGE, 5)
+    wait(lambda: answers)
+    edge.stop()
+    assert (answers[0].strategy, answers[0].recovery, answers[0].packets_sent) == ('local', 'none', 0)
+    assert answers[0].class_ids == top_classes(whole_model(), 2)[0]
+    assert edge._statistics.frames_unsent == edge._statistics.frames_local == 1
+
+
+def test_a_frame_whose_answer_does_not_come_is_answered_alone():
+    with System(local_fallback=True, answer_deadline=0.2) as system:
+        system.connected()
+        system.link.set_impairment('downlink', Impairment(loss=1.0))
+        system.edge.submit(IMAGE, 5)
+        wait(lambda: system.robot)
+        statistics = system.edge.statistics()
+    assert system.robot[0].strategy == 'local'
+    assert (statistics.frames_expired, statistics.frames_local, statistics.frames_answered) == (1, 1, 0)
+
+
+def test_another_cut_is_refused_with_both_values():
+    with System(bridge={'cut': 2}) as system:
+        wait(lambda: system.edge.statistics().state == 'refused')
+        assert 'cut: the edge has 1, the bridge has 2' in system.edge.statistics().reason
+
+
+def test_an_image_that_cannot_be_used_is_counted_and_the_stream_goes_on():
+    with System() as system:
+        system.connected()
+        system.edge.submit(IMAGE[..., 0], 1)
+        wait(lambda: system.edge.statistics().frames_failed == 1)
+        system.edge.submit(IMAGE, 2)
+        wait(lambda: system.robot)
+    assert system.robot[0].capture_stamp_ns == 2
+
+
+def test_a_recovery_that_is_not_there_is_refused(tmp_path):
+    stream = SplitStream.load(EdgeRuntimeConfig(**MODEL))
+    with pytest.raises(ArtifactError, match='none was trained for vit_tiny_patch16_224 at cut 1: train it'):
+        choose_recovery(BridgeRuntimeConfig(**MODEL, recovery='paldn'), stream)
+    with pytest.raises(ArtifactError, match="recovery is 'mean'"):
+        choose_recovery(BridgeRuntimeConfig(**MODEL, recovery='mean', recovery_artifact='x.json'), stream)
+    recovery, note = choose_recovery(BridgeRuntimeConfig(**MODEL), stream)
+    assert recovery.name == 'omission'
+    assert 'no PALDN was trained for vit_tiny_patch16_224 at cut 1' in note
+
+
+@pytest.mark.parametrize('values, expected', [
+    ({'max_rate': -1.0}, 'max_rate is -1.0'), ({'robot_name': ''}, "robot_name is ''"), ({'top_k': 0}, 'top_k is 0'),
+    ({'answer_deadline': 0.0}, 'answer_deadline is 0.0')])
+def test_impossible_values_are_refused(values, expected):
+    with pytest.raises(ValueError, match=expected):
+        EdgeRuntimeConfig(**{**MODEL, **values})
+
+
+def test_labels_have_to_fit_the_model(tmp_path):
+    (tmp_path / 'labels.txt').write_text('one\ntwo\n')
+    with pytest.raises(ModelError, match='has 2 labels, the model has 9 classes'):
+        SplitStream.load(EdgeRuntimeConfig(**MODEL, labels_file=str(tmp_path / 'labels.txt')))

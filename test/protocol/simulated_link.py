@@ -1,0 +1,183 @@
+"""Edges and a bridge in simulated time, with impaired links between them; nothing sleeps."""
+
+import heapq
+import itertools
+import math
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from evitif.protocol.answer import Answer
+from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
+from evitif.protocol.edge import EdgeConfig, EdgeConnection
+from evitif.protocol.events import FrameReady
+from evitif.protocol.packetiser import TokenFrame
+from evitif.protocol.parameters import StreamParameters
+
+# 33 datagrams a frame of 1,200 bytes at most.
+PARAMETERS = StreamParameters(model='vit_tiny_patch16_224', fingerprint='ab' * 32, cut=3, quantisation='int8',
+                              image_size=(224, 224), tokens=197, prefix_tokens=1, grid=(14, 14), channels=144, groups=1,
+                              row_bytes=148, classes=1000)
+SMALL = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28),
+                         tokens=50, prefix_tokens=1, grid=(7, 7), channels=16, groups=1, row_bytes=20, classes=10)
+
+
+def rows_of(parameters: StreamParameters, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 256, (parameters.units, parameters.row_bytes), np.uint8)
+
+
+def frame_of(parameters: StreamParameters, frame_id: int, source_frame: str = 'camera') -> TokenFrame:
+    return TokenFrame(frame_id % (1 << 32), 1_000_000_000 + frame_id, source_frame, rows_of(parameters, frame_id))
+
+
+def answer_to(frame, now: float, **changes) -> Answer:
+    """What a bridge without a model answers."""
+    tokens = len(frame.received)
+    fields = {
+        'frame_id': frame.frame_id, 'capture_stamp_ns': frame.capture_stamp_ns, 'class_ids': (3, 1),
+        'scores': (0.75, 0.25), 'strategy': 'split', 'recovery': 'omission', 'packets_received': frame.packets_received,
+        'packets_expected': frame.packets_expected, 'bytes_received': frame.bytes_received,
+        'tokens_received': int(frame.received.sum()), 'tokens_expected': tokens, 'received': frame.received,
+        'packet_error_rate': frame.packet_error_rate, 'first_arrival': frame.first_arrival,
+        'wait_s': frame.ready_at - frame.first_arrival, 'recovery_s': 0.0, 'tail_s': 0.0,
+        'hold_s': now - frame.first_arrival}
+    return Answer(**fields | changes)
+
+
+@dataclass
+class Impairment:
+    """Losses come in runs of mean length `burst` (Gilbert's model), or independently."""
+
+    loss: float = 0.0
+    burst: float = 0.0
+    delay: float = 0.002
+    jitter: float = 0.0
+    duplication: float = 0.0
+    corruption: float = 0.0
+    bad: bool = False
+
+    def loses(self, random: Random) -> bool:
+        if self.burst:
+            stays = 1 - 1 / self.burst if self.bad else self.loss / (self.burst * (1 - self.loss))
+            self.bad = random.random() < stays
+            return self.bad
+        return random.random() < self.loss
+
+
+class Simulation:
+    """Any number of edges and one bridge, whose clock is `clock_offset` ahead of theirs.
+
+    The bridge answers each frame `tail` seconds after it is ready. `None` as the bridge: its process is dead.
+    """
+
+    def __init__(self, *, seed=0, uplink=None, downlink=None, clock_offset=1000.0, tail=0.005):
+        self.random = Random(seed)
+        self.now = 10.0
+        self.uplink, self.downlink = uplink or Impairment(), downlink or Impairment()
+        self.clock_offset, self.tail = clock_offset, tail
+        self.edges: dict[object, EdgeConnection] = {}
+        self.bridge: BridgeEndpoint | None = None
+        self.events: list[tuple[float, object, object]] = []      # (when, address or 'bridge', event)
+        self.received: list = []                                  # frames at the bridge
+        self._queue: list = []
+        self._count = itertools.count()
+
+    def add_bridge(self, parameters=PARAMETERS, config=None, name='bridge') -> BridgeEndpoint:
+        self.bridge = BridgeEndpoint(parameters, name, config or BridgeConfig(), random=Random(self.random.random()))
+        return self.bridge
+
+    def add_edge(self, parameters=PARAMETERS, config=None, robot='robot', address=('10.0.0.1', 4000)) -> EdgeConnection:
+        edge = self.edges[address] = EdgeConnection(parameters, robot, config or EdgeConfig(),
+                                                    random=Random(self.random.random()))
+        edge.connect(self.now)
+        return edge
+
+    def at(self, when: float, action) -> None:
+        heapq.heappush(self._queue, (when, next(self._count), action))
+
+    def send(self, edge: EdgeConnection, frame: TokenFrame) -> bool:
+        return edge.send_frame(frame, self.now)
+
+    def stream(self, edge, parameters, frames: int, rate: float = 10.0, first_id: int = 0) -> list[int]:
+        """Send `frames` frames from now on; returns the list that gets the ids of those that were sent."""
+        sent: list[int] = []
+
+        def send(k):
+            frame = frame_of(parameters, first_id + k)
+            if edge.send_frame(frame, self.now):
+                sent.append(frame.frame_id)
+
+        for k in range(frames):
+            self.at(self.now + k / rate, lambda k=k: send(k))
+        return sent
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        self._exchange()
+        while True:
+            timers = [t for edge in self.edges.values() if (t := edge.get_timer()) is not None]
+            if self.bridge and (t := self.bridge.get_timer()) is not None:
+                timers.append(t - self.clock_offset)
+            arrival = self._queue[0][0] if self._queue else math.inf
+            when = min(timers + [arrival])
+            if when > end:
+                break
+            self.now = max(self.now, when)
+            if arrival <= when:
+                heapq.heappop(self._queue)[2]()
+            else:
+                for edge in self.edges.values():
+                    edge.handle_timer(self.now)
+                if self.bridge:
+                    self.bridge.handle_timer(self.now + self.clock_offset + 1e-9)
+            self._exchange()
+        self.now = end
+
+    def _carry(self, link: Impairment, data: bytes, deliver) -> None:
+        if link.loses(self.random):
+            return
+        for _ in range(2 if self.random.random() < link.duplication else 1):
+            if self.random.random() < link.corruption:
+                changed = bytearray(data)
+                changed[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
+                data = bytes(changed)
+            at = self.now + link.delay + link.jitter * self.random.random()
+            heapq.heappush(self._queue, (at, next(self._count), lambda data=data: deliver(data)))
+
+    def _exchange(self) -> None:
+        for address, edge in list(self.edges.items()):
+            for data in edge.datagrams_to_send(self.now):
+                self._carry(self.uplink, data, lambda data, address=address: self._to_bridge(data, address))
+            while (event := edge.next_event()) is not None:
+                self.events.append((self.now, address, event))
+        if self.bridge is None:
+            return
+        for data, address in self.bridge.datagrams_to_send(self.now + self.clock_offset):
+            self._carry(self.downlink, data, lambda data, address=address: self._to_edge(data, address))
+        while (event := self.bridge.next_event()) is not None:
+            self.events.append((self.now, 'bridge', event))
+            if isinstance(event, FrameReady):
+                self.received.append(event.frame)
+                self.at(self.now + self.tail, lambda frame=event.frame, bridge=self.bridge: self._answer(bridge, frame))
+
+    def _answer(self, bridge, frame) -> None:
+        if bridge is self.bridge:
+            now = self.now + self.clock_offset
+            bridge.send_answer(frame.session_id, answer_to(frame, now), now)
+
+    def _to_bridge(self, data, address) -> None:
+        if self.bridge:
+            self.bridge.receive_datagram(data, address, self.now + self.clock_offset)
+
+    def _to_edge(self, data, address) -> None:
+        if address in self.edges:
+            self.edges[address].receive_datagram(data, self.now)
+
+    def of(self, kind, who=None) -> list:
+        """The events of a kind, in order."""
+        return [event for _, whose, event in self.events if isinstance(event, kind) and who in (None, whose)]
+
+    def when(self, kind) -> list[float]:
+        return [when for when, _, event in self.events if isinstance(event, kind)]
+

@@ -1,0 +1,77 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evitif.protocol import answer as answers
+from evitif.protocol.answer import Answer
+from evitif.protocol.datagram import DatagramError
+
+_f32 = st.floats(0, 2.0**60, width=32)
+
+
+@st.composite
+def any_answer(draw) -> Answer:
+    k, tokens = draw(st.integers(1, 10)), draw(st.integers(1, 60))
+    received = np.array(draw(st.lists(st.booleans(), min_size=tokens, max_size=tokens)))
+    packets = draw(st.integers(0, 65535))
+    return Answer(
+        draw(st.integers(0, 2**32 - 1)), draw(st.integers(-2**63, 2**63 - 1)),
+        tuple(draw(st.lists(st.integers(0, 2**32 - 1), min_size=k, max_size=k))),
+        tuple(draw(st.lists(st.floats(-2.0**60, 2.0**60, width=32), min_size=k, max_size=k))),
+        draw(st.sampled_from(answers.STRATEGIES)), draw(st.sampled_from(answers.RECOVERIES)),
+        draw(st.integers(0, packets)), packets, draw(st.integers(0, 2**32 - 1)), int(received.sum()), tokens, received,
+        draw(st.floats(0, 1, width=32) | st.just(float('nan'))), draw(st.floats(-1e9, 1e9)),
+        draw(_f32), draw(_f32), draw(_f32), draw(st.floats(0, 1e6)))
+
+
+GOOD = Answer(7, 123, (3, 1), (0.75, 0.25), 'split', 'paldn', 20, 33, 24000, 7, 10, np.arange(10) < 7, 0.5, 99.0,
+              0.002, 0.001, 0.01, 0.02)
+
+
+@given(any_answer(), st.integers(1, 255))
+def test_an_answer_is_read_as_it_was_written(answer, copies):
+    read, read_copies = answers.decode(memoryview(answers.encode(answer, copies)))
+    assert read_copies == copies
+    for field in fields(Answer):
+        np.testing.assert_equal(getattr(read, field.name), getattr(answer, field.name))
+
+
+def test_the_hold_can_be_changed_and_nothing_else_is():
+    read, _ = answers.decode(answers.with_hold(answers.encode(GOOD, 3), 0.5))
+    assert answers.encode(replace(read, hold_s=GOOD.hold_s), 3) == answers.encode(GOOD, 3)
+    assert read.hold_s == 0.5
+
+
+@pytest.mark.parametrize(('field', 'value'), [
+    ('strategy', 'guess'), ('recovery', 'prayer'), ('scores', (float('nan'), 0.1)), ('scores', (0.1,)),
+    ('class_ids', (-1, 2)), ('frame_id', 2**32), ('packets_received', 34), ('tokens_received', 11),
+    ('packet_error_rate', 1.5), ('wait_s', -0.1),
+    ('hold_s', float('nan')), ('hold_s', -1.0), ('first_arrival', float('inf')), ('received', np.ones(9, bool)),
+    ('received', np.ones(10, np.uint8))])
+def test_an_answer_that_cannot_be_is_refused_by_name(field, value):
+    name = {'frame_id': 'cannot be written', 'class_ids': 'cannot be written'}.get(field, field)
+    with pytest.raises(ValueError, match=name):
+        answers.encode(replace(GOOD, **{field: value}), 3)
+
+
+def test_a_body_of_another_length_is_refused():
+    body = answers.encode(GOOD, 3)
+    for cut, kind in ((body[:10], 'truncated'), (body[:-1], 'truncated'), (body + b'x', 'malformed')):
+        with pytest.raises(DatagramError) as raised:
+            answers.decode(cut)
+        assert raised.value.kind == kind
+
+
+@given(st.integers(0, 8 * len(answers.encode(GOOD, 3)) - 1), st.binary(max_size=200))
+def test_no_bytes_make_the_parser_raise_anything_else(bit, noise):
+    body = bytearray(answers.encode(GOOD, 3))
+    body[bit // 8] ^= 1 << bit % 8
+    for data in (bytes(body), noise):
+        try:
+            read, copies = answers.decode(data)
+        except DatagramError:
+            continue
+        answers.encode(read, copies)      # what was let in is a possible answer
