@@ -45,6 +45,7 @@ class BackboneTraining:
     half_precision_weights: bool = True  # stored as fp16; the figures are those of the stored weights
     seed: int = 0
     device: str = 'cpu'
+    precision: str = 'fp32'              # of the arithmetic: fp32, or bf16 (automatic mixed precision; weights stay fp32)
 
 
 def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
@@ -92,7 +93,9 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
             batch = normalise(erase(batch, c.erase_probability, generator))
             targets = functional.one_hot(class_ids[chosen], len(train.class_names)).float().to(c.device)
             batch, targets = mixup(batch, targets, c.mixup_alpha, generator)
-            loss = functional.cross_entropy(model(batch), targets, label_smoothing=c.label_smoothing)
+            with mixed_precision(c.device, c.precision):
+                logits = model(batch)
+            loss = functional.cross_entropy(logits.float(), targets, label_smoothing=c.label_smoothing)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

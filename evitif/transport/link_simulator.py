@@ -151,8 +151,11 @@ class LinkSimulator:
         if thread is None:
             return
         self._stopping = True
+        # The thread may see the flag before this wakes it, and end: the pair is closed here, never there.
         self._waker.send(b'\0')
         thread.join()
+        self._waker.close()
+        self._wake_receiver.close()
 
     def impairment(self, direction: str) -> Impairment:
         """The link's present state in `direction`, 'uplink' or 'downlink'."""
@@ -203,7 +206,7 @@ class LinkSimulator:
         finally:
             for robot in self._robots.values():
                 robot.upstream.close()
-            for opened in (self._selector, self._listener, self._waker, self._wake_receiver):
+            for opened in (self._selector, self._listener):
                 opened.close()
 
     def _time_to_wait(self) -> float | None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import unittest.mock
 
 import pytest
 
@@ -50,6 +51,22 @@ def received(opened, quiet_s=0.2):
             result.append(opened.recv(65535))
     except TimeoutError:
         return result
+
+
+def test_stopping_amid_traffic_is_clean(bridge, robot):
+    # The thread may see that it is to end before it is woken for it, because a datagram woke it first.
+    simulator = LinkSimulator(LOOPBACK, bridge.getsockname())
+    simulator.start()
+    send = simulator._waker.send
+
+    def woken_late(data):
+        robot.sendto(b'first', simulator.local_address_before)
+        time.sleep(0.2)
+        return send(data)
+    simulator.local_address_before = simulator.local_address
+    simulator._waker = unittest.mock.Mock(wraps=simulator._waker, send=woken_late)
+    simulator.stop()
+    simulator.stop()
 
 
 def test_a_perfect_link_relays_both_ways(relay, bridge, robot):
