@@ -19,7 +19,8 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('local_fallback', False, 'answer alone, with the whole model, when the bridge does not'),
     NodeParameter('min_packets', 24, 'spread each frame over at least as many packets, so that one lost packet is a '
                   'small loss', 'packets', 1, 4096),
-    NodeParameter('prefix_copies', 12, 'packets of a frame that carry the class token', 'packets', 1, 4096),
+    NodeParameter('prefix_copies', 0, 'packets of a frame that carry each prefix token; 0: the class token in all of a '
+                  'small frame', 'packets', 0, 4096),
 )
 
 EDGE_PARAMETERS = (

@@ -35,11 +35,10 @@ class TokenQuantiser:
     groups: int = 1
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f'quantisation {self.kind!r} is unknown (expected {", ".join(KINDS)})')
+        _require_known(self.kind)
         if self.groups < 1 or self.channels % self.groups:
             raise ValueError(f'{self.channels} channels cannot be cut into {self.groups} equal groups')
-        if self.kind == 'int4' and self.slice_channels % 2:
+        if row_bytes(self.kind, self.slice_channels) is None:
             raise ValueError(f'int4 packs two values a byte: {self.slice_channels} channels a group is odd')
 
     @property
@@ -49,8 +48,7 @@ class TokenQuantiser:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return {'fp16': 2 * self.slice_channels, 'int8': 4 + self.slice_channels,
-                'int4': 4 + self.slice_channels // 2}[self.kind]
+        return row_bytes(self.kind, self.slice_channels)
 
     def quantise(self, tokens: np.ndarray) -> np.ndarray:
         """float [N, channels] to uint8 rows [N * groups, row_bytes]; row = token * groups + group."""
@@ -99,10 +97,17 @@ class TokenQuantiser:
         return values.reshape(-1, self.channels)
 
 
-def groups_that_fit(kind: str, channels: int, row_limit: int) -> int:
-    """The fewest equal channel slices whose rows take at most `row_limit` bytes. Raises ValueError if none do."""
-    for groups in range(1, channels + 1):
-        possible = channels % groups == 0 and (kind != 'int4' or channels // groups % 2 == 0)
-        if possible and TokenQuantiser(kind, channels, groups).row_bytes <= row_limit:
-            return groups
-    raise ValueError(f'no slice of {channels} channels as {kind} fits into {row_limit} bytes')
+def row_bytes(kind: str, slice_channels: int) -> int | None:
+    """Bytes of the row of a slice of so many channels, None where `kind` cannot write it: int4 packs pairs of values.
+
+    Raises ValueError for an unknown kind.
+    """
+    _require_known(kind)
+    if kind == 'int4' and slice_channels % 2:
+        return None
+    return {'fp16': 2 * slice_channels, 'int8': 4 + slice_channels, 'int4': 4 + slice_channels // 2}[kind]
+
+
+def _require_known(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f'quantisation {kind!r} is unknown (expected {", ".join(KINDS)})')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evitif.recovery.kinds import ALL
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -42,7 +44,7 @@ class EdgeRuntimeConfig(ModelConfig):
     link_timeout: float = 1.0               # seconds of silence after which the link counts as lost
     local_fallback: bool = False            # answer alone when no answer comes
     min_packets: int = 24
-    prefix_copies: int = 12
+    prefix_copies: int = 0                  # packets that carry each prefix token; 0: automatic
 
     def __post_init__(self):
         super().__post_init__()
@@ -59,8 +61,8 @@ class BridgeRuntimeConfig(ModelConfig):
     bridge_name: str = 'bridge'
     bind_host: str = '0.0.0.0'
     port: int = 7600
-    recovery: str = 'auto'                  # auto (paldn where one was trained, else omission), paldn, omission, mean, zero
-    recovery_artifact: str | None = None    # paldn-cut<k>.json; None: the one in the model folder
+    recovery: str = 'auto'                  # auto (paldn where one was trained, else omission) or a name in evitif.recovery.ALL
+    recovery_artifact: str | None = None    # <name>-cut<k>.json; None: the one in the model folder
     reassembly_deadline: float = 0.1        # seconds from a frame's first packet
     session_timeout: float = 2.0            # seconds of silence after which a robot counts as gone
     answer_copies: int = 0                  # 0: as many as the measured loss asks for
@@ -72,7 +74,7 @@ class BridgeRuntimeConfig(ModelConfig):
         _require(self.reassembly_deadline > 0, 'reassembly_deadline', self.reassembly_deadline, 'more than 0 s')
 
 
-RECOVERIES = ('auto', 'paldn', 'omission', 'mean', 'zero')
+RECOVERIES = ('auto', *ALL)
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:

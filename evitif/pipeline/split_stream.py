@@ -14,12 +14,12 @@ from evitif.model.device import Placement, place
 from evitif.model.errors import ModelError
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
-from evitif.model.quantise import TokenQuantiser, groups_that_fit
+from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel, require_cuttable
 from evitif.pipeline.configuration import ModelConfig
-from evitif.protocol.datagram import UNIT_INDEX
-from evitif.protocol.packetiser import row_capacity
+from evitif.protocol.packetiser import groups_needed
 from evitif.protocol.parameters import StreamParameters
+from evitif.recovery.methods import Recovered
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SplitStream:
         split = SplitModel(built.module, cut, built.data_config['input_size'][0])
         identity = fingerprint(built.module, cut)
         built.module.to(placement.device, placement.dtype)
-        groups = groups_that_fit(config.quantisation, split.channels, row_capacity(config.max_datagram_bytes) - UNIT_INDEX.itemsize)
+        groups = groups_needed(split.channels, functools.partial(row_bytes, config.quantisation), config.max_datagram_bytes)
         quantiser = TokenQuantiser(config.quantisation, split.channels, groups)
         parameters = StreamParameters(
             model=built.name, fingerprint=identity, cut=cut, quantisation=config.quantisation,
@@ -65,10 +65,26 @@ class SplitStream:
         return self.split.head(image.to(self.placement.device, self.placement.dtype))
 
     @torch.inference_mode()
-    def tail(self, tokens: torch.Tensor, kept: torch.Tensor | None = None) -> np.ndarray:
-        """Tokens [1, N, D] to probabilities float32 [classes]."""
-        logits = self.split.tail(tokens.to(self.placement.device, self.placement.dtype), kept)
+    def tail(self, tokens: torch.Tensor | Recovered) -> np.ndarray:
+        """Tokens [1, N, D], or what a recovery made of them, to probabilities float32 [classes]."""
+        recovered = tokens if isinstance(tokens, Recovered) else Recovered(tokens)
+        logits = (recovered.tail or self.split).tail(recovered.tokens.to(self.placement.device, self.placement.dtype),
+                                                     recovered.kept, recovered.key_bias)
         return logits[0].float().softmax(0).cpu().numpy()
+
+    def class_id_of(self, label: str, number: int) -> int:
+        """The model's id of the class that a data set calls `label` and gives this number; -1 where it has no such class.
+
+        Classes are told apart by name, since a data set may number them otherwise (ImageNet's 0 to 999 for 50 of its
+        folders). Only where the model does not name its own (`class 0`, `class 1`, …) do the numbers have to agree.
+        """
+        if self.class_names == tuple(f'class {index}' for index in range(len(self.class_names))):
+            return number if 0 <= number < len(self.class_names) else -1
+        return self._ids_by_name.get(label, -1)
+
+    @functools.cached_property
+    def _ids_by_name(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.class_names)}
 
     @functools.cached_property
     def blank_tokens(self) -> torch.Tensor:

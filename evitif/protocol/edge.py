@@ -64,7 +64,7 @@ class EdgeConfig:
     def __post_init__(self):
         check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)
         check_count('min_packets', self.min_packets, 1, 65535)
-        check_count('prefix_copies', self.prefix_copies, 1, 65535)
+        check_count('prefix_copies', self.prefix_copies, 0, 65535)
         check_count('hello_copies', self.hello_copies, 1, 16)
         check_count('bye_copies', self.bye_copies, 1, 16)
         check_count('frames_remembered', self.frames_remembered, 1, 65536)

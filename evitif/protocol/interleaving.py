@@ -13,7 +13,9 @@ packet where they fit, and follow one another in neighbouring packets where they
 neighbours share their fate more often than strangers).
 
 Prefix tokens (class, distillation, register) belong to no place in the image and cannot be guessed from their
-neighbours. Each of their units travels in `prefix_copies` different packets spread evenly over the frame.
+neighbours. Each of their units travels in several packets, spread evenly over the frame. By default the first prefix
+token, which is the class token wherever there is one, is in all packets of a small frame, so that a frame of which
+anything arrives has it; the others are in fewer.
 """
 
 import math
@@ -42,26 +44,39 @@ def spread(units: int, copies: int, packets: int) -> list[list[int]]:
     return carried
 
 
+def prefix_copies_of(prefix_tokens: int, patches: int, prefix_copies: int = 0) -> list[int]:
+    """In how many packets each prefix token is to travel, at most all of them: int [prefix_tokens].
+
+    :param prefix_copies: the same for each; 0 is automatic: the first in a quarter as many as there are patches, at
+        least 24 (0.8 ** 24 = 0.5 %), the others sharing half as many rows, at least 4 each
+    """
+    if prefix_copies or not prefix_tokens:
+        return [prefix_copies] * prefix_tokens
+    others = prefix_tokens - 1
+    return [max(24, patches // 4)] + [max(4, patches // (8 * max(1, others)))] * others
+
+
 def interleave(grid: tuple[int, int], prefix_tokens: int, groups: int, *, slots: int, min_packets: int,
                prefix_copies: int) -> list[np.ndarray]:
     """Assign the units of a frame to packets.
 
     :param slots: units that fit into one packet, at least 1
     :param min_packets: cut no coarser than this, where there are so many patches
-    :param prefix_copies: packets that each prefix unit is in; all packets where there are fewer
+    :param prefix_copies: packets that each prefix unit is in, 0: see `prefix_copies_of`; all packets where there are fewer
     :return: for each packet, in sending order, the indices of its units, int64 [1..slots]
     """
     patches = (prefix_tokens + scattered_order(grid))[:, None] * groups + np.arange(groups)      # [patches, groups]
     # Where whole tokens fit, a packet is cut between tokens, else between units.
     whole = groups <= slots
     items = patches if whole else patches.reshape(-1, 1)
-    prefix_units = prefix_tokens * groups
-    copies = min(prefix_copies, 2) if prefix_units else 0
-    fewest = max(math.ceil(items.size / slots), min(min_packets, len(items)), copies, 1)
-    for packets in range(fewest, items.size + prefix_units * prefix_copies + 2):
-        if packets * slots < items.size + prefix_units * min(prefix_copies, packets):
+    wanted = prefix_copies_of(prefix_tokens, len(patches), prefix_copies)
+    copied = sum(wanted) * groups
+    fewest = max(math.ceil(items.size / slots), min(min_packets, len(items)), min([*wanted, 2]) if wanted else 0, 1)
+    for packets in range(fewest, items.size + copied + 2):
+        copies = [min(count, packets) for count in wanted]
+        if packets * slots < items.size + sum(copies) * groups:
             continue
-        carried = spread(prefix_units, min(prefix_copies, packets), packets) if prefix_units else [[]] * packets
+        carried = _spread_prefix(copies, groups, packets)
         shares = _shares(len(items), items.shape[1], [slots - len(units) for units in carried],
                          [len(units) for units in carried])
         if shares is not None:
@@ -69,6 +84,20 @@ def interleave(grid: tuple[int, int], prefix_tokens: int, groups: int, *, slots:
             return [np.concatenate([np.asarray(units, np.int64), items[end - share:end].ravel()])
                     for units, share, end in zip(carried, shares, ends, strict=True)]
     raise AssertionError('unreachable: with a packet for each unit and copy everything fits')
+
+
+def _spread_prefix(copies: list[int], groups: int, packets: int) -> list[list[int]]:
+    """For each packet the prefix units that it carries, where token t travels in `copies[t]` packets."""
+    first = next((t for t in range(len(copies)) if copies[t] != copies[0]), len(copies))
+    carried = spread(first * groups, copies[0], packets) if copies else [[] for _ in range(packets)]
+    for token in range(first, len(copies)):     # the others go where least is, at even distances as far as that allows
+        for unit in range(token * groups, (token + 1) * groups):
+            for copy in range(copies[token]):
+                aim = (copy + (token - first + 0.5) / (len(copies) - first)) * packets / copies[token]
+                target = min((k for k in range(packets) if unit not in carried[k]),
+                             key=lambda k, aim=aim: (len(carried[k]), abs(k + 0.5 - aim)))
+                carried[target].append(unit)
+    return carried
 
 
 def _shares(items: int, item_units: int, room: list[int], loads: list[int]) -> list[int] | None:

@@ -19,7 +19,7 @@ from evitif.protocol.parameters import StreamParameters, check_count
 
 MAX_DATAGRAM_BYTES = 1200      # UDP payload that no path on the Internet fragments (RFC 9000, section 14)
 MIN_PACKETS = 24
-PREFIX_COPIES = 12             # 0.6**12 = 0.2 % of frames lose the class token at 60 % loss
+PREFIX_COPIES = 0              # automatic: see interleaving.prefix_copies_of
 
 # Room that is kept free for the name of the source frame when it is decided whether a row fits into a datagram.
 SOURCE_FRAME_RESERVE = 64
@@ -42,20 +42,26 @@ def row_capacity(max_datagram_bytes: int, source_frame_bytes: int = SOURCE_FRAME
     return max_datagram_bytes - HEADER.size - TOKENS_HEADER.size - source_frame_bytes
 
 
-def groups_needed(channels: int, row_bytes_of: Callable[[int], int],
+def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None],
                   max_datagram_bytes: int = MAX_DATAGRAM_BYTES) -> int:
     """The fewest equal channel slices that a token must be cut into so that a slice's row fits into a datagram.
 
     :param channels: of a token
-    :param row_bytes_of: bytes of the row of a slice of so many channels, as the quantisation writes it
+    :param row_bytes_of: bytes of the row of a slice of so many channels, as the quantisation writes it; None where it
+        cannot write such a slice
     :param max_datagram_bytes: UDP payload, our headers included
-    :raises ValueError: not even one channel fits
+    :raises ValueError: no slice fits
     """
+    room = row_capacity(max_datagram_bytes) - UNIT_INDEX.itemsize
+    smallest = None
     for groups in range(1, channels + 1):
-        if channels % groups == 0 and row_bytes_of(channels // groups) + 2 <= row_capacity(max_datagram_bytes):
-            return groups
-    raise ValueError(f'a row of one channel takes {row_bytes_of(1)} bytes, which does not fit into datagrams of '
-                     f'{max_datagram_bytes} bytes')
+        if channels % groups == 0 and (row_bytes := row_bytes_of(channels // groups)) is not None:
+            if row_bytes <= room:
+                return groups
+            smallest = row_bytes
+    reason = 'cannot be cut into slices that the quantisation writes' if smallest is None else \
+        f'take rows of at least {smallest} bytes, which do not fit into datagrams of {max_datagram_bytes} bytes'
+    raise ValueError(f'tokens of {channels} channels {reason}')
 
 
 class _Layout:
@@ -99,7 +105,7 @@ class Packetiser:
 
     :param max_datagram_bytes: largest UDP payload, our headers included
     :param min_packets: cut no coarser than this, so that one loss costs little, while there is a patch for each packet
-    :param prefix_copies: datagrams that each prefix unit travels in
+    :param prefix_copies: datagrams that each prefix unit travels in, 0: automatic
     :raises ValueError: a unit's row does not fit into a datagram; the text says how many groups would do
     """
 
@@ -107,7 +113,7 @@ class Packetiser:
                  min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES):
         check_count('max_datagram_bytes', max_datagram_bytes, 256, MAX_UDP_PAYLOAD)
         check_count('min_packets', min_packets, 1, 65535)
-        check_count('prefix_copies', prefix_copies, 1, 65535)
+        check_count('prefix_copies', prefix_copies, 0, 65535)
         room = row_capacity(max_datagram_bytes) - 2
         if parameters.row_bytes > room:
             needed = math.ceil(parameters.row_bytes * parameters.groups / room)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evitif.model.quantise import KINDS, TokenQuantiser, groups_that_fit
+from evitif.model.quantise import KINDS, TokenQuantiser, row_bytes
 
 finite = st.floats(-60000, 60000, width=32)
 
@@ -58,9 +58,13 @@ def test_impossible_layouts_are_refused(arguments, expected):
         TokenQuantiser(*arguments)
 
 
-def test_the_fewest_groups_that_fit_are_found():
-    assert groups_that_fit('int8', 768, 1100) == 1
-    assert groups_that_fit('fp16', 768, 1100) == 2
-    assert groups_that_fit('int8', 1280, 1100) == 2
-    with pytest.raises(ValueError, match='fits into 4 bytes'):
-        groups_that_fit('int8', 8, 4)
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_row_s_size_is_known_beforehand(kind):
+    for channels in range(1, 20):
+        if kind == 'int4' and channels % 2:
+            assert row_bytes(kind, channels) is None
+        else:
+            rows = TokenQuantiser(kind, channels).quantise(np.zeros((1, channels)))
+            assert rows.shape == (1, row_bytes(kind, channels))
+    with pytest.raises(ValueError, match="'int7' is unknown"):
+        row_bytes('int7', 8)

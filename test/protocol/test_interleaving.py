@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol.interleaving import interleave, scattered_order
+from evitif.protocol.interleaving import interleave, prefix_copies_of, scattered_order
 
 
 def largest_lost_square(lost: np.ndarray) -> int:
@@ -59,7 +59,7 @@ def test_the_order_is_a_permutation():
 LAYOUTS = {
     'grid': st.tuples(st.integers(1, 14), st.integers(1, 14)), 'prefix_tokens': st.integers(0, 6),
     'groups': st.integers(1, 4), 'slots': st.integers(1, 60), 'min_packets': st.integers(1, 60),
-    'prefix_copies': st.integers(1, 20)}
+    'prefix_copies': st.integers(0, 20)}
 
 
 @settings(max_examples=150, deadline=None)
@@ -73,11 +73,13 @@ def test_every_layout_carries_every_unit_and_fits(layout):
     assert all(len(set(units.tolist())) == len(units) for units in packets)      # no unit twice in one packet
     times = np.bincount(np.concatenate(packets), minlength=(prefix + grid[0] * grid[1]) * groups)
     assert (times[prefix * groups:] == 1).all()
-    assert (times[:prefix * groups] == min(layout['prefix_copies'], len(packets))).all()
+    wanted = prefix_copies_of(prefix, grid[0] * grid[1], layout['prefix_copies'])
+    assert times[:prefix * groups].tolist() == [min(copies, len(packets)) for copies in wanted for _ in range(groups)]
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.fixed_dictionaries(LAYOUTS | {'prefix_tokens': st.integers(1, 6), 'prefix_copies': st.integers(2, 20)}))
+@given(st.fixed_dictionaries(LAYOUTS | {'prefix_tokens': st.integers(1, 6),
+                                        'prefix_copies': st.just(0) | st.integers(2, 20)}))
 def test_no_single_packet_takes_a_prefix_unit(layout):
     packets = interleave(**layout)
     for lost in range(len(packets)):
@@ -90,6 +92,20 @@ def test_copies_of_the_class_token_are_spread_over_the_frame():
     carriers = [k for k, units in enumerate(packets) if 0 in units]
     assert len(carriers) == 12
     assert max(np.diff(carriers)) <= np.ceil(len(packets) / 12)
+
+
+@pytest.mark.parametrize('grid', [(7, 7), (8, 8), (14, 14)])
+@pytest.mark.parametrize('prefix_tokens', [1, 2, 5])
+def test_by_default_every_packet_of_a_small_frame_has_the_class_token(grid, prefix_tokens):
+    packets = interleave(grid, prefix_tokens, 1, slots=6, min_packets=24, prefix_copies=0)
+    assert all(0 in units for units in packets)
+    rows = sum(len(units) for units in packets)
+    assert rows <= 1.85 * grid[0] * grid[1]
+
+
+def test_by_default_large_rows_cost_a_quarter_more_at_most():
+    packets = interleave((14, 14), 1, 1, slots=1, min_packets=24, prefix_copies=0)
+    assert len(packets) == 196 + 49
 
 
 def test_packets_are_filled_evenly():

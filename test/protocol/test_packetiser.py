@@ -60,7 +60,7 @@ def test_a_frame_that_is_not_contiguous_is_read_right():
 def test_a_frame_takes_no_more_packets_than_its_bytes_need(row_bytes):
     units = 196 + 12                                          # patches, and copies of the class token
     slots = (1200 - 20 - 24 - len('camera')) // (2 + row_bytes)      # what is left after the headers
-    packetiser = Packetiser(replace(PARAMETERS, row_bytes=row_bytes), min_packets=1)
+    packetiser = Packetiser(replace(PARAMETERS, row_bytes=row_bytes), min_packets=1, prefix_copies=12)
     assert packetiser.packets('camera') == -(-units // slots)
 
 
@@ -82,8 +82,19 @@ def test_groups_needed_is_the_least_divisor_that_fits():
     for channels in (768, 1024, 1280):
         groups = groups_needed(channels, fp16)
         Packetiser(replace(SMALL, channels=channels, groups=groups, row_bytes=fp16(channels // groups)))
-    with pytest.raises(ValueError, match='one channel takes 2000 bytes'):
+    with pytest.raises(ValueError, match='at least 2000 bytes, which do not fit into datagrams of 1200'):
         groups_needed(4, lambda channels: 2000)
+
+
+def test_groups_needed_skips_slices_that_the_quantisation_cannot_write():
+    def pairs(channels):
+        return None if channels % 2 else 4 + channels // 2
+
+    assert groups_needed(8, pairs) == 1
+    assert groups_needed(30, pairs, 120) == 1
+    assert groups_needed(30, pairs, 118) == 3       # two slices of 15 would fit, but cannot be written
+    with pytest.raises(ValueError, match='15 channels cannot be cut into slices'):
+        groups_needed(15, pairs)
 
 
 @pytest.mark.parametrize(('change', 'text'), [
