@@ -15,7 +15,7 @@ def add_parser(verbs) -> None:
     parser.add_argument('--architecture', default='vit_tiny_patch16_224', help='name of a timm model')
     parser.add_argument('--model-kwargs', nargs='*', type=keyword, metavar='NAME=VALUE',
                         help='keyword arguments of timm.create_model, such as patch_size=4 depth=6')
-    parser.add_argument('--initial-weights', help="'pretrained' (timm's hub) or a checkpoint to start from")
+    parser.add_argument('--initial-weights', help="'pretrained' (timm's hub), a checkpoint or a model folder to start from")
     parser.add_argument('--image-size', type=positive_int)
     parser.add_argument('--default-cut', type=int, help='where to cut unless one says otherwise (default: half of the '
                                                         'depth)')
@@ -28,6 +28,7 @@ def add_parser(verbs) -> None:
     parser.add_argument('--shift-pixels', type=int)
     parser.add_argument('--seed', type=int)
     parser.add_argument('--device', default='cpu')
+    parser.add_argument('--precision', choices=('fp32', 'bf16'), help='of the arithmetic (default: fp32)')
     parser.set_defaults(run=run)
 
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     options.model_kwargs = dict(options.model_kwargs or ())
     configuration = BackboneTraining(**chosen(options, BackboneTraining))
     show(configuration)
-    print(place(configuration.device).note)
+    print(place(configuration.device, configuration.precision).note)
     figures = train_backbone(configuration, command)
     print(f'{configuration.output}: test accuracy {100 * figures["test_top1"]:.2f} % on {figures["test_images"]} '
           f'images, {figures["parameters"]:,} parameters')

@@ -1,4 +1,4 @@
-"""`evitif train recovery`: train PALDN for a model and a cut; needs images, no labels."""
+"""`evitif train recovery`: train PALDN, or what it is compared with, for a model and cuts; needs images, no labels."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from evitif.cli.arguments import add_model, chosen, positive_int, rate, show
 
 
 def add_parser(verbs) -> None:
-    parser = verbs.add_parser('recovery', help='train PALDN for a model and a cut; needs images, no labels')
-    add_model(parser)
-    parser.add_argument('--data', required=True, help='fashion-mnist, or a folder of images')
-    parser.add_argument('--output', help='folder of the artifact (default: the model folder)')
+    parser = verbs.add_parser('recovery', help='train PALDN, or what it is compared with, for a model and cuts; needs '
+                                               'images, no labels')
+    add_model(parser, several_cuts=True)
+    parser.add_argument('--data', nargs='+', required=True, help='fashion-mnist, or folders of images')
+    parser.add_argument('--output', help='folder of the artifacts (default: the model folder)')
+    parser.add_argument('--method', nargs='+', help='paldn (default), surrogate, linear, srcnn, edsr, tuned-tail')
     parser.add_argument('--initial', metavar='JSON', help='go on from this artifact for the same model and cut')
-    for name in ('steps', 'batch-size', 'width', 'depth'):
+    parser.add_argument('--budget', type=rate, help="largest share of the tail's multiply-adds (default: 0.1)")
+    for name in ('steps', 'batch-size'):
         parser.add_argument(f'--{name}', type=positive_int)
+    parser.add_argument('--views', type=positive_int, nargs='+', metavar='N',
+                        help='random crops of each image, a number for each of --data (default: the images as they are)')
+    parser.add_argument('--limits', type=positive_int, nargs='+', metavar='N',
+                        help='images at most, a number for each of --data (default: all)')
     for name in ('learning-rate', 'logit-weight'):
         parser.add_argument(f'--{name}', type=float)
-    for name in ('lowest-loss', 'highest-loss', 'burst-share'):
+    for name in ('lowest-loss', 'highest-loss', 'burst-share', 'average-decay'):
         parser.add_argument(f'--{name}', type=rate)
-    parser.add_argument('--shift-pixels', type=int)
     parser.add_argument('--seed', type=int)
+    parser.add_argument('--precision', choices=('fp32', 'bf16'), help='of the arithmetic (default: fp32)')
     parser.set_defaults(run=run)
 
 
@@ -28,8 +35,8 @@ def run(options: argparse.Namespace, command: str) -> int:
     from evitif.training.recovery import RecoveryTraining, train_recovery
     configuration = RecoveryTraining(**chosen(options, RecoveryTraining))
     show(configuration)
-    description = train_recovery(configuration, command)
-    figures = description['figures']
-    print(f'PALDN for {description["model"]} at cut {description["cut"]}: {figures["parameters"]:,} parameters, '
-          f'{100 * figures["share_of_tail_multiply_adds"]:.1f} % of the tail\'s multiply-adds')
+    for description in train_recovery(configuration, command):
+        figures = description['figures']
+        print(f'{description["kind"]} for {description["model"]} at cut {description["cut"]}: {figures["parameters"]:,} '
+              f'parameters, {100 * figures["share_of_tail_multiply_adds"]:.1f} % of the tail\'s multiply-adds')
     return 0

@@ -1,11 +1,11 @@
-"""`python -m evitif.datasets fetch fashion-mnist`: bring a data set to this machine."""
+"""`python -m evitif.datasets`: bring a data set to this machine, or divide a folder into images to train and to judge by."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from evitif.datasets import DatasetError, fashion_mnist
+from evitif.datasets import DatasetError, fashion_mnist, split_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -13,9 +13,17 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest='verb', required=True)
     fetch = verbs.add_parser('fetch', help='download a data set unless it is there')
     fetch.add_argument('name', choices=['fashion-mnist'])
-    parser.parse_args(arguments)
+    divide = verbs.add_parser('split', help='make OUTPUT/train and OUTPUT/val of a folder of images, by symbolic links')
+    divide.add_argument('folder')
+    divide.add_argument('output')
+    divide.add_argument('--every', type=int, default=6, metavar='N', help='each Nth image judges (default: 6)')
+    options = parser.parse_args(arguments)
     try:
-        print(f'Fashion-MNIST is in {fashion_mnist.fetch()}')
+        if options.verb == 'split':
+            counts = split_folder(options.folder, options.output, options.every)
+            print(f'{options.output}: {counts["train"]} images to train, {counts["val"]} to judge by')
+        else:
+            print(f'Fashion-MNIST is in {fashion_mnist.fetch()}')
     except DatasetError as error:
         print(f'evitif: {error}', file=sys.stderr)
         return 1

@@ -20,11 +20,13 @@ class ImageFolder:
     """Images below `folder`, sorted by name; classes are the folders' names in alphabetical order.
 
     Where every class folder is named by a WordNet id of ImageNet-1k (n01440764), class ids are those of ImageNet's
-    1,000 classes instead of the rank (`timm.data.ImageNetInfo`). Raises DatasetError for a folder that is missing,
-    an empty class, or a folder without images.
+    1,000 classes instead of the rank (`timm.data.ImageNetInfo`). With `class_names`, a class's id is its folder's place
+    in that list, as a model that knows those classes numbers them; with `ranked`, it is the rank whatever the names.
+    Raises DatasetError for a folder that is missing, an empty class, a class that `class_names` lacks, or a folder
+    without images.
     """
 
-    def __init__(self, folder: Path | str):
+    def __init__(self, folder: Path | str, class_names: tuple[str, ...] | None = None, ranked: bool = False):
         self.folder = Path(folder).expanduser()
         if not self.folder.is_dir():
             raise DatasetError(f'image folder {str(folder)!r} does not exist or is not a folder')
@@ -32,8 +34,8 @@ class ImageFolder:
         self.items: list[tuple[Path, int, str]] = []
         if classes:
             names = [entry.name for entry in classes]
-            ids = _imagenet_ids(names)
-            self.class_names = tuple(names) if ids is None else _imagenet_names()
+            ids = None if ranked else self._ids_among(class_names, names) if class_names else _imagenet_ids(names)
+            self.class_names = tuple(names) if ids is None else tuple(class_names or _imagenet_names())
             for rank, entry in enumerate(classes):
                 images = _images(entry)
                 if not images:
@@ -47,15 +49,23 @@ class ImageFolder:
                                    'and no class folder')
 
     @classmethod
-    def at_split(cls, folder: Path | str, split: str) -> ImageFolder:
+    def at_split(cls, folder: Path | str, split: str, **numbering) -> ImageFolder:
         """Open `folder/train`, `folder/test` or `folder/val` where there is one, else `folder` itself."""
         if split not in _SPLITS:
             raise DatasetError(f'split has to be one of {", ".join(_SPLITS)}, not {split!r}')
         for name in _SPLITS[split]:
             below = Path(folder).expanduser() / name
             if below.is_dir():
-                return cls(below)
-        return cls(folder)
+                return cls(below, **numbering)
+        return cls(folder, **numbering)
+
+    def _ids_among(self, class_names: tuple[str, ...], names: list[str]) -> list[int]:
+        rank = {name: index for index, name in enumerate(class_names)}
+        unknown = [name for name in names if name not in rank]
+        if unknown:
+            raise DatasetError(f'{self.folder}: the class folder {unknown[0]!r} is none of the model\'s {len(class_names)} '
+                               f'classes ({", ".join(class_names[:3])}, …)')
+        return [rank[name] for name in names]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -63,6 +73,30 @@ class ImageFolder:
     def __getitem__(self, index: int) -> Sample:
         path, class_id, label = self.items[index]
         return Sample(read_rgb(path), class_id, label, str(path.relative_to(self.folder)))
+
+
+def split_folder(folder: Path | str, output: Path | str, every: int) -> dict[str, int]:
+    """Divide the images of `folder` into `output`/train and `output`/val, by symbolic links; return how many are in each.
+
+    The images are taken in order of their paths, and each `every`-th judges: the same ones whenever it is done.
+
+    :raises DatasetError: `every` is below 2, the folder holds no image, or the output exists and is not empty
+    """
+    folder, output = Path(folder).expanduser(), Path(output).expanduser()
+    if every < 2:
+        raise DatasetError(f'every is {every}: expected at least 2, so that something is left to train on')
+    if not folder.is_dir() or not (images := _images(folder)):
+        raise DatasetError(f'image folder {str(folder)!r} does not exist or holds no image')
+    if output.exists() and any(output.iterdir()):
+        raise DatasetError(f'{output} exists and is not empty: expected a new folder')
+    counts = {'train': 0, 'val': 0}
+    for index, path in enumerate(images):
+        part = 'val' if index % every == every - 1 else 'train'
+        link = output / part / path.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
+        counts[part] += 1
+    return counts
 
 
 def read_rgb(path: Path) -> np.ndarray:

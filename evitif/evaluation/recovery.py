@@ -1,8 +1,15 @@
-"""Accuracy over packet loss: real quantisation, the real packetiser's packets, every method on the same losses."""
+"""Accuracy over packet loss: real quantisation, the real packetiser's packets, every method on the same losses.
+
+The images are consecutive frames of one stream. A method is given the packet error rate that the receiving side would
+have measured, never the one that the losses were drawn with.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,19 +18,25 @@ import torch
 from tqdm import tqdm
 
 from evitif.datasets import DatasetError, ImageDataset, open_images
+from evitif.evaluation.partial import PartialResult, write_json
 from evitif.pipeline.configuration import BridgeRuntimeConfig, ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.tail_pipeline import choose_recovery
-from evitif.recovery import METHODS, Recovery
-from evitif.recovery.artifact import artifact_beside
+from evitif.protocol.packetiser import Packetiser, TokenFrame
+from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovery
+from evitif.recovery.artifact import artifact_beside, artifact_folders, artifact_path
+from evitif.recovery.kinds import ALL
 from evitif.recovery.loss_patterns import PacketLoss
 
-BATCH = 100
+FORMAT = 1              # of the procedure: figures of another one are not gone on with
+CHUNK, BATCH = 500, 128
+PATTERNS = ('iid', 'burst', 'drift')
+DEFAULT_BURST = 8.0
 
 
 @dataclass(frozen=True)
 class RecoveryEvaluation:
-    """What to measure; saved with the result."""
+    """What to measure; saved with the result. Raises ValueError for a value out of its range."""
 
     model: str
     data: str
@@ -32,13 +45,31 @@ class RecoveryEvaluation:
     cut: int | None = None
     quantisation: str = 'int8'
     device: str = 'cpu'
-    loss: tuple[float, ...] | list[float] = (0.0, 0.3, 0.6)
-    burst: float = 1.0
-    methods: tuple[str, ...] | list[str] | None = None  # None: the baselines, and paldn where there is an artifact
-    recovery_artifact: str | None = None                # of paldn; None: the one in the model folder
-    images: int | None = None
+    loss: tuple[float, ...] | list[float] = (0.0, 0.3, 0.6)  # packet error rates; of drift the highest
+    pattern: str | None = None          # iid, burst or drift; None: burst where `burst` is more than 1, else iid
+    burst: float | None = None          # mean length of a run of lost packets; None: 8 with pattern burst, else 1
+    methods: tuple[str, ...] | list[str] | None = None  # None: the baselines, and all for which there is an artifact
+    recovery_artifact: str | None = None                # of the method that it names; None: what lies beside the model
+    images: int | None = None           # drawn over all classes; None: all
     seeds: int = 1
     json: str | None = None
+
+    def __post_init__(self):
+        pattern = self.pattern or ('burst' if (self.burst or 1) > 1 else 'iid')
+        burst = self.burst if self.burst is not None else DEFAULT_BURST if pattern == 'burst' else 1.0
+        if pattern not in PATTERNS:
+            raise ValueError(f'pattern {pattern!r} is unknown (expected {", ".join(PATTERNS)})')
+        if not burst >= 1:
+            raise ValueError(f'burst is {burst:g}: expected a mean length of at least 1 packet')
+        if pattern == 'iid' and burst > 1:
+            raise ValueError(f'burst is {burst:g}, but the losses of pattern iid are independent: expected pattern burst')
+        for rate in self.loss:
+            if not 0 <= rate < 1:
+                raise ValueError(f'loss {rate:g}: expected at least 0 and less than 1, since a frame of which nothing '
+                                 'arrives is not answered')
+        object.__setattr__(self, 'pattern', pattern)
+        object.__setattr__(self, 'burst', float(burst))
+        object.__setattr__(self, 'loss', tuple(dict.fromkeys(float(rate) for rate in self.loss)))
 
 
 def evaluate_recovery(configuration: RecoveryEvaluation, command: str = '') -> dict:
@@ -46,89 +77,181 @@ def evaluate_recovery(configuration: RecoveryEvaluation, command: str = '') -> d
 
     Raises ValueError or one of its kinds for a method, a model or data that cannot be used.
     """
-    c = configuration
-    stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=c.cut,
-                                          quantisation=c.quantisation, device=c.device))
-    methods = _methods(c, stream)
-    dataset = open_images(c.data, 'test')
-    order = np.random.default_rng(0).permutation(len(dataset))[:c.images]  # a part is drawn over all classes
-    pattern = PacketLoss(stream.parameters)
-    runs = [(rate, seed) for rate in c.loss for seed in range(c.seeds if rate > 0 else 1)]
-    right = {(name, rate, seed): 0 for name in methods for rate, seed in runs}
-    right_uncut = judged = 0
-    for start in tqdm(range(0, len(order), BATCH), desc='images', unit='batch', mininterval=1):
-        images, ids = _load(dataset, order[start:start + BATCH], stream)
-        uncut, tokens = _head(stream, images)
-        right_uncut += int((uncut.argmax(1).cpu() == ids).sum())
-        judged += len(ids)
-        for rate, seed in runs:
-            generator = torch.Generator().manual_seed(1_000_003 * seed + start)
-            rates = torch.full((len(ids),), rate)
-            received = torch.ones(len(ids), stream.parameters.tokens, dtype=torch.bool)
-            if rate > 0:
-                received = pattern.received_tokens(pattern.received_packets(rates, c.burst, generator))
-            for name, method in methods.items():
-                logits = recovered_logits(stream, method, tokens, received, rates)
-                right[name, rate, seed] += int((logits.argmax(1).cpu() == ids).sum())
-    table = {name: {f'{rate:g}': _spread([right[name, rate, seed] / judged for r, seed in runs if r == rate])
-                    for rate in c.loss} for name in methods}
-    result = {'model': stream.parameters.model, 'fingerprint': stream.parameters.fingerprint,
-              'cut': stream.parameters.cut, 'quantisation': c.quantisation, 'packets_per_frame': pattern.packets,
-              'data': c.data, 'images': judged, 'burst': c.burst, 'seeds': c.seeds, 'top1_uncut': right_uncut / judged,
-              'top1': table, 'command': command, 'configuration': asdict(c)}
-    if c.json:
-        Path(c.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(c.json).write_text(json.dumps(result, indent=2) + '\n')
-    return result
+    return Measurement(configuration).measure(command)
+
+
+class Measurement:
+    """A model, its methods and the images, ready to be measured.
+
+    `identity` is all that the figures depend on: equal ones belong to the same measurement, on whatever machine.
+    """
+
+    def __init__(self, configuration: RecoveryEvaluation):
+        c = self.configuration = configuration
+        self.stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
+                                                   cut=c.cut, quantisation=c.quantisation, device=c.device))
+        parameters = self.stream.parameters
+        self.methods, self.artifacts = _methods(c, self.stream)
+        names = self.stream.class_names
+        placeholders = all(re.fullmatch(r'class \d+', name) for name in names)
+        self.dataset = open_images(c.data, 'test', class_names=None if placeholders else names)
+        self.order = np.random.default_rng(0).permutation(len(self.dataset))[:c.images]
+        self.pattern = PacketLoss(parameters)
+        self.runs = [(rate, seed) for rate in c.loss for seed in range(c.seeds if rate > 0 else 1)]
+        layout = hashlib.sha256(self.pattern.carries.numpy().tobytes()).hexdigest()
+        self.identity = {'format': FORMAT, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
+                         'quantisation': c.quantisation, 'layout': layout[:16], 'data': c.data,
+                         'images': len(self.order), 'pattern': c.pattern, 'burst': c.burst, 'loss': list(c.loss),
+                         'seeds': c.seeds, 'methods': {name: self.artifacts.get(name) for name in self.methods}}
+
+    def measure(self, command: str = '') -> dict:
+        """Measure and return, and write where asked, the figures; goes on where an interrupted measurement ended."""
+        c, total = self.configuration, len(self.order)
+        partial = PartialResult(c.json, self.identity)
+        state = partial.load() or {'next': 0, 'uncut': 0, 'lossless': 0, 'seconds': 0.0,
+                                   'right': {name: [0] * len(self.runs) for name in self.methods}}
+        losses = [self._losses(rate, seed) for rate, seed in self.runs]
+        answers = len(self.runs) * len(self.methods) + 2
+        with tqdm(total=total * answers, initial=state['next'] * answers, desc='answers', unit_scale=True,
+                  mininterval=1) as bar:
+            while state['next'] < total:
+                began, start = time.monotonic(), state['next']
+                chosen = slice(start, min(start + CHUNK, total))
+                tokens, lossless, ids, uncut_right = self._head(self.order[chosen], bar)
+                state['uncut'] += uncut_right
+                state['lossless'] += _right(lossless, ids)
+                for index, ((rate, _), loss) in enumerate(zip(self.runs, losses, strict=True)):
+                    received = self.pattern.received_tokens(loss.arrived[chosen])
+                    for name, method in self.methods.items():
+                        logits = lossless if rate == 0 else recovered_logits(
+                            self.stream, method, tokens, received, loss.measured[chosen], lossless)
+                        state['right'][name][index] += _right(logits, ids)
+                        bar.update(len(ids))
+                state['seconds'] += time.monotonic() - began
+                state['next'] = chosen.stop
+                partial.save(state)
+        result = self._result(state, losses, command)
+        if c.json:
+            write_json(c.json, result)
+        partial.remove()
+        return result
+
+    def _losses(self, rate: float, seed: int):
+        frames = len(self.order)
+        rates = torch.full((frames,), rate)
+        if self.configuration.pattern == 'drift':   # up and down again within the run, so that it is never known before
+            rates = rates * torch.sin(torch.pi * (torch.arange(frames) + 0.5) / frames)
+        return self.pattern.run(rates, self.configuration.burst, torch.Generator().manual_seed(seed))
+
+    @torch.inference_mode()
+    def _head(self, chosen: np.ndarray, bar: tqdm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+        """Tokens as they arrive without loss (quantised and dequantised), their logits, the class ids, and how many of
+        the uncut model's answers are right."""
+        stream, right, parts = self.stream, 0, []
+        for start in range(0, len(chosen), BATCH):
+            images, ids = _load(self.dataset, chosen[start:start + BATCH], stream)
+            images = images.to(stream.placement.device, stream.placement.dtype)
+            tokens = stream.split.head(images)
+            rows = stream.quantiser.quantise(tokens.reshape(-1, tokens.shape[2]).float().cpu().numpy())
+            arrived = torch.from_numpy(stream.quantiser.dequantise(rows)).view(tokens.shape).to(tokens.device)
+            parts.append((arrived, stream.split.tail(arrived), ids))
+            right += _right(stream.split.whole(images), ids)
+            bar.update(2 * len(ids))
+        tokens, lossless, ids = (torch.cat(part) for part in zip(*parts, strict=True))
+        return tokens, lossless, ids, right
+
+    def _result(self, state: dict, losses: list, command: str) -> dict:
+        c, parameters, judged = self.configuration, self.stream.parameters, len(self.order)
+        uncut = state['uncut'] / judged
+        table = {name: {f'{rate:g}': _cell([right[index] / judged for index, run in enumerate(self.runs) if run[0] == rate],
+                                           uncut, rate == 0) for rate in c.loss}
+                 for name, right in state['right'].items()}
+        links = {f'{rate:g}': [loss for run, loss in zip(self.runs, losses, strict=True) if run[0] == rate]
+                 for rate in c.loss}
+        return {'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
+                'quantisation': c.quantisation, 'packets_per_frame': self.pattern.packets,
+                'bytes_per_frame': _bytes_per_frame(self.stream), 'data': c.data, 'images': judged,
+                'pattern': c.pattern, 'burst': c.burst, 'seeds': c.seeds, 'top1_uncut': uncut,
+                'top1_lossless': state['lossless'] / judged, 'top1': table,
+                'packets_lost': {rate: float(np.mean([1 - float(loss.arrived.float().mean()) for loss in runs]))
+                                 for rate, runs in links.items()},
+                'frames_unanswerable': {rate: float(np.mean([loss.unanswerable for loss in runs]))
+                                        for rate, runs in links.items()},
+                'seconds': round(state['seconds'], 1), 'torch': torch.__version__, 'threads': torch.get_num_threads(),
+                'device': self.stream.placement.note, 'command': command, 'configuration': asdict(c),
+                'identity': self.identity}
 
 
 @torch.inference_mode()
 def recovered_logits(stream: SplitStream, method: Recovery, tokens: torch.Tensor, received: torch.Tensor,
-                     rates: torch.Tensor) -> torch.Tensor:
-    """Tokens [B, N, D] with masks bool [B, N] and rates [B] to logits [B, classes].
+                     measured: torch.Tensor, lossless: torch.Tensor | None = None) -> torch.Tensor:
+    """Tokens [B, N, D] with masks bool [B, N] and measured rates [B] to logits [B, classes].
 
-    Images that lost equally many tokens go through together, since omission needs that.
+    Images that lost equally many tokens go through omission together, since it needs that. An image that lost nothing
+    goes to the model's own tail, as on the bridge; `lossless` [B, classes] is what that says, where it is known.
     """
-    received, rates = received.to(tokens.device), rates.to(tokens.device)
-    zeroed = tokens * received[:, :, None]  # nothing of a lost token reaches the method
+    received, measured = received.to(tokens.device), measured.to(tokens.device)
+    logits = torch.empty(len(tokens), stream.parameters.classes, device=tokens.device, dtype=tokens.dtype)
+    # Of the patches: prefix tokens are never left out. -1 is a complete image.
     counts = received[:, stream.parameters.prefix_tokens:].sum(1)
-    logits = torch.empty(len(tokens), stream.parameters.classes, device=tokens.device)
-    alone = method.name != 'omission'
-    for count in counts.unique() if not alone else counts[:1]:
-        chosen = torch.ones_like(counts, dtype=torch.bool) if alone else counts == count
-        recovered = method.recover(zeroed[chosen], received[chosen], rates[chosen])
-        logits[chosen] = stream.split.tail(recovered.tokens, recovered.kept)
+    groups = torch.where(received.all(1), -1, counts if method.name == 'omission' else 0)
+    for group in groups.unique().tolist():
+        for chosen in (groups == group).nonzero()[:, 0].split(BATCH):
+            if group == -1:
+                logits[chosen] = stream.split.tail(tokens[chosen]) if lossless is None else lossless[chosen]
+                continue
+            mask = received[chosen]
+            recovered = method.recover(tokens[chosen] * mask[:, :, None], mask, measured[chosen])  # nothing of a lost token
+            logits[chosen] = (recovered.tail or stream.split).tail(recovered.tokens, recovered.kept, recovered.key_bias)
     return logits
 
 
-def markdown(result: dict) -> str:
-    """The figures as a table in Markdown: one line a method, one column a loss rate, top-1 in percent."""
-    rates = list(next(iter(result['top1'].values())))
-    lines = [f'{result["model"]}, cut {result["cut"]}, {result["quantisation"]}, {result["images"]} images of '
-             f'{result["data"]}, {result["packets_per_frame"]} packets a frame, mean burst {result["burst"]:g}, '
-             f'{result["seeds"]} seeds; uncut model: {100 * result["top1_uncut"]:.2f} %', '',
-             '| method | ' + ' | '.join(f'{100 * float(rate):g} % loss' for rate in rates) + ' |',
-             '| --- |' + ' ---: |' * len(rates)]
-    for name, row in result['top1'].items():
-        cells = [f'{100 * cell["mean"]:.2f}' + (f' ± {100 * cell["interval95"]:.2f}' if cell['interval95'] else '')
-                 for cell in row.values()]
-        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
-
-
-def _methods(c: RecoveryEvaluation, stream: SplitStream) -> dict[str, Recovery]:
-    names = c.methods
-    if names is None:
-        trained = c.recovery_artifact or artifact_beside(c.model, stream.parameters.cut)
-        names = [*METHODS, *(['paldn'] if trained else [])]
-    known = (*METHODS, 'paldn')
+def _methods(c: RecoveryEvaluation, stream: SplitStream) -> tuple[dict[str, Recovery], dict[str, str]]:
+    """The methods by name, and of the trained ones a hash of the artifact."""
+    cut = stream.parameters.cut
+    for name in c.methods or ():
+        if name not in ALL:
+            raise ValueError(f'method {name!r} is unknown (expected some of {", ".join(ALL)})')
+    paths = {name: artifact_beside(c.model, cut, name) for name in LEARNED}
+    if c.recovery_artifact:
+        paths[_kind(c.recovery_artifact)] = Path(c.recovery_artifact).expanduser()
+    names = c.methods or [*METHODS, *(name for name, path in paths.items() if path)]
+    methods, artifacts = {}, {}
     for name in names:
-        if name not in known:
-            raise ValueError(f'method {name!r} is unknown (expected some of {", ".join(known)})')
-    artifacts = {'paldn': c.recovery_artifact}
-    return {name: choose_recovery(BridgeRuntimeConfig(model=c.model, recovery=name,
-                                                      recovery_artifact=artifacts.get(name)), stream)[0]
-            for name in names}
+        path = paths.get(name)
+        if name in LEARNED and path is None:
+            raise ArtifactError(_missing(c, cut, name))
+        try:
+            methods[name], _ = choose_recovery(BridgeRuntimeConfig(
+                model=c.model, recovery=name, recovery_artifact=None if path is None else str(path)), stream)
+        except ArtifactError as error:
+            if c.methods or c.recovery_artifact:
+                raise
+            print(f'method {name} is left out: {error}', flush=True)
+            continue
+        if path is not None:
+            weights = path.with_suffix('.safetensors').read_bytes()
+            about = json.dumps([methods[name].sequence.as_dict(), methods[name].options], sort_keys=True)
+            artifacts[name] = hashlib.sha256(about.encode() + weights).hexdigest()[:16]
+    return methods, artifacts
+
+
+def _kind(path: str) -> str:
+    """The method that an artifact is of; that it can be read at all is checked where it is loaded."""
+    try:
+        kind = json.loads(Path(path).expanduser().read_text()).get('kind')
+    except (OSError, ValueError, AttributeError):
+        kind = None
+    return kind if kind in LEARNED else 'paldn'
+
+
+def _missing(c: RecoveryEvaluation, cut: int, name: str) -> str:
+    folders = artifact_folders(c.model)
+    folder = folders[0] if folders else Path('artifacts') / c.model
+    weights = f' --checkpoint {c.checkpoint}' if c.checkpoint else ' --pretrained' if c.pretrained else ''
+    output = f' --output {folder}' if weights else ''
+    return (f'method {name} has no artifact for {c.model} at cut {cut}: {artifact_path(folder, cut, name)} was looked for; '
+            f'`evitif train recovery --model {c.model}{weights} --method {name} --cut {cut} --data FOLDER{output}` trains it')
 
 
 def _load(dataset: ImageDataset, chosen: np.ndarray, stream: SplitStream) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,20 +265,24 @@ def _load(dataset: ImageDataset, chosen: np.ndarray, stream: SplitStream) -> tup
     return torch.cat([stream.preprocessor(sample.image) for sample in samples]), torch.tensor(ids)
 
 
-@torch.inference_mode()
-def _head(stream: SplitStream, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of the uncut model, and the tokens as they arrive without loss: quantised and dequantised."""
-    images = images.to(stream.placement.device, stream.placement.dtype)
-    tokens = stream.split.head(images)
-    rows = stream.quantiser.quantise(tokens.reshape(-1, tokens.shape[2]).float().cpu().numpy())
-    arrived = torch.from_numpy(stream.quantiser.dequantise(rows)).view(tokens.shape).to(tokens.device)
-    return stream.split.whole(images), arrived
+def _right(logits: torch.Tensor, ids: torch.Tensor) -> int:
+    return int((logits.argmax(1).cpu() == ids).sum())
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    """Mean, and half of the 95 % interval of the mean by Student's t (0 for one run)."""
-    if len(values) < 2:
-        return {'mean': values[0], 'interval95': 0.0}
-    quantile = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-    t = quantile.get(len(values), 1.96 + 3 / len(values))
-    return {'mean': float(np.mean(values)), 'interval95': float(t * np.std(values, ddof=1) / len(values)**0.5)}
+def _bytes_per_frame(stream: SplitStream) -> int:
+    """UDP payload of a frame's datagrams."""
+    parameters = stream.parameters
+    rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
+    return sum(len(packet) for packet in Packetiser(parameters).packetise(TokenFrame(0, 0, '', rows)))
+
+
+def _cell(values: list[float], uncut: float, exact: bool) -> dict:
+    """Mean top-1, the points lost against the uncut model, and halves of their 95 % intervals by Student's t over the
+    seeds; None where one seed leaves them unknown. The uncut model's part is the same for each seed."""
+    mean, interval = float(np.mean(values)), 0.0 if exact else None
+    if len(values) > 1:
+        quantile = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+        t = quantile.get(len(values), 1.96 + 3 / len(values))
+        interval = float(t * np.std(values, ddof=1) / len(values)**0.5)
+    return {'mean': mean, 'interval95': interval, 'lost': 100 * (uncut - mean),
+            'lost_interval95': None if interval is None else 100 * interval, 'runs': values}

@@ -6,6 +6,8 @@ The model itself is not changed: head and tail call its own parts in the order o
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import nn
 
@@ -47,16 +49,38 @@ class SplitModel:
         x = model.norm_pre(model.patch_drop(x))
         return model.blocks[:self.cut](x)
 
-    def tail(self, tokens: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    def tail(self, tokens: torch.Tensor, kept: torch.Tensor | None = None,
+             key_bias: torch.Tensor | None = None) -> torch.Tensor:
         """Tokens [B, N, D] to logits [B, classes].
 
         `kept` (int64 [B, M], ascending, the prefix tokens first) leaves the other tokens out of the sequence; their
-        positions went in at the head, so that nothing else has to change.
+        positions went in at the head, so that nothing else has to change. `key_bias` [B, N] is added to the attention
+        that each block pays to a token: exp(key_bias) is the token's weight in the softmax (`takes_key_bias`).
         """
         if kept is not None:
             tokens = tokens.gather(1, kept[:, :, None].expand(-1, -1, tokens.shape[2]))
-        x = self.module.norm(self.module.blocks[self.cut:](tokens))
+            key_bias = None if key_bias is None else key_bias.gather(1, kept)
+        if key_bias is None:
+            tokens = self.module.blocks[self.cut:](tokens)
+        else:
+            bias = key_bias[:, None, None, :].to(tokens.dtype)
+            for block in self.module.blocks[self.cut:]:
+                tokens = block(tokens, attn_mask=bias)
+        x = self.module.norm(tokens)
         return self.module.forward_head(x)
+
+    @property
+    def takes_key_bias(self) -> bool:
+        """Whether the tail's blocks take a bias on the attention to a token; most of timm's do."""
+        return all('attn_mask' in inspect.signature(block.forward).parameters for block in self.module.blocks[self.cut:])
+
+    @property
+    def tail_multiply_adds(self) -> int:
+        """Multiply-adds of the tail's blocks for one image: the linear layers' (12 N D² a block where the MLP is four
+        times as wide) and the attention's (2 N² D). Norms and the classifier, which sees one token, are left out."""
+        linear = sum(layer.weight.numel() for block in self.module.blocks[self.cut:] for layer in block.modules()
+                     if isinstance(layer, nn.Linear))
+        return self.tokens * linear + (self.depth - self.cut) * 2 * self.tokens**2 * self.channels
 
     def whole(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, C, H, W] to logits [B, classes] by the uncut model."""

@@ -17,8 +17,12 @@ from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.model.build import ModelSpec, build_model, save_model
+from evitif.model.device import mixed_precision
+from evitif.model.split import require_cuttable
+from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise, erase, load_images, mixup, shift_and_flip
+from evitif.training.initial_weights import start_from
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class BackboneTraining:
     output: str
     architecture: str = 'vit_tiny_patch16_224'
     model_kwargs: dict = field(default_factory=dict)
-    initial_weights: str | None = None   # 'pretrained' (timm's hub) or a checkpoint of the full architecture
+    initial_weights: str | None = None   # 'pretrained' (timm's hub), a checkpoint of the full architecture, or a model folder
     image_size: int = 28
     default_cut: int | None = None       # where the model is to be cut unless one says otherwise; None: half of the depth
     epochs: int = 20
@@ -51,7 +55,7 @@ class BackboneTraining:
 def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
     """Train, write the model folder `configuration.output` and return the figures. Resumes where it was interrupted."""
     c = configuration
-    train, test = open_images(c.data, 'train'), open_images(c.data, 'test')
+    train, test = (open_images(c.data, split, ranked=True) for split in ('train', 'test'))
     if not train.class_names:
         raise ValueError(f'{c.data}: training needs labels: expected one folder for each class')
     if train.class_names != test.class_names:
@@ -60,15 +64,16 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
     spec = ModelSpec(c.architecture, random_seed=c.seed, num_classes=len(train.class_names), image_size=c.image_size,
                      model_kwargs=c.model_kwargs)
     built = build_model(spec)
+    require_cuttable(built.module)       # not after hours of training
     data_config = {'input_size': [3, c.image_size, c.image_size], 'mean': [0.5] * 3, 'std': [0.5] * 3,
                    'interpolation': 'bicubic', 'crop_pct': 1.0, 'crop_mode': 'center'}
     if c.initial_weights is not None:
-        _start_from(built.module, c)
+        print(start_from(built.module, train.class_names, c.initial_weights, c.architecture, c.model_kwargs), flush=True)
     model = built.module.to(c.device)
     normalise = Normalise(data_config, c.device)
     images, class_ids = load_images(train, c.image_size, title='training images')
     judged, judged_ids = load_images(test, c.image_size, title='test images')
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=_warmed_up_average(c.average_decay))
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=warmed_up_average(c.average_decay))
     optimiser = torch.optim.AdamW(_groups(model, c.weight_decay), lr=c.learning_rate)
     steps = math.ceil(len(images) / c.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -124,20 +129,6 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
     return figures
 
 
-def _start_from(module: torch.nn.Module, c: BackboneTraining) -> None:
-    """Copy what fits of the pretrained weights: patch and position embeddings are resampled (timm's own filter of the
-    architecture), blocks beyond the model's depth and the classifier are left out."""
-    kwargs = {name: value for name, value in c.model_kwargs.items() if name != 'depth'}
-    source = None if c.initial_weights == 'pretrained' else c.initial_weights
-    full = build_model(ModelSpec(c.architecture, checkpoint=source, pretrained=source is None, image_size=c.image_size,
-                                 num_classes=module.num_classes, model_kwargs=kwargs)).module.state_dict()
-    own = module.state_dict()
-    fitting = {name: tensor for name, tensor in full.items()
-               if name in own and own[name].shape == tensor.shape and not name.startswith('head')}
-    module.load_state_dict(fitting, strict=False)
-    print(f'{len(fitting)} of {len(own)} tensors start from {c.initial_weights}', flush=True)
-
-
 @torch.inference_mode()
 def top1(model: torch.nn.Module, images: torch.Tensor, class_ids: torch.Tensor, normalise: Normalise,
          device: str = 'cpu', batch_size: int = 250) -> float:
@@ -162,11 +153,3 @@ def _warmup_cosine(step: int, warmup: float, total: int) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1.0, total - warmup))))
-
-
-def _warmed_up_average(decay: float):
-    """Exponential moving average whose decay grows from 0, so that the first epochs are not held back."""
-    def update(averaged, current, count):
-        step_decay = min(decay, (1 + float(count)) / (10 + float(count)))
-        torch._foreach_lerp_(averaged, current, 1 - step_decay)
-    return update

@@ -7,21 +7,17 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from evitif.datasets import DatasetError, FashionMnist, ImageDataset
-
-MEMORY_LIMIT_BYTES = 8 << 30
+from evitif.datasets import FashionMnist, ImageDataset, open_images
+from evitif.training.memory import require_memory
 
 
 def load_images(dataset: ImageDataset, size: int, channels: int = 3,
                 title: str = 'images') -> tuple[torch.Tensor, torch.Tensor]:
     """Return images uint8 [n, channels, size, size] (shorter side resized, centre cropped) and class ids int64 [n].
 
-    Raises DatasetError when the images would not fit into MEMORY_LIMIT_BYTES.
+    Raises MemoryError, before the first is read, when the images would not fit.
     """
-    needed = len(dataset) * channels * size * size
-    if needed > MEMORY_LIMIT_BYTES:
-        raise DatasetError(f'{len(dataset)} images of {size}x{size} need {needed / 2**30:.1f} GiB of memory; the limit '
-                           f'is {MEMORY_LIMIT_BYTES / 2**30:.0f} GiB')
+    require_memory(len(dataset) * channels * size * size, f'{len(dataset)} images of {size}x{size}')
     if isinstance(dataset, FashionMnist) and size == 28:
         grey = torch.from_numpy(dataset.grey.copy())[:, None]
         return grey.repeat(1, channels, 1, 1), torch.from_numpy(dataset.class_ids.astype(np.int64))
@@ -32,6 +28,51 @@ def load_images(dataset: ImageDataset, size: int, channels: int = 3,
         images[index] = torch.from_numpy(_square(sample.image, size)).permute(2, 0, 1)[:channels]
         class_ids[index] = sample.class_id
     return images, class_ids
+
+
+def load_views(sources: list[str], size: int, views: list[int] | None = None, limits: list[int] | None = None,
+               seed: int = 0) -> torch.Tensor:
+    """The training images of several data sets as uint8 [n, 3, size, size]; labels are not asked for.
+
+    :param views: for each source, how many random crops of an image to take (a quarter to the whole of its area, aspect
+        3:4 to 4:3, half of them mirrored: timm's and torchvision's RandomResizedCrop); None: each image once as it is
+    :param limits: for each source, how many of its images to take at most, drawn at random; None: all
+    :raises ValueError: as many numbers as sources were expected
+    :raises DatasetError: a source cannot be opened
+    :raises MemoryError: the images do not fit, found out before the first is read
+    """
+    for what, numbers in (('views', views), ('limits', limits)):
+        if numbers is not None and len(numbers) != len(sources):
+            raise ValueError(f'{what} are {numbers}: expected one number for each of the {len(sources)} data sets')
+    datasets = [open_images(source, 'train') for source in sources]
+    random = np.random.default_rng(seed)
+    chosen = [np.sort(random.permutation(len(dataset))[:limit]) for dataset, limit in
+              zip(datasets, limits or [None] * len(sources), strict=True)]
+    total = sum(len(indices) * count for indices, count in zip(chosen, views or [1] * len(sources), strict=True))
+    require_memory(total * 3 * size * size, f'{total} images of {size}x{size}')
+    if views is None:
+        return torch.cat([load_images(dataset, size, title='training images')[0][indices]
+                          for dataset, indices in zip(datasets, chosen, strict=True)])
+    crops = torch.empty(total, 3, size, size, dtype=torch.uint8)
+    at = 0
+    with tqdm(total=total, desc='cropping training images', unit='crop', leave=False, mininterval=1) as bar:
+        for dataset, indices, count in zip(datasets, chosen, views, strict=True):
+            for index in indices:
+                image = Image.fromarray(dataset[int(index)].image)
+                for _ in range(count):
+                    crops[at] = torch.from_numpy(_random_crop(image, size, random)).permute(2, 0, 1)
+                    at += 1
+                bar.update(count)
+    return crops
+
+
+def _random_crop(image: Image.Image, size: int, random: np.random.Generator) -> np.ndarray:
+    area, aspect = random.uniform(0.25, 1), np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
+    side = (image.width * image.height * area)**0.5
+    width, height = min(image.width, side * aspect**0.5), min(image.height, side / aspect**0.5)
+    left, top = random.uniform(0, image.width - width), random.uniform(0, image.height - height)
+    crop = np.array(image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + width, top + height)))
+    return crop[:, ::-1].copy() if random.random() < 0.5 else crop
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from evitif.datasets import DatasetError, FashionMnist, fashion_mnist
+from evitif.model.timm_import import repair_torchvision
 
 
 def write(folder, count=3, magic=2051, cut=0):
@@ -52,6 +53,7 @@ def test_fetching_reports_every_source_that_failed(tmp_path, monkeypatch):
     monkeypatch.delenv('FASHION_MNIST_DIR', raising=False)
     monkeypatch.setattr(fashion_mnist, 'DEBIAN_FOLDER', tmp_path / 'none')
     monkeypatch.setenv('PATH', str(tmp_path))
+    repair_torchvision()
     monkeypatch.setattr('torchvision.datasets.FashionMNIST', _refuse)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DatasetError, match='apt-get is not installed.*no network here.*FASHION_MNIST_DIR'):

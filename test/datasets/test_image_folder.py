@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evitif.datasets import DatasetError, ImageFolder, open_images
+from evitif.datasets import DatasetError, ImageFolder, open_images, split_folder
 
 
 def picture(path, value=100, mode='RGB'):
@@ -61,3 +61,27 @@ def test_an_unreadable_image_is_named(tmp_path):
     (tmp_path / 'bad.jpg').write_bytes(b'not a picture')
     with pytest.raises(DatasetError, match='bad.jpg: cannot be read'):
         ImageFolder(tmp_path)[0]
+
+
+def test_classes_are_numbered_as_a_model_numbers_them(tmp_path):
+    for name in ('n02123045', 'n01443537'):
+        (tmp_path / name).mkdir()
+        Image.new('RGB', (4, 4)).save(tmp_path / name / 'x.png')
+    assert [sample.class_id for sample in (ImageFolder(tmp_path, ranked=True)[i] for i in (0, 1))] == [0, 1]
+    folder = ImageFolder(tmp_path, class_names=('n02123045', 'else', 'n01443537'))
+    assert [(folder[i].class_id, folder[i].label) for i in (0, 1)] == [(2, 'n01443537'), (0, 'n02123045')]
+    with pytest.raises(DatasetError, match="'n01443537' is none of the model's 1 classes"):
+        ImageFolder(tmp_path, class_names=('n02123045',))
+
+
+def test_a_folder_is_divided_the_same_way_every_time(tmp_path):
+    for index in range(7):
+        (tmp_path / 'all' / f'c{index % 2}').mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (4, 4), (index, 0, 0)).save(tmp_path / 'all' / f'c{index % 2}' / f'{index}.png')
+    assert split_folder(tmp_path / 'all', tmp_path / 'a', 3) == {'train': 5, 'val': 2}
+    split_folder(tmp_path / 'all', tmp_path / 'b', 3)
+    parts = [{str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob('*.png')} for name in 'ab']
+    assert parts[0] == parts[1] and len(parts[0]) == 7
+    for every, folder, output in ((1, 'all', 'c'), (3, 'none', 'c'), (3, 'all', 'a')):
+        with pytest.raises(DatasetError):
+            split_folder(tmp_path / folder, tmp_path / output, every)

@@ -1,0 +1,52 @@
+"""Start a training from another model's weights: of another size, depth, or with other prefix tokens."""
+
+from __future__ import annotations
+
+import torch
+
+from evitif.model.build import ModelSpec, build_model
+from evitif.model.folder import find_model_folder
+
+
+def start_from(module: torch.nn.Module, class_names: tuple[str, ...], source: str, architecture: str,
+               model_kwargs: dict) -> str:
+    """Copy what fits of `source` into `module` and return a sentence that says what did.
+
+    `source` is 'pretrained' (timm's hub), a checkpoint of the full `architecture`, or a model folder. Patch and position
+    embeddings are resampled to the size (timm's own filter of the architecture), blocks beyond the model's depth are
+    left out. Prefix tokens that the source lacks get the place of its last one, and a distillation token begins as its
+    class token; the norm before a mean over patches begins as the source's last norm. The classifier is copied only
+    from a model folder of the same classes.
+
+    :raises ModelError: where the source cannot be built
+    """
+    size = module.patch_embed.img_size[0]
+    if find_model_folder(source) is not None:
+        origin = build_model(ModelSpec(source, image_size=size))
+    else:
+        kwargs = {name: value for name, value in model_kwargs.items() if name in ('patch_size', 'embed_dim', 'num_heads')}
+        origin = build_model(ModelSpec(architecture, checkpoint=None if source == 'pretrained' else source,
+                                       pretrained=source == 'pretrained', image_size=size, model_kwargs=kwargs))
+    own, given = module.state_dict(), origin.module.state_dict()
+    if origin.class_names != tuple(class_names):
+        given = {name: tensor for name, tensor in given.items() if not name.startswith('head')}
+    given |= _adapted(own, given, origin.module.num_prefix_tokens, module.num_prefix_tokens)
+    fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+    module.load_state_dict(fitting, strict=False)
+    return f'{len(fitting)} of {len(own)} tensors start from {source}'
+
+
+def _adapted(own: dict, given: dict, given_prefix: int, own_prefix: int) -> dict[str, torch.Tensor]:
+    """The tensors of `given` that the other model has in another form."""
+    adapted = {}
+    position = given.get('pos_embed')
+    if position is not None and given_prefix != own_prefix:
+        prefix, patches = position[:, :given_prefix], position[:, given_prefix:]
+        more = prefix[:, -1:].expand(-1, max(0, own_prefix - given_prefix), -1)
+        adapted['pos_embed'] = torch.cat((prefix[:, :own_prefix], more, patches), 1)
+    if 'dist_token' in own and 'dist_token' not in given and 'cls_token' in given:
+        adapted['dist_token'] = given['cls_token'].clone()
+        adapted |= {name.replace('head.', 'head_dist.'): given[name] for name in ('head.weight', 'head.bias') if name in given}
+    if 'fc_norm.weight' in own and 'norm.weight' not in own:
+        adapted |= {name.replace('norm.', 'fc_norm.'): given[name] for name in ('norm.weight', 'norm.bias') if name in given}
+    return adapted
