@@ -45,7 +45,7 @@ class Prediction:
     labels: tuple[str, ...]
     scores: tuple[float, ...]        # probabilities
     strategy: str                    # split, selection, partition or local
-    recovery: str                    # none, paldn, omission, mean or zero
+    recovery: str                    # none, or a name in evitif.recovery.ALL
     packets_sent: int
     packets_received: int
     tokens_sent: int

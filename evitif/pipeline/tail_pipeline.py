@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.protocol.answer import Answer
 from evitif.protocol.reassembly import ReceivedFrame
-from evitif.recovery import METHODS, ArtifactError, Recovery, load_paldn
+from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovered, Recovery, load_recovery
 from evitif.recovery.artifact import artifact_beside
 
 
@@ -30,14 +31,14 @@ class TailPipeline:
         received = frame.received.reshape(parameters.tokens, parameters.groups).all(1)
         tokens = torch.from_numpy(self.stream.quantiser.dequantise(frame.rows))[None].to(device)
         lost = not received.all()
-        kept, name = None, 'none'
+        recovered, name = Recovered(tokens), 'none'
         if lost:
             with torch.inference_mode():
                 recovered = self.recovery.recover(tokens, torch.from_numpy(received)[None].to(device),
                                                   torch.tensor([frame.packet_error_rate], device=device))
-            tokens, kept, name = recovered.tokens, recovered.kept, self.recovery.name
+            name = self.recovery.name
         recovered_at = now()
-        class_ids, scores = top_classes(self.stream.tail(tokens, kept), self.top_k)
+        class_ids, scores = top_classes(self.stream.tail(recovered), self.top_k)
         done = now()
         return Answer(
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,
@@ -64,27 +65,37 @@ class TailPipeline:
 def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[Recovery, str]:
     """The recovery that `config.recovery` asks for and a sentence for the log.
 
-    `auto` is the PALDN that lies in the model folder for this cut, else omission, which works with every model.
-    Raises ArtifactError when a PALDN was asked for and none fits.
+    `auto` is the one of `recovery_artifact`, else the PALDN that lies in the model folder for this cut, else omission,
+    which works with every model. Raises ArtifactError when a trained one was asked for and none fits.
     """
-    cut, identity = stream.parameters.cut, stream.parameters.fingerprint
-    name = config.recovery
-    artifact = config.recovery_artifact or artifact_beside(config.model, cut)
-    if name == 'auto':
-        name = 'omission' if artifact is None else 'paldn'
-        if name == 'omission':
-            return (METHODS[name](stream.blank_tokens, stream.parameters.prefix_tokens),
-                    f'recovery by omission: no PALDN was trained for {stream.parameters.model} at cut {cut} '
-                    '(train one with `evitif train recovery`)')
-    if name == 'paldn':
-        if artifact is None:
-            raise ArtifactError(f'recovery paldn was asked for, but none was trained for {config.model} at cut {cut}: '
-                                'train it with `evitif train recovery`, or set recovery to auto')
-        network, description = load_paldn(artifact, identity, cut)
-        low, high = description.get('loss_range', (0, 1))
-        return (network.to(stream.placement.device),
-                f'recovery by PALDN from {artifact}, trained for {100 * low:.0f} to {100 * high:.0f} % loss')
-    if config.recovery_artifact:
+    cut, name = stream.parameters.cut, config.recovery
+    if name in METHODS and config.recovery_artifact:
         raise ArtifactError(f'recovery_artifact {config.recovery_artifact!r} was given, but recovery is {name!r}: '
-                            'expected paldn or auto')
-    return METHODS[name](stream.blank_tokens, stream.parameters.prefix_tokens), f'recovery by {name}'
+                            f'expected auto or one of {", ".join(LEARNED)}')
+    artifact = config.recovery_artifact
+    if artifact is None and name not in METHODS:
+        artifact = artifact_beside(config.model, cut, 'paldn' if name == 'auto' else name)
+    if artifact is not None:
+        return _trained(artifact, name, stream)
+    if name in LEARNED:
+        raise ArtifactError(f'recovery {name} was asked for, but none was trained for {config.model} at cut {cut}: '
+                            f'train it with `evitif train recovery --method {name}`, or set recovery to auto')
+    note = f'recovery by {name}'
+    if name == 'auto':
+        name = 'omission'
+        note = (f'recovery by omission: no PALDN was trained for {stream.parameters.model} at cut {cut} '
+                '(train one with `evitif train recovery`)')
+    return METHODS[name](stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid), note
+
+
+def _trained(artifact: Path | str, name: str, stream: SplitStream) -> tuple[Recovery, str]:
+    network, description = load_recovery(artifact, stream.parameters.fingerprint, stream.split)
+    if name not in ('auto', network.name):
+        raise ArtifactError(f'recovery artifact {artifact} is of the kind {network.name}, but recovery is {name!r}')
+    if network.options.get('certainty') and not stream.split.takes_key_bias:
+        raise ArtifactError(f'recovery artifact {artifact} weights its estimates in the attention of the tail, but the '
+                            f'blocks of {stream.parameters.model} take no bias on a token: set recovery to omission')
+    low, high = description.get('loss_range', (0, 1))
+    title = 'PALDN' if network.name == 'paldn' else network.name
+    return (network.to(stream.placement.device),
+            f'recovery by {title} from {artifact}, trained for {100 * low:.0f} to {100 * high:.0f} % loss')

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from evitif.protocol.datagram import UNIT_INDEX
 from evitif.protocol.interleaving import interleave
 from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, MIN_PACKETS, PREFIX_COPIES, row_capacity
 from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.statistics import WINDOW
+
+
+class LossRun(NamedTuple):
+    """What a link did to consecutive frames of one stream."""
+
+    arrived: torch.Tensor       # bool [n, packets]
+    measured: torch.Tensor      # float32 [n]: the packet error rate as the receiving side knows it when a frame is complete
+    unanswerable: float         # share of the frames of which nothing arrived, and one packet was spared
 
 
 class PacketLoss:
     """Draws masks of received tokens for frames of `parameters`.
 
-    `burst` is the mean length of a run of lost packets: 1 for independent losses, else a Gilbert-Elliott channel
-    (Gilbert, BSTJ 1960; Elliott, BSTJ 1963) that loses everything in its bad state and nothing in its good one.
+    `burst` is the mean length of a run of lost packets: a Gilbert-Elliott channel (Gilbert, BSTJ 1960; Elliott, BSTJ
+    1963) that loses everything in its bad state and nothing in its good one. Independent losses at a rate p come in runs
+    of 1 / (1 - p); a `burst` shorter than that, such as 1, means independent losses.
     A frame of which no packet arrived is never answered, so at least one packet is always received.
     """
 
@@ -37,22 +49,49 @@ class PacketLoss:
         """Rates [B] in 0..1 to bool [B, packets]."""
         batch, packets = len(rates), self.packets
         draws = torch.rand(batch, packets, generator=generator)
-        if burst <= 1:
-            arrived = draws >= rates[:, None]
-        else:
-            leave = torch.full_like(rates, 1 / burst)                             # bad to good
-            enter = (rates * leave / (1 - rates).clamp(min=1e-6)).clamp(max=1)    # good to bad: stationary rate
-            lost = torch.empty(batch, packets, dtype=torch.bool)
-            lost[:, 0] = draws[:, 0] < rates
-            for index in range(1, packets):
-                lost[:, index] = draws[:, index] < torch.where(lost[:, index - 1], 1 - leave, enter)
-            arrived = ~lost
+        arrived = ~_lost(draws, rates[:, None].expand(batch, packets), burst)
         spared = torch.randint(0, packets, (batch,), generator=generator)
         none = ~arrived.any(1)
         arrived[none, spared[none]] = True
         return arrived
 
+    def run(self, rates: torch.Tensor, burst: float, generator: torch.Generator) -> LossRun:
+        """Consecutive frames of one stream: the channel's state goes on from frame to frame.
+
+        `rates` [n] is the channel's packet error rate, 0..1, during each frame. What is measured is what a
+        `SequenceTracker` of the receiving side says of the last datagrams up to the frame's last arrival; it lags behind
+        a rate that changes. A spared packet counts in its own frame's measurement only.
+        """
+        frames, packets = len(rates), self.packets
+        draws = torch.rand(frames * packets, generator=generator)
+        lost = _lost(draws[None], rates.float().repeat_interleave(packets)[None], burst)[0]
+        seen = torch.cat((torch.zeros(1, dtype=torch.long), (~lost).long().cumsum(0)))    # arrivals before each packet
+        arrived = ~lost.view(frames, packets)
+        spared = torch.randint(0, packets, (frames,), generator=generator)
+        none = ~arrived.any(1)
+        arrived[none, spared[none]] = True
+        last_in_frame = packets - 1 - arrived.flip(1).int().argmax(1)
+        end = torch.arange(frames) * packets + last_in_frame + 1                          # of the window, exclusive
+        start = (end - WINDOW).clamp(min=0)
+        measured = 1 - (seen[end] - seen[start] + none).float() / (end - start)
+        return LossRun(arrived, measured, float(none.float().mean()))
+
     def received_tokens(self, arrived: torch.Tensor) -> torch.Tensor:
         """Packets bool [B, packets] to tokens bool [B, tokens]: a token is received when all its units are."""
         units = (arrived.float() @ self.carries) > 0
         return units.view(len(arrived), self.parameters.tokens, self.parameters.groups).all(2)
+
+
+def _lost(draws: torch.Tensor, rates: torch.Tensor, burst: float) -> torch.Tensor:
+    """Uniform draws and rates, both [streams, packets in sending order], to what a Gilbert-Elliott channel loses.
+
+    A packet is lost with probability `stay` after a lost one and `enter` after another, enter <= rate <= stay. So a draw
+    below `enter` or above `stay` decides by itself, and any other repeats the packet before: no loop over packets.
+    """
+    enter = rates / (burst * (1 - rates)).clamp(min=1)
+    stay = rates.clamp(min=1 - 1 / max(burst, 1.0))
+    lost = draws < enter
+    decided = lost | (draws >= stay)
+    lost[:, 0], decided[:, 0] = draws[:, 0] < rates[:, 0], True
+    places = torch.arange(draws.shape[1]).expand_as(draws)
+    return lost.gather(1, torch.where(decided, places, 0).cummax(1).values)

@@ -11,13 +11,22 @@ from typing import Protocol
 
 import torch
 
+from evitif.model.split import SplitModel
+
 
 @dataclass(frozen=True)
 class Recovered:
-    """Tokens [B, N, D] for the tail; `kept` (int64 [B, M]) where the others are to be left out of the sequence."""
+    """Tokens [B, N, D] for the tail.
+
+    `kept` (int64 [B, M]) where the others are to be left out of the sequence. `key_bias` ([B, N], natural logarithm of a
+    weight) is added to the attention that every block of the tail pays to a place: 0 for a received token, less for an
+    estimate that is not to be trusted as much. `tail` where it is not the model's own tail that is to go on.
+    """
 
     tokens: torch.Tensor
     kept: torch.Tensor | None = None
+    key_bias: torch.Tensor | None = None
+    tail: SplitModel | None = None
 
 
 class Recovery(Protocol):
@@ -31,10 +40,11 @@ class Recovery(Protocol):
 
 
 class _Baseline:
-    def __init__(self, blank: torch.Tensor, prefix_tokens: int):
-        """`blank` [N, D]: the tokens of a blank image (`SplitModel.blank_tokens`)."""
+    def __init__(self, blank: torch.Tensor, prefix_tokens: int, grid: tuple[int, int]):
+        """`blank` [N, D]: the tokens of a blank image (`SplitModel.blank_tokens`); `grid`: rows and columns of patches."""
         self.blank = blank
         self.prefix_tokens = prefix_tokens
+        self.grid = grid
 
     def _with_prefix(self, tokens: torch.Tensor, received: torch.Tensor) -> torch.Tensor:
         prefix = torch.where(received[:, :self.prefix_tokens, None], tokens[:, :self.prefix_tokens],
@@ -95,4 +105,39 @@ class Omission(_Baseline):
         return Recovered(self._with_prefix(tokens, received), index)
 
 
-METHODS = {method.name: method for method in (Zero, Mean, Omission)}
+class Interpolation(_Baseline):
+    """Lost patch tokens are interpolated on the grid from the received ones; a blank image's where none arrived.
+
+    An average weighted by distance (Shepard, "A two-dimensional interpolation function for irregularly-spaced data",
+    ACM 1968) with a Gaussian weight, which is normalised convolution with a binary certainty (Knutsson & Westin, CVPR
+    1993). So that no hole is too large for the kernel, its standard deviation at a place is `SPREAD` times the distance
+    to the nearest received patch. The weights depend on what was lost, not on the tokens.
+    """
+
+    name = 'interpolation'
+    SPREAD = 0.7        # the nearest patch weighs exp(-1), one twice as far away exp(-4)
+
+    def __init__(self, blank: torch.Tensor, prefix_tokens: int, grid: tuple[int, int]):
+        super().__init__(blank, prefix_tokens, grid)
+        places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])).to(blank)
+        self._squared_distance = (places[:, None] - places).square().sum(2)      # [P, P]
+
+    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        if bool(received.all()):
+            return Recovered(tokens)
+        present = received[:, self.prefix_tokens:]
+        patches = torch.where(present[:, :, None], tokens[:, self.prefix_tokens:], 0.0)
+        filled = self._weights(present).to(patches.dtype) @ patches
+        filled = torch.where(present.any(1)[:, None, None], filled, self.blank[self.prefix_tokens:])
+        filled = torch.where(present[:, :, None], patches, filled)
+        return Recovered(self._with_prefix(torch.cat((tokens[:, :self.prefix_tokens], filled), 1), received))
+
+    def _weights(self, present: torch.Tensor) -> torch.Tensor:
+        """Received patches bool [B, P] to weights [B, P, P]; each row sums to 1, over received patches only."""
+        squared = self._squared_distance.masked_fill(~present[:, None], torch.inf)
+        nearest = squared.amin(2, keepdim=True).clamp(min=1)
+        weights = (-squared / (2 * self.SPREAD**2 * nearest)).softmax(2)
+        return torch.where(present.any(1)[:, None, None], weights, 0.0)          # no number where nothing arrived
+
+
+METHODS = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}

@@ -3,88 +3,86 @@
 The paper (EViTIF, JCST 2025, doi 10.1007/s11390-025-5171-z) names the network and its inputs, the damaged tokens and
 the packet error rate; its layers and loss are not published where we could read. What is here is our reading:
 
-* the received tokens, normalised by channel, are projected to a narrow width and get a learned position; lost
-  places hold a learned token instead;
+* the cheap estimate is linear completion (`evitif.recovery.linear`), whose variance says how far off each place may be;
+* received tokens, and the cheap estimates at lost places together with their variance, are projected to a narrow width
+  and get a learned position;
 * a few narrow transformer blocks follow. Keys and values come from received tokens only, so nothing is ever derived
   from what was lost; every norm is scaled and shifted by an embedding of the packet error rate (FiLM, Perez et al.,
   arXiv 1709.07871; as adaLN in DiT, Peebles & Xie, arXiv 2212.09748);
-* the output is a correction to a cheap estimate, the mean of the received tokens, and is used at lost places only.
-  Received tokens pass through untouched: without loss the result is the input itself, bit for bit.
+* the output is a correction to the cheap estimate, and a certainty: the logarithm of a weight that the tail's attention
+  gives to the place. A weight of 1 takes the estimate for a token that was received, a weight of 0 leaves it out of
+  the sequence as omission does; the network finds what lies between.
+
+Received tokens pass through untouched: without loss the result is the input itself, bit for bit.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from evitif.recovery.methods import Recovered
+from evitif.recovery.learned import MAX_WIDTH, Sequence, widest
+from evitif.recovery.linear import LinearCompletion
 
 
-@dataclass(frozen=True)
-class PaldnShape:
-    """The dimensions of a PALDN; `tokens`, `prefix_tokens` and `channels` are those of the sequence at the cut."""
+class Paldn(LinearCompletion):
+    """The network for one model and cut.
 
-    tokens: int
-    prefix_tokens: int
-    channels: int
-    width: int
-    depth: int = 2
-    heads: int = 4
-    mlp_ratio: float = 4.0
-
-    def as_dict(self) -> dict:
-        return asdict(self)
-
-
-class Paldn(nn.Module):
-    """The network for one model and cut. `mean` and `scale` [D] normalise the tokens; they are part of the weights."""
+    :param width: channels inside; a multiple of `heads`
+    :param depth: transformer blocks
+    :param certainty: whether it weights its estimates in the tail's attention
+    :raises ValueError: the width is not a multiple of the heads
+    """
 
     name = 'paldn'
 
-    def __init__(self, shape: PaldnShape):
-        super().__init__()
-        self.shape = shape
-        w = shape.width
-        self.register_buffer('mean', torch.zeros(shape.tokens, shape.channels))   # per position: prefix tokens differ
-        self.register_buffer('scale', torch.ones(shape.channels))
-        self.project = nn.Linear(shape.channels, w)
-        self.position = nn.Parameter(torch.randn(1, shape.tokens, w) * 0.02)
-        self.lost = nn.Parameter(torch.randn(1, 1, w) * 0.02)
-        self.rate = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w))
-        self.blocks = nn.ModuleList(_Block(w, shape.heads, shape.mlp_ratio) for _ in range(shape.depth))
-        self.norm = nn.LayerNorm(w)
-        self.restore = nn.Linear(w, shape.channels)
+    def __init__(self, sequence: Sequence, width: int, depth: int = 2, heads: int = 4, mlp_ratio: float = 4.0,
+                 certainty: bool = True):
+        super().__init__(sequence)
+        self.options = {'width': width, 'depth': depth, 'heads': heads, 'mlp_ratio': mlp_ratio, 'certainty': certainty}
+        self.project = nn.Linear(sequence.channels, width)
+        self.position = nn.Parameter(torch.randn(1, sequence.tokens, width) * 0.02)
+        self.lost = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.spread = nn.Linear(1, width)
+        self.rate = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList(_Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.restore = nn.Linear(width, sequence.channels + certainty)
         nn.init.zeros_(self.restore.weight)
         nn.init.zeros_(self.restore.bias)
+        if certainty:
+            nn.init.constant_(self.restore.bias[-1:], 2.0)      # begin by trusting: a weight of 0.88
 
-    def forward(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> torch.Tensor:
-        """Tokens [B, N, D], received bool [B, N], rate [B] in 0..1, to tokens [B, N, D] with the lost ones estimated."""
+    @classmethod
+    def sized(cls, sequence: Sequence, multiply_adds: float) -> Paldn:
+        """Two blocks, at least 32 wide; else one, at least 16 wide. See `LearnedRecovery.sized`."""
+        width = widest(cls, sequence, multiply_adds, range(32, MAX_WIDTH + 1, 8), depth=2)
+        if width is not None:
+            return cls(sequence, width, depth=2)
+        return cls(sequence, widest(cls, sequence, multiply_adds, range(16, MAX_WIDTH + 1, 8), depth=1) or 16, depth=1)
+
+    def estimate(self, normal: torch.Tensor, received: torch.Tensor,
+                 packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         present = received[:, :, None]
-        normal = torch.where(present, (tokens - self.mean) / self.scale, 0.0)
-        count = present.sum(1, keepdim=True)                                    # [B, 1, 1]
-        average = normal.sum(1, keepdim=True) / count.clamp(min=1)              # [B, 1, D], the cheap estimate
-        x = torch.where(present, self.project(normal), self.lost + self.project(average)) + self.position
-        condition = self.rate(_embed_rate(packet_error_rate.to(x.dtype)))       # [B, w]
-        attended = received | (count[:, :, 0] == 0)                             # all places where nothing arrived
+        linear, variance = self.complete(normal, received)
+        guess = self.lost + self.spread(variance[:, :, None])
+        x = self.project(torch.where(present, normal, linear)) + torch.where(present, 0.0, guess) + self.position
+        condition = self.rate(_embed_rate(packet_error_rate))                   # [B, w]
+        attended = received | ~received.any(1, keepdim=True)                    # all places where nothing arrived
         for block in self.blocks:
             x = block(x, attended, condition)
-        estimate = average + self.restore(self.norm(x))
-        return torch.where(present, tokens, (estimate * self.scale + self.mean).to(tokens.dtype))
-
-    @torch.inference_mode()
-    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
-        """The Recovery interface; the input itself where nothing is lost."""
-        return Recovered(tokens if bool(received.all()) else self(tokens, received, packet_error_rate))
+        out = self.restore(self.norm(x)).float()
+        channels = self.sequence.channels
+        bias = functional.logsigmoid(out[:, :, channels]) if self.options['certainty'] else None
+        return linear + out[:, :, :channels], bias
 
     def multiply_adds(self) -> int:
-        """Multiply-adds for one image, attention included."""
-        s = self.shape
-        block = s.tokens * s.width**2 * (4 + 2 * s.mlp_ratio) + 2 * s.tokens**2 * s.width
-        return int(2 * s.tokens * s.channels * s.width + s.depth * block)
+        n, d, o = self.sequence.tokens, self.sequence.channels, self.options
+        block = n * o['width']**2 * (4 + 2 * o['mlp_ratio']) + 2 * n**2 * o['width']
+        return int(super().multiply_adds() + 2 * n * d * o['width'] + o['depth'] * block)
 
 
 class _Block(nn.Module):

@@ -1,0 +1,155 @@
+"""What PALDN costs beside the tail that follows it: shares of multiply-adds and of time, at batch 1 on the CPU.
+
+Every repetition draws the losses of one frame in whole packets, then times recovery, the tail alone, and the tail with
+the certainties that PALDN gives it, one after the other, so that whatever else the machine does meets all three alike.
+What is reported is the median of the repetitions' ratios and the quartiles around it.
+
+    python -m benchmarks.recovery_cost [--artifacts FOLDER] [--repetitions N] [--threads N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from evitif.cli.arguments import positive_int, rate
+from evitif.model.folder import DESCRIPTION_FILE
+from evitif.pipeline.configuration import ModelConfig
+from evitif.pipeline.split_stream import SplitStream
+from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
+from evitif.recovery.loss_patterns import PacketLoss
+
+ROOT = Path(__file__).resolve().parents[1]
+WARM_UP = 10
+
+
+def find_artifacts(folder: Path) -> list[tuple[Path, Path]]:
+    """Model folders in `folder` and the descriptions of their PALDNs."""
+    models = sorted(path.parent for path in folder.glob(f'*/{DESCRIPTION_FILE}'))
+    pairs = []
+    for model in models:
+        found = sorted(model.glob('paldn-cut*.json'))
+        if not found:
+            print(f'{model.name}: skipped, no PALDN was trained for it', flush=True)
+        pairs += [(model, path) for path in found]
+    return pairs
+
+
+def measure(model: Path, artifact: Path, repetitions: int, loss: float, quantisation: str = 'int8') -> dict:
+    """The figures of one model and cut.
+
+    :raises ArtifactError: the artifact cannot be read or is not for this model
+    :raises ValueError: the model cannot be read
+    """
+    try:
+        cut = int(json.loads(artifact.read_text())['cut'])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f'recovery artifact {artifact}: has no cut that can be read: {error!r}') from None
+    stream = SplitStream.load(ModelConfig(model=str(model), cut=cut, quantisation=quantisation))
+    split = stream.split
+    if split.tail_multiply_adds == 0:
+        raise ArtifactError(f'recovery artifact {artifact}: there is no block after cut {cut} to compare with')
+    network, _ = load_recovery(artifact, stream.parameters.fingerprint, split)
+    seconds = _times(stream, network, repetitions, loss)
+    recovery, tail, weighted = seconds.T
+    return {'model': stream.parameters.model, 'cut': cut, 'fingerprint': stream.parameters.fingerprint,
+            'tokens': split.tokens, 'channels': split.channels, 'parameters': sum(p.numel() for p in network.parameters()),
+            'multiply_adds': network.multiply_adds(), 'tail_multiply_adds': split.tail_multiply_adds,
+            'share_of_tail_multiply_adds': network.multiply_adds() / split.tail_multiply_adds,
+            'share_of_tail_time': _quartiles(recovery / tail), 'weighted_tail_of_tail_time': _quartiles(weighted / tail),
+            'recovery_ms': _quartiles(1e3 * recovery), 'tail_ms': _quartiles(1e3 * tail)}
+
+
+@torch.inference_mode()
+def _times(stream: SplitStream, network: LearnedRecovery, repetitions: int, loss: float) -> np.ndarray:
+    """Seconds [repetitions, 3] of recovery, tail, and tail with what recovery hands it."""
+    split, generator = stream.split, torch.Generator().manual_seed(0)
+    pattern, rates = PacketLoss(stream.parameters), torch.tensor([loss])
+    tokens = split.head(torch.randn(1, split.input_channels, *split.image_size, generator=generator))
+    seconds = np.empty((WARM_UP + repetitions, 3))
+    for row in tqdm(seconds, desc=f'{stream.parameters.model} cut {split.cut}', unit='frame', mininterval=1):
+        received = torch.ones(1, split.tokens, dtype=torch.bool)
+        while bool(received.all()):         # without loss nothing is recovered
+            received = pattern.received_tokens(pattern.received_packets(rates, 1, generator))
+        damaged = tokens * received[:, :, None]
+        start = time.perf_counter()
+        recovered = network.recover(damaged, received, rates)
+        recovered_at = time.perf_counter()
+        split.tail(recovered.tokens)
+        tail_at = time.perf_counter()
+        (recovered.tail or split).tail(recovered.tokens, recovered.kept, recovered.key_bias)
+        row[:] = recovered_at - start, tail_at - recovered_at, time.perf_counter() - tail_at
+    return seconds[WARM_UP:]
+
+
+def _quartiles(values: np.ndarray) -> dict:
+    low, median, high = np.percentile(values, (25, 50, 75))
+    return {'median': float(median), 'quartiles': [float(low), float(high)]}
+
+
+def markdown(results: list[dict]) -> str:
+    """One line a model and cut."""
+    lines = ['| model | cut | PALDN\'s multiply-adds, of the tail\'s | PALDN\'s time, of the tail\'s (quartiles) '
+             '| tail\'s time with certainties, of that without | PALDN, ms | tail, ms |',
+             '| --- | ---: | ---: | ---: | ---: | ---: | ---: |']
+    for result in results:
+        share, weighted = result['share_of_tail_time'], result['weighted_tail_of_tail_time']
+        low, high = share['quartiles']
+        lines.append(f'| {result["model"]} | {result["cut"]} | {100 * result["share_of_tail_multiply_adds"]:.1f} % '
+                     f'| {100 * share["median"]:.0f} % ({100 * low:.0f} to {100 * high:.0f}) '
+                     f'| {100 * weighted["median"]:.0f} % | {result["recovery_ms"]["median"]:.2f} '
+                     f'| {result["tail_ms"]["median"]:.2f} |')
+    return '\n'.join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure every PALDN that lies in a model folder, print the table and write the report."""
+    parser = argparse.ArgumentParser(prog='benchmarks.recovery_cost', description=__doc__.split('\n')[0])
+    parser.add_argument('--artifacts', type=Path, default=ROOT / 'artifacts', help='folder of model folders (default: artifacts)')
+    parser.add_argument('--repetitions', type=positive_int, default=300, help='frames a model and cut (default: 300)')
+    parser.add_argument('--threads', type=positive_int, default=1, help='of PyTorch (default: 1)')
+    parser.add_argument('--loss', type=rate, default=0.6, help='share of the packets that is lost (default: 0.6)')
+    parser.add_argument('--json', type=Path, default=ROOT / 'reports' / 'bench' / 'recovery_cost.json', help='the report')
+    options = parser.parse_args(arguments)
+    if not 0 < options.loss < 1:
+        parser.error(f'--loss {options.loss:g}: expected more than 0 and less than 1')
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    results = []
+    try:
+        for model, artifact in find_artifacts(options.artifacts):
+            try:
+                results.append(measure(model, artifact, options.repetitions, options.loss))
+            except ValueError as error:
+                print(f'{model.name}: {artifact.name} skipped: {error}', flush=True)
+    finally:
+        torch.set_num_threads(threads_before)
+    if not results:
+        print(f'nothing was measured: no PALDN that can be used lies in {options.artifacts}')
+        return 1
+    report = {'loss': options.loss, 'repetitions': options.repetitions, 'threads': options.threads,
+              'machine': platform.machine(), 'processor': _processor(), 'torch': torch.__version__, 'results': results}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=2) + '\n')
+    print(markdown(results))
+    print(f'\n{100 * options.loss:g} % loss, batch 1, {options.threads} thread(s), {options.repetitions} frames; report: {options.json}')
+    return 0
+
+
+def _processor() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.processor())
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,70 @@
+"""The bridge takes the recovery that was asked for, says which, and refuses what cannot work in one sentence."""
+
+import pytest
+import torch
+
+from evitif.pipeline import BridgeRuntimeConfig
+from evitif.pipeline.split_stream import SplitStream
+from evitif.pipeline.tail_pipeline import TailPipeline, choose_recovery
+from evitif.recovery import LEARNED, METHODS, ArtifactError
+
+
+@pytest.mark.parametrize('name', [*METHODS, *LEARNED])
+def test_every_name_is_found_and_answers(folder, train, name):
+    if name in LEARNED:
+        train(name)
+    pipeline = TailPipeline(BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name))
+    assert pipeline.recovery.name == name
+    answers = []
+    pipeline.answer, answer = lambda frame: answers.append(answer(frame)), pipeline.answer
+    pipeline.warm_up()
+    assert answers[0].recovery == name
+    assert sum(answers[0].scores) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize('name', LEARNED)
+def test_what_was_not_trained_is_refused(folder, train, name):
+    config = BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name)
+    with pytest.raises(ArtifactError, match=f'recovery {name} .* none was trained for .* at cut 1: .*--method {name}'):
+        choose_recovery(config, SplitStream.load(config))
+
+
+def test_auto_is_paldn_where_there_is_one_and_what_an_artifact_says(folder, train):
+    auto = BridgeRuntimeConfig(model=str(folder), cut=1)
+    stream = SplitStream.load(auto)
+    linear = train('linear')
+    assert choose_recovery(auto, stream)[0].name == 'omission'
+    train('paldn')
+    recovery, note = choose_recovery(auto, stream)
+    assert recovery.name == 'paldn' and 'trained for 5 to 95 % loss' in note
+    named = BridgeRuntimeConfig(model=str(folder), cut=1, recovery_artifact=str(linear))
+    assert choose_recovery(named, stream)[0].name == 'linear'
+
+
+def test_an_artifact_of_another_kind_is_refused_with_both(folder, train):
+    config = BridgeRuntimeConfig(model=str(folder), cut=1, recovery='paldn', recovery_artifact=str(train('linear')))
+    with pytest.raises(ArtifactError, match="of the kind linear, but recovery is 'paldn'"):
+        choose_recovery(config, SplitStream.load(config))
+
+
+def test_certainties_need_a_tail_that_takes_them(folder, train, monkeypatch):
+    config = BridgeRuntimeConfig(model=str(folder), cut=1)
+    stream = SplitStream.load(config)
+    monkeypatch.setattr(type(stream.split), 'takes_key_bias', False)
+    train('paldn', width=16)
+    with pytest.raises(ArtifactError, match='take no bias on a token: set recovery to omission'):
+        choose_recovery(config, stream)
+    train('paldn', width=16, certainty=False)
+    assert choose_recovery(config, stream)[0].name == 'paldn'
+
+
+def test_the_tail_of_a_recovery_goes_on_and_its_certainties_arrive(folder, train):
+    train('tuned-tail')
+    train('paldn', width=16)
+    for name in ('tuned-tail', 'paldn'):
+        config = BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name)
+        stream = SplitStream.load(config)
+        recovery, _ = choose_recovery(config, stream)
+        tokens, received = torch.randn(1, 10, 24), torch.tensor([[True, False] * 5])
+        recovered = recovery.recover(tokens, received, torch.tensor([0.5]))
+        assert abs(stream.tail(recovered) - stream.tail(recovered.tokens)).max() > 1e-5
