@@ -1,0 +1,76 @@
+"""A training begins from another model's weights, whatever prefix tokens and depth either has."""
+
+import pytest
+import torch
+
+from evitif.model.build import ModelSpec, build_model, save_model
+from evitif.training.initial_weights import start_from
+
+SMALL = {'patch_size': 8, 'embed_dim': 24, 'num_heads': 2, 'depth': 3}
+CLASSES = ('a', 'b', 'c')
+
+
+def build(architecture='vit_tiny_patch16_224', seed=0, size=32, classes=3, **changes):
+    return build_model(ModelSpec(architecture, random_seed=seed, image_size=size, num_classes=classes,
+                                 model_kwargs={**SMALL, **changes})).module
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model folder with a class token, and its weights."""
+    module = build(seed=1)
+    save_model(tmp_path / 'source', module, {
+        'architecture': 'vit_tiny_patch16_224', 'model_kwargs': {**SMALL, 'img_size': 32}, 'class_names': list(CLASSES),
+        'pretrained_cfg': {'input_size': [3, 32, 32], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic',
+                           'crop_pct': 1.0, 'crop_mode': 'center'}})
+    return tmp_path / 'source', module
+
+
+def test_the_same_model_answers_alike(folder):
+    path, source = folder
+    module = build()
+    start_from(module, CLASSES, str(path), 'vit_tiny_patch16_224', SMALL)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(module.eval()(images), source.eval()(images))
+
+
+def test_another_set_of_classes_gets_a_classifier_of_its_own(folder):
+    path, source = folder
+    module = build()
+    own = module.head.weight.clone()
+    start_from(module, ('x', 'y', 'z'), str(path), 'vit_tiny_patch16_224', SMALL)
+    assert torch.equal(module.head.weight, own)
+    assert torch.equal(module.blocks[0].attn.qkv.weight, source.blocks[0].attn.qkv.weight)
+
+
+@pytest.mark.parametrize('architecture, changes, prefix', [
+    ('vit_tiny_patch16_224', {'class_token': False, 'global_pool': 'avg'}, 0),
+    ('deit_tiny_distilled_patch16_224', {}, 2),
+    ('vit_tiny_patch16_224', {'reg_tokens': 4, 'init_values': 1.0}, 5),
+    ('vit_tiny_patch16_224', {'depth': 2}, 1)])
+def test_other_prefix_tokens_and_depths(folder, architecture, changes, prefix):
+    path, source = folder
+    module = build(architecture, **changes)
+    sentence = start_from(module, CLASSES, str(path), architecture, {**SMALL, **changes})
+    assert 'tensors start from' in sentence
+    own, given = module.state_dict(), source.state_dict()
+    assert module.num_prefix_tokens == prefix
+    for name in ('patch_embed.proj.weight', 'blocks.1.mlp.fc1.weight', 'head.weight'):
+        assert torch.equal(own[name], given[name])
+    assert torch.equal(own['pos_embed'][:, prefix:], given['pos_embed'][:, 1:])
+    for place in range(prefix):
+        assert torch.equal(own['pos_embed'][:, place], given['pos_embed'][:, 0])
+    if 'dist_token' in own:
+        assert torch.equal(own['dist_token'], given['cls_token'])
+        assert torch.equal(own['head_dist.weight'], given['head.weight'])
+    if 'fc_norm.weight' in own:
+        assert torch.equal(own['fc_norm.weight'], given['norm.weight'])
+
+
+def test_a_checkpoint_of_a_larger_image_is_resampled(tmp_path):
+    large = build(seed=2, size=64, classes=5, patch_size=16, depth=12)
+    torch.save(large.state_dict(), tmp_path / 'large.pth')
+    module = build()
+    start_from(module, CLASSES, str(tmp_path / 'large.pth'), 'vit_tiny_patch16_224', SMALL)
+    assert torch.equal(module.blocks[2].mlp.fc2.weight, large.blocks[2].mlp.fc2.weight)
+    assert not torch.equal(module.head.weight, large.head.weight[:3])

@@ -1,0 +1,90 @@
+"""Training a recovery: the same by pieces as at once, for every method, with or without room for all tokens."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from evitif.cli import main
+from evitif.training import recovery, token_cache
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+    """A model folder with random weights and a flat folder of images."""
+    from evitif.model.build import ModelSpec, build_model, save_model
+    folder = tmp_path_factory.mktemp('small')
+    kwargs = {'patch_size': 8, 'embed_dim': 24, 'num_heads': 2, 'depth': 3}
+    module = build_model(ModelSpec('vit_tiny_patch16_224', random_seed=1, image_size=32, num_classes=3,
+                                   model_kwargs=kwargs)).module
+    save_model(folder / 'model', module, {
+        'architecture': 'vit_tiny_patch16_224', 'model_kwargs': {**kwargs, 'img_size': 32}, 'class_names': ['a', 'b', 'c'],
+        'pretrained_cfg': {'input_size': [3, 32, 32], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic',
+                           'crop_pct': 1.0, 'crop_mode': 'center'}})
+    (folder / 'images').mkdir()
+    random = np.random.default_rng(0)
+    for index in range(20):
+        Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(folder / 'images' / f'{index}.png')
+    return folder
+
+
+def train(small, output, *more):
+    return main(['train', 'recovery', '--model', str(small / 'model'), '--data', str(small / 'images'), '--output',
+                 str(output), '--batch-size', '8', '--budget', '0.5', *more])
+
+
+def test_every_method_at_two_cuts_by_one_command(small, tmp_path, capsys):
+    methods = ['surrogate', 'linear', 'srcnn', 'edsr', 'paldn', 'tuned-tail']
+    assert train(small, tmp_path, '--cut', '1', '2', '--method', *methods, '--steps', '3') == 0
+    for method in methods:
+        for cut in (1, 2):
+            description = json.loads((tmp_path / f'{method}-cut{cut}.json').read_text())
+            assert (description['kind'], description['cut'], description['images']) == (method, cut, 20)
+            assert description['made_by']['configuration']['method'] == method
+    assert 'tuned-tail for model at cut 2' in capsys.readouterr().out
+    before = (tmp_path / 'paldn-cut1.safetensors').stat().st_mtime_ns
+    assert train(small, tmp_path, '--cut', '1', '2', '--method', *methods, '--steps', '3') == 0
+    assert 'is there already' in capsys.readouterr().out
+    assert (tmp_path / 'paldn-cut1.safetensors').stat().st_mtime_ns == before
+
+
+def test_an_interrupted_training_goes_on(small, tmp_path, monkeypatch, capsys):
+    assert train(small, tmp_path / 'whole', '--cut', '2', '--steps', '520') == 0
+    losses, calls = recovery._losses, []
+
+    def interrupted(step, *rest):
+        calls.append(step)
+        if step == 510 and calls.count(510) == 1:
+            raise KeyboardInterrupt
+        return losses(step, *rest)
+    monkeypatch.setattr(recovery, '_losses', interrupted)
+    assert train(small, tmp_path / 'parts', '--cut', '2', '--steps', '520') == 130
+    assert train(small, tmp_path / 'parts', '--cut', '2', '--steps', '520') == 0
+    assert calls.count(499) == 1 and calls.count(500) == 2
+    whole, parts = (load_file(tmp_path / name / 'paldn-cut2.safetensors') for name in ('whole', 'parts'))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(tensor, parts[name])
+    assert not (tmp_path / 'parts' / 'paldn-cut2').exists()
+
+
+def test_without_room_for_the_tokens_they_are_computed_as_they_are_drawn(small, tmp_path, monkeypatch, capsys):
+    assert train(small, tmp_path / 'kept', '--cut', '2', '--steps', '3') == 0
+    monkeypatch.setattr(token_cache, 'fits', lambda needed: False)
+    assert train(small, tmp_path / 'drawn', '--cut', '2', '--steps', '3') == 0
+    assert 'they are computed at every step instead' in capsys.readouterr().out
+    kept, drawn = (load_file(tmp_path / name / 'paldn-cut2.safetensors') for name in ('kept', 'drawn'))
+    for name, tensor in kept.items():
+        torch.testing.assert_close(tensor.float(), drawn[name].float(), atol=5e-3, rtol=5e-2)    # kept as fp16
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    (['--method', 'magic'], "'magic' is unknown (expected some of surrogate, linear"),
+    (['--cut', '9'], 'cut 9 is out of range'),
+    (['--views', '2', '2'], 'one number for each of the 1 data sets')])
+def test_a_mistake_ends_in_one_sentence(small, tmp_path, capsys, arguments, expected):
+    assert train(small, tmp_path, '--steps', '3', *arguments) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith('evitif: ') and expected in error
