@@ -26,7 +26,8 @@ def start_from(module: torch.nn.Module, class_names: tuple[str, ...], source: st
     else:
         kwargs = {name: value for name, value in model_kwargs.items() if name in ('patch_size', 'embed_dim', 'num_heads')}
         origin = build_model(ModelSpec(architecture, checkpoint=None if source == 'pretrained' else source,
-                                       pretrained=source == 'pretrained', image_size=size, model_kwargs=kwargs))
+                                       pretrained=source == 'pretrained', image_size=size, model_kwargs=kwargs,
+                                       num_classes=module.num_classes))     # timm leaves out a classifier of other classes
     own, given = module.state_dict(), origin.module.state_dict()
     if origin.class_names != tuple(class_names):
         given = {name: tensor for name, tensor in given.items() if not name.startswith('head')}
