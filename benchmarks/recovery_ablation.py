@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from evitif.datasets import open_images
-from evitif.evaluation.statistics import spread
+from evitif.evaluation.statistics import half_interval95
 from evitif.model.device import mixed_precision
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
@@ -126,7 +126,9 @@ def main(arguments: list[str] | None = None) -> int:
             trained, _ = fit_by_gradient(network, split, pattern, cache, parameters.cut, replace(configuration, seed=seed))
             with mixed_precision('cpu', 'bf16'):
                 runs.append(points_lost(trained.eval(), stream, pattern, tokens, logits, ids))
-        table[name] = {channel: spread([run[channel] for run in runs]) for channel in runs[0]}
+        values = {channel: [run[channel] for run in runs] for channel in runs[0]}
+        table[name] = {channel: {'mean': float(np.mean(lost)), 'interval95': half_interval95(lost)}
+                       for channel, lost in values.items()}
         print(f'{name}: ' + ', '.join(f'{channel}: {cell["mean"]:.2f}' for channel, cell in table[name].items()), flush=True)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps({

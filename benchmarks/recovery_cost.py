@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from evitif.cli.arguments import positive_int, rate
+from evitif.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
@@ -30,29 +31,24 @@ ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10
 
 
-def find_artifacts(folder: Path) -> list[tuple[Path, Path]]:
-    """Model folders in `folder` and the descriptions of their PALDNs."""
-    models = sorted(path.parent for path in folder.glob(f'*/{DESCRIPTION_FILE}'))
-    pairs = []
-    for model in models:
-        found = sorted(model.glob('paldn-cut*.json'))
-        if not found:
-            print(f'{model.name}: skipped, no PALDN was trained for it', flush=True)
-        pairs += [(model, path) for path in found]
-    return pairs
+def find_artifacts(folder: Path, imagenet_checkpoint: Path) -> list[tuple[ShippedModel, int, Path]]:
+    """The models that have a PALDN in `folder`, the cut, and the description of it."""
+    for path in sorted(folder.glob(f'*/{DESCRIPTION_FILE}')):
+        if not list(path.parent.glob('paldn-cut*.json')):
+            print(f'{path.parent.name}: skipped, no PALDN was trained for it', flush=True)
+    return [(model, cut, folder / model.name / f'paldn-cut{cut}.json')
+            for model in shipped_models(folder, {}, imagenet_checkpoint)
+            for cut, kinds in sorted(model.kinds.items()) if 'paldn' in kinds]
 
 
-def measure(model: Path, artifact: Path, repetitions: int, loss: float, quantisation: str = 'int8') -> dict:
+def measure(model: ShippedModel, cut: int, artifact: Path, repetitions: int, loss: float, quantisation: str = 'int8') -> dict:
     """The figures of one model and cut.
 
     :raises ArtifactError: the artifact cannot be read or is not for this model
     :raises ValueError: the model cannot be read
     """
-    try:
-        cut = int(json.loads(artifact.read_text())['cut'])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f'recovery artifact {artifact}: has no cut that can be read: {error!r}') from None
-    stream = SplitStream.load(ModelConfig(model=str(model), cut=cut, quantisation=quantisation))
+    stream = SplitStream.load(ModelConfig(model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut,
+                                          quantisation=quantisation))
     split = stream.split
     if split.tail_multiply_adds == 0:
         raise ArtifactError(f'recovery artifact {artifact}: there is no block after cut {cut} to compare with')
@@ -113,6 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure every PALDN that lies in a model folder, print the table and write the report."""
     parser = argparse.ArgumentParser(prog='benchmarks.recovery_cost', description=__doc__.split('\n')[0])
     parser.add_argument('--artifacts', type=Path, default=ROOT / 'artifacts', help='folder of model folders (default: artifacts)')
+    parser.add_argument('--imagenet-checkpoint', type=Path, default=ROOT / IMAGENET_CHECKPOINT, metavar='FILE',
+                        help="weights of ImageNet's ViT-Tiny (default: %(default)s where it is, else timm's hub)")
     parser.add_argument('--repetitions', type=positive_int, default=300, help='frames a model and cut (default: 300)')
     parser.add_argument('--threads', type=positive_int, default=1, help='of PyTorch (default: 1)')
     parser.add_argument('--loss', type=rate, default=0.6, help='share of the packets that is lost (default: 0.6)')
@@ -124,9 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     results = []
     try:
-        for model, artifact in find_artifacts(options.artifacts):
+        for model, cut, artifact in find_artifacts(options.artifacts, options.imagenet_checkpoint):
             try:
-                results.append(measure(model, artifact, options.repetitions, options.loss))
+                results.append(measure(model, cut, artifact, options.repetitions, options.loss))
             except ValueError as error:
                 print(f'{model.name}: {artifact.name} skipped: {error}', flush=True)
     finally:

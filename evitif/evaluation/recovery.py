@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from evitif.datasets import DatasetError, ImageDataset, open_images
 from evitif.evaluation.partial import PartialResult, write_json
+from evitif.evaluation.statistics import half_interval95
 from evitif.pipeline.configuration import BridgeRuntimeConfig, ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.tail_pipeline import choose_recovery
@@ -277,12 +278,8 @@ def _bytes_per_frame(stream: SplitStream) -> int:
 
 
 def _cell(values: list[float], uncut: float, exact: bool) -> dict:
-    """Mean top-1, the points lost against the uncut model, and halves of their 95 % intervals by Student's t over the
-    seeds; None where one seed leaves them unknown. The uncut model's part is the same for each seed."""
-    mean, interval = float(np.mean(values)), 0.0 if exact else None
-    if len(values) > 1:
-        quantile = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-        t = quantile.get(len(values), 1.96 + 3 / len(values))
-        interval = float(t * np.std(values, ddof=1) / len(values)**0.5)
+    """Mean top-1, the points lost against the uncut model, and halves of their 95 % intervals over the seeds; None where
+    one seed leaves them unknown. The uncut model's part is the same for each seed."""
+    mean, interval = float(np.mean(values)), 0.0 if exact else half_interval95(values)
     return {'mean': mean, 'interval95': interval, 'lost': 100 * (uncut - mean),
             'lost_interval95': None if interval is None else 100 * interval, 'runs': values}

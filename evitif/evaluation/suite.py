@@ -23,7 +23,7 @@ from evitif.recovery import LEARNED, METHODS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What judges a model whose folder does not say so itself (made_by.configuration.data in model.json).
-DATA = {'vit_tiny_patch16_224.augreg_in21k_ft_in1k': 'data/imagenet-photos-600'}
+DATA = {'vit_tiny_patch16_224.augreg_in21k_ft_in1k': 'data/imagenet-photos'}
 IMAGENET_CHECKPOINT = 'data/vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors'
 RATES = (0.3, 0.6, 0.8, 0.9)
 QUICK_IMAGES, QUICK_RATES = 200, (0.6, 0.9)

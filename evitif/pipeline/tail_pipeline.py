@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from evitif.model.folder import find_model_folder
 from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.protocol.answer import Answer
@@ -65,8 +66,9 @@ class TailPipeline:
 def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[Recovery, str]:
     """The recovery that `config.recovery` asks for and a sentence for the log.
 
-    `auto` is the one of `recovery_artifact`, else the PALDN that lies in the model folder for this cut, else omission,
-    which works with every model. Raises ArtifactError when a trained one was asked for and none fits.
+    `auto` is the one of `recovery_artifact`, else the PALDN that lies in the model folder for this cut, else the one that
+    ships for the timm model of that name, if the weights are those it was trained for, else omission, which works with
+    every model. Raises ArtifactError when a trained one was asked for and none fits.
     """
     cut, name = stream.parameters.cut, config.recovery
     if name in METHODS and config.recovery_artifact:
@@ -75,15 +77,21 @@ def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[R
     artifact = config.recovery_artifact
     if artifact is None and name not in METHODS:
         artifact = artifact_beside(config.model, cut, 'paldn' if name == 'auto' else name)
+    unfit = ''
     if artifact is not None:
-        return _trained(artifact, name, stream)
+        try:
+            return _trained(artifact, name, stream)
+        except ArtifactError as error:
+            if name != 'auto' or config.recovery_artifact or find_model_folder(config.model) is not None:
+                raise
+            unfit = f'{error}; '        # other weights of an architecture that a PALDN ships for
     if name in LEARNED:
         raise ArtifactError(f'recovery {name} was asked for, but none was trained for {config.model} at cut {cut}: '
                             f'train it with `evitif train recovery --method {name}`, or set recovery to auto')
     note = f'recovery by {name}'
     if name == 'auto':
         name = 'omission'
-        note = (f'recovery by omission: no PALDN was trained for {stream.parameters.model} at cut {cut} '
+        note = (f'recovery by omission: {unfit}no PALDN was trained for {stream.parameters.model} at cut {cut} '
                 '(train one with `evitif train recovery`)')
     return METHODS[name](stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid), note
 

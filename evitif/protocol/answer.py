@@ -15,7 +15,8 @@ from evitif.protocol.datagram import DatagramError
 from evitif.protocol.statistics import sufficient_copies
 
 STRATEGIES = ('split', 'selection', 'partition', 'local')
-RECOVERIES = ('none', 'omission', 'paldn', 'zero', 'mean')
+# The index is what travels, so a new one goes to the end.
+RECOVERIES = ('none', 'omission', 'paldn', 'zero', 'mean', 'interpolation', 'surrogate', 'linear', 'srcnn', 'edsr', 'tuned-tail')
 
 # frame id u32, capture stamp i64 ns, strategy u8, recovery u8, copies u8, k u8, packets received u16, packets expected
 # u16, bytes received u32, tokens received u16, tokens expected u16, packet error rate f32, wait f32, recovery f32, tail
@@ -38,7 +39,7 @@ class Answer:
     class_ids: tuple[int, ...]         # top-k, best first
     scores: tuple[float, ...]          # the same, descending
     strategy: str                      # 'split' | 'selection' | 'partition' | 'local'
-    recovery: str                      # 'none' | 'omission' | 'paldn' | 'zero' | 'mean'
+    recovery: str                      # one of RECOVERIES
     packets_received: int
     packets_expected: int
     bytes_received: int                # of the frame's datagrams, UDP payload

@@ -73,11 +73,25 @@ class Paldn(LinearCompletion):
         condition = self.rate(_embed_rate(packet_error_rate))                   # [B, w]
         attended = received | ~received.any(1, keepdim=True)                    # all places where nothing arrived
         for block in self.blocks:
-            x = block(x, attended, condition)
-        out = self.restore(self.norm(x)).float()
-        channels = self.sequence.channels
-        bias = functional.logsigmoid(out[:, :, channels]) if self.options['certainty'] else None
-        return linear + out[:, :, :channels], bias
+            x = block(x, condition, mask=attended[:, None, None, :])
+        return self._finish(linear, x)
+
+    def _correct(self, normal: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, here: torch.Tensor,
+                 lost: torch.Tensor, packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        # The received places come first, so that keys and values are a slice; the last block asks for lost places only.
+        count = len(here)
+        x = self.project(torch.cat((normal, linear))) + self.position[0, torch.cat((here, lost))]
+        x[count:] += self.lost[0] + self.spread(variance[:, None])
+        x, condition = x[None], self.rate(_embed_rate(packet_error_rate))
+        for index, block in enumerate(self.blocks, 1):
+            x = block(x, condition, keys=count, first=count if index == len(self.blocks) else 0)
+        estimate, bias = self._finish(linear, x[0])
+        return estimate, bias
+
+    def _finish(self, linear: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The cheap estimates [..., D] and what the blocks made of them [..., w] to estimates and biases [...]."""
+        out, channels = self.restore(self.norm(x)).float(), self.sequence.channels
+        return linear + out[..., :channels], functional.logsigmoid(out[..., channels]) if self.options['certainty'] else None
 
     def multiply_adds(self) -> int:
         n, d, o = self.sequence.tokens, self.sequence.channels, self.options
@@ -103,14 +117,15 @@ class _Block(nn.Module):
         hidden = int(width * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, x: torch.Tensor, attended: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        batch, tokens, width = x.shape
+    def forward(self, x: torch.Tensor, condition: torch.Tensor, *, mask: torch.Tensor | None = None,
+                keys: int | None = None, first: int = 0) -> torch.Tensor:
+        """Tokens [B, N, w] to [B, N - first, w]: the first `keys` of them, or those that `mask` names, are attended to."""
         scale1, shift1, scale2, shift2 = self.modulation(condition)[:, None].chunk(4, dim=2)
-        y = self.norm1(x) * (1 + scale1) + shift1
-        query, key, value = self.qkv(y).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        y = functional.scaled_dot_product_attention(query, key, value, attn_mask=attended[:, None, None, :])
-        x = x + self.out(y.transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        y = torch.addcmul(shift1, self.norm1(x), 1 + scale1)
+        query, key, value = self.qkv(y).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        y = functional.scaled_dot_product_attention(query[:, :, first:], key[:, :, :keys], value[:, :, :keys], attn_mask=mask)
+        x = x[:, first:] + self.out(y.transpose(1, 2).flatten(2))
+        return x + self.mlp(torch.addcmul(shift2, self.norm2(x), 1 + scale2))
 
 
 def _embed_rate(rate: torch.Tensor) -> torch.Tensor:

@@ -68,3 +68,18 @@ def test_the_tail_of_a_recovery_goes_on_and_its_certainties_arrive(folder, train
         tokens, received = torch.randn(1, 10, 24), torch.tensor([[True, False] * 5])
         recovered = recovery.recover(tokens, received, torch.tensor([0.5]))
         assert abs(stream.tail(recovered) - stream.tail(recovered.tokens)).max() > 1e-5
+
+
+def test_what_ships_for_other_weights_of_an_architecture_is_passed_over(folder, train, tmp_path, monkeypatch):
+    shipped = tmp_path / 'artifacts' / 'vit_tiny_patch16_224.augreg_in21k_ft_in1k'
+    shipped.mkdir(parents=True)
+    for path in (train('paldn'), train('paldn').with_suffix('.safetensors')):
+        (shipped / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    config = BridgeRuntimeConfig(model='vit_tiny_patch16_224', random_seed=1, cut=1)
+    stream = SplitStream.load(config)
+    recovery, note = choose_recovery(config, stream)
+    assert recovery.name == 'omission'
+    assert 'fingerprint' in note and 'recovery by omission' in note
+    with pytest.raises(ArtifactError, match='fingerprint'):
+        choose_recovery(BridgeRuntimeConfig(model='vit_tiny_patch16_224', random_seed=1, cut=1, recovery='paldn'), stream)

@@ -267,3 +267,26 @@ def test_a_tuned_tail_holds_the_tail_and_leaves_the_model_as_it_was(architecture
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert not any(parameter.requires_grad for parameter in module.parameters())
     assert not torch.allclose(network(tokens, received, torch.ones(2)).tail.tail(recovered.tokens), answer_before, atol=1e-3)
+
+
+@pytest.mark.parametrize('kind', [LinearCompletion, Paldn])
+@pytest.mark.parametrize('certainty', [True, False])
+@pytest.mark.parametrize('lost', [[0], [3, 4, 5], [0, 2, 3, 4, 5, 6, 7, 8, 9], [1, 9]])
+def test_a_frame_alone_is_recovered_as_in_a_batch(kind, certainty, lost):
+    torch.manual_seed(3)
+    sequence = Sequence((3, 3), 1, CHANNELS)
+    network = kind(sequence, width=16, depth=2, heads=2, certainty=certainty) if kind is Paldn else kind(sequence)
+    network.fit(torch.randn(200, TOKENS, CHANNELS) + torch.randn(200, 1, CHANNELS))
+    for parameter in network.parameters():
+        parameter.data.add_(0.1 * torch.randn(parameter.shape))
+    tokens, received = torch.randn(2, TOKENS, CHANNELS), torch.ones(2, TOKENS, dtype=torch.bool)
+    received[:, lost] = False
+    rates = torch.tensor([0.4, 0.7])
+    batch = network.eval().recover(tokens, received, rates)
+    for index in range(2):
+        alone = network.recover(tokens[index:index + 1], received[index:index + 1], rates[index:index + 1])
+        torch.testing.assert_close(alone.tokens[0], batch.tokens[index], atol=1e-4, rtol=1e-4)
+        if batch.key_bias is None:
+            assert alone.key_bias is None
+        else:
+            torch.testing.assert_close(alone.key_bias[0], batch.key_bias[index], atol=1e-4, rtol=1e-4)

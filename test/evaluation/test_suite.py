@@ -1,0 +1,65 @@
+"""The suite makes every table from what ships, once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evitif.evaluation import suite
+
+
+def test_the_suite_measures_once_and_writes_the_page(shipped, tmp_path, capsys, monkeypatch):
+    arguments = ['--quick', '--artifacts', str(shipped.artifacts), '--output', str(tmp_path)]
+    assert suite.main(arguments) == 0
+    page = (tmp_path / 'recovery.md').read_text()
+    assert '`python -m evitif.evaluation.suite --quick' in page
+    assert '| small | 1 | independent losses | PALDN |' in page and '| small | 1 | mean burst 8 | omission |' in page
+    assert '### Cut 1, all methods' in page and '| linear |' in page
+    assert 'int4' in page and 'drifts from 0 to the peak' in page and 'mean burst 32' in page
+    results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / 'recovery').glob('*.json')}
+    assert set(results) == {f'small-cut1-{name}' for name in (
+        'iid-int8', 'burst8-int8', 'methods-int8', 'burst2-int8', 'burst32-int8', 'iid-int4', 'drift-int8')}
+    assert results['small-cut1-iid-int4']['quantisation'] == 'int4'
+    assert results['small-cut1-iid-int8']['command'].startswith('evitif evaluate recovery --model')
+    assert all((tmp_path / link).is_file() for link in _links(page))
+    monkeypatch.setattr(suite.Measurement, 'measure', lambda *_: pytest.fail('measured again'))
+    assert suite.main(arguments) == 0
+    assert 'measured already' in capsys.readouterr().out
+
+
+def _links(page: str) -> list[str]:
+    import re
+    return re.findall(r'!\[[^\]]*\]\(([^)]+)\)', page)
+
+
+def test_a_model_without_its_images_is_left_out_with_a_sentence(shipped, tmp_path, capsys):
+    arguments = ['--quick', '--artifacts', str(shipped.artifacts), '--output', str(tmp_path), '--data', 'small=not/here']
+    assert suite.main(arguments) == 1
+    assert "'not/here'" in capsys.readouterr().err
+    assert not (tmp_path / 'recovery.md').exists()
+
+
+@pytest.mark.parametrize(('arguments', 'expected'), [(['--only', 'large'], "'large' has no recovery"),
+                                                     (['--artifacts', '/nowhere'], '/nowhere')])
+def test_a_mistake_of_the_suite_ends_in_one_sentence(shipped, tmp_path, capsys, arguments, expected):
+    assert suite.main(['--quick', '--artifacts', str(shipped.artifacts), '--output', str(tmp_path), *arguments]) == 1
+    assert expected in capsys.readouterr().err
+
+
+def test_a_folder_with_recoveries_alone_belongs_to_the_timm_model_of_its_name(tmp_path):
+    name = 'vit_tiny_patch16_224.augreg_in21k_ft_in1k'
+    for cut in (4, 6, 9):
+        for kind, suffix in (('paldn', 'json'), ('paldn', 'safetensors'), ('linear', 'json'), ('poem', 'json')):
+            path = tmp_path / name / f'{kind}-cut{cut}.{suffix}'
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    checkpoint = tmp_path / 'weights.safetensors'
+    (model,) = suite.shipped_models(tmp_path, {}, checkpoint)
+    assert model.pretrained and model.kinds == {4: ['paldn'], 6: ['paldn'], 9: ['paldn']} and model.middle_cut == 6
+    assert model.data == 'data/imagenet-photos'
+    checkpoint.touch()
+    (model,) = suite.shipped_models(tmp_path, {name: 'elsewhere'}, checkpoint)
+    assert model.checkpoint == str(checkpoint) and not model.pretrained and model.data == 'elsewhere'
+    jobs = list(suite.jobs_of(model, Path('out'), quick=False, images=None))
+    assert [job.configuration.cut for job in jobs if job.label == 'iid'] == [4, 6, 9]
+    assert len({job.configuration.json for job in jobs}) == len(jobs)
