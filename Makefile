@@ -1,7 +1,7 @@
 # What a newcomer types. All that is made lies in this folder: .venv*, data, reports.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup build lint shell clean distclean
+.PHONY: help demo evaluate test bench setup build lint shell clean distclean
 
 in_environment = . scripts/env.sh &&
 
@@ -20,10 +20,17 @@ demo: setup  ## camera, edge node, lossy link and bridge on this machine: predic
 	@$(if $(IMAGES),,$(in_environment) python -m evitif.datasets fetch fashion-mnist)
 	@$(in_environment) python scripts/demo.py $(demo_arguments)
 
+evaluate: setup  ## the tables and plots of docs/results/recovery.md from the shipped artifacts; QUICK=1: a few minutes, reports/evaluate/
+	@$(in_environment) python -m evitif.datasets fetch fashion-mnist || true
+	@$(in_environment) python -m evitif.evaluation.suite $(if $(QUICK),--quick) $(EVALUATE_ARGUMENTS)
+
 # Without the data set the tests that need it skip themselves and say so.
 test: setup  ## all tests
 	@$(in_environment) python -m evitif.datasets fetch fashion-mnist || true
 	@$(in_environment) python -m pytest -q --durations=10 $(PYTEST_ARGUMENTS) test
+
+bench: setup  ## what recovery costs beside the tail, for the shipped models: a table, reports/bench/
+	@$(in_environment) python -m benchmarks.recovery_cost
 
 setup:  ## the environment, unless it is there: Python packages, ROS 2 where none is sourced, the messages
 	@scripts/setup.sh

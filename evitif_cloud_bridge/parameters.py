@@ -5,13 +5,16 @@ from __future__ import annotations
 from evitif_ros.model_parameters import MODEL_PARAMETERS, model_arguments
 from evitif_ros.parameters import Changeable, NodeParameter
 
+# Those of evitif.pipeline.configuration, which is not imported before it is needed because it imports PyTorch.
+RECOVERIES = ('auto', 'zero', 'mean', 'omission', 'interpolation', 'surrogate', 'linear', 'srcnn', 'edsr', 'paldn', 'tuned-tail')
+
 _RUNTIME_PARAMETERS = (
     NodeParameter('bridge_name', 'bridge', "the bridge's name, which robots log", required=True),
     NodeParameter('bind_host', '0.0.0.0', 'address to listen on; 0.0.0.0 or :: for every interface', required=True),
     NodeParameter('port', 7600, 'UDP port to listen on', minimum=1, maximum=65_535),
     NodeParameter('recovery', 'auto', 'what is done about missing tokens; auto: paldn where one was trained for the '
-                  'model and cut, else omission', choices=('auto', 'paldn', 'omission', 'mean', 'zero')),
-    NodeParameter('recovery_artifact', '', "description (JSON) of a trained PALDN; empty: the model folder's own"),
+                  'model and cut, else omission', choices=RECOVERIES),
+    NodeParameter('recovery_artifact', '', "description (JSON) of a trained recovery; empty: the model folder's own"),
     NodeParameter('reassembly_deadline', 0.1, "a frame is answered with what has arrived after this time from its "
                   'first packet', 's', 0.001, 10.0),
     NodeParameter('session_timeout', 2.0, 'a robot counts as gone after this time of silence', 's', 0.1, 600.0),

@@ -26,8 +26,9 @@ PARAMETERS = {
     'cut': (int, 'the head ends after this block; the same on edge and bridge', None),
     'quantisation': (str, 'how tokens travel; the same on edge and bridge', ['', 'fp16', 'int8', 'int4']),
     'device': (str, 'where recovery and tail run: cpu, cuda, cuda:1, ...', None),
-    'recovery': (str, 'what is done about missing tokens', ['', 'auto', 'paldn', 'omission', 'mean', 'zero']),
-    'recovery_artifact': (str, 'description (JSON) of a trained PALDN', None),
+    'recovery': (str, 'what is done about missing tokens', ['', 'auto', 'zero', 'mean', 'omission', 'interpolation', 'surrogate', 'linear',
+                                                            'srcnn', 'edsr', 'paldn', 'tuned-tail']),
+    'recovery_artifact': (str, 'description (JSON) of a trained recovery', None),
     'reassembly_deadline': (float, 'time from the first packet to the answer, whatever has arrived by then (s)', None),
 }
 

@@ -51,8 +51,9 @@ BOTH = {
 }
 EDGE = {'robot_name': "the robot's name"}
 BRIDGE = {
-    'recovery': 'what is done about missing tokens: auto, paldn, omission, mean or zero',
-    'recovery_artifact': 'description (JSON) of a trained PALDN',
+    'recovery': 'what is done about missing tokens: auto, zero, mean, omission, interpolation, surrogate, linear, srcnn, edsr, paldn '
+                'or tuned-tail',
+    'recovery_artifact': 'description (JSON) of a trained recovery',
 }
 COMMON = ('use_sim_time', 'params_file', 'autostart', 'use_respawn', 'log_level')
 

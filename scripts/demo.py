@@ -17,7 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def main() -> int:
     source.close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rclpy.init(args=[])
-    monitor = Monitor()
+    monitor = Monitor(stream.class_id_of)
     processes = Processes(reports / 'logs')
     try:
         run(options, monitor, processes)
@@ -76,17 +77,15 @@ def main() -> int:
         failed = processes.stop()
         monitor.node.destroy_node()
         rclpy.try_shutdown()
-    frames = list(monitor.truth)
-    answered = [stamp for stamp in frames if stamp in monitor.predictions]
-    if not answered:
+    if not monitor.predictions:
         print(f'demo: no prediction came; the logs are in {reports / "logs"}', file=sys.stderr)
         return 1
-    lossless = uncut_accuracy(options, stream, len(frames))
-    summary = summarise(monitor, stream, frames, lossless, options, ros)
+    lossless = uncut_accuracy(options, stream)
+    summary = summarise(monitor, stream, lossless, options, ros)
     summary['memory_mib'] = {name: memory_growth(samples) for name, samples in processes.memory.items()}
     (reports / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
     save_pictures(monitor, reports)
-    plot_latency([monitor.predictions[stamp] for stamp in answered], reports / 'latency.png')
+    plot_latency([monitor.predictions[stamp] for stamp in sorted(monitor.predictions)], reports / 'latency.png')
     print_table(summary, reports)
     for text in failed:
         print(f'demo: {text}', file=sys.stderr)
@@ -144,7 +143,8 @@ def ros_in_use() -> str:
 class Monitor:
     """What came in on the robot's topics, by the source image's stamp in nanoseconds."""
 
-    truth: dict[int, LabelStamped] = field(default_factory=dict)
+    class_id_of: Callable[[str, int], int]   # a label and its number in the data set to the model's class
+    truth: dict[int, int] = field(default_factory=dict)        # the model's class of each labelled image; -1 unknown
     predictions: dict[int, Prediction] = field(default_factory=dict)
     delays: dict[int, float] = field(default_factory=dict)     # stamp to arrival here, seconds, as `ros2 topic delay`
     pictures: dict[int, Image] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class Monitor:
         self.node.create_subscription(Image, 'edge_node/annotated_image', self._on_picture, qos.IMAGES)
 
     def _on_label(self, message: LabelStamped) -> None:
-        self.truth[nanoseconds(message.header)] = message
+        self.truth[nanoseconds(message.header)] = self.class_id_of(message.label, message.class_id)
 
     def _on_prediction(self, message: Prediction) -> None:
         stamp = nanoseconds(message.header)
@@ -290,43 +290,49 @@ def run(options: argparse.Namespace, monitor: Monitor, processes: Processes) -> 
                 bar.update(len(monitor.predictions) - bar.n)
             if ended is None and processes.ended('camera'):
                 ended = time.monotonic()
-            if ended is not None and monitor.truth and monitor.predictions.keys() >= monitor.truth.keys():
+            if ended is not None and len(monitor.predictions) >= options.frames:
                 break
+    monitor.spin_for(0.2)  # what still waits: the last label, the last counts
 
 
 def live_line(monitor: Monitor) -> str:
     recent = list(monitor.predictions)[-50:]
-    right = [is_right(monitor, stamp) for stamp in recent if stamp in monitor.truth]
     latency = np.median([monitor.delays[stamp] for stamp in recent])
     loss = monitor.link.uplink_packet_error_rate if monitor.link else math.nan
-    return f'right {100 * np.mean(right or [math.nan]):.0f} %, {1e3 * latency:.0f} ms, loss {100 * loss:.0f} %'
+    right = accuracy(monitor, recent)
+    return f'{"" if right is None else f"right {100 * right:.0f} %, "}{1e3 * latency:.0f} ms, loss {100 * loss:.0f} %'
 
 
-def is_right(monitor: Monitor, stamp: int) -> bool:
-    prediction, truth = monitor.predictions[stamp], monitor.truth[stamp]
-    return truth.class_id >= 0 and bool(prediction.class_ids) and prediction.class_ids[0] == truth.class_id
+def accuracy(monitor: Monitor, stamps: list[int]) -> float | None:
+    """Share of the images with a class that the model knows for which it was predicted; None without such images."""
+    return mean(bool(ids := monitor.predictions[stamp].class_ids) and ids[0] == monitor.truth[stamp]
+                for stamp in stamps if monitor.truth.get(stamp, -1) >= 0)
 
 
-def uncut_accuracy(options: argparse.Namespace, stream: SplitStream, count: int) -> float:
-    """Share of the same images that the uncut model gets right; NaN where no class is known."""
+def mean(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return round(sum(values) / len(values), 4) if values else None
+
+
+def uncut_accuracy(options: argparse.Namespace, stream: SplitStream) -> float | None:
+    """Share of the same images that the uncut model gets right; None where no class is known."""
     import torch
     source = open_source(options.images, loop=True, shuffle=True, seed=options.seed)
-    right = known = 0
+    right = []
+    count = options.frames if source.labelled else 0
     for _ in tqdm(range(count), desc='the same frames through the uncut model', unit='frame', leave=False):
         image = source.next_image()
-        if image.class_id is None or image.class_id < 0:
-            continue
-        with torch.inference_mode():
-            logits = stream.split.whole(stream.preprocessor(image.image))
-        known += 1
-        right += int(logits[0].argmax()) == image.class_id
+        class_id = stream.class_id_of(image.label, image.class_id)
+        if class_id >= 0:
+            with torch.inference_mode():
+                logits = stream.split.whole(stream.preprocessor(image.image))
+            right.append(int(logits[0].argmax()) == class_id)
     source.close()
-    return right / known if known else math.nan
+    return mean(right)
 
 
-def summarise(monitor: Monitor, stream: SplitStream, frames: list[int], lossless: float, options: argparse.Namespace,
-              ros: str) -> dict:
-    answered = [stamp for stamp in frames if stamp in monitor.predictions]
+def summarise(monitor: Monitor, stream: SplitStream, lossless: float | None, options: argparse.Namespace, ros: str) -> dict:
+    answered = sorted(monitor.predictions)
     predictions = [monitor.predictions[stamp] for stamp in answered]
     delays = 1e3 * np.array([monitor.delays[stamp] for stamp in answered])
     stages = {stage: [1e3 * getattr(p, f'time_{stage}') for p in predictions] for stage in STAGES}
@@ -334,10 +340,10 @@ def summarise(monitor: Monitor, stream: SplitStream, frames: list[int], lossless
     computed = [p.time_head + p.time_tail for p in predictions]
     sent = sum(p.packets_sent for p in predictions)
     return {
-        'frames_sent': len(frames),
+        'frames_sent': options.frames,     # the camera ends with an error where it cannot publish as many
         'predictions': len(answered),
-        'accuracy': round(float(np.mean([is_right(monitor, stamp) for stamp in answered])), 4),
-        'accuracy_lossless': round(lossless, 4),
+        'accuracy': accuracy(monitor, answered),
+        'accuracy_lossless': lossless,
         'packet_loss': round(1 - sum(p.packets_received for p in predictions) / max(1, sent), 4),
         'packet_loss_asked': options.loss,
         'uplink_bytes_per_frame': round(float(np.mean([p.uplink_bytes for p in predictions])), 1),
@@ -350,6 +356,7 @@ def summarise(monitor: Monitor, stream: SplitStream, frames: list[int], lossless
         'overhead_share_of_head_and_tail': rounded_median([a / b for a, b in zip(overhead, computed)], 3),
         'edge_counts': {name: int(getattr(monitor.link, f'frames_{name}')) for name in
                         ('received', 'replaced', 'rate_limited', 'sent', 'answered', 'expired', 'unsent')},
+        'predicted': dict(Counter(p.labels[0] for p in predictions if p.labels).most_common()),
         'answered_by': {name: sum(f'{p.strategy}/{p.recovery}' == name for p in predictions)
                         for name in sorted({f'{p.strategy}/{p.recovery}' for p in predictions})},
         'model': stream.parameters.model, 'cut': stream.parameters.cut, 'quantisation': stream.parameters.quantisation,
@@ -374,8 +381,8 @@ def rounded_median(values: list[float], digits: int = 2) -> float | None:
 
 def print_table(summary: dict, reports: Path) -> None:
     rows = [('frames answered', f'{summary["predictions"]} of {summary["frames_sent"]}'),
-            ('accuracy', f'{100 * summary["accuracy"]:.1f} %'),
-            ('  without loss, uncut model', f'{100 * summary["accuracy_lossless"]:.1f} %'),
+            ('accuracy', as_percent(summary['accuracy'])),
+            ('  without loss, uncut model', as_percent(summary['accuracy_lossless'])),
             ('packets lost on the uplink', f'{100 * summary["packet_loss"]:.1f} %'),
             ('uplink', f'{summary["uplink_bytes_per_frame"] / 1e3:.1f} kB in {summary["packets_per_frame"]:.0f} '
                        'packets a frame'),
@@ -392,6 +399,10 @@ def print_table(summary: dict, reports: Path) -> None:
     for name, value in rows:
         print(f'  {name:<{width}}  {value}')
     print(f'\ndemo: {reports}/summary.json, {", ".join(sorted(path.name for path in reports.glob("*.png")))}')
+
+
+def as_percent(share: float | None) -> str:
+    return 'unknown: the images have no class that the model knows' if share is None else f'{100 * share:.1f} %'
 
 
 def save_pictures(monitor: Monitor, reports: Path) -> None:

@@ -94,3 +94,27 @@ def test_fingerprint_knows_the_weights_and_the_cut():
     with torch.no_grad():
         second.blocks[1].mlp.fc1.bias[3] += 1e-6
     assert fingerprint(first, 2) != fingerprint(second, 2)
+
+
+@torch.inference_mode()
+def test_a_weight_of_nothing_in_the_attention_is_as_being_left_out():
+    split = SplitModel(build('class token').module, 1)
+    randomise(split.module)
+    tokens = split.head(torch.randn(2, 3, 64, 64))
+    kept = torch.tensor([[0, 1, 5, 9], [0, 2, 3, 16]])
+    key_bias = torch.full(tokens.shape[:2], -1e4).scatter(1, kept, 0.0)
+    assert split.takes_key_bias
+    torch.testing.assert_close(split.tail(tokens, key_bias=key_bias), split.tail(tokens, kept), atol=1e-5, rtol=0)
+    torch.testing.assert_close(split.tail(tokens, key_bias=torch.zeros_like(key_bias)), split.tail(tokens), atol=1e-5, rtol=0)
+    torch.testing.assert_close(split.tail(tokens, kept, torch.zeros_like(key_bias)), split.tail(tokens, kept), atol=1e-5, rtol=0)
+    assert not torch.allclose(split.tail(tokens, key_bias=0.1 * key_bias.clamp(min=-1)), split.tail(tokens), atol=1e-5)
+
+
+@pytest.mark.parametrize('variant', ['class token', 'registers', 'mean pooling'])
+def test_multiply_adds_of_the_tail_are_those_of_its_blocks(variant):
+    module = build(variant).module
+    for cut in (0, 1, 4):
+        split = SplitModel(module, cut)
+        n, d = split.tokens, 48
+        hidden = module.blocks[0].mlp.fc1.out_features
+        assert split.tail_multiply_adds == (4 - cut) * (4 * n * d**2 + 2 * n * d * hidden + 2 * n**2 * d)

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,3 +184,11 @@ def test_labels_have_to_fit_the_model(tmp_path):
     (tmp_path / 'labels.txt').write_text('one\ntwo\n')
     with pytest.raises(ModelError, match='has 2 labels, the model has 9 classes'):
         SplitStream.load(EdgeRuntimeConfig(**MODEL, labels_file=str(tmp_path / 'labels.txt')))
+
+
+def test_a_label_s_class_is_found_by_name_and_by_number_only_where_the_model_has_no_names():
+    numbered = SplitStream.load(EdgeRuntimeConfig(**MODEL))
+    assert [numbered.class_id_of('anything', number) for number in (-1, 0, 8, 9)] == [-1, 0, 8, -1]
+    named = replace(numbered, class_names=('n02123045', 'dog', 'n01443537'))
+    # A folder of WordNet names is numbered as ImageNet's classes are: 1 and 281.
+    assert [named.class_id_of(*label) for label in (('n01443537', 1), ('n02123045', 281), ('cat', 1), ('', -1))] == [2, 0, -1, -1]

@@ -91,8 +91,8 @@ def test_groups_needed_skips_slices_that_the_quantisation_cannot_write():
         return None if channels % 2 else 4 + channels // 2
 
     assert groups_needed(8, pairs) == 1
-    assert groups_needed(30, pairs, 120) == 1
-    assert groups_needed(30, pairs, 118) == 3       # two slices of 15 would fit, but cannot be written
+    assert groups_needed(30, pairs, 129) == 1
+    assert groups_needed(30, pairs, 128) == 3       # two slices of 15 would fit, but cannot be written
     with pytest.raises(ValueError, match='15 channels cannot be cut into slices'):
         groups_needed(15, pairs)
 
