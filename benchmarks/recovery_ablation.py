@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f'{name}: ' + ', '.join(f'{channel}: {cell["mean"]:.2f}' for channel, cell in table[name].items()), flush=True)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps({
-        'command': shlex.join(['python', '-m', 'benchmarks.recovery_ablation', *(arguments or sys.argv[1:])]),
+        'command': shlex.join(['python', '-m', 'benchmarks.recovery_ablation', *(sys.argv[1:] if arguments is None else arguments)]),
         'model': parameters.model, 'cut': parameters.cut, 'steps': options.steps, 'seeds': options.seeds,
         'images': len(cache), 'judged': len(ids), 'points_lost': table}, indent=2) + '\n')
     print(f'written to {REPORT}')
