@@ -16,6 +16,8 @@ def add_parser(verbs) -> None:
                         help='independent losses (default), bursts, or a rate that sweeps from 0 to RATE and back')
     parser.add_argument('--burst', type=float, metavar='L',
                         help='mean length of a run of lost packets (default: 8 with --pattern burst, else 1)')
+    parser.add_argument('--patch-copies', type=positive_int, metavar='N',
+                        help='packets that each patch token travels in (default: 1); 2 with int4 costs what 1 with int8 does')
     parser.add_argument('--methods', nargs='+', metavar='METHOD',
                         help='zero, mean, omission, paldn, … (default: all that need no training, and those whose '
                              'artifact lies beside the model)')

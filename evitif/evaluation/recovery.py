@@ -45,6 +45,7 @@ class RecoveryEvaluation:
     pretrained: bool = False
     cut: int | None = None
     quantisation: str = 'int8'
+    patch_copies: int = 1               # packets that each patch token travels in
     device: str = 'cpu'
     loss: tuple[float, ...] | list[float] = (0.0, 0.3, 0.6)  # packet error rates; of drift the highest
     pattern: str | None = None          # iid, burst or drift; None: burst where `burst` is more than 1, else iid
@@ -97,7 +98,7 @@ class Measurement:
         placeholders = all(re.fullmatch(r'class \d+', name) for name in names)
         self.dataset = open_images(c.data, 'test', class_names=None if placeholders else names)
         self.order = np.random.default_rng(0).permutation(len(self.dataset))[:c.images]
-        self.pattern = PacketLoss(parameters)
+        self.pattern = PacketLoss(parameters, patch_copies=c.patch_copies)
         self.runs = [(rate, seed) for rate in c.loss for seed in range(c.seeds if rate > 0 else 1)]
         layout = hashlib.sha256(self.pattern.carries.numpy().tobytes()).hexdigest()
         self.identity = {'format': FORMAT, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
@@ -171,7 +172,8 @@ class Measurement:
                  for rate in c.loss}
         return {'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
                 'quantisation': c.quantisation, 'packets_per_frame': self.pattern.packets,
-                'bytes_per_frame': _bytes_per_frame(self.stream), 'data': c.data, 'images': judged,
+                'patch_copies': c.patch_copies,
+                'bytes_per_frame': _bytes_per_frame(self.stream, c.patch_copies), 'data': c.data, 'images': judged,
                 'pattern': c.pattern, 'burst': c.burst, 'seeds': c.seeds, 'top1_uncut': uncut,
                 'top1_lossless': state['lossless'] / judged, 'top1': table,
                 'packets_lost': {rate: float(np.mean([1 - float(loss.arrived.float().mean()) for loss in runs]))
@@ -270,11 +272,11 @@ def _right(logits: torch.Tensor, ids: torch.Tensor) -> int:
     return int((logits.argmax(1).cpu() == ids).sum())
 
 
-def _bytes_per_frame(stream: SplitStream) -> int:
+def _bytes_per_frame(stream: SplitStream, patch_copies: int) -> int:
     """UDP payload of a frame's datagrams."""
     parameters = stream.parameters
     rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
-    return sum(len(packet) for packet in Packetiser(parameters).packetise(TokenFrame(0, 0, '', rows)))
+    return sum(len(packet) for packet in Packetiser(parameters, patch_copies=patch_copies).packetise(TokenFrame(0, 0, '', rows)))
 
 
 def _cell(values: list[float], uncut: float, exact: bool) -> dict:

@@ -7,7 +7,13 @@ becomes a row of bytes:
 | --- | --- | --- |
 | fp16 | D/groups little-endian binary16 | relative 2^-11, absolute 2^-25 near zero |
 | int8 | minimum and step as binary16, then one byte a value | at most 0.51 step, step <= 1.002 range / 255 + 2^-8 |minimum| / 255 |
-| int4 | minimum and step as binary16, then two values a byte, the first in the low half | likewise with 15 |
+| int4 | minimum and step as binary16, then two values a byte, the first in the low half | likewise with 15, of the turned slice |
+
+ViTs have a few channels that are far larger than the others, and with 15 steps between a token's extremes all others
+would become noise. For int4 a slice is therefore turned before it is quantised: signs that never change, then the
+orthonormal DCT-II over its channels, a fixed rotation that spreads what is large over all channels and is undone after
+(QuaRot, Ashkboos et al., arXiv 2404.00456, with the DCT instead of Hadamard's matrix, since it exists for any width).
+It is scaled by 1 / sqrt(channels), so that no turned value is larger than the largest value.
 
 Minimum and step are rounded to binary16 outwards before the values are quantised against them, so that nothing
 saturates and the error is half a step. Values beyond binary16's range (±65,504) and values that are not finite are
@@ -16,6 +22,7 @@ refused: no trained ViT has them.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +62,8 @@ class TokenQuantiser:
         if tokens.ndim != 2 or tokens.shape[1] != self.channels:
             raise ValueError(f'expected tokens of shape [N, {self.channels}], got {list(tokens.shape)}')
         values = np.ascontiguousarray(tokens, np.float32).reshape(-1, self.slice_channels)
+        if self.kind == 'int4' and np.isfinite(values).all():
+            values = values @ rotation(self.slice_channels)
         low, high = values.min(1, keepdims=True), values.max(1, keepdims=True)
         if not (np.isfinite(low).all() and np.isfinite(high).all() and low.min() >= -_LIMIT and high.max() <= _LIMIT):
             raise ValueError('tokens hold values that are not finite or beyond ±65504: they cannot be quantised')
@@ -94,7 +103,18 @@ class TokenQuantiser:
                 values = codes.astype(np.float32) * parameters[:, 1:2] + parameters[:, 0:1]
         if not np.isfinite(values).all():
             values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        if self.kind == 'int4':
+            values = values @ rotation(self.slice_channels).T * np.float32(self.slice_channels)
         return values.reshape(-1, self.channels)
+
+
+@functools.cache
+def rotation(channels: int) -> np.ndarray:
+    """float32 [channels, channels]: a signed orthonormal DCT-II, times 1 / sqrt(channels). The same on every machine."""
+    n = np.arange(channels)
+    matrix = np.cos(np.pi * (n[:, None] + 0.5) * n / channels) * np.sqrt(np.where(n == 0, 1, 2) / channels)
+    signs = np.where(np.mod((n + 1) * 0.6180339887498949, 1) < 0.5, 1, -1)        # no period, so no channel of the DCT
+    return (signs[:, None] * matrix / np.sqrt(channels)).astype(np.float32)
 
 
 def row_bytes(kind: str, slice_channels: int) -> int | None:

@@ -45,6 +45,7 @@ class EdgeRuntimeConfig(ModelConfig):
     local_fallback: bool = False            # answer alone when no answer comes
     min_packets: int = 24
     prefix_copies: int = 0                  # packets that carry each prefix token; 0: automatic
+    patch_copies: int = 1                   # packets that carry each patch token
 
     def __post_init__(self):
         super().__post_init__()

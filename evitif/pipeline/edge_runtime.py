@@ -88,7 +88,7 @@ class EdgeRuntime:
         self._connection = EdgeConnection(self._stream.parameters, config.robot_name, EdgeConfig(
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
-            prefix_copies=config.prefix_copies))
+            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies))
         self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle)
         self._slots: LatestSlots = LatestSlots()
         self._pending: dict[int, _Pending] = {}

@@ -31,7 +31,14 @@ from evitif.protocol.clock import ClockFilter
 from evitif.protocol.datagram import Datagram, DatagramError
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused, SentFrame
 from evitif.protocol.handshake import Hello, Refuse, Welcome
-from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, MIN_PACKETS, PREFIX_COPIES, Packetiser, TokenFrame
+from evitif.protocol.packetiser import (
+    MAX_DATAGRAM_BYTES,
+    MAX_PATCH_COPIES,
+    MIN_PACKETS,
+    PREFIX_COPIES,
+    Packetiser,
+    TokenFrame,
+)
 from evitif.protocol.parameters import StreamParameters, check_count, check_name, check_seconds
 from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic, sufficient_copies
 
@@ -50,6 +57,7 @@ class EdgeConfig:
     max_datagram_bytes: int = MAX_DATAGRAM_BYTES
     min_packets: int = MIN_PACKETS
     prefix_copies: int = PREFIX_COPIES
+    patch_copies: int = 1
     hello_copies: int = 3
     hello_interval_s: float = 0.1
     hello_interval_max_s: float = 0.3
@@ -65,6 +73,7 @@ class EdgeConfig:
         check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)
         check_count('min_packets', self.min_packets, 1, 65535)
         check_count('prefix_copies', self.prefix_copies, 0, 65535)
+        check_count('patch_copies', self.patch_copies, 1, MAX_PATCH_COPIES)
         check_count('hello_copies', self.hello_copies, 1, 16)
         check_count('bye_copies', self.bye_copies, 1, 16)
         check_count('frames_remembered', self.frames_remembered, 1, 65536)
@@ -98,7 +107,8 @@ class EdgeConnection:
         self.config = config
         self._random = random or SystemRandom()
         self._packetiser = Packetiser(parameters, max_datagram_bytes=config.max_datagram_bytes,
-                                      min_packets=config.min_packets, prefix_copies=config.prefix_copies)
+                                      min_packets=config.min_packets, prefix_copies=config.prefix_copies,
+                                      patch_copies=config.patch_copies)
         self._state = IDLE
         self._traffic = Traffic()
         self._outgoing: deque[bytes] = deque()

@@ -57,21 +57,25 @@ def prefix_copies_of(prefix_tokens: int, patches: int, prefix_copies: int = 0) -
 
 
 def interleave(grid: tuple[int, int], prefix_tokens: int, groups: int, *, slots: int, min_packets: int,
-               prefix_copies: int) -> list[np.ndarray]:
+               prefix_copies: int, patch_copies: int = 1) -> list[np.ndarray]:
     """Assign the units of a frame to packets.
 
     :param slots: units that fit into one packet, at least 1
     :param min_packets: cut no coarser than this, where there are so many patches
     :param prefix_copies: packets that each prefix unit is in, 0: see `prefix_copies_of`; all packets where there are fewer
+    :param patch_copies: packets that each patch's units are in, as far apart as the frame allows
     :return: for each packet, in sending order, the indices of its units, int64 [1..slots]
     """
     patches = (prefix_tokens + scattered_order(grid))[:, None] * groups + np.arange(groups)      # [patches, groups]
     # Where whole tokens fit, a packet is cut between tokens, else between units.
     whole = groups <= slots
     items = patches if whole else patches.reshape(-1, 1)
+    once = len(items)
+    items = np.tile(items, (patch_copies, 1))         # the same order again, so that copies are a lap apart
     wanted = prefix_copies_of(prefix_tokens, len(patches), prefix_copies)
     copied = sum(wanted) * groups
-    fewest = max(math.ceil(items.size / slots), min(min_packets, len(items)), min([*wanted, 2]) if wanted else 0, 1)
+    fewest = max(math.ceil(items.size / slots), min(min_packets, once),
+                 min([*wanted, 2]) if wanted else 0, patch_copies)
     for packets in range(fewest, items.size + copied + 2):
         copies = [min(count, packets) for count in wanted]
         if packets * slots < items.size + sum(copies) * groups:
@@ -79,7 +83,8 @@ def interleave(grid: tuple[int, int], prefix_tokens: int, groups: int, *, slots:
         carried = _spread_prefix(copies, groups, packets)
         shares = _shares(len(items), items.shape[1], [slots - len(units) for units in carried],
                          [len(units) for units in carried])
-        if shares is not None:
+        # A lap of the order has each patch once, so a packet that takes no more than a lap takes none twice.
+        if shares is not None and max(shares) <= once:
             ends = np.cumsum(shares)
             return [np.concatenate([np.asarray(units, np.int64), items[end - share:end].ravel()])
                     for units, share, end in zip(carried, shares, ends, strict=True)]

@@ -19,6 +19,7 @@ from evitif.protocol.parameters import StreamParameters, check_count
 
 MAX_DATAGRAM_BYTES = 1200      # UDP payload that no path on the Internet fragments (RFC 9000, section 14)
 MIN_PACKETS = 24
+MAX_PATCH_COPIES = 16
 PREFIX_COPIES = 0              # automatic: see interleaving.prefix_copies_of
 
 # Room that is kept free for the name of the source frame when it is decided whether a row fits into a datagram.
@@ -67,9 +68,10 @@ def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None],
 class _Layout:
     """The datagrams of a frame for one source frame, with all that stays the same already written."""
 
-    def __init__(self, parameters: StreamParameters, source: bytes, slots: int, min_packets: int, prefix_copies: int):
+    def __init__(self, parameters: StreamParameters, source: bytes, slots: int, min_packets: int, prefix_copies: int,
+                 patch_copies: int):
         packets = interleave(parameters.grid, parameters.prefix_tokens, parameters.groups, slots=slots,
-                             min_packets=min_packets, prefix_copies=prefix_copies)
+                             min_packets=min_packets, prefix_copies=prefix_copies, patch_copies=patch_copies)
         self.packets = len(packets)
         if self.packets > MAX_PACKETS:
             raise ValueError(f'a frame takes {self.packets} datagrams; expected at most {MAX_PACKETS}')
@@ -106,14 +108,16 @@ class Packetiser:
     :param max_datagram_bytes: largest UDP payload, our headers included
     :param min_packets: cut no coarser than this, so that one loss costs little, while there is a patch for each packet
     :param prefix_copies: datagrams that each prefix unit travels in, 0: automatic
+    :param patch_copies: datagrams that each patch's units travel in
     :raises ValueError: a unit's row does not fit into a datagram; the text says how many groups would do
     """
 
     def __init__(self, parameters: StreamParameters, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
-                 min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES):
+                 min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES, patch_copies: int = 1):
         check_count('max_datagram_bytes', max_datagram_bytes, 256, MAX_UDP_PAYLOAD)
         check_count('min_packets', min_packets, 1, 65535)
         check_count('prefix_copies', prefix_copies, 0, 65535)
+        check_count('patch_copies', patch_copies, 1, MAX_PATCH_COPIES)
         room = row_capacity(max_datagram_bytes) - 2
         if parameters.row_bytes > room:
             needed = math.ceil(parameters.row_bytes * parameters.groups / room)
@@ -126,6 +130,7 @@ class Packetiser:
         self.max_datagram_bytes = max_datagram_bytes
         self.min_packets = min_packets
         self.prefix_copies = prefix_copies
+        self.patch_copies = patch_copies
         self._layouts: OrderedDict[bytes, _Layout] = OrderedDict()
 
     def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0) -> list[bytes]:
@@ -168,7 +173,7 @@ class Packetiser:
                 raise ValueError(f'source_frame takes {len(source)} bytes; expected at most {SOURCE_FRAME_MAX}, and '
                                  f'room for a row of {self.parameters.row_bytes} in a datagram of '
                                  f'{self.max_datagram_bytes} bytes')
-            layout = _Layout(self.parameters, source, slots, self.min_packets, self.prefix_copies)
+            layout = _Layout(self.parameters, source, slots, self.min_packets, self.prefix_copies, self.patch_copies)
             self._layouts[source] = layout
             if len(self._layouts) > _PLANS:
                 self._layouts.popitem(last=False)

@@ -31,10 +31,10 @@ class PacketLoss:
     """
 
     def __init__(self, parameters: StreamParameters, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
-                 min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES):
+                 min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES, patch_copies: int = 1):
         slots = row_capacity(max_datagram_bytes) // (UNIT_INDEX.itemsize + parameters.row_bytes)
         packets = interleave(parameters.grid, parameters.prefix_tokens, parameters.groups, slots=slots,
-                             min_packets=min_packets, prefix_copies=prefix_copies)
+                             min_packets=min_packets, prefix_copies=prefix_copies, patch_copies=patch_copies)
         self.parameters = parameters
         self.carries = torch.zeros(len(packets), parameters.units)  # [packets, units], 1 where a packet has a unit
         for index, units in enumerate(packets):

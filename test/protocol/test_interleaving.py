@@ -59,7 +59,7 @@ def test_the_order_is_a_permutation():
 LAYOUTS = {
     'grid': st.tuples(st.integers(1, 14), st.integers(1, 14)), 'prefix_tokens': st.integers(0, 6),
     'groups': st.integers(1, 4), 'slots': st.integers(1, 60), 'min_packets': st.integers(1, 60),
-    'prefix_copies': st.integers(0, 20)}
+    'prefix_copies': st.integers(0, 20), 'patch_copies': st.integers(1, 4)}
 
 
 @settings(max_examples=150, deadline=None)
@@ -72,7 +72,7 @@ def test_every_layout_carries_every_unit_and_fits(layout):
     assert max(sizes) <= layout['slots']
     assert all(len(set(units.tolist())) == len(units) for units in packets)      # no unit twice in one packet
     times = np.bincount(np.concatenate(packets), minlength=(prefix + grid[0] * grid[1]) * groups)
-    assert (times[prefix * groups:] == 1).all()
+    assert (times[prefix * groups:] == layout['patch_copies']).all()
     wanted = prefix_copies_of(prefix, grid[0] * grid[1], layout['prefix_copies'])
     assert times[:prefix * groups].tolist() == [min(copies, len(packets)) for copies in wanted for _ in range(groups)]
 
@@ -106,6 +106,16 @@ def test_by_default_every_packet_of_a_small_frame_has_the_class_token(grid, pref
 def test_by_default_large_rows_cost_a_quarter_more_at_most():
     packets = interleave((14, 14), 1, 1, slots=1, min_packets=24, prefix_copies=0)
     assert len(packets) == 196 + 49
+
+
+@pytest.mark.parametrize('grid', [(7, 7), (8, 8), (14, 14)])
+@pytest.mark.parametrize('copies', [2, 3])
+def test_copies_of_a_patch_are_far_apart(grid, copies):
+    packets = interleave(grid, 1, 1, slots=11, min_packets=24, prefix_copies=0, patch_copies=copies)
+    where = {unit: [k for k, units in enumerate(packets) if unit in units] for unit in range(1, 1 + grid[0] * grid[1])}
+    assert all(len(places) == copies for places in where.values())
+    closest = min(np.diff(places).min() for places in where.values())
+    assert closest >= len(packets) // copies - 1
 
 
 def test_packets_are_filled_evenly():

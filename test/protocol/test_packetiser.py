@@ -64,6 +64,19 @@ def test_a_frame_takes_no_more_packets_than_its_bytes_need(row_bytes):
     assert packetiser.packets('camera') == -(-units // slots)
 
 
+def test_half_of_a_frame_has_everything_where_each_patch_travels_twice():
+    packetiser = Packetiser(PARAMETERS, patch_copies=2)
+    sent = packetiser.packetise(frame_of(PARAMETERS, 1))
+    half = len(sent) // 2 + 1
+    for part in (sent[:half], sent[-half:]):
+        seen = np.zeros(PARAMETERS.units, bool)
+        for data in part:
+            seen[datagram.parse_tokens(datagram.parse(data).body).units] = True
+        assert seen.all()
+    with pytest.raises(ValueError, match='patch_copies is 17; expected a whole number from 1 to 16'):
+        Packetiser(PARAMETERS, patch_copies=17)
+
+
 def test_a_row_that_does_not_fit_says_how_many_groups_would():
     large = replace(SMALL, channels=1024, row_bytes=2052, quantisation='fp16')
     with pytest.raises(ValueError, match='row_bytes is 2052; expected at most 1090 .* at least 2 groups, not 1'):
