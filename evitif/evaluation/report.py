@@ -19,6 +19,12 @@ def losses_in_words(result: dict) -> str:
     return bursts if result['pattern'] == 'burst' else f'a rate that drifts from 0 to the peak and back, {bursts}'
 
 
+def tokens_in_words(result: dict) -> str:
+    """How tokens travel: 'int8', or 'int4 twice'."""
+    copies = result.get('patch_copies', 1)
+    return result['quantisation'] + {1: '', 2: ' twice'}.get(copies, f' {copies} times')
+
+
 def title(method: str) -> str:
     return 'PALDN' if method == 'paldn' else method
 
@@ -32,7 +38,7 @@ def markdown(result: dict) -> str:
     """The figures as tables in Markdown: top-1 in percent, and points lost against the uncut model, one line a method."""
     rates = list(next(iter(result['top1'].values()), {}))
     drift = result['pattern'] == 'drift'
-    lines = [f'{result["model"]}, cut {result["cut"]}, {result["quantisation"]}, {result["images"]} images of '
+    lines = [f'{result["model"]}, cut {result["cut"]}, {tokens_in_words(result)}, {result["images"]} images of '
              f'{result["data"]}, {result["packets_per_frame"]} packets and {result["bytes_per_frame"]:,} bytes a frame, '
              f'{losses_in_words(result)}, {result["seeds"]} {"seed" if result["seeds"] == 1 else "seeds"}; uncut model: '
              f'{100 * result["top1_uncut"]:.2f} %, without loss: {100 * result["top1_lossless"]:.2f} %', '',
@@ -99,7 +105,7 @@ def plot(result: dict, path: Path | str) -> str:
                       fontweight='bold' if text == 'PALDN' else 'normal')
     axes.set_xlabel('highest packet loss of the drift in %' if result['pattern'] == 'drift' else 'packet loss in %')
     axes.set_ylabel('top-1 accuracy in %')
-    axes.set_title(f'{result["model"]}, cut after block {result["cut"]}, {result["quantisation"]}\n{losses_in_words(result)}',
+    axes.set_title(f'{result["model"]}, cut after block {result["cut"]}, {tokens_in_words(result)}\n{losses_in_words(result)}',
                    fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)

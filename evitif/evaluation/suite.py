@@ -97,6 +97,10 @@ def jobs_of(model: ShippedModel, results: Path, quick: bool, images: int | None)
         methods = [name for name in MAIN if name == 'omission' or name in model.kinds[cut]]
         yield job(cut, 'iid', methods, 5, loss=rates)
         yield job(cut, 'burst8', methods, 5, loss=rates, pattern='burst', burst=8)
+        if 'paldn' in model.kinds[cut]:     # the same bytes and fewer, spent on copies instead of precision
+            twice = {'quantisation': 'int4', 'patch_copies': 2, 'loss': rates}
+            yield job(cut, 'iid-twice', ['paldn'], 5, **twice)
+            yield job(cut, 'burst8-twice', ['paldn'], 5, pattern='burst', burst=8, **twice)
     everything = [*METHODS, *(name for name in LEARNED if name in model.kinds[middle])]
     yield job(middle, 'methods', everything, 1 if quick else 2, loss=(0.6,) if quick else RATES)
     if 'paldn' in model.kinds[middle]:
@@ -137,6 +141,8 @@ def command_of(c: RecoveryEvaluation) -> str:
     for name in ('checkpoint', 'images', 'json'):
         if getattr(c, name) is not None:
             parts += [f'--{name}', getattr(c, name)]
+    if c.patch_copies > 1:
+        parts += ['--patch-copies', c.patch_copies]
     if c.pretrained:
         parts.append('--pretrained')
     if c.burst > 1:

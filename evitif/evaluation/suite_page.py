@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evitif.evaluation.report import losses_in_words, markdown, plus_minus, title
+from evitif.evaluation.report import losses_in_words, markdown, plus_minus, title, tokens_in_words
 
 TARGETS = {'0.3': 0.3, '0.6': 1.0, '0.8': 2.0, '0.9': 5.0}      # points of top-1 that PALDN may lose, by packet loss
+
+MAIN = ('iid', 'burst8', 'iid-twice', 'burst8-twice')           # of the first table
 
 Entry = tuple[str, str, dict]       # name of the files, label, result
 
@@ -21,7 +23,7 @@ def page(models: dict[str, list[Entry]], command: str, notes: list[str], plots: 
              'other images or another training. The methods are given the packet error rate that the receiving side '
              'measures over its last 512 datagrams.', '',
              '## Points lost, and the target', '',
-             *_targets([entry for entry in entries if entry[1] in ('iid', 'burst8')])]
+             *_targets([entry for entry in entries if entry[1] in MAIN])]
     for name, group in models.items():
         result = group[0][2]
         lines += ['', f'## {name}', '',
@@ -31,7 +33,7 @@ def page(models: dict[str, list[Entry]], command: str, notes: list[str], plots: 
                 lines += ['', f'### {_heading(label, result)}', '', markdown(result)]
                 if (plots / f'{file}.png').is_file():
                     lines += ['', f'![accuracy over loss]({plots.name}/{file}.png)']
-        others = [entry for entry in group if entry[1] not in ('iid', 'burst8', 'methods')]
+        others = [entry for entry in group if entry[1] not in (*MAIN, 'methods')]
         if others:
             lines += ['', '### Other links and quantisations', '', *_others(others)]
     if notes:
@@ -44,13 +46,14 @@ def _heading(label: str, result: dict) -> str:
 
 
 def _targets(entries: list[Entry]) -> list[str]:
-    lines = ['| model | cut | losses | method | ' + ' | '.join(f'{100 * float(rate):g} %' for rate in TARGETS) + ' |',
-             '| --- | ---: | --- | --- |' + ' ---: |' * len(TARGETS),
-             '| target | | | | ' + ' | '.join(f'{target:g}' for target in TARGETS.values()) + ' |']
+    lines = ['| model | cut | losses | tokens | method | ' + ' | '.join(f'{100 * float(rate):g} %' for rate in TARGETS) + ' |',
+             '| --- | ---: | --- | --- | --- |' + ' ---: |' * len(TARGETS),
+             '| target | | | | | ' + ' | '.join(f'{target:g}' for target in TARGETS.values()) + ' |']
     for _, _, result in entries:
+        tokens = f'{tokens_in_words(result)}, {result["bytes_per_frame"]:,} bytes'
         for name, row in result['top1'].items():
             cells = [_against_target(row.get(rate), target) for rate, target in TARGETS.items()]
-            lines.append(f'| {result["model"]} | {result["cut"]} | {losses_in_words(result)} | {title(name)} | '
+            lines.append(f'| {result["model"]} | {result["cut"]} | {losses_in_words(result)} | {tokens} | {title(name)} | '
                          + ' | '.join(cells) + ' |')
     return [*lines, '', '✓: the mean meets the target.']
 
