@@ -21,7 +21,8 @@ def test_the_suite_measures_once_and_writes_the_page(shipped, tmp_path, capsys, 
     assert 'int4' in page and 'drifts from 0 to the peak' in page and 'mean burst 32' in page
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / 'recovery').glob('*.json')}
     assert set(results) == {f'small-cut1-{name}' for name in (
-        'iid-int8', 'burst8-int8', 'iid-twice-int4', 'burst8-twice-int4', 'methods-int8', 'burst2-int8', 'burst32-int8', 'iid-int4', 'drift-int8')}
+        'iid-int8', 'burst8-int8', 'iid-twice-int4', 'burst8-twice-int4', 'methods-int8',
+        'burst2-int8', 'burst32-int8', 'iid-int4', 'drift-int8')}
     assert results['small-cut1-iid-int4']['quantisation'] == 'int4'
     assert results['small-cut1-iid-int8']['command'].startswith('evitif evaluate recovery --model')
     assert all((tmp_path / link).is_file() for link in _links(page))
