@@ -181,7 +181,8 @@ class Measurement:
                 'frames_unanswerable': {rate: float(np.mean([loss.unanswerable for loss in runs]))
                                         for rate, runs in links.items()},
                 'seconds': round(state['seconds'], 1), 'torch': torch.__version__, 'threads': torch.get_num_threads(),
-                'device': self.stream.placement.note, 'command': command, 'configuration': asdict(c),
+                'device': self.stream.placement.note, 'command': command,
+                'configuration': {**asdict(c), 'json': Path(c.json).name if c.json else None},
                 'identity': self.identity}
 
 

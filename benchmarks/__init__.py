@@ -1,1 +1,0 @@
-"""Measurements of speed; `make bench` runs them. They run what the nodes run."""
