@@ -17,7 +17,7 @@ from evitif_msgs.msg import LabelStamped
 from evitif_ros import qos
 from evitif_ros.lifecycle import EXIT_FAILED, AutostartNode, run
 
-SETTLE_S = 0.2          # a subscription's own side of a match may come a little later than the publisher's
+SETTLE_S = 2.0          # a subscription's own side of a match may come a little later than the publisher's
 ACKNOWLEDGE_S = 1.0     # for reliable subscribers to take the last images before the process ends
 
 
