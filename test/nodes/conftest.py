@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / 'fixtures'))
-# Images are small here. What processes killed by these tests leave in shared memory can keep a later one from being heard.
+# Images are small here. What processes killed by these tests leave in shared memory
+# may be why one was not heard once.
 os.environ['FASTDDS_BUILTIN_TRANSPORTS'] = 'UDPv4'
 
 
