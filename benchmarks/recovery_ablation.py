@@ -83,8 +83,7 @@ def points_lost(network: LearnedRecovery, stream: SplitStream, pattern: PacketLo
         for start in range(0, len(ids), 250):
             part = slice(start, start + 250)
             recovered = network(tokens[part].float(), received[part], rates[part])
-            answer = (recovered.tail or stream.split).tail(recovered.tokens, key_bias=recovered.key_bias)
-            right += int((answer.argmax(1) == ids[part]).sum())
+            right += int((recovered.logits(stream.split).argmax(1) == ids[part]).sum())
         lost[f'{rate:g} burst {burst}'] = 100 * (lossless - right / len(ids))
     return lost
 

@@ -80,7 +80,7 @@ def _times(stream: SplitStream, network: LearnedRecovery, repetitions: int, loss
         recovered_at = time.perf_counter()
         split.tail(recovered.tokens)
         tail_at = time.perf_counter()
-        (recovered.tail or split).tail(recovered.tokens, recovered.kept, recovered.key_bias)
+        recovered.logits(split)
         row[:] = recovered_at - start, tail_at - recovered_at, time.perf_counter() - tail_at
     return seconds[WARM_UP:]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,9 +93,8 @@ class Measurement:
                                                    cut=c.cut, quantisation=c.quantisation, device=c.device))
         parameters = self.stream.parameters
         self.methods, self.artifacts = _methods(c, self.stream)
-        names = self.stream.class_names
-        placeholders = all(re.fullmatch(r'class \d+', name) for name in names)
-        self.dataset = open_images(c.data, 'test', class_names=None if placeholders else names)
+        names = self.stream.class_names if self.stream.names_its_classes else None
+        self.dataset = open_images(c.data, 'test', class_names=names)
         self.order = np.random.default_rng(0).permutation(len(self.dataset))[:c.images]
         self.pattern = PacketLoss(parameters, patch_copies=c.patch_copies)
         self.runs = [(rate, seed) for rate in c.loss for seed in range(c.seeds if rate > 0 else 1)]
@@ -206,7 +204,7 @@ def recovered_logits(stream: SplitStream, method: Recovery, tokens: torch.Tensor
                 continue
             mask = received[chosen]
             recovered = method.recover(tokens[chosen] * mask[:, :, None], mask, measured[chosen])  # nothing of a lost token
-            logits[chosen] = (recovered.tail or stream.split).tail(recovered.tokens, recovered.kept, recovered.key_bias)
+            logits[chosen] = recovered.logits(stream.split)
     return logits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +68,8 @@ class SplitStream:
     def tail(self, tokens: torch.Tensor | Recovered) -> np.ndarray:
         """Tokens [1, N, D], or what a recovery made of them, to probabilities float32 [classes]."""
         recovered = tokens if isinstance(tokens, Recovered) else Recovered(tokens)
-        logits = (recovered.tail or self.split).tail(recovered.tokens.to(self.placement.device, self.placement.dtype),
-                                                     recovered.kept, recovered.key_bias)
+        placed = replace(recovered, tokens=recovered.tokens.to(self.placement.device, self.placement.dtype))
+        logits = placed.logits(self.split)
         return logits[0].float().softmax(0).cpu().numpy()
 
     def class_id_of(self, label: str, number: int) -> int:
@@ -78,9 +78,14 @@ class SplitStream:
         Classes are told apart by name, since a data set may number them otherwise (ImageNet's 0 to 999 for 50 of its
         folders). Only where the model does not name its own (`class 0`, `class 1`, …) do the numbers have to agree.
         """
-        if self.class_names == tuple(f'class {index}' for index in range(len(self.class_names))):
+        if not self.names_its_classes:
             return number if 0 <= number < len(self.class_names) else -1
         return self._ids_by_name.get(label, -1)
+
+    @functools.cached_property
+    def names_its_classes(self) -> bool:
+        """Whether the model has names of its own for its classes, and not `class 0`, `class 1`, …"""
+        return self.class_names != tuple(f'class {index}' for index in range(len(self.class_names)))
 
     @functools.cached_property
     def _ids_by_name(self) -> dict[str, int]:

@@ -50,9 +50,7 @@ class PacketLoss:
         batch, packets = len(rates), self.packets
         draws = torch.rand(batch, packets, generator=generator)
         arrived = ~_lost(draws, rates[:, None].expand(batch, packets), burst)
-        spared = torch.randint(0, packets, (batch,), generator=generator)
-        none = ~arrived.any(1)
-        arrived[none, spared[none]] = True
+        _spare_one(arrived, generator)
         return arrived
 
     def run(self, rates: torch.Tensor, burst: float, generator: torch.Generator) -> LossRun:
@@ -67,9 +65,7 @@ class PacketLoss:
         lost = _lost(draws[None], rates.float().repeat_interleave(packets)[None], burst)[0]
         seen = torch.cat((torch.zeros(1, dtype=torch.long), (~lost).long().cumsum(0)))    # arrivals before each packet
         arrived = ~lost.view(frames, packets)
-        spared = torch.randint(0, packets, (frames,), generator=generator)
-        none = ~arrived.any(1)
-        arrived[none, spared[none]] = True
+        none = _spare_one(arrived, generator)
         last_in_frame = packets - 1 - arrived.flip(1).int().argmax(1)
         end = torch.arange(frames) * packets + last_in_frame + 1                          # of the window, exclusive
         start = (end - WINDOW).clamp(min=0)
@@ -80,6 +76,14 @@ class PacketLoss:
         """Packets bool [B, packets] to tokens bool [B, tokens]: a token is received when all its units are."""
         units = (arrived.float() @ self.carries) > 0
         return units.view(len(arrived), self.parameters.tokens, self.parameters.groups).all(2)
+
+
+def _spare_one(arrived: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Let one packet of each frame of `arrived` [n, packets] through of which none came; return which frames [n] those are."""
+    spared = torch.randint(0, arrived.shape[1], (len(arrived),), generator=generator)
+    none = ~arrived.any(1)
+    arrived[none, spared[none]] = True
+    return none
 
 
 def _lost(draws: torch.Tensor, rates: torch.Tensor, burst: float) -> torch.Tensor:

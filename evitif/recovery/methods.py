@@ -28,6 +28,10 @@ class Recovered:
     key_bias: torch.Tensor | None = None
     tail: SplitModel | None = None
 
+    def logits(self, split: SplitModel) -> torch.Tensor:
+        """Run the tail on this: its own, or that of the model `split`. Logits [B, classes]."""
+        return (self.tail or split).tail(self.tokens, self.kept, self.key_bias)
+
 
 class Recovery(Protocol):
     """Fills in, or leaves out, what lost packets carried."""

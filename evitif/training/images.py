@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import Subset
 from tqdm import tqdm
 
 from evitif.datasets import FashionMnist, ImageDataset, open_images
@@ -51,7 +52,8 @@ def load_views(sources: list[str], size: int, views: list[int] | None = None, li
     total = sum(len(indices) * count for indices, count in zip(chosen, views or [1] * len(sources), strict=True))
     require_memory(total * 3 * size * size, f'{total} images of {size}x{size}')
     if views is None:
-        return torch.cat([load_images(dataset, size, title='training images')[0][indices]
+        return torch.cat([load_images(dataset if len(indices) == len(dataset) else Subset(dataset, indices.tolist()), size,
+                                      title='training images')[0]
                           for dataset, indices in zip(datasets, chosen, strict=True)])
     crops = torch.empty(total, 3, size, size, dtype=torch.uint8)
     at = 0

@@ -208,7 +208,7 @@ def _losses(step: int, cache: TokenCache, cut: int, network: LearnedRecovery, sp
     received, rates = received.to(c.device), rates.to(c.device)
     with mixed_precision(c.device, c.precision):
         recovered = network(tokens, received, rates)
-        logits = (recovered.tail or split).tail(recovered.tokens, key_bias=recovered.key_bias)
+        logits = recovered.logits(split)
     error = ((recovered.tokens.float() - tokens) / network.scale).square().mean(2)      # zero at received places
     return {'features': (error.sum(1) / (~received).sum(1).clamp(min=1)).mean(),
             'divergence': functional.kl_div(logits.float().log_softmax(1), target.log_softmax(1), log_target=True,
