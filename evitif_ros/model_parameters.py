@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evitif.protocol.datagram import QUANTISATIONS
 from evitif_ros.parameters import NodeParameter
 
 OFF = -1  # for integers: left to the default that the description names
@@ -19,7 +20,7 @@ MODEL_PARAMETERS = (
     NodeParameter('cut', OFF, "the head ends after this block, 0: after the embedding; -1: the model folder's, else half "
                   'of the depth; the same on edge and bridge', 'blocks', OFF, 1000),
     NodeParameter('quantisation', 'int8', 'how tokens travel; the same on edge and bridge',
-                  choices=('fp16', 'int8', 'int4')),
+                  choices=QUANTISATIONS),
     NodeParameter('max_datagram_bytes', 1200, 'largest UDP payload; the same on edge and bridge', 'bytes', 256, 65_507),
     NodeParameter('device', 'cpu', 'where the model runs, as PyTorch names it: cpu, cuda, cuda:1, mps', required=True),
     NodeParameter('allow_device_fallback', False, 'use the CPU, and say so, where `device` is not available'),

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from evitif.protocol.datagram import QUANTISATIONS
+
 
 def positive_int(text: str) -> int:
     """A whole number of at least 1."""
@@ -35,14 +37,16 @@ def keyword(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def add_model(parser: argparse.ArgumentParser, several_cuts: bool = False) -> None:
+def add_model(parser: argparse.ArgumentParser, several_cuts: bool = False,
+              quantisation: bool = True) -> None:
     """The arguments that name a model with its weights, and its cut or cuts."""
     parser.add_argument('--model', required=True, help='a model folder, or the name of a timm model')
     parser.add_argument('--checkpoint', help='a file with weights, for a timm name')
     parser.add_argument('--pretrained', action='store_true', help="weights from timm's hub, for a timm name")
     parser.add_argument('--cut', type=int, nargs='+' if several_cuts else None,
                         help='cut after this block (default: the model folder\'s, else half of the depth)')
-    parser.add_argument('--quantisation', choices=('fp16', 'int8', 'int4'), default='int8')
+    if quantisation:
+        parser.add_argument('--quantisation', choices=QUANTISATIONS, default='int8')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:0, mps, … (default: cpu)')
 
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from evitif import __version__
-from evitif.cli import evaluate_recovery, link, train_model, train_recovery
+from evitif.cli import evaluate_recovery, link, train_code, train_model, train_recovery
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,11 +17,12 @@ def main(arguments: list[str] | None = None) -> int:
                                                                 'bad radio link.')
     parser.add_argument('--version', action='version', version=f'evitif {__version__}')
     verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
-    train = verbs.add_parser('train', help='train a model or its recovery').add_subparsers(required=True, metavar='WHAT')
+    train = verbs.add_parser('train', help='train a model, its recovery or its code').add_subparsers(required=True, metavar='WHAT')
     evaluate = verbs.add_parser('evaluate', help='measure what a trained artifact does').add_subparsers(
         required=True, metavar='WHAT')
     train_model.add_parser(train)
     train_recovery.add_parser(train)
+    train_code.add_parser(train)
     evaluate_recovery.add_parser(evaluate)
     link.add_parser(verbs)
     options = parser.parse_args(arguments)

@@ -19,12 +19,12 @@ from tqdm import tqdm
 from evitif.datasets import DatasetError, ImageDataset, open_images
 from evitif.evaluation.partial import PartialResult, write_json
 from evitif.evaluation.statistics import half_interval95
+from evitif.model.folder import artifact_beside, artifact_folders, artifact_path
 from evitif.pipeline.configuration import BridgeRuntimeConfig, ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.tail_pipeline import choose_recovery
 from evitif.protocol.packetiser import Packetiser, TokenFrame
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovery
-from evitif.recovery.artifact import artifact_beside, artifact_folders, artifact_path
 from evitif.recovery.kinds import ALL
 from evitif.recovery.loss_patterns import PacketLoss
 

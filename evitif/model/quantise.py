@@ -1,4 +1,5 @@
-"""Tokens to bytes and back: fp16, int8 and int4, each token by itself so that it can be decoded alone.
+"""Tokens to bytes and back, each token by itself so that it can be decoded alone: fp16, int8 and int4 for any model, and
+the transform codes klt2, klt1 and klt0.5 (bits for each channel) where one was fitted (`transform_code`).
 
 A token [D] is cut into `groups` equal channel slices (one, unless a slice would not fit into a datagram); each slice
 becomes a row of bytes:
@@ -27,7 +28,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-KINDS = ('fp16', 'int8', 'int4')
+from evitif.model.transform_code import RATES, TransformCode, code_row_bytes
+
+KINDS = ('fp16', 'int8', 'int4', *RATES)
 _LEVELS = {'int8': 255, 'int4': 15}
 _SMALLEST_STEP = np.float16(6.104e-05)  # the smallest normal binary16
 _LIMIT = 65504.0
@@ -40,9 +43,12 @@ class TokenQuantiser:
     kind: str
     channels: int
     groups: int = 1
+    code: TransformCode | None = None       # of the kinds that are transform codes
 
     def __post_init__(self):
         _require_known(self.kind)
+        if self.kind in RATES and (self.code is None or self.code.channels != self.channels or self.groups > 1):
+            raise ValueError(f'{self.kind} needs a transform code for {self.channels} channels in one group')
         if self.groups < 1 or self.channels % self.groups:
             raise ValueError(f'{self.channels} channels cannot be cut into {self.groups} equal groups')
         if row_bytes(self.kind, self.slice_channels) is None:
@@ -58,9 +64,14 @@ class TokenQuantiser:
         return row_bytes(self.kind, self.slice_channels)
 
     def quantise(self, tokens: np.ndarray) -> np.ndarray:
-        """float [N, channels] to uint8 rows [N * groups, row_bytes]; row = token * groups + group."""
+        """float [N, channels] to uint8 rows [N * groups, row_bytes]; row = token * groups + group.
+
+        A transform code takes whole frames of tokens.
+        """
         if tokens.ndim != 2 or tokens.shape[1] != self.channels:
             raise ValueError(f'expected tokens of shape [N, {self.channels}], got {list(tokens.shape)}')
+        if self.code is not None:
+            return self.code.encode(tokens, self.row_bytes)
         values = np.ascontiguousarray(tokens, np.float32).reshape(-1, self.slice_channels)
         if self.kind == 'int4' and np.isfinite(values).all():
             values = values @ rotation(self.slice_channels)
@@ -92,6 +103,8 @@ class TokenQuantiser:
         if rows.ndim != 2 or rows.shape[1] != self.row_bytes or len(rows) % self.groups:
             raise ValueError(f'expected rows of shape [N * {self.groups}, {self.row_bytes}], got {list(rows.shape)}')
         rows = np.ascontiguousarray(rows, np.uint8)
+        if self.code is not None:
+            return self.code.decode(rows)
         if self.kind == 'fp16':
             values = rows.view('<f2').astype(np.float32)
         else:
@@ -125,6 +138,8 @@ def row_bytes(kind: str, slice_channels: int) -> int | None:
     _require_known(kind)
     if kind == 'int4' and slice_channels % 2:
         return None
+    if kind in RATES:
+        return code_row_bytes(kind, slice_channels)
     return {'fp16': 2 * slice_channels, 'int8': 4 + slice_channels, 'int4': 4 + slice_channels // 2}[kind]
 
 

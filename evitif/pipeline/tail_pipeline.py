@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evitif.model.folder import find_model_folder
+from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.protocol.answer import Answer
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovered, Recovery, load_recovery
-from evitif.recovery.artifact import artifact_beside
 
 
 class TailPipeline:

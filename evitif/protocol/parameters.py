@@ -49,7 +49,7 @@ class StreamParameters:
     model: str
     fingerprint: str                   # hex SHA-256 over weights, architecture and cut
     cut: int                           # blocks on the robot
-    quantisation: str                  # 'fp16' | 'int8' | 'int4'
+    quantisation: str                  # one of datagram.QUANTISATIONS
     image_size: tuple[int, int]        # (height, width) of the model's input, pixels
     tokens: int                        # prefix_tokens + grid[0] * grid[1]
     prefix_tokens: int                 # class, distillation and register tokens, first in the sequence
@@ -58,11 +58,14 @@ class StreamParameters:
     groups: int                        # channel slices a token is cut into; 1 unless a row exceeds a datagram
     row_bytes: int                     # bytes of a unit
     classes: int
+    code: str = ''                     # hex SHA-256 of the transform code, where the quantisation has one
 
     def __post_init__(self):
         check_name('model', self.model)
         if not isinstance(self.fingerprint, str) or not _FINGERPRINT.fullmatch(self.fingerprint):
             raise ValueError(f'fingerprint is {self.fingerprint!r:.80}; expected 64 hexadecimal digits in lower case')
+        if not isinstance(self.code, str) or self.code and not _FINGERPRINT.fullmatch(self.code):
+            raise ValueError(f'code is {self.code!r:.80}; expected 64 hexadecimal digits in lower case, or none')
         check_count('cut', self.cut, 0, 1024)
         if self.quantisation not in QUANTISATIONS:
             raise ValueError(f'quantisation is {self.quantisation!r:.40}; expected one of {", ".join(QUANTISATIONS)}')

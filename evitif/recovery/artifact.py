@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 
-from evitif.model.folder import find_model_folder
+from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
 from evitif.recovery.kinds import LEARNED
 from evitif.recovery.learned import LearnedRecovery, Sequence
 
 FORMAT = 2
-
-
-class ArtifactError(ValueError):
-    """An artifact that cannot be read or was trained for another model; the message names both values."""
-
-
-def artifact_path(folder: Path | str, cut: int, kind: str = 'paldn') -> Path:
-    """Where the description of the recovery of this kind for `cut` lies in a model folder."""
-    return Path(folder) / f'{kind}-cut{cut}.json'
-
-
-def artifact_folders(model: str) -> list[Path]:
-    """The folders in which recoveries for `model` are looked for: the model folder itself, or for the name of a timm
-    model `artifacts/<name>`, where a name without a tag (vit_tiny_patch16_224) stands for its default one as well."""
-    folder = find_model_folder(model)
-    if folder is not None or os.sep in model or ':' in model:
-        return [] if folder is None else [folder]
-    from evitif.model.timm_import import timm
-    default = None if '.' in model else timm.get_pretrained_cfg(model)
-    names = [model] if default is None or not default.tag else [model, f'{model}.{default.tag}']
-    found = [find_model_folder(os.path.join('artifacts', name)) for name in names]
-    return [folder for folder in found if folder is not None]
-
-
-def artifact_beside(model: str, cut: int, kind: str = 'paldn') -> Path | None:
-    """The description of the recovery of this kind that ships for `model` at this cut (see `artifact_folders`), or None.
-
-    That it was trained for these weights is checked by `load_recovery` only.
-    """
-    paths = (artifact_path(folder, cut, kind) for folder in artifact_folders(model))
-    return next((path for path in paths if path.is_file()), None)
 
 
 def save_recovery(path: Path | str, network: LearnedRecovery, description: dict) -> dict:

@@ -15,12 +15,11 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from evitif.model.device import mixed_precision
-from evitif.model.folder import find_model_folder
+from evitif.model.folder import artifact_path, find_model_folder
 from evitif.model.split import SplitModel
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import LEARNED, LearnedRecovery, Sequence, load_recovery, save_recovery
-from evitif.recovery.artifact import artifact_path
 from evitif.recovery.loss_patterns import PacketLoss
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint

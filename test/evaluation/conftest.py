@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from evitif.model.build import ModelSpec, build_model, save_model
+from evitif.model.folder import artifact_path
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import LEARNED, Sequence, save_recovery
-from evitif.recovery.artifact import artifact_path
 
 CUT = 1
 

@@ -155,7 +155,7 @@ def test_an_artifact_beside_of_other_weights_is_left_out_but_not_where_it_was_as
 
 
 def test_the_recoveries_of_a_timm_model_are_found_by_its_name(tmp_path, monkeypatch):
-    from evitif.recovery.artifact import artifact_beside
+    from evitif.model.folder import artifact_beside
     folder = tmp_path / 'artifacts' / 'vit_small_patch32_224.augreg_in21k_ft_in1k'
     folder.mkdir(parents=True)
     (folder / 'paldn-cut4.json').write_text('{}')

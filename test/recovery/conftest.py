@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from evitif.model.build import save_model
+from evitif.model.folder import artifact_path
 from evitif.pipeline import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import LEARNED, Sequence, save_recovery
-from evitif.recovery.artifact import artifact_path
 
 DESCRIPTION = {'architecture': 'vit_tiny_patch16_224', 'class_names': ['a', 'b', 'c'],
                'model_kwargs': {'embed_dim': 24, 'depth': 3, 'num_heads': 3, 'img_size': 48},

@@ -1,0 +1,200 @@
+"""Fit the transform code of a model's tokens at given cuts (`evitif.model.transform_code`). No labels are used: the metric
+comes from the tail's own answers. It takes a minute, since all but the gradients has a closed form."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from evitif.model.code_artifact import KIND, half_precision, save_code
+from evitif.model.folder import artifact_path, find_model_folder
+from evitif.model.split import SplitModel
+from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
+from evitif.pipeline.configuration import ModelConfig
+from evitif.pipeline.split_stream import SplitStream
+from evitif.training.images import Normalise, load_views
+
+BATCH = 50
+_SAMPLE = 200_000       # coefficients that the levels are chosen on
+
+
+@dataclass(frozen=True)
+class CodeTraining:
+    """The configuration of one fit; printed at its start and saved with its result."""
+
+    model: str
+    data: list[str]                   # image folders, or fashion-mnist
+    output: str | None = None         # folder of the artifact; None: the model folder
+    checkpoint: str | None = None
+    pretrained: bool = False
+    cut: list[int] | None = None      # None: the model's default cut
+    images: int = 2000                # for means and covariances, drawn at random from all of `data`
+    gradient_images: int = 512        # of these, for the Fisher information
+    ridge: float = 0.1                # of the Fisher information, against its mean eigenvalue
+    views: list[int] | None = None    # random crops of each image, a number for each of `data`; None: the images as they are
+    limits: list[int] | None = None   # images of each of `data` at most; None: all
+    seed: int = 0
+    device: str = 'cpu'
+
+
+def train_code(configuration: CodeTraining, command: str = '') -> list[dict]:
+    """Fit a code for every cut, write `klt-cut<k>.json` with its arrays, and return the descriptions.
+
+    :raises ValueError: or one of its kinds, for a model or data that cannot be used
+    :raises MemoryError: the images do not fit into memory
+    """
+    c = configuration
+    folder = find_model_folder(c.model) if c.output is None else Path(c.output)
+    if folder is None and os.sep not in c.model:
+        raise ValueError(f'{c.model!r} is not a model folder: expected --output, a folder for the artifact')
+    images, descriptions = None, []
+    for cut in c.cut or [None]:
+        began = time.monotonic()
+        stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
+                                              device=c.device))
+        stream.split.module.requires_grad_(False)
+        if images is None:
+            images = load_views(c.data, stream.split.image_size[0], c.views, c.limits, c.seed)
+            chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(c.seed))[:c.images]
+            images = images[chosen]
+        normalise = Normalise(stream.preprocessor.data_config, c.device)
+        tokens, answers = _tokens(stream.split, images, normalise)
+        fisher = fisher_information(stream.split, tokens[:c.gradient_images], c.seed)
+        code = half_precision(fit_code(tokens, stream.split.prefix_tokens, fisher, c.ridge))
+        parameters = stream.parameters
+        descriptions.append(save_code(artifact_path(folder, parameters.cut, KIND), code, {
+            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
+            'images': len(images), 'seed': c.seed,
+            'figures': {**_figures(stream.split, code, tokens, answers), 'seconds': round(time.monotonic() - began, 1)},
+            'made_by': {'command': command, 'configuration': json.loads(json.dumps({**asdict(c), 'cut': parameters.cut})),
+                        'torch': torch.__version__}}))
+    return descriptions
+
+
+@torch.inference_mode()
+def _tokens(split: SplitModel, images: torch.Tensor, normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens float32 [n, N, D] and the tail's logits [n, classes], on the CPU."""
+    parts = []
+    for part in tqdm(images.split(BATCH), desc=f'tokens at cut {split.cut}', unit='batch', mininterval=1):
+        tokens = split.head(normalise(part.to(normalise.mean.device)))
+        parts.append((tokens.float().cpu(), split.tail(tokens).float().cpu()))
+    tokens, logits = zip(*parts, strict=True)
+    return torch.cat(tokens), torch.cat(logits)
+
+
+def fisher_information(split: SplitModel, tokens: torch.Tensor, seed: int) -> torch.Tensor:
+    """How much the tail's answer depends on each direction of a token: float64 [prefix tokens + 1, D, D].
+
+    The mean outer product of the gradient of the log-probability of a class, drawn from the tail's own answer (Amari,
+    "Natural gradient works efficiently in learning", 1998), for each prefix token and, averaged, for the patches.
+    """
+    device = next(split.module.parameters()).device
+    prefix, channels = split.prefix_tokens, tokens.shape[2]
+    total = torch.zeros(prefix + 1, channels, channels, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    for part in tqdm(tokens.split(BATCH), desc=f'gradients at cut {split.cut}', unit='batch', mininterval=1):
+        leaf = part.clone().to(device).requires_grad_(True)     # a clone: inference tensors take no gradient
+        with torch.enable_grad():
+            logs = split.tail(leaf).float().log_softmax(1)
+            drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator).to(device)
+            (gradient,) = torch.autograd.grad(logs.gather(1, drawn).sum(), leaf)
+        gradient = gradient.double().cpu()
+        for place in range(prefix):
+            total[place] += gradient[:, place].T @ gradient[:, place]
+        patches = gradient[:, prefix:].reshape(-1, channels)
+        total[prefix] += patches.T @ patches / (tokens.shape[1] - prefix)
+    return total / len(tokens)
+
+
+def fit_code(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, ridge: float = 0.1) -> TransformCode:
+    """The code for tokens [n, N, D] whose tail has the Fisher information [prefix tokens + 1, D, D] (`fisher_information`)."""
+    mean = tokens.mean(0)
+    centred = (tokens - mean).double()
+    scale = centred.square().mean((0, 1)).sqrt().clamp(min=1e-6)
+    parts = [centred[:, place] for place in range(prefix_tokens)] + [centred[:, prefix_tokens:].flatten(0, 1)]
+    transforms = [_transform(part, information, scale, ridge) for part, information in zip(parts, fisher, strict=True)]
+    levels, errors = _levels(transforms[-1][0], parts[-1])
+    bits = 8 * code_row_bytes(max(RATES, key=RATES.get), tokens.shape[2])
+    bases = []
+    for analysis, synthesis, variances in transforms:
+        order = _bit_order(variances.tolist(), errors, bits)
+        kept = 1 + int(order.max())             # coefficients are sorted by variance, so those without a bit are last
+        bases.append(Basis(analysis[:, :kept].float().numpy(), synthesis[:kept].float().numpy(), order))
+    return TransformCode(mean.float().numpy(), bases, levels)
+
+
+def _transform(values: torch.Tensor, fisher: torch.Tensor, scale: torch.Tensor,
+               ridge: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Analysis [D, D] to coefficients of variance 1, synthesis [D, D], and their variances [D] in the metric, descending."""
+    # In units of each channel's spread, so that the ridge means the same for all of them.
+    metric = scale[:, None] * fisher * scale
+    metric = metric / metric.diagonal().mean().clamp(min=1e-30) + ridge * torch.eye(len(scale), dtype=torch.float64)
+    weights, directions = torch.linalg.eigh(metric)
+    root = (directions * weights.sqrt()) @ directions.T / scale[:, None]
+    covariance = values.T @ values / len(values)
+    variances, basis = torch.linalg.eigh(root.T @ covariance @ root)
+    variances, basis = variances.flip(0).clamp(min=1e-9), basis.flip(1)
+    forward = root @ basis
+    spread = variances.sqrt()
+    return forward / spread, torch.linalg.inv(forward) * spread[:, None], variances
+
+
+def _levels(analysis: torch.Tensor, values: torch.Tensor) -> tuple[list[np.ndarray], list[float]]:
+    """Lloyd's levels for 1 to 6 bits, and the squared error of a coefficient with 0 to 6 bits, its variance being 1."""
+    first = analysis[:, :max(8, analysis.shape[1] // 4)]        # those that get most of the bits
+    step = max(1, len(values) * first.shape[1] // _SAMPLE)
+    sample = (values[::step] @ first).flatten().numpy()
+    sample = np.sort(sample / sample.std())
+    total = np.concatenate(([0.0], np.cumsum(sample)))
+    levels, errors = [], [1.0]
+    for depth in range(1, MAX_DEPTH + 1):
+        chosen = np.quantile(sample, (np.arange(2**depth) + 0.5) / 2**depth)
+        for _ in range(100):
+            edges = np.concatenate(([0], np.searchsorted(sample, (chosen[1:] + chosen[:-1]) / 2), [len(sample)]))
+            counts = np.diff(edges)
+            chosen = np.where(counts > 0, np.diff(total[edges]) / np.maximum(counts, 1), chosen)
+        quantised = chosen[np.searchsorted((chosen[1:] + chosen[:-1]) / 2, sample)]
+        levels.append(chosen.astype(np.float32))
+        errors.append(min(float(np.square(sample - quantised).mean()), errors[-1] * 0.999))
+    return levels, errors
+
+
+def _bit_order(variances: list[float], errors: list[float], bits: int) -> np.ndarray:
+    """The coefficient that each next bit goes to: the one whose error it takes most from. int16 [bits], or fewer where all
+    coefficients have their greatest depth."""
+    gains = [(variance * (errors[1] - errors[0]), index, 0) for index, variance in enumerate(variances)]
+    heapq.heapify(gains)
+    order = []
+    while gains and len(order) < bits:
+        _, index, depth = heapq.heappop(gains)
+        order.append(index)
+        if depth + 1 < MAX_DEPTH:
+            heapq.heappush(gains, (variances[index] * (errors[depth + 2] - errors[depth + 1]), index, depth + 1))
+    return np.array(order, np.int16)
+
+
+@torch.inference_mode()
+def _figures(split: SplitModel, code: TransformCode, tokens: torch.Tensor, answers: torch.Tensor) -> dict:
+    """Of each rate, on the last of the training tokens: bytes of a token, how often the answer's class stays, and the
+    divergence of the answer in nats."""
+    tokens, answers = tokens[-500:], answers[-500:]
+    figures = {}
+    device = next(split.module.parameters()).device
+    for kind in RATES:
+        size = code_row_bytes(kind, code.channels)
+        arrived = torch.from_numpy(code.decode(code.encode(tokens.flatten(0, 1).numpy(), size))).view(tokens.shape)
+        logits = torch.cat([split.tail(part.to(device)).float().cpu() for part in arrived.split(BATCH)])
+        figures[kind] = {'token_bytes': size,
+                         'training_agreement': round(float((logits.argmax(1) == answers.argmax(1)).float().mean()), 4),
+                         'training_divergence': round(float(functional.kl_div(
+                             logits.log_softmax(1), answers.log_softmax(1), log_target=True, reduction='batchmean')), 5)}
+    return figures
