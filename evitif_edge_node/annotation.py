@@ -121,10 +121,11 @@ class _Panel:
             self._bar(y + 26, 7, [])
             self._text(self._left, y + 42, 'nothing was received', 13, _FAINT)
             return
-        lost = 1.0 - min(received, sent) / sent
+        tokens = prediction.tokens_sent
+        lost = 1.0 - min(prediction.tokens_received, tokens) / max(tokens, 1)
         colour = _GOOD if lost < 0.1 else _MIDDLING if lost < 0.5 else _BAD
-        self._text(self._left, y, f'{100 * lost:.0f} % of this frame lost', 15, _TEXT)
-        self._text(self._right, y + 1, f'{received} of {sent} packets', 13, _FAINT, anchor='ra')
+        self._text(self._left, y, f'{100 * lost:.0f} % of the tokens lost', 15, _TEXT)
+        self._text(self._right, y + 1, f'by {received} of {sent} packets', 13, _FAINT, anchor='ra')
         self._bar(y + 26, 7, [(lost, colour)])
         rate = '' if math.isnan(prediction.packet_error_rate) else f'link {100 * prediction.packet_error_rate:.0f} %'
         self._text(self._left, y + 42, f'{prediction.tokens_received} of {prediction.tokens_sent} tokens', 13, _FAINT)

@@ -26,8 +26,8 @@ _RUNTIME_PARAMETERS = (
 EDGE_PARAMETERS = (
     *MODEL_PARAMETERS,
     *_RUNTIME_PARAMETERS,
-    NodeParameter('patch_copies', 1, 'packets of a frame that carry each patch token: 2 with int4 costs what 1 with int8 does, and '
-                  'loses far less', 'packets', 1, 16),
+    NodeParameter('patch_copies', 0, 'packets of a frame that carry each patch token; 0: one, or with a transform code as '
+                  'many as the bytes of int8 once allow', 'packets', 0, 16),
     NodeParameter('image_transport', 'raw', 'subscribe `image` (raw) or `image/compressed`', choices=IMAGE_TRANSPORTS),
     NodeParameter('image_timeout', 2.0, 'warn on /diagnostics after this time without an image', 's', 0.1, 3600.0,
                   changeable=Changeable.ALWAYS),

@@ -38,15 +38,17 @@ def keyword(text: str) -> tuple[str, Any]:
 
 
 def add_model(parser: argparse.ArgumentParser, several_cuts: bool = False,
-              quantisation: bool = True) -> None:
-    """The arguments that name a model with its weights, and its cut or cuts."""
+              quantisation: str | None = None) -> None:
+    """The arguments that name a model with its weights, and its cut or cuts; `quantisation` is the default where it is asked."""
     parser.add_argument('--model', required=True, help='a model folder, or the name of a timm model')
     parser.add_argument('--checkpoint', help='a file with weights, for a timm name')
     parser.add_argument('--pretrained', action='store_true', help="weights from timm's hub, for a timm name")
     parser.add_argument('--cut', type=int, nargs='+' if several_cuts else None,
                         help='cut after this block (default: the model folder\'s, else half of the depth)')
-    if quantisation:
-        parser.add_argument('--quantisation', choices=QUANTISATIONS, default='int8')
+    if quantisation is not None:
+        parser.add_argument('--quantisation', choices=('auto', *QUANTISATIONS), default=quantisation,
+                            help='how tokens travel (default: %(default)s; auto: by a transform code where one was fitted, '
+                                 'else as int8)')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:0, mps, … (default: cpu)')
 
 

@@ -9,7 +9,7 @@ from evitif.cli.arguments import add_model, chosen, positive_int, rate, show
 
 def add_parser(verbs) -> None:
     parser = verbs.add_parser('recovery', help='accuracy over packet loss, for several methods of recovery')
-    add_model(parser)
+    add_model(parser, quantisation='auto')
     parser.add_argument('--data', required=True, help='fashion-mnist, or a folder in the ImageFolder layout')
     parser.add_argument('--loss', nargs='+', type=rate, metavar='RATE', help='packet error rates (default: 0 0.3 0.6)')
     parser.add_argument('--pattern', choices=('iid', 'burst', 'drift'),
@@ -17,7 +17,8 @@ def add_parser(verbs) -> None:
     parser.add_argument('--burst', type=float, metavar='L',
                         help='mean length of a run of lost packets (default: 8 with --pattern burst, else 1)')
     parser.add_argument('--patch-copies', type=positive_int, metavar='N',
-                        help='packets that each patch token travels in (default: 1); 2 with int4 costs what 1 with int8 does')
+                        help='packets that each patch token travels in (default: 1, or with a transform code what the bytes of '
+                             'int8 once allow)')
     parser.add_argument('--methods', nargs='+', metavar='METHOD',
                         help='zero, mean, omission, paldn, … (default: all that need no training, and those whose '
                              'artifact lies beside the model)')

@@ -10,7 +10,7 @@ from evitif.cli.arguments import add_model, chosen, positive_int, rate, show
 def add_parser(verbs) -> None:
     parser = verbs.add_parser('recovery', help='train PALDN, or what it is compared with, for a model and cuts; needs '
                                                'images, no labels')
-    add_model(parser, several_cuts=True)
+    add_model(parser, several_cuts=True, quantisation='int8')
     parser.add_argument('--data', nargs='+', required=True, help='fashion-mnist, or folders of images')
     parser.add_argument('--output', help='folder of the artifacts (default: the model folder)')
     parser.add_argument('--method', nargs='+', help='paldn (default), surrogate, linear, srcnn, edsr, tuned-tail')

@@ -43,8 +43,8 @@ class RecoveryEvaluation:
     checkpoint: str | None = None
     pretrained: bool = False
     cut: int | None = None
-    quantisation: str = 'int8'
-    patch_copies: int = 1               # packets that each patch token travels in
+    quantisation: str = 'auto'
+    patch_copies: int = 0               # packets that each patch token travels in; 0: automatic
     device: str = 'cpu'
     loss: tuple[float, ...] | list[float] = (0.0, 0.3, 0.6)  # packet error rates; of drift the highest
     pattern: str | None = None          # iid, burst or drift; None: burst where `burst` is more than 1, else iid
@@ -100,7 +100,7 @@ class Measurement:
         self.runs = [(rate, seed) for rate in c.loss for seed in range(c.seeds if rate > 0 else 1)]
         layout = hashlib.sha256(self.pattern.carries.numpy().tobytes()).hexdigest()
         self.identity = {'format': FORMAT, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
-                         'quantisation': c.quantisation, 'layout': layout[:16], 'data': c.data,
+                         'quantisation': parameters.quantisation, 'code': parameters.code, 'layout': layout[:16], 'data': c.data,
                          'images': len(self.order), 'pattern': c.pattern, 'burst': c.burst, 'loss': list(c.loss),
                          'seeds': c.seeds, 'methods': {name: self.artifacts.get(name) for name in self.methods}}
 
@@ -169,8 +169,8 @@ class Measurement:
         links = {f'{rate:g}': [loss for run, loss in zip(self.runs, losses, strict=True) if run[0] == rate]
                  for rate in c.loss}
         return {'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
-                'quantisation': c.quantisation, 'packets_per_frame': self.pattern.packets,
-                'patch_copies': c.patch_copies,
+                'quantisation': parameters.quantisation, 'packets_per_frame': self.pattern.packets,
+                'patch_copies': self.pattern.patch_copies,
                 'bytes_per_frame': _bytes_per_frame(self.stream, c.patch_copies), 'data': c.data, 'images': judged,
                 'pattern': c.pattern, 'burst': c.burst, 'seeds': c.seeds, 'top1_uncut': uncut,
                 'top1_lossless': state['lossless'] / judged, 'top1': table,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from evitif.model.errors import ArtifactError
-from evitif.model.folder import artifact_beside, artifact_folders, artifact_path
-from evitif.model.transform_code import TransformCode
+from evitif.model.folder import artifact_beside, artifact_folders, artifact_path, find_model_folder
+from evitif.model.transform_code import RATES, TransformCode
 
 KIND = 'klt'
 FORMAT = 1
@@ -35,8 +35,9 @@ def half_precision(code: TransformCode) -> TransformCode:
                                       array.astype(np.float16).astype(np.float32) for name, array in code.arrays().items()})
 
 
-def load_code(path: Path | str, fingerprint: str) -> TransformCode:
-    """Load what the JSON file `path` describes for a model with this fingerprint (`evitif.model.fingerprint` with the cut).
+def load_code(path: Path | str, fingerprint: str) -> tuple[TransformCode, dict]:
+    """Load the code and description of the JSON file `path`, for a model with this fingerprint (`evitif.model.fingerprint`
+    with the cut).
 
     Raises ArtifactError where it cannot be read or was made for another model.
     """
@@ -47,8 +48,10 @@ def load_code(path: Path | str, fingerprint: str) -> TransformCode:
         description = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ArtifactError(f'transform code {path}: cannot be read: {error}') from None
-    if not isinstance(description, dict) or description.get('format') != FORMAT or description.get('kind') != KIND:
-        raise ArtifactError(f'transform code {path}: expected a description of format {FORMAT} and kind {KIND!r}')
+    if not isinstance(description, dict) or description.get('format') != FORMAT or description.get('kind') != KIND \
+            or description.get('default') not in RATES:
+        raise ArtifactError(f'transform code {path}: expected a description of format {FORMAT} and kind {KIND!r}, its default '
+                            f'one of {", ".join(RATES)}')
     if description.get('fingerprint') != fingerprint:
         raise ArtifactError(f'transform code {path} was made for the model {description.get("model")!r} with fingerprint '
                             f'{str(description.get("fingerprint"))[:16]}…, this model has {fingerprint[:16]}…')
@@ -60,15 +63,29 @@ def load_code(path: Path | str, fingerprint: str) -> TransformCode:
     if code.digest != description.get('digest'):
         raise ArtifactError(f'transform code {weights} is not the one that {path.name} describes: its digest is '
                             f'{code.digest[:16]}…, expected {str(description.get("digest"))[:16]}…')
-    return code
+    return code, description
 
 
-def find_code(model: str, cut: int, fingerprint: str, kind: str) -> TransformCode:
-    """The code that lies beside `model` for this cut, asked for by the quantisation `kind`. Raises ArtifactError."""
+def choose_code(model: str, cut: int, fingerprint: str, quantisation: str) -> tuple[str, TransformCode | None]:
+    """The quantisation and, where it is one, the transform code.
+
+    `auto` is the rate that the code beside `model` names for this cut, and int8 where there is none for these weights.
+    Raises ArtifactError where a code was asked for by name and there is none, or the one in a model folder is of no use.
+    """
+    if quantisation not in ('auto', *RATES):
+        return quantisation, None
     path = artifact_beside(model, cut, KIND)
+    if path is None and quantisation == 'auto':
+        return 'int8', None
     if path is None:
         folders = artifact_folders(model)
         wanted = artifact_path(folders[0] if folders else Path('artifacts') / model, cut, KIND)
-        raise ArtifactError(f'quantisation {kind} needs a transform code for {model} at cut {cut}, and there is no {wanted}: '
-                            'fit one with `evitif train code`, or take fp16, int8 or int4')
-    return load_code(path, fingerprint)
+        raise ArtifactError(f'quantisation {quantisation} needs a transform code for {model} at cut {cut}, and there is no '
+                            f'{wanted}: fit one with `evitif train code`, or take fp16, int8 or int4')
+    try:
+        code, description = load_code(path, fingerprint)
+    except ArtifactError:
+        if quantisation != 'auto' or find_model_folder(model) is not None:
+            raise
+        return 'int8', None             # other weights of an architecture that a code ships for
+    return (description['default'] if quantisation == 'auto' else quantisation), code

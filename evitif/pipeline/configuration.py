@@ -18,7 +18,7 @@ class ModelConfig:
     num_classes: int | None = None
     image_size: int | None = None           # pixels; None: the model's own
     cut: int | None = None                  # after this block; None: the model folder's, else half of the depth
-    quantisation: str = 'int8'              # fp16, int8 or int4
+    quantisation: str = 'auto'              # a transform code where one was fitted, else int8; or a name in QUANTISATIONS
     max_datagram_bytes: int = 1200          # UDP payload
     device: str = 'cpu'
     allow_device_fallback: bool = False
@@ -45,7 +45,7 @@ class EdgeRuntimeConfig(ModelConfig):
     local_fallback: bool = False            # answer alone when no answer comes
     min_packets: int = 24
     prefix_copies: int = 0                  # packets that carry each prefix token; 0: automatic
-    patch_copies: int = 1                   # packets that carry each patch token
+    patch_copies: int = 0                   # packets that carry each patch token; 0: automatic
 
     def __post_init__(self):
         super().__post_init__()

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from evitif.model.build import BuiltModel, ModelSpec, build_model
-from evitif.model.code_artifact import find_code
+from evitif.model.code_artifact import choose_code
 from evitif.model.device import Placement, place
 from evitif.model.errors import ModelError
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel, require_cuttable
-from evitif.model.transform_code import RATES
 from evitif.pipeline.configuration import ModelConfig
 from evitif.protocol.packetiser import groups_needed
 from evitif.protocol.parameters import StreamParameters
@@ -52,11 +51,11 @@ class SplitStream:
         split = SplitModel(built.module, cut, built.data_config['input_size'][0])
         identity = fingerprint(built.module, cut)
         built.module.to(placement.device, placement.dtype)
-        code = find_code(config.model, cut, identity, config.quantisation) if config.quantisation in RATES else None
-        groups = groups_needed(split.channels, functools.partial(row_bytes, config.quantisation), config.max_datagram_bytes)
-        quantiser = TokenQuantiser(config.quantisation, split.channels, groups, code)
+        quantisation, code = choose_code(config.model, cut, identity, config.quantisation)
+        groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), config.max_datagram_bytes)
+        quantiser = TokenQuantiser(quantisation, split.channels, groups, code)
         parameters = StreamParameters(
-            model=built.name, fingerprint=identity, cut=cut, quantisation=config.quantisation,
+            model=built.name, fingerprint=identity, cut=cut, quantisation=quantisation,
             image_size=split.image_size, tokens=split.tokens, prefix_tokens=split.prefix_tokens, grid=split.grid,
             channels=split.channels, groups=groups, row_bytes=quantiser.row_bytes, classes=classes,
             code='' if code is None else code.digest)

@@ -57,7 +57,7 @@ class EdgeConfig:
     max_datagram_bytes: int = MAX_DATAGRAM_BYTES
     min_packets: int = MIN_PACKETS
     prefix_copies: int = PREFIX_COPIES
-    patch_copies: int = 1
+    patch_copies: int = 0
     hello_copies: int = 3
     hello_interval_s: float = 0.1
     hello_interval_max_s: float = 0.3
@@ -73,7 +73,7 @@ class EdgeConfig:
         check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)
         check_count('min_packets', self.min_packets, 1, 65535)
         check_count('prefix_copies', self.prefix_copies, 0, 65535)
-        check_count('patch_copies', self.patch_copies, 1, MAX_PATCH_COPIES)
+        check_count('patch_copies', self.patch_copies, 0, MAX_PATCH_COPIES)
         check_count('hello_copies', self.hello_copies, 1, 16)
         check_count('bye_copies', self.bye_copies, 1, 16)
         check_count('frames_remembered', self.frames_remembered, 1, 65536)

@@ -65,6 +65,27 @@ def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None],
     raise ValueError(f'tokens of {channels} channels {reason}')
 
 
+def patch_copies_of(parameters: StreamParameters, patch_copies: int, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
+                    min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES) -> int:
+    """In how many packets each patch is to travel.
+
+    :param patch_copies: as many; 0 is automatic: once, but where a transform code makes rows small as often as the rows of
+        a frame stay within the bytes of int8 rows sent once (RFC 2198 sends audio twice by the same reasoning: a coarse
+        copy costs little)
+    """
+    if patch_copies or not parameters.code:
+        return patch_copies or 1
+
+    def row_total(row_bytes: int, copies: int) -> int:
+        unit = UNIT_INDEX.itemsize + row_bytes
+        packets = interleave(parameters.grid, parameters.prefix_tokens, 1, slots=max(1, row_capacity(max_datagram_bytes) // unit),
+                             min_packets=min_packets, prefix_copies=prefix_copies, patch_copies=copies)
+        return unit * sum(len(units) for units in packets)
+
+    budget = row_total(4 + parameters.channels, 1)
+    return next((copies for copies in range(MAX_PATCH_COPIES, 1, -1) if row_total(parameters.row_bytes, copies) <= budget), 1)
+
+
 class _Layout:
     """The datagrams of a frame for one source frame, with all that stays the same already written."""
 
@@ -108,16 +129,16 @@ class Packetiser:
     :param max_datagram_bytes: largest UDP payload, our headers included
     :param min_packets: cut no coarser than this, so that one loss costs little, while there is a patch for each packet
     :param prefix_copies: datagrams that each prefix unit travels in, 0: automatic
-    :param patch_copies: datagrams that each patch's units travel in
+    :param patch_copies: datagrams that each patch's units travel in, 0: automatic (`patch_copies_of`)
     :raises ValueError: a unit's row does not fit into a datagram; the text says how many groups would do
     """
 
     def __init__(self, parameters: StreamParameters, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
-                 min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES, patch_copies: int = 1):
+                 min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES, patch_copies: int = 0):
         check_count('max_datagram_bytes', max_datagram_bytes, 256, MAX_UDP_PAYLOAD)
         check_count('min_packets', min_packets, 1, 65535)
         check_count('prefix_copies', prefix_copies, 0, 65535)
-        check_count('patch_copies', patch_copies, 1, MAX_PATCH_COPIES)
+        check_count('patch_copies', patch_copies, 0, MAX_PATCH_COPIES)
         room = row_capacity(max_datagram_bytes) - 2
         if parameters.row_bytes > room:
             needed = math.ceil(parameters.row_bytes * parameters.groups / room)
@@ -130,7 +151,8 @@ class Packetiser:
         self.max_datagram_bytes = max_datagram_bytes
         self.min_packets = min_packets
         self.prefix_copies = prefix_copies
-        self.patch_copies = patch_copies
+        self.patch_copies = patch_copies_of(parameters, patch_copies, max_datagram_bytes=max_datagram_bytes,
+                                            min_packets=min_packets, prefix_copies=prefix_copies)
         self._layouts: OrderedDict[bytes, _Layout] = OrderedDict()
 
     def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0) -> list[bytes]:

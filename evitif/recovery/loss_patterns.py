@@ -8,7 +8,7 @@ import torch
 
 from evitif.protocol.datagram import UNIT_INDEX
 from evitif.protocol.interleaving import interleave
-from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, MIN_PACKETS, PREFIX_COPIES, row_capacity
+from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, MIN_PACKETS, PREFIX_COPIES, patch_copies_of, row_capacity
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.statistics import WINDOW
 
@@ -31,10 +31,12 @@ class PacketLoss:
     """
 
     def __init__(self, parameters: StreamParameters, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
-                 min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES, patch_copies: int = 1):
+                 min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES, patch_copies: int = 0):
+        self.patch_copies = patch_copies_of(parameters, patch_copies, max_datagram_bytes=max_datagram_bytes,
+                                            min_packets=min_packets, prefix_copies=prefix_copies)
         slots = row_capacity(max_datagram_bytes) // (UNIT_INDEX.itemsize + parameters.row_bytes)
         packets = interleave(parameters.grid, parameters.prefix_tokens, parameters.groups, slots=slots,
-                             min_packets=min_packets, prefix_copies=prefix_copies, patch_copies=patch_copies)
+                             min_packets=min_packets, prefix_copies=prefix_copies, patch_copies=self.patch_copies)
         self.parameters = parameters
         self.carries = torch.zeros(len(packets), parameters.units)  # [packets, units], 1 where a packet has a unit
         for index, units in enumerate(packets):

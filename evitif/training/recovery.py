@@ -125,7 +125,8 @@ class _Job:
         c, split = self.c, self.stream.split
         torch.manual_seed(c.seed)
         network, earlier = self._network(cache)
-        trained, figures = fit_by_gradient(network, split, PacketLoss(self.stream.parameters), cache, self.cut, c, self.checkpoint)
+        pattern = PacketLoss(self.stream.parameters, patch_copies=1)
+        trained, figures = fit_by_gradient(network, split, pattern, cache, self.cut, c, self.checkpoint)
         self.finished = self._save(trained, len(cache), figures, earlier)
 
     def _network(self, cache: TokenCache) -> tuple[LearnedRecovery, dict | None]:

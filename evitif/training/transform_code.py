@@ -24,6 +24,7 @@ from evitif.pipeline.split_stream import SplitStream
 from evitif.training.images import Normalise, load_views
 
 BATCH = 50
+DIVERGENCE = 0.015       # nats that the coarsest rate that is taken by default may cost
 _SAMPLE = 200_000       # coefficients that the levels are chosen on
 
 
@@ -70,11 +71,11 @@ def train_code(configuration: CodeTraining, command: str = '') -> list[dict]:
         tokens, answers = _tokens(stream.split, images, normalise)
         fisher = fisher_information(stream.split, tokens[:c.gradient_images], c.seed)
         code = half_precision(fit_code(tokens, stream.split.prefix_tokens, fisher, c.ridge))
-        parameters = stream.parameters
+        parameters, figures = stream.parameters, _figures(stream.split, code, tokens, answers)
         descriptions.append(save_code(artifact_path(folder, parameters.cut, KIND), code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
             'images': len(images), 'seed': c.seed,
-            'figures': {**_figures(stream.split, code, tokens, answers), 'seconds': round(time.monotonic() - began, 1)},
+            'default': default_rate(figures), 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
             'made_by': {'command': command, 'configuration': json.loads(json.dumps({**asdict(c), 'cut': parameters.cut})),
                         'torch': torch.__version__}}))
     return descriptions
@@ -180,6 +181,12 @@ def _bit_order(variances: list[float], errors: list[float], bits: int) -> np.nda
         if depth + 1 < MAX_DEPTH:
             heapq.heappush(gains, (variances[index] * (errors[depth + 2] - errors[depth + 1]), index, depth + 1))
     return np.array(order, np.int16)
+
+
+def default_rate(figures: dict) -> str:
+    """The coarsest rate whose divergence is at most DIVERGENCE, the finest where none's is."""
+    by_rate = sorted(RATES, key=RATES.get)
+    return next((kind for kind in by_rate if figures[kind]['training_divergence'] <= DIVERGENCE), by_rate[-1])
 
 
 @torch.inference_mode()

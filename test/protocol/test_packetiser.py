@@ -73,7 +73,7 @@ def test_half_of_a_frame_has_everything_where_each_patch_travels_twice():
         for data in part:
             seen[datagram.parse_tokens(datagram.parse(data).body).units] = True
         assert seen.all()
-    with pytest.raises(ValueError, match='patch_copies is 17; expected a whole number from 1 to 16'):
+    with pytest.raises(ValueError, match='patch_copies is 17; expected a whole number from 0 to 16'):
         Packetiser(PARAMETERS, patch_copies=17)
 
 
