@@ -24,7 +24,7 @@ PARAMETERS = {
     'pretrained': (bool, "take the timm model's weights from its hub", ['', 'true', 'false']),
     'random_seed': (int, 'random weights from this seed, for trials', None),
     'cut': (int, 'the head ends after this block; the same on edge and bridge', None),
-    'quantisation': (str, 'how tokens travel; the same on edge and bridge', ['', 'auto', 'fp16', 'int8', 'int4', 'klt2', 'klt1', 'klt0.5']),
+    'quantisation': (str, 'how tokens travel; the same on edge and bridge', ['', 'auto', 'fp16', 'int8', 'int4', 'klt2', 'klt1.5', 'klt1', 'klt0.5']),
     'device': (str, 'where recovery and tail run: cpu, cuda, cuda:1, ...', None),
     'recovery': (str, 'what is done about missing tokens', ['', 'auto', 'zero', 'mean', 'omission', 'interpolation', 'surrogate', 'linear',
                                                             'srcnn', 'edsr', 'paldn', 'tuned-tail']),

@@ -47,7 +47,7 @@ BOTH = {
     'pretrained': "take the timm model's weights from its hub: true or false",
     'random_seed': 'random weights from this seed, for trials',
     'cut': 'the head ends after this block',
-    'quantisation': 'how tokens travel: auto, fp16, int8, int4, klt2, klt1 or klt0.5',
+    'quantisation': 'how tokens travel: auto, fp16, int8, int4, klt2, klt1.5, klt1 or klt0.5',
 }
 EDGE = {'robot_name': "the robot's name"}
 BRIDGE = {

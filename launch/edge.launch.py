@@ -24,7 +24,7 @@ PARAMETERS = {
     'pretrained': (bool, "take the timm model's weights from its hub", ['', 'true', 'false']),
     'random_seed': (int, 'random weights from this seed, for trials', None),
     'cut': (int, 'the head ends after this block; the same on edge and bridge', None),
-    'quantisation': (str, 'how tokens travel; the same on edge and bridge', ['', 'auto', 'fp16', 'int8', 'int4', 'klt2', 'klt1', 'klt0.5']),
+    'quantisation': (str, 'how tokens travel; the same on edge and bridge', ['', 'auto', 'fp16', 'int8', 'int4', 'klt2', 'klt1.5', 'klt1', 'klt0.5']),
     'device': (str, 'where the head runs: cpu, cuda, cuda:1, ...', None),
     'max_rate': (float, 'most frames taken a second (Hz), 0 for no limit', None),
     'answer_deadline': (float, 'time after which a frame without an answer counts as expired (s)', None),

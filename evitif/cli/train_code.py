@@ -8,7 +8,7 @@ from evitif.cli.arguments import add_model, chosen, positive_int, show
 
 
 def add_parser(verbs) -> None:
-    parser = verbs.add_parser('code', help="fit the transform code (klt2, klt1, klt0.5) of a model's tokens; needs images, "
+    parser = verbs.add_parser('code', help="fit the transform code (klt2, klt1.5, klt1, klt0.5) of a model's tokens; needs images, "
                                            'no labels')
     add_model(parser, several_cuts=True)
     parser.add_argument('--data', nargs='+', required=True, help='fashion-mnist, or folders of images')

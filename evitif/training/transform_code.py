@@ -24,7 +24,7 @@ from evitif.pipeline.split_stream import SplitStream
 from evitif.training.images import Normalise, load_views
 
 BATCH = 50
-DIVERGENCE = 0.015       # nats that the coarsest rate that is taken by default may cost
+DIVERGENCE = 0.01        # nats that the coarsest rate that is taken by default may cost
 _SAMPLE = 200_000       # coefficients that the levels are chosen on
 
 
