@@ -18,7 +18,8 @@ from evitif.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif.evaluation.report import plot
 from evitif.evaluation.suite_page import page
 from evitif.model.build import read_description
-from evitif.model.folder import DESCRIPTION_FILE
+from evitif.model.code_artifact import KIND as CODE
+from evitif.model.folder import DESCRIPTION_FILE, artifact_path
 from evitif.recovery import LEARNED, METHODS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,6 +28,7 @@ DATA = {'vit_tiny_patch16_224.augreg_in21k_ft_in1k': 'data/imagenet-photos'}
 IMAGENET_CHECKPOINT = 'data/vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors'
 RATES = (0.3, 0.6, 0.8, 0.9)
 QUICK_IMAGES, QUICK_RATES = 200, (0.6, 0.9)
+SAMPLE_IMAGES = 500     # that judge all but the way by which tokens travel by default, which the whole set judges
 MAIN = ('omission', 'paldn')
 
 
@@ -46,6 +48,7 @@ class ShippedModel:
     name: str
     model: str                              # as evitif's commands take it
     kinds: dict[int, list[str]]             # by cut
+    codes: frozenset[int]                   # cuts with a transform code
     data: str | None
     checkpoint: str | None = None
     pretrained: bool = False
@@ -67,47 +70,48 @@ def shipped_models(artifacts: Path, data: dict[str, str], imagenet_checkpoint: P
                 kinds.setdefault(int(match[2]), []).append(match[1])
         if not kinds:
             continue
+        codes = frozenset(cut for cut in kinds if artifact_path(folder, cut, CODE).is_file())
         source = data.get(folder.name, DATA.get(folder.name))
         if (folder / DESCRIPTION_FILE).is_file():
             made_by = read_description(folder).get('made_by', {})
             trained_for = made_by.get('configuration', {}).get('data')
             source = source or (trained_for[0] if isinstance(trained_for, list) else trained_for)
             shown = folder.relative_to(REPOSITORY) if folder.is_relative_to(REPOSITORY) else folder
-            models.append(ShippedModel(folder.name, str(shown), kinds, source))
+            models.append(ShippedModel(folder.name, str(shown), kinds, codes, source))
         else:
             there = imagenet_checkpoint.is_file()
-            models.append(ShippedModel(folder.name, folder.name, kinds, source, str(imagenet_checkpoint) if there else None,
-                                       not there))
+            models.append(ShippedModel(folder.name, folder.name, kinds, codes, source,
+                                       str(imagenet_checkpoint) if there else None, not there))
     return models
 
 
 def jobs_of(model: ShippedModel, results: Path, quick: bool, images: int | None) -> Iterator[Job]:
     """What is measured of a model. The quick suite takes the middle cut and two rates alone."""
-    def job(cut: int, label: str, methods, seeds: int, **more) -> Job:
-        quantisation = more.get('quantisation', 'int8')
-        name = f'{model.name}-cut{cut}-{"iid" if label == quantisation else label}-{quantisation}'
+    def job(cut: int, label: str, methods, seeds: int, judged: int | None = SAMPLE_IMAGES, **more) -> Job:
+        name = f'{model.name}-cut{cut}-{label}'
         return Job(name, label, RecoveryEvaluation(
             model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut, data=model.data or '',
-            methods=tuple(methods), seeds=min(seeds, 2) if quick else seeds, images=QUICK_IMAGES if quick else images,
+            methods=tuple(methods), seeds=min(seeds, 2) if quick else seeds, images=QUICK_IMAGES if quick else images or judged,
             json=str(results / f'{name}.json'), **more))
 
     middle = model.middle_cut
     rates = (0.0, *(QUICK_RATES if quick else RATES))
     for cut in [middle] if quick else sorted(model.kinds):
         methods = [name for name in MAIN if name == 'omission' or name in model.kinds[cut]]
-        yield job(cut, 'iid', methods, 5, loss=rates)
-        yield job(cut, 'burst8', methods, 5, loss=rates, pattern='burst', burst=8)
-        if 'paldn' in model.kinds[cut]:     # the same bytes and fewer, spent on copies instead of precision
-            twice = {'quantisation': 'int4', 'patch_copies': 2, 'loss': rates}
-            yield job(cut, 'iid-twice', ['paldn'], 5, **twice)
-            yield job(cut, 'burst8-twice', ['paldn'], 5, pattern='burst', burst=8, **twice)
+        for label, pattern in (('iid', {}), ('burst8', {'pattern': 'burst', 'burst': 8})):
+            if cut in model.codes:
+                yield job(cut, label, methods[-1:], 5, judged=None, loss=rates, **pattern)
+            yield job(cut, f'{label}-int8', methods, 5, loss=rates, quantisation='int8', **pattern)
     everything = [*METHODS, *(name for name in LEARNED if name in model.kinds[middle])]
-    yield job(middle, 'methods', everything, 1 if quick else 2, loss=(0.6,) if quick else RATES)
-    if 'paldn' in model.kinds[middle]:
+    yield job(middle, 'methods', everything, 1 if quick else 2, loss=(0.6,) if quick else RATES, quantisation='int8')
+    best = [everything[-1] if 'paldn' not in everything else 'paldn']
+    for tokens in ([{}] if middle in model.codes else []) + [{'quantisation': 'int8'}]:
+        suffix = f'-{tokens["quantisation"]}' if tokens else ''
         for burst in (2, 32):
-            yield job(middle, f'burst{burst}', ['paldn'], 3, loss=(0.6,), pattern='burst', burst=burst)
-        yield job(middle, 'int4', ['paldn'], 3, loss=(0.6,), quantisation='int4')
-        yield job(middle, 'drift', ['paldn'], 3, loss=(0.9,), pattern='drift')
+            yield job(middle, f'burst{burst}{suffix}', best, 3, loss=(0.6,), pattern='burst', burst=burst, **tokens)
+        yield job(middle, f'drift{suffix}', best, 3, loss=(0.9,), pattern='drift', **tokens)
+    yield job(middle, 'int4', best, 3, loss=(0.6,), quantisation='int4')
+    yield job(middle, 'int4-twice', best, 3, loss=(0.6,), quantisation='int4', patch_copies=2)
 
 
 def measure(job: Job) -> dict:
@@ -141,7 +145,7 @@ def command_of(c: RecoveryEvaluation) -> str:
     for name in ('checkpoint', 'images', 'json'):
         if getattr(c, name) is not None:
             parts += [f'--{name}', getattr(c, name)]
-    if c.patch_copies > 1:
+    if c.patch_copies:
         parts += ['--patch-copies', c.patch_copies]
     if c.pretrained:
         parts.append('--pretrained')
@@ -197,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help=f'{QUICK_IMAGES} images, 2 seeds, 2 rates, one cut of each model, into reports/evaluate')
     parser.add_argument('--only', nargs='+', default=[], metavar='MODEL', help='these folders of artifacts/')
     parser.add_argument('--output', metavar='DIR', help='(default: docs/results)')
-    parser.add_argument('--images', type=int, help='judge by so many images (default: all of a data set)')
+    parser.add_argument('--images', type=int, help=f'that judge (default: all of a data set for tokens as they travel by default, {SAMPLE_IMAGES} otherwise)')
     parser.add_argument('--artifacts', default=str(REPOSITORY / 'artifacts'), metavar='DIR')
     parser.add_argument('--data', nargs='+', default=[], type=_assignment, metavar='MODEL=FOLDER',
                         help='the images that judge a model (default: what it was trained for)')

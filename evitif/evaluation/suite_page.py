@@ -8,7 +8,7 @@ from evitif.evaluation.report import losses_in_words, markdown, plus_minus, titl
 
 TARGETS = {'0.3': 0.3, '0.6': 1.0, '0.8': 2.0, '0.9': 5.0}      # points of top-1 that PALDN may lose, by packet loss
 
-MAIN = ('iid', 'burst8', 'iid-twice', 'burst8-twice')           # of the first table
+MAIN = ('iid', 'burst8', 'iid-int8', 'burst8-int8')           # of the first table
 
 Entry = tuple[str, str, dict]       # name of the files, label, result
 
@@ -27,7 +27,7 @@ def page(models: dict[str, list[Entry]], command: str, notes: list[str], plots: 
     for name, group in models.items():
         result = group[0][2]
         lines += ['', f'## {name}', '',
-                  f'{result["images"]:,} images of {result["data"]}; the uncut model has {100 * result["top1_uncut"]:.2f} %.']
+                  f'On {result["images"]:,} images of {result["data"]} the uncut model has {100 * result["top1_uncut"]:.2f} %.']
         for file, label, result in group:
             if len(result['configuration']['loss']) > 1 or label == 'methods':
                 lines += ['', f'### {_heading(label, result)}', '', markdown(result)]
@@ -42,19 +42,19 @@ def page(models: dict[str, list[Entry]], command: str, notes: list[str], plots: 
 
 
 def _heading(label: str, result: dict) -> str:
-    return f'Cut {result["cut"]}, ' + ('all methods' if label == 'methods' else losses_in_words(result))
+    return f'Cut {result["cut"]}, ' + ('all methods' if label == 'methods' else f'{losses_in_words(result)}, {tokens_in_words(result)}')
 
 
 def _targets(entries: list[Entry]) -> list[str]:
-    lines = ['| model | cut | losses | tokens | method | ' + ' | '.join(f'{100 * float(rate):g} %' for rate in TARGETS) + ' |',
-             '| --- | ---: | --- | --- | --- |' + ' ---: |' * len(TARGETS),
-             '| target | | | | | ' + ' | '.join(f'{target:g}' for target in TARGETS.values()) + ' |']
+    lines = ['| model | cut | losses | tokens | images | method | ' + ' | '.join(f'{100 * float(rate):g} %' for rate in TARGETS) + ' |',
+             '| --- | ---: | --- | --- | ---: | --- |' + ' ---: |' * len(TARGETS),
+             '| target | | | | | | ' + ' | '.join(f'{target:g}' for target in TARGETS.values()) + ' |']
     for _, _, result in entries:
         tokens = f'{tokens_in_words(result)}, {result["bytes_per_frame"]:,} bytes'
         for name, row in result['top1'].items():
             cells = [_against_target(row.get(rate), target) for rate, target in TARGETS.items()]
-            lines.append(f'| {result["model"]} | {result["cut"]} | {losses_in_words(result)} | {tokens} | {title(name)} | '
-                         + ' | '.join(cells) + ' |')
+            lines.append(f'| {result["model"]} | {result["cut"]} | {losses_in_words(result)} | {tokens} | '
+                         f'{result["images"]:,} | {title(name)} | ' + ' | '.join(cells) + ' |')
     return [*lines, '', '✓: the mean meets the target.']
 
 
@@ -65,12 +65,12 @@ def _against_target(cell: dict | None, target: float) -> str:
 
 
 def _others(entries: list[Entry]) -> list[str]:
-    lines = ['| losses | quantisation | bytes a frame | method | loss | points lost | frames of which nothing arrives |',
+    lines = ['| losses | tokens | bytes a frame | method | loss | points lost | frames of which nothing arrives |',
              '| --- | --- | ---: | --- | ---: | ---: | ---: |']
     for _, _, result in entries:
         for name, row in result['top1'].items():
             for rate, cell in row.items():
-                lines.append(f'| {losses_in_words(result)} | {result["quantisation"]} | {result["bytes_per_frame"]:,} | '
+                lines.append(f'| {losses_in_words(result)} | {tokens_in_words(result)} | {result["bytes_per_frame"]:,} | '
                              f'{title(name)} | {100 * float(rate):g} % | {plus_minus(cell["lost"], cell["lost_interval95"])} | '
                              f'{100 * result["frames_unanswerable"][rate]:.2f} % |')
     return lines

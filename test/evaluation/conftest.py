@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 
 from evitif.model.build import ModelSpec, build_model, save_model
+from evitif.model.code_artifact import KIND, half_precision, save_code
 from evitif.model.folder import artifact_path
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import LEARNED, Sequence, save_recovery
+from evitif.training.transform_code import fit_code
 
 CUT = 1
 
@@ -33,7 +35,7 @@ def make_images(folder):
 
 
 def make_model(folder, data):
-    """A model folder that `data` judges, with two recoveries for cut 1."""
+    """A model folder that `data` judges, with two recoveries and a transform code for cut 1."""
     arguments = {'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 2, 'img_size': 32, 'class_token': False, 'global_pool': 'avg'}
     built = build_model(ModelSpec('vit_tiny_patch16_224', random_seed=0, num_classes=2, model_kwargs=arguments))
     ids = torch.arange(128) % 2
@@ -59,6 +61,11 @@ def make_model(folder, data):
             network.fit(stream.split.head(images))
         save_recovery(artifact_path(folder, CUT, name), network, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': CUT, 'loss_range': [0.05, 0.95]})
+    with torch.no_grad():
+        tokens = stream.split.head(images)
+    fisher = torch.eye(parameters.channels, dtype=torch.float64)[None]
+    save_code(artifact_path(folder, CUT, KIND), half_precision(fit_code(tokens, 0, fisher)), {
+        'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': CUT, 'default': 'klt2'})
     return folder
 
 

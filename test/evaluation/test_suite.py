@@ -14,16 +14,16 @@ def test_the_suite_measures_once_and_writes_the_page(shipped, tmp_path, capsys, 
     assert suite.main(arguments) == 0
     page = (tmp_path / 'recovery.md').read_text()
     assert '`python -m evitif.evaluation.suite --quick' in page
-    assert re.search(r'\| small \| 1 \| independent losses \| int8, [\d,]+ bytes \| PALDN \|', page)
-    assert re.search(r'\| small \| 1 \| mean burst 8 \| int8, [\d,]+ bytes \| omission \|', page)
-    assert re.search(r'\| small \| 1 \| mean burst 8 \| int4 twice, [\d,]+ bytes \| PALDN \|', page)
+    assert re.search(r'\| small \| 1 \| independent losses \| int8, [\d,]+ bytes \| 60 \| PALDN \|', page)
+    assert re.search(r'\| small \| 1 \| mean burst 8 \| int8, [\d,]+ bytes \| 60 \| omission \|', page)
+    assert re.search(r'\| small \| 1 \| mean burst 8 \| klt2[a-z0-9 ]*, [\d,]+ bytes \| 60 \| PALDN \|', page)
     assert '### Cut 1, all methods' in page and '| linear |' in page
     assert 'int4' in page and 'drifts from 0 to the peak' in page and 'mean burst 32' in page
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / 'recovery').glob('*.json')}
     assert set(results) == {f'small-cut1-{name}' for name in (
-        'iid-int8', 'burst8-int8', 'iid-twice-int4', 'burst8-twice-int4', 'methods-int8',
-        'burst2-int8', 'burst32-int8', 'iid-int4', 'drift-int8')}
-    assert results['small-cut1-iid-int4']['quantisation'] == 'int4'
+        'iid', 'burst8', 'iid-int8', 'burst8-int8', 'methods', 'burst2', 'burst32', 'drift', 'burst2-int8', 'burst32-int8',
+        'drift-int8', 'int4', 'int4-twice')}
+    assert results['small-cut1-int4']['quantisation'] == 'int4'
     assert results['small-cut1-iid-int8']['command'].startswith('evitif evaluate recovery --model')
     assert all((tmp_path / link).is_file() for link in _links(page))
     monkeypatch.setattr(suite.Measurement, 'measure', lambda *_: pytest.fail('measured again'))
@@ -52,7 +52,8 @@ def test_a_mistake_of_the_suite_ends_in_one_sentence(shipped, tmp_path, capsys, 
 def test_a_folder_with_recoveries_alone_belongs_to_the_timm_model_of_its_name(tmp_path):
     name = 'vit_tiny_patch16_224.augreg_in21k_ft_in1k'
     for cut in (4, 6, 9):
-        for kind, suffix in (('paldn', 'json'), ('paldn', 'safetensors'), ('linear', 'json'), ('poem', 'json')):
+        for kind, suffix in (('paldn', 'json'), ('paldn', 'safetensors'), ('linear', 'json'), ('poem', 'json'),
+                             *([('klt', 'json')] if cut == 6 else [])):
             path = tmp_path / name / f'{kind}-cut{cut}.{suffix}'
             path.parent.mkdir(exist_ok=True)
             path.touch()
@@ -64,5 +65,6 @@ def test_a_folder_with_recoveries_alone_belongs_to_the_timm_model_of_its_name(tm
     (model,) = suite.shipped_models(tmp_path, {name: 'elsewhere'}, checkpoint)
     assert model.checkpoint == str(checkpoint) and not model.pretrained and model.data == 'elsewhere'
     jobs = list(suite.jobs_of(model, Path('out'), quick=False, images=None))
-    assert [job.configuration.cut for job in jobs if job.label == 'iid'] == [4, 6, 9]
+    assert [job.configuration.cut for job in jobs if job.label == 'iid-int8'] == [4, 6, 9]
+    assert [job.configuration.cut for job in jobs if job.label == 'iid'] == [6]
     assert len({job.configuration.json for job in jobs}) == len(jobs)
