@@ -29,8 +29,13 @@ def run(options: argparse.Namespace, command: str) -> int:
     configuration = CodeTraining(**chosen(options, CodeTraining))
     show(configuration)
     for description in train_code(configuration, command):
-        for kind, figures in description['figures'].items():
-            if kind != 'seconds':
-                print(f'{kind} for {description["model"]} at cut {description["cut"]}: {figures["token_bytes"]} bytes a token, '
-                      f'the same class as without for {100 * figures["training_agreement"]:.1f} % of 500 training images')
+        tell(description)
     return 0
+
+
+def tell(description: dict) -> None:
+    """Print what the rates of a fitted code cost."""
+    for kind, figures in description['figures'].items():
+        if kind != 'seconds':
+            print(f'{kind} for {description["model"]} at cut {description["cut"]}: {figures["token_bytes"]} bytes a token, '
+                  f'the same class as without for {100 * figures["training_agreement"]:.1f} % of the training images judged')

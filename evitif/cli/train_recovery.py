@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from evitif.cli.arguments import add_model, chosen, positive_int, rate, show
 
@@ -28,6 +29,8 @@ def add_parser(verbs) -> None:
         parser.add_argument(f'--{name}', type=rate)
     parser.add_argument('--seed', type=int)
     parser.add_argument('--precision', choices=('fp32', 'bf16'), help='of the arithmetic (default: fp32)')
+    parser.add_argument('--no-code', action='store_true',
+                        help='leave out the transform code, which is fitted first for cuts that have none (a minute each)')
     parser.set_defaults(run=run)
 
 
@@ -35,8 +38,22 @@ def run(options: argparse.Namespace, command: str) -> int:
     from evitif.training.recovery import RecoveryTraining, train_recovery
     configuration = RecoveryTraining(**chosen(options, RecoveryTraining))
     show(configuration)
+    if not options.no_code:
+        _fit_codes(configuration, command)
     for description in train_recovery(configuration, command):
         figures = description['figures']
         print(f'{description["kind"]} for {description["model"]} at cut {description["cut"]}: {figures["parameters"]:,} '
               f'parameters, {100 * figures["share_of_tail_multiply_adds"]:.1f} % of the tail\'s multiply-adds')
     return 0
+
+
+def _fit_codes(recovery, command: str) -> None:
+    """The transform codes that are not there yet, from the same images: fewer of them, since a code has a closed form."""
+    from evitif.cli.train_code import tell
+    from evitif.training.transform_code import CodeTraining, train_code
+    names = ('model', 'data', 'output', 'checkpoint', 'pretrained', 'cut', 'seed', 'device')
+    code = CodeTraining(**{name: getattr(recovery, name) for name in names})
+    limits = [min(limit, code.images) for limit in recovery.limits or [code.images] * len(recovery.data)]
+    views = None if recovery.views is None else [min(count, 4) for count in recovery.views]
+    for description in train_code(replace(code, limits=limits, views=views), command, keep=True):
+        tell(description)

@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help=f'{QUICK_IMAGES} images, 2 seeds, 2 rates, one cut of each model, into reports/evaluate')
     parser.add_argument('--only', nargs='+', default=[], metavar='MODEL', help='these folders of artifacts/')
     parser.add_argument('--output', metavar='DIR', help='(default: docs/results)')
-    parser.add_argument('--images', type=int, help=f'that judge (default: all for tokens as they travel by default, {SAMPLE_IMAGES} otherwise)')
+    parser.add_argument('--images', type=int, help=f'that judge (default: all for tokens that travel by default, else {SAMPLE_IMAGES})')
     parser.add_argument('--artifacts', default=str(REPOSITORY / 'artifacts'), metavar='DIR')
     parser.add_argument('--data', nargs='+', default=[], type=_assignment, metavar='MODEL=FOLDER',
                         help='the images that judge a model (default: what it was trained for)')

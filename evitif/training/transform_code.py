@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from evitif.model.code_artifact import KIND, half_precision, save_code
+from evitif.model.code_artifact import KIND, half_precision, load_code, save_code
+from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path, find_model_folder
 from evitif.model.split import SplitModel
 from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
@@ -47,8 +48,10 @@ class CodeTraining:
     device: str = 'cpu'
 
 
-def train_code(configuration: CodeTraining, command: str = '') -> list[dict]:
+def train_code(configuration: CodeTraining, command: str = '', keep: bool = False) -> list[dict]:
     """Fit a code for every cut, write `klt-cut<k>.json` with its arrays, and return the descriptions.
+
+    With `keep`, cuts that have a code of these weights already are left as they are, and not returned.
 
     :raises ValueError: or one of its kinds, for a model or data that cannot be used
     :raises MemoryError: the images do not fit into memory
@@ -61,8 +64,11 @@ def train_code(configuration: CodeTraining, command: str = '') -> list[dict]:
     for cut in c.cut or [None]:
         began = time.monotonic()
         stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
-                                              device=c.device))
+                                              quantisation='fp16', device=c.device))
         stream.split.module.requires_grad_(False)
+        path = artifact_path(folder, stream.parameters.cut, KIND)
+        if keep and _fits(path, stream.parameters.fingerprint):
+            continue
         if images is None:
             images = load_views(c.data, stream.split.image_size[0], c.views, c.limits, c.seed)
             chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(c.seed))[:c.images]
@@ -72,13 +78,21 @@ def train_code(configuration: CodeTraining, command: str = '') -> list[dict]:
         fisher = fisher_information(stream.split, tokens[:c.gradient_images], c.seed)
         code = half_precision(fit_code(tokens, stream.split.prefix_tokens, fisher, c.ridge))
         parameters, figures = stream.parameters, _figures(stream.split, code, tokens, answers)
-        descriptions.append(save_code(artifact_path(folder, parameters.cut, KIND), code, {
+        descriptions.append(save_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
             'images': len(images), 'seed': c.seed,
             'default': default_rate(figures), 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
             'made_by': {'command': command, 'configuration': json.loads(json.dumps({**asdict(c), 'cut': parameters.cut})),
                         'torch': torch.__version__}}))
     return descriptions
+
+
+def _fits(path: Path, fingerprint: str) -> bool:
+    try:
+        load_code(path, fingerprint)
+    except ArtifactError:
+        return False
+    return True
 
 
 @torch.inference_mode()
@@ -143,7 +157,7 @@ def _transform(values: torch.Tensor, fisher: torch.Tensor, scale: torch.Tensor,
     root = (directions * weights.sqrt()) @ directions.T / scale[:, None]
     covariance = values.T @ values / len(values)
     variances, basis = torch.linalg.eigh(root.T @ covariance @ root)
-    variances, basis = variances.flip(0).clamp(min=1e-9), basis.flip(1)
+    variances, basis = variances.flip(0).clamp(min=max(1e-9, 1e-7 * float(variances[-1]))), basis.flip(1)
     forward = root @ basis
     spread = variances.sqrt()
     return forward / spread, torch.linalg.inv(forward) * spread[:, None], variances

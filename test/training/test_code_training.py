@@ -1,0 +1,65 @@
+"""Fitting a transform code by its command, alone and before a recovery."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from evitif.cli import main
+from evitif.pipeline.configuration import ModelConfig
+from evitif.pipeline.split_stream import SplitStream
+from evitif.training.transform_code import fisher_information
+
+
+def fit(small, output, *more, what='code'):
+    return main(['train', what, '--model', str(small / 'model'), '--data', str(small / 'images'), '--output', str(output), *more])
+
+
+def test_a_code_is_fitted_for_each_cut_and_travels(small, capsys):
+    output = small / 'model'
+    assert fit(small, output, '--cut', '1', '2', '--images', '20', '--gradient-images', '10') == 0
+    assert 'klt1 for model at cut 2: 3 bytes a token' in capsys.readouterr().out
+    for cut in (1, 2):
+        description = json.loads((output / f'klt-cut{cut}.json').read_text())
+        assert (description['kind'], description['cut'], description['images']) == ('klt', cut, 20)
+        stream = SplitStream.load(ModelConfig(model=str(output), cut=cut))
+        assert stream.parameters.quantisation == description['default'] and stream.parameters.code == description['digest']
+        tokens = stream.split.blank_tokens().numpy()
+        rows = stream.quantiser.quantise(tokens)
+        assert rows.shape == (17, stream.parameters.row_bytes)
+        assert np.isfinite(stream.quantiser.dequantise(rows)).all()
+
+
+def test_a_recovery_fits_the_codes_that_are_not_there(small, tmp_path):
+    steps = ('--cut', '1', '--steps', '1', '--batch-size', '4', '--budget', '0.5')
+    assert fit(small, tmp_path, *steps, '--no-code', what='recovery') == 0
+    assert not (tmp_path / 'klt-cut1.json').exists()
+    assert fit(small, tmp_path, *steps, what='recovery') == 0
+    written = (tmp_path / 'klt-cut1.json').stat().st_mtime_ns
+    assert fit(small, tmp_path, *steps, what='recovery') == 0
+    assert (tmp_path / 'klt-cut1.json').stat().st_mtime_ns == written
+
+
+def test_the_information_is_that_of_the_answer(small):
+    """Adding a vector to a token moves the answer by the information along it: KL = v F v / 2 for small v."""
+    split = SplitStream.load(ModelConfig(model=str(small / 'model'), cut=2, quantisation='fp16')).split
+    split.module.requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    tokens = split.blank_tokens() + torch.randn(400, split.tokens, split.channels, generator=generator)
+    information = fisher_information(split, tokens, 0)
+    step = 0.05 * torch.randn(split.channels, generator=generator)
+    moved = tokens.clone()
+    moved[:, 0] += step
+    with torch.inference_mode():
+        before, after = (split.tail(part).double().log_softmax(1) for part in (tokens, moved))
+    divergence = float((before.exp() * (before - after)).sum(1).mean())
+    predicted = float(step.double() @ information[0] @ step.double()) / 2
+    assert divergence == pytest.approx(predicted, rel=0.25)
+
+
+@pytest.mark.parametrize('arguments, expected', [(['--cut', '9'], 'cut'), (['--data', '/nowhere/at/all'], '/nowhere/at/all')])
+def test_a_mistake_ends_in_one_sentence(small, tmp_path, arguments, expected, capsys):
+    assert fit(small, tmp_path, *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('evitif: ') and expected in error
