@@ -10,6 +10,8 @@ The rules, which keep latency low and the order right:
   one at a time, in the order in which the protocol made them. A callback may therefore use `call`, and needs no lock of
   its own; while it works, datagrams wait in the kernel's receive buffer, so it should hand long work to another thread.
 - A send that the kernel cannot take now is lost, as on the air, and counted. Nothing is kept to be sent late.
+- Datagrams go to and come from the kernel in runs, one system call each, where it can do that (`batching`). What came
+  is handed to the protocol where it lies, as a view of the loop's buffer.
 - The network's errors are counted; they end neither the loop nor a call.
 """
 
@@ -37,11 +39,12 @@ from evitif.transport.addresses import (
     resolve,
     resolve_remote,
 )
+from evitif.transport.batching import LARGEST_DATAGRAM, choose_calls
 
 T = TypeVar('T')
 
-LARGEST_DATAGRAM = 65535        # bytes, UDP's length field (RFC 768)
-BATCH = 64                      # datagrams taken from the kernel before the protocol handles them
+BATCH = 64                      # system calls, and about as many datagrams, before the protocol handles what came
+ROOM_BYTES = 4 * LARGEST_DATAGRAM       # for a batch; what does not fit any more is of the next one
 SEND_BUFFER_BYTES = 1 << 20     # several frames; the kernel's default of 208 KiB is two at fp16
 STOP_TIMEOUT_S = 10.0
 TIMER_PATIENCE_S = 0.01        # how long a due timer waits for the datagrams that had arrived before it
@@ -61,7 +64,9 @@ class UdpStatistics:
     foreign: int                        # not from the remote, dropped unread; only where `remote` is given
     send_errors: Mapping[str, int]      # by errno name (ENETUNREACH, EAGAIN, …); each is a datagram not sent
     receive_errors: Mapping[str, int]
-    kernel_dropped: int | None          # arrived while the receive buffer was full; None where the kernel does not tell
+    # Arrived while the receive buffer was full; None where the kernel does not tell. A run that it had put together
+    # (UDP_GRO) is counted once.
+    kernel_dropped: int | None
 
 
 class UdpLoop:
@@ -70,7 +75,8 @@ class UdpLoop:
 
     The protocol object has `receive_datagram(data, now)` where `remote` is given, else `receive_datagram(data, addr,
     now)`; `datagrams_to_send(now)` of bytes or of (bytes, addr); `get_timer()`, `handle_timer(now)`, `next_event()`,
-    `close(now)`.
+    `close(now)`. The `data` that it receives is a read-only memoryview, valid until `receive_datagram` returns; the
+    bytes that it sends are read before `datagrams_to_send` is called again. The order is kept for each address.
 
     With `remote` the socket is filtered by address here rather than connected: the kernel fixes a connected socket's
     own address, and a robot that roams to another network would go on sending from the address it has lost.
@@ -80,6 +86,8 @@ class UdpLoop:
         port
     :param on_event: called with each event, in the loop's thread, outside the lock; what it raises is logged
     :param receive_buffer_bytes: asked of the kernel; `granted_receive_buffer_bytes` says what it gave
+    :param batching: whether a system call takes a run of datagrams (see `batching`): None where the system can, True
+        always, which `start` refuses where it cannot, False never
     :param clock: seconds, monotonic
     :raises TransportError: where neither `remote` nor `bind` is given, or a port is out of range
     """
@@ -92,6 +100,7 @@ class UdpLoop:
         bind: tuple[str, int] | None = None,
         on_event: Callable[[object], None],
         receive_buffer_bytes: int = 4 << 20,
+        batching: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
         log: logging.Logger | None = None,
     ):
@@ -103,6 +112,7 @@ class UdpLoop:
         self._bind = None if bind is None else check_address(bind, 'bind')
         self._on_event = on_event
         self._receive_buffer_bytes = receive_buffer_bytes
+        self._batching = batching
         self._clock = clock
         self._log = log or logging.getLogger(__name__)
 
@@ -111,6 +121,7 @@ class UdpLoop:
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
         self._stopping = False
+        self._more_waiting = False      # the last batch ended before the kernel had no more
         self._latest_now = -math.inf    # the protocol's time does not go backwards
         self._next_wake = -math.inf     # when the waiting loop wakes by itself; -inf while it is awake
 
@@ -135,7 +146,8 @@ class UdpLoop:
         """
         Resolve, open the socket, start the thread.
 
-        :raises TransportError: where it is running already, the host does not resolve, or the address cannot be bound
+        :raises TransportError: where it is running already, the host does not resolve, the address cannot be bound, or
+            `batching` is True and the kernel cannot
         """
         if self._thread is not None:
             raise TransportError('the UDP loop was started already, expected stop() first')
@@ -149,9 +161,15 @@ class UdpLoop:
         self._send_errors = collections.Counter()
         self._receive_errors = collections.Counter()
         self._stopping = False
-        self._socket = open_udp_socket(
+        udp = open_udp_socket(
             family, local, receive_buffer_bytes=self._receive_buffer_bytes, send_buffer_bytes=SEND_BUFFER_BYTES
         )
+        try:
+            self._sender, self._receiver = choose_calls(udp, self._batching, self._log)
+        except TransportError:
+            udp.close()
+            raise
+        self._socket = udp
         self.granted_receive_buffer_bytes = granted_receive_buffer(self._socket)
         if self.granted_receive_buffer_bytes < self._receive_buffer_bytes:
             self._log.warning(
@@ -228,18 +246,19 @@ class UdpLoop:
     # --- in the loop's thread ---
 
     def _run(self) -> None:
-        buffer = bytearray(LARGEST_DATAGRAM)
-        batch: list[tuple[bytes, tuple, float]] = []
+        room = memoryview(bytearray(ROOM_BYTES))
+        batch: list[tuple[memoryview, tuple, float]] = []
         selector = selectors.DefaultSelector()
         selector.register(self._socket, selectors.EVENT_READ)
         selector.register(self._wake_receiver, selectors.EVENT_READ)
         try:
             while not self._stopping:
+                self._more_waiting = False
                 for key, _ in selector.select(self._time_to_wait()):
                     if key.fileobj is self._wake_receiver:
                         self._drain_waker()
                     else:
-                        self._receive(buffer, batch)
+                        self._receive(room, batch)
                 with self._lock:
                     self._next_wake = -math.inf
                     self._handle(batch)
@@ -275,26 +294,39 @@ class UdpLoop:
         except OSError:
             pass
 
-    def _receive(self, buffer: bytearray, batch: list[tuple[bytes, tuple, float]]) -> None:
-        """Take up to BATCH datagrams from the kernel."""
-        receive, clock, remote = self._socket.recvfrom_into, self._clock, self._remote_address
-        view = memoryview(buffer)
+    def _receive(self, room: memoryview, batch: list[tuple[memoryview, tuple, float]]) -> None:
+        """Take a batch from the kernel: views of `room`, which they fill from its beginning."""
+        receive, clock, remote = self._receiver.receive, self._clock, self._remote_address
+        received = room.toreadonly()
+        begin = taken = 0
         for _ in range(BATCH):
             try:
-                size, address = receive(buffer)
+                size, segment, address = receive(room[begin:])
             except OSError as error:
                 if error.errno in _WOULD_BLOCK:
                     return
                 self._count(self._receive_errors, error)
                 continue
+            end = begin + size
+            count = -(-size // segment) if segment else 1       # an empty datagram is one, too
+            taken += count
             if remote is not None and address[:2] != remote[:2]:
-                self._foreign += 1
-                continue
-            self._received += 1
-            self._bytes_received += size
-            batch.append((bytes(view[:size]), address, clock()))
+                self._foreign += count
+            else:
+                self._received += count
+                self._bytes_received += size
+                now = clock()
+                if count == 1:
+                    batch.append((received[begin:end], address, now))
+                else:
+                    for start in range(begin, end, segment):
+                        batch.append((received[start:min(start + segment, end)], address, now))
+                begin = end
+            if taken >= BATCH or begin + LARGEST_DATAGRAM > ROOM_BYTES:
+                break
+        self._more_waiting = True
 
-    def _handle(self, batch: list[tuple[bytes, tuple, float]]) -> None:
+    def _handle(self, batch: list[tuple[memoryview, tuple, float]]) -> None:
         receive_datagram = self.protocol.receive_datagram
         for data, address, arrived_at in batch:
             now = self._latest_now = max(self._latest_now, arrived_at)
@@ -304,8 +336,8 @@ class UdpLoop:
                 self._guarded(receive_datagram, data, address, now)
         now = self._now()
         timer = self._timer()
-        # A full batch means that more may have arrived by now, which a deadline has to wait for.
-        patience = TIMER_PATIENCE_S if len(batch) == BATCH else 0.0
+        # More may have arrived by now, which a deadline has to wait for.
+        patience = TIMER_PATIENCE_S if self._more_waiting else 0.0
         if timer is not None and timer + patience <= now:
             self._guarded(self.protocol.handle_timer, now)
         self._send_pending(now)
@@ -355,16 +387,22 @@ class UdpLoop:
         return ('0.0.0.0', 0) if family == socket.AF_INET else ('::', 0)
 
     def _send_pending(self, now: float) -> None:
-        remote = self._remote_address
-        for item in self._guarded(self.protocol.datagrams_to_send, now) or ():
-            data, address = (item, remote) if remote is not None else item
-            try:
-                self._socket.sendto(data, address)
-            except OSError as error:
-                self._count(self._send_errors, error)
-            else:
-                self._sent += 1
-                self._bytes_sent += len(data)
+        pending = self._guarded(self.protocol.datagrams_to_send, now)
+        if not pending:
+            return
+        if self._remote_address is not None:
+            by_address = {self._remote_address: pending}
+        else:
+            by_address = {}
+            for data, address in pending:
+                by_address.setdefault(address, []).append(data)
+        for address, datagrams in by_address.items():
+            sent, sent_bytes = self._sender.send(datagrams, address, self._count_unsent)
+            self._sent += sent
+            self._bytes_sent += sent_bytes
+
+    def _count_unsent(self, error: OSError, datagrams: int) -> None:
+        self._count(self._send_errors, error, datagrams)
 
     def _collect_events(self) -> None:
         while (event := self._guarded(self.protocol.next_event)) is not None:
@@ -376,15 +414,16 @@ class UdpLoop:
             return function(*arguments)
         except Exception:  # noqa: BLE001 - whatever it is, the other datagrams, timers and events go on
             name = getattr(function, '__qualname__', repr(function))
-            first = str(arguments[0])[:80] if arguments else ''
+            first = arguments[0] if arguments else ''
+            first = str(bytes(first[:80]) if isinstance(first, memoryview) else first)[:80]
             self._log.exception('%s(%s) failed', name, first)
             return None
 
-    def _count(self, counter: collections.Counter, error: OSError) -> None:
+    def _count(self, counter: collections.Counter, error: OSError, datagrams: int = 1) -> None:
         name = errno.errorcode.get(error.errno, str(error.errno))
-        counter[name] += 1
+        counter[name] += datagrams
         # The first of its kind tells the story; a bridge that is down would otherwise fill the log.
-        if counter[name] == 1:
+        if counter[name] == datagrams:
             self._log.warning('UDP %s: %s; counted, and logged once', name, error.strerror)
 
     def _wake(self) -> None:

@@ -20,6 +20,7 @@ class EchoProtocol:
 
     def receive_datagram(self, data, *rest):
         self.times.append(rest[-1])
+        data = bytes(data)      # a view of the loop's buffer, which the next datagrams overwrite
         if data == b'fail':
             raise RuntimeError('a fault of the protocol')
         self.events.append(('received', data))
@@ -77,6 +78,6 @@ def running():
         thing.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def echo_protocol():
     return EchoProtocol

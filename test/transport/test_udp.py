@@ -11,16 +11,19 @@ import time
 import pytest
 
 from evitif.transport import TransportError, UdpLoop
+from evitif.transport.batching import RunReceiver
 
 LOOPBACK = ('127.0.0.1', 0)
 
 
-@pytest.fixture
-def pair(running, echo_protocol):
+@pytest.fixture(params=[None, False], ids=['batching', 'one call a datagram'])
+def pair(running, echo_protocol, request):
     """An echoing bridge and an edge that talks to it: (edge loop, edge's events, bridge loop, bridge's events)."""
     bridge_events, edge_events = [], []
-    bridge = running(UdpLoop(echo_protocol(addressed=True, echo=True), bind=LOOPBACK, on_event=bridge_events.append))
-    edge = running(UdpLoop(echo_protocol(addressed=False), remote=bridge.local_address, on_event=edge_events.append))
+    bridge = running(UdpLoop(
+        echo_protocol(addressed=True, echo=True), bind=LOOPBACK, on_event=bridge_events.append, batching=request.param))
+    edge = running(UdpLoop(
+        echo_protocol(addressed=False), remote=bridge.local_address, on_event=edge_events.append, batching=request.param))
     return edge, edge_events, bridge, bridge_events
 
 
@@ -224,10 +227,11 @@ def test_a_peer_that_is_down_harms_nothing_and_is_heard_when_it_comes_up(running
 def test_errors_of_sending_and_receiving_are_counted_and_end_nothing(pair, wait_until, caplog, number):
     edge, edge_events, _, _ = pair
     udp, name = edge._socket, errno.errorcode[number]
+    receive = 'recvmsg_into' if isinstance(edge._receiver, RunReceiver) else 'recvfrom_into'
 
     class FailingSocket:
         def __init__(self):
-            self.failures = {'sendto': 3, 'recvfrom_into': 0 if name == 'EAGAIN' else 2}
+            self.failures = {'sendto': 3, receive: 0 if name == 'EAGAIN' else 2}
 
         def __getattr__(self, attribute):
             return getattr(udp, attribute)
@@ -243,7 +247,10 @@ def test_errors_of_sending_and_receiving_are_counted_and_end_nothing(pair, wait_
 
         def recvfrom_into(self, *arguments):
             return self._maybe_fail('recvfrom_into', *arguments)
-    edge._socket = FailingSocket()
+
+        def recvmsg_into(self, *arguments):
+            return self._maybe_fail('recvmsg_into', *arguments)
+    edge._sender.socket = edge._receiver.socket = FailingSocket()
     with caplog.at_level(logging.WARNING):
         for count in range(6):
             edge.call(lambda now, count=count: edge.protocol.say(b'%d' % count))
@@ -252,7 +259,6 @@ def test_errors_of_sending_and_receiving_are_counted_and_end_nothing(pair, wait_
     assert statistics.send_errors == {name: 3} and statistics.sent == 3
     assert statistics.receive_errors.get(name, 0) == (0 if name == 'EAGAIN' else 2)
     assert 1 <= sum('logged once' in record.message for record in caplog.records) <= 2
-    edge._socket = udp
 
 
 def test_a_datagram_too_large_for_udp_is_counted(pair):

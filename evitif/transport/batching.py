@@ -1,0 +1,215 @@
+"""
+How datagrams pass between a UDP socket and the kernel: one system call for each, or one for a run of them.
+
+Linux cuts what one `sendmsg` brings into datagrams of a size that comes with it (UDP_SEGMENT, generic segmentation
+offload, since 4.18), and hands out consecutive datagrams of one sender and one size, of which the last may be shorter,
+as one piece with that size (UDP_GRO, generic receive offload, since 5.0); udp(7). Either side may do so without the
+other: between them the datagrams are what they would be otherwise.
+
+A sender counts what the kernel took; a receiver says where the datagrams of what it read begin. Both hold the socket as
+`socket`, which has to be non-blocking.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from evitif.transport.addresses import TransportError, format_address
+
+# Of <linux/udp.h>; CPython's socket module has the names from 3.14 on at the earliest.
+SOL_UDP = 17
+UDP_SEGMENT = 103
+UDP_GRO = 104
+MAX_SEGMENTS = 64               # UDP_MAX_SEGMENTS before Linux 6.9, 128 since
+MAX_RUN_BYTES = 65507           # of one sendmsg: an IPv4 packet's payload without options and the UDP header
+
+LARGEST_DATAGRAM = 65535        # bytes, UDP's length field (RFC 768); of a run that is received, too
+
+_SEGMENT_SIZE = struct.Struct('=H')
+_GRO_SIZE = struct.Struct('=i')
+_GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size) if hasattr(socket, 'CMSG_SPACE') else 0
+_PROBE_BYTES = 1200
+
+# What a kernel, an interface without checksum offload or a path through IPsec says to UDP_SEGMENT. EINVAL and EMSGSIZE
+# may also mean that the datagrams are too large for the path, which sending the first of them alone tells apart.
+_REFUSALS = frozenset({
+    errno.ENOPROTOOPT, errno.EINVAL, errno.EIO, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMSGSIZE,
+})
+
+Failed = Callable[[OSError, int], None]     # the error, and how many datagrams it cost
+
+
+def runs(datagrams: Sequence) -> Iterator[list]:
+    """
+    Cut a sequence of datagrams (bytes-like, in bytes), keeping its order, into what one call may carry with
+    UDP_SEGMENT: datagrams of one size, the last of them shorter or not, and none of them empty unless it is alone.
+    """
+    run: list = []
+    size = total = 0
+    ended = True
+    for datagram in datagrams:
+        length = len(datagram)
+        if ended or not 0 < length <= size or len(run) == MAX_SEGMENTS or total + length > MAX_RUN_BYTES:
+            if run:
+                yield run
+            run, size, total = [datagram], length, length
+            ended = False
+        else:
+            run.append(datagram)
+            total += length
+            ended = length < size
+    if run:
+        yield run
+
+
+class DatagramSender:
+    """One system call a datagram."""
+
+    def __init__(self, udp: socket.socket):
+        self.socket = udp
+
+    def send(self, datagrams: Sequence, address: tuple, failed: Failed) -> tuple[int, int]:
+        """
+        Send datagrams (bytes-like) to one address, in order.
+
+        :param failed: told what the kernel did not take, which is lost
+        :return: datagrams and bytes of payload that it took
+        """
+        sendto = self.socket.sendto
+        sent = sent_bytes = 0
+        for datagram in datagrams:
+            try:
+                sent_bytes += sendto(datagram, address)
+            except OSError as error:
+                failed(error, 1)
+            else:
+                sent += 1
+        return sent, sent_bytes
+
+
+class RunSender(DatagramSender):
+    """One system call a run of datagrams (UDP_SEGMENT), until an interface refuses; then as `DatagramSender`."""
+
+    def __init__(self, udp: socket.socket, log: logging.Logger):
+        super().__init__(udp)
+        self._log = log
+        self._refused = False
+
+    def send(self, datagrams: Sequence, address: tuple, failed: Failed) -> tuple[int, int]:
+        if self._refused:
+            return super().send(datagrams, address, failed)
+        sendmsg = self.socket.sendmsg
+        sent = sent_bytes = 0
+        for run in runs(datagrams):
+            if len(run) == 1 or self._refused:
+                count, size = super().send(run, address, failed)
+            else:
+                try:
+                    size = sendmsg(run, [(SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(len(run[0])))], 0, address)
+                    count = len(run)
+                except OSError as error:
+                    count, size = self._resend(error, run, address, failed)
+            sent += count
+            sent_bytes += size
+        return sent, sent_bytes
+
+    def _resend(self, error: OSError, run: list, address: tuple, failed: Failed) -> tuple[int, int]:
+        """What to do about a run that the kernel did not take, of which it then took nothing."""
+        if error.errno not in _REFUSALS:
+            failed(error, len(run))
+            return 0, 0
+        first, first_bytes = super().send(run[:1], address, failed)
+        if first:
+            self._refused = True
+            self._log.warning(
+                'UDP to %s: the interface refuses to segment (%s), from now on one system call sends one datagram',
+                format_address(address), _name(error),
+            )
+        rest, rest_bytes = super().send(run[1:], address, failed)
+        return first + rest, first_bytes + rest_bytes
+
+
+class DatagramReceiver:
+    """One system call a datagram."""
+
+    def __init__(self, udp: socket.socket):
+        self.socket = udp
+
+    def receive(self, room: memoryview) -> tuple[int, int, tuple]:
+        """
+        Read what is next into `room`, of at least `LARGEST_DATAGRAM` bytes.
+
+        :return: bytes read, bytes of each datagram in them (the last may be shorter), and who sent them
+        :raises OSError: nothing is there (BlockingIOError), or what the network reports
+        """
+        size, address = self.socket.recvfrom_into(room)
+        return size, size, address
+
+
+class RunReceiver(DatagramReceiver):
+    """One system call for as many datagrams as the kernel has put together (UDP_GRO)."""
+
+    def receive(self, room: memoryview) -> tuple[int, int, tuple]:
+        size, ancillary, _, address = self.socket.recvmsg_into((room,), _GRO_SPACE)
+        for level, kind, data in ancillary:
+            if level == SOL_UDP and kind == UDP_GRO:
+                return size, _GRO_SIZE.unpack(data)[0], address
+        return size, size, address
+
+
+def choose_calls(
+    udp: socket.socket, batching: bool | None, log: logging.Logger
+) -> tuple[DatagramSender, DatagramReceiver]:
+    """
+    How to send and receive with `udp`, a UDP socket; says in the log what was chosen and why.
+
+    :param batching: None takes runs where the kernel knows them, False one datagram a call, True runs or an error
+    :raises TransportError: `batching` is True and the kernel refuses
+    """
+    refusals = {}
+    sender: DatagramSender = DatagramSender(udp)
+    receiver: DatagramReceiver = DatagramReceiver(udp)
+    if batching is not False:
+        if reason := _refusal(udp, UDP_SEGMENT):
+            refusals['UDP_SEGMENT'] = reason
+        else:
+            sender = RunSender(udp, log)
+        if reason := _refusal(udp, UDP_GRO):
+            refusals['UDP_GRO'] = reason
+        else:
+            receiver = RunReceiver(udp)
+    reasons = ', '.join(f'no {option}: {reason}' for option, reason in refusals.items())
+    if batching and refusals:
+        raise TransportError(f'batching = True, but this system cannot do it ({reasons}): expected None or False')
+    log.info(
+        'UDP %s: a system call sends %s and receives %s%s', format_address(udp.getsockname()),
+        'a run of datagrams' if isinstance(sender, RunSender) else 'one datagram',
+        'a run' if isinstance(receiver, RunReceiver) else 'one', f' ({reasons})' if reasons else '',
+    )
+    return sender, receiver
+
+
+def _refusal(udp: socket.socket, option: int) -> str:
+    """Why the kernel does not know a socket option, '' where it does; UDP_GRO is on from then on."""
+    if not sys.platform.startswith('linux') or not hasattr(udp, 'recvmsg_into'):
+        return f'{sys.platform} has none'
+    try:
+        if option == UDP_GRO:
+            udp.setsockopt(SOL_UDP, UDP_GRO, 1)
+            return ''
+        # Reading it back: what takes every option and does nothing would send a run as one large datagram.
+        udp.setsockopt(SOL_UDP, UDP_SEGMENT, _PROBE_BYTES)
+        known = udp.getsockopt(SOL_UDP, UDP_SEGMENT) == _PROBE_BYTES
+        udp.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
+        return '' if known else 'the option has no effect'
+    except OSError as error:
+        return _name(error)
+
+
+def _name(error: OSError) -> str:
+    return f'{errno.errorcode.get(error.errno, error.errno)}, {error.strerror}'
