@@ -28,7 +28,7 @@ DATA = {'vit_tiny_patch16_224.augreg_in21k_ft_in1k': 'data/imagenet-photos'}
 IMAGENET_CHECKPOINT = 'data/vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors'
 RATES = (0.3, 0.6, 0.8, 0.9)
 QUICK_IMAGES, QUICK_RATES = 200, (0.6, 0.9)
-SAMPLE_IMAGES = 500     # that judge all but the way by which tokens travel by default, which the whole set judges
+MAIN_IMAGES, SAMPLE_IMAGES = 2000, 300     # at most, for tokens as they travel by default and for all else: an hour in all
 MAIN = ('omission', 'paldn')
 
 
@@ -87,7 +87,7 @@ def shipped_models(artifacts: Path, data: dict[str, str], imagenet_checkpoint: P
 
 def jobs_of(model: ShippedModel, results: Path, quick: bool, images: int | None) -> Iterator[Job]:
     """What is measured of a model. The quick suite takes the middle cut and two rates alone."""
-    def job(cut: int, label: str, methods, seeds: int, judged: int | None = SAMPLE_IMAGES, **more) -> Job:
+    def job(cut: int, label: str, methods, seeds: int, judged: int = SAMPLE_IMAGES, **more) -> Job:
         name = f'{model.name}-cut{cut}-{label}'
         return Job(name, label, RecoveryEvaluation(
             model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut, data=model.data or '',
@@ -100,10 +100,12 @@ def jobs_of(model: ShippedModel, results: Path, quick: bool, images: int | None)
         methods = [name for name in MAIN if name == 'omission' or name in model.kinds[cut]]
         for label, pattern in (('iid', {}), ('burst8', {'pattern': 'burst', 'burst': 8})):
             if cut in model.codes:
-                yield job(cut, label, methods[-1:], 5, judged=None, loss=rates, **pattern)
+                yield job(cut, label, methods[-1:], 5, judged=MAIN_IMAGES, loss=rates, **pattern)
             yield job(cut, f'{label}-int8', methods, 5, loss=rates, quantisation='int8', **pattern)
     everything = [*METHODS, *(name for name in LEARNED if name in model.kinds[middle])]
     yield job(middle, 'methods', everything, 1 if quick else 2, loss=(0.6,) if quick else RATES, quantisation='int8')
+    if quick:
+        return
     best = [everything[-1] if 'paldn' not in everything else 'paldn']
     for tokens in ([{}] if middle in model.codes else []) + [{'quantisation': 'int8'}]:
         suffix = f'-{tokens["quantisation"]}' if tokens else ''
@@ -201,7 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help=f'{QUICK_IMAGES} images, 2 seeds, 2 rates, one cut of each model, into reports/evaluate')
     parser.add_argument('--only', nargs='+', default=[], metavar='MODEL', help='these folders of artifacts/')
     parser.add_argument('--output', metavar='DIR', help='(default: docs/results)')
-    parser.add_argument('--images', type=int, help=f'that judge (default: all for tokens that travel by default, else {SAMPLE_IMAGES})')
+    parser.add_argument('--images', type=int,
+                        help=f'that judge, at most (default: {MAIN_IMAGES}, or {SAMPLE_IMAGES} where tokens do not travel as by default)')
     parser.add_argument('--artifacts', default=str(REPOSITORY / 'artifacts'), metavar='DIR')
     parser.add_argument('--data', nargs='+', default=[], type=_assignment, metavar='MODEL=FOLDER',
                         help='the images that judge a model (default: what it was trained for)')

@@ -17,8 +17,9 @@ def page(models: dict[str, list[Entry]], command: str, notes: list[str], plots: 
     """The whole page. `plots` is where the PNGs lie; the page itself lies beside that folder."""
     entries = [entry for group in models.values() for entry in group]
     lines = ['# Recovery, measured', '',
-             f'Made by `{command}` and not edited by hand; the figures are in [{plots.name}/]({plots.name}), a JSON for each '
-             'measurement with the command that makes it alone, its number of images included. *Points lost* are points of top-1 against the uncut model '
+             f'Made by `{command}` and not edited by hand; the figures are in [{plots.name}/]({plots.name}), a JSON for '
+             'each measurement with the command that makes it alone, its number of images included. *Points '
+             'lost* are points of top-1 against the uncut model '
              'on the same images. Intervals are 95 %, by Student\'s t over seeds of the losses; they say nothing about '
              'other images or another training. The methods are given the packet error rate that the receiving side '
              'measures over its last 512 datagrams.', '',
