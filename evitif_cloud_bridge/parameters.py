@@ -12,6 +12,10 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('bridge_name', 'bridge', "the bridge's name, which robots log", required=True),
     NodeParameter('bind_host', '0.0.0.0', 'address to listen on; 0.0.0.0 or :: for every interface', required=True),
     NodeParameter('port', 7600, 'UDP port to listen on', minimum=1, maximum=65_535),
+    NodeParameter('key_file', '', 'file with the key that seals the links, the same as on the robots, made by `evitif key new`; or a '
+                  'folder with <robot_name>.key for each robot; empty: none'),
+    NodeParameter('unsealed', False, 'run the link without a key, which anybody on the network can read and forge; without '
+                  '`key_file` the node does not start unless this is true'),
     NodeParameter('recovery', 'auto', 'what is done about missing tokens; auto: paldn where one was trained for the '
                   'model and cut, else omission', choices=RECOVERIES),
     NodeParameter('recovery_artifact', '', "description (JSON) of a trained recovery; empty: the model folder's own"),
@@ -66,7 +70,8 @@ def bridge_runtime_config(values: dict):
     """The BridgeRuntimeConfig that parameter values describe. Raises ValueError where values contradict each other."""
     from evitif.pipeline import BridgeRuntimeConfig
     own = {parameter.name: values[parameter.name] for parameter in _RUNTIME_PARAMETERS}
-    own['recovery_artifact'] = own['recovery_artifact'] or None
+    for name in ('recovery_artifact', 'key_file'):
+        own[name] = own[name] or None
     return BridgeRuntimeConfig(**model_arguments(values), **own)
 
 

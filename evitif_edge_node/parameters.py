@@ -11,6 +11,10 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('robot_name', 'robot', "the robot's name; the bridge publishes below it", required=True),
     NodeParameter('bridge_host', '127.0.0.1', 'host name or IP address of the bridge', required=True),
     NodeParameter('bridge_port', 7600, 'UDP port of the bridge', minimum=1, maximum=65_535),
+    NodeParameter('key_file', '', 'file with the key that seals the link, the same as on the bridge, made by `evitif key new`; empty: '
+                  'none'),
+    NodeParameter('unsealed', False, 'run the link without a key, which anybody on the network can read and forge; without '
+                  '`key_file` the node does not start unless this is true'),
     NodeParameter('max_rate', 0.0, 'most frames taken a second, the others are dropped; 0: no limit', 'Hz', 0.0,
                   1000.0),
     NodeParameter('answer_deadline', 0.5, 'a frame without an answer counts as expired after this time from sending',
@@ -62,4 +66,5 @@ def edge_runtime_config(values: dict):
     """The EdgeRuntimeConfig that parameter values describe. Raises ValueError where values contradict each other."""
     from evitif.pipeline import EdgeRuntimeConfig
     own = {parameter.name: values[parameter.name] for parameter in _RUNTIME_PARAMETERS}
+    own['key_file'] = own['key_file'] or None
     return EdgeRuntimeConfig(**model_arguments(values), **own)

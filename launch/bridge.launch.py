@@ -1,7 +1,7 @@
 """
 Start the bridge node, off-board.
 
-    ros2 launch evitif bridge.launch.py device:=cuda
+    ros2 launch evitif bridge.launch.py device:=cuda key_file:=rover.key
 
 What is not given here is taken from `params_file`. `ros2 launch evitif bridge.launch.py --show-args` lists the
 arguments.
@@ -19,6 +19,8 @@ PARAMETERS = {
     'bridge_name': (str, "the bridge's name, which robots log", None),
     'bind_host': (str, 'address to listen on; 0.0.0.0 or :: for every interface', None),
     'port': (int, 'UDP port to listen on', None),
+    'key_file': (str, 'file with the key that seals the links, or folder with <robot_name>.key for each robot', None),
+    'unsealed': (bool, 'run the link without a key', ['', 'true', 'false']),
     'model': (str, 'model folder or name of a timm Vision Transformer; the same on edge and bridge', None),
     'checkpoint': (str, "file with the timm model's weights", None),
     'pretrained': (bool, "take the timm model's weights from its hub", ['', 'true', 'false']),

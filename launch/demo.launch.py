@@ -42,6 +42,8 @@ LINK = {
 }
 # Arguments that are handed on to edge.launch.py and bridge.launch.py.
 BOTH = {
+    'key_file': 'file with the key that seals the link; unsealed:=false belongs with it',
+    'unsealed': 'run the link without a key: true or false',
     'model': 'model folder or name of a timm Vision Transformer',
     'checkpoint': "file with the timm model's weights",
     'pretrained': "take the timm model's weights from its hub: true or false",

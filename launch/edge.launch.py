@@ -1,7 +1,7 @@
 """
 Start the edge node, on the robot.
 
-    ros2 launch evitif edge.launch.py bridge_host:=192.168.1.2 image:=/camera/image_raw
+    ros2 launch evitif edge.launch.py bridge_host:=192.168.1.2 image:=/camera/image_raw key_file:=rover.key
 
 What is not given here is taken from `params_file`. `ros2 launch evitif edge.launch.py --show-args` lists the arguments.
 """
@@ -19,6 +19,8 @@ PARAMETERS = {
     'robot_name': (str, "the robot's name; the bridge publishes below it", None),
     'bridge_host': (str, 'host name or IP address of the bridge', None),
     'bridge_port': (int, 'UDP port of the bridge', None),
+    'key_file': (str, 'file with the key that seals the link, the same as on the bridge', None),
+    'unsealed': (bool, 'run the link without a key', ['', 'true', 'false']),
     'model': (str, 'model folder or name of a timm Vision Transformer; the same on edge and bridge', None),
     'checkpoint': (str, "file with the timm model's weights", None),
     'pretrained': (bool, "take the timm model's weights from its hub", ['', 'true', 'false']),

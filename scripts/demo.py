@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ from tqdm import tqdm  # noqa: E402
 
 from evitif.pipeline import ModelConfig, StageTimes  # noqa: E402
 from evitif.pipeline.split_stream import SplitStream  # noqa: E402
+from evitif.protocol.keys import write_key_file  # noqa: E402
 from evitif_edge_node.image_conversion import image_to_rgb  # noqa: E402
 from evitif_edge_node.image_sources import open_source  # noqa: E402
 from evitif_msgs.msg import LabelStamped, LinkStats, Prediction  # noqa: E402
@@ -69,7 +71,10 @@ def main() -> int:
     monitor = Monitor(stream.class_id_of)
     processes = Processes(reports / 'logs')
     try:
-        run(options, monitor, processes)
+        with tempfile.TemporaryDirectory() as folder:
+            key_file = Path(folder) / 'demo.key'
+            write_key_file(key_file)
+            run(options, monitor, processes, key_file)
     except DemoError as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
@@ -251,12 +256,12 @@ class Processes:
         return failed
 
 
-def run(options: argparse.Namespace, monitor: Monitor, processes: Processes) -> None:
+def run(options: argparse.Namespace, monitor: Monitor, processes: Processes, key_file: Path) -> None:
     """Start the nodes, wait for the connection, play the camera, and collect until the stream is quiet."""
     bridge_port, link_port = free_udp_ports(2)
     config = model_config(options)
     model = {'model': options.model, 'checkpoint': options.checkpoint, 'pretrained': config.pretrained,
-             'cut': options.cut}
+             'cut': options.cut, 'key_file': key_file}
     processes.start('bridge', 'evitif_cloud_bridge.bridge_node', bind_host='127.0.0.1', port=bridge_port,
                     recovery_artifact=options.artifact, **model)
     impairments = {f'{way}.{name}': value for way in ('uplink', 'downlink')

@@ -21,6 +21,7 @@ from evitif.pipeline.tail_pipeline import TailPipeline
 from evitif.protocol.answer import Answer
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
 from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
+from evitif.protocol.keys import UNSEALED_WARNING, read_robot_keys, require_choice
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.protocol.statistics import LinkStatistics
 from evitif.transport import UdpLoop
@@ -43,19 +44,22 @@ class BridgeStatistics:
 class BridgeRuntime:
     """The bridge's pipeline with its thread and its socket; see EdgeRuntime for `log` and the callbacks.
 
-    `on_prediction(robot, prediction)`. Raises ModelError, ArtifactError or ValueError, naming what is wrong.
+    `on_prediction(robot, prediction)`. Raises KeyFileError, ModelError, ArtifactError or ValueError, naming what is
+    wrong.
     """
 
     def __init__(self, config: BridgeRuntimeConfig, *, on_prediction: Callable[[str, Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None,
                  log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
+        require_choice(config.key_file, config.unsealed)
+        keys = read_robot_keys(config.key_file) if config.key_file else None
         self.config = config
         self._pipeline = TailPipeline(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
         self._endpoint = BridgeEndpoint(self._pipeline.stream.parameters, config.bridge_name, BridgeConfig(
             max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
             frame_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-            max_datagram_bytes=config.max_datagram_bytes))
+            max_datagram_bytes=config.max_datagram_bytes), keys=keys)
         self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle)
         self._slots: LatestSlots[ReceivedFrame] = LatestSlots()
         self._lock = threading.Lock()  # guards the statistics
@@ -88,6 +92,8 @@ class BridgeRuntime:
         self._log(logging.INFO, f'model {parameters.model}, tail after block {parameters.cut} of '
                                 f'{self._pipeline.stream.split.depth} on {self.device}')
         self._log(logging.INFO, self._pipeline.recovery_note)
+        if self.config.unsealed:
+            self._log(logging.WARNING, UNSEALED_WARNING)
         self._pipeline.warm_up()
         self._loop.start()
         self._worker = threading.Thread(target=self._work, name='evitif-bridge', daemon=True)

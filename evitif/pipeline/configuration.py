@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evitif.protocol.datagram import SEAL_BYTES
 from evitif.recovery.kinds import ALL
 
 
@@ -31,9 +32,26 @@ class ModelConfig:
         _require(self.top_k >= 1, 'top_k', self.top_k, 'at least 1')
         _require(self.threads >= 0, 'threads', self.threads, 'at least 0')
 
+    @property
+    def unsealed_datagram_bytes(self) -> int:
+        """Bytes of UDP payload that a seal leaves to the rest of a datagram."""
+        return self.max_datagram_bytes
+
 
 @dataclass(frozen=True)
-class EdgeRuntimeConfig(ModelConfig):
+class LinkConfig(ModelConfig):
+    """What seals the link. One of the two has to be set before a runtime is built."""
+
+    key_file: str | None = None             # a pre-shared key; on the bridge also a folder of <robot_name>.key
+    unsealed: bool = False                  # the link has no key, and that is meant
+
+    @property
+    def unsealed_datagram_bytes(self) -> int:
+        return self.max_datagram_bytes - (SEAL_BYTES if self.key_file else 0)
+
+
+@dataclass(frozen=True)
+class EdgeRuntimeConfig(LinkConfig):
     """The robot's half."""
 
     robot_name: str = 'robot'
@@ -56,7 +74,7 @@ class EdgeRuntimeConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
-class BridgeRuntimeConfig(ModelConfig):
+class BridgeRuntimeConfig(LinkConfig):
     """The off-board half."""
 
     bridge_name: str = 'bridge'

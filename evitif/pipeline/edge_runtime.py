@@ -25,6 +25,7 @@ from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
+from evitif.protocol.keys import UNSEALED_WARNING, read_key_file, require_choice
 from evitif.protocol.packetiser import TokenFrame
 from evitif.protocol.statistics import LinkStatistics
 from evitif.transport import UdpLoop
@@ -76,19 +77,21 @@ class EdgeRuntime:
     """The edge's pipeline with its thread and its socket. `log` takes a level (logging.INFO, …) and a sentence.
 
     `on_prediction(prediction)` and `on_event(event)` are called from the runtime's threads and should return soon.
-    Building it loads the model: raises ModelError or ValueError, naming what is wrong.
+    Building it reads the key and loads the model: raises KeyFileError, ModelError or ValueError, naming what is wrong.
     """
 
     def __init__(self, config: EdgeRuntimeConfig, *, on_prediction: Callable[[Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None,
                  log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
+        require_choice(config.key_file, config.unsealed)
+        key = read_key_file(config.key_file) if config.key_file else None
         self.config = config
         self._stream = SplitStream.load(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
         self._connection = EdgeConnection(self._stream.parameters, config.robot_name, EdgeConfig(
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
-            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies))
+            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies), key=key)
         self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle)
         self._slots: LatestSlots = LatestSlots()
         self._pending: dict[int, _Pending] = {}
@@ -116,6 +119,8 @@ class EdgeRuntime:
         """Connect and begin. Raises TransportError (an OSError) when the bridge's host name does not resolve."""
         self._log(logging.INFO, f'model {self._stream.parameters.model}, head of {self._stream.parameters.cut} of '
                                 f'{self._stream.split.depth} blocks on {self.device}')
+        if self.config.unsealed:
+            self._log(logging.WARNING, UNSEALED_WARNING)
         self._warm_up()
         self._count(state='connecting')
         self._loop.start()
@@ -207,7 +212,8 @@ class EdgeRuntime:
                 self._slots.put('local', pending)
         elif isinstance(event, Connected):
             self._count(state='connected', reason='', session_id=event.session_id)
-            self._log(logging.INFO, f'connected to {event.bridge} at {self.config.bridge_host}:{self.config.bridge_port}')
+            self._log(logging.INFO, f'connected to {event.bridge} at {self.config.bridge_host}:{self.config.bridge_port}, '
+                                    f'{"unsealed" if self.config.unsealed else "sealed"}')
         elif isinstance(event, Refused):
             self._count(state='refused', reason=event.reason)
             self._log(logging.ERROR, f'the bridge refused this robot: {event.reason}')

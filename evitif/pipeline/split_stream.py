@@ -52,7 +52,7 @@ class SplitStream:
         identity = fingerprint(built.module, cut)
         built.module.to(placement.device, placement.dtype)
         quantisation, code = choose_code(config.model, cut, identity, config.quantisation)
-        groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), config.max_datagram_bytes)
+        groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), config.unsealed_datagram_bytes)
         quantiser = TokenQuantiser(quantisation, split.channels, groups, code)
         parameters = StreamParameters(
             model=built.name, fingerprint=identity, cut=cut, quantisation=quantisation,

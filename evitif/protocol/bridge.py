@@ -18,6 +18,17 @@ answered with RESET, no larger than any trigger and rationed (`reset_limit`); RE
 
 A robot's address may change (a new access point, a NAT's new port): the session follows the datagram with the highest
 sequence number, so that an overtaken one does not lead back (RFC 9000, section 9.3).
+
+Sealed, with keys (`sealed_handshake`, `sealing`), a HELLO is heard only from who has the robot's key, and REFUSE, naming
+the key, goes to others, rationed. A HELLO is judged in this order:
+
+1. the session that its edge still has lives: PONG in that session, which says so;
+2. a session of that instance lives: the same WELCOME again;
+3. it has no cookie that proves its address, and that it is not an old one: CHALLENGE, and nothing is kept;
+4. rules 1 and 3 to 5 from above.
+
+A reply is no longer than what asked for it, until the address is proved. Only sealed datagrams of a session move it to
+another address.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -32,17 +43,24 @@ from evitif.protocol.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S
 from evitif.protocol.datagram import Datagram, DatagramError
 from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
 from evitif.protocol.handshake import Hello, Refuse, Welcome
+from evitif.protocol.keys import Key, RobotKeys
 from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES
 from evitif.protocol.parameters import StreamParameters, check_count, check_name, check_seconds
 from evitif.protocol.reassembly import DEADLINE_S, FRAMES_IN_FLIGHT, Reassembler
 from evitif.protocol.reset_limit import ResetLimit
+from evitif.protocol.sealed_handshake import Cookies, SealedHello, challenge, welcome
+from evitif.protocol.sealing import Sealer, signed
 from evitif.protocol.session import BridgeSession
 from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic, sufficient_copies
 
 AMPLIFICATION = 3            # bytes sent for a byte received from an address that has proved nothing (RFC 9000, 8.1)
 _OUTGOING = 8192             # datagrams that wait for the owner; the oldest are dropped
+_NO_PING = -1.0              # the time stamp of a PONG that answers no PING
 _PONG_FAILURE = 0.4          # share of the PINGs that arrive whose PONG may be lost
 _REFUSALS_REMEMBERED = 256   # robots at an address, with the reason that was said last
+# Of what anybody can cause without a key, a second and in a burst: for an address, in all.
+_KEY_REFUSALS = (5.0, 5.0), (100.0, 50.0)      # REFUSEs
+_KEY_EVENTS = (0.1, 2.0), (1.0, 16.0)          # RobotRefused
 
 
 @dataclass(frozen=True)
@@ -81,11 +99,12 @@ class BridgeEndpoint:
     had arrived by then, and takes events until there is none.
 
     :param name: the bridge's name, told to the robots
+    :param keys: seal the links; None: they are unsealed
     :param random: where session ids come from; the system's randomness by default
     """
 
     def __init__(self, parameters: StreamParameters, name: str, config: BridgeConfig = BridgeConfig(), *,
-                 random: Random | None = None):
+                 keys: RobotKeys | None = None, random: Random | None = None):
         self.parameters = parameters
         self.name = check_name('bridge', name)
         self.config = config
@@ -98,6 +117,9 @@ class BridgeEndpoint:
         self._past_frames: Counter[str] = Counter()      # of sessions that have ended
         self._reset_limit = ResetLimit()
         self._refusals: OrderedDict[tuple[str, object], str] = OrderedDict()
+        self._keys = keys
+        self._cookies = Cookies()
+        self._key_refusals, self._key_events = ResetLimit(*_KEY_REFUSALS), ResetLimit(*_KEY_EVENTS)
         self._closed = False
 
     # What the owner asks for
@@ -106,6 +128,10 @@ class BridgeEndpoint:
     def sessions(self) -> Mapping[int, BridgeSession]:
         """The connected robots, by session id."""
         return MappingProxyType(self._sessions)
+
+    @property
+    def sealed(self) -> bool:
+        return self._keys is not None
 
     @property
     def statistics(self) -> LinkStatistics:
@@ -197,7 +223,12 @@ class BridgeEndpoint:
             if self._closed:
                 raise DatagramError('unexpected')
             if received.type == datagram.HELLO:
-                self._on_hello(received, addr, now)
+                if received.sealed and self.sealed:
+                    self._on_sealed_hello(received, addr, now)
+                elif received.sealed or self.sealed:
+                    self._on_hello_of_another_kind(received, addr, now)
+                else:
+                    self._on_hello(received, addr, now)
             elif received.type in (datagram.TOKENS, datagram.PING, datagram.BYE):
                 session = self._sessions.get(received.session_id)
                 if session is None:
@@ -213,6 +244,10 @@ class BridgeEndpoint:
                 session.traffic.dropped[error.kind] += 1
 
     def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr, now: float) -> None:
+        if session.sealer is not None:
+            received = session.sealer.open(received)
+        elif received.sealed:
+            raise DatagramError('unexpected')
         if not session.tracker.receive(received.sequence):
             raise DatagramError('duplicate')
         session.heard_at = now
@@ -226,12 +261,15 @@ class BridgeEndpoint:
                 raise DatagramError(kind)
         elif received.type == datagram.PING:
             t1, session.remote = datagram.parse_ping(received.body)
-            pong = datagram.pong_body(t1, now, now, session.tracker.report())
-            # Two on a bad downlink: a robot without frames in flight hears nothing but PONGs.
-            for _ in range(sufficient_copies(session.downlink_loss()[0], _PONG_FAILURE, 1, 2)):
-                self._transmit(session.build(datagram.PONG, pong), addr)
+            self._pong(session, t1, addr, now)
         else:
             self._lose(session, 'the robot said goodbye')
+
+    def _pong(self, session: BridgeSession, t1: float, addr, now: float) -> None:
+        pong = datagram.pong_body(t1, now, now, session.tracker.report())
+        # Two on a bad downlink: a robot without frames in flight hears nothing but PONGs.
+        for _ in range(sufficient_copies(session.downlink_loss()[0], _PONG_FAILURE, 1, 2)):
+            self._transmit(session.build(datagram.PONG, pong), addr)
 
     def _on_unknown_session(self, received: Datagram, addr, now: float) -> None:
         if received.type in (datagram.TOKENS, datagram.PING) and self._reset_limit.allows(addr, now):
@@ -240,59 +278,131 @@ class BridgeEndpoint:
     def _on_hello(self, received: Datagram, addr, now: float) -> None:
         hello = Hello.parse(received.body)
         self._expire(now)
-        session = self._robots.get(hello.robot)
-        if reasons := hello.parameters.differences(self.parameters):
-            self._refuse(hello, tuple(reasons), received.size, addr)
+        if reasons := self._reasons_against(hello, addr):
+            self._refuse(hello, reasons, received.size, addr)
             return
-        if session is not None and session.instance != hello.instance:
-            if session.address != addr:
-                reason = f'robot: the name {hello.robot} is in use by another edge at {_shown(session.address)}'
-                self._refuse(hello, (reason,), received.size, addr)
-                return
-            self._lose(session, 'the edge was restarted')
-            session = None
+        session = self._same_instance(hello)
         if session is None:
-            if len(self._sessions) >= self.config.max_sessions:
-                reason = f'robots: the bridge serves at most {self.config.max_sessions}, and that many are connected'
-                self._refuse(hello, (reason,), received.size, addr)
-                return
             session = self._begin(hello, addr, now)
         elif (received.sequence - session.hello_sequence) % (1 << 32) < 1 << 31:      # not overtaken by a newer one
             session.address = addr
         session.hello_sequence = max(session.hello_sequence, received.sequence)
         session.heard_at = now
-        welcome = Welcome(hello.instance, self.name).to_bytes()
-        size = datagram.HEADER.size + len(welcome)
+        reply = Welcome(hello.instance, self.name).to_bytes()
+        size = datagram.HEADER.size + len(reply)
         for _ in range(min(self.config.reply_copies, AMPLIFICATION * received.size // size)):
-            self._transmit(session.build(datagram.WELCOME, welcome), addr)
+            self._transmit(session.build(datagram.WELCOME, reply), addr)
 
-    def _begin(self, hello: Hello, addr, now: float) -> BridgeSession:
+    def _on_sealed_hello(self, received: Datagram, addr, now: float) -> None:
+        said = SealedHello.parse(received)
+        hello = said.hello
+        key = self._keys.of(hello.robot)
+        if key is None or not said.is_from(key):
+            reason = f'key: the bridge has {"no" if key is None else "another"} key for robot {hello.robot}'
+            self._refuse_for_key(hello, reason, received.size, addr, now)
+            raise DatagramError('corrupt')
+        self._expire(now)
+        kept = self._sessions.get(said.kept_session)
+        if kept is not None and kept.robot == hello.robot:
+            # Not as heard from the robot, nor where it is now: the HELLO may be an old one. What it sends next tells.
+            self._pong(kept, _NO_PING, addr, now)
+            return
+        if (session := self._same_instance(hello)) is not None:
+            self._repeat(session.welcome, self.config.reply_copies, received.size, addr)
+            return
+        if not self._cookies.is_valid(said, addr, now):
+            reply = challenge(key, hello.instance, self._cookies.of(said, addr, now))
+            self._repeat(reply, self.config.reply_copies, received.size, addr)
+            return
+        if reasons := self._reasons_against(hello, addr):
+            self._refuse(hello, reasons, received.size, addr, key)
+            return
+        session_id = self._new_session_id()
+        reply, sealer = welcome(key, said, session_id, self.name)
+        session = self._begin(hello, addr, now, session_id, sealer)
+        session.welcome = reply
+        self._cookies.note_session(hello.robot, session_id)
+        self._repeat(reply, self.config.reply_copies, AMPLIFICATION * received.size, addr)
+
+    def _on_hello_of_another_kind(self, received: Datagram, addr, now: float) -> None:
+        """Sealed at an unsealed bridge, or the other way round."""
+        if received.sealed:
+            hello = SealedHello.parse(received).hello
+            reason = 'key: the edge seals the link with its key_file, the bridge is unsealed'
+        else:
+            hello = Hello.parse(received.body)
+            reason = 'key: the edge is unsealed, the bridge seals the link with its key_file'
+        self._refuse_for_key(hello, reason, received.size, addr, now)
+        raise DatagramError('unexpected')
+
+    def _same_instance(self, hello: Hello) -> BridgeSession | None:
+        session = self._robots.get(hello.robot)
+        return session if session is not None and session.instance == hello.instance else None
+
+    def _reasons_against(self, hello: Hello, addr) -> tuple[str, ...]:
+        """Why there can be no session; none where there can, or is."""
+        if reasons := hello.parameters.differences(self.parameters):
+            return tuple(reasons)
+        session = self._robots.get(hello.robot)
+        if session is None:
+            if len(self._sessions) >= self.config.max_sessions:
+                return (f'robots: the bridge serves at most {self.config.max_sessions}, and that many are connected',)
+        elif session.instance != hello.instance and session.address != addr:
+            return (f'robot: the name {hello.robot} is in use by another edge at {_shown(session.address)}',)
+        return ()
+
+    def _new_session_id(self) -> int:
         session_id = 0
         while session_id == 0 or session_id in self._sessions:
             session_id = self._random.getrandbits(64)
+        return session_id
+
+    def _begin(self, hello: Hello, addr, now: float, session_id: int = 0, sealer: Sealer | None = None) -> BridgeSession:
+        """A session for a robot against which there are no reasons; it replaces that of an edge that was restarted."""
+        if (former := self._robots.get(hello.robot)) is not None:
+            self._lose(former, 'the edge was restarted')
+        session_id = session_id or self._new_session_id()
         tracker = SequenceTracker()
         reassembler = Reassembler(
             self.parameters, session_id=session_id, robot=hello.robot, deadline_s=self.config.frame_deadline_s,
             frames=self.config.frames_in_flight, grace_floor_s=self.config.grace_floor_s,
             quiet_floor_s=self.config.quiet_floor_s, packet_error_rate=lambda: tracker.packet_error_rate)
-        session = BridgeSession(session_id, hello.robot, hello.instance, addr, reassembler, tracker, now)
+        session = BridgeSession(session_id, hello.robot, hello.instance, addr, reassembler, tracker, now, sealer)
         self._sessions[session_id] = self._robots[hello.robot] = session
         self._refusals.pop((hello.robot, addr), None)
         self._events.append(RobotConnected(session_id, hello.robot, addr))
         return session
 
-    def _refuse(self, hello: Hello, reasons: tuple[str, ...], size: int, addr) -> None:
+    def _refuse(self, hello: Hello, reasons: tuple[str, ...], size: int, addr, key: Key | None = None) -> None:
         refuse = Refuse(hello.instance, self.name, reasons)
         limit = min(self.config.max_datagram_bytes, AMPLIFICATION * size) - datagram.HEADER.size
-        reply = datagram.build(datagram.REFUSE, 0, 0, refuse.to_bytes(limit))
-        for _ in range(min(self.config.reply_copies, AMPLIFICATION * size // len(reply))):
-            self._transmit(reply, addr)
-        if self._refusals.get((hello.robot, addr)) != refuse.reason:
-            self._refusals[hello.robot, addr] = refuse.reason
-            self._events.append(RobotRefused(hello.robot, addr, refuse.reason))
-        self._refusals.move_to_end((hello.robot, addr))
+        if key is None:
+            reply = datagram.build(datagram.REFUSE, 0, 0, refuse.to_bytes(limit))
+        else:
+            reply = signed(key.reply, datagram.REFUSE, 0, 0, refuse.to_bytes(limit - datagram.SEAL_BYTES))
+        self._repeat(reply, self.config.reply_copies, AMPLIFICATION * size, addr)
+        self._say_refused(hello.robot, addr, refuse.reason)
+
+    def _refuse_for_key(self, hello: Hello, reason: str, size: int, addr, now: float) -> None:
+        """Without a seal, since there is no key in common, and rationed, since anybody can cause it."""
+        if self._key_refusals.allows(addr, now):
+            refuse = Refuse(hello.instance, self.name, (reason,))
+            self._repeat(datagram.build(datagram.REFUSE, 0, 0, refuse.to_bytes()), 1, size, addr)
+        if self._refusals.get((hello.robot, addr)) != reason and self._key_events.allows(addr, now):
+            self._say_refused(hello.robot, addr, reason)
+
+    def _say_refused(self, robot: str, addr, reason: str) -> None:
+        if self._refusals.get((robot, addr)) != reason:
+            self._refusals[robot, addr] = reason
+            self._events.append(RobotRefused(robot, addr, reason))
+        self._refusals.move_to_end((robot, addr))
         if len(self._refusals) > _REFUSALS_REMEMBERED:
             self._refusals.popitem(last=False)
+
+    def _repeat(self, reply: bytes, copies: int, limit: int, addr) -> None:
+        """Send as many copies of a reply as there may be, in no more than `limit` bytes."""
+        for _ in range(min(copies, limit // len(reply))):
+            self._transmit(reply, addr)
 
     def _transmit(self, data: bytes, addr) -> None:
         self._traffic.sent(len(data))

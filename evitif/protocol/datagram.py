@@ -1,7 +1,7 @@
 """The layout of every datagram: the common header, and the bodies of TOKENS, PING and PONG.
 
 All numbers are in network byte order. docs/protocol.md has the same layouts as tables. The bodies of HELLO, WELCOME and
-REFUSE are in `handshake`, that of ANSWER in `answer`.
+REFUSE are in `handshake`, that of ANSWER in `answer`; `sealing` has what is different in a sealed datagram.
 
 Reading never trusts a length: whatever is not exactly as described raises `DatagramError` with the kind under which the
 connection counts it. Nothing else is ever raised for bad bytes.
@@ -10,16 +10,19 @@ connection counts it. Nothing else is ever raised for bad bytes.
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 MAGIC = b'EV'
-VERSION = 1
+VERSION = 1                  # unsealed
+SEALED_VERSION = 2           # the same but for the CRC and what `sealing` puts in its place
+SEAL_BYTES = 16              # at the end of a sealed datagram
 
-HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET = range(1, 10)
-TYPES = frozenset(range(HELLO, RESET + 1))
+HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET, CHALLENGE = range(1, 11)
+TYPES = frozenset(range(HELLO, CHALLENGE + 1))
 
 # magic, version, type, session u64, sequence u32, crc32 u32
 HEADER = struct.Struct('>2sBBQII')
@@ -55,33 +58,41 @@ class DatagramError(Exception):
 
 
 class Datagram(NamedTuple):
-    """A datagram whose header and checksum are right; `body` is what follows the header, not yet looked at."""
+    """A datagram whose header and checksum are right; `body` is what follows the header, not yet looked at.
+
+    Nothing of a `sealed` one is right before it was opened: its body is encrypted, or has a tag at its end.
+    """
 
     type: int
     session_id: int
-    sequence: int
+    sequence: int            # u32; u64 of a sealed datagram that was not opened yet
     body: memoryview
     size: int
+    header: memoryview
+    sealed: bool
 
 
-def seal(buffer, session_id: int, sequence: int) -> None:
+# What makes a datagram ready to send: (buffer with header and body, session, sequence) to bytes; `finish`, or a `Sealer`'s.
+Finish = Callable[[bytearray | memoryview, int, int], bytes]
+
+
+def finish(buffer, session_id: int, sequence: int) -> bytes:
     """Stamp session and sequence into a datagram that lies in `buffer` (writable, header included), and its CRC-32."""
     _SESSION.pack_into(buffer, _SESSION_AT, session_id, sequence & 0xFFFFFFFF, 0)
     _CRC.pack_into(buffer, _CRC_AT, zlib.crc32(buffer))
-
-
-def build(kind: int, session_id: int, sequence: int, body: bytes = b'') -> bytes:
-    """A whole datagram of type `kind`, ready to send."""
-    buffer = bytearray(HEADER.pack(MAGIC, VERSION, kind, 0, 0, 0) + body)
-    seal(buffer, session_id, sequence)
     return bytes(buffer)
+
+
+def build(kind: int, session_id: int, sequence: int, body: bytes = b'', finish: Finish = finish) -> bytes:
+    """A whole datagram of type `kind`, ready to send."""
+    return finish(bytearray(HEADER.pack(MAGIC, VERSION, kind, 0, 0, 0) + body), session_id, sequence)
 
 
 def parse(data) -> Datagram:
     """Check header and checksum of `data` (bytes-like).
 
-    Raises `DatagramError`: 'truncated' (shorter than a header), 'foreign' (not ours), 'version' (ours, but of another
-    version), 'corrupt' (the checksum is wrong), 'malformed' (an unknown type).
+    Raises `DatagramError`: 'truncated' (shorter than a header, and a seal where it has one), 'foreign' (not ours),
+    'version' (ours, but of another version), 'corrupt' (the checksum is wrong), 'malformed' (an unknown type).
     """
     try:
         view = memoryview(data).cast('B')
@@ -92,6 +103,12 @@ def parse(data) -> Datagram:
     magic, version, kind, session_id, sequence, checksum = HEADER.unpack_from(view)
     if magic != MAGIC:
         raise DatagramError('foreign')
+    if version == SEALED_VERSION:
+        if len(view) < HEADER.size + SEAL_BYTES:
+            raise DatagramError('truncated')
+        if kind not in TYPES:
+            raise DatagramError('malformed')
+        return Datagram(kind, session_id, checksum << 32 | sequence, view[HEADER.size:], len(view), view[:HEADER.size], True)
     if version != VERSION:
         raise DatagramError('version')
     crc = zlib.crc32(view[HEADER.size:], zlib.crc32(_NO_CRC, zlib.crc32(view[:_CRC_AT])))
@@ -99,7 +116,7 @@ def parse(data) -> Datagram:
         raise DatagramError('corrupt')
     if kind not in TYPES:
         raise DatagramError('malformed')
-    return Datagram(kind, session_id, sequence, view[HEADER.size:], len(view))
+    return Datagram(kind, session_id, sequence, view[HEADER.size:], len(view), view[:HEADER.size], False)
 
 
 class TokensBody(NamedTuple):

@@ -13,7 +13,12 @@ CONNECTED   Frames go out. A PING goes out every `ping_interval_s`. Whatever com
             given up and HELLO goes out at once. BYE means that the bridge has closed: the same.
 
 A WELCOME or REFUSE is believed only when it echoes the edge's random instance number, anything else only when it
-carries the session's random id; that keeps out strays and whoever cannot see the traffic, nobody else.
+carries the session's random id; on an unsealed link that keeps out strays and whoever cannot see the traffic, nobody else.
+
+Sealed, with a key (`sealed_handshake`, `sealing`), nothing is believed without its seal. Two things can only be said
+without one, and are hints, which change nothing by themselves. RESET: HELLO goes out, with the session that the edge still
+has, and it is kept until the bridge answers with a datagram of it or with the WELCOME to another. REFUSE from a bridge that
+has another key, or none: `Refused` is said, now and then, and HELLO goes on as before.
 
 Frames. Each frame that was sent ends in exactly one event: `AnswerArrived` with the first copy of its answer, or
 `FrameExpired` at its deadline, when its session ends, or when so many newer frames are waiting that its record is
@@ -22,24 +27,20 @@ needed. Nothing is sent again.
 
 import math
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 from random import Random, SystemRandom
 
 from evitif.protocol import answer as answers
 from evitif.protocol import datagram
 from evitif.protocol.clock import ClockFilter
 from evitif.protocol.datagram import Datagram, DatagramError
+from evitif.protocol.edge_config import EdgeConfig
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused, SentFrame
 from evitif.protocol.handshake import Hello, Refuse, Welcome
-from evitif.protocol.packetiser import (
-    MAX_DATAGRAM_BYTES,
-    MAX_PATCH_COPIES,
-    MIN_PACKETS,
-    PREFIX_COPIES,
-    Packetiser,
-    TokenFrame,
-)
-from evitif.protocol.parameters import StreamParameters, check_count, check_name, check_seconds
+from evitif.protocol.keys import Key
+from evitif.protocol.packetiser import Packetiser, TokenFrame
+from evitif.protocol.parameters import StreamParameters, check_name
+from evitif.protocol.sealed_handshake import EdgeHandshake
+from evitif.protocol.sealing import Sealer
 from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic, sufficient_copies
 
 IDLE, CONNECTING, REFUSED, CONNECTED, CLOSED = 'idle', 'connecting', 'refused', 'connected', 'closed'
@@ -48,44 +49,7 @@ _PINGS_REMEMBERED = 16
 _ANSWERED_REMEMBERED = 256
 _PING_FAILURE = 0.2          # share of the PING intervals that may pass without a PONG
 _MAX_PING_COPIES = 8
-
-
-@dataclass(frozen=True)
-class EdgeConfig:
-    """Times in seconds, sizes in bytes of UDP payload. Raises ValueError naming the value and what was expected."""
-
-    max_datagram_bytes: int = MAX_DATAGRAM_BYTES
-    min_packets: int = MIN_PACKETS
-    prefix_copies: int = PREFIX_COPIES
-    patch_copies: int = 0
-    hello_copies: int = 3
-    hello_interval_s: float = 0.1
-    hello_interval_max_s: float = 0.3
-    hello_patience_s: float = 3.0          # silence after which the interval begins to grow
-    refused_interval_s: float = 1.0
-    ping_interval_s: float = 0.2
-    link_timeout_s: float = 1.0
-    answer_deadline_s: float = 0.5
-    frames_remembered: int = 256
-    bye_copies: int = 5
-
-    def __post_init__(self):
-        check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)
-        check_count('min_packets', self.min_packets, 1, 65535)
-        check_count('prefix_copies', self.prefix_copies, 0, 65535)
-        check_count('patch_copies', self.patch_copies, 0, MAX_PATCH_COPIES)
-        check_count('hello_copies', self.hello_copies, 1, 16)
-        check_count('bye_copies', self.bye_copies, 1, 16)
-        check_count('frames_remembered', self.frames_remembered, 1, 65536)
-        for name in ('hello_interval_s', 'hello_interval_max_s', 'hello_patience_s', 'refused_interval_s',
-                     'ping_interval_s', 'link_timeout_s', 'answer_deadline_s'):
-            check_seconds(name, getattr(self, name))
-        if self.hello_interval_max_s < self.hello_interval_s:
-            raise ValueError(f'hello_interval_max_s is {self.hello_interval_max_s}; expected at least '
-                             f'hello_interval_s, {self.hello_interval_s}')
-        if self.link_timeout_s <= self.ping_interval_s:
-            raise ValueError(f'link_timeout_s is {self.link_timeout_s}; expected more than ping_interval_s, '
-                             f'{self.ping_interval_s}')
+_HINT_INTERVAL_S = 10.0      # between two `Refused` that anybody could have caused
 
 
 class EdgeConnection:
@@ -96,31 +60,34 @@ class EdgeConnection:
     is none.
 
     :param robot: the robot's name, unique among a bridge's robots
+    :param key: seals the link; None: it is unsealed
     :param random: where the instance number comes from; the system's randomness by default
     :raises ValueError: a row or the HELLO does not fit into a datagram, or the name is unusable
     """
 
-    def __init__(self, parameters: StreamParameters, robot: str, config: EdgeConfig = EdgeConfig(), *,
-                 random: Random | None = None):
+    def __init__(self, parameters: StreamParameters, robot: str, config: EdgeConfig | None = None, *,
+                 key: Key | None = None, random: Random | None = None):
         self.parameters = parameters
         self.robot = check_name('robot', robot)
-        self.config = config
+        self.config = config = config or EdgeConfig()
         self._random = random or SystemRandom()
-        self._packetiser = Packetiser(parameters, max_datagram_bytes=config.max_datagram_bytes,
-                                      min_packets=config.min_packets, prefix_copies=config.prefix_copies,
-                                      patch_copies=config.patch_copies)
+        self._handshake = None if key is None else EdgeHandshake(key, robot, parameters, self._random)
         self._state = IDLE
+        self._session_id: int | None = None
         self._traffic = Traffic()
         self._outgoing: deque[bytes] = deque()
         self._events: deque = deque()
 
         self._new_instance()
-        size = datagram.HEADER.size + len(self._hello_body)
+        size = len(self._hello_datagram())
         if size > config.max_datagram_bytes:
             raise ValueError(f'HELLO takes {size} bytes; expected at most max_datagram_bytes, '
                              f'{config.max_datagram_bytes}')
+        self._packetiser = Packetiser(parameters, max_datagram_bytes=config.max_datagram_bytes - self._seal_bytes,
+                                      min_packets=config.min_packets, prefix_copies=config.prefix_copies,
+                                      patch_copies=config.patch_copies)
 
-        self._session_id: int | None = None
+        self._sealer: Sealer | None = None       # of this session
         self._bridge = ''
         self._sequence = 0                       # of this session
         self._tracker = SequenceTracker()        # of what the bridge sends in this session
@@ -134,6 +101,9 @@ class EdgeConnection:
         self._ping_at = math.inf
         self._heard_at = 0.0
         self._refused_reason: str | None = None
+        self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
+        self._asked_at = -math.inf               # when HELLO last went out
+        self._prompted = False                   # whether that was because of a CHALLENGE
 
         self._sent: OrderedDict[int, SentFrame] = OrderedDict()          # by frame id, oldest first
         self._answered: deque[tuple[int, int]] = deque(maxlen=_ANSWERED_REMEMBERED)
@@ -151,6 +121,10 @@ class EdgeConnection:
     @property
     def session_id(self) -> int | None:
         return self._session_id
+
+    @property
+    def sealed(self) -> bool:
+        return self._handshake is not None
 
     @property
     def max_datagram_bytes(self) -> int:
@@ -198,7 +172,7 @@ class EdgeConnection:
         """
         if self._state != CONNECTED:
             return False
-        datagrams = self._packetiser.packetise(frame, self._session_id, self._sequence)
+        datagrams = self._packetiser.packetise(frame, self._session_id, self._sequence, self._finish)
         self._sequence += len(datagrams)
         if frame.frame_id in self._sent:
             self._expire(frame.frame_id)
@@ -239,8 +213,11 @@ class EdgeConnection:
 
     def _hello(self, now: float) -> None:
         for _ in range(self.config.hello_copies):
-            self._transmit(datagram.build(datagram.HELLO, 0, self._hello_sequence, self._hello_body))
+            self._transmit(self._hello_datagram())
             self._hello_sequence += 1
+        self._asked_at, self._prompted = now, False
+        if self._state == CONNECTED:      # on a RESET that may be forged
+            return
         if self._state == REFUSED:
             self._hello_at = now + self.config.refused_interval_s
             return
@@ -252,7 +229,8 @@ class EdgeConnection:
         downlink = self._tracker.packet_error_rate
         uplink = self._remote.packet_error_rate if self._remote else downlink
         both = 1.0 - (1.0 - _known(downlink)) * (1.0 - _known(uplink))
-        for _ in range(sufficient_copies(both, _PING_FAILURE, 1, _MAX_PING_COPIES)):
+        fewest = 1 if self._remote else self.config.hello_copies      # until the bridge has told what the uplink is like
+        for _ in range(sufficient_copies(both, _PING_FAILURE, fewest, _MAX_PING_COPIES)):
             self._send(datagram.PING, datagram.ping_body(now, self._tracker.report()))
         self._pings[now] = None
         if len(self._pings) > _PINGS_REMEMBERED:
@@ -278,13 +256,22 @@ class EdgeConnection:
         try:
             self._traffic.received(len(data))
             received = datagram.parse(data)
-            if self._state in (IDLE, CLOSED):
+            if self._state in (IDLE, CLOSED) or received.sealed and not self.sealed:
                 raise DatagramError('unexpected')
             if received.type == datagram.WELCOME:
-                self._on_welcome(received, now)
+                if self.sealed:
+                    self._on_sealed_welcome(received, now)
+                else:
+                    self._on_welcome(received, now)
+            elif received.type == datagram.CHALLENGE and self.sealed:
+                if self._handshake.take_challenge(received) and not self._prompted:
+                    self._hello(now)
+                    self._prompted = True      # so that CHALLENGEs that are played back make it say no more
             elif received.type == datagram.REFUSE:
                 self._on_refuse(received, now)
-            elif received.type in (datagram.ANSWER, datagram.PONG, datagram.BYE, datagram.RESET):
+            elif received.type == datagram.RESET:
+                self._on_reset(received, now)
+            elif received.type in (datagram.ANSWER, datagram.PONG, datagram.BYE):
                 self._on_session_datagram(received, now)
             else:
                 raise DatagramError('unexpected')
@@ -300,22 +287,41 @@ class EdgeConnection:
             # will say so.
             raise DatagramError('unexpected')
         if received.session_id != self._session_id:
-            self._forget_session()
-            self._session_id = received.session_id
-            self._sequence = 0
-            self._tracker = SequenceTracker()
-            self._remote = None
-            self._clock = ClockFilter()
-            self._pings.clear()
+            self._begin_session(received.session_id)
         self._bridge = welcome.bridge
         if not self._tracker.receive(received.sequence):
             raise DatagramError('duplicate')
         self._heard(now)
 
+    def _on_sealed_welcome(self, received: Datagram, now: float) -> None:
+        if received.session_id == self._session_id:
+            raise DatagramError('duplicate')
+        bridge, sealer = self._handshake.take_welcome(received)
+        if self._state == CONNECTED:      # the RESET was true
+            self._events.append(LinkLost(now - self._heard_at))
+            self._state = CONNECTING
+        self._begin_session(received.session_id, sealer)
+        self._bridge = bridge
+        self._new_instance()
+        self._heard(now)
+
+    def _begin_session(self, session_id: int, sealer: Sealer | None = None) -> None:
+        self._forget_session()
+        self._session_id = session_id
+        self._sealer = sealer
+        self._sequence = 0
+        self._tracker = SequenceTracker()
+        self._remote = None
+        self._clock = ClockFilter()
+        self._pings.clear()
+
     def _on_refuse(self, received: Datagram, now: float) -> None:
-        refuse = Refuse.parse(received.body)
+        refuse = self._handshake.take_refusal(received) if received.sealed else Refuse.parse(received.body)
         if refuse.instance != self._instance or self._state == CONNECTED:
             raise DatagramError('unexpected')
+        if self.sealed and not received.sealed:
+            self._on_hint(refuse.reason, now)
+            return
         self._forget_session()
         if self._state != REFUSED:
             self._state = REFUSED
@@ -324,14 +330,31 @@ class EdgeConnection:
             self._refused_reason = refuse.reason
             self._events.append(Refused(refuse.reason))
 
-    def _on_session_datagram(self, received: Datagram, now: float) -> None:
+    def _on_hint(self, reason: str, now: float) -> None:
+        """A REFUSE without a seal, from a bridge that cannot seal it, or from anybody."""
+        reason += ' (said without a seal)'
+        if reason != self._refused_reason and now >= self._hinted_at + _HINT_INTERVAL_S:
+            self._hinted_at = now
+            self._refused_reason = reason
+            self._events.append(Refused(reason))
+
+    def _on_reset(self, received: Datagram, now: float) -> None:
+        self._check_session(received)
+        if received.body or received.sealed:
+            raise DatagramError('malformed')
+        if not self.sealed:
+            self._on_end_of_session(now)
+        elif now >= self._asked_at + self.config.hello_interval_s:
+            self._hello(now)
+
+    def _check_session(self, received: Datagram) -> None:
         if self._session_id is None or received.session_id != self._session_id:
             raise DatagramError('unknown_session')
-        if received.type == datagram.RESET:
-            if received.body:
-                raise DatagramError('malformed')
-            self._on_end_of_session(now)
-            return
+
+    def _on_session_datagram(self, received: Datagram, now: float) -> None:
+        self._check_session(received)
+        if self._sealer is not None:
+            received = self._sealer.open(received)
         if not self._tracker.receive(received.sequence):
             raise DatagramError('duplicate')
         if received.type == datagram.BYE:
@@ -388,9 +411,26 @@ class EdgeConnection:
     # The session
 
     def _new_instance(self) -> None:
-        self._instance = self._random.getrandbits(64)
         self._hello_sequence = 0
-        self._hello_body = Hello(self.robot, self._instance, self.parameters).to_bytes()
+        if self._handshake is None:
+            self._instance = self._random.getrandbits(64)
+            self._hello_body = Hello(self.robot, self._instance, self.parameters).to_bytes()
+        else:
+            self._handshake.renew()
+            self._instance = self._handshake.instance
+
+    def _hello_datagram(self) -> bytes:
+        if self._handshake is None:
+            return datagram.build(datagram.HELLO, 0, self._hello_sequence, self._hello_body)
+        return self._handshake.hello(self._session_id, self._hello_sequence)
+
+    @property
+    def _seal_bytes(self) -> int:
+        return datagram.SEAL_BYTES if self.sealed else 0
+
+    @property
+    def _finish(self) -> datagram.Finish:
+        return datagram.finish if self._sealer is None else self._sealer.finish
 
     def _say_hello_from(self, now: float) -> None:
         self._state = CONNECTING
@@ -399,12 +439,12 @@ class EdgeConnection:
 
     def _forget_session(self) -> None:
         """No answer of this session can come any more."""
-        self._session_id = None
+        self._session_id = self._sealer = None
         for frame_id in list(self._sent):
             self._expire(frame_id)
 
     def _send(self, kind: int, body: bytes = b'') -> None:
-        self._transmit(datagram.build(kind, self._session_id, self._sequence, body))
+        self._transmit(datagram.build(kind, self._session_id, self._sequence, body, self._finish))
         self._sequence += 1
 
     def _transmit(self, data: bytes) -> None:

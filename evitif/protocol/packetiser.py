@@ -2,7 +2,7 @@
 
 Everything that does not change from frame to frame is written once, into one buffer that holds all datagrams of a
 frame: headers, source frame, unit indices. A frame then costs one `take`, and per packet a few stores, one copy and a
-CRC.
+CRC, or a seal.
 """
 
 import math
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.protocol import datagram
-from evitif.protocol.datagram import HEADER, MAX_UDP_PAYLOAD, QUANTISATIONS, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX
+from evitif.protocol.datagram import HEADER, MAX_UDP_PAYLOAD, QUANTISATIONS, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
 from evitif.protocol.interleaving import interleave
 from evitif.protocol.parameters import StreamParameters, check_count
 
@@ -155,9 +155,11 @@ class Packetiser:
                                             min_packets=min_packets, prefix_copies=prefix_copies)
         self._layouts: OrderedDict[bytes, _Layout] = OrderedDict()
 
-    def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0) -> list[bytes]:
+    def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0,
+                  finish: Finish = datagram.finish) -> list[bytes]:
         """The datagrams of `frame`, in sending order, with sequence numbers from `first_sequence` on.
 
+        :param finish: adds the checksum, or seals; what it adds comes on top of `max_datagram_bytes`
         :raises ValueError: the rows are not uint8 [units, row_bytes], a number is out of its range, or the source
             frame's name is longer than 255 bytes or leaves no room for a row
         """
@@ -179,8 +181,7 @@ class Packetiser:
                                     *layout.heads[index])
             target, source = layout.copies[index]
             target[:] = source
-            datagram.seal(view, session_id, first_sequence + index)
-            datagrams.append(bytes(view))
+            datagrams.append(finish(view, session_id, first_sequence + index))
         return datagrams
 
     def packets(self, source_frame: str = '') -> int:

@@ -2,7 +2,7 @@
 
 A token bucket for each address and one for all. A bucket's burst is what lets a RESET through a lossy link: at 60 %
 loss the packets of one frame trigger a burst of 8, of which one arrives in 98 % of the cases, and the next frame
-triggers more.
+triggers more. What is said of keys that do not fit is rationed by the same means.
 """
 
 from collections import OrderedDict
@@ -23,17 +23,20 @@ class _Bucket:
 
 
 class ResetLimit:
-    def __init__(self):
+    """:param per_address, overall: (a second, burst)"""
+
+    def __init__(self, per_address: tuple[float, float] = PER_ADDRESS, overall: tuple[float, float] = OVERALL):
+        self._rates = per_address, overall
         self._overall: _Bucket | None = None
         self._addresses: OrderedDict[object, _Bucket] = OrderedDict()
 
     def allows(self, address: object, now: float) -> bool:
-        """Whether a RESET may go to `address` now; if so it is counted."""
+        """Whether another may go to `address` now; if so it is counted."""
         if self._overall is None:
-            self._overall = _Bucket(*OVERALL, now)
+            self._overall = _Bucket(*self._rates[1], now)
         bucket = self._addresses.get(address)
         if bucket is None:
-            bucket = self._addresses[address] = _Bucket(*PER_ADDRESS, now)
+            bucket = self._addresses[address] = _Bucket(*self._rates[0], now)
             if len(self._addresses) > _ADDRESSES:
                 self._addresses.popitem(last=False)
         self._addresses.move_to_end(address)

@@ -8,6 +8,7 @@ from evitif.protocol import answer as answers
 from evitif.protocol import datagram
 from evitif.protocol.datagram import ReceiverReport
 from evitif.protocol.reassembly import Reassembler
+from evitif.protocol.sealing import Sealer
 from evitif.protocol.statistics import WINDOW, LinkStatistics, SequenceTracker, Traffic
 
 COPY_SPACING_S = 0.003          # between the copies of the second half
@@ -28,7 +29,7 @@ class BridgeSession:
     """One robot at the bridge. `robot`, `address`, `session_id` and `connected_at` are for the owner to read."""
 
     def __init__(self, session_id: int, robot: str, instance: int, address: object, reassembler: Reassembler,
-                 tracker: SequenceTracker, now: float):
+                 tracker: SequenceTracker, now: float, sealer: Sealer | None = None):
         self.session_id = session_id
         self.robot = robot
         self.instance = instance
@@ -38,13 +39,16 @@ class BridgeSession:
         self.tracker = tracker
         self.remote: ReceiverReport | None = None
         self.hello_sequence = 0
+        self.sealer = sealer
+        self.welcome = b''           # that led to this sealed session
+        self._finish = datagram.finish if sealer is None else sealer.finish
         self.traffic = Traffic()
         self._sequence = 0
         self._pending: deque[_PendingAnswer] = deque(maxlen=PENDING_ANSWERS)
 
     def build(self, kind: int, body: bytes = b'') -> bytes:
         """A datagram of this session, with the next sequence number, counted as sent."""
-        data = datagram.build(kind, self.session_id, self._sequence, body)
+        data = datagram.build(kind, self.session_id, self._sequence, body, self._finish)
         self._sequence += 1
         self.traffic.sent(len(data))
         return data
@@ -69,9 +73,9 @@ class BridgeSession:
         """Encode an answer, return the copies to be sent now; the others come from `copies_due`. Raises ValueError."""
         copies = copies or answers.automatic_copies(*self.downlink_loss())
         body = answers.encode(answer, copies)
-        if datagram.HEADER.size + len(body) > max_datagram_bytes:
-            raise ValueError(f'an answer takes {datagram.HEADER.size + len(body)} bytes; expected at most '
-                             f'max_datagram_bytes, {max_datagram_bytes}')
+        size = datagram.HEADER.size + len(body) + (0 if self.sealer is None else datagram.SEAL_BYTES)
+        if size > max_datagram_bytes:
+            raise ValueError(f'an answer takes {size} bytes; expected at most max_datagram_bytes, {max_datagram_bytes}')
         at_once = (copies + 1) // 2
         if copies > at_once:
             self._pending.append(_PendingAnswer(body, answer.hold_s, now, now + COPY_SPACING_S, copies - at_once))

@@ -21,11 +21,11 @@ DROP_KINDS = (
     'truncated',         # shorter than it says
     'foreign',           # not of this protocol
     'version',           # of another version of this protocol
-    'corrupt',           # wrong checksum
+    'corrupt',           # wrong checksum, or a seal that does not fit: another key, or changed on the way
     'malformed',         # right checksum, impossible content
     'unknown_session',   # for a session that this side does not have
-    'unexpected',        # right, but not now or not in this direction
-    'duplicate',         # a sequence number or a packet that was here already
+    'unexpected',        # right, but not now, not in this direction, or not sealed where the link is, or the other way round
+    'duplicate',         # a sequence number or a packet that was here already, or is too old for a seal's replay window
     'inconsistent',      # contradicts the stream's parameters or its own frame
     'late',              # of a frame that was delivered, answered or given up
     'answer_copy',       # a further copy of an answer that was used

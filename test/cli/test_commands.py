@@ -11,6 +11,7 @@ from evitif.datasets import open_images
 from evitif.pipeline import BridgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.tail_pipeline import choose_recovery
+from evitif.protocol.keys import read_key_file
 from evitif.recovery import Paldn
 
 ARCHITECTURE = ['--architecture', 'vit_tiny_patch16_224', '--image-size', '32', '--model-kwargs', 'patch_size=8',
@@ -109,6 +110,18 @@ def test_a_mistake_ends_in_one_sentence(arguments, expected, images, model, tmp_
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('evitif: ')
     assert expected in error
+
+
+def test_a_new_key_is_written_once_and_not_shown(tmp_path, capsys):
+    path = tmp_path / 'rover.key'
+    assert main(['key', 'new', str(path)]) == 0
+    content = path.read_text()
+    read_key_file(path)
+    assert main(['key', 'new', str(path)]) == 1
+    assert path.read_text() == content
+    told = capsys.readouterr()
+    assert 'is there already' in told.err and str(path) in told.out
+    assert content.strip() not in told.out + told.err
 
 
 @pytest.mark.parametrize('arguments', [['evaluate', 'recovery', '--model', 'm', '--data', 'd', '--loss', '1.5'],

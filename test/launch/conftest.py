@@ -19,6 +19,7 @@ PARAMETERS = """\
     image_size: 128
     num_classes: 10
     threads: 1
+    unsealed: true
     publish_stats_rate: 5.0
 """
 

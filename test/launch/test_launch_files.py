@@ -125,7 +125,7 @@ def test_without_autostart_the_nodes_wait_for_a_lifecycle_manager(unconfigured_d
 def two_sides(ros_domain, launch_folder, image_folder, free_ports):
     """Edge and bridge by their own launch and parameter files, and a camera whose topic has another name."""
     from launch_ros.actions import Node
-    model = {'model': 'vit_tiny_patch16_224', 'random_seed': 7}
+    model = {'model': 'vit_tiny_patch16_224', 'random_seed': 7, 'unsealed': 'true'}
     return LaunchDescription([
         included(launch_folder, 'bridge', namespace='server', port=free_ports[0], **model),
         included(

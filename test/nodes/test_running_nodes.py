@@ -12,6 +12,8 @@ import time
 import pytest
 from node_process import free_udp_port
 
+from evitif.protocol.keys import write_key_file
+
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 10}
 SLACK_S = 1.0  # for a busy machine
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
@@ -20,8 +22,9 @@ OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 class Robots:
     """The processes of this file."""
 
-    def __init__(self, launch_node):
+    def __init__(self, launch_node, key_file):
         self.launch = launch_node
+        self.both = {**MODEL, 'key_file': key_file}
         self.bridge_port, self.link_port, dead_port = free_udp_port(), free_udp_port(), free_udp_port()
         self.bridge = self.launch_bridge()
         self.edge = self._edge('/one', {'robot_name': 'robot 1', 'bridge_port': self.link_port, 'image_timeout': 1.0})
@@ -34,15 +37,17 @@ class Robots:
         self.broken = self._edge('/broken', {'model': 'no_such_vit'})
 
     def launch_bridge(self):
-        return self.launch('evitif_cloud_bridge.bridge_node', {**MODEL, 'port': self.bridge_port}, namespace='/server')
+        return self.launch('evitif_cloud_bridge.bridge_node', {**self.both, 'port': self.bridge_port}, namespace='/server')
 
     def _edge(self, namespace, parameters):
-        return self.launch('evitif_edge_node.edge_node', {**MODEL, **parameters}, namespace=namespace)
+        return self.launch('evitif_edge_node.edge_node', {**self.both, **parameters}, namespace=namespace)
 
 
 @pytest.fixture(scope='module')
-def robots(launch_node, probe):
-    robots = Robots(launch_node)
+def robots(launch_node, probe, tmp_path_factory):
+    key_file = tmp_path_factory.mktemp('keys') / 'robots.key'
+    write_key_file(key_file)
+    robots = Robots(launch_node, key_file)
     robots.bridge.wait_for_output('listening on')
     robots.edge.wait_for_output('connected to bridge')
     return robots
@@ -222,6 +227,8 @@ def test_unknown_model_ends_the_process_with_a_sentence(robots):
 
 
 @pytest.mark.parametrize('module, parameters, words', [
+    ('evitif_edge_node.edge_node', MODEL, ['key_file is empty and unsealed is false', 'set key_file to', 'or set unsealed to true']),
+    ('evitif_cloud_bridge.bridge_node', {**MODEL, 'key_file': '/dev/null'}, ["key_file '/dev/null' is not a regular file"]),
     ('evitif_edge_node.edge_node', {'bridge_port': 0}, ['bridge_port: expected an integer from 1 to 65535', 'got 0']),
     ('evitif_cloud_bridge.bridge_node', {'recovery': 'magic'}, ["recovery: expected one of 'auto'", "got 'magic'"]),
     ('evitif_edge_node.camera_node', {'source': '/no/such'}, ["'/no/such' does not exist"]),

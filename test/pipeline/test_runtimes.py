@@ -1,6 +1,7 @@
 """The edge and the bridge at run time: real sockets on this machine, a lossy relay between them, a small random ViT."""
 
 import functools
+import logging
 import time
 from dataclasses import replace
 
@@ -12,10 +13,12 @@ from evitif.model import ModelError
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.pipeline.tail_pipeline import choose_recovery
+from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, write_key_file
 from evitif.recovery import ArtifactError
 from evitif.transport import Impairment, LinkSimulator
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
+UNSEALED = {**MODEL, 'unsealed': True}
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 72, 3), np.uint8)
 
 
@@ -29,15 +32,20 @@ def wait(condition, seconds=15.0):
 class System:
     """A bridge, a relay and an edge; what they answered."""
 
-    def __init__(self, loss=0.0, bridge=None, **edge):
-        self.robot, self.off_board = [], []
-        self.bridge = BridgeRuntime(BridgeRuntimeConfig(**{**MODEL, **(bridge or {})}, bind_host='127.0.0.1', port=0),
+    def __init__(self, loss=0.0, bridge=None, key_file=None, **edge):
+        self.robot, self.off_board, self.log = [], [], []
+        link = {'key_file': key_file} if key_file else {'unsealed': True}
+        bridge, edge = {**MODEL, **link, **(bridge or {})}, {**MODEL, **link, **edge}
+
+        def log(level, text):
+            self.log.append((level, text))
+        self.bridge = BridgeRuntime(BridgeRuntimeConfig(**bridge, bind_host='127.0.0.1', port=0), log=log,
                                     on_prediction=lambda robot, prediction: self.off_board.append((robot, prediction)))
         self.bridge.start()
         self.link = LinkSimulator(('127.0.0.1', 0), self.bridge.local_address, uplink=Impairment(loss=loss),
                                   downlink=Impairment(loss=loss), seed=4)
         self.link.start()
-        self.edge = EdgeRuntime(EdgeRuntimeConfig(**{**MODEL, **edge}, bridge_port=self.link.local_address[1]),
+        self.edge = EdgeRuntime(EdgeRuntimeConfig(**edge, bridge_port=self.link.local_address[1]), log=log,
                                 on_prediction=self.robot.append)
         self.edge.start()
 
@@ -123,7 +131,7 @@ def test_a_newer_image_replaces_the_one_that_waits_and_the_rate_is_limited():
 
 def test_without_a_bridge_the_robot_answers_alone_if_it_may():
     answers = []
-    edge = EdgeRuntime(EdgeRuntimeConfig(**MODEL, bridge_port=9, local_fallback=True, top_k=2),
+    edge = EdgeRuntime(EdgeRuntimeConfig(**UNSEALED, bridge_port=9, local_fallback=True, top_k=2),
                        on_prediction=answers.append)
     edge.start()
     edge.submit(IMAGE, 5)
@@ -149,6 +157,67 @@ def test_another_cut_is_refused_with_both_values():
     with System(bridge={'cut': 2}) as system:
         wait(lambda: system.edge.statistics().state == 'refused')
         assert 'cut: the edge has 1, the bridge has 2' in system.edge.statistics().reason
+
+
+@pytest.fixture
+def keys(tmp_path):
+    """A key, another one, and the folder of both, each robot's by its name."""
+    folder = tmp_path / 'keys'
+    folder.mkdir(mode=0o700)
+    for name in ('robot', 'other'):
+        write_key_file(folder / f'{name}.key')
+    return folder
+
+
+@pytest.mark.parametrize('bridge', ['robot.key', '.'])
+def test_a_sealed_link_answers_and_tells_nobody_the_key(keys, bridge):
+    with System(loss=0.3, key_file=str(keys / 'robot.key'), bridge={'key_file': str(keys / bridge)}) as system:
+        system.connected()
+        for index in range(1, 6):
+            system.edge.submit(IMAGE, index)
+            wait(functools.partial(system.ended, index))
+        shown = [repr(value) for side in (system.edge, system.bridge) for value in (side.config, vars(side), side.statistics())]
+    assert len(system.robot) >= 4
+    secret = (keys / 'robot.key').read_text().strip()
+    assert not any(secret in text for text in (*shown, *(text for _, text in system.log)))
+    assert any(text.endswith(', sealed') for _, text in system.log)
+    assert UNSEALED_WARNING not in [text for _, text in system.log]
+
+
+def test_another_key_is_said_in_both_logs_and_in_the_state(keys):
+    with System(key_file=str(keys / 'robot.key'), bridge={'key_file': str(keys / 'other.key')}) as system:
+        wait(lambda: system.edge.statistics().state == 'refused')
+        time.sleep(0.5)
+        assert 'the bridge has another key for robot robot' in system.edge.statistics().reason
+    errors = [text for level, text in system.log if level == logging.ERROR]
+    assert len(errors) == 2      # once on each side
+    assert all('key: the bridge has another key for robot robot' in text for text in errors)
+
+
+def test_an_unsealed_link_has_to_be_asked_for_and_warns():
+    for runtime, config in ((EdgeRuntime, EdgeRuntimeConfig), (BridgeRuntime, BridgeRuntimeConfig)):
+        with pytest.raises(ValueError, match='set key_file to a file .* or set unsealed to true'):
+            runtime(config(**MODEL), on_prediction=print)
+        with pytest.raises(ValueError, match='expected one of them'):
+            runtime(config(**UNSEALED, key_file='robot.key'), on_prediction=print)
+    with System() as system:
+        system.connected()
+    assert system.log.count((logging.WARNING, UNSEALED_WARNING)) == 2
+
+
+def test_a_key_file_that_others_can_read_is_refused(keys):
+    path = keys / 'robot.key'
+    path.chmod(0o644)
+    for runtime, config in ((EdgeRuntime, EdgeRuntimeConfig), (BridgeRuntime, BridgeRuntimeConfig)):
+        with pytest.raises(KeyFileError, match=r"robot.key' has mode 0644; expected 0600"):
+            runtime(config(**MODEL, key_file=str(path)), on_prediction=print)
+
+
+def test_a_seal_leaves_the_rows_less_room():
+    # A row of 192 + 4 bytes fits into 350 bytes; sealed, only half of it does.
+    room = {'max_datagram_bytes': 20 + 25 + 64 + 2 + 196, 'quantisation': 'int8'}
+    assert SplitStream.load(EdgeRuntimeConfig(**MODEL, **room)).parameters.groups == 1
+    assert SplitStream.load(EdgeRuntimeConfig(**MODEL, **room, key_file='robot.key')).parameters.groups > 1
 
 
 def test_an_image_that_cannot_be_used_is_counted_and_the_stream_goes_on():

@@ -80,15 +80,18 @@ class Simulation:
         self.bridge: BridgeEndpoint | None = None
         self.events: list[tuple[float, object, object]] = []      # (when, address or 'bridge', event)
         self.received: list = []                                  # frames at the bridge
+        self.carried: list[tuple[bytes, object]] = []             # what edges sent, with the sender's address, lost or not
         self._queue: list = []
         self._count = itertools.count()
 
-    def add_bridge(self, parameters=PARAMETERS, config=None, name='bridge') -> BridgeEndpoint:
-        self.bridge = BridgeEndpoint(parameters, name, config or BridgeConfig(), random=Random(self.random.random()))
+    def add_bridge(self, parameters=PARAMETERS, config=None, name='bridge', keys=None) -> BridgeEndpoint:
+        self.bridge = BridgeEndpoint(parameters, name, config or BridgeConfig(), keys=keys,
+                                     random=Random(self.random.random()))
         return self.bridge
 
-    def add_edge(self, parameters=PARAMETERS, config=None, robot='robot', address=('10.0.0.1', 4000)) -> EdgeConnection:
-        edge = self.edges[address] = EdgeConnection(parameters, robot, config or EdgeConfig(),
+    def add_edge(self, parameters=PARAMETERS, config=None, robot='robot', address=('10.0.0.1', 4000),
+                 key=None) -> EdgeConnection:
+        edge = self.edges[address] = EdgeConnection(parameters, robot, config or EdgeConfig(), key=key,
                                                     random=Random(self.random.random()))
         edge.connect(self.now)
         return edge
@@ -148,6 +151,7 @@ class Simulation:
     def _exchange(self) -> None:
         for address, edge in list(self.edges.items()):
             for data in edge.datagrams_to_send(self.now):
+                self.carried.append((data, address))
                 self._carry(self.uplink, data, lambda data, address=address: self._to_bridge(data, address))
             while (event := edge.next_event()) is not None:
                 self.events.append((self.now, address, event))

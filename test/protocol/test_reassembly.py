@@ -295,7 +295,8 @@ def test_whatever_the_link_does_what_is_delivered_was_sent(data):
     bench.wait(math.inf)
 
     assert sum(bench.kinds.values()) == len(arrivals)
-    assert set(bench.kinds) <= {None, 'truncated', 'foreign', 'corrupt', 'duplicate', 'late'}
+    # 'version': noise that begins with EV, once in a few runs
+    assert set(bench.kinds) <= {None, 'truncated', 'foreign', 'version', 'corrupt', 'duplicate', 'late'}
     for frame in bench.frames:
         assert_as_sent(frame)
         assert frame.complete == frame.received.all()

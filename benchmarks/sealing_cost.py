@@ -1,0 +1,125 @@
+"""What a seal costs beside a checksum: to make a datagram of 1,200 bytes ready to send, and to read one; and a handshake.
+
+Each figure is the least of some repetitions, so that what else the machine does counts little; they take turns.
+
+    python -m benchmarks.sealing_cost [--repeat N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cryptography
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+from evitif.cli.arguments import positive_int
+from evitif.protocol import datagram
+from evitif.protocol.bridge import BridgeEndpoint
+from evitif.protocol.edge import EdgeConnection
+from evitif.protocol.keys import Key, RobotKeys
+from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.sealing import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer
+
+DATAGRAM_BYTES = 1200
+DATAGRAMS = 500          # a repetition
+HANDSHAKES = 20
+PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=50,
+                              prefix_tokens=1, grid=(7, 7), channels=16, groups=1, row_bytes=20, classes=10)
+
+
+def whole(size: int) -> memoryview:
+    return memoryview(bytearray(datagram.HEADER.pack(datagram.MAGIC, datagram.VERSION, datagram.TOKENS, 0, 0, 0)
+                                + secrets.token_bytes(size - datagram.HEADER.size)))
+
+
+def timed(step: Callable[[int], object], count: int) -> float:
+    began = time.perf_counter()
+    for k in range(count):
+        step(k)
+    return 1e6 * (time.perf_counter() - began) / count
+
+
+def checksum_made() -> float:
+    buffer = whole(DATAGRAM_BYTES)
+    return timed(lambda k: datagram.finish(buffer, 1, k), DATAGRAMS)
+
+
+def checksum_read() -> float:
+    data = datagram.finish(whole(DATAGRAM_BYTES), 1, 0)
+    return timed(lambda k: datagram.parse(data), DATAGRAMS)
+
+
+def seal_made() -> float:
+    sealer, _ = pair()
+    buffer = whole(DATAGRAM_BYTES - datagram.SEAL_BYTES)
+    return timed(lambda k: sealer.finish(buffer, 1, k), DATAGRAMS)
+
+
+def seal_read() -> float:
+    sealer, opener = pair()
+    buffer = whole(DATAGRAM_BYTES - datagram.SEAL_BYTES)
+    sent = [sealer.finish(buffer, 1, k) for k in range(DATAGRAMS)]
+    return timed(lambda k: opener.open(datagram.parse(sent[k])), DATAGRAMS)
+
+
+def bare(cipher) -> float:
+    encrypt, nonce, header = cipher(secrets.token_bytes(32)).encrypt, bytes(12), bytes(datagram.HEADER.size)
+    body = whole(DATAGRAM_BYTES - datagram.SEAL_BYTES)[datagram.HEADER.size:]
+    return timed(lambda k: encrypt(nonce, body, header), DATAGRAMS)
+
+
+def handshake() -> float:
+    """HELLO to WELCOME, both sides together."""
+    key = Key(secrets.token_bytes(32))
+    bridge = BridgeEndpoint(PARAMETERS, 'bridge', keys=RobotKeys(default=key))
+
+    def connect(k: int) -> None:
+        edge = EdgeConnection(PARAMETERS, f'robot {k}', key=key)
+        edge.connect(0.0)
+        while not edge.connected:
+            for data in edge.datagrams_to_send(0.0)[:1]:
+                bridge.receive_datagram(data, k, 0.0)
+            for data, _ in bridge.datagrams_to_send(0.0)[:1]:
+                edge.receive_datagram(data, 0.0)
+    return timed(connect, HANDSHAKES)
+
+
+def pair() -> tuple[Sealer, Sealer]:
+    edge, bridge = secrets.token_bytes(32), secrets.token_bytes(32)
+    return Sealer(edge, bridge, EDGE_TO_BRIDGE), Sealer(bridge, edge, BRIDGE_TO_EDGE)
+
+
+FIGURES = {
+    'checksum and copy': checksum_made, 'seal and copy': seal_made, 'parse with checksum': checksum_read, 'parse and open': seal_read,
+    'ChaCha20-Poly1305 alone': lambda: bare(ChaCha20Poly1305), 'AES-256-GCM alone': lambda: bare(AESGCM), 'handshake': handshake,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--repeat', type=positive_int, default=50)
+    parser.add_argument('--json', type=Path)
+    options = parser.parse_args()
+    least = dict.fromkeys(FIGURES, float('inf'))
+    for _ in range(options.repeat):
+        for name, measure in FIGURES.items():
+            least[name] = min(least[name], measure())
+    for name, figure in least.items():
+        print(f'{name:>24}: {figure:7.2f} us')
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        report = {'command': 'python -m benchmarks.sealing_cost', 'datagram_bytes': DATAGRAM_BYTES, 'machine': platform.processor()
+                  or platform.machine(), 'python': platform.python_version(), 'cryptography': cryptography.__version__,
+                  'microseconds': {name: round(figure, 2) for name, figure in least.items()}}
+        options.json.write_text(json.dumps(report, indent=2) + '\n')
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,160 @@
+"""Pre-shared keys: 32 random bytes that a robot and its bridge have in common, and the files that they lie in.
+
+A key leaves this module only as what is derived from it. It is in no exception, `repr` or log: what is told of a key is
+the path of its file.
+"""
+
+import base64
+import binascii
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+
+KEY_BYTES = 32
+KEY_SUFFIX = '.key'
+_LARGEST_FILE = 4096      # bytes; a key file has 45
+_PRIVATE = 0o600
+UNSEALED_WARNING = ('the link is unsealed: whoever is on its network can see what the camera sees, answer in place of the bridge and take '
+                    "the robot's name; set key_file to seal it")
+
+
+class KeyFileError(ValueError):
+    """A key file that cannot be used; the sentence names its path and what was expected, never what is in it."""
+
+
+class Key:
+    """One pre-shared key. Raises ValueError for anything but 32 bytes.
+
+    `hello` and `reply` (32 bytes each) authenticate the handshake: what the edge says, and what the bridge says before
+    there are keys of the session. They are derived by HKDF-Expand (RFC 5869, section 2.3).
+    """
+
+    __slots__ = ('_secret', 'hello', 'reply')
+
+    def __init__(self, secret: bytes):
+        if not isinstance(secret, bytes) or len(secret) != KEY_BYTES:
+            size = len(secret) if isinstance(secret, bytes) else 0
+            raise ValueError(f'a key of {size} bytes was given; expected {KEY_BYTES}')
+        self._secret = secret
+        self.hello, self.reply = (HKDFExpand(hashes.SHA256(), 32, b'evitif 2 ' + use).derive(secret) for use in (b'hello', b'reply'))
+
+    @classmethod
+    def random(cls) -> 'Key':
+        return cls(secrets.token_bytes(KEY_BYTES))
+
+    def session(self, shared: bytes, transcript: bytes) -> tuple[bytes, bytes, bytes]:
+        """The keys of one session, 32 bytes each: for the edge's datagrams, for the bridge's, and for the WELCOME.
+
+        HKDF-SHA256 (RFC 5869) over the ephemeral X25519 secret and the pre-shared key, one after the other (NIST SP
+        800-56C, section 2, hybrid form): who has one of the two learns nothing.
+
+        :param shared: X25519 (RFC 7748) of both sides' ephemeral keys, 32 bytes
+        :param transcript: all that both sides said, of fixed length
+        """
+        derived = HKDF(hashes.SHA256(), 96, None, b'evitif 2 session' + transcript).derive(shared + self._secret)
+        return derived[:32], derived[32:64], derived[64:]
+
+    def __repr__(self) -> str:
+        return 'Key(not shown)'
+
+    def __reduce__(self):
+        raise TypeError('a key is not copied or pickled')
+
+
+class RobotKeys:
+    """The bridge's keys: one for each robot by name, or one for all.
+
+    :param by_robot: a robot's key by its name
+    :param default: the key of the robots that are not named
+    """
+
+    def __init__(self, by_robot: Mapping[str, Key] | None = None, default: Key | None = None):
+        self._by_robot = dict(by_robot or {})
+        self._default = default
+
+    def of(self, robot: str) -> Key | None:
+        """The robot's key, None where it has none."""
+        return self._by_robot.get(robot, self._default)
+
+
+def write_key_file(path: str | Path) -> None:
+    """Write a new random key, mode 0600, in base64.
+
+    :raises FileExistsError: there is something already; it is not touched
+    :raises OSError: the file cannot be written
+    """
+    path = Path(path).expanduser()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
+    except FileExistsError:
+        raise FileExistsError(f'{str(path)!r} is there already; expected a new name: a key is never overwritten') from None
+    with os.fdopen(descriptor, 'wb') as file:
+        os.fchmod(descriptor, _PRIVATE)      # whatever the umask
+        file.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b'\n')
+
+
+def read_key_file(path: str | Path) -> Key:
+    """The key in a file that nobody but its owner can read.
+
+    :raises KeyFileError: the file cannot be opened, is not a regular one, may be read, written or executed by group or
+        others, or does not hold 32 bytes in base64
+    """
+    path = Path(path).expanduser()
+    shown = f'key_file {str(path)!r}'
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)      # a FIFO must not hold us
+    except OSError as error:
+        raise KeyFileError(f'{shown} cannot be read: {error.strerror}; expected a file that `evitif key new` made') from None
+    with os.fdopen(descriptor, 'rb') as file:
+        # Of the file that is open, so that nobody exchanges it in between.
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise KeyFileError(f'{shown} is not a regular file; expected one that `evitif key new` made')
+        if mode & 0o077:
+            raise KeyFileError(f'{shown} has mode {stat.S_IMODE(mode):04o}; expected 0600, so that nobody but its owner can read '
+                               f'it: `chmod 600 {path}`')
+        content = file.read(_LARGEST_FILE + 1)
+    try:
+        return Key(base64.b64decode(content.strip(), validate=True))
+    except (binascii.Error, ValueError):
+        raise KeyFileError(f'{shown} holds {len(content)} bytes that are not a key; expected {KEY_BYTES} bytes in base64, as '
+                           '`evitif key new` writes them') from None
+
+
+def read_robot_keys(path: str | Path) -> RobotKeys:
+    """The bridge's keys: of a file, one for all robots; of a folder, each robot's from `<robot's name>.key`.
+
+    A folder is read whole, once, so that no name that comes from the network becomes a path.
+
+    :raises KeyFileError: as `read_key_file`; or the folder has no `.key` file, or others may write into it
+    """
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        return RobotKeys(default=read_key_file(path))
+    shown = f'key_file {str(path)!r}'
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o022:
+        raise KeyFileError(f'{shown} is a folder of mode {mode:04o}; expected 0700, so that nobody but its owner can put keys there: '
+                           f'`chmod 700 {path}`')
+    try:
+        files = sorted(file for file in path.iterdir() if file.suffix == KEY_SUFFIX)
+    except OSError as error:
+        raise KeyFileError(f'{shown} cannot be read: {error.strerror}; expected a folder of <robot_name>{KEY_SUFFIX} files') from None
+    if not files:
+        raise KeyFileError(f'{shown} has no {KEY_SUFFIX} file in it; expected one for each robot, <robot_name>{KEY_SUFFIX}')
+    return RobotKeys({file.stem: read_key_file(file) for file in files})
+
+
+def require_choice(key_file: str | None, unsealed: bool) -> None:
+    """Refuse a link about which nothing, or two things, were said. Raises ValueError naming both ways out."""
+    if not key_file and not unsealed:
+        raise ValueError('key_file is empty and unsealed is false: set key_file to a file that `evitif key new FILE` made, the same key '
+                         'on edge and bridge, or set unsealed to true where nobody else is on the network')
+    if key_file and unsealed:
+        raise ValueError(f'unsealed is true and key_file is {key_file!r}: expected one of them; set unsealed to false, or key_file to '
+                         'nothing')
