@@ -19,8 +19,8 @@ MODEL_PARAMETERS = (
     NodeParameter('labels_file', '', "text file with one class label a line; empty: the model's own"),
     NodeParameter('cut', OFF, "the head ends after this block, 0: after the embedding; -1: the model folder's, else half "
                   'of the depth; the same on edge and bridge', 'blocks', OFF, 1000),
-    NodeParameter('quantisation', 'auto', 'how tokens travel; the same on edge and bridge; auto: by a transform code where one was '
-                  'fitted, else as int8', choices=('auto', *QUANTISATIONS)),
+    NodeParameter('quantisation', 'auto', 'how tokens travel; the same on edge and bridge; auto: as the loss asks for where a '
+                  'transform code was fitted, else as int8', choices=('auto', *QUANTISATIONS)),
     NodeParameter('max_datagram_bytes', 1200, 'largest UDP payload; the same on edge and bridge', 'bytes', 256, 65_507),
     NodeParameter('device', 'cpu', 'where the model runs, as PyTorch names it: cpu, cuda, cuda:1, mps', required=True),
     NodeParameter('allow_device_fallback', False, 'use the CPU, and say so, where `device` is not available'),

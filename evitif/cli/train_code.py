@@ -36,6 +36,6 @@ def run(options: argparse.Namespace, command: str) -> int:
 def tell(description: dict) -> None:
     """Print what the rates of a fitted code cost."""
     for kind, figures in description['figures'].items():
-        if kind != 'seconds':
+        if isinstance(figures, dict):
             print(f'{kind} for {description["model"]} at cut {description["cut"]}: {figures["token_bytes"]} bytes a token, '
                   f'the same class as without for {100 * figures["training_agreement"]:.1f} % of the training images judged')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from evitif.pipeline.tail_pipeline import choose_recovery
 from evitif.protocol.packetiser import Packetiser, TokenFrame
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovery
 from evitif.recovery.kinds import ALL
-from evitif.recovery.loss_patterns import PacketLoss
+from evitif.recovery.loss_patterns import LossRun, PacketLoss
 
 FORMAT = 1              # of the procedure: figures of another one are not gone on with
 CHUNK, BATCH = 500, 128
@@ -81,6 +82,14 @@ def evaluate_recovery(configuration: RecoveryEvaluation, command: str = '') -> d
     return Measurement(configuration).measure(command)
 
 
+@dataclass(frozen=True)
+class Run:
+    """One seed at one rate: what the link does to frames in each quantisation, and which of them each frame travels in."""
+
+    losses: dict[str, LossRun]
+    kinds: list[str]
+
+
 class Measurement:
     """A model, its methods and the images, ready to be measured.
 
@@ -96,13 +105,17 @@ class Measurement:
         names = self.stream.class_names if self.stream.names_its_classes else None
         self.dataset = open_images(c.data, 'test', class_names=names)
         self.order = np.random.default_rng(0).permutation(len(self.dataset))[:c.images]
-        self.pattern = PacketLoss(parameters, patch_copies=c.patch_copies)
+        adaptive = self.stream.rates is not None and not c.patch_copies
+        self.patterns = {kind: PacketLoss(parameters.in_format(kind), patch_copies=c.patch_copies)
+                         for kind in (parameters.row_formats if adaptive else [parameters.quantisation])}
+        self.adaptive = adaptive
         self.runs = [(rate, seed) for rate in c.loss for seed in range(c.seeds if rate > 0 else 1)]
-        layout = hashlib.sha256(self.pattern.carries.numpy().tobytes()).hexdigest()
+        layout = hashlib.sha256(b''.join(pattern.carries.numpy().tobytes() for pattern in self.patterns.values())).hexdigest()
         self.identity = {'format': FORMAT, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
                          'quantisation': parameters.quantisation, 'code': parameters.code, 'layout': layout[:16], 'data': c.data,
                          'images': len(self.order), 'pattern': c.pattern, 'burst': c.burst, 'loss': list(c.loss),
-                         'seeds': c.seeds, 'methods': {name: self.artifacts.get(name) for name in self.methods}}
+                         'seeds': c.seeds, 'methods': {name: self.artifacts.get(name) for name in self.methods},
+                         **({'rates': repr(self.stream.rates)} if adaptive else {})}
 
     def measure(self, command: str = '') -> dict:
         """Measure and return, and write where asked, the figures; goes on where an interrupted measurement ended."""
@@ -110,7 +123,7 @@ class Measurement:
         partial = PartialResult(c.json, self.identity)
         state = partial.load() or {'next': 0, 'uncut': 0, 'lossless': 0, 'seconds': 0.0,
                                    'right': {name: [0] * len(self.runs) for name in self.methods}}
-        losses = [self._losses(rate, seed) for rate, seed in self.runs]
+        runs = [self._run(rate, seed) for rate, seed in self.runs]
         answers = len(self.runs) * len(self.methods) + 2
         with tqdm(total=total * answers, initial=state['next'] * answers, desc='answers', unit_scale=True,
                   mininterval=1) as bar:
@@ -119,59 +132,93 @@ class Measurement:
                 chosen = slice(start, min(start + CHUNK, total))
                 tokens, lossless, ids, uncut_right = self._head(self.order[chosen], bar)
                 state['uncut'] += uncut_right
-                state['lossless'] += _right(lossless, ids)
-                for index, ((rate, _), loss) in enumerate(zip(self.runs, losses, strict=True)):
-                    received = self.pattern.received_tokens(loss.arrived[chosen])
+                state['lossless'] += _right(lossless[runs[0].kinds[0]], ids)
+                for index, run in enumerate(runs):
                     for name, method in self.methods.items():
-                        logits = lossless if rate == 0 else recovered_logits(
-                            self.stream, method, tokens, received, loss.measured[chosen], lossless)
-                        state['right'][name][index] += _right(logits, ids)
+                        for kind in set(run.kinds[chosen]):
+                            frames = torch.tensor([other == kind for other in run.kinds[chosen]])
+                            logits = self._answer(method, run, kind, chosen, frames, tokens[kind], lossless[kind])
+                            state['right'][name][index] += _right(logits, ids[frames])
                         bar.update(len(ids))
                 state['seconds'] += time.monotonic() - began
                 state['next'] = chosen.stop
                 partial.save(state)
-        result = self._result(state, losses, command)
+        result = self._result(state, runs, command)
         if c.json:
             write_json(c.json, result)
         partial.remove()
         return result
 
-    def _losses(self, rate: float, seed: int):
+    def _run(self, rate: float, seed: int) -> Run:
+        """What happens to every frame of one run, and the quantisation that it travels in."""
         frames = len(self.order)
         rates = torch.full((frames,), rate)
         if self.configuration.pattern == 'drift':   # up and down again within the run, so that it is never known before
             rates = rates * torch.sin(torch.pi * (torch.arange(frames) + 0.5) / frames)
-        return self.pattern.run(rates, self.configuration.burst, torch.Generator().manual_seed(seed))
+        losses = {kind: pattern.run(rates, self.configuration.burst, torch.Generator().manual_seed(seed))
+                  for kind, pattern in self.patterns.items()}
+        own = self.stream.parameters.quantisation
+        if not self.adaptive:
+            return Run(losses, [own] * frames)
+        # The robot goes by what the bridge had measured one frame earlier; of the mean burst by what it is over the run.
+        copies = {kind: pattern.patch_copies for kind, pattern in self.patterns.items()}
+        packets = {kind: pattern.packets for kind, pattern in self.patterns.items()}
+        burst = _mean_burst(losses[own].arrived)
+        kinds, present = [], own if rate else self.stream.rates.choose(copies, packets, 0.0)
+        for measured in [float(losses[own].measured[0]), *losses[own].measured[:-1].tolist()]:
+            present = self.stream.rates.choose(copies, packets, measured, burst, present)
+            kinds.append(present)
+        return Run(losses, kinds)
+
+    def _answer(self, method: Recovery, run: Run, kind: str, chosen: slice, frames: torch.Tensor, tokens: torch.Tensor,
+                lossless: torch.Tensor) -> torch.Tensor:
+        """Logits [F, classes] of those `frames` (bool) of the `chosen` ones that travelled as `kind`."""
+        loss = run.losses[kind]
+        if bool(loss.arrived[chosen].all()):
+            return lossless[frames]
+        received = self.patterns[kind].received_tokens(loss.arrived[chosen][frames])
+        return recovered_logits(self.stream, method, tokens[frames], received, loss.measured[chosen][frames], lossless[frames])
 
     @torch.inference_mode()
-    def _head(self, chosen: np.ndarray, bar: tqdm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-        """Tokens as they arrive without loss (quantised and dequantised), their logits, the class ids, and how many of
-        the uncut model's answers are right."""
-        stream, right, parts = self.stream, 0, []
+    def _head(self, chosen: np.ndarray, bar: tqdm) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor, int]:
+        """By quantisation tokens as they arrive without loss and their logits; the class ids, and how many of the uncut
+        model's answers are right."""
+        stream, right, ids_parts = self.stream, 0, []
+        parts: dict[str, list] = {kind: [] for kind in self.patterns}
         for start in range(0, len(chosen), BATCH):
             images, ids = _load(self.dataset, chosen[start:start + BATCH], stream)
             images = images.to(stream.placement.device, stream.placement.dtype)
             tokens = stream.split.head(images)
-            rows = stream.quantiser.quantise(tokens.reshape(-1, tokens.shape[2]).float().cpu().numpy())
-            arrived = torch.from_numpy(stream.quantiser.dequantise(rows)).view(tokens.shape).to(tokens.device)
-            parts.append((arrived, stream.split.tail(arrived), ids))
+            values = tokens.reshape(-1, tokens.shape[2]).float().cpu().numpy()
+            for kind, part in parts.items():
+                quantiser = stream.quantisers[kind]
+                arrived = torch.from_numpy(quantiser.dequantise(quantiser.quantise(values))).view(tokens.shape).to(tokens.device)
+                part.append((arrived, stream.split.tail(arrived)))
+            ids_parts.append(ids)
             right += _right(stream.split.whole(images), ids)
             bar.update(2 * len(ids))
-        tokens, lossless, ids = (torch.cat(part) for part in zip(*parts, strict=True))
-        return tokens, lossless, ids, right
+        joined = {kind: tuple(torch.cat(column) for column in zip(*part, strict=True)) for kind, part in parts.items()}
+        return ({kind: tokens for kind, (tokens, _) in joined.items()}, {kind: logits for kind, (_, logits) in joined.items()},
+                torch.cat(ids_parts), right)
 
-    def _result(self, state: dict, losses: list, command: str) -> dict:
+    def _result(self, state: dict, runs: list[Run], command: str) -> dict:
         c, parameters, judged = self.configuration, self.stream.parameters, len(self.order)
         uncut = state['uncut'] / judged
         table = {name: {f'{rate:g}': _cell([right[index] / judged for index, run in enumerate(self.runs) if run[0] == rate],
                                            uncut, rate == 0) for rate in c.loss}
                  for name, right in state['right'].items()}
-        links = {f'{rate:g}': [loss for run, loss in zip(self.runs, losses, strict=True) if run[0] == rate]
-                 for rate in c.loss}
+        by_rate = {f'{rate:g}': [run for (other, _), run in zip(self.runs, runs, strict=True) if other == rate] for rate in c.loss}
+        # Of the links, the stream's own quantisation stands for all: the channel is the same.
+        links = {rate: [run.losses[parameters.quantisation] for run in group] for rate, group in by_rate.items()}
+        sizes = {kind: _bytes_per_frame(self.stream, kind, c.patch_copies) for kind in self.patterns}
+        choices = {rate: {kind: round(count / (judged * len(group)), 4) for kind, count in
+                          Counter(kind for run in group for kind in run.kinds).most_common()} for rate, group in by_rate.items()}
+        used = {kind for shares in choices.values() for kind in shares}
         return {'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
-                'quantisation': parameters.quantisation, 'packets_per_frame': self.pattern.packets,
-                'patch_copies': self.pattern.patch_copies,
-                'bytes_per_frame': _bytes_per_frame(self.stream, c.patch_copies), 'data': c.data, 'images': judged,
+                'quantisation': 'adaptive' if self.adaptive else parameters.quantisation, 'choices': choices,
+                'packets_per_frame': max(self.patterns[kind].packets for kind in used),
+                'patch_copies': {kind: self.patterns[kind].patch_copies for kind in used},
+                'bytes_per_frame': max(sizes[kind] for kind in used), 'data': c.data, 'images': judged,
                 'pattern': c.pattern, 'burst': c.burst, 'seeds': c.seeds, 'top1_uncut': uncut,
                 'top1_lossless': state['lossless'] / judged, 'top1': table,
                 'packets_lost': {rate: float(np.mean([1 - float(loss.arrived.float().mean()) for loss in runs]))
@@ -271,9 +318,16 @@ def _right(logits: torch.Tensor, ids: torch.Tensor) -> int:
     return int((logits.argmax(1).cpu() == ids).sum())
 
 
-def _bytes_per_frame(stream: SplitStream, patch_copies: int) -> int:
+def _mean_burst(arrived: torch.Tensor) -> float:
+    """Mean length of the runs of losses among `arrived` bool [frames, packets] in sending order; NaN without a loss."""
+    lost = ~arrived.flatten()
+    begins = int((lost[1:] & ~lost[:-1]).sum()) + int(lost[0])
+    return int(lost.sum()) / begins if begins else float('nan')
+
+
+def _bytes_per_frame(stream: SplitStream, quantisation: str, patch_copies: int) -> int:
     """UDP payload of a frame's datagrams."""
-    parameters = stream.parameters
+    parameters = stream.parameters.in_format(quantisation)
     rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
     return sum(len(packet) for packet in Packetiser(parameters, patch_copies=patch_copies).packetise(TokenFrame(0, 0, '', rows)))
 

@@ -20,9 +20,23 @@ def losses_in_words(result: dict) -> str:
 
 
 def tokens_in_words(result: dict) -> str:
-    """How tokens travel: 'int8', or 'int4 twice'."""
-    copies = result.get('patch_copies', 1)
-    return result['quantisation'] + {1: '', 2: ' twice'}.get(copies, f' {copies} times')
+    """How tokens travel: 'int8', 'int4 twice', or 'adaptive'."""
+    if result['quantisation'] == 'adaptive':
+        return 'adaptive'
+    return format_in_words(result, result['quantisation'])
+
+
+def format_in_words(result: dict, quantisation: str) -> str:
+    """A quantisation with its copies: 'int8', or 'int4 twice'."""
+    copies = result['patch_copies'][quantisation]
+    return quantisation + {1: '', 2: ' twice'}.get(copies, f' {copies} times')
+
+
+def choices_in_words(result: dict) -> str:
+    """What tokens travelled as at each rate, the most frequent first."""
+    return '; '.join(f'{100 * float(rate):g} %: ' + ', '.join(
+        format_in_words(result, kind) + (f' ({100 * share:.0f} %)' if share < 1 else '') for kind, share in shares.items())
+        for rate, shares in result['choices'].items())
 
 
 def title(method: str) -> str:
@@ -52,6 +66,8 @@ def markdown(result: dict) -> str:
     for name, row in result['top1'].items():
         cells = [plus_minus(cell['lost'], cell['lost_interval95']) for cell in row.values()]
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+    if result['quantisation'] == 'adaptive':
+        lines += ['', f'Tokens travelled as {choices_in_words(result)}.']
     unanswerable = {rate: share for rate, share in result['frames_unanswerable'].items() if share}
     if unanswerable:
         lines += ['', 'Nothing at all arrives of ' + ', '.join(f'{100 * share:.3g} % of the frames at {100 * float(rate):g} %'

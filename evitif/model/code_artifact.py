@@ -66,17 +66,17 @@ def load_code(path: Path | str, fingerprint: str) -> tuple[TransformCode, dict]:
     return code, description
 
 
-def choose_code(model: str, cut: int, fingerprint: str, quantisation: str) -> tuple[str, TransformCode | None]:
-    """The quantisation and, where it is one, the transform code.
+def choose_code(model: str, cut: int, fingerprint: str, quantisation: str) -> tuple[str, TransformCode | None, dict | None]:
+    """The quantisation and, where it is one, the transform code with its description.
 
     `auto` is the rate that the code beside `model` names for this cut, and int8 where there is none for these weights.
     Raises ArtifactError where a code was asked for by name and there is none, or the one in a model folder is of no use.
     """
     if quantisation not in ('auto', *RATES):
-        return quantisation, None
+        return quantisation, None, None
     path = artifact_beside(model, cut, KIND)
     if path is None and quantisation == 'auto':
-        return 'int8', None
+        return 'int8', None, None
     if path is None:
         folders = artifact_folders(model)
         wanted = artifact_path(folders[0] if folders else Path('artifacts') / model, cut, KIND)
@@ -87,5 +87,5 @@ def choose_code(model: str, cut: int, fingerprint: str, quantisation: str) -> tu
     except ArtifactError:
         if quantisation != 'auto' or find_model_folder(model) is not None:
             raise
-        return 'int8', None             # other weights of an architecture that a code ships for
-    return (description['default'] if quantisation == 'auto' else quantisation), code
+        return 'int8', None, None       # other weights of an architecture that a code ships for
+    return (description['default'] if quantisation == 'auto' else quantisation), code, description

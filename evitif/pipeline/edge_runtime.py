@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -93,6 +94,8 @@ class EdgeRuntime:
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
             prefix_copies=config.prefix_copies, patch_copies=config.patch_copies), key=key)
         self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle)
+        self._copies, self._packets = self._connection.patch_copies, self._connection.packets_per_frame
+        self._quantisation = self._stream.parameters.quantisation
         self._slots: LatestSlots = LatestSlots()
         self._pending: dict[int, _Pending] = {}
         self._lock = threading.Lock()         # guards what follows
@@ -177,8 +180,9 @@ class EdgeRuntime:
         self._next_frame = (self._next_frame + 1) % 2**32
         pending = _Pending(image, self._stream.preprocessor.crop(*image.pixels.shape[:2]), preprocessed - began,
                            computed - preprocessed, tokens if self.config.local_fallback else None, self._next_frame)
+        kind = self._choose_quantisation()
         frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame,
-                           self._stream.quantiser.quantise(values))
+                           self._stream.quantisers[kind].quantise(values), kind)
         with self._lock:
             self._pending[pending.frame_id] = pending
         sent = self._loop.call(lambda now: self._connection.send_frame(frame, now))
@@ -191,6 +195,18 @@ class EdgeRuntime:
         self._add(frames_unsent=1)
         if self.config.local_fallback:
             self._answer_locally(pending)
+
+    def _choose_quantisation(self) -> str:
+        rates = self._stream.rates
+        if rates is not None:
+            loss, burst = self._loop.call(lambda now: self._connection.uplink_loss)
+            if math.isfinite(loss):
+                chosen = rates.choose(self._copies, self._packets, loss, burst, self._quantisation)
+                if chosen != self._quantisation:
+                    self._log(logging.INFO, f'tokens travel as {chosen}, each patch {self._copies[chosen]} times, instead of as '
+                                            f'{self._quantisation}: {100 * loss:.0f} % of the datagrams are lost')
+                    self._quantisation = chosen
+        return self._quantisation
 
     def _answer_locally(self, pending: _Pending) -> None:
         began = time.monotonic()

@@ -17,7 +17,9 @@ from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel, require_cuttable
+from evitif.model.transform_code import RATES
 from evitif.pipeline.configuration import ModelConfig
+from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.packetiser import groups_needed
 from evitif.protocol.parameters import StreamParameters
 from evitif.recovery.methods import Recovered
@@ -30,10 +32,11 @@ class SplitStream:
     split: SplitModel
     placement: Placement
     preprocessor: Preprocessor
-    quantiser: TokenQuantiser
+    quantisers: dict[str, TokenQuantiser]     # for each of the parameters' `row_formats`
     parameters: StreamParameters
     labels: tuple[str, ...]
     class_names: tuple[str, ...]
+    rates: RateTable | None = None            # where frames may be sent in several quantisations: what each costs
 
     @classmethod
     def load(cls, config: ModelConfig) -> SplitStream:
@@ -51,16 +54,26 @@ class SplitStream:
         split = SplitModel(built.module, cut, built.data_config['input_size'][0])
         identity = fingerprint(built.module, cut)
         built.module.to(placement.device, placement.dtype)
-        quantisation, code = choose_code(config.model, cut, identity, config.quantisation)
+        quantisation, code, rates = choose_code(config.model, cut, identity, config.quantisation)
         groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), config.unsealed_datagram_bytes)
-        quantiser = TokenQuantiser(quantisation, split.channels, groups, code)
+        table = RateTable.of(rates) if config.quantisation == 'auto' and rates is not None and groups == 1 else None
+        kinds = [quantisation, *(kind for kind in (table.coding if table else ()) if kind != quantisation
+                                 and groups_needed(split.channels, functools.partial(row_bytes, kind),
+                                                   config.max_datagram_bytes) == 1)]
+        quantisers = {kind: TokenQuantiser(kind, split.channels, groups, code if kind in RATES else None) for kind in kinds}
         parameters = StreamParameters(
             model=built.name, fingerprint=identity, cut=cut, quantisation=quantisation,
             image_size=split.image_size, tokens=split.tokens, prefix_tokens=split.prefix_tokens, grid=split.grid,
-            channels=split.channels, groups=groups, row_bytes=quantiser.row_bytes, classes=classes,
-            code='' if code is None else code.digest)
-        return cls(split, placement, Preprocessor(built.data_config), quantiser, parameters,
-                   _labels(built.labels, config.labels_file, classes), built.class_names)
+            channels=split.channels, groups=groups, row_bytes=quantisers[quantisation].row_bytes, classes=classes,
+            code='' if code is None else code.digest,
+            formats=tuple((kind, quantiser.row_bytes) for kind, quantiser in quantisers.items() if kind != quantisation))
+        return cls(split, placement, Preprocessor(built.data_config), quantisers, parameters,
+                   _labels(built.labels, config.labels_file, classes), built.class_names, table)
+
+    @property
+    def quantiser(self) -> TokenQuantiser:
+        """Of the stream's own quantisation."""
+        return self.quantisers[self.parameters.quantisation]
 
     @torch.inference_mode()
     def head(self, image: torch.Tensor) -> torch.Tensor:

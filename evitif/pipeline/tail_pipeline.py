@@ -29,7 +29,7 @@ class TailPipeline:
         began = now()
         parameters, device = self.stream.parameters, self.stream.placement.device
         received = frame.received.reshape(parameters.tokens, parameters.groups).all(1)
-        tokens = torch.from_numpy(self.stream.quantiser.dequantise(frame.rows))[None].to(device)
+        tokens = torch.from_numpy(self.stream.quantisers[frame.quantisation].dequantise(frame.rows))[None].to(device)
         lost = not received.all()
         recovered, name = Recovered(tokens), 'none'
         if lost:
@@ -59,7 +59,7 @@ class TailPipeline:
             session_id=0, robot='', frame_id=0, capture_stamp_ns=0, source_frame='',
             rows=np.zeros((units, parameters.row_bytes), np.uint8), received=received, packets_received=1,
             packets_expected=1, bytes_received=0, packet_error_rate=0.5, first_arrival=0.0, ready_at=0.0,
-            complete=False))
+            complete=False, quantisation=parameters.quantisation))
 
 
 def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[Recovery, str]:

@@ -83,9 +83,10 @@ class EdgeConnection:
         if size > config.max_datagram_bytes:
             raise ValueError(f'HELLO takes {size} bytes; expected at most max_datagram_bytes, '
                              f'{config.max_datagram_bytes}')
-        self._packetiser = Packetiser(parameters, max_datagram_bytes=config.max_datagram_bytes - self._seal_bytes,
-                                      min_packets=config.min_packets, prefix_copies=config.prefix_copies,
-                                      patch_copies=config.patch_copies)
+        self._packetisers = {
+            kind: Packetiser(parameters.in_format(kind), max_datagram_bytes=config.max_datagram_bytes - self._seal_bytes,
+                             min_packets=config.min_packets, prefix_copies=config.prefix_copies,
+                             patch_copies=config.patch_copies) for kind in parameters.row_formats}
 
         self._sealer: Sealer | None = None       # of this session
         self._bridge = ''
@@ -165,6 +166,21 @@ class EdgeConnection:
         self._state = CLOSED
         self._hello_at = math.inf
 
+    @property
+    def patch_copies(self) -> dict[str, int]:
+        """In how many datagrams each patch travels, by the frame's quantisation."""
+        return {kind: packetiser.patch_copies for kind, packetiser in self._packetisers.items()}
+
+    @property
+    def packets_per_frame(self) -> dict[str, int]:
+        """In how many datagrams a frame travels, by its quantisation."""
+        return {kind: packetiser.packets() for kind, packetiser in self._packetisers.items()}
+
+    @property
+    def uplink_loss(self) -> tuple[float, float]:
+        """The packet error rate (0..1) and mean burst (datagrams) of what is sent, as last reported; NaN before."""
+        return (math.nan, math.nan) if self._remote is None else (self._remote.packet_error_rate, self._remote.mean_burst)
+
     def send_frame(self, frame: TokenFrame, now: float) -> bool:
         """Send a frame. False: there is no session, and nothing was sent.
 
@@ -172,7 +188,10 @@ class EdgeConnection:
         """
         if self._state != CONNECTED:
             return False
-        datagrams = self._packetiser.packetise(frame, self._session_id, self._sequence, self._finish)
+        quantisation = frame.quantisation or self.parameters.quantisation
+        if quantisation not in self._packetisers:
+            raise ValueError(f'frame {frame.frame_id} is in {quantisation!r}; expected one of {", ".join(self._packetisers)}')
+        datagrams = self._packetisers[quantisation].packetise(frame, self._session_id, self._sequence, self._finish)
         self._sequence += len(datagrams)
         if frame.frame_id in self._sent:
             self._expire(frame.frame_id)

@@ -36,6 +36,7 @@ class TokenFrame:
     capture_stamp_ns: int          # i64, the source image's header stamp
     source_frame: str              # the source image's header.frame_id, at most 255 bytes of UTF-8
     rows: np.ndarray               # uint8 [units, row_bytes]
+    quantisation: str = ''         # one of the stream's `row_formats`; empty: the stream's own
 
 
 def row_capacity(max_datagram_bytes: int, source_frame_bytes: int = SOURCE_FRAME_RESERVE) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from evitif.protocol.datagram import MAX_UDP_PAYLOAD, MAX_UNITS, QUANTISATIONS
 
@@ -59,6 +59,7 @@ class StreamParameters:
     row_bytes: int                     # bytes of a unit
     classes: int
     code: str = ''                     # hex SHA-256 of the transform code, where the quantisation has one
+    formats: tuple[tuple[str, int], ...] = ()     # other quantisations that a frame may be sent in, and their row_bytes
 
     def __post_init__(self):
         check_name('model', self.model)
@@ -84,11 +85,31 @@ class StreamParameters:
         check_count('units (tokens * groups)', self.tokens * self.groups, 1, MAX_UNITS)
         check_count('row_bytes', self.row_bytes, 1, MAX_UDP_PAYLOAD)
         check_count('classes', self.classes, 1, 1 << 24)
+        object.__setattr__(self, 'formats', self._checked_formats())
 
     @property
     def units(self) -> int:
         """Units of a frame: `tokens * groups`."""
         return self.tokens * self.groups
+
+    def _checked_formats(self) -> tuple[tuple[str, int], ...]:
+        if not isinstance(self.formats, (tuple, list)) or self.formats and self.groups > 1:
+            raise ValueError(f'formats is {self.formats!r:.80}; expected pairs of quantisation and row_bytes, none with groups')
+        for item in self.formats:
+            if not isinstance(item, (tuple, list)) or len(item) != 2 or item[0] not in QUANTISATIONS or item[0] == self.quantisation:
+                raise ValueError(f'formats has {item!r:.60}; expected another quantisation of {", ".join(QUANTISATIONS)} and '
+                                 'the bytes of its rows')
+            check_count(f'row_bytes of {item[0]}', item[1], 1, MAX_UDP_PAYLOAD)
+        return tuple((name, row_bytes) for name, row_bytes in self.formats)
+
+    @property
+    def row_formats(self) -> dict[str, int]:
+        """The bytes of a row in every quantisation that a frame may be sent in."""
+        return {self.quantisation: self.row_bytes, **dict(self.formats)}
+
+    def in_format(self, quantisation: str) -> 'StreamParameters':
+        """The same stream with frames in one of `row_formats`, and in no other."""
+        return replace(self, quantisation=quantisation, row_bytes=self.row_formats[quantisation], formats=())
 
     def differences(self, other: 'StreamParameters') -> list[str]:
         """What an edge that has `self` and a bridge that has `other` disagree on, a sentence for each field."""
@@ -110,4 +131,7 @@ class StreamParameters:
 
 
 def _shown(value: object) -> str:
-    return f'{value[0]}x{value[1]}' if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        pair = len(value) == 2 and all(isinstance(item, int) for item in value)
+        return f'{value[0]}x{value[1]}' if pair else ', '.join(f'{name} ({size} bytes)' for name, size in value) or 'none'
+    return str(value)

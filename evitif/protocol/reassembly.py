@@ -17,7 +17,7 @@ remembered for ORDER_MEMORY_S; after such a silence any id is accepted, which is
 gets through.
 
 Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, and the packet masks of the last
-few that were delivered. A frame takes `units * row_bytes` bytes whatever its packets say.
+few that were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
 """
 
 import math
@@ -55,6 +55,7 @@ class ReceivedFrame:
     first_arrival: float           # seconds on the bridge's clock
     ready_at: float                # the same
     complete: bool                 # every unit arrived
+    quantisation: str              # what the rows are
 
 
 class _Frame:
@@ -65,7 +66,8 @@ class _Frame:
         self.stamp = body.capture_stamp_ns
         self.source = body.source_frame
         self.packet_count = body.packet_count
-        self.rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
+        self.quantisation = body.quantisation
+        self.rows = np.zeros((parameters.units, body.rows.shape[1]), np.uint8)
         self.received = np.zeros(parameters.units, np.bool_)
         self.packets = 0                 # bit k: packet k arrived
         self.packets_received = 0
@@ -108,7 +110,7 @@ class Reassembler:
         if frames < 1 or frames & (frames - 1):
             raise ValueError(f'frames is {frames}; expected a power of two')
         self._parameters = parameters
-        self._quantisation = QUANTISATIONS.index(parameters.quantisation)
+        self._row_bytes = {QUANTISATIONS.index(kind): size for kind, size in parameters.row_formats.items()}
         self._session_id = session_id
         self._robot = robot
         self._deadline = check_seconds('deadline_s', deadline_s)
@@ -124,8 +126,7 @@ class Reassembler:
     def receive(self, body: TokensBody, size: int, now: float) -> str | None:
         """Take one packet, a datagram of `size` bytes. Returns None where it was used, else the kind of the drop."""
         parameters = self._parameters
-        if (body.total_units != parameters.units or body.rows.shape[1] != parameters.row_bytes
-                or body.quantisation != self._quantisation):
+        if body.total_units != parameters.units or body.rows.shape[1] != self._row_bytes.get(body.quantisation):
             return 'inconsistent'
         slot = body.frame_id % len(self._ring)
         frame = self._ring[slot]
@@ -148,7 +149,7 @@ class Reassembler:
                 elif other is not None and newer(other.id, frame.id):
                     frame.ending_at = now
         elif (body.packet_count != frame.packet_count or body.capture_stamp_ns != frame.stamp
-              or body.source_frame != frame.source):
+              or body.source_frame != frame.source or body.quantisation != frame.quantisation):
             return 'inconsistent'
         bit = 1 << body.packet_index
         if frame.packets & bit:
@@ -226,7 +227,7 @@ class Reassembler:
             self._ready.append(ReceivedFrame(
                 self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
                 frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
-                now, complete))
+                now, complete, QUANTISATIONS[frame.quantisation]))
             self._finish(frame, ended_by_wait)
             self._delivered_id, self._delivered_at = frame.id, now
             self.arrival.frame_ended()

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from evitif.model.code_artifact import KIND, half_precision, load_code, save_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path, find_model_folder
+from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel
 from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
 from evitif.pipeline.configuration import ModelConfig
@@ -25,6 +26,8 @@ from evitif.pipeline.split_stream import SplitStream
 from evitif.training.images import Normalise, load_views
 
 BATCH = 50
+PLAIN = ('int8', 'int4')        # that a frame may travel in as well where little is lost
+SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches, of which the rates' choice knows the cost
 DIVERGENCE = 0.01        # nats that the coarsest rate that is taken by default may cost
 _SAMPLE = 200_000       # coefficients that the levels are chosen on
 
@@ -77,7 +80,7 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         tokens, answers = _tokens(stream.split, images, normalise)
         fisher = fisher_information(stream.split, tokens[:c.gradient_images], c.seed)
         code = half_precision(fit_code(tokens, stream.split.prefix_tokens, fisher, c.ridge))
-        parameters, figures = stream.parameters, _figures(stream.split, code, tokens, answers)
+        parameters, figures = stream.parameters, _figures(stream.split, code, tokens, answers, c.seed)
         descriptions.append(save_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
             'images': len(images), 'seed': c.seed,
@@ -204,18 +207,33 @@ def default_rate(figures: dict) -> str:
 
 
 @torch.inference_mode()
-def _figures(split: SplitModel, code: TransformCode, tokens: torch.Tensor, answers: torch.Tensor) -> dict:
-    """Of each rate, on the last of the training tokens: bytes of a token, how often the answer's class stays, and the
-    divergence of the answer in nats."""
+def _figures(split: SplitModel, code: TransformCode, tokens: torch.Tensor, answers: torch.Tensor, seed: int) -> dict:
+    """On the last of the training tokens: of each quantisation the bytes of a token, how often the answer's class stays, and
+    the divergence of the answer in nats; and the divergence where a share of the patches is left out."""
     tokens, answers = tokens[-500:], answers[-500:]
-    figures = {}
     device = next(split.module.parameters()).device
-    for kind in RATES:
-        size = code_row_bytes(kind, code.channels)
-        arrived = torch.from_numpy(code.decode(code.encode(tokens.flatten(0, 1).numpy(), size))).view(tokens.shape)
+    figures = {}
+    for kind in (*RATES, *PLAIN):
+        if (size := row_bytes(kind, code.channels)) is None:
+            continue
+        quantiser = TokenQuantiser(kind, code.channels, code=code if kind in RATES else None)
+        arrived = torch.from_numpy(quantiser.dequantise(quantiser.quantise(tokens.flatten(0, 1).numpy()))).view(tokens.shape)
         logits = torch.cat([split.tail(part.to(device)).float().cpu() for part in arrived.split(BATCH)])
         figures[kind] = {'token_bytes': size,
                          'training_agreement': round(float((logits.argmax(1) == answers.argmax(1)).float().mean()), 4),
-                         'training_divergence': round(float(functional.kl_div(
-                             logits.log_softmax(1), answers.log_softmax(1), log_target=True, reduction='batchmean')), 5)}
-    return figures
+                         'training_divergence': round(_divergence(logits, answers), 5)}
+    generator, patches = torch.Generator().manual_seed(seed), split.tokens - split.prefix_tokens
+    curve = [(0.0, 0.0)]
+    for share in SHARES_LOST:
+        kept = max(1, round((1 - share) * patches))
+        order = torch.rand(len(tokens), patches, generator=generator).argsort(1)[:, :kept].sort(1).values + split.prefix_tokens
+        prefix = torch.arange(split.prefix_tokens).expand(len(tokens), -1)
+        index = torch.cat((prefix, order), 1)
+        logits = torch.cat([split.tail(part.to(device), chosen.to(device)).float().cpu()
+                            for part, chosen in zip(tokens.split(BATCH), index.split(BATCH), strict=True)])
+        curve.append((share, round(_divergence(logits, answers), 5)))
+    return {**figures, 'omission_divergence': curve}
+
+
+def _divergence(logits: torch.Tensor, answers: torch.Tensor) -> float:
+    return float(functional.kl_div(logits.log_softmax(1), answers.log_softmax(1), log_target=True, reduction='batchmean'))

@@ -115,7 +115,8 @@ def test_each_image_gets_the_logits_that_it_would_get_alone(shipped):
     measurement = Measurement(RecoveryEvaluation(model=shipped.model, data=shipped.images, cut=1))
     stream = measurement.stream
     tokens = torch.randn(12, stream.parameters.tokens, stream.parameters.channels, generator=torch.Generator().manual_seed(0))
-    received = measurement.pattern.received_tokens(measurement.pattern.run(
+    pattern = measurement.patterns[stream.parameters.quantisation]
+    received = pattern.received_tokens(pattern.run(
         torch.linspace(0, 0.9, 12), 1, torch.Generator().manual_seed(0)).arrived)
     assert received[0].all() and not received[-1].all()
     for method in measurement.methods.values():

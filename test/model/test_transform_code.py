@@ -123,12 +123,12 @@ def test_auto_takes_the_code_beside_the_model(code, tmp_path):
     folder = tmp_path / 'models' / 'm'
     folder.mkdir(parents=True)
     (folder / 'model.json').write_text('{}')
-    assert choose_code(str(folder), 3, 'a' * 64, 'auto') == ('int8', None)
-    assert choose_code(str(folder), 3, 'a' * 64, 'int4') == ('int4', None)
+    assert choose_code(str(folder), 3, 'a' * 64, 'auto') == ('int8', None, None)
+    assert choose_code(str(folder), 3, 'a' * 64, 'int4') == ('int4', None, None)
     with pytest.raises(ArtifactError, match='klt2 needs a transform code.*klt-cut3.json'):
         choose_code(str(folder), 3, 'a' * 64, 'klt2')
     save_code(folder / 'klt-cut3.json', code, {'model': 'm', 'fingerprint': 'a' * 64, 'cut': 3, 'default': 'klt0.5'})
-    kind, found = choose_code(str(folder), 3, 'a' * 64, 'auto')
+    kind, found, _ = choose_code(str(folder), 3, 'a' * 64, 'auto')
     assert (kind, found.digest) == ('klt0.5', code.digest)
     assert choose_code(str(folder), 3, 'a' * 64, 'klt2')[0] == 'klt2'
     with pytest.raises(ArtifactError, match='fingerprint'):

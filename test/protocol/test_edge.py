@@ -46,7 +46,7 @@ class Bridge:
 
     def answer(self, frame, now, session=SESSION, **changes) -> bytes:
         reassembler = Reassembler(SMALL)
-        for data in self.edge._packetiser.packetise(frame):
+        for data in self.edge._packetisers['int8'].packetise(frame):
             reassembler.receive(datagram.parse_tokens(datagram.parse(data).body), len(data), now)
         return self.say(datagram.ANSWER, encode(answer_to(reassembler.next_frame(), now, **changes), 3), now, session)
 
