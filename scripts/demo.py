@@ -63,7 +63,7 @@ def main() -> int:
         return 2
     ros = ros_in_use()
     print(f'demo: ROS 2 from {ros}; {stream.parameters.model}, cut after block {stream.parameters.cut} of '
-          f'{stream.split.depth}, {stream.parameters.quantisation}; {source.description}; '
+          f'{stream.split.depth}, tokens {quantisation_of(stream)}; {source.description}; '
           f'{100 * options.loss:g} % loss each way')
     source.close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -365,10 +365,14 @@ def summarise(monitor: Monitor, stream: SplitStream, lossless: float | None, opt
         'predicted': dict(Counter(p.labels[0] for p in predictions if p.labels).most_common()),
         'answered_by': {name: sum(f'{p.strategy}/{p.recovery}' == name for p in predictions)
                         for name in sorted({f'{p.strategy}/{p.recovery}' for p in predictions})},
-        'model': stream.parameters.model, 'cut': stream.parameters.cut, 'quantisation': stream.parameters.quantisation,
+        'model': stream.parameters.model, 'cut': stream.parameters.cut, 'quantisation': quantisation_of(stream),
         'images': options.images, 'rate': options.rate, 'burst': options.burst, 'seed': options.seed,
         'device': stream.placement.note, 'ros': ros,
     }
+
+
+def quantisation_of(stream: SplitStream) -> str:
+    return 'auto' if stream.rates is not None else stream.parameters.quantisation
 
 
 def memory_growth(samples: list[float]) -> dict[str, float] | None:
