@@ -74,7 +74,7 @@ class Impairment:
             object.__setattr__(self, field.name, value)
         if self.burst_length > 1.0 and self.loss > 0.0:
             shortest = self.loss / (1.0 - self.loss) if self.loss < 1.0 else math.inf
-            if self.burst_length < shortest:
+            if self.burst_length < shortest * (1 - 1e-9):      # 0.9 / (1 - 0.9) is a little more than 9
                 expected = f'{shortest:.4g} or more' if shortest < math.inf else 'a loss below 1'
                 raise ValueError(
                     f'burst_length = {self.burst_length:g} with loss = {self.loss:g}: no Gilbert-Elliott chain has so '

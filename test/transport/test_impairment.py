@@ -96,6 +96,12 @@ def play(channel, packets):
     return result
 
 
+def test_the_shortest_burst_that_a_loss_rate_allows_is_taken():
+    assert Impairment(loss=0.9, burst_length=9.0).burst_length == 9.0
+    with pytest.raises(ValueError, match='expected 9 or more'):
+        Impairment(loss=0.9, burst_length=8.9)
+
+
 @given(settings, traffic, st.integers())
 def test_the_same_seed_and_datagrams_give_the_same_fate_and_every_datagram_is_accounted_for(impairment, packets, seed):
     channel, again = ImpairedChannel(impairment, seed), ImpairedChannel(impairment, seed)
