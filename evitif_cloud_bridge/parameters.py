@@ -25,6 +25,8 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('answer_copies', 0, 'datagrams that each answer is sent in; 0: as many as the measured loss asks for',
                   'copies', 0, 64),
     NodeParameter('max_robots', 64, 'robots served at once; more are refused', 'robots', 1, 4096),
+    NodeParameter('max_batch', 16, 'frames of several robots that the tail takes at once; fewer where those are as fast a frame, or more '
+                  'would take longer than 50 ms', 'frames', 1, 256),
 )
 
 BRIDGE_PARAMETERS = (

@@ -2,6 +2,8 @@
 
     UdpLoop ─► FrameReady ─► one slot a robot ─► worker thread: dequantise, recover, tail ─► answer ─► UdpLoop
                                                                                       └────► on_prediction()
+
+The worker takes what waits in the slots of several robots at once, at most so many frames as are faster together.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class BridgeStatistics:
     frames_answered: int = 0
     frames_replaced: int = 0          # a newer frame of the same robot came before the tail was free
     frames_failed: int = 0
+    batches: int = 0                  # runs of the tail over one frame or several
     counters: dict = field(default_factory=dict)                    # datagrams of no session, by kind
     links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot
 
@@ -65,6 +68,7 @@ class BridgeRuntime:
         self._lock = threading.Lock()  # guards the statistics
         self._statistics = BridgeStatistics(device=str(self._pipeline.stream.placement.device),
                                             recovery=self._pipeline.recovery_note)
+        self._batch = 1
         self._worker: threading.Thread | None = None
 
     @property
@@ -94,7 +98,8 @@ class BridgeRuntime:
         self._log(logging.INFO, self._pipeline.recovery_note)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
-        self._pipeline.warm_up()
+        self._batch = self._pipeline.warm_up(self.config.max_batch)
+        self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
         self._loop.start()
         self._worker = threading.Thread(target=self._work, name='evitif-bridge', daemon=True)
         self._worker.start()
@@ -120,18 +125,34 @@ class BridgeRuntime:
     # The worker's thread.
 
     def _work(self) -> None:
-        while (frame := self._slots.take()) is not None:
-            try:
-                self._answer(frame)
-            except Exception as error:  # one robot's frame must not end the service of the others
-                self._add(frames_failed=1)
-                self._log(logging.ERROR, f'frame {frame.frame_id} of robot {frame.robot} failed: {error}')
+        while frames := self._slots.take_up_to(self._batch):
+            for frame, answer in zip(frames, self._answers(frames), strict=True):
+                if answer is not None:
+                    try:
+                        self._deliver(frame, answer)
+                    except Exception as error:
+                        self._fail(frame, error)
 
-    def _answer(self, frame: ReceivedFrame) -> None:
-        answer = self._pipeline.answer(frame)
+    def _answers(self, frames: list[ReceivedFrame]) -> list[Answer | None]:
+        """One for each frame, None where there can be none: one robot's frame must not end the service of the others."""
+        try:
+            answers = self._pipeline.answer_batch(frames)
+        except Exception as error:
+            if len(frames) > 1:
+                return [answer for frame in frames for answer in self._answers([frame])]
+            self._fail(frames[0], error)
+            return [None]
+        self._add(batches=1)
+        return answers
+
+    def _deliver(self, frame: ReceivedFrame, answer: Answer) -> None:
         self._loop.call(lambda now: self._endpoint.send_answer(frame.session_id, answer, now))
         self._add(frames_answered=1)
         self._on_prediction(frame.robot, self._prediction(frame, answer))
+
+    def _fail(self, frame: ReceivedFrame, error: Exception) -> None:
+        self._add(frames_failed=1)
+        self._log(logging.ERROR, f'frame {frame.frame_id} of robot {frame.robot} failed: {error}')
 
     def _prediction(self, frame: ReceivedFrame, answer: Answer) -> Prediction:
         parameters, labels = self._pipeline.stream.parameters, self.labels

@@ -86,10 +86,12 @@ class BridgeRuntimeConfig(LinkConfig):
     session_timeout: float = 2.0            # seconds of silence after which a robot counts as gone
     answer_copies: int = 0                  # 0: as many as the measured loss asks for
     max_robots: int = 64
+    max_batch: int = 16                     # frames of several robots that the tail takes at once; fewer where those are as fast
 
     def __post_init__(self):
         super().__post_init__()
         _require(self.recovery in RECOVERIES, 'recovery', self.recovery, ', '.join(RECOVERIES))
+        _require(self.max_batch >= 1, 'max_batch', self.max_batch, 'at least 1 frame')
         _require(self.reassembly_deadline > 0, 'reassembly_deadline', self.reassembly_deadline, 'more than 0 s')
 
 

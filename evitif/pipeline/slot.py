@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Generic, TypeVar
 
@@ -33,6 +34,14 @@ class LatestSlots(Generic[T]):
             if self._closed:
                 return None
             return self._items.pop(next(iter(self._items)))
+
+    def take_up_to(self, limit: int) -> list[T]:
+        """Wait for an item, then take what there is, at most `limit` items, each of another key; empty once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed)
+            if self._closed:
+                return []
+            return [self._items.pop(key) for key in list(itertools.islice(self._items, limit))]
 
     def discard(self, key: object) -> T | None:
         """Take out the item of a key, if there is one."""

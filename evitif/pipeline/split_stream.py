@@ -83,10 +83,13 @@ class SplitStream:
     @torch.inference_mode()
     def tail(self, tokens: torch.Tensor | Recovered) -> np.ndarray:
         """Tokens [1, N, D], or what a recovery made of them, to probabilities float32 [classes]."""
-        recovered = tokens if isinstance(tokens, Recovered) else Recovered(tokens)
+        return self.tail_batch(tokens if isinstance(tokens, Recovered) else Recovered(tokens))[0]
+
+    @torch.inference_mode()
+    def tail_batch(self, recovered: Recovered) -> np.ndarray:
+        """What a recovery made of B frames' tokens to probabilities float32 [B, classes]."""
         placed = replace(recovered, tokens=recovered.tokens.to(self.placement.device, self.placement.dtype))
-        logits = placed.logits(self.split)
-        return logits[0].float().softmax(0).cpu().numpy()
+        return placed.logits(self.split).float().softmax(1).cpu().numpy()
 
     def class_id_of(self, label: str, number: int) -> int:
         """The model's id of the class that a data set calls `label` and gives this number; -1 where it has no such class.

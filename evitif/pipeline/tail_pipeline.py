@@ -1,8 +1,12 @@
-"""Received frame to answer: dequantise, recover, tail. No threads, no sockets."""
+"""Received frames to answers: dequantise, recover, tail. No threads, no sockets."""
 
 from __future__ import annotations
 
 import time
+import timeit
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +18,14 @@ from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.protocol.answer import Answer
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovered, Recovery, load_recovery
+from evitif.recovery.learned import LearnedRecovery
+
+BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its begin waits for its end
+BATCH_GAIN = 1.05           # by which a larger batch has to be faster a frame
 
 
 class TailPipeline:
-    """The bridge's computation for one frame. Building it loads the model and the recovery; see `choose_recovery`."""
+    """The bridge's computation for one frame or several. Building it loads the model and the recovery; see `choose_recovery`."""
 
     def __init__(self, config: BridgeRuntimeConfig):
         self.stream = SplitStream.load(config)
@@ -26,40 +34,88 @@ class TailPipeline:
 
     def answer(self, frame: ReceivedFrame, now=time.monotonic) -> Answer:
         """Compute the answer to `frame`; `now` is the clock that `frame.first_arrival` was read from."""
+        return self.answer_batch([frame], now)[0]
+
+    def answer_batch(self, frames: Sequence[ReceivedFrame], now=time.monotonic) -> list[Answer]:
+        """Compute the answers to frames, of several robots or of one, in their order. The tail runs once for all frames
+        of which nothing is missing, and once for those others whose sequences are equally long."""
         began = now()
         parameters, device = self.stream.parameters, self.stream.placement.device
-        received = frame.received.reshape(parameters.tokens, parameters.groups).all(1)
-        tokens = torch.from_numpy(self.stream.quantisers[frame.quantisation].dequantise(frame.rows))[None].to(device)
-        lost = not received.all()
-        recovered, name = Recovered(tokens), 'none'
-        if lost:
-            with torch.inference_mode():
-                recovered = self.recovery.recover(tokens, torch.from_numpy(received)[None].to(device),
-                                                  torch.tensor([frame.packet_error_rate], device=device))
-            name = self.recovery.name
+        received = [frame.received.reshape(parameters.tokens, parameters.groups).all(1) for frame in frames]
+        tokens = torch.from_numpy(np.stack([self.stream.quantisers[frame.quantisation].dequantise(frame.rows)
+                                            for frame in frames])).to(device)
+        whole = [index for index, places in enumerate(received) if places.all()]
+        parts = self._recover(frames, tokens, received, [index for index in range(len(frames)) if index not in whole])
+        if whole:
+            parts.append((whole, Recovered(tokens if len(whole) == len(frames) else tokens[whole])))
         recovered_at = now()
-        class_ids, scores = top_classes(self.stream.tail(recovered), self.top_k)
+        classified = {}
+        for indices, recovered in _merged(parts):
+            for index, probabilities in zip(indices, self.stream.tail_batch(recovered), strict=True):
+                classified[index] = top_classes(probabilities, self.top_k)
         done = now()
-        return Answer(
-            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,
-            strategy='split', recovery=name, packets_received=frame.packets_received,
-            packets_expected=frame.packets_expected, bytes_received=frame.bytes_received,
-            tokens_received=int(received.sum()), tokens_expected=parameters.tokens, received=received,
-            packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
-            wait_s=max(0.0, began - frame.first_arrival), recovery_s=recovered_at - began, tail_s=done - recovered_at,
-            hold_s=max(0.0, done - frame.first_arrival))
+        return [Answer(
+            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=classified[index][0],
+            scores=classified[index][1], strategy='split', recovery='none' if index in whole else self.recovery.name,
+            packets_received=frame.packets_received, packets_expected=frame.packets_expected,
+            bytes_received=frame.bytes_received, tokens_received=int(received[index].sum()),
+            tokens_expected=parameters.tokens, received=received[index], packet_error_rate=frame.packet_error_rate,
+            first_arrival=frame.first_arrival, wait_s=max(0.0, began - frame.first_arrival),
+            recovery_s=recovered_at - began, tail_s=done - recovered_at, hold_s=max(0.0, done - frame.first_arrival))
+            for index, frame in enumerate(frames)]
 
-    def warm_up(self) -> None:
-        """Run recovery and tail once: the first run allocates and is several times slower."""
+    def _recover(self, frames: Sequence[ReceivedFrame], tokens: torch.Tensor, received: list[np.ndarray],
+                 lost: list[int]) -> list[tuple[list[int], Recovered]]:
+        """What the recovery makes of the frames `lost`, each with their indices."""
+        # A processor is quicker with one frame at a time, whose places can be gathered (`LinearCompletion.recover`).
+        together = tokens.device.type != 'cpu' and isinstance(self.recovery, LearnedRecovery)
+        groups = [lost] if together and lost else [[index] for index in lost]
+        with torch.inference_mode():
+            return [(group, self.recovery.recover(
+                tokens[group], torch.from_numpy(np.stack([received[index] for index in group])).to(tokens.device),
+                torch.tensor([frames[index].packet_error_rate for index in group], device=tokens.device)))
+                for group in groups]
+
+    def warm_up(self, max_batch: int = 1) -> int:
+        """Run recovery and tail: the first runs allocate and are several times slower. Returns how many frames, at most
+        `max_batch`, should be answered at once: the fewest that are about as fast a frame as any number that takes no
+        longer than BATCH_SECONDS."""
+        self.answer(self._blank_frame(1))
+        seconds = {}
+        for size in sorted({*(1 << bit for bit in range(max_batch.bit_length())), max_batch}):
+            frames = [self._blank_frame(0)] * size
+            taken = min(timeit.repeat(lambda frames=frames: self.answer_batch(frames), number=1, repeat=2))
+            if seconds and taken > BATCH_SECONDS:
+                break
+            seconds[size] = taken / size
+        return min(size for size, taken in seconds.items() if taken <= BATCH_GAIN * min(seconds.values()))
+
+    def _blank_frame(self, lost_tokens: int) -> ReceivedFrame:
         parameters = self.stream.parameters
         units = parameters.tokens * parameters.groups
         received = np.ones(units, bool)
-        received[-parameters.groups:] = False
-        self.answer(ReceivedFrame(
+        received[units - lost_tokens * parameters.groups:] = False
+        return ReceivedFrame(
             session_id=0, robot='', frame_id=0, capture_stamp_ns=0, source_frame='',
             rows=np.zeros((units, parameters.row_bytes), np.uint8), received=received, packets_received=1,
             packets_expected=1, bytes_received=0, packet_error_rate=0.5, first_arrival=0.0, ready_at=0.0,
-            complete=False, quantisation=parameters.quantisation))
+            complete=not lost_tokens, quantisation=parameters.quantisation)
+
+
+def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:
+    """Frames that the tail can take together: of sequences of one length, with weights in the attention or without."""
+    alike = defaultdict(list)
+    for indices, recovered in parts:
+        length = recovered.tokens.shape[1] if recovered.kept is None else recovered.kept.shape[1]
+        alike[length, recovered.kept is None, recovered.key_bias is None, id(recovered.tail)].append((indices, recovered))
+    for group in alike.values():
+        first = group[0][1]
+        if len(group) == 1:
+            yield group[0]
+        else:
+            yield sum((indices for indices, _ in group), []), replace(first, **{
+                name: torch.cat([getattr(recovered, name) for _, recovered in group])
+                for name in ('tokens', 'kept', 'key_bias') if getattr(first, name) is not None})
 
 
 def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[Recovery, str]:

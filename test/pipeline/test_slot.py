@@ -13,6 +13,17 @@ def test_a_newer_item_replaces_the_one_that_waits_and_keeps_its_turn():
     assert (slots.take(), slots.take()) == (3, 2)
 
 
+def test_several_are_taken_in_the_order_in_which_their_keys_filled():
+    slots = LatestSlots()
+    for key, item in (('a', 1), ('b', 2), ('a', 3), ('c', 4)):
+        slots.put(key, item)
+    assert slots.take_up_to(2) == [3, 2]
+    slots.put('a', 5)                       # behind those that waited longer
+    assert slots.take_up_to(9) == [4, 5]
+    slots.close()
+    assert slots.take_up_to(9) == []
+
+
 def test_take_waits_for_put():
     slots, taken = LatestSlots(), []
     thread = threading.Thread(target=lambda: taken.append(slots.take()))

@@ -17,7 +17,7 @@ def test_every_name_is_found_and_answers(folder, train, name):
     assert pipeline.recovery.name == name
     answers = []
     pipeline.answer, answer = lambda frame: answers.append(answer(frame)), pipeline.answer
-    pipeline.warm_up()
+    assert pipeline.warm_up() == 1
     assert answers[0].recovery == name
     assert sum(answers[0].scores) == pytest.approx(1, abs=1e-5)
 

@@ -1,0 +1,67 @@
+"""Frames of several robots are answered together as each would have been alone, whatever each of them has lost."""
+
+import numpy as np
+import pytest
+
+from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.pipeline.tail_pipeline import TailPipeline
+from evitif.protocol.reassembly import ReceivedFrame
+from evitif.recovery import LEARNED, METHODS
+
+MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
+
+
+def frames_of(pipeline: TailPipeline, losses: list[float]) -> list[ReceivedFrame]:
+    random = np.random.default_rng(3)
+    parameters, quantiser = pipeline.stream.parameters, pipeline.stream.quantiser
+    frames = []
+    for number, loss in enumerate(losses):
+        rows = quantiser.quantise(random.standard_normal((parameters.tokens, parameters.channels)).astype(np.float32))
+        received = random.random(parameters.units) >= loss
+        received[0] = loss < 1
+        rows[~received] = 0
+        frames.append(ReceivedFrame(
+            session_id=number, robot=f'robot {number}', frame_id=number, capture_stamp_ns=number, source_frame='', rows=rows,
+            received=received, packets_received=20, packets_expected=24, bytes_received=9000, packet_error_rate=loss,
+            first_arrival=0.0, ready_at=0.0, complete=bool(received.all()), quantisation=parameters.quantisation))
+    return frames
+
+
+@pytest.mark.parametrize('name', [*METHODS, *LEARNED])
+def test_answers_together_are_the_answers_alone(folder, train, name):
+    if name in LEARNED:
+        train(name)
+    pipeline = TailPipeline(BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name))
+    frames = frames_of(pipeline, [0.0, 0.5, 0.0, 0.2, 0.9, 0.5, 1.0])
+    alone = [pipeline.answer(frame) for frame in frames]
+    assert len({answer.scores for answer in alone}) == len(frames)         # else an exchanged answer would not be seen
+    for one, other in zip(pipeline.answer_batch(frames), alone, strict=True):
+        assert (one.frame_id, one.recovery, one.tokens_received) == (other.frame_id, other.recovery, other.tokens_received)
+        assert one.class_ids == other.class_ids
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+
+
+def test_the_batch_is_the_smallest_of_the_fastest_sizes_that_are_short_enough(monkeypatch):
+    pipeline = TailPipeline(BridgeRuntimeConfig(**MODEL))
+    seconds = {1: 0.010, 2: 0.012, 4: 0.020, 8: 0.0395, 10: 0.060}
+    monkeypatch.setattr('evitif.pipeline.tail_pipeline.timeit.repeat', lambda run, **_: [seconds[run()]])
+    pipeline.answer_batch = len
+    pipeline.answer = id
+    assert [pipeline.warm_up(limit) for limit in (1, 2, 4, 8, 10)] == [1, 2, 4, 4, 4]
+    seconds.update({8: 0.030, 10: 0.020})
+    assert [pipeline.warm_up(limit) for limit in (8, 10)] == [8, 10]
+    seconds[1] = 3.0                                                        # a slow model answers one by one
+    seconds[2] = 0.051
+    assert pipeline.warm_up(10) == 1
+
+
+def test_a_frame_that_cannot_be_answered_does_not_take_those_beside_it_along():
+    answered, log = [], []
+    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True), on_prediction=lambda robot, _: answered.append(robot),
+                           log=lambda level, text: log.append(text))
+    frames = frames_of(bridge._pipeline, [0.0, 0.0, 0.3])
+    broken = ReceivedFrame(**{**vars(frames[1]), 'rows': frames[1].rows[:, :-1]})
+    answers = bridge._answers([frames[0], broken, frames[2]])
+    assert [answer and answer.frame_id for answer in answers] == [0, None, 2]
+    assert sum('frame 1 of robot robot 1 failed' in text for text in log) == 1
+    assert bridge._statistics.frames_failed == 1
