@@ -201,15 +201,15 @@ class BridgeNode(AutostartNode):
                 robot.classifications.publish(messages.classification_message(prediction, header))
 
     def _publish_stats(self) -> None:
-        links = self._runtime.statistics().links
+        statistics = self._runtime.statistics()
         stamp = self.get_clock().now().to_msg()
         with self._robots_lock:
             for robot in self._robots.values():
-                robot.last_link = links.get(robot.name, robot.last_link)  # a lost robot's counters stay where they were
+                robot.last_link = statistics.links.get(robot.name, robot.last_link)  # a lost robot's counters stay where they were
                 session_id = robot.session_id if robot.connected else 0
                 robot.link_stats.publish(messages.bridge_link_message(
                     robot.last_link, robot.connected, robot.name, robot.peer, session_id, robot.reason,
-                    str(self._runtime.stream.placement.device), robot.answered, stamp))
+                    statistics.device, robot.answered, stamp))
 
     # Diagnostics, in every state.
 

@@ -1,7 +1,7 @@
 """The off-board half at run time: datagrams in, predictions out, for any number of robots.
 
-    UdpLoop ─► FrameReady ─► one slot a robot ─► worker thread: dequantise, recover, tail ─► answer ─► UdpLoop
-                                                                                      └────► on_prediction()
+    UdpLoop ─► FrameReady ─► one slot a robot ─► worker thread: the strategy ─► answer ─► UdpLoop
+                                                                          └────► on_prediction()
 
 The worker takes what waits in the slots of several robots at once, at most so many frames as are faster together.
 """
@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
-from evitif.pipeline.split_stream import SplitStream
-from evitif.pipeline.tail_pipeline import TailPipeline
+from evitif.pipeline.strategies import bridge_strategy
 from evitif.protocol.answer import Answer
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
 from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
@@ -57,33 +56,28 @@ class BridgeRuntime:
         require_choice(config.key_file, config.unsealed)
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self.config = config
-        self._pipeline = TailPipeline(config)
+        self._strategy = bridge_strategy(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
-        self._endpoint = BridgeEndpoint(self._pipeline.stream.parameters, config.bridge_name, BridgeConfig(
+        self._endpoint = BridgeEndpoint(self._strategy.parameters, config.bridge_name, BridgeConfig(
             max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
             frame_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
             max_datagram_bytes=config.max_datagram_bytes), keys=keys)
         self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle)
         self._slots: LatestSlots[ReceivedFrame] = LatestSlots()
         self._lock = threading.Lock()  # guards the statistics
-        self._statistics = BridgeStatistics(device=str(self._pipeline.stream.placement.device),
-                                            recovery=self._pipeline.recovery_note)
+        self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
         self._batch = 1
         self._worker: threading.Thread | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The name of each class."""
-        return self._pipeline.stream.labels
+        return self._strategy.labels
 
     @property
     def device(self) -> str:
         """One sentence about where the model runs."""
-        return self._pipeline.stream.placement.note
-
-    @property
-    def stream(self) -> SplitStream:
-        return self._pipeline.stream
+        return self._strategy.placement.note
 
     @property
     def local_address(self) -> tuple[str, int]:
@@ -92,13 +86,11 @@ class BridgeRuntime:
 
     def start(self) -> None:
         """Begin to serve. Raises TransportError (an OSError) when the address cannot be bound."""
-        parameters = self._pipeline.stream.parameters
-        self._log(logging.INFO, f'model {parameters.model}, tail after block {parameters.cut} of '
-                                f'{self._pipeline.stream.split.depth} on {self.device}')
-        self._log(logging.INFO, self._pipeline.recovery_note)
+        self._log(logging.INFO, self._strategy.description)
+        self._log(logging.INFO, self._strategy.note)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
-        self._batch = self._pipeline.warm_up(self.config.max_batch)
+        self._batch = self._strategy.warm_up(self.config.max_batch)
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
         self._loop.start()
         self._worker = threading.Thread(target=self._work, name='evitif-bridge', daemon=True)
@@ -136,7 +128,7 @@ class BridgeRuntime:
     def _answers(self, frames: list[ReceivedFrame]) -> list[Answer | None]:
         """One for each frame, None where there can be none: one robot's frame must not end the service of the others."""
         try:
-            answers = self._pipeline.answer_batch(frames)
+            answers = self._strategy.answer_batch(frames)
         except Exception as error:
             if len(frames) > 1:
                 return [answer for frame in frames for answer in self._answers([frame])]
@@ -155,7 +147,7 @@ class BridgeRuntime:
         self._log(logging.ERROR, f'frame {frame.frame_id} of robot {frame.robot} failed: {error}')
 
     def _prediction(self, frame: ReceivedFrame, answer: Answer) -> Prediction:
-        parameters, labels = self._pipeline.stream.parameters, self.labels
+        parameters, labels = self._strategy.parameters, self.labels
         return Prediction(
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, source_frame=frame.source_frame,
             context=None, class_ids=answer.class_ids, labels=tuple(labels[index] for index in answer.class_ids),

@@ -1,29 +1,30 @@
 """The robot's half at run time: image in, datagrams out, prediction back.
 
-    submit() ─► latest-frame slot ─► worker thread: preprocess, head, quantise, send ─► UdpLoop
+    submit() ─► latest-frame slot ─► worker thread: the strategy sees and encodes, send ─► UdpLoop
     on_prediction() ◄──────────────────────────────────── answers, expiries ◄────────── UdpLoop
 
 Every image that was given to `submit` ends in exactly one count: replaced by a newer one in the slot, over the rate
-limit, failed, unsent (no session), answered, or expired; the last three may in addition be answered locally.
+limit, failed, answered at once by a robot that is sure, unsent (no session), answered, or expired; unsent and expired ones
+may in addition be answered by the robot alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
-from evitif.pipeline.split_stream import SplitStream, top_classes
+from evitif.pipeline.split_stream import top_classes
+from evitif.pipeline.strategies import edge_strategy
+from evitif.pipeline.strategy import Sight, Uplink
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
 from evitif.protocol.keys import UNSEALED_WARNING, read_key_file, require_choice
@@ -38,7 +39,7 @@ class EdgeStatistics:
 
     state: str = 'stopped'            # stopped, connecting, connected, refused or lost
     reason: str = ''                  # why refused or lost
-    device: str = ''                  # what the head runs on, as PyTorch names it
+    device: str = ''                  # what the model runs on, as PyTorch names it
     session_id: int = 0
     frames_received: int = 0
     frames_replaced: int = 0          # a newer image came while this one waited
@@ -48,7 +49,7 @@ class EdgeStatistics:
     frames_answered: int = 0
     frames_expired: int = 0           # sent, no answer by the deadline
     frames_unsent: int = 0            # no session
-    frames_local: int = 0             # answered by the whole model on the robot
+    frames_local: int = 0             # answered by the robot alone
     link: LinkStatistics | None = None
 
 
@@ -63,13 +64,10 @@ class _Image:
 
 @dataclass
 class _Pending:
-    """A frame between head and answer."""
+    """A frame that was seen and not answered."""
 
     image: _Image
-    crop: tuple[float, float, float, float]
-    preprocess: float
-    head: float
-    tokens: torch.Tensor | None       # kept only where the robot may have to answer alone
+    sight: Sight
     frame_id: int
     packetise: float = NAN
 
@@ -87,19 +85,18 @@ class EdgeRuntime:
         require_choice(config.key_file, config.unsealed)
         key = read_key_file(config.key_file) if config.key_file else None
         self.config = config
-        self._stream = SplitStream.load(config)
+        self._strategy = strategy = edge_strategy(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
-        self._connection = EdgeConnection(self._stream.parameters, config.robot_name, EdgeConfig(
+        self._connection = EdgeConnection(strategy.parameters, config.robot_name, EdgeConfig(
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
             prefix_copies=config.prefix_copies, patch_copies=config.patch_copies), key=key)
         self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle)
         self._copies, self._packets = self._connection.patch_copies, self._connection.packets_per_frame
-        self._quantisation = self._stream.parameters.quantisation
         self._slots: LatestSlots = LatestSlots()
         self._pending: dict[int, _Pending] = {}
         self._lock = threading.Lock()         # guards what follows
-        self._statistics = EdgeStatistics(device=str(self._stream.placement.device))
+        self._statistics = EdgeStatistics(device=str(strategy.placement.device))
         self._allowance, self._allowed_at = 1.0, -1e9
         self._next_frame = 0
         self._worker: threading.Thread | None = None
@@ -107,24 +104,19 @@ class EdgeRuntime:
     @property
     def labels(self) -> tuple[str, ...]:
         """The name of each class."""
-        return self._stream.labels
+        return self._strategy.labels
 
     @property
     def device(self) -> str:
         """One sentence about where the model runs."""
-        return self._stream.placement.note
-
-    @property
-    def stream(self) -> SplitStream:
-        return self._stream
+        return self._strategy.placement.note
 
     def start(self) -> None:
         """Connect and begin. Raises TransportError (an OSError) when the bridge's host name does not resolve."""
-        self._log(logging.INFO, f'model {self._stream.parameters.model}, head of {self._stream.parameters.cut} of '
-                                f'{self._stream.split.depth} blocks on {self.device}')
+        self._log(logging.INFO, self._strategy.description)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
-        self._warm_up()
+        self._strategy.warm_up()
         self._count(state='connecting')
         self._loop.start()
         self._worker = threading.Thread(target=self._work, name='evitif-edge', daemon=True)
@@ -163,7 +155,7 @@ class EdgeRuntime:
         while (item := self._slots.take()) is not None:
             try:
                 if isinstance(item, _Pending):
-                    self._answer_locally(item)
+                    self._answer_alone(item)
                 else:
                     self._send(item)
             except Exception as error:  # an image or a device that fails must not end the stream
@@ -171,18 +163,19 @@ class EdgeRuntime:
                 self._log(logging.ERROR, f'frame of stamp {_stamp(item)} failed: {error}')
 
     def _send(self, image: _Image) -> None:
-        began = time.monotonic()
-        tensor = self._stream.preprocessor(image.pixels)
-        preprocessed = time.monotonic()
-        tokens = self._stream.head(tensor)
-        values = tokens[0].float().cpu().numpy()
-        computed = time.monotonic()
+        sight = self._strategy.see(image.pixels)
         self._next_frame = (self._next_frame + 1) % 2**32
-        pending = _Pending(image, self._stream.preprocessor.crop(*image.pixels.shape[:2]), preprocessed - began,
-                           computed - preprocessed, tokens if self.config.local_fallback else None, self._next_frame)
-        kind = self._choose_quantisation()
-        frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame,
-                           self._stream.quantisers[kind].quantise(values), kind)
+        pending = _Pending(image, sight, self._next_frame)
+        if sight.probabilities is not None:
+            self._publish_own(pending, sight.probabilities, self._strategy.name)
+            return
+        computed = time.monotonic()
+        encoded = self._strategy.encode(sight, self._uplink())
+        if encoded.note:
+            self._log(logging.INFO, encoded.note)
+        if not self._strategy.answers_alone:
+            sight.content = None      # tokens of frames that wait for their answers would fill the memory
+        frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame, encoded.rows, encoded.quantisation)
         with self._lock:
             self._pending[pending.frame_id] = pending
         sent = self._loop.call(lambda now: self._connection.send_frame(frame, now))
@@ -193,27 +186,23 @@ class EdgeRuntime:
         with self._lock:
             self._pending.pop(pending.frame_id, None)
         self._add(frames_unsent=1)
-        if self.config.local_fallback:
-            self._answer_locally(pending)
+        if self._strategy.answers_alone:
+            self._answer_alone(pending)
 
-    def _choose_quantisation(self) -> str:
-        rates = self._stream.rates
-        if rates is not None:
-            loss, burst = self._loop.call(lambda now: self._connection.uplink_loss)
-            if math.isfinite(loss):
-                chosen = rates.choose(self._copies, self._packets, loss, burst, self._quantisation)
-                if chosen != self._quantisation:
-                    self._log(logging.INFO, f'tokens travel as {chosen}, each patch {self._copies[chosen]} times, instead of as '
-                                            f'{self._quantisation}: {100 * loss:.0f} % of the datagrams are lost')
-                    self._quantisation = chosen
-        return self._quantisation
+    def _uplink(self) -> Uplink:
+        loss, burst = self._loop.call(lambda now: self._connection.uplink_loss)
+        return Uplink(loss, burst, self._copies, self._packets)
 
-    def _answer_locally(self, pending: _Pending) -> None:
+    def _answer_alone(self, pending: _Pending) -> None:
         began = time.monotonic()
-        class_ids, scores = top_classes(self._stream.tail(pending.tokens), self.config.top_k)
-        now = time.monotonic()
+        probabilities = self._strategy.answer_alone(pending.sight)
+        self._publish_own(pending, probabilities, 'local', tail=time.monotonic() - began)
+
+    def _publish_own(self, pending: _Pending, probabilities: np.ndarray, strategy: str, **stages: float) -> None:
+        """An answer that the bridge has no part in."""
+        class_ids, scores = top_classes(probabilities, self.config.top_k)
         self._add(frames_local=1)
-        self._publish(pending, now, class_ids, scores, strategy='local', recovery='none', stages={'tail': now - began})
+        self._publish(pending, time.monotonic(), class_ids, scores, strategy=strategy, recovery='none', stages=stages)
 
     # The loop's thread, or that of whoever called it.
 
@@ -224,7 +213,7 @@ class EdgeRuntime:
             with self._lock:
                 pending = self._pending.pop(event.frame_id, None)
             self._add(frames_expired=1)
-            if pending is not None and self.config.local_fallback:
+            if pending is not None and self._strategy.answers_alone:
                 self._slots.put('local', pending)
         elif isinstance(event, Connected):
             self._count(state='connected', reason='', session_id=event.session_id)
@@ -261,24 +250,16 @@ class EdgeRuntime:
                  stages: dict[str, float], **details) -> None:
         nothing_sent = {'packets_sent': 0, 'packets_received': 0, 'tokens_sent': 0, 'tokens_received': 0,
                         'uplink_bytes': 0, 'downlink_bytes': 0, 'packet_error_rate': NAN, 'received': None}
-        parameters, labels = self._stream.parameters, self._stream.labels
-        image = pending.image
+        parameters, labels = self._strategy.parameters, self._strategy.labels
+        image, sight = pending.image, pending.sight
         self._on_prediction(Prediction(
             frame_id=pending.frame_id, capture_stamp_ns=image.capture_stamp_ns, source_frame=image.source_frame,
             context=image.context, class_ids=class_ids, scores=scores,
             labels=tuple(labels[index] if index < len(labels) else f'class {index}' for index in class_ids),
-            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=pending.crop,
-            stages=StageTimes(preprocess=pending.preprocess, head=pending.head, packetise=pending.packetise,
+            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=sight.crop,
+            stages=StageTimes(preprocess=sight.preprocess, head=sight.head, packetise=pending.packetise,
                               total=now - image.submitted, **stages),
             **{**nothing_sent, **details}))
-
-    def _warm_up(self) -> None:
-        """Run the whole model once: the first run allocates and is several times slower."""
-        height, width = self._stream.split.image_size
-        tensor = self._stream.preprocessor(np.zeros((height, width, 3), np.uint8))
-        tokens = self._stream.head(tensor)
-        if self.config.local_fallback:
-            self._stream.tail(tokens)
 
     def _within_rate(self, now: float) -> bool:
         """A token bucket one and a half frames deep, so that a camera's jitter does not halve the rate."""

@@ -1,4 +1,4 @@
-"""Received frames to answers: dequantise, recover, tail. No threads, no sockets."""
+"""The strategy `split` off-board: dequantise, recover, tail. No threads, no sockets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream, top_classes
+from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.answer import Answer
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovered, Recovery, load_recovery
@@ -24,12 +25,17 @@ BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that co
 BATCH_GAIN = 1.05           # by which a larger batch has to be faster a frame
 
 
-class TailPipeline:
-    """The bridge's computation for one frame or several. Building it loads the model and the recovery; see `choose_recovery`."""
+class TailPipeline(BridgeStrategy):
+    """Recovery and tail for one frame or several. Building it loads the model and the recovery; see `choose_recovery`."""
+
+    name = 'split'
 
     def __init__(self, config: BridgeRuntimeConfig):
-        self.stream = SplitStream.load(config)
-        self.recovery, self.recovery_note = choose_recovery(config, self.stream)
+        self.stream = stream = SplitStream.load(config)
+        self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
+        self.description = (f'model {stream.parameters.model}, tail after block {stream.parameters.cut} of '
+                            f'{stream.split.depth} on {stream.placement.note}')
+        self.recovery, self.note = choose_recovery(config, stream)
         self.top_k = config.top_k
 
     def answer(self, frame: ReceivedFrame, now=time.monotonic) -> Answer:
@@ -40,7 +46,7 @@ class TailPipeline:
         """Compute the answers to frames, of several robots or of one, in their order. The tail runs once for all frames
         of which nothing is missing, and once for those others whose sequences are equally long."""
         began = now()
-        parameters, device = self.stream.parameters, self.stream.placement.device
+        parameters, device = self.parameters, self.placement.device
         received = [frame.received.reshape(parameters.tokens, parameters.groups).all(1) for frame in frames]
         tokens = torch.from_numpy(np.stack([self.stream.quantisers[frame.quantisation].dequantise(frame.rows)
                                             for frame in frames])).to(device)
@@ -91,7 +97,7 @@ class TailPipeline:
         return min(size for size, taken in seconds.items() if taken <= BATCH_GAIN * min(seconds.values()))
 
     def _blank_frame(self, lost_tokens: int) -> ReceivedFrame:
-        parameters = self.stream.parameters
+        parameters = self.parameters
         units = parameters.tokens * parameters.groups
         received = np.ones(units, bool)
         received[units - lost_tokens * parameters.groups:] = False

@@ -59,7 +59,7 @@ def test_a_frame_that_cannot_be_answered_does_not_take_those_beside_it_along():
     answered, log = [], []
     bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True), on_prediction=lambda robot, _: answered.append(robot),
                            log=lambda level, text: log.append(text))
-    frames = frames_of(bridge._pipeline, [0.0, 0.0, 0.3])
+    frames = frames_of(bridge._strategy, [0.0, 0.0, 0.3])
     broken = ReceivedFrame(**{**vars(frames[1]), 'rows': frames[1].rows[:, :-1]})
     answers = bridge._answers([frames[0], broken, frames[2]])
     assert [answer and answer.frame_id for answer in answers] == [0, None, 2]

@@ -1,0 +1,98 @@
+"""What a strategy computes: for one image on the robot, and for one frame off-board. The runtimes do everything else.
+
+An `EdgeStrategy` has no socket, thread or clock but for measuring itself; nor has a `BridgeStrategy`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evitif.model.device import Placement
+from evitif.protocol.answer import Answer
+from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.reassembly import ReceivedFrame
+
+
+@dataclass(eq=False)
+class Sight:
+    """What the robot made of one image.
+
+    `content` is the strategy's own, for `encode` and `answer_alone`. Where the robot is sure of the class,
+    `probabilities` (float32 [classes]) are the answer, and nothing is sent.
+    """
+
+    crop: tuple[float, float, float, float]   # (left, top, width, height) of the source image that the model saw, pixels
+    preprocess: float                         # seconds
+    head: float                               # seconds
+    content: object
+    probabilities: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """The way to the bridge when a frame is about to be sent."""
+
+    packet_error_rate: float = math.nan       # 0..1; NaN unknown, as the next one
+    mean_burst: float = math.nan              # datagrams
+    patch_copies: Mapping[str, int] | None = None    # by quantisation: in how many datagrams each patch travels
+    packets: Mapping[str, int] | None = None         # by quantisation: datagrams of a frame
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What is sent of an image: uint8 [units, row_bytes] in one of the stream's quantisations."""
+
+    rows: np.ndarray
+    quantisation: str
+    note: str = ''                            # a sentence for the log, where something has changed
+
+
+class EdgeStrategy(ABC):
+    """The robot's share. Building one loads its models: raises ModelError, ArtifactError or ValueError."""
+
+    name: str                                 # one of evitif.protocol.answer.STRATEGIES
+    parameters: StreamParameters
+    labels: tuple[str, ...]                   # of each class
+    placement: Placement
+    description: str                          # for the log: which model, and how much of it runs here
+    answers_alone: bool                       # whether `answer_alone` is asked when no answer comes
+
+    @abstractmethod
+    def see(self, pixels: np.ndarray) -> Sight:
+        """Look at an image uint8 [H, W, 3] RGB."""
+
+    @abstractmethod
+    def encode(self, sight: Sight, uplink: Uplink) -> Encoded:
+        """What is to be sent of it."""
+
+    @abstractmethod
+    def answer_alone(self, sight: Sight) -> np.ndarray:
+        """Probabilities float32 [classes] without the bridge."""
+
+    @abstractmethod
+    def warm_up(self) -> None:
+        """Run everything once: the first run allocates and is several times slower."""
+
+
+class BridgeStrategy(ABC):
+    """The off-board share. Building one loads its models: raises ModelError, ArtifactError or ValueError."""
+
+    name: str                                 # as EdgeStrategy's
+    parameters: StreamParameters
+    labels: tuple[str, ...]
+    placement: Placement
+    description: str
+    note: str                                 # for the log: what is done about what did not arrive
+
+    @abstractmethod
+    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Answer]:
+        """The answer to each frame, of one robot or of several; `first_arrival` was read from time.monotonic."""
+
+    @abstractmethod
+    def warm_up(self, max_batch: int = 1) -> int:
+        """As EdgeStrategy's; returns how many frames, at most `max_batch`, should be answered at once."""
