@@ -15,6 +15,7 @@ from torch import nn
 
 from evitif.model.errors import ModelError
 from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
+from evitif.model.stored_weights import load_weights, save_weights
 from evitif.model.timm_import import timm
 
 WEIGHTS_FILE, FORMAT = 'model.safetensors', 1
@@ -80,13 +81,12 @@ def build_model(spec: ModelSpec) -> BuiltModel:
     return BuiltModel(spec.model, module, class_names, labels, _data_config(module), {})
 
 
-def save_model(folder: Path | str, module: nn.Module, description: dict) -> None:
-    """Write a model folder. `description` has `architecture`, `model_kwargs`, `pretrained_cfg`, `class_names`, …"""
-    from safetensors.torch import save_file
+def save_model(folder: Path | str, module: nn.Module, description: dict, stored_as: str = 'float32') -> None:
+    """Write a model folder. `description` has `architecture`, `model_kwargs`, `pretrained_cfg`, `class_names`, …; `stored_as`
+    is one of `stored_weights.STORED_AS`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(weights, folder / WEIGHTS_FILE)
+    save_weights(folder / WEIGHTS_FILE, module, stored_as)
     (folder / DESCRIPTION_FILE).write_text(json.dumps({'format': FORMAT, **description}, indent=2) + '\n')
 
 
@@ -110,7 +110,6 @@ def read_description(folder: Path | str) -> dict:
 
 def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
     description = read_description(folder)
     if spec.checkpoint is not None or spec.pretrained or spec.random_seed is not None:
         raise ModelError(f'model folder {spec.model!r} brings its own weights: checkpoint, pretrained and random_seed '
@@ -126,7 +125,7 @@ def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
     module = _create(description['architecture'], arguments, seed=0)
     weights = folder / WEIGHTS_FILE
     try:
-        module.load_state_dict(load_file(weights))
+        module.load_state_dict(load_weights(weights))
     except (OSError, SafetensorError) as error:
         raise ModelError(f'{weights}: cannot be read: {error}') from None
     except RuntimeError as error:

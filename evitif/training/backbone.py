@@ -19,6 +19,7 @@ from evitif.datasets import open_images
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.device import mixed_precision
 from evitif.model.split import require_cuttable
+from evitif.model.stored_weights import round_weights
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise, erase, load_images, mixup, shift_and_flip
@@ -46,7 +47,7 @@ class BackboneTraining:
     erase_probability: float = 0.25
     shift_pixels: int = 2
     average_decay: float = 0.999
-    half_precision_weights: bool = True  # stored as fp16; the figures are those of the stored weights
+    stored_as: str = 'float16'           # float32, float16 or int8; the figures are those of the stored weights
     seed: int = 0
     device: str = 'cpu'
     precision: str = 'fp32'              # of the arithmetic: fp32, or bf16 (automatic mixed precision; weights stay fp32)
@@ -109,8 +110,8 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
             average.update_parameters(model)
             total += loss.item()
             bar.set_postfix(loss=f'{total / (step + 1):.3f}')
-        if epoch + 1 == c.epochs and c.half_precision_weights:
-            average.module.half().float()
+        if epoch + 1 == c.epochs:
+            round_weights(average.module, c.stored_as)
         accuracy = top1(average.module, judged, judged_ids, normalise, c.device)
         history.append({'epoch': epoch + 1, 'loss': round(total / steps, 4), 'top1': round(accuracy, 4),
                         'seconds': round(time.monotonic() - began, 1)})
@@ -119,12 +120,11 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
                          'optimiser': optimiser.state_dict(), 'schedule': schedule.state_dict(), 'history': history})
     figures = {'test_top1': history[-1]['top1'], 'test_images': len(judged), 'epochs': c.epochs,
                'parameters': sum(parameter.numel() for parameter in model.parameters())}
-    stored = average.module.eval().half() if c.half_precision_weights else average.module.eval()
-    save_model(c.output, stored, {
+    save_model(c.output, average.module.eval(), {
         'name': Path(c.output).name, 'architecture': c.architecture,
         'model_kwargs': {**c.model_kwargs, 'img_size': c.image_size}, 'pretrained_cfg': data_config,
         'class_names': list(train.class_names), 'default_cut': c.default_cut, 'figures': figures, 'history': history,
-        'made_by': {'command': command, 'configuration': asdict(c), 'torch': torch.__version__}})
+        'made_by': {'command': command, 'configuration': asdict(c), 'torch': torch.__version__}}, c.stored_as)
     checkpoint.remove()
     return figures
 

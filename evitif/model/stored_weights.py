@@ -1,0 +1,58 @@
+"""A model's weights on disk: as they are, as float16, or as int8 with a scale for each row, in one safetensors file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+STORED_AS = ('float32', 'float16', 'int8')
+SCALE = '.scale'
+_SMALLEST = 4096        # values; what is smaller (norms, biases, special tokens) is kept as float16
+
+
+def rounded(weights: dict[str, torch.Tensor], stored_as: str) -> dict[str, torch.Tensor]:
+    """What is written of a state dict, by name; `restored` makes float32 tensors of it again.
+
+    int8 is symmetric, with one float16 scale for each output channel (Krishnamoorthi, arXiv 1806.08342). Raises ValueError for
+    another `stored_as` than STORED_AS.
+    """
+    if stored_as not in STORED_AS:
+        raise ValueError(f'weights cannot be stored as {stored_as!r} (expected {", ".join(STORED_AS)})')
+    written = {}
+    for name, tensor in weights.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if stored_as == 'float32' or not tensor.is_floating_point():
+            written[name] = tensor
+        elif stored_as == 'int8' and tensor.ndim > 1 and tensor.numel() >= _SMALLEST and len(tensor) > 1:
+            largest = tensor.float().abs().amax(tuple(range(1, tensor.ndim)), keepdim=True)
+            scale = (largest / 127).clamp(min=1e-7).half()
+            written[name] = (tensor / scale.float()).round().clamp(-127, 127).to(torch.int8)
+            written[name + SCALE] = scale
+        else:
+            written[name] = tensor.half()
+    return written
+
+
+def restored(written: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dict, in float32, of what `rounded` wrote."""
+    return {name: tensor.float() * written[name + SCALE].float() if tensor.dtype == torch.int8 and name + SCALE in written
+            else tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in written.items() if not (name.endswith(SCALE) and name.removesuffix(SCALE) in written)}
+
+
+def round_weights(module: nn.Module, stored_as: str) -> None:
+    """Give `module` the values that its weights will have when they were stored and read again."""
+    module.load_state_dict(restored(rounded(module.state_dict(), stored_as)))
+
+
+def save_weights(path: Path | str, module: nn.Module, stored_as: str) -> None:
+    from safetensors.torch import save_file
+    save_file(rounded(module.state_dict(), stored_as), path)
+
+
+def load_weights(path: Path | str) -> dict[str, torch.Tensor]:
+    """Raises OSError or safetensors.SafetensorError."""
+    from safetensors.torch import load_file
+    return restored(load_file(path))
