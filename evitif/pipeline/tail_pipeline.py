@@ -59,7 +59,7 @@ class TailPipeline:
             session_id=0, robot='', frame_id=0, capture_stamp_ns=0, source_frame='',
             rows=np.zeros((units, parameters.row_bytes), np.uint8), received=received, packets_received=1,
             packets_expected=1, bytes_received=0, packet_error_rate=0.5, first_arrival=0.0, ready_at=0.0,
-            complete=False, quantisation=parameters.quantisation))
+            complete=False, quantisation=parameters.quantisation, units_sent=units))
 
 
 def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[Recovery, str]:
