@@ -153,7 +153,7 @@ class BridgeRuntime:
             context=None, class_ids=answer.class_ids, labels=tuple(labels[index] for index in answer.class_ids),
             scores=answer.scores, strategy=answer.strategy, recovery=answer.recovery,
             packets_sent=frame.packets_expected, packets_received=frame.packets_received,
-            tokens_sent=parameters.tokens, tokens_received=answer.tokens_received, uplink_bytes=frame.bytes_received,
+            tokens_sent=frame.units_sent // parameters.groups, tokens_received=answer.tokens_received, uplink_bytes=frame.bytes_received,
             downlink_bytes=0, packet_error_rate=frame.packet_error_rate, received=answer.received,
             prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=None,
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,

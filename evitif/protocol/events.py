@@ -16,7 +16,7 @@ class SentFrame:
     sent_at: float           # seconds on the edge's clock
     packets: int
     bytes: int               # UDP payload
-    tokens: int
+    tokens: int              # that were sent, prefix tokens included
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ def frames_of(pipeline: TailPipeline, losses: list[float]) -> list[ReceivedFrame
         frames.append(ReceivedFrame(
             session_id=number, robot=f'robot {number}', frame_id=number, capture_stamp_ns=number, source_frame='', rows=rows,
             received=received, packets_received=20, packets_expected=24, bytes_received=9000, packet_error_rate=loss,
-            first_arrival=0.0, ready_at=0.0, complete=bool(received.all()), quantisation=parameters.quantisation))
+            first_arrival=0.0, ready_at=0.0, complete=bool(received.all()), quantisation=parameters.quantisation,
+            units_sent=parameters.units))
     return frames
 
 
