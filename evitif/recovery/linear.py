@@ -66,31 +66,35 @@ class LinearCompletion(LearnedRecovery):
         received and what was lost are gathered, instead of masked."""
         if len(tokens) != 1 or not bool(received.any()) or bool(received.all()):
             return super().recover(tokens, received, packet_error_rate)
-        here, lost = received[0].nonzero()[:, 0], (~received[0]).nonzero()[:, 0]
-        normal = (tokens[0, here].float() - self.mean[here]) / self.scale
-        linear, variance = self._complete_lost(normal, here, lost)
-        estimate, bias = self._correct(normal, linear, variance, here, lost, packet_error_rate.to(normal.dtype))
+        count = int(received.sum())
+        order = received[0].byte().argsort(descending=True, stable=True)        # the received places, then the lost ones
+        lost, mean = order[count:], self.mean[order]
+        normal = (tokens[0, order[:count]].float() - mean[:count]) / self.scale
+        linear, variance = self._complete_lost(normal, self.covariance[order][:, order])
+        estimate, bias = self._correct(normal, linear, variance, order, packet_error_rate.to(normal.dtype))
         values = tokens.clone()
-        values[0, lost] = torch.addcmul(self.mean[lost], estimate, self.scale).to(tokens.dtype)
+        values[0, lost] = torch.addcmul(mean[count:], estimate, self.scale).to(tokens.dtype)
         if bias is None:
             return Recovered(values)
         key_bias = torch.zeros(received.shape, device=tokens.device)
         key_bias[0, lost] = bias
         return Recovered(values, key_bias=key_bias)
 
-    def _complete_lost(self, normal: torch.Tensor, here: torch.Tensor, lost: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `complete`, for one frame: normalised received tokens [R, D] at places `here` [R] to estimates [L, D] and
-        variances [L] of the places `lost` [L]."""
-        rows = self.covariance[here]
-        system, cross = rows[:, here], rows[:, lost]
+    def _complete_lost(self, normal: torch.Tensor, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `complete`, for one frame: normalised received tokens [R, D] and the covariance [N, N] of all places, the
+        received ones first, to estimates [L, D] and variances [L] of the lost ones."""
+        count = len(normal)
+        system, cross = covariance[:count, :count], covariance[:count, count:]
+        variance = covariance.diagonal()[count:]
         system.diagonal().add_(self.ridge)
         factor, _ = torch.linalg.cholesky_ex(system)
         weights = torch.cholesky_solve(cross, factor)                        # [R, L]
-        return weights.T @ normal, self.covariance.diagonal()[lost] - (weights * cross).sum(0)
+        return weights.T @ normal, variance - (weights * cross).sum(0)
 
-    def _correct(self, normal: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, here: torch.Tensor,
-                 lost: torch.Tensor, packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What becomes of the completion of one frame: normalised estimates [L, D], and biases [L] or None."""
+    def _correct(self, normal: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, order: torch.Tensor,
+                 packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What becomes of the completion of one frame: normalised estimates [L, D], and biases [L] or None. `order` [N] are
+        the places, the received ones first."""
         return linear, None
 
     def multiply_adds(self) -> int:

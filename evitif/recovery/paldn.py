@@ -76,11 +76,11 @@ class Paldn(LinearCompletion):
             x = block(x, condition, mask=attended[:, None, None, :])
         return self._finish(linear, x)
 
-    def _correct(self, normal: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, here: torch.Tensor,
-                 lost: torch.Tensor, packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _correct(self, normal: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, order: torch.Tensor,
+                 packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         # The received places come first, so that keys and values are a slice; the last block asks for lost places only.
-        count = len(here)
-        x = self.project(torch.cat((normal, linear))) + self.position[0, torch.cat((here, lost))]
+        count = len(normal)
+        x = self.project(torch.cat((normal, linear))) + self.position[0, order]
         x[count:] += self.lost[0] + self.spread(variance[:, None])
         x, condition = x[None], self.rate(_embed_rate(packet_error_rate))
         for index, block in enumerate(self.blocks, 1):
@@ -107,8 +107,6 @@ class _Block(nn.Module):
         if width % heads:
             raise ValueError(f'PALDN: width {width} is not a multiple of {heads} heads')
         self.heads = heads
-        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
-        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(width, 4 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
@@ -121,11 +119,18 @@ class _Block(nn.Module):
                 keys: int | None = None, first: int = 0) -> torch.Tensor:
         """Tokens [B, N, w] to [B, N - first, w]: the first `keys` of them, or those that `mask` names, are attended to."""
         scale1, shift1, scale2, shift2 = self.modulation(condition)[:, None].chunk(4, dim=2)
-        y = torch.addcmul(shift1, self.norm1(x), 1 + scale1)
+        y = _modulated(x, scale1, shift1)
         query, key, value = self.qkv(y).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         y = functional.scaled_dot_product_attention(query[:, :, first:], key[:, :, :keys], value[:, :, :keys], attn_mask=mask)
         x = x[:, first:] + self.out(y.transpose(1, 2).flatten(2))
-        return x + self.mlp(torch.addcmul(shift2, self.norm2(x), 1 + scale2))
+        return x + self.mlp(_modulated(x, scale2, shift2))
+
+
+def _modulated(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """LayerNorm of x [B, N, w], scaled by 1 + scale [B, 1, w] and shifted by shift [B, 1, w]."""
+    if len(x) == 1:         # one frame alone: a single call
+        return functional.layer_norm(x, x.shape[2:], 1 + scale[0, 0], shift[0, 0])
+    return torch.addcmul(shift, functional.layer_norm(x, x.shape[2:]), 1 + scale)
 
 
 def _embed_rate(rate: torch.Tensor) -> torch.Tensor:
