@@ -29,6 +29,7 @@ def add_parser(verbs) -> None:
     for name in ('label-smoothing', 'erase-probability', 'average-decay', 'distil-weight'):
         parser.add_argument(f'--{name}', type=rate)
     parser.add_argument('--shift-pixels', type=int)
+    parser.add_argument('--int8-weights', action='store_true', help='store the weights as int8 instead of fp16')
     parser.add_argument('--seed', type=int)
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--precision', choices=('fp32', 'bf16'), help='of the arithmetic (default: fp32)')

@@ -16,6 +16,7 @@ from torch import nn
 from evitif.model.errors import ModelError
 from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
 from evitif.model.timm_import import timm
+from evitif.model.weight_storage import from_stored, to_int8
 
 WEIGHTS_FILE, FORMAT = 'model.safetensors', 1
 
@@ -80,13 +81,14 @@ def build_model(spec: ModelSpec) -> BuiltModel:
     return BuiltModel(spec.model, module, class_names, labels, _data_config(module), {})
 
 
-def save_model(folder: Path | str, module: nn.Module, description: dict) -> None:
-    """Write a model folder. `description` has `architecture`, `model_kwargs`, `pretrained_cfg`, `class_names`, …"""
+def save_model(folder: Path | str, module: nn.Module, description: dict, int8: bool = False) -> None:
+    """Write a model folder, its weights in the module's own precision or as int8 (`evitif.model.weight_storage`).
+    `description` has `architecture`, `model_kwargs`, `pretrained_cfg`, `class_names`, …"""
     from safetensors.torch import save_file
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(weights, folder / WEIGHTS_FILE)
+    save_file(to_int8(weights) if int8 else weights, folder / WEIGHTS_FILE)
     (folder / DESCRIPTION_FILE).write_text(json.dumps({'format': FORMAT, **description}, indent=2) + '\n')
 
 
@@ -126,8 +128,8 @@ def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
     module = _create(description['architecture'], arguments, seed=0)
     weights = folder / WEIGHTS_FILE
     try:
-        module.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError) as error:
+        module.load_state_dict(from_stored(load_file(weights)))
+    except (OSError, SafetensorError, KeyError) as error:
         raise ModelError(f'{weights}: cannot be read: {error}') from None
     except RuntimeError as error:
         raise ModelError(f'{weights}: does not fit {description["architecture"]}: {_short(error)}') from None

@@ -20,6 +20,7 @@ from evitif.datasets import open_images
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.device import mixed_precision
 from evitif.model.split import require_cuttable
+from evitif.model.weight_storage import from_stored, to_int8
 from evitif.training.average import warmed_up_average
 from evitif.training.calibration_split import training_split
 from evitif.training.checkpoint import Checkpoint
@@ -54,6 +55,7 @@ class BackboneTraining:
     distil_temperature: float = 2.0
     held_out: float = 0.0                # share of the training images left for `evitif calibrate`
     half_precision_weights: bool = True  # stored as fp16; the figures are those of the stored weights
+    int8_weights: bool = False           # stored as int8 with a step for each row, which takes half of that
     seed: int = 0
     device: str = 'cpu'
     precision: str = 'fp32'              # of the arithmetic: fp32, or bf16 (automatic mixed precision; weights stay fp32)
@@ -125,7 +127,9 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
             average.update_parameters(model)
             total += loss.item()
             bar.set_postfix(loss=f'{total / (step + 1):.3f}')
-        if epoch + 1 == c.epochs and c.half_precision_weights:
+        if epoch + 1 == c.epochs and c.int8_weights:
+            average.module.load_state_dict(from_stored(to_int8(average.module.state_dict())))
+        elif epoch + 1 == c.epochs and c.half_precision_weights:
             average.module.half().float()
         accuracy = top1(average.module, judged, judged_ids, normalise, c.device)
         history.append({'epoch': epoch + 1, 'loss': round(total / steps, 4), 'top1': round(accuracy, 4),
@@ -135,12 +139,13 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
                          'optimiser': optimiser.state_dict(), 'schedule': schedule.state_dict(), 'history': history})
     figures = {'test_top1': history[-1]['top1'], 'test_images': len(judged), 'epochs': c.epochs,
                'parameters': sum(parameter.numel() for parameter in model.parameters())}
-    stored = average.module.eval().half() if c.half_precision_weights else average.module.eval()
+    halved = c.half_precision_weights and not c.int8_weights
+    stored = average.module.eval().half() if halved else average.module.eval()
     save_model(c.output, stored, {
         'name': Path(c.output).name, 'architecture': c.architecture,
         'model_kwargs': {**c.model_kwargs, 'img_size': c.image_size}, 'pretrained_cfg': data_config,
         'class_names': list(train.class_names), 'default_cut': c.default_cut, 'figures': figures, 'history': history,
-        'made_by': {'command': command, 'configuration': asdict(c), 'torch': torch.__version__}})
+        'made_by': {'command': command, 'configuration': asdict(c), 'torch': torch.__version__}}, c.int8_weights)
     checkpoint.remove()
     return figures
 
