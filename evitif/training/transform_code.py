@@ -30,6 +30,7 @@ from evitif.training.images import Normalise, load_views
 
 BATCH = 50
 PLAIN = ('int8', 'int4')        # that a frame may travel in as well where little is lost
+TOKEN_RATES = tuple(kind for kind, bits in RATES.items() if bits >= 0.5)      # below, patches of pixels are of use, tokens are not
 SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches, of which the rates' choice knows the cost
 DIVERGENCE = 0.01        # nats that the coarsest rate that is taken by default may cost
 _SAMPLE = 200_000       # coefficients that the levels are chosen on
@@ -87,7 +88,8 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         tokens, answers = _tokens(split, images, normalise)
         fisher = fisher_information(split, tokens[:c.gradient_images], c.seed)
         code = half_precision(fit_code(tokens, split.prefix_tokens, fisher, c.ridge))
-        parameters, figures = stream.parameters, _figures(split, code, tokens, answers, c.seed)
+        parameters, figures = stream.parameters, _figures(split, code, tokens, answers,
+                                                      tuple(RATES) if c.pixels else TOKEN_RATES, c.seed)
         about = PatchCode.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config) if c.pixels else {}
         descriptions.append(save_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about,
@@ -210,18 +212,19 @@ def _bit_order(variances: list[float], errors: list[float], bits: int) -> np.nda
 
 def default_rate(figures: dict) -> str:
     """The coarsest rate whose divergence is at most DIVERGENCE, the finest where none's is."""
-    by_rate = sorted(RATES, key=RATES.get)
+    by_rate = sorted((kind for kind in RATES if kind in figures), key=RATES.get)
     return next((kind for kind in by_rate if figures[kind]['training_divergence'] <= DIVERGENCE), by_rate[-1])
 
 
 @torch.inference_mode()
-def _figures(split: SplitModel | PatchModel, code: TransformCode, tokens: torch.Tensor, answers: torch.Tensor, seed: int) -> dict:
+def _figures(split: SplitModel | PatchModel, code: TransformCode, tokens: torch.Tensor, answers: torch.Tensor,
+             rates: tuple[str, ...], seed: int) -> dict:
     """On the last of the training tokens: of each quantisation the bytes of a token, how often the answer's class stays, and
     the divergence of the answer in nats; and the divergence where a share of the patches is left out."""
     tokens, answers = tokens[-500:], answers[-500:]
     device = next(split.module.parameters()).device
     figures = {}
-    for kind in (*RATES, *PLAIN):
+    for kind in (*rates, *PLAIN):
         if (size := row_bytes(kind, code.channels)) is None:
             continue
         quantiser = TokenQuantiser(kind, code.channels, code=code if kind in RATES else None)
