@@ -8,10 +8,12 @@ from evitif.cli.arguments import add_model, chosen, positive_int, show
 
 
 def add_parser(verbs) -> None:
-    parser = verbs.add_parser('code', help="fit the transform code (klt2, klt1.5, klt1, klt0.5) of a model's tokens; needs images, "
+    parser = verbs.add_parser('code', help="fit the transform code (klt2 to klt0.125) of a model's tokens; needs images, "
                                            'no labels')
     add_model(parser, several_cuts=True)
     parser.add_argument('--data', nargs='+', required=True, help='fashion-mnist, or folders of images')
+    parser.add_argument('--pixels', action='store_true', help="code the patches of an image as strategy selection sends them, instead of "
+                                                              'tokens at a cut')
     parser.add_argument('--output', help='folder of the artifacts (default: the model folder)')
     parser.add_argument('--images', type=positive_int, help='drawn from all of them (default: 2000)')
     parser.add_argument('--gradient-images', type=positive_int, help='of these, for the metric (default: 512)')

@@ -21,16 +21,19 @@ def add_parser(verbs) -> None:
                                                         'depth)')
     parser.add_argument('--epochs', type=positive_int)
     parser.add_argument('--batch-size', type=positive_int)
-    for name in ('learning-rate', 'weight-decay', 'warmup-epochs', 'mixup-alpha'):
+    parser.add_argument('--distil-from', metavar='MODEL', help='a model folder of the same classes, whose answers are learned as well')
+    parser.add_argument('--held-out', type=rate, metavar='SHARE',
+                        help='share of the training images left for `evitif calibrate` (default: 0)')
+    for name in ('learning-rate', 'weight-decay', 'warmup-epochs', 'mixup-alpha', 'distil-temperature'):
         parser.add_argument(f'--{name}', type=float)
-    for name in ('label-smoothing', 'erase-probability', 'average-decay'):
+    for name in ('label-smoothing', 'erase-probability', 'average-decay', 'distil-weight'):
         parser.add_argument(f'--{name}', type=rate)
     parser.add_argument('--shift-pixels', type=int)
     parser.add_argument('--seed', type=int)
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--precision', choices=('fp32', 'bf16'), help='of the arithmetic (default: fp32)')
     parser.add_argument('--stored-as', choices=('float32', 'float16', 'int8'),
-                        help='how the weights are written (default: float16); int8 has a scale for each output channel')
+                        help='how the weights are written (default: float16); int8 has a step for each output channel')
     parser.set_defaults(run=run)
 
 

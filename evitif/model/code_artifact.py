@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path, find_model_folder
 from evitif.model.transform_code import RATES, TransformCode
 
 KIND = 'klt'
-FORMAT = 1
+FORMAT, TITLE = 1, 'transform code'
 
 
-def save_code(path: Path | str, code: TransformCode, description: dict) -> dict:
+def save_code(path: Path | str, code: TransformCode, description: dict, kind: str = KIND) -> dict:
     """Write the code, as fp16 but for its levels, and its description, and return that as it was written.
 
     `code` has to have values that fp16 holds exactly (`half_precision`), so that what is loaded is what was measured.
@@ -25,7 +26,7 @@ def save_code(path: Path | str, code: TransformCode, description: dict) -> dict:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: array if name.startswith(('levels', 'order')) else array.astype(np.float16)
                for name, array in code.arrays().items()}, path.with_suffix('.safetensors'))
-    path.write_text(json.dumps({'format': FORMAT, 'kind': KIND, 'digest': code.digest, **description}, indent=2) + '\n')
+    path.write_text(json.dumps({'format': FORMAT, 'kind': kind, 'digest': code.digest, **description}, indent=2) + '\n')
     return json.loads(path.read_text())
 
 
@@ -35,34 +36,22 @@ def half_precision(code: TransformCode) -> TransformCode:
                                       array.astype(np.float16).astype(np.float32) for name, array in code.arrays().items()})
 
 
-def load_code(path: Path | str, fingerprint: str) -> tuple[TransformCode, dict]:
+def load_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tuple[TransformCode, dict]:
     """Load the code and description of the JSON file `path`, for a model with this fingerprint (`evitif.model.fingerprint`
-    with the cut).
+    with the cut); None where it is not known here.
 
     Raises ArtifactError where it cannot be read or was made for another model.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
-    path = Path(path)
-    try:
-        description = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f'transform code {path}: cannot be read: {error}') from None
-    if not isinstance(description, dict) or description.get('format') != FORMAT or description.get('kind') != KIND \
-            or description.get('default') not in RATES:
-        raise ArtifactError(f'transform code {path}: expected a description of format {FORMAT} and kind {KIND!r}, its default '
-                            f'one of {", ".join(RATES)}')
-    if description.get('fingerprint') != fingerprint:
-        raise ArtifactError(f'transform code {path} was made for the model {description.get("model")!r} with fingerprint '
-                            f'{str(description.get("fingerprint"))[:16]}…, this model has {fingerprint[:16]}…')
-    weights = path.with_suffix('.safetensors')
-    try:
-        code = TransformCode.from_arrays(load_file(weights))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ArtifactError(f'transform code {weights}: cannot be read: {" ".join(str(error).split())[:200]}') from None
+    description = read_artifact(path, TITLE, FORMAT, (kind,))
+    if description.get('default') not in RATES:
+        raise ArtifactError(f'{TITLE} {path}: its default is {description.get("default")!r}: expected one of {", ".join(RATES)}')
+    if fingerprint is not None:
+        require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
+    code = read_arrays(path, TITLE, lambda arrays: TransformCode.from_arrays(load_file(arrays)))
     if code.digest != description.get('digest'):
-        raise ArtifactError(f'transform code {weights} is not the one that {path.name} describes: its digest is '
-                            f'{code.digest[:16]}…, expected {str(description.get("digest"))[:16]}…')
+        raise ArtifactError(f'{TITLE} {Path(path).with_suffix(".safetensors")} is not the one that {Path(path).name} describes: its '
+                            f'digest is {code.digest[:16]}…, expected {str(description.get("digest"))[:16]}…')
     return code, description
 
 

@@ -1,5 +1,5 @@
 """Tokens to bytes and back, each token by itself so that it can be decoded alone: fp16, int8 and int4 for any model, and
-the transform codes klt2, klt1.5, klt1 and klt0.5 (bits for each channel) where one was fitted (`transform_code`).
+the transform codes klt2, klt1.5, … klt0.125 (bits for each channel) where one was fitted (`transform_code`).
 
 A token [D] is cut into `groups` equal channel slices (one, unless a slice would not fit into a datagram); each slice
 becomes a row of bytes:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # By name, the bits of a row for each channel of a token.
-RATES = {'klt2': 2.0, 'klt1.5': 1.5, 'klt1': 1.0, 'klt0.5': 0.5}
+RATES = {'klt2': 2.0, 'klt1.5': 1.5, 'klt1': 1.0, 'klt0.5': 0.5, 'klt0.25': 0.25, 'klt0.125': 0.125}
 MAX_DEPTH = 6           # bits of one coefficient
 
 

@@ -44,7 +44,7 @@ REPORT = struct.Struct('>IIff')
 PING_BODY = struct.Struct('>d')
 PONG_BODY = struct.Struct('>ddd')
 
-QUANTISATIONS = ('fp16', 'int8', 'int4', 'klt2', 'klt1.5', 'klt1', 'klt0.5')
+QUANTISATIONS = ('fp16', 'int8', 'int4', 'klt2', 'klt1.5', 'klt1', 'klt0.5', 'klt0.25', 'klt0.125')
 
 MAX_UDP_PAYLOAD = 65507
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
+from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
 from evitif.recovery.kinds import LEARNED
 from evitif.recovery.learned import LearnedRecovery, Sequence
 
-FORMAT = 2
+FORMAT, TITLE = 2, 'recovery artifact'
 
 
 def save_recovery(path: Path | str, network: LearnedRecovery, description: dict) -> dict:
@@ -35,30 +36,17 @@ def save_recovery(path: Path | str, network: LearnedRecovery, description: dict)
 def load_recovery(path: Path | str, fingerprint: str, split: SplitModel) -> tuple[LearnedRecovery, dict]:
     """Load the recovery described by the JSON file `path` for `split`, a model with this fingerprint
     (`evitif.model.fingerprint` with the cut). Raises ArtifactError when it was trained for another one."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
-    path = Path(path).expanduser()
-    try:
-        description = json.loads(path.read_text())
-    except OSError as error:
-        raise ArtifactError(f'recovery artifact {path}: cannot be read: {error.strerror}') from None
-    except ValueError as error:
-        raise ArtifactError(f'recovery artifact {path}: not valid JSON: {error}') from None
-    if not isinstance(description, dict) or description.get('format') != FORMAT or description.get('kind') not in LEARNED:
-        raise ArtifactError(f'recovery artifact {path}: expected a description of format {FORMAT} and one of the kinds '
-                            f'{", ".join(LEARNED)}')
+    description = read_artifact(path, TITLE, FORMAT, LEARNED)
     if description.get('cut') != split.cut:
         raise ArtifactError(f'recovery artifact {path} was trained for cut {description.get("cut")}, '
                             f'the model is cut after block {split.cut}')
-    if description.get('fingerprint') != fingerprint:
-        raise ArtifactError(f'recovery artifact {path} was trained for the model {description.get("model")!r} with '
-                            f'fingerprint {str(description.get("fingerprint"))[:16]}…, this model has {fingerprint[:16]}…')
-    weights = path.with_suffix('.safetensors')
-    try:
+    require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
+
+    def network_of(weights: Path) -> LearnedRecovery:
         network = LEARNED[description['kind']](Sequence(**description['sequence']), **description['options'])
         network.attach(split)
         network.load_state_dict({name: tensor.float() if tensor.dtype == torch.float16 else tensor
                                  for name, tensor in load_file(weights).items()})
-    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
-        raise ArtifactError(f'recovery artifact {weights}: cannot be read: {" ".join(str(error).split())[:200]}') from None
-    return network.eval(), description
+        return network.eval()
+    return read_arrays(path, TITLE, network_of), description

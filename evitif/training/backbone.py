@@ -1,7 +1,8 @@
 """Train a timm Vision Transformer on images with labels and write a model folder.
 
 AdamW, warm-up and cosine decay, label smoothing, shifts, mirroring, random erasing, mixup, and an exponential moving
-average of the weights, which is what is judged and saved. Only training images train; the test split only judges.
+average of the weights, which is what is judged and saved. Only training images train; the test split only judges. A
+small model can learn from a large one's answers as well (`distil_from`; Hinton et al., arXiv 1503.02531).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from evitif.model.device import mixed_precision
 from evitif.model.split import require_cuttable
 from evitif.model.stored_weights import round_weights
 from evitif.training.average import warmed_up_average
+from evitif.training.calibration_split import training_split
 from evitif.training.checkpoint import Checkpoint
+from evitif.training.distillation import Teacher
 from evitif.training.images import Normalise, erase, load_images, mixup, shift_and_flip
 from evitif.training.initial_weights import start_from
 
@@ -47,6 +50,10 @@ class BackboneTraining:
     erase_probability: float = 0.25
     shift_pixels: int = 2
     average_decay: float = 0.999
+    distil_from: str | None = None       # a model folder of the same classes and image size, whose answers are learned
+    distil_weight: float = 0.7           # of its answers, against the labels
+    distil_temperature: float = 2.0
+    held_out: float = 0.0                # share of the training images left for `evitif calibrate`
     stored_as: str = 'float16'           # float32, float16 or int8; the figures are those of the stored weights
     seed: int = 0
     device: str = 'cpu'
@@ -73,12 +80,17 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
     model = built.module.to(c.device)
     normalise = Normalise(data_config, c.device)
     images, class_ids = load_images(train, c.image_size, title='training images')
+    if c.held_out:
+        chosen = torch.from_numpy(training_split(len(train), c.held_out)[0])
+        images, class_ids = images[chosen], class_ids[chosen]
     judged, judged_ids = load_images(test, c.image_size, title='test images')
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=warmed_up_average(c.average_decay))
     optimiser = torch.optim.AdamW(_groups(model, c.weight_decay), lr=c.learning_rate)
     steps = math.ceil(len(images) / c.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: _warmup_cosine(step, c.warmup_epochs * steps, c.epochs * steps))
+    teacher = None if c.distil_from is None else Teacher(c.distil_from, train.class_names, images, c.distil_weight,
+                                                         c.distil_temperature, c.device, c.precision)
     checkpoint = Checkpoint(c.output, asdict(c))
     history: list[dict] = []
     state = checkpoint.load()
@@ -97,11 +109,15 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
         for step, chosen in enumerate(bar):
             batch = shift_and_flip(images[chosen].to(c.device), c.shift_pixels, generator)
             batch = normalise(erase(batch, c.erase_probability, generator))
-            targets = functional.one_hot(class_ids[chosen], len(train.class_names)).float().to(c.device)
-            batch, targets = mixup(batch, targets, c.mixup_alpha, generator)
+            targets = functional.one_hot(class_ids[chosen], len(train.class_names)).float()
+            if teacher is not None:         # side by side, so that both are mixed with the same weights
+                targets = torch.cat((targets, teacher.answers[chosen]), 1)
+            batch, targets = mixup(batch, targets.to(c.device), c.mixup_alpha, generator)
             with mixed_precision(c.device, c.precision):
-                logits = model(batch)
-            loss = functional.cross_entropy(logits.float(), targets, label_smoothing=c.label_smoothing)
+                logits = model(batch).float()
+            loss = functional.cross_entropy(logits, targets[:, :logits.shape[1]], label_smoothing=c.label_smoothing)
+            if teacher is not None:
+                loss = teacher.loss(loss, logits, targets[:, logits.shape[1]:])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

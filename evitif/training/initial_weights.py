@@ -15,8 +15,9 @@ def start_from(module: torch.nn.Module, class_names: tuple[str, ...], source: st
     `source` is 'pretrained' (timm's hub), a checkpoint of the full `architecture`, or a model folder. Patch and position
     embeddings are resampled to the size (timm's own filter of the architecture), blocks beyond the model's depth are
     left out. Prefix tokens that the source lacks get the place of its last one, and a distillation token begins as its
-    class token; the norm before a mean over patches begins as the source's last norm. The classifier is copied only
-    from a model folder of the same classes.
+    class token; the norm before a mean over patches begins as the source's last norm. Of a wider source evenly spaced
+    channels are taken, the same in each tensor (Xu et al., "Initializing models with larger ones", arXiv 2311.18823). The
+    classifier is copied only from a model folder of the same classes.
 
     :raises ModelError: where the source cannot be built
     """
@@ -32,6 +33,9 @@ def start_from(module: torch.nn.Module, class_names: tuple[str, ...], source: st
     if origin.class_names != tuple(class_names):
         given = {name: tensor for name, tensor in given.items() if not name.startswith('head')}
     given |= _adapted(own, given, origin.module.num_prefix_tokens, module.num_prefix_tokens)
+    if origin.module.embed_dim > module.embed_dim:
+        given = {name: _narrowed(tensor, own[name].shape, origin.module.embed_dim, module.embed_dim) if name in own else tensor
+                 for name, tensor in given.items()}
     fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     module.load_state_dict(fitting, strict=False)
     return f'{len(fitting)} of {len(own)} tensors start from {source}'
@@ -51,3 +55,11 @@ def _adapted(own: dict, given: dict, given_prefix: int, own_prefix: int) -> dict
     if 'fc_norm.weight' in own and 'norm.weight' not in own:
         adapted |= {name.replace('norm.', 'fc_norm.'): given[name] for name in ('norm.weight', 'norm.bias') if name in given}
     return adapted
+
+
+def _narrowed(tensor: torch.Tensor, shape: torch.Size, given_width: int, own_width: int) -> torch.Tensor:
+    """`tensor` with evenly spaced channels left of each dimension that grows with the width and is not yet of that size."""
+    for dimension, (given, own) in enumerate(zip(tensor.shape, shape)):
+        if given != own and given * own_width == own * given_width:     # the q, k and v of one tensor are evenly spaced as well
+            tensor = tensor.index_select(dimension, torch.arange(own) * given // own)
+    return tensor

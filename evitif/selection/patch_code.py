@@ -1,0 +1,109 @@
+"""Patches of an image on the wire: each becomes a row of bytes that is decoded by itself.
+
+The rows are those of a transform code (`evitif.model.transform_code`) whose tokens are the pixels of a patch, preprocessed
+as the large model takes them, and whose metric is what its answer depends on. It lies beside the large model
+(`pixels-cut0.json`, by `evitif train code --pixels`); the robot needs this file of it and none of its weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evitif.model.code_artifact import load_code
+from evitif.model.errors import ArtifactError
+from evitif.model.folder import artifact_beside
+from evitif.model.preprocess import Preprocessor
+from evitif.model.quantise import TokenQuantiser
+from evitif.model.transform_code import RATES, TransformCode
+from evitif.protocol.datagram import UNIT_INDEX
+from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, row_capacity
+from evitif.protocol.parameters import StreamParameters
+from evitif.selection.large import PatchModel, patches_of
+
+KIND = 'pixels'
+
+
+@dataclass(frozen=True, eq=False)
+class PatchCode:
+    """The code of one large model's patches, and what a robot has to know of that model."""
+
+    code: TransformCode
+    model: str                          # the large model's name
+    fingerprint: str                    # of its weights at cut 0
+    image_size: tuple[int, int]         # height and width of its input
+    grid: tuple[int, int]               # rows and columns of patches
+    patch_size: tuple[int, int]
+    class_names: tuple[str, ...]
+    labels: tuple[str, ...]
+    data_config: dict                   # of its preprocessing (`evitif.model.preprocess`)
+    default: str                        # the rate to send patches at unless one says otherwise
+    figures: dict                       # measured when the code was fitted
+
+    @classmethod
+    def load(cls, path: Path | str, fingerprint: str | None = None) -> PatchCode:
+        """The code of the description `path`. Raises ArtifactError where it cannot be read or, with a `fingerprint`, was made
+        for another large model."""
+        code, description = load_code(path, fingerprint, KIND)
+        try:
+            return cls(code, str(description['model']), str(description['fingerprint']), tuple(description['image_size']),
+                       tuple(description['grid']), tuple(description['patch_size']), tuple(description['class_names']),
+                       tuple(description['labels']),
+                       {key: tuple(value) if isinstance(value, list) else value
+                        for key, value in description['data_config'].items()},
+                       description['default'], dict(description['figures']))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f'patch code {path}: its description lacks or has the wrong form of {error}') from None
+
+    @classmethod
+    def beside(cls, model: str, fingerprint: str | None = None) -> PatchCode:
+        """The code that lies beside the large model `model`. Raises ArtifactError where there is none, or see `load`."""
+        path = artifact_beside(model, 0, KIND)
+        if path is None:
+            raise ArtifactError(f'{model} has no code for its patches ({KIND}-cut0.json): fit one with '
+                                f'`evitif train code --pixels --model {model} --data FOLDER`')
+        return cls.load(path, fingerprint)
+
+    @staticmethod
+    def describe(large: PatchModel, class_names: tuple[str, ...], labels: tuple[str, ...], data_config: dict) -> dict:
+        """What `load` asks of a description beside what every code has."""
+        return {'image_size': list(large.split.image_size), 'grid': list(large.grid), 'patch_size': list(large.patch_size),
+                'class_names': list(class_names), 'labels': list(labels), 'data_config': data_config}
+
+    @property
+    def patches(self) -> int:
+        """Of an image."""
+        return self.grid[0] * self.grid[1]
+
+    def preprocessor(self) -> Preprocessor:
+        """The large model's own."""
+        return Preprocessor(self.data_config)
+
+    def stream_parameters(self, quantisation: str) -> StreamParameters:
+        """What edge and bridge have to agree on: units are patches, and there are no prefix tokens on the wire."""
+        quantiser = self._quantiser(quantisation)
+        return StreamParameters(
+            model=self.model, fingerprint=self.fingerprint, cut=0, quantisation=quantisation, image_size=self.image_size,
+            tokens=self.patches, prefix_tokens=0, grid=self.grid, channels=self.code.channels, groups=1,
+            row_bytes=quantiser.row_bytes, classes=len(self.class_names), code=self.code.digest if quantisation in RATES else '')
+
+    def rows(self, image: torch.Tensor, quantisation: str) -> np.ndarray:
+        """A preprocessed image [1, C, H, W] to rows uint8 [patches, row_bytes], of which the chosen ones are sent."""
+        patches = patches_of(image.float().cpu(), self.patch_size)
+        return self._quantiser(quantisation).quantise(patches.flatten(0, 1).numpy())
+
+    def patches_from(self, rows: np.ndarray, quantisation: str) -> torch.Tensor:
+        """Rows uint8 [B * patches, row_bytes], anything at places that did not arrive, to patches float32 [B, P, C * h * w]."""
+        values = self._quantiser(quantisation).dequantise(rows)
+        return torch.from_numpy(values).view(-1, self.patches, self.code.channels)
+
+    def _quantiser(self, quantisation: str) -> TokenQuantiser:
+        quantiser = TokenQuantiser(quantisation, self.code.channels, code=self.code if quantisation in RATES else None)
+        room = row_capacity(MAX_DATAGRAM_BYTES) - UNIT_INDEX.itemsize
+        if quantiser.row_bytes > room:
+            raise ValueError(f'a patch takes {quantiser.row_bytes} bytes as {quantisation}: expected at most {room}, so that it fits '
+                             f'into a datagram (choose one of {", ".join(RATES)})')
+        return quantiser

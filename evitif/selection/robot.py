@@ -1,0 +1,90 @@
+"""The robot's half of strategy selection: image to an answer of its own, or to the patches that are to be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evitif.model.build import ModelSpec, build_model
+from evitif.model.device import place
+from evitif.model.errors import ArtifactError
+from evitif.model.fingerprint import fingerprint
+from evitif.model.folder import find_model_folder
+from evitif.model.preprocess import Preprocessor
+from evitif.selection.artifact import FILE, Selection, load_selection, require_same_classes
+from evitif.selection.choice import select, select_within
+from evitif.selection.gate import sure
+from evitif.selection.glance import Glance, LightModel
+from evitif.selection.patch_code import PatchCode
+from evitif.selection.prior import with_prior
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What the robot does with one image."""
+
+    glance: Glance
+    sure: bool                    # the light model's answer is the answer
+    chosen: np.ndarray            # int64, the patches to send, most important first; none where it is sure
+    rows: np.ndarray | None       # uint8 [patches, row_bytes] of all patches, of which the chosen ones travel
+
+
+class Selector:
+    """The light model with its gate, its selection and the code of the large model's patches."""
+
+    def __init__(self, light: LightModel, preprocessor: Preprocessor, settings: Selection, patch_code: PatchCode):
+        self.light, self.preprocessor, self.settings, self.patch_code = light, preprocessor, settings, patch_code
+        self._large_preprocessor = None if patch_code.data_config == preprocessor.data_config else patch_code.preprocessor()
+
+    @classmethod
+    def load(cls, light: str, *, large: str | None = None, delta: float | None = None, eta: float | None = None,
+             device: str = 'cpu', precision: str = 'fp32') -> Selector:
+        """The light model folder `light` with the `selection.json` in it and the patch code beside the large model.
+
+        :param large: where the large model's folder lies on this machine; None: as `evitif calibrate` was told
+        :param delta, eta: a user's own; None: the calibrated ones
+        :raises ModelError: the light model cannot be used, or the device is not there
+        :raises ArtifactError: there is no selection.json or patch code, or one is of another model
+        :raises ValueError: δ or η out of range
+        """
+        placement = place(device, precision)
+        built = build_model(ModelSpec(light))
+        artifact = load_selection(artifact_in(light), fingerprint(built.module))
+        patch_code = PatchCode.beside(large or artifact.large, artifact.large_fingerprint)
+        require_same_classes(light, built.class_names, patch_code.model, patch_code.class_names)
+        settings = artifact.settings.changed(delta, eta)
+        built.module.to(placement.device, placement.dtype)
+        return cls(LightModel(built.module, settings.score_rule, patch_code.grid, settings.temperature),
+                   Preprocessor(built.data_config), settings, patch_code)
+
+    def decide(self, image: np.ndarray, budget_patches: int | None = None) -> Decision:
+        """An RGB image uint8 [H, W, 3] to what is done with it.
+
+        :param budget_patches: as many as the link has room for; None: as δ asks for. Where both say a number, the lower holds.
+        """
+        settings, seen = self.settings, self.preprocessor(image)
+        glance = self.light.glance(seen)
+        if sure(glance.probabilities, settings.eta, settings.gate_rule):
+            return Decision(glance, True, np.empty(0, np.int64), None)
+        chosen = select(glance.scores, settings.delta)
+        if budget_patches is not None and budget_patches < len(chosen):
+            chosen = select_within(glance.scores, budget_patches)
+        large_seen = seen if self._large_preprocessor is None else self._large_preprocessor(image)
+        return Decision(glance, False, chosen, self.patch_code.rows(large_seen, settings.quantisation))
+
+    def fuse(self, glance: Glance, class_ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The large model's most likely classes [k] and scores [k] with the light model's answer as prior, best first."""
+        fused = with_prior(np.asarray(scores), glance.probabilities[np.asarray(class_ids)], self.settings.prior_weight)
+        order = np.argsort(-fused, kind='stable')
+        return np.asarray(class_ids)[order], fused[order]
+
+
+def artifact_in(light: str) -> Path:
+    """The `selection.json` of the light model folder `light`. Raises ArtifactError where there is none."""
+    folder = find_model_folder(light)
+    if folder is None or not (folder / FILE).is_file():
+        raise ArtifactError(f'{light!r} has no {FILE}: expected the folder of a light model; `evitif calibrate --light {light} '
+                            '--large MODEL --data FOLDER` writes it')
+    return folder / FILE

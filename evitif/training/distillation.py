@@ -1,0 +1,59 @@
+"""A small model learns from a large one's answers (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network",
+arXiv 1503.02531)."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from evitif.model.build import ModelSpec, build_model
+from evitif.model.device import mixed_precision
+from evitif.training.images import Normalise
+
+BATCH = 250
+
+
+class Teacher:
+    """The answers of the model folder `source` to the training images, softened by a temperature and computed once.
+
+    They are those to the images as they are: the student is to give them for shifted, mirrored and erased ones as well.
+
+    :param images: uint8 [n, 3, H, W]
+    :raises ValueError: the teacher has other classes or another image size, or weight or temperature are out of range
+    """
+
+    def __init__(self, source: str, class_names: tuple[str, ...], images: torch.Tensor, weight: float, temperature: float,
+                 device: str = 'cpu', precision: str = 'fp32'):
+        if not 0 < weight <= 1 or not temperature > 0:
+            raise ValueError(f'distil_weight is {weight:g} and distil_temperature {temperature:g}: expected a weight of more '
+                             'than 0 and at most 1, and a temperature of more than 0')
+        built = build_model(ModelSpec(source))
+        if built.class_names != tuple(class_names):
+            raise ValueError(f'the teacher {source!r} knows the classes {_few(built.class_names)}, the data has {_few(class_names)}')
+        size, given = tuple(built.data_config['input_size'][1:]), tuple(images.shape[2:])
+        if size != given:
+            raise ValueError(f'the teacher {source!r} takes images of {size[0]}x{size[1]}, the student of {given[0]}x{given[1]}')
+        self.weight, self.temperature = weight, temperature
+        self.answers = self._softened(built.module.to(device), images, Normalise(built.data_config, device), device, precision)
+
+    @torch.inference_mode()
+    def _softened(self, module: torch.nn.Module, images: torch.Tensor, normalise: Normalise, device: str,
+                  precision: str) -> torch.Tensor:
+        """Probabilities float32 [n, classes], on the CPU."""
+        parts = []
+        for part in tqdm(images.split(BATCH), desc="the teacher's answers", unit='batch', mininterval=1):
+            with mixed_precision(device, precision):
+                logits = module(normalise(part.to(device)))
+            parts.append((logits.float() / self.temperature).softmax(1).cpu())
+        return torch.cat(parts).clone()
+
+    def loss(self, label_loss: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """The loss on labels and that on the teacher's softened `answers` [B, classes], weighted. The square of the
+        temperature keeps the gradients' sizes comparable (section 2 of the paper)."""
+        divergence = functional.cross_entropy(logits / self.temperature, answers) * self.temperature**2
+        return (1 - self.weight) * label_loss + self.weight * divergence
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return f'{len(names)}: {", ".join(names[:3])}{", …" if len(names) > 3 else ""}'
