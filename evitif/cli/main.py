@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from evitif import __version__
-from evitif.cli import evaluate_recovery, key, link, train_code, train_model, train_recovery
+from evitif.cli import evaluate_recovery, key, link, train_code, train_model, train_partition, train_recovery
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     train_model.add_parser(train)
     train_recovery.add_parser(train)
     train_code.add_parser(train)
+    train_partition.add_parser(train)
     evaluate_recovery.add_parser(evaluate)
     link.add_parser(verbs)
     key.add_parser(verbs)

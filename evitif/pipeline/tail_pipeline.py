@@ -33,6 +33,7 @@ class TailPipeline(BridgeStrategy):
     def __init__(self, config: BridgeRuntimeConfig):
         self.stream = stream = SplitStream.load(config)
         self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
+        self.streams = (stream.parameters,)
         self.description = (f'model {stream.parameters.model}, tail after block {stream.parameters.cut} of '
                             f'{stream.split.depth} on {stream.placement.note}')
         self.recovery, self.note = choose_recovery(config, stream)
@@ -105,7 +106,7 @@ class TailPipeline(BridgeStrategy):
             session_id=0, robot='', frame_id=0, capture_stamp_ns=0, source_frame='',
             rows=np.zeros((units, parameters.row_bytes), np.uint8), received=received, packets_received=1,
             packets_expected=1, bytes_received=0, packet_error_rate=0.5, first_arrival=0.0, ready_at=0.0,
-            complete=not lost_tokens, quantisation=parameters.quantisation)
+            complete=not lost_tokens, quantisation=parameters.quantisation, units_sent=units)
 
 
 def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:

@@ -32,7 +32,7 @@ another address.
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random, SystemRandom
 from types import MappingProxyType
@@ -98,14 +98,16 @@ class BridgeEndpoint:
     monotonic), sends what `datagrams_to_send` returns, calls `handle_timer` at `get_timer`, after it has passed in what
     had arrived by then, and takes events until there is none.
 
+    :param parameters: what a robot's have to be; of a partition those of each device, by which they are told apart
     :param name: the bridge's name, told to the robots
     :param keys: seal the links; None: they are unsealed
     :param random: where session ids come from; the system's randomness by default
     """
 
-    def __init__(self, parameters: StreamParameters, name: str, config: BridgeConfig = BridgeConfig(), *,
-                 keys: RobotKeys | None = None, random: Random | None = None):
-        self.parameters = parameters
+    def __init__(self, parameters: StreamParameters | Sequence[StreamParameters], name: str,
+                 config: BridgeConfig = BridgeConfig(), *, keys: RobotKeys | None = None, random: Random | None = None):
+        streams = (parameters,) if isinstance(parameters, StreamParameters) else parameters
+        self._streams = {stream.device: stream for stream in streams}
         self.name = check_name('bridge', name)
         self.config = config
         self._random = random or SystemRandom()
@@ -164,10 +166,11 @@ class BridgeEndpoint:
         session = self._sessions.get(session_id)
         if session is None:
             return False
-        if answer.tokens_expected != self.parameters.tokens:
-            raise ValueError(f'tokens_expected is {answer.tokens_expected}; expected {self.parameters.tokens}')
-        if not all(0 <= class_id < self.parameters.classes for class_id in answer.class_ids):
-            raise ValueError(f'class_ids are {answer.class_ids}; expected 0 to {self.parameters.classes - 1}')
+        parameters = session.parameters
+        if answer.tokens_expected != parameters.tokens:
+            raise ValueError(f'tokens_expected is {answer.tokens_expected}; expected {parameters.tokens}')
+        if not all(0 <= class_id < parameters.classes for class_id in answer.class_ids):
+            raise ValueError(f'class_ids are {answer.class_ids}; expected 0 to {parameters.classes - 1}')
         for data in session.queue_answer(answer, self.config.answer_copies, self.config.max_datagram_bytes, now):
             self._transmit(data, session.address)
         return True
@@ -341,7 +344,7 @@ class BridgeEndpoint:
 
     def _reasons_against(self, hello: Hello, addr) -> tuple[str, ...]:
         """Why there can be no session; none where there can, or is."""
-        if reasons := hello.parameters.differences(self.parameters):
+        if reasons := self._differences(hello.parameters):
             return tuple(reasons)
         session = self._robots.get(hello.robot)
         if session is None:
@@ -350,6 +353,15 @@ class BridgeEndpoint:
         elif session.instance != hello.instance and session.address != addr:
             return (f'robot: the name {hello.robot} is in use by another edge at {_shown(session.address)}',)
         return ()
+
+    def _differences(self, parameters: StreamParameters) -> list[str]:
+        known = self._streams.get(parameters.device)
+        if known is not None:
+            return parameters.differences(known)
+        some = next(iter(self._streams.values()))
+        if parameters.strategy == some.strategy == 'partition':
+            return [f'device: the edge is {parameters.device}, the bridge has {", ".join(self._streams)}']
+        return parameters.differences(some)
 
     def _new_session_id(self) -> int:
         session_id = 0
@@ -363,14 +375,15 @@ class BridgeEndpoint:
             self._lose(former, 'the edge was restarted')
         session_id = session_id or self._new_session_id()
         tracker = SequenceTracker()
+        parameters = self._streams[hello.parameters.device]
         reassembler = Reassembler(
-            self.parameters, session_id=session_id, robot=hello.robot, deadline_s=self.config.frame_deadline_s,
+            parameters, session_id=session_id, robot=hello.robot, deadline_s=self.config.frame_deadline_s,
             frames=self.config.frames_in_flight, grace_floor_s=self.config.grace_floor_s,
             quiet_floor_s=self.config.quiet_floor_s, packet_error_rate=lambda: tracker.packet_error_rate)
-        session = BridgeSession(session_id, hello.robot, hello.instance, addr, reassembler, tracker, now, sealer)
+        session = BridgeSession(session_id, hello.robot, hello.instance, addr, parameters, reassembler, tracker, now, sealer)
         self._sessions[session_id] = self._robots[hello.robot] = session
         self._refusals.pop((hello.robot, addr), None)
-        self._events.append(RobotConnected(session_id, hello.robot, addr))
+        self._events.append(RobotConnected(session_id, hello.robot, addr, parameters.device))
         return session
 
     def _refuse(self, hello: Hello, reasons: tuple[str, ...], size: int, addr, key: Key | None = None) -> None:

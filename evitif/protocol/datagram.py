@@ -33,7 +33,7 @@ _CRC = struct.Struct('>I')
 _NO_CRC = bytes(_CRC.size)
 
 # frame id u32, packet index u16, packet count u16, capture stamp i64 ns, quantisation u8, row bytes u16,
-# units in this packet u16, units in the frame u16, bytes of the source frame's name u8
+# units in this packet u16, units that the frame sends u16, bytes of the source frame's name u8
 TOKENS_HEADER = struct.Struct('>IHHqBHHHB')
 SOURCE_FRAME_MAX = 255
 UNIT_INDEX = np.dtype('>u2')
@@ -127,7 +127,7 @@ class TokensBody(NamedTuple):
     packet_count: int
     capture_stamp_ns: int
     quantisation: int
-    total_units: int
+    sent_units: int          # different ones, in all packets of the frame
     source_frame: bytes
     units: np.ndarray
     rows: np.ndarray
@@ -151,8 +151,6 @@ def parse_tokens(body) -> TokensBody:
     if n == 0 or row_bytes == 0 or index >= count or n > total or quantisation >= len(QUANTISATIONS):
         raise DatagramError('malformed')
     units = np.frombuffer(body, UNIT_INDEX, n, units_at)
-    if int(units.max()) >= total:
-        raise DatagramError('malformed')
     rows = np.frombuffer(body, np.uint8, n * row_bytes, rows_at).reshape(n, row_bytes)
     return TokensBody(frame_id, index, count, stamp, quantisation, total, bytes(body[names_at:units_at]), units, rows)
 

@@ -201,7 +201,8 @@ class EdgeConnection:
             self._traffic.sent(len(data))
         self._outgoing.extend(datagrams)
         self._sent[frame.frame_id] = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, len(datagrams),
-                                               sum(map(len, datagrams)), self.parameters.tokens)
+                                               sum(map(len, datagrams)),
+                                               self.parameters.tokens if frame.sent is None else len(frame.sent))
         self._traffic.frames['sent'] += 1
         return True
 

@@ -1,5 +1,6 @@
 """What the two state machines tell their owners, through `next_event()`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evitif.protocol.answer import Answer
@@ -15,7 +16,7 @@ class SentFrame:
     sent_at: float           # seconds on the edge's clock
     packets: int
     bytes: int               # UDP payload
-    tokens: int
+    tokens: int              # that were sent, prefix tokens included
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class RobotConnected:
     session_id: int
     robot: str
     address: object
+    device: str = ''         # of a partition: which one it is
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,13 @@ class FrameReady:
     """A frame for the tail, complete or not."""
 
     frame: ReceivedFrame
+
+
+@dataclass(frozen=True, eq=False)
+class FramesJoined:
+    """What came in time of one image from the devices of a robot, at least one frame."""
+
+    robot: str
+    capture_stamp_ns: int
+    frames: Mapping[str, ReceivedFrame]      # by device
+    connected: frozenset[str]                # devices

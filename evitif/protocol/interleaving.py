@@ -66,27 +66,58 @@ def interleave(grid: tuple[int, int], prefix_tokens: int, groups: int, *, slots:
     :param patch_copies: packets that each patch's units are in, as far apart as the frame allows
     :return: for each packet, in sending order, the indices of its units, int64 [1..slots]
     """
-    patches = (prefix_tokens + scattered_order(grid))[:, None] * groups + np.arange(groups)      # [patches, groups]
+    patches = grid[0] * grid[1]
+    wanted = prefix_copies_of(prefix_tokens, patches, prefix_copies)
+    packets = arrange([patches] * patch_copies, wanted, groups, slots=slots, min_packets=min_packets)
+    laps = np.tile(units_of(prefix_tokens + scattered_order(grid), groups), patch_copies)   # so that copies are a lap apart
+    return [np.concatenate([np.asarray(prefix, np.int64), laps[part]]) for prefix, part in packets]
+
+
+def units_of(tokens: np.ndarray, groups: int) -> np.ndarray:
+    """The units of `tokens` [n], a token's together: int64 [n * groups]."""
+    return (tokens[:, None] * groups + np.arange(groups)).ravel()
+
+
+def importance_laps(patches: np.ndarray, rank: np.ndarray, patch_copies: int) -> tuple[np.ndarray, list[int]]:
+    """The order in which chosen patches travel, and how many are in each lap of it.
+
+    A lap has them by `rank`, so that a packet is a scatter of what was chosen. Where there are several copies, the most
+    important quarter is in one more lap than the others and the least important quarter in one less, which takes the same
+    bytes (unequal error protection).
+
+    :param patches: int64 [n], most important first
+    :param rank: int64, the place of each patch in the scattered order
+    :return: int64 [n * patch_copies], and the laps' lengths, descending
+    """
+    by_rank = np.argsort(rank[patches])
+    ordered, quarter = patches[by_rank], len(patches) // 4 if patch_copies > 1 else 0
+    laps = [ordered] * (patch_copies - 1) + [ordered[by_rank < len(patches) - quarter], ordered[by_rank < quarter]]
+    laps = [lap for lap in laps if len(lap)]
+    return np.concatenate([np.zeros(0, np.int64), *laps]), [len(lap) for lap in laps]
+
+
+def arrange(laps: list[int], prefix_copies: list[int], groups: int, *, slots: int, min_packets: int) -> list[tuple[list[int], slice]]:
+    """What each packet carries of a sequence of patches in laps: its prefix units, and which part of the sequence's units.
+
+    :param laps: patches in each lap of the sequence, none more than the first
+    :param prefix_copies: packets that each prefix token is in; all packets where there are fewer
+    """
     # Where whole tokens fit, a packet is cut between tokens, else between units.
-    whole = groups <= slots
-    items = patches if whole else patches.reshape(-1, 1)
-    once = len(items)
-    items = np.tile(items, (patch_copies, 1))         # the same order again, so that copies are a lap apart
-    wanted = prefix_copies_of(prefix_tokens, len(patches), prefix_copies)
-    copied = sum(wanted) * groups
-    fewest = max(math.ceil(items.size / slots), min(min_packets, once),
-                 min([*wanted, 2]) if wanted else 0, patch_copies)
-    for packets in range(fewest, items.size + copied + 2):
-        copies = [min(count, packets) for count in wanted]
-        if packets * slots < items.size + sum(copies) * groups:
+    item_units = groups if groups <= slots else 1
+    items, once = sum(laps) * groups // item_units, (laps[0] if laps else 0) * groups // item_units
+    copied = sum(prefix_copies) * groups
+    fewest = max(math.ceil(items * item_units / slots), min(min_packets, once), min([*prefix_copies, 2]) if prefix_copies else 0,
+                 len(laps))
+    for packets in range(fewest, items * item_units + copied + 2):
+        copies = [min(count, packets) for count in prefix_copies]
+        if packets * slots < items * item_units + sum(copies) * groups:
             continue
         carried = _spread_prefix(copies, groups, packets)
-        shares = _shares(len(items), items.shape[1], [slots - len(units) for units in carried],
-                         [len(units) for units in carried])
-        # A lap of the order has each patch once, so a packet that takes no more than a lap takes none twice.
+        shares = _shares(items, item_units, [slots - len(units) for units in carried], [len(units) for units in carried])
+        # A lap of the order has each patch once, so a packet that takes no more than a lap takes hardly one twice.
         if shares is not None and max(shares) <= once:
-            ends = np.cumsum(shares)
-            return [np.concatenate([np.asarray(units, np.int64), items[end - share:end].ravel()])
+            ends = np.cumsum(shares) * item_units
+            return [(units, slice(int(end) - share * item_units, int(end)))
                     for units, share, end in zip(carried, shares, ends, strict=True)]
     raise AssertionError('unreachable: with a packet for each unit and copy everything fits')
 

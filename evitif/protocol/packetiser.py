@@ -14,7 +14,7 @@ import numpy as np
 
 from evitif.protocol import datagram
 from evitif.protocol.datagram import HEADER, MAX_UDP_PAYLOAD, QUANTISATIONS, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
-from evitif.protocol.interleaving import interleave
+from evitif.protocol.interleaving import arrange, importance_laps, interleave, prefix_copies_of, scattered_order, units_of
 from evitif.protocol.parameters import StreamParameters, check_count
 
 MAX_DATAGRAM_BYTES = 1200      # UDP payload that no path on the Internet fragments (RFC 9000, section 14)
@@ -25,7 +25,8 @@ PREFIX_COPIES = 0              # automatic: see interleaving.prefix_copies_of
 # Room that is kept free for the name of the source frame when it is decided whether a row fits into a datagram.
 SOURCE_FRAME_RESERVE = 64
 MAX_PACKETS = 0xFFFF           # the packet count is a u16
-_PLANS = 8                     # layouts kept, one for each source frame
+MAX_FILLING = 0.015            # of a frame's bytes, for datagrams of one size, which the kernel takes as one run
+_PLANS = 32                    # layouts kept: one for each source frame and number of tokens sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class TokenFrame:
     source_frame: str              # the source image's header.frame_id, at most 255 bytes of UTF-8
     rows: np.ndarray               # uint8 [units, row_bytes]
     quantisation: str = ''         # one of the stream's `row_formats`; empty: the stream's own
+    sent: np.ndarray | None = None      # int [n], the tokens that travel, most important first; None: all. Other rows are not read
+    patch_copies: int = 0          # of a frame with `sent`: packets that each patch travels in; 0: as the packetiser has it
 
 
 def row_capacity(max_datagram_bytes: int, source_frame_bytes: int = SOURCE_FRAME_RESERVE) -> int:
@@ -87,41 +90,65 @@ def patch_copies_of(parameters: StreamParameters, patch_copies: int, *, max_data
     return next((copies for copies in range(MAX_PATCH_COPIES, 1, -1) if row_total(parameters.row_bytes, copies) <= budget), 1)
 
 
-class _Layout:
-    """The datagrams of a frame for one source frame, with all that stays the same already written."""
+def filled(packets: list[np.ndarray]) -> list[np.ndarray]:
+    """The packets' units, with further copies of units from half a frame away so that all are as many; as they are where that
+    takes more than MAX_FILLING."""
+    largest, half = max(map(len, packets)), len(packets) // 2
+    missing = [largest - len(units) for units in packets]
+    if not half or sum(missing) > MAX_FILLING * sum(map(len, packets)):
+        return packets
+    result = []
+    for index, (units, count) in enumerate(zip(packets, missing, strict=True)):
+        # Half a frame on there may be the other copies of the very same units.
+        away = np.concatenate([packets[(index + half + step) % len(packets)] for step in range(min(half, 3))])
+        result.append(np.concatenate([units, np.setdiff1d(away, units)[:count]]))
+    return result
 
-    def __init__(self, parameters: StreamParameters, source: bytes, slots: int, min_packets: int, prefix_copies: int,
-                 patch_copies: int):
-        packets = interleave(parameters.grid, parameters.prefix_tokens, parameters.groups, slots=slots,
-                             min_packets=min_packets, prefix_copies=prefix_copies, patch_copies=patch_copies)
+
+class _Layout:
+    """The datagrams of frames that carry the same numbers of units, with all that stays the same already written.
+
+    :param packets: for each packet, which of the units in `packetise`'s sequence it carries
+    :param units: distinct units of a frame
+    """
+
+    def __init__(self, parameters: StreamParameters, source: bytes, packets: list[np.ndarray], units: int):
         self.packets = len(packets)
         if self.packets > MAX_PACKETS:
             raise ValueError(f'a frame takes {self.packets} datagrams; expected at most {MAX_PACKETS}')
-        self.units = np.concatenate(packets)
-        self.rows = np.empty((len(self.units), parameters.row_bytes), np.uint8)
+        self.places = np.concatenate(packets)
+        self.rows = np.empty((len(self.places), parameters.row_bytes), np.uint8)
         flat_rows = self.rows.reshape(-1)
         fixed = HEADER.size + TOKENS_HEADER.size + len(source)
-        sizes = [fixed + len(units) * (2 + parameters.row_bytes) for units in packets]
+        sizes = [fixed + len(places) * (2 + parameters.row_bytes) for places in packets]
         self.bytes = sum(sizes)
-        self.largest = max(sizes)
         buffer = np.zeros(self.bytes, np.uint8)
         quantisation = QUANTISATIONS.index(parameters.quantisation)
         self.views: list[memoryview] = []
         self.heads: list[tuple] = []
         self.copies: list[tuple[np.ndarray, np.ndarray]] = []
-        at = row_at = 0
-        for units, size in zip(packets, sizes, strict=True):
-            n = len(units)
+        self._indices: list[tuple[np.ndarray, slice]] = []
+        at = row_at = unit_at = 0
+        for places, size in zip(packets, sizes, strict=True):
+            n = len(places)
             view = memoryview(buffer[at:at + size])
             HEADER.pack_into(view, 0, datagram.MAGIC, datagram.VERSION, datagram.TOKENS, 0, 0, 0)
             view[HEADER.size + TOKENS_HEADER.size:fixed] = source
-            view[fixed:fixed + 2 * n] = units.astype(UNIT_INDEX).tobytes()
+            self._indices.append((buffer[at + fixed:at + fixed + 2 * n].view(UNIT_INDEX), slice(unit_at, unit_at + n)))
             self.views.append(view)
-            self.heads.append((quantisation, parameters.row_bytes, n, parameters.units, len(source)))
+            self.heads.append((quantisation, parameters.row_bytes, n, units, len(source)))
             row_bytes = n * parameters.row_bytes
             self.copies.append((buffer[at + fixed + 2 * n:at + size], flat_rows[row_at:row_at + row_bytes]))
             at += size
             row_at += row_bytes
+            unit_at += n
+
+    def name(self, sequence: np.ndarray) -> np.ndarray:
+        """Write which units the datagrams carry, int [len(places)], and return them; `sequence` has those of the frame."""
+        units = sequence[self.places]
+        for target, part in self._indices:
+            target[:] = units[part]
+        return units
 
 
 class Packetiser:
@@ -154,15 +181,16 @@ class Packetiser:
         self.prefix_copies = prefix_copies
         self.patch_copies = patch_copies_of(parameters, patch_copies, max_datagram_bytes=max_datagram_bytes,
                                             min_packets=min_packets, prefix_copies=prefix_copies)
-        self._layouts: OrderedDict[bytes, _Layout] = OrderedDict()
+        self._layouts: OrderedDict[tuple, _Layout] = OrderedDict()
+        self._rank = np.argsort(scattered_order(parameters.grid))
 
     def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0,
                   finish: Finish = datagram.finish) -> list[bytes]:
         """The datagrams of `frame`, in sending order, with sequence numbers from `first_sequence` on.
 
         :param finish: adds the checksum, or seals; what it adds comes on top of `max_datagram_bytes`
-        :raises ValueError: the rows are not uint8 [units, row_bytes], a number is out of its range, or the source
-            frame's name is longer than 255 bytes or leaves no room for a row
+        :raises ValueError: the rows are not uint8 [units, row_bytes], `sent` is not of different tokens, a number is out
+            of its range, or the source frame's name is longer than 255 bytes or leaves no room for a row
         """
         shape = (self.parameters.units, self.parameters.row_bytes)
         if not isinstance(frame.rows, np.ndarray) or frame.rows.dtype != np.uint8 or frame.rows.shape != shape:
@@ -172,9 +200,15 @@ class Packetiser:
             raise ValueError(f'frame_id is {frame.frame_id}; expected 0 to 2**32 - 1')
         if not -(1 << 63) <= frame.capture_stamp_ns < 1 << 63:
             raise ValueError(f'capture_stamp_ns is {frame.capture_stamp_ns}; expected a signed 64-bit number')
-        layout = self._layout(frame.source_frame.encode())
+        source = frame.source_frame.encode()
+        if frame.sent is None:
+            layout = self._layout_of_all(source)
+            units = layout.places
+        else:
+            layout, sequence = self._layout_of_some(source, self._checked(frame.sent), frame.patch_copies or self.patch_copies)
+            units = layout.name(sequence)
         # 'clip' spares numpy a buffer; all indices are in range.
-        np.take(frame.rows, layout.units, axis=0, out=layout.rows, mode='clip')
+        np.take(frame.rows, units, axis=0, out=layout.rows, mode='clip')
         datagrams = []
         for index in range(layout.packets):
             view = layout.views[index]
@@ -186,21 +220,55 @@ class Packetiser:
         return datagrams
 
     def packets(self, source_frame: str = '') -> int:
-        """How many datagrams a frame with this source frame becomes."""
-        return self._layout(source_frame.encode()).packets
+        """How many datagrams a frame with this source frame becomes, where all its tokens are sent."""
+        return self._layout_of_all(source_frame.encode()).packets
 
-    def _layout(self, source: bytes) -> _Layout:
-        layout = self._layouts.get(source)
+    def _checked(self, sent: object) -> np.ndarray:
+        tokens = self.parameters.tokens
+        if not isinstance(sent, np.ndarray) or sent.ndim != 1 or not np.issubdtype(sent.dtype, np.integer) \
+                or not 1 <= len(sent) <= tokens or sent.min() < 0 or sent.max() >= tokens or len(np.unique(sent)) < len(sent):
+            raise ValueError(f'sent is {str(sent):.80}; expected an array of 1 to {tokens} different tokens, 0 to {tokens - 1}')
+        return sent.astype(np.int64)
+
+    def _layout_of_all(self, source: bytes) -> _Layout:
+        def build(slots: int) -> _Layout:
+            p = self.parameters
+            packets = interleave(p.grid, p.prefix_tokens, p.groups, slots=slots, min_packets=self.min_packets,
+                                 prefix_copies=self.prefix_copies, patch_copies=self.patch_copies)
+            layout = _Layout(p, source, filled(packets), p.units)
+            layout.name(np.arange(p.units))
+            return layout
+
+        return self._cached((source,), source, build)
+
+    def _layout_of_some(self, source: bytes, sent: np.ndarray, copies: int) -> tuple[_Layout, np.ndarray]:
+        """The layout for as many tokens as `sent`, and the sequence of units that its places point into."""
+        p = self.parameters
+        prefix, patches = np.sort(sent[sent < p.prefix_tokens]), sent[sent >= p.prefix_tokens] - p.prefix_tokens
+        order, laps = importance_laps(patches, self._rank, copies)
+        sequence = units_of(np.concatenate([prefix, p.prefix_tokens + order]), p.groups)
+
+        def build(slots: int) -> _Layout:
+            wanted = prefix_copies_of(p.prefix_tokens, len(patches), self.prefix_copies)
+            packets = arrange(laps, [wanted[token] for token in prefix], p.groups, slots=slots, min_packets=self.min_packets)
+            first = len(prefix) * p.groups
+            places = [np.concatenate([np.asarray(units, np.int64), np.arange(first + part.start, first + part.stop)])
+                      for units, part in packets]
+            return _Layout(p, source, places, len(sent) * p.groups)
+
+        return self._cached((source, tuple(prefix.tolist()), len(patches), copies), source, build), sequence
+
+    def _cached(self, key: tuple, source: bytes, build: Callable[[int], _Layout]) -> _Layout:
+        layout = self._layouts.get(key)
         if layout is None:
             slots = row_capacity(self.max_datagram_bytes, len(source)) // (2 + self.parameters.row_bytes)
             if len(source) > SOURCE_FRAME_MAX or slots < 1:
                 raise ValueError(f'source_frame takes {len(source)} bytes; expected at most {SOURCE_FRAME_MAX}, and '
                                  f'room for a row of {self.parameters.row_bytes} in a datagram of '
                                  f'{self.max_datagram_bytes} bytes')
-            layout = _Layout(self.parameters, source, slots, self.min_packets, self.prefix_copies, self.patch_copies)
-            self._layouts[source] = layout
+            layout = self._layouts[key] = build(slots)
             if len(self._layouts) > _PLANS:
                 self._layouts.popitem(last=False)
         else:
-            self._layouts.move_to_end(source)
+            self._layouts.move_to_end(key)
         return layout

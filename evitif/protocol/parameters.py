@@ -2,10 +2,11 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 
 from evitif.protocol.datagram import MAX_UDP_PAYLOAD, MAX_UNITS, QUANTISATIONS
 
+STREAM_STRATEGIES = ('split', 'selection', 'partition')
 MAX_NAME_BYTES = 128      # of a model, a robot or a bridge, in UTF-8
 MAX_TOKENS = 8192         # so that an answer's bitmap of tokens stays within one datagram
 _FINGERPRINT = re.compile(r'[0-9a-f]{64}')
@@ -41,13 +42,16 @@ def _pair(what: str, value: object, high: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class StreamParameters:
-    """The model, its cut and the layout of a frame; exchanged in HELLO and compared field by field.
+    """The strategy, its models and the layout of a frame; exchanged in HELLO and compared field by field.
+
+    Of the strategy `selection` the tokens are the image's patches at cut 0; of `partition` each token is the features of one
+    device, so that what has come of the devices is said as what has come of the tokens.
 
     Raises ValueError, naming the value and what was expected, where a field is impossible or the fields disagree.
     """
 
     model: str
-    fingerprint: str                   # hex SHA-256 over weights, architecture and cut
+    fingerprint: str                   # hex SHA-256 over weights, architecture and cut; of a partition over all its models
     cut: int                           # blocks on the robot
     quantisation: str                  # one of datagram.QUANTISATIONS
     image_size: tuple[int, int]        # (height, width) of the model's input, pixels
@@ -58,15 +62,24 @@ class StreamParameters:
     groups: int                        # channel slices a token is cut into; 1 unless a row exceeds a datagram
     row_bytes: int                     # bytes of a unit
     classes: int
-    code: str = ''                     # hex SHA-256 of the transform code, where the quantisation has one
+    code: str = ''                     # hex SHA-256 of the transform code or the patch code, where there is one
     formats: tuple[tuple[str, int], ...] = ()     # other quantisations that a frame may be sent in, and their row_bytes
+    strategy: str = 'split'            # one of STREAM_STRATEGIES
+    light: str = ''                    # of `selection`: hex SHA-256 of the robot's light model
+    device: str = ''                   # of `partition`: whose features these are
 
     def __post_init__(self):
         check_name('model', self.model)
         if not isinstance(self.fingerprint, str) or not _FINGERPRINT.fullmatch(self.fingerprint):
             raise ValueError(f'fingerprint is {self.fingerprint!r:.80}; expected 64 hexadecimal digits in lower case')
-        if not isinstance(self.code, str) or self.code and not _FINGERPRINT.fullmatch(self.code):
-            raise ValueError(f'code is {self.code!r:.80}; expected 64 hexadecimal digits in lower case, or none')
+        for name in ('code', 'light'):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value and not _FINGERPRINT.fullmatch(value):
+                raise ValueError(f'{name} is {value!r:.80}; expected 64 hexadecimal digits in lower case, or none')
+        if self.strategy not in STREAM_STRATEGIES:
+            raise ValueError(f'strategy is {self.strategy!r:.40}; expected one of {", ".join(STREAM_STRATEGIES)}')
+        if self.device != '' or self.strategy == 'partition':
+            check_name('device', self.device)
         check_count('cut', self.cut, 0, 1024)
         if self.quantisation not in QUANTISATIONS:
             raise ValueError(f'quantisation is {self.quantisation!r:.40}; expected one of {", ".join(QUANTISATIONS)}')
@@ -113,21 +126,24 @@ class StreamParameters:
 
     def differences(self, other: 'StreamParameters') -> list[str]:
         """What an edge that has `self` and a bridge that has `other` disagree on, a sentence for each field."""
+        if self.strategy != other.strategy:      # then hardly anything agrees
+            return [f'strategy: the edge has {self.strategy}, the bridge has {other.strategy}']
         return [f'{field.name}: the edge has {_shown(getattr(self, field.name))}, '
                 f'the bridge has {_shown(getattr(other, field.name))}'
                 for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
 
     def to_json(self) -> dict:
-        """A dictionary of JSON values; `from_json` reads it."""
-        return asdict(self)
+        """A dictionary of JSON values, without what is as its default; `from_json` reads it."""
+        values = asdict(self)
+        return {field.name: values[field.name] for field in fields(self) if values[field.name] != field.default}
 
     @classmethod
     def from_json(cls, value: object) -> 'StreamParameters':
         """Read what `to_json` wrote; unknown keys are ignored. Raises ValueError for anything else, however odd."""
-        names = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls) if field.default is MISSING}
         if missing := names - value.keys() if isinstance(value, dict) else names:
             raise ValueError(f'stream parameters lack {", ".join(sorted(missing))}')
-        return cls(**{name: value[name] for name in names})
+        return cls(**{field.name: value[field.name] for field in fields(cls) if field.name in value})
 
 
 def _shown(value: object) -> str:

@@ -54,8 +54,10 @@ class ReceivedFrame:
     packet_error_rate: float       # of the uplink, 0..1, over the recent packets; NaN when unknown
     first_arrival: float           # seconds on the bridge's clock
     ready_at: float                # the same
-    complete: bool                 # every unit arrived
+    complete: bool                 # every unit that was sent arrived
     quantisation: str              # what the rows are
+    units_sent: int                # of the frame's units; fewer than all where the edge sent only some tokens
+    device: str = ''               # of a partition: whose features these are
 
 
 class _Frame:
@@ -67,6 +69,7 @@ class _Frame:
         self.source = body.source_frame
         self.packet_count = body.packet_count
         self.quantisation = body.quantisation
+        self.sent = body.sent_units
         self.rows = np.zeros((parameters.units, body.rows.shape[1]), np.uint8)
         self.received = np.zeros(parameters.units, np.bool_)
         self.packets = 0                 # bit k: packet k arrived
@@ -77,6 +80,11 @@ class _Frame:
         self.highest = -1                # packet index, and when it came
         self.highest_at = now
         self.ending_at = math.inf        # when the last packet, or a packet of a newer frame, was first seen
+
+    @property
+    def has_all(self) -> bool:
+        """Whether every unit that was sent arrived."""
+        return int(np.count_nonzero(self.received)) >= self.sent
 
 
 @dataclass
@@ -126,7 +134,9 @@ class Reassembler:
     def receive(self, body: TokensBody, size: int, now: float) -> str | None:
         """Take one packet, a datagram of `size` bytes. Returns None where it was used, else the kind of the drop."""
         parameters = self._parameters
-        if body.total_units != parameters.units or body.rows.shape[1] != self._row_bytes.get(body.quantisation):
+        if int(body.units.max()) >= parameters.units:
+            return 'malformed'
+        if body.sent_units > parameters.units or body.rows.shape[1] != self._row_bytes.get(body.quantisation):
             return 'inconsistent'
         slot = body.frame_id % len(self._ring)
         frame = self._ring[slot]
@@ -149,14 +159,14 @@ class Reassembler:
                 elif other is not None and newer(other.id, frame.id):
                     frame.ending_at = now
         elif (body.packet_count != frame.packet_count or body.capture_stamp_ns != frame.stamp
-              or body.source_frame != frame.source or body.quantisation != frame.quantisation):
+              or body.source_frame != frame.source or body.quantisation != frame.quantisation or body.sent_units != frame.sent):
             return 'inconsistent'
         bit = 1 << body.packet_index
         if frame.packets & bit:
             return 'duplicate'
         self._store(frame, body, bit, size, now)
         # Too few units cannot be all; the sum is cheaper than a look at the mask for each packet.
-        if frame.packets_received == frame.packet_count or frame.units >= parameters.units and frame.received.all():
+        if frame.packets_received == frame.packet_count or frame.units >= frame.sent and frame.has_all:
             self._deliver([frame], now)
         return None
 
@@ -221,13 +231,13 @@ class Reassembler:
             if not self._in_order(frame.id, now):
                 self._drop(frame)
                 continue
-            complete = bool(frame.received.all())
+            complete = frame.has_all
             self.complete += complete
             self.partial += not complete
             self._ready.append(ReceivedFrame(
                 self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
                 frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
-                now, complete, QUANTISATIONS[frame.quantisation]))
+                now, complete, QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device))
             self._finish(frame, ended_by_wait)
             self._delivered_id, self._delivered_at = frame.id, now
             self.arrival.frame_ended()

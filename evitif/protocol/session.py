@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from evitif.protocol import answer as answers
 from evitif.protocol import datagram
 from evitif.protocol.datagram import ReceiverReport
+from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.reassembly import Reassembler
 from evitif.protocol.sealing import Sealer
 from evitif.protocol.statistics import WINDOW, LinkStatistics, SequenceTracker, Traffic
@@ -26,14 +27,15 @@ class _PendingAnswer:
 
 
 class BridgeSession:
-    """One robot at the bridge. `robot`, `address`, `session_id` and `connected_at` are for the owner to read."""
+    """One robot at the bridge. `robot`, `address`, `session_id`, `parameters` and `connected_at` are for the owner to read."""
 
-    def __init__(self, session_id: int, robot: str, instance: int, address: object, reassembler: Reassembler,
-                 tracker: SequenceTracker, now: float, sealer: Sealer | None = None):
+    def __init__(self, session_id: int, robot: str, instance: int, address: object, parameters: StreamParameters,
+                 reassembler: Reassembler, tracker: SequenceTracker, now: float, sealer: Sealer | None = None):
         self.session_id = session_id
         self.robot = robot
         self.instance = instance
         self.address = address
+        self.parameters = parameters
         self.connected_at = self.heard_at = now
         self.reassembler = reassembler
         self.tracker = tracker

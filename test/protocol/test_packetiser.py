@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evitif.protocol import datagram
+from evitif.protocol.interleaving import interleave
 from evitif.protocol.packetiser import Packetiser, TokenFrame, groups_needed
 from evitif.protocol.parameters import StreamParameters
 
@@ -121,3 +122,22 @@ def test_groups_needed_skips_slices_that_the_quantisation_cannot_write():
 def test_a_frame_that_cannot_be_sent_is_a_value_error(change, text):
     with pytest.raises(ValueError, match=text):
         Packetiser(SMALL).packetise(replace(frame_of(SMALL, 1), **change))
+
+
+@pytest.mark.parametrize(('kind', 'row_bytes'), [('klt2', 48), ('klt1.5', 36), ('klt1', 24), ('klt0.5', 12)])
+def test_a_coded_frame_is_one_run_of_equal_datagrams_for_a_percent_of_its_bytes(kind, row_bytes):
+    packetiser = Packetiser(replace(PARAMETERS, channels=192, quantisation=kind, row_bytes=row_bytes, code='b' * 64))
+    sent = packetiser.packetise(TokenFrame(1, 2, 'camera', np.zeros((197, row_bytes), np.uint8)))
+    assert len({len(data) for data in sent}) == 1
+    units = [datagram.parse_tokens(datagram.parse(data).body).units for data in sent]
+    assert all(len(set(packet)) == len(packet) for packet in units)
+    p = packetiser.parameters
+    needed = sum(map(len, interleave(p.grid, 1, 1, slots=(1200 - 44 - 6) // (2 + row_bytes), min_packets=24, prefix_copies=0,
+                                     patch_copies=packetiser.patch_copies)))
+    assert sum(map(len, units)) <= 1.011 * needed
+
+
+def test_frames_are_not_filled_where_that_costs_much():
+    packetiser = Packetiser(replace(PARAMETERS, channels=192, quantisation='int4', row_bytes=100))
+    sizes = {len(data) for data in packetiser.packetise(TokenFrame(1, 2, 'camera', np.zeros((197, 100), np.uint8)))}
+    assert len(sizes) == 2
