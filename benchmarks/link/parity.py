@@ -5,6 +5,7 @@ A code that is really used does not know the loss that is to come, and sends mor
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ MISSING = 'zfec is not installed: `pip install -r requirements/bench.txt`'
 _TRIALS = 20_000
 
 
+@functools.lru_cache(4096)
 def datagrams_needed(k: int, loss: float, burst: float = 1.0, failure: float = FAILURE) -> int:
     """
     The fewest datagrams of which k arrive but for `failure` of the frames; MAX_DATAGRAMS where more would be needed.
@@ -34,10 +36,11 @@ def datagrams_needed(k: int, loss: float, burst: float = 1.0, failure: float = F
         return k
     if burst > 1:
         return _simulated(k, loss, burst, failure)
-    return next((n for n in range(k, MAX_DATAGRAMS) if _fewer_arrive(k, n, loss) <= failure), MAX_DATAGRAMS)
+    return next((n for n in range(k, MAX_DATAGRAMS) if failure_of(k, n, loss) <= failure), MAX_DATAGRAMS)
 
 
-def _fewer_arrive(k: int, n: int, loss: float) -> float:
+@functools.lru_cache(65536)
+def failure_of(k: int, n: int, loss: float) -> float:
     """P(fewer than k of n arrive), losses independent."""
     return sum(math.comb(n, i) * (1 - loss) ** i * loss ** (n - i) for i in range(k))
 
@@ -74,18 +77,13 @@ class Encoder:
     loss: float
     burst: float = 1.0
 
-    def __post_init__(self):
-        object.__setattr__(self, '_needed', {})
-
     def datagrams(self, frame: int, data: bytes) -> list[bytes]:
         """Datagrams of equal size, of which any `data_datagrams(len(data))` are enough."""
         k = data_datagrams(len(data))
-        if k not in self._needed:
-            self._needed[k] = datagrams_needed(k, self.loss, self.burst)
         size = math.ceil(len(data) / k)
         padded = data.ljust(k * size, b'\0')
         blocks = [padded[at:at + size] for at in range(0, k * size, size)]
-        blocks = zfec.Encoder(k, self._needed[k]).encode(blocks)
+        blocks = zfec.Encoder(k, datagrams_needed(k, self.loss, self.burst)).encode(blocks)
         return [HEADER.pack(frame, len(data), k, index) + block for index, block in enumerate(blocks)]
 
 
