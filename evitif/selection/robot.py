@@ -34,8 +34,10 @@ class Decision:
 class Selector:
     """The light model with its gate, its selection and the code of the large model's patches."""
 
-    def __init__(self, light: LightModel, preprocessor: Preprocessor, settings: Selection, patch_code: PatchCode):
+    def __init__(self, light: LightModel, preprocessor: Preprocessor, settings: Selection, patch_code: PatchCode,
+                 light_fingerprint: str):
         self.light, self.preprocessor, self.settings, self.patch_code = light, preprocessor, settings, patch_code
+        self.light_fingerprint = light_fingerprint      # of the light model's weights, without a cut
         self._large_preprocessor = None if patch_code.data_config == preprocessor.data_config else patch_code.preprocessor()
 
     @classmethod
@@ -51,13 +53,14 @@ class Selector:
         """
         placement = place(device, precision)
         built = build_model(ModelSpec(light))
-        artifact = load_selection(artifact_in(light), fingerprint(built.module))
+        identity = fingerprint(built.module)
+        artifact = load_selection(artifact_in(light), identity)
         patch_code = PatchCode.beside(large or artifact.large, artifact.large_fingerprint)
         require_same_classes(light, built.class_names, patch_code.model, patch_code.class_names)
         settings = artifact.settings.changed(delta, eta)
         built.module.to(placement.device, placement.dtype)
         return cls(LightModel(built.module, settings.score_rule, patch_code.grid, settings.temperature),
-                   Preprocessor(built.data_config), settings, patch_code)
+                   Preprocessor(built.data_config), settings, patch_code, identity)
 
     def decide(self, image: np.ndarray, budget_patches: int | None = None) -> Decision:
         """An RGB image uint8 [H, W, 3] to what is done with it.
