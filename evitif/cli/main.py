@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from evitif import __version__
-from evitif.cli import evaluate_recovery, key, link, train_code, train_model, train_partition, train_recovery
+from evitif.cli import evaluate_partition, evaluate_recovery, key, link, train_code, train_model, train_partition, train_recovery
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     train_code.add_parser(train)
     train_partition.add_parser(train)
     evaluate_recovery.add_parser(evaluate)
+    evaluate_partition.add_parser(evaluate)
     link.add_parser(verbs)
     key.add_parser(verbs)
     options = parser.parse_args(arguments)

@@ -69,7 +69,7 @@ class System(nn.Module):
         fused = distillation(self.fusion(features, present), logits, temperature)
         own = feature = 0.0
         for index, (module, hint, subset) in enumerate(zip(self.modules_, self.hints, self.subsets, strict=True)):
-            answer = module.head(features[:, index, :module.num_features]).float().log_softmax(1)
+            answer = module.get_classifier()(features[:, index, :module.num_features]).float().log_softmax(1)
             own = own + functional.kl_div(answer, grouped_log_probabilities(logits, subset), log_target=True,
                                           reduction='batchmean') / len(self.subsets)
             feature = feature + functional.mse_loss(hint(features[:, index]).float(), target) / len(self.subsets)
