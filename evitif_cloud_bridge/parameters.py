@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evitif_ros.model_parameters import MODEL_PARAMETERS, model_arguments
+from evitif_ros.model_parameters import MODEL_PARAMETERS, TRANSPORT_PARAMETERS, model_arguments
 from evitif_ros.parameters import Changeable, NodeParameter
 
 # Those of evitif.pipeline.configuration, which is not imported before it is needed because it imports PyTorch.
@@ -25,6 +25,7 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('answer_copies', 0, 'datagrams that each answer is sent in; 0: as many as the measured loss asks for',
                   'copies', 0, 64),
     NodeParameter('max_robots', 64, 'robots served at once; more are refused', 'robots', 1, 4096),
+    *TRANSPORT_PARAMETERS,
 )
 
 BRIDGE_PARAMETERS = (

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from evitif.pipeline.configuration import BridgeRuntimeConfig
+from evitif.pipeline.configuration import BATCHING, BridgeRuntimeConfig
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.split_stream import SplitStream
@@ -60,7 +60,8 @@ class BridgeRuntime:
             max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
             frame_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
             max_datagram_bytes=config.max_datagram_bytes), keys=keys)
-        self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle)
+        self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle,
+                             batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._slots: LatestSlots[ReceivedFrame] = LatestSlots()
         self._lock = threading.Lock()  # guards the statistics
         self._statistics = BridgeStatistics(device=str(self._pipeline.stream.placement.device),

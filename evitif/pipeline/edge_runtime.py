@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,12 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.pipeline.configuration import BATCHING, EdgeRuntimeConfig
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
+from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
+from evitif.protocol.frame_sender import Sending
 from evitif.protocol.keys import UNSEALED_WARNING, read_key_file, require_choice
 from evitif.protocol.packetiser import TokenFrame
 from evitif.protocol.statistics import LinkStatistics
@@ -50,6 +51,10 @@ class EdgeStatistics:
     frames_unsent: int = 0            # no session
     frames_local: int = 0             # answered by the whole model on the robot
     link: LinkStatistics | None = None
+    sending: Sending = Sending()      # what the path allows, and is used of it
+    quantisation: str = ''            # of the last frame, as the next two
+    patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
+    share_sent: float = NAN           # of the patches
 
 
 @dataclass
@@ -92,10 +97,12 @@ class EdgeRuntime:
         self._connection = EdgeConnection(self._stream.parameters, config.robot_name, EdgeConfig(
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
-            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies), key=key)
-        self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle)
-        self._copies, self._packets = self._connection.patch_copies, self._connection.packets_per_frame
-        self._quantisation = self._stream.parameters.quantisation
+            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
+            rate_limit_bit_s=1e6 * config.rate_limit), key=key)
+        self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle,
+                             batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
+        self._choice = sending_choice(self._stream, config)
+        self._setting: Setting | None = None
         self._slots: LatestSlots = LatestSlots()
         self._pending: dict[int, _Pending] = {}
         self._lock = threading.Lock()         # guards what follows
@@ -154,8 +161,12 @@ class EdgeRuntime:
     def statistics(self) -> EdgeStatistics:
         """A snapshot of the counts and of the link."""
         link = self._loop.call(lambda now: self._connection.statistics)
+        setting, quantisation = self._setting, self._stream.parameters.quantisation
+        chosen = {} if setting is None else {'quantisation': setting.quantisation, 'patch_copies': setting.patch_copies,
+                                             'share_sent': setting.share}
         with self._lock:
-            return dataclasses.replace(self._statistics, link=link)
+            return dataclasses.replace(self._statistics, link=link, sending=self._connection.sending,
+                                       **{'quantisation': quantisation, **chosen})
 
     # The worker's thread.
 
@@ -180,9 +191,7 @@ class EdgeRuntime:
         self._next_frame = (self._next_frame + 1) % 2**32
         pending = _Pending(image, self._stream.preprocessor.crop(*image.pixels.shape[:2]), preprocessed - began,
                            computed - preprocessed, tokens if self.config.local_fallback else None, self._next_frame)
-        kind = self._choose_quantisation()
-        frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame,
-                           self._stream.quantisers[kind].quantise(values), kind)
+        frame = self._frame(pending, values)
         with self._lock:
             self._pending[pending.frame_id] = pending
         sent = self._loop.call(lambda now: self._connection.send_frame(frame, now))
@@ -196,17 +205,19 @@ class EdgeRuntime:
         if self.config.local_fallback:
             self._answer_locally(pending)
 
-    def _choose_quantisation(self) -> str:
-        rates = self._stream.rates
-        if rates is not None:
-            loss, burst = self._loop.call(lambda now: self._connection.uplink_loss)
-            if math.isfinite(loss):
-                chosen = rates.choose(self._copies, self._packets, loss, burst, self._quantisation)
-                if chosen != self._quantisation:
-                    self._log(logging.INFO, f'tokens travel as {chosen}, each patch {self._copies[chosen]} times, instead of as '
-                                            f'{self._quantisation}: {100 * loss:.0f} % of the datagrams are lost')
-                    self._quantisation = chosen
-        return self._quantisation
+    def _frame(self, pending: _Pending, values: np.ndarray) -> TokenFrame:
+        image, parameters = pending.image, self._stream.parameters
+        if self._choice is None:
+            return TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame, self._stream.quantiser.quantise(values))
+        sending, before = self._connection.sending, self._setting
+        setting = self._setting = self._choice.choose(sending.frame_bytes, sending.packet_error_rate, sending.mean_burst, before)
+        if before is not None and setting.quantisation != before.quantisation:
+            self._log(logging.INFO, f'tokens travel as {setting.quantisation}, each patch {setting.patch_copies} times, instead of as '
+                                    f'{before.quantisation}: link {sending.state}, {100 * sending.packet_error_rate:.0f} % of the '
+                                    f'datagrams are lost, {sending.allowed_bit_s / 1e6:.1f} Mbit/s allowed')
+        return TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame,
+                          self._stream.quantisers[setting.quantisation].quantise(values), setting.quantisation,
+                          chosen_tokens(parameters, setting.share), setting.patch_copies)
 
     def _answer_locally(self, pending: _Pending) -> None:
         began = time.monotonic()
