@@ -19,14 +19,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.pipeline.configuration import BATCHING, EdgeRuntimeConfig
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.split_stream import top_classes
 from evitif.pipeline.strategies import edge_strategy
-from evitif.pipeline.strategy import Sight, Uplink
+from evitif.pipeline.strategy import Sight
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
+from evitif.protocol.frame_sender import Sending
 from evitif.protocol.joining import link_name
 from evitif.protocol.keys import UNSEALED_WARNING, read_key_file, require_choice
 from evitif.protocol.packetiser import TokenFrame
@@ -52,6 +53,10 @@ class EdgeStatistics:
     frames_unsent: int = 0            # no session
     frames_local: int = 0             # answered by the robot alone
     link: LinkStatistics | None = None
+    sending: Sending = Sending()      # what the path allows, and is used of it
+    quantisation: str = ''            # of the last frame, as the next two
+    patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
+    share_sent: float = NAN           # of the patches
 
 
 @dataclass
@@ -92,9 +97,10 @@ class EdgeRuntime:
         self._connection = EdgeConnection(strategy.parameters, link_name(config.robot_name, strategy.parameters.device), EdgeConfig(
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
-            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies), key=key)
-        self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle)
-        self._copies, self._packets = self._connection.patch_copies, self._connection.packets_per_frame
+            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
+            rate_limit_bit_s=1e6 * config.rate_limit), key=key)
+        self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle,
+                             batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._slots: LatestSlots = LatestSlots()
         self._pending: dict[int, _Pending] = {}
         self._lock = threading.Lock()         # guards what follows
@@ -149,7 +155,7 @@ class EdgeRuntime:
         """A snapshot of the counts and of the link."""
         link = self._loop.call(lambda now: self._connection.statistics)
         with self._lock:
-            return dataclasses.replace(self._statistics, link=link)
+            return dataclasses.replace(self._statistics, link=link, sending=self._connection.sending)
 
     # The worker's thread.
 
@@ -165,15 +171,15 @@ class EdgeRuntime:
                 self._log(logging.ERROR, f'frame of stamp {_stamp(item)} failed: {error}')
 
     def _send(self, image: _Image) -> None:
-        uplink = self._uplink()
-        sight = self._strategy.see(image.pixels, uplink)
+        sending = self._connection.sending
+        sight = self._strategy.see(image.pixels, sending)
         self._next_frame = (self._next_frame + 1) % 2**32
         pending = _Pending(image, sight, self._next_frame)
         if sight.probabilities is not None:
             self._publish_own(pending, sight.probabilities, self._strategy.name, 'local')
             return
         computed = time.monotonic()
-        encoded = self._strategy.encode(sight, uplink)
+        encoded = self._strategy.encode(sight, sending)
         if encoded.note:
             self._log(logging.INFO, encoded.note)
         frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame, encoded.rows, encoded.quantisation,
@@ -188,6 +194,7 @@ class EdgeRuntime:
         pending.packetise = time.monotonic() - computed
         if sent:
             self._add(frames_sent=1)
+            self._count(quantisation=encoded.quantisation, patch_copies=encoded.patch_copies, share_sent=float(pending.sent.mean()))
             return
         with self._lock:
             self._pending.pop(pending.frame_id, None)
@@ -195,9 +202,6 @@ class EdgeRuntime:
         if self._strategy.answers_alone:
             self._answer_alone(pending)
 
-    def _uplink(self) -> Uplink:
-        loss, burst = self._loop.call(lambda now: self._connection.uplink_loss)
-        return Uplink(loss, burst, self._copies, self._packets)
 
     def _answer_alone(self, pending: _Pending) -> None:
         began = time.monotonic()

@@ -13,7 +13,7 @@ from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
 from evitif.pipeline.selection_edge import SelectionEdge
-from evitif.pipeline.strategy import Uplink
+from evitif.protocol.frame_sender import Sending
 from evitif.selection import PatchModel, Selector
 
 LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
@@ -69,16 +69,16 @@ def test_over_a_lossy_link_what_was_sent_and_what_was_lost_is_known(pair, loss):
 def test_patches_travel_in_as_many_copies_as_the_loss_asks_for_and_no_more_than_a_frame_may_take(pair):
     edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=1.0)))
 
-    def encoded(**uplink):
-        uplink = Uplink(**uplink)
-        return edge.encode(edge.see(IMAGE, uplink), uplink)
+    def encoded(**sending):
+        sending = Sending(**sending)
+        return edge.encode(edge.see(IMAGE, sending), sending)
     assert [encoded(packet_error_rate=rate).patch_copies for rate in (np.nan, 0.0, 0.3, 0.6)] == [1, 1, 2, 4]
     all_of_them = encoded()
     some = encoded(frame_bytes=700.0)
     assert len(all_of_them.sent) == 16 and 3 <= len(some.sent) <= 10
     assert some.sent.tolist() == all_of_them.sent[:len(some.sent)].tolist()
     few = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=0.0)))
-    assert few.encode(few.see(IMAGE, Uplink()), Uplink(packet_error_rate=0.6)).patch_copies >= 10      # of one patch
+    assert few.encode(few.see(IMAGE, Sending()), Sending(packet_error_rate=0.6)).patch_copies >= 10      # of one patch
 
 
 def test_a_light_model_that_is_sure_answers_at_once_and_sends_nothing(pair):
