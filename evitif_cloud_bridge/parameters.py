@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evitif_ros.model_parameters import MODEL_PARAMETERS, model_arguments
+from evitif_ros.model_parameters import MODEL_PARAMETERS, TRANSPORT_PARAMETERS, model_arguments
 from evitif_ros.parameters import Changeable, NodeParameter
 
 # Those of evitif.pipeline.configuration, which is not imported before it is needed because it imports PyTorch.
@@ -27,6 +27,7 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('max_robots', 64, 'robots served at once; more are refused', 'robots', 1, 4096),
     NodeParameter('max_batch', 16, 'frames of several robots that the tail takes at once; fewer where those are as fast a frame, or more '
                   'would take longer than 50 ms', 'frames', 1, 256),
+    *TRANSPORT_PARAMETERS,
 )
 
 BRIDGE_PARAMETERS = (

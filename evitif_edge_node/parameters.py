@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evitif_ros.model_parameters import MODEL_PARAMETERS, model_arguments
+from evitif_ros.model_parameters import MODEL_PARAMETERS, TRANSPORT_PARAMETERS, model_arguments
 from evitif_ros.parameters import Changeable, NodeParameter
 
 IMAGE_TRANSPORTS = ('raw', 'compressed')
@@ -25,13 +25,16 @@ _RUNTIME_PARAMETERS = (
                   'small loss', 'packets', 1, 4096),
     NodeParameter('prefix_copies', 0, 'packets of a frame that carry each prefix token; 0: the class token in all of a '
                   'small frame', 'packets', 0, 4096),
+    NodeParameter('patch_copies', 0, 'packets of a frame that carry each patch token; 0: as many as cost least at the measured '
+                  'loss, or with one quantisation as many as the bytes of int8 once allow', 'packets', 0, 16),
+    NodeParameter('rate_limit', 0.0, 'never send more than this over any second, IP and UDP headers included; at least 0.3; 0: no '
+                  'limit', 'Mbit/s', 0.0, 10_000.0),
+    *TRANSPORT_PARAMETERS,
 )
 
 EDGE_PARAMETERS = (
     *MODEL_PARAMETERS,
     *_RUNTIME_PARAMETERS,
-    NodeParameter('patch_copies', 0, 'packets of a frame that carry each patch token; 0: one, or with a transform code as '
-                  'many as the bytes of int8 once allow', 'packets', 0, 16),
     NodeParameter('image_transport', 'raw', 'subscribe `image` (raw) or `image/compressed`', choices=IMAGE_TRANSPORTS),
     NodeParameter('image_timeout', 2.0, 'warn on /diagnostics after this time without an image', 's', 0.1, 3600.0,
                   changeable=Changeable.ALWAYS),

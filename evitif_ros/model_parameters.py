@@ -29,6 +29,13 @@ MODEL_PARAMETERS = (
     NodeParameter('top_k', 5, 'classes in a prediction, most likely first', 'classes', 1, 1000),
 )
 
+TRANSPORT_PARAMETERS = (
+    NodeParameter('batching', 'auto', 'one system call sends or receives a run of datagrams: auto, where kernel and interface can; '
+                  'on, or the node does not start; off', choices=('auto', 'on', 'off')),
+    NodeParameter('dscp', 0, 'differentiated services code point of every datagram sent (RFC 2474); 46 is expedited forwarding',
+                  minimum=0, maximum=63),
+)
+
 
 def model_arguments(values: dict) -> dict:
     """The fields of evitif.pipeline.ModelConfig from parameter values: '' and -1 become None."""

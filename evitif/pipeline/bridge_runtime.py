@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evitif.pipeline.configuration import BridgeRuntimeConfig
+from evitif.pipeline.configuration import BATCHING, BridgeRuntimeConfig
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategies import bridge_strategy
@@ -66,7 +66,8 @@ class BridgeRuntime:
         self._strategy = bridge_strategy(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
         self._endpoint = self._build_endpoint(keys)
-        self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle)
+        self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle,
+                             batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Item] = LatestSlots()
         self._lock = threading.Lock()  # guards the statistics
         self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)

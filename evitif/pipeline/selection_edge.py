@@ -13,8 +13,9 @@ import numpy as np
 from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.selection_stream import selection_parameters
-from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight, Uplink
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
 from evitif.protocol.datagram import HEADER, TOKENS_HEADER, UNIT_INDEX
+from evitif.protocol.frame_sender import Sending
 from evitif.protocol.statistics import sufficient_copies
 from evitif.selection import Selector, load_selection
 from evitif.selection.robot import artifact_in
@@ -41,13 +42,13 @@ class SelectionEdge(EdgeStrategy):
         self._large_view = code.preprocessor()
         self._copies, self._min_packets = config.patch_copies, config.min_packets
 
-    def see(self, pixels: np.ndarray, uplink: Uplink) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         began = time.monotonic()
         decision = self._selector.decide(pixels, self._budget(uplink))
         return Sight(self._large_view.crop(*pixels.shape[:2]), math.nan, time.monotonic() - began, decision,
                      decision.glance.probabilities if decision.sure else None)
 
-    def encode(self, sight: Sight, uplink: Uplink) -> Encoded:
+    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
         return Encoded(sight.content.rows, self.parameters.quantisation, sight.content.chosen, self._copies_for(uplink))
 
     def answer_alone(self, sight: Sight) -> np.ndarray:
@@ -59,12 +60,12 @@ class SelectionEdge(EdgeStrategy):
 
     def warm_up(self) -> None:
         height, width = self.parameters.image_size
-        self.see(np.zeros((height, width, 3), np.uint8), Uplink())
+        self.see(np.zeros((height, width, 3), np.uint8), Sending())
 
-    def _copies_for(self, uplink: Uplink) -> int:
+    def _copies_for(self, uplink: Sending) -> int:
         return self._copies or sufficient_copies(uplink.packet_error_rate, LOST, 1, MOST_COPIES, uplink.mean_burst)
 
-    def _budget(self, uplink: Uplink) -> int | None:
+    def _budget(self, uplink: Sending) -> int | None:
         """Patches that fit into what a frame may take, `min_packets` headers included; None where there is no limit."""
         if math.isinf(uplink.frame_bytes):
             return None

@@ -39,7 +39,7 @@ class TokenFrame:
     rows: np.ndarray               # uint8 [units, row_bytes]
     quantisation: str = ''         # one of the stream's `row_formats`; empty: the stream's own
     sent: np.ndarray | None = None      # int [n], the tokens that travel, most important first; None: all. Other rows are not read
-    patch_copies: int = 0          # of a frame with `sent`: packets that each patch travels in; 0: as the packetiser has it
+    patch_copies: int = 0          # packets that each patch travels in; 0: as the packetiser has it
 
 
 def row_capacity(max_datagram_bytes: int, source_frame_bytes: int = SOURCE_FRAME_RESERVE) -> int:
@@ -189,6 +189,13 @@ class Packetiser:
         """The datagrams of `frame`, in sending order, with sequence numbers from `first_sequence` on.
 
         :param finish: adds the checksum, or seals; what it adds comes on top of `max_datagram_bytes`
+        :raises ValueError: see `prepare`
+        """
+        return [finish(view, session_id, first_sequence + index) for index, view in enumerate(self.prepare(frame))]
+
+    def prepare(self, frame: TokenFrame) -> list[memoryview]:
+        """The datagrams of `frame` without number and checksum, in buffers that the next frame overwrites.
+
         :raises ValueError: the rows are not uint8 [units, row_bytes], `sent` is not of different tokens, a number is out
             of its range, or the source frame's name is longer than 255 bytes or leaves no room for a row
         """
@@ -209,15 +216,10 @@ class Packetiser:
             units = layout.name(sequence)
         # 'clip' spares numpy a buffer; all indices are in range.
         np.take(frame.rows, units, axis=0, out=layout.rows, mode='clip')
-        datagrams = []
-        for index in range(layout.packets):
-            view = layout.views[index]
-            TOKENS_HEADER.pack_into(view, HEADER.size, frame.frame_id, index, layout.packets, frame.capture_stamp_ns,
-                                    *layout.heads[index])
-            target, source = layout.copies[index]
-            target[:] = source
-            datagrams.append(finish(view, session_id, first_sequence + index))
-        return datagrams
+        for index, (view, head, (target, rows)) in enumerate(zip(layout.views, layout.heads, layout.copies, strict=True)):
+            TOKENS_HEADER.pack_into(view, HEADER.size, frame.frame_id, index, layout.packets, frame.capture_stamp_ns, *head)
+            target[:] = rows
+        return layout.views
 
     def packets(self, source_frame: str = '') -> int:
         """How many datagrams a frame with this source frame becomes, where all its tokens are sent."""

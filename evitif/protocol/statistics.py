@@ -114,7 +114,7 @@ class LinkStatistics:
     datagrams_received: int = 0
     bytes_received: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)     # datagrams by kind, see DROP_KINDS
-    frames: Mapping[str, int] = field(default_factory=dict)      # edge: sent, answered, expired;
+    frames: Mapping[str, int] = field(default_factory=dict)      # edge: sent, answered, expired, cut;
     #                                                              bridge: complete, partial, evicted, superseded
     packet_error_rate: float = math.nan         # of what comes in here, over the recent datagrams, 0..1
     mean_burst: float = math.nan                # of what comes in here: losses in a row
