@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.part import PartError, processor, save
 from evitif.cli.arguments import positive_int, rate
 from evitif.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
 from evitif.model.folder import DESCRIPTION_FILE
@@ -29,6 +30,7 @@ from evitif.recovery.loss_patterns import PacketLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10
+TITLE = 'Recovery beside the tail'
 
 
 def find_artifacts(folder: Path, imagenet_checkpoint: Path) -> list[tuple[ShippedModel, int, Path]]:
@@ -90,6 +92,42 @@ def _quartiles(values: np.ndarray) -> dict:
     return {'median': float(median), 'quartiles': [float(low), float(high)]}
 
 
+def measure_all(artifacts: Path, imagenet_checkpoint: Path, repetitions: int, loss: float, threads: int) -> list[dict]:
+    """The figures of every PALDN below `artifacts`; says which are skipped."""
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    results = []
+    try:
+        for model, cut, artifact in find_artifacts(artifacts, imagenet_checkpoint):
+            try:
+                results.append(measure(model, cut, artifact, repetitions, loss))
+            except ValueError as error:
+                print(f'{model.name}: {artifact.name} skipped: {error}', flush=True)
+    finally:
+        torch.set_num_threads(threads_before)
+    return results
+
+
+def run(quick: bool, output: Path) -> dict:
+    """
+    The part of `make bench`.
+
+    :raises PartError: there is no PALDN
+    """
+    repetitions, loss = (20 if quick else 100), 0.6
+    results = measure_all(ROOT / 'artifacts', ROOT / IMAGENET_CHECKPOINT, repetitions, loss, 1)
+    if not results:
+        raise PartError('no PALDN that can be used lies in artifacts')
+    return save(output, 'recovery_cost', f'python -m benchmarks.recovery_cost --repetitions {repetitions}', {'results': results},
+                loss=loss, repetitions=repetitions, threads=1, torch=torch.__version__)
+
+
+def section(result: dict, images: Path) -> str:
+    """The page's part of it."""
+    return (f'{100 * result["loss"]:g} % loss, batch 1, one thread, {result["repetitions"]} frames.\n\n'
+            + markdown(result['figures']['results']))
+
+
 def markdown(results: list[dict]) -> str:
     """One line a model and cut."""
     lines = ['| model | cut | PALDN\'s multiply-adds, of the tail\'s | PALDN\'s time, of the tail\'s (quartiles) '
@@ -118,35 +156,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 0 < options.loss < 1:
         parser.error(f'--loss {options.loss:g}: expected more than 0 and less than 1')
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(options.threads)
-    results = []
-    try:
-        for model, cut, artifact in find_artifacts(options.artifacts, options.imagenet_checkpoint):
-            try:
-                results.append(measure(model, cut, artifact, options.repetitions, options.loss))
-            except ValueError as error:
-                print(f'{model.name}: {artifact.name} skipped: {error}', flush=True)
-    finally:
-        torch.set_num_threads(threads_before)
+    results = measure_all(options.artifacts, options.imagenet_checkpoint, options.repetitions, options.loss, options.threads)
     if not results:
         print(f'nothing was measured: no PALDN that can be used lies in {options.artifacts}')
         return 1
     report = {'loss': options.loss, 'repetitions': options.repetitions, 'threads': options.threads,
-              'machine': platform.machine(), 'processor': _processor(), 'torch': torch.__version__, 'results': results}
+              'machine': platform.machine(), 'processor': processor(), 'torch': torch.__version__, 'results': results}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=2) + '\n')
     print(markdown(results))
     print(f'\n{100 * options.loss:g} % loss, batch 1, {options.threads} thread(s), {options.repetitions} frames; report: {options.json}')
     return 0
-
-
-def _processor() -> str:
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.processor())
 
 
 if __name__ == '__main__':

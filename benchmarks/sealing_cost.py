@@ -18,6 +18,7 @@ from pathlib import Path
 import cryptography
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+from benchmarks.part import save
 from evitif.cli.arguments import positive_int
 from evitif.protocol import datagram
 from evitif.protocol.bridge import BridgeEndpoint
@@ -26,6 +27,7 @@ from evitif.protocol.keys import Key, RobotKeys
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.sealing import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer
 
+TITLE = 'The seal'
 DATAGRAM_BYTES = 1200
 DATAGRAMS = 500          # a repetition
 HANDSHAKES = 20
@@ -101,22 +103,42 @@ FIGURES = {
 }
 
 
+def measure(repeat: int) -> dict[str, float]:
+    """The least of `repeat` repetitions of each figure, µs."""
+    least = dict.fromkeys(FIGURES, float('inf'))
+    for _ in range(repeat):
+        for name, figure in FIGURES.items():
+            least[name] = min(least[name], figure())
+    return {name: round(figure, 2) for name, figure in least.items()}
+
+
+def run(quick: bool, output: Path) -> dict:
+    """The part of `make bench`."""
+    repeat = 10 if quick else 50
+    return save(output, 'sealing_cost', f'python -m benchmarks.sealing_cost --repeat {repeat}', {'microseconds': measure(repeat)},
+                datagram_bytes=DATAGRAM_BYTES, cryptography=cryptography.__version__)
+
+
+def section(result: dict, images: Path) -> str:
+    """The page's part of it."""
+    lines = [f'For a datagram of {result["datagram_bytes"]:,} bytes, and for a handshake, both sides together.', '', '| | µs |',
+             '| --- | ---: |']
+    return '\n'.join(lines + [f'| {name} | {figure:.2f} |' for name, figure in result['figures']['microseconds'].items()])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--repeat', type=positive_int, default=50)
     parser.add_argument('--json', type=Path)
     options = parser.parse_args()
-    least = dict.fromkeys(FIGURES, float('inf'))
-    for _ in range(options.repeat):
-        for name, measure in FIGURES.items():
-            least[name] = min(least[name], measure())
+    least = measure(options.repeat)
     for name, figure in least.items():
         print(f'{name:>24}: {figure:7.2f} us')
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         report = {'command': 'python -m benchmarks.sealing_cost', 'datagram_bytes': DATAGRAM_BYTES, 'machine': platform.processor()
                   or platform.machine(), 'python': platform.python_version(), 'cryptography': cryptography.__version__,
-                  'microseconds': {name: round(figure, 2) for name, figure in least.items()}}
+                  'microseconds': least}
         options.json.write_text(json.dumps(report, indent=2) + '\n')
     return 0
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.part import save
 from evitif.cli.arguments import positive_int
 from evitif.transport import TransportError, UdpLoop
 from evitif.transport.addresses import open_udp_socket
@@ -49,6 +50,7 @@ WAYS = {
     'TCP': 'a kept connection, TCP_NODELAY',
 }
 REFERENCE = 'bare, single'
+TITLE = 'System calls'
 
 
 class Frame:
@@ -336,6 +338,20 @@ def markdown(ways: dict) -> str:
             cells += [f'{figures["median"]:.0f} ({low:.0f} to {high:.0f})', f'{ratio["median"]:.2f}']
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
+
+
+def run(quick: bool, output: Path) -> dict:
+    """The part of `make bench`."""
+    rounds = 40 if quick else 200
+    return save(output, 'transport_calls', f'python -m benchmarks.transport_calls --rounds {rounds}', measure(rounds, 30),
+                rounds=rounds, frames=30)
+
+
+def section(result: dict, images: Path) -> str:
+    """The page's part of it."""
+    return (f'A frame of {FRAME_BYTES:,} bytes in {DATAGRAMS} datagrams to another process over loopback, and its answer of {ANSWER_BYTES} '
+            f'bytes; {result["rounds"]} rounds of {result["frames"]} frames. `UdpLoop` is without the protocol here.\n\n'
+            + markdown(result['figures']['ways']))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -33,7 +33,7 @@ def add_parser(verbs) -> None:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--precision', choices=('fp32', 'bf16'), help='of the arithmetic (default: fp32)')
     parser.add_argument('--stored-as', choices=('float32', 'float16', 'int8'),
-                        help='how the weights are written (default: float16); int8 has a scale for each output channel')
+                        help='how the weights are written (default: float16); int8 has a step for each output channel')
     parser.set_defaults(run=run)
 
 

@@ -27,7 +27,7 @@ class PartialResult:
         if different:
             print(f'{self.path} is of another measurement ({", ".join(different)}): starting afresh', flush=True)
             return None
-        print(f'going on from image {state["next"]} ({self.path})', flush=True)
+        print(f'going on from {state["next"]} ({self.path})', flush=True)
         return state
 
     def save(self, state: dict) -> None:

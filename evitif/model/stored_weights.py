@@ -1,4 +1,4 @@
-"""A model's weights on disk: as they are, as float16, or as int8 with a scale for each row, in one safetensors file."""
+"""A model's weights on disk: as they are, as float16, or as int8 with a step for each row, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 STORED_AS = ('float32', 'float16', 'int8')
-SCALE = '.scale'
+STEP = '.step'          # behind the name of a tensor whose rows are int8
+_SMALLEST_STEP = 2.0**-14       # the smallest normal binary16
 _SMALLEST = 4096        # values; what is smaller (norms, biases, special tokens) is kept as float16
 
 
 def rounded(weights: dict[str, torch.Tensor], stored_as: str) -> dict[str, torch.Tensor]:
     """What is written of a state dict, by name; `restored` makes float32 tensors of it again.
 
-    int8 is symmetric, with one float16 scale for each output channel (Krishnamoorthi, arXiv 1806.08342). Raises ValueError for
+    int8 is symmetric, with one float16 step for each output channel (Krishnamoorthi, arXiv 1806.08342). Raises ValueError for
     another `stored_as` than STORED_AS.
     """
     if stored_as not in STORED_AS:
@@ -27,9 +28,9 @@ def rounded(weights: dict[str, torch.Tensor], stored_as: str) -> dict[str, torch
             written[name] = tensor
         elif stored_as == 'int8' and tensor.ndim > 1 and tensor.numel() >= _SMALLEST and len(tensor) > 1:
             largest = tensor.float().abs().amax(tuple(range(1, tensor.ndim)), keepdim=True)
-            scale = (largest / 127).clamp(min=1e-7).half()
-            written[name] = (tensor / scale.float()).round().clamp(-127, 127).to(torch.int8)
-            written[name + SCALE] = scale
+            step = (largest / 127).clamp(min=_SMALLEST_STEP).half()
+            written[name] = (tensor / step.float()).round().clamp(-127, 127).to(torch.int8)
+            written[name + STEP] = step.flatten()
         else:
             written[name] = tensor.half()
     return written
@@ -37,9 +38,13 @@ def rounded(weights: dict[str, torch.Tensor], stored_as: str) -> dict[str, torch
 
 def restored(written: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dict, in float32, of what `rounded` wrote."""
-    return {name: tensor.float() * written[name + SCALE].float() if tensor.dtype == torch.int8 and name + SCALE in written
-            else tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in written.items() if not (name.endswith(SCALE) and name.removesuffix(SCALE) in written)}
+    weights = {}
+    for name, tensor in written.items():
+        if tensor.dtype == torch.int8 and name + STEP in written:
+            weights[name] = tensor.float() * written[name + STEP].float().view(-1, *[1] * (tensor.ndim - 1))
+        elif not (name.endswith(STEP) and name.removesuffix(STEP) in written):
+            weights[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return weights
 
 
 def round_weights(module: nn.Module, stored_as: str) -> None:

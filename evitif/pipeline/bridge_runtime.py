@@ -9,11 +9,15 @@ The worker takes what waits in the slots of several robots at once, at most so m
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.prediction import Prediction, StageTimes
@@ -21,11 +25,14 @@ from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategies import bridge_strategy
 from evitif.protocol.answer import Answer
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
-from evitif.protocol.keys import UNSEALED_WARNING, read_robot_keys, require_choice
+from evitif.protocol.events import FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused
+from evitif.protocol.joining import JoiningEndpoint, group_of
+from evitif.protocol.keys import UNSEALED_WARNING, RobotKeys, read_robot_keys, require_choice
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.protocol.statistics import LinkStatistics
 from evitif.transport import UdpLoop
+
+Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
 
 
 @dataclass(frozen=True)
@@ -58,16 +65,22 @@ class BridgeRuntime:
         self.config = config
         self._strategy = bridge_strategy(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
-        self._endpoint = BridgeEndpoint(self._strategy.parameters, config.bridge_name, BridgeConfig(
-            max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
-            frame_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-            max_datagram_bytes=config.max_datagram_bytes), keys=keys)
+        self._endpoint = self._build_endpoint(keys)
         self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle)
-        self._slots: LatestSlots[ReceivedFrame] = LatestSlots()
+        self._slots: LatestSlots[Item] = LatestSlots()
         self._lock = threading.Lock()  # guards the statistics
         self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
         self._batch = 1
         self._worker: threading.Thread | None = None
+
+    def _build_endpoint(self, keys: RobotKeys | None) -> BridgeEndpoint:
+        config, strategy = self.config, self._strategy
+        protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
+                                frame_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
+                                max_datagram_bytes=config.max_datagram_bytes)
+        if strategy.name == 'partition':
+            return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
+        return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -117,55 +130,61 @@ class BridgeRuntime:
     # The worker's thread.
 
     def _work(self) -> None:
-        while frames := self._slots.take_up_to(self._batch):
-            for frame, answer in zip(frames, self._answers(frames), strict=True):
-                if answer is not None:
+        while items := self._slots.take_up_to(self._batch):
+            for item, answers in zip(items, self._answers(items), strict=True):
+                if answers is not None:
                     try:
-                        self._deliver(frame, answer)
+                        self._deliver(item, answers)
                     except Exception as error:
-                        self._fail(frame, error)
+                        self._fail(item, error)
 
-    def _answers(self, frames: list[ReceivedFrame]) -> list[Answer | None]:
-        """One for each frame, None where there can be none: one robot's frame must not end the service of the others."""
+    def _answers(self, items: list[Item]) -> list[list[Answer] | None]:
+        """For each item those to its frames, None where there can be none: one robot's frame must not end the service of the
+        others."""
         try:
-            answers = self._strategy.answer_batch(frames)
+            answers = iter(self._strategy.answer_batch([frame for item in items for frame in item]))
         except Exception as error:
-            if len(frames) > 1:
-                return [answer for frame in frames for answer in self._answers([frame])]
-            self._fail(frames[0], error)
+            if len(items) > 1:
+                return [answers for item in items for answers in self._answers([item])]
+            self._fail(items[0], error)
             return [None]
         self._add(batches=1)
-        return answers
+        return [list(itertools.islice(answers, len(item))) for item in items]
 
-    def _deliver(self, frame: ReceivedFrame, answer: Answer) -> None:
-        self._loop.call(lambda now: self._endpoint.send_answer(frame.session_id, answer, now))
-        self._add(frames_answered=1)
-        self._on_prediction(frame.robot, self._prediction(frame, answer))
+    def _deliver(self, item: Item, answers: list[Answer]) -> None:
+        for frame, answer in zip(item, answers, strict=True):
+            self._loop.call(lambda now, frame=frame, answer=answer: self._endpoint.send_answer(frame.session_id, answer, now))
+        self._add(frames_answered=len(item))
+        self._on_prediction(group_of(item[0].robot, item[0].device), self._prediction(item, answers[0]))
 
-    def _fail(self, frame: ReceivedFrame, error: Exception) -> None:
-        self._add(frames_failed=1)
-        self._log(logging.ERROR, f'frame {frame.frame_id} of robot {frame.robot} failed: {error}')
+    def _fail(self, item: Item, error: Exception) -> None:
+        self._add(frames_failed=len(item))
+        self._log(logging.ERROR, f'frame {item[0].frame_id} of robot {item[0].robot} failed: {error}')
 
-    def _prediction(self, frame: ReceivedFrame, answer: Answer) -> Prediction:
-        parameters, labels = self._strategy.parameters, self.labels
+    def _prediction(self, item: Item, answer: Answer) -> Prediction:
+        first, parameters, labels = item[0], self._strategy.streams[0], self.labels
+        sent = sum(frame.units_sent for frame in item) // parameters.groups
         return Prediction(
-            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, source_frame=frame.source_frame,
+            frame_id=first.frame_id, capture_stamp_ns=first.capture_stamp_ns, source_frame=first.source_frame,
             context=None, class_ids=answer.class_ids, labels=tuple(labels[index] for index in answer.class_ids),
-            scores=answer.scores, strategy=answer.strategy, recovery=answer.recovery,
-            packets_sent=frame.packets_expected, packets_received=frame.packets_received,
-            tokens_sent=frame.units_sent // parameters.groups, tokens_received=answer.tokens_received, uplink_bytes=frame.bytes_received,
-            downlink_bytes=0, packet_error_rate=frame.packet_error_rate, received=answer.received,
-            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=None,
+            scores=answer.scores, strategy=answer.strategy, how='off-board', recovery=answer.recovery,
+            packets_sent=sum(frame.packets_expected for frame in item), packets_received=sum(frame.packets_received for frame in item),
+            tokens_sent=sent, tokens_received=answer.tokens_received, uplink_bytes=sum(frame.bytes_received for frame in item),
+            downlink_bytes=0, packet_error_rate=_mean([frame.packet_error_rate for frame in item]),
+            sent=np.ones(parameters.tokens, bool) if sent == parameters.tokens else None, received=answer.received,
+            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=None, devices=self._strategy.devices,
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,
-                              total=time.monotonic() - frame.first_arrival))
+                              total=time.monotonic() - min(frame.first_arrival for frame in item)))
 
     # The loop's thread, or that of whoever called it.
 
     def _handle(self, event: object) -> None:
-        if isinstance(event, FrameReady):
-            self._add(frames_ready=1)
-            if self._slots.put(event.frame.session_id, event.frame) is not None:
-                self._add(frames_replaced=1)
+        if isinstance(event, FrameReady | FramesJoined):
+            key, item = (event.frame.session_id, (event.frame,)) if isinstance(event, FrameReady) else \
+                (event.robot, tuple(event.frames.values()))
+            self._add(frames_ready=len(item))
+            if (replaced := self._slots.put(key, item)) is not None:
+                self._add(frames_replaced=len(replaced))
             return
         if isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')
@@ -181,3 +200,8 @@ class BridgeRuntime:
         with self._lock:
             self._statistics = dataclasses.replace(
                 self._statistics, **{name: getattr(self._statistics, name) + n for name, n in counts.items()})
+
+
+def _mean(rates: list[float]) -> float:
+    known = [rate for rate in rates if math.isfinite(rate)]
+    return sum(known) / len(known) if known else math.nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evitif.protocol.datagram import SEAL_BYTES
+from evitif.protocol.parameters import STREAM_STRATEGIES as STRATEGIES
 from evitif.recovery.kinds import ALL
 
 
@@ -12,7 +13,8 @@ from evitif.recovery.kinds import ALL
 class ModelConfig:
     """The model, its cut and where it runs; the same on both sides but for `device` and what follows."""
 
-    model: str = 'artifacts/fashion_mnist'  # a model folder, or the name of a timm model
+    strategy: str = 'split'                 # a name in STRATEGIES
+    model: str = 'artifacts/fashion_mnist'  # a model folder, or the name of a timm model; of `selection` the large one
     checkpoint: str | None = None           # a file with weights for a timm name
     pretrained: bool = False                # weights from timm's hub
     random_seed: int | None = None          # random weights, for trials
@@ -27,8 +29,14 @@ class ModelConfig:
     threads: int = 0                        # of PyTorch on the CPU; 0: PyTorch's choice
     labels_file: str | None = None          # one label a line
     top_k: int = 5
+    light_model: str | None = None          # of `selection`: the light model's folder, with its selection.json
+    partition: str | None = None            # of `partition`: its folder, in the place of `model`
 
     def __post_init__(self):
+        _require(self.strategy in STRATEGIES, 'strategy', self.strategy, ', '.join(STRATEGIES))
+        for strategy, name in (('selection', 'light_model'), ('partition', 'partition')):
+            _require(self.strategy != strategy or bool(getattr(self, name)), name, getattr(self, name),
+                     f'a folder, since the strategy is {strategy}')
         _require(self.top_k >= 1, 'top_k', self.top_k, 'at least 1')
         _require(self.threads >= 0, 'threads', self.threads, 'at least 0')
 
@@ -64,9 +72,14 @@ class EdgeRuntimeConfig(LinkConfig):
     min_packets: int = 24
     prefix_copies: int = 0                  # packets that carry each prefix token; 0: automatic
     patch_copies: int = 0                   # packets that carry each patch token; 0: automatic
+    delta: float | None = None              # of `selection`: the share of the scores that is sent; None: as calibrated
+    eta: float | None = None                # the same: below this uncertainty the robot answers alone
+    partition_device: str | None = None     # of `partition`: which device this is, its name or number
 
     def __post_init__(self):
         super().__post_init__()
+        _require(self.strategy != 'partition' or bool(self.partition_device), 'partition_device', self.partition_device,
+                 'the name or number of a device, since the strategy is partition')
         _require(bool(self.robot_name), 'robot_name', self.robot_name, 'a name')
         _require(self.max_rate >= 0, 'max_rate', self.max_rate, 'at least 0 Hz')
         _require(self.answer_deadline > 0, 'answer_deadline', self.answer_deadline, 'more than 0 s')
@@ -83,6 +96,7 @@ class BridgeRuntimeConfig(LinkConfig):
     recovery: str = 'auto'                  # auto (paldn where one was trained, else omission) or a name in evitif.recovery.ALL
     recovery_artifact: str | None = None    # <name>-cut<k>.json; None: the one in the model folder
     reassembly_deadline: float = 0.1        # seconds from a frame's first packet
+    join_deadline: float = 0.1              # of `partition`: seconds from the first packet of the first device's frame
     session_timeout: float = 2.0            # seconds of silence after which a robot counts as gone
     answer_copies: int = 0                  # 0: as many as the measured loss asks for
     max_robots: int = 64
@@ -92,7 +106,8 @@ class BridgeRuntimeConfig(LinkConfig):
         super().__post_init__()
         _require(self.recovery in RECOVERIES, 'recovery', self.recovery, ', '.join(RECOVERIES))
         _require(self.max_batch >= 1, 'max_batch', self.max_batch, 'at least 1 frame')
-        _require(self.reassembly_deadline > 0, 'reassembly_deadline', self.reassembly_deadline, 'more than 0 s')
+        for name in ('reassembly_deadline', 'join_deadline'):
+            _require(getattr(self, name) > 0, name, getattr(self, name), 'more than 0 s')
 
 
 RECOVERIES = ('auto', *ALL)

@@ -27,6 +27,7 @@ from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import Sight, Uplink
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
+from evitif.protocol.joining import link_name
 from evitif.protocol.keys import UNSEALED_WARNING, read_key_file, require_choice
 from evitif.protocol.packetiser import TokenFrame
 from evitif.protocol.statistics import LinkStatistics
@@ -69,6 +70,7 @@ class _Pending:
     image: _Image
     sight: Sight
     frame_id: int
+    sent: np.ndarray | None = None    # bool [tokens]
     packetise: float = NAN
 
 
@@ -87,7 +89,7 @@ class EdgeRuntime:
         self.config = config
         self._strategy = strategy = edge_strategy(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
-        self._connection = EdgeConnection(strategy.parameters, config.robot_name, EdgeConfig(
+        self._connection = EdgeConnection(strategy.parameters, link_name(config.robot_name, strategy.parameters.device), EdgeConfig(
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
             prefix_copies=config.prefix_copies, patch_copies=config.patch_copies), key=key)
@@ -163,19 +165,23 @@ class EdgeRuntime:
                 self._log(logging.ERROR, f'frame of stamp {_stamp(item)} failed: {error}')
 
     def _send(self, image: _Image) -> None:
-        sight = self._strategy.see(image.pixels)
+        uplink = self._uplink()
+        sight = self._strategy.see(image.pixels, uplink)
         self._next_frame = (self._next_frame + 1) % 2**32
         pending = _Pending(image, sight, self._next_frame)
         if sight.probabilities is not None:
-            self._publish_own(pending, sight.probabilities, self._strategy.name)
+            self._publish_own(pending, sight.probabilities, self._strategy.name, 'local')
             return
         computed = time.monotonic()
-        encoded = self._strategy.encode(sight, self._uplink())
+        encoded = self._strategy.encode(sight, uplink)
         if encoded.note:
             self._log(logging.INFO, encoded.note)
-        if not self._strategy.answers_alone:
+        frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame, encoded.rows, encoded.quantisation,
+                           encoded.sent, encoded.patch_copies)
+        if not self._strategy.keeps_content:
             sight.content = None      # tokens of frames that wait for their answers would fill the memory
-        frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame, encoded.rows, encoded.quantisation)
+        pending.sent = np.zeros(self._strategy.parameters.tokens, bool)
+        pending.sent[slice(None) if encoded.sent is None else encoded.sent] = True
         with self._lock:
             self._pending[pending.frame_id] = pending
         sent = self._loop.call(lambda now: self._connection.send_frame(frame, now))
@@ -196,13 +202,13 @@ class EdgeRuntime:
     def _answer_alone(self, pending: _Pending) -> None:
         began = time.monotonic()
         probabilities = self._strategy.answer_alone(pending.sight)
-        self._publish_own(pending, probabilities, 'local', tail=time.monotonic() - began)
+        self._publish_own(pending, probabilities, 'local', 'fallback', tail=time.monotonic() - began)
 
-    def _publish_own(self, pending: _Pending, probabilities: np.ndarray, strategy: str, **stages: float) -> None:
+    def _publish_own(self, pending: _Pending, probabilities: np.ndarray, strategy: str, how: str, **stages: float) -> None:
         """An answer that the bridge has no part in."""
         class_ids, scores = top_classes(probabilities, self.config.top_k)
         self._add(frames_local=1)
-        self._publish(pending, time.monotonic(), class_ids, scores, strategy=strategy, recovery='none', stages=stages)
+        self._publish(pending, time.monotonic(), class_ids, scores, strategy=strategy, how=how, recovery='none', stages=stages)
 
     # The loop's thread, or that of whoever called it.
 
@@ -238,25 +244,26 @@ class EdgeRuntime:
         if pending is None:
             return
         self._add(frames_answered=1)
+        class_ids, scores = self._strategy.refine(pending.sight, answer.class_ids, answer.scores)
         self._publish(
-            pending, now, answer.class_ids, answer.scores, strategy=answer.strategy, recovery=answer.recovery,
+            pending, now, class_ids, scores, strategy=answer.strategy, how='off-board', recovery=answer.recovery,
             packets_sent=event.sent.packets, packets_received=answer.packets_received, tokens_sent=event.sent.tokens,
             tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes, downlink_bytes=event.copies_bytes,
-            packet_error_rate=answer.packet_error_rate, received=answer.received,
+            packet_error_rate=answer.packet_error_rate, sent=pending.sent, received=answer.received,
             stages={'uplink': event.uplink_s, 'wait': answer.wait_s, 'recovery': answer.recovery_s,
                     'tail': answer.tail_s, 'downlink': event.downlink_s})
 
     def _publish(self, pending: _Pending, now: float, class_ids: tuple[int, ...], scores: tuple[float, ...], *,
                  stages: dict[str, float], **details) -> None:
         nothing_sent = {'packets_sent': 0, 'packets_received': 0, 'tokens_sent': 0, 'tokens_received': 0,
-                        'uplink_bytes': 0, 'downlink_bytes': 0, 'packet_error_rate': NAN, 'received': None}
+                        'uplink_bytes': 0, 'downlink_bytes': 0, 'packet_error_rate': NAN, 'sent': None, 'received': None}
         parameters, labels = self._strategy.parameters, self._strategy.labels
         image, sight = pending.image, pending.sight
         self._on_prediction(Prediction(
             frame_id=pending.frame_id, capture_stamp_ns=image.capture_stamp_ns, source_frame=image.source_frame,
-            context=image.context, class_ids=class_ids, scores=scores,
-            labels=tuple(labels[index] if index < len(labels) else f'class {index}' for index in class_ids),
-            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=sight.crop,
+            context=image.context, class_ids=tuple(index if index < len(labels) else -1 for index in class_ids), scores=scores,
+            labels=tuple(labels[index] if index < len(labels) else 'other' for index in class_ids),
+            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=sight.crop, devices=self._strategy.devices,
             stages=StageTimes(preprocess=sight.preprocess, head=sight.head, packetise=pending.packetise,
                               total=now - image.submitted, **stages),
             **{**nothing_sent, **details}))

@@ -41,10 +41,11 @@ class Prediction:
     capture_stamp_ns: int
     source_frame: str
     context: object                  # what was given to EdgeRuntime.submit; None on the bridge
-    class_ids: tuple[int, ...]       # top-k, most likely first
+    class_ids: tuple[int, ...]       # top-k, most likely first; -1: none of the classes that this device knows
     labels: tuple[str, ...]
     scores: tuple[float, ...]        # probabilities
     strategy: str                    # split, selection, partition or local
+    how: str                         # off-board, local: by the robot, which was sure, or fallback: by the robot, as no answer came
     recovery: str                    # none, or a name in evitif.recovery.ALL
     packets_sent: int
     packets_received: int
@@ -53,8 +54,10 @@ class Prediction:
     uplink_bytes: int                # UDP payload sent (edge) or received (bridge) for this frame
     downlink_bytes: int              # UDP payload of the answer's copies so far
     packet_error_rate: float         # of the uplink, 0..1, NaN when unknown
+    sent: np.ndarray | None          # bool [tokens]: what was sent; None where nothing was, or the bridge does not know
     received: np.ndarray | None      # bool [tokens]: what arrived; None where nothing was sent
     prefix_tokens: int
     grid: tuple[int, int]            # patches (rows, columns)
     crop: tuple[float, float, float, float] | None  # (left, top, width, height) of the source image the model saw
+    devices: tuple[str, ...]         # of `partition`: the names of those whose features the tokens are
     stages: StageTimes = field(default_factory=StageTimes)

@@ -22,10 +22,10 @@ class SplitEdge(EdgeStrategy):
         self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
         self.description = (f'model {stream.parameters.model}, head of {stream.parameters.cut} of {stream.split.depth} '
                             f'blocks on {stream.placement.note}')
-        self.answers_alone = config.local_fallback
+        self.answers_alone = self.keeps_content = config.local_fallback
         self._quantisation = stream.parameters.quantisation
 
-    def see(self, pixels: np.ndarray) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Uplink) -> Sight:
         began = time.monotonic()
         tensor = self.stream.preprocessor(pixels)
         preprocessed = time.monotonic()
@@ -35,14 +35,14 @@ class SplitEdge(EdgeStrategy):
     def encode(self, sight: Sight, uplink: Uplink) -> Encoded:
         note = self._choose_quantisation(uplink)
         rows = self.stream.quantisers[self._quantisation].quantise(sight.content[0].numpy())
-        return Encoded(rows, self._quantisation, note)
+        return Encoded(rows, self._quantisation, note=note)
 
     def answer_alone(self, sight: Sight) -> np.ndarray:
         return self.stream.tail(sight.content)
 
     def warm_up(self) -> None:
         height, width = self.stream.split.image_size
-        sight = self.see(np.zeros((height, width, 3), np.uint8))
+        sight = self.see(np.zeros((height, width, 3), np.uint8), Uplink())
         if self.answers_alone:
             self.answer_alone(sight)
 

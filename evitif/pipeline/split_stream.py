@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
-from evitif.model.device import Placement, place
+from evitif.model.device import Placement
 from evitif.model.errors import ModelError
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
@@ -19,6 +18,7 @@ from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel, require_cuttable
 from evitif.model.transform_code import RATES
 from evitif.pipeline.configuration import ModelConfig
+from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.packetiser import groups_needed
 from evitif.protocol.parameters import StreamParameters
@@ -41,9 +41,7 @@ class SplitStream:
     @classmethod
     def load(cls, config: ModelConfig) -> SplitStream:
         """Build what `config` says. Raises ModelError or ValueError, naming the value and what was expected."""
-        placement = place(config.device, config.precision, config.allow_device_fallback)
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        placement = placement_of(config)
         built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
                                       config.num_classes, config.image_size))
         classes = int(getattr(built.module, 'num_classes', 0))
@@ -68,7 +66,7 @@ class SplitStream:
             code='' if code is None else code.digest,
             formats=tuple((kind, quantiser.row_bytes) for kind, quantiser in quantisers.items() if kind != quantisation))
         return cls(split, placement, Preprocessor(built.data_config), quantisers, parameters,
-                   _labels(built.labels, config.labels_file, classes), built.class_names, table)
+                   labels_of(config, built.labels, classes), built.class_names, table)
 
     @property
     def quantiser(self) -> TokenQuantiser:
@@ -128,15 +126,3 @@ def _default_cut(built: BuiltModel) -> int:
     own = built.description.get('default_cut')
     return len(built.module.blocks) // 2 if own is None else int(own)
 
-
-def _labels(own: tuple[str, ...], file: str | None, classes: int) -> tuple[str, ...]:
-    labels, origin = own, 'the model'
-    if file is not None:
-        origin = f'labels file {file!r}'
-        try:
-            labels = tuple(line.strip() for line in Path(file).expanduser().read_text().splitlines() if line.strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f'{origin} cannot be read: {error}') from None
-    if len(labels) != classes:
-        raise ModelError(f'{origin} has {len(labels)} labels, the model has {classes} classes')
-    return labels

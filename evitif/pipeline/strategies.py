@@ -1,4 +1,4 @@
-"""The strategies by their names."""
+"""The strategies by their names; a model is imported only by those that need it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from evitif.pipeline.tail_pipeline import TailPipeline
 
 def edge_strategy(config: EdgeRuntimeConfig) -> EdgeStrategy:
     """The robot's share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
+    if config.strategy == 'selection':
+        from evitif.pipeline.selection_edge import SelectionEdge
+        return SelectionEdge(config)
+    if config.strategy == 'partition':
+        from evitif.pipeline.partition_edge import PartitionEdge
+        return PartitionEdge(config)
     return SplitEdge(config)
 
 
 def bridge_strategy(config: BridgeRuntimeConfig) -> BridgeStrategy:
     """The off-board share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
+    if config.strategy == 'selection':
+        from evitif.pipeline.selection_bridge import SelectionBridge
+        return SelectionBridge(config)
+    if config.strategy == 'partition':
+        from evitif.pipeline.partition_bridge import PartitionBridge
+        return PartitionBridge(config)
     return TailPipeline(config)

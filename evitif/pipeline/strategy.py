@@ -22,8 +22,8 @@ from evitif.protocol.reassembly import ReceivedFrame
 class Sight:
     """What the robot made of one image.
 
-    `content` is the strategy's own, for `encode` and `answer_alone`. Where the robot is sure of the class,
-    `probabilities` (float32 [classes]) are the answer, and nothing is sent.
+    `content` is the strategy's own, for what comes later. Where the robot is sure of the class, `probabilities`
+    (float32 [classes]) are the answer, and nothing is sent.
     """
 
     crop: tuple[float, float, float, float]   # (left, top, width, height) of the source image that the model saw, pixels
@@ -41,14 +41,17 @@ class Uplink:
     mean_burst: float = math.nan              # datagrams
     patch_copies: Mapping[str, int] | None = None    # by quantisation: in how many datagrams each patch travels
     packets: Mapping[str, int] | None = None         # by quantisation: datagrams of a frame
+    frame_bytes: float = math.inf             # that a frame may take
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What is sent of an image: uint8 [units, row_bytes] in one of the stream's quantisations."""
+    """What is sent of an image: uint8 [units, row_bytes] in one of the stream's quantisations; see `TokenFrame`."""
 
     rows: np.ndarray
     quantisation: str
+    sent: np.ndarray | None = None            # int [n], tokens, most important first; None: all
+    patch_copies: int = 0
     note: str = ''                            # a sentence for the log, where something has changed
 
 
@@ -60,10 +63,12 @@ class EdgeStrategy(ABC):
     labels: tuple[str, ...]                   # of each class
     placement: Placement
     description: str                          # for the log: which model, and how much of it runs here
+    devices: tuple[str, ...] = ()             # of `partition`: all of them, as the tokens are
     answers_alone: bool                       # whether `answer_alone` is asked when no answer comes
+    keeps_content: bool = True                # whether a sight's content is needed once it was encoded
 
     @abstractmethod
-    def see(self, pixels: np.ndarray) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Uplink) -> Sight:
         """Look at an image uint8 [H, W, 3] RGB."""
 
     @abstractmethod
@@ -72,7 +77,12 @@ class EdgeStrategy(ABC):
 
     @abstractmethod
     def answer_alone(self, sight: Sight) -> np.ndarray:
-        """Probabilities float32 [classes] without the bridge."""
+        """Probabilities float32 [classes] without the bridge; or [classes + 1], the last that it is a class which this
+        robot does not know."""
+
+    def refine(self, sight: Sight, class_ids: tuple[int, ...], scores: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """The bridge's most likely classes with what the robot knows of the image."""
+        return class_ids, scores
 
     @abstractmethod
     def warm_up(self) -> None:
@@ -83,10 +93,11 @@ class BridgeStrategy(ABC):
     """The off-board share. Building one loads its models: raises ModelError, ArtifactError or ValueError."""
 
     name: str                                 # as EdgeStrategy's
-    parameters: StreamParameters
     labels: tuple[str, ...]
     placement: Placement
     description: str
+    devices: tuple[str, ...] = ()
+    streams: tuple[StreamParameters, ...]     # what is taken: one, or of `partition` one for each device
     note: str                                 # for the log: what is done about what did not arrive
 
     @abstractmethod

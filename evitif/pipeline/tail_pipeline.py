@@ -33,6 +33,7 @@ class TailPipeline(BridgeStrategy):
     def __init__(self, config: BridgeRuntimeConfig):
         self.stream = stream = SplitStream.load(config)
         self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
+        self.streams = (stream.parameters,)
         self.description = (f'model {stream.parameters.model}, tail after block {stream.parameters.cut} of '
                             f'{stream.split.depth} on {stream.placement.note}')
         self.recovery, self.note = choose_recovery(config, stream)

@@ -57,6 +57,7 @@ class ReceivedFrame:
     complete: bool                 # every unit that was sent arrived
     quantisation: str              # what the rows are
     units_sent: int                # of the frame's units; fewer than all where the edge sent only some tokens
+    device: str = ''               # of a partition: whose features these are
 
 
 class _Frame:
@@ -236,7 +237,7 @@ class Reassembler:
             self._ready.append(ReceivedFrame(
                 self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
                 frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
-                now, complete, QUANTISATIONS[frame.quantisation], frame.sent))
+                now, complete, QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device))
             self._finish(frame, ended_by_wait)
             self._delivered_id, self._delivered_at = frame.id, now
             self.arrival.frame_ended()

@@ -50,6 +50,10 @@ class BackboneTraining:
     erase_probability: float = 0.25
     shift_pixels: int = 2
     average_decay: float = 0.999
+    distil_from: str | None = None       # a model folder of the same classes and image size, whose answers are learned
+    distil_weight: float = 0.7           # of its answers, against the labels
+    distil_temperature: float = 2.0
+    held_out: float = 0.0                # share of the training images left for `evitif calibrate`
     stored_as: str = 'float16'           # float32, float16 or int8; the figures are those of the stored weights
     distil_from: str | None = None       # a model folder of the same classes and image size, whose answers are learned
     distil_weight: float = 0.7           # of its answers, against the labels

@@ -121,13 +121,16 @@ class ImpairedChannel:
 
     :param seed: anything that `random.Random` takes
     :param counters: where to count; several channels may share one
+    :param header_bytes: what the limited rate carries beside each datagram; 0 where what is offered has its headers
     """
 
-    def __init__(self, impairment: Impairment | None = None, seed=0, counters: ChannelCounters | None = None):
+    def __init__(self, impairment: Impairment | None = None, seed=0, counters: ChannelCounters | None = None,
+                 header_bytes: int = HEADER_BYTES):
         self.impairment = impairment or Impairment()
         self.counters = counters if counters is not None else ChannelCounters()
         self._draw = random.Random(f'fate {seed}').random
         self._bits = random.Random(f'bits {seed}')
+        self._header_bytes = header_bytes
         self._bad: bool | None = None       # the Gilbert-Elliott chain's state, None: to be drawn
         self._transmitter_free_at = -math.inf
         self._latest_delivery = -math.inf
@@ -160,7 +163,7 @@ class ImpairedChannel:
             if start - now > link.queue_s:
                 counters.queue_dropped += 1
                 return []
-            sent_at = self._transmitter_free_at = start + 8 * (size + HEADER_BYTES) / link.rate_bit_s
+            sent_at = self._transmitter_free_at = start + 8 * (size + self._header_bytes) / link.rate_bit_s
         if lost:
             counters.lost += 1
             return []

@@ -73,7 +73,7 @@ def test_an_interrupted_measurement_goes_on_with_equal_figures(shipped, tmp_path
     monkeypatch.setattr(recovery, '_load', load)
     assert not path.exists() and json.loads((tmp_path / 'figures.json.partial').read_text())['state']['next'] == 50
     parts = evaluate(shipped, **more, json=str(path))
-    assert 'going on from image 50' in capsys.readouterr().out
+    assert 'going on from 50' in capsys.readouterr().out
     assert {name: parts[name] for name in FIGURES} == {name: whole[name] for name in FIGURES}
     assert not (tmp_path / 'figures.json.partial').exists()
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import running_system
 import torch
+from running_system import IMAGE, wait
 
 from evitif.model import ModelError
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
@@ -15,54 +17,17 @@ from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.pipeline.tail_pipeline import choose_recovery
 from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, write_key_file
 from evitif.recovery import ArtifactError
-from evitif.transport import Impairment, LinkSimulator
+from evitif.transport import Impairment
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
 UNSEALED = {**MODEL, 'unsealed': True}
-IMAGE = np.random.default_rng(0).integers(0, 256, (48, 72, 3), np.uint8)
 
 
-def wait(condition, seconds=15.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, 'waited in vain'
-        time.sleep(0.005)
 
-
-class System:
-    """A bridge, a relay and an edge; what they answered."""
-
-    def __init__(self, loss=0.0, bridge=None, key_file=None, **edge):
-        self.robot, self.off_board, self.log = [], [], []
-        link = {'key_file': key_file} if key_file else {'unsealed': True}
-        bridge, edge = {**MODEL, **link, **(bridge or {})}, {**MODEL, **link, **edge}
-
-        def log(level, text):
-            self.log.append((level, text))
-        self.bridge = BridgeRuntime(BridgeRuntimeConfig(**bridge, bind_host='127.0.0.1', port=0), log=log,
-                                    on_prediction=lambda robot, prediction: self.off_board.append((robot, prediction)))
-        self.bridge.start()
-        self.link = LinkSimulator(('127.0.0.1', 0), self.bridge.local_address, uplink=Impairment(loss=loss),
-                                  downlink=Impairment(loss=loss), seed=4)
-        self.link.start()
-        self.edge = EdgeRuntime(EdgeRuntimeConfig(**edge, bridge_port=self.link.local_address[1]), log=log,
-                                on_prediction=self.robot.append)
-        self.edge.start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.edge.stop()
-        self.link.stop()
-        self.bridge.stop()
-
-    def ended(self, frames):
-        statistics = self.edge.statistics()
-        return statistics.frames_answered + statistics.frames_expired + statistics.frames_unsent == frames
-
-    def connected(self):
-        wait(lambda: self.edge.statistics().state == 'connected')
+def system(loss=0.0, bridge=None, key_file=None, **edge):
+    """A bridge and an edge of the small ViT, and what is different about them."""
+    both = {**MODEL, 'key_file': key_file} if key_file else UNSEALED
+    return running_system.System({**both, **edge}, bridge={**both, **(bridge or {})}, loss=loss)
 
 
 def whole_model() -> np.ndarray:
@@ -72,11 +37,11 @@ def whole_model() -> np.ndarray:
 
 
 def test_without_loss_the_answer_is_the_whole_models():
-    with System(bridge={'top_k': 9}) as system:
-        system.connected()
-        system.edge.submit(IMAGE, 123_456_789, 'front_camera', context='mine')
-        wait(lambda: system.robot and system.off_board)
-    answer = system.robot[0]
+    with system(bridge={'top_k': 9}) as running:
+        running.connected()
+        running.edge.submit(IMAGE, 123_456_789, 'front_camera', context='mine')
+        wait(lambda: running.robot and running.off_board)
+    answer = running.robot[0]
     assert sorted(answer.class_ids) == list(range(9))
     assert list(answer.scores) == sorted(answer.scores, reverse=True)
     np.testing.assert_allclose(answer.scores, whole_model()[list(answer.class_ids)], atol=2e-3)
@@ -91,40 +56,40 @@ def test_without_loss_the_answer_is_the_whole_models():
     computed = ('preprocess', 'head', 'wait', 'recovery', 'tail')  # one after the other, each on one clock
     assert sum(stages[name] for name in computed) <= stages['total']
     assert max(stages['uplink'], stages['downlink'], stages['packetise']) <= stages['total']
-    robot, off_board = system.off_board[0]
+    robot, off_board = running.off_board[0]
     assert (robot, off_board.class_ids, off_board.source_frame) == ('robot', answer.class_ids, 'front_camera')
 
 
 def test_at_60_percent_loss_each_way_every_frame_is_accounted_for_and_nearly_all_are_answered():
-    with System(loss=0.6) as system:
-        system.connected()
+    with system(loss=0.6) as running:
+        running.connected()
         for index in range(1, 61):
-            system.edge.submit(IMAGE, index)
-            wait(functools.partial(system.ended, index))
-        statistics = system.edge.statistics()
+            running.edge.submit(IMAGE, index)
+            wait(functools.partial(running.ended, index))
+        statistics = running.edge.statistics()
     assert statistics.frames_received == 60
     assert statistics.frames_answered + statistics.frames_expired + statistics.frames_unsent == 60
     assert statistics.frames_answered >= 58
-    assert len(system.robot) == statistics.frames_answered
-    assert {prediction.recovery for prediction in system.robot} == {'omission'}
-    received = sum(p.packets_received for p in system.robot) / sum(p.packets_sent for p in system.robot)
+    assert len(running.robot) == statistics.frames_answered
+    assert {prediction.recovery for prediction in running.robot} == {'omission'}
+    received = sum(p.packets_received for p in running.robot) / sum(p.packets_sent for p in running.robot)
     assert 0.3 < received < 0.5
     assert 0.4 < statistics.link.remote_packet_error_rate < 0.8
 
 
 def test_a_newer_image_replaces_the_one_that_waits_and_the_rate_is_limited():
-    with System(max_rate=5.0) as system:
-        system.connected()
+    with system(max_rate=5.0) as running:
+        running.connected()
         for index in range(20):
-            system.edge.submit(IMAGE, index)
-        statistics = system.edge.statistics()
+            running.edge.submit(IMAGE, index)
+        statistics = running.edge.statistics()
         assert statistics.frames_rate_limited == 19
-    with System() as system:
-        system.connected()
+    with system() as running:
+        running.connected()
         for index in range(50):
-            system.edge.submit(IMAGE, index)
-        wait(lambda: system.robot and system.robot[-1].capture_stamp_ns == 49)
-        statistics = system.edge.statistics()
+            running.edge.submit(IMAGE, index)
+        wait(lambda: running.robot and running.robot[-1].capture_stamp_ns == 49)
+        statistics = running.edge.statistics()
     assert statistics.frames_replaced + statistics.frames_sent == 50
     assert statistics.frames_replaced > 0
 
@@ -143,20 +108,20 @@ def test_without_a_bridge_the_robot_answers_alone_if_it_may():
 
 
 def test_a_frame_whose_answer_does_not_come_is_answered_alone():
-    with System(local_fallback=True, answer_deadline=0.2) as system:
-        system.connected()
-        system.link.set_impairment('downlink', Impairment(loss=1.0))
-        system.edge.submit(IMAGE, 5)
-        wait(lambda: system.robot)
-        statistics = system.edge.statistics()
-    assert system.robot[0].strategy == 'local'
+    with system(local_fallback=True, answer_deadline=0.2) as running:
+        running.connected()
+        running.link.set_impairment('downlink', Impairment(loss=1.0))
+        running.edge.submit(IMAGE, 5)
+        wait(lambda: running.robot)
+        statistics = running.edge.statistics()
+    assert running.robot[0].strategy == 'local'
     assert (statistics.frames_expired, statistics.frames_local, statistics.frames_answered) == (1, 1, 0)
 
 
 def test_another_cut_is_refused_with_both_values():
-    with System(bridge={'cut': 2}) as system:
-        wait(lambda: system.edge.statistics().state == 'refused')
-        assert 'cut: the edge has 1, the bridge has 2' in system.edge.statistics().reason
+    with system(bridge={'cut': 2}) as running:
+        wait(lambda: running.edge.statistics().state == 'refused')
+        assert 'cut: the edge has 1, the bridge has 2' in running.edge.statistics().reason
 
 
 @pytest.fixture
@@ -171,25 +136,25 @@ def keys(tmp_path):
 
 @pytest.mark.parametrize('bridge', ['robot.key', '.'])
 def test_a_sealed_link_answers_and_tells_nobody_the_key(keys, bridge):
-    with System(loss=0.3, key_file=str(keys / 'robot.key'), bridge={'key_file': str(keys / bridge)}) as system:
-        system.connected()
+    with system(loss=0.3, key_file=str(keys / 'robot.key'), bridge={'key_file': str(keys / bridge)}) as running:
+        running.connected()
         for index in range(1, 6):
-            system.edge.submit(IMAGE, index)
-            wait(functools.partial(system.ended, index))
-        shown = [repr(value) for side in (system.edge, system.bridge) for value in (side.config, vars(side), side.statistics())]
-    assert len(system.robot) >= 4
+            running.edge.submit(IMAGE, index)
+            wait(functools.partial(running.ended, index))
+        shown = [repr(value) for side in (running.edge, running.bridge) for value in (side.config, vars(side), side.statistics())]
+    assert len(running.robot) >= 4
     secret = (keys / 'robot.key').read_text().strip()
-    assert not any(secret in text for text in (*shown, *(text for _, text in system.log)))
-    assert any(text.endswith(', sealed') for _, text in system.log)
-    assert UNSEALED_WARNING not in [text for _, text in system.log]
+    assert not any(secret in text for text in (*shown, *(text for _, text in running.log)))
+    assert any(text.endswith(', sealed') for _, text in running.log)
+    assert UNSEALED_WARNING not in [text for _, text in running.log]
 
 
 def test_another_key_is_said_in_both_logs_and_in_the_state(keys):
-    with System(key_file=str(keys / 'robot.key'), bridge={'key_file': str(keys / 'other.key')}) as system:
-        wait(lambda: system.edge.statistics().state == 'refused')
+    with system(key_file=str(keys / 'robot.key'), bridge={'key_file': str(keys / 'other.key')}) as running:
+        wait(lambda: running.edge.statistics().state == 'refused')
         time.sleep(0.5)
-        assert 'the bridge has another key for robot robot' in system.edge.statistics().reason
-    errors = [text for level, text in system.log if level == logging.ERROR]
+        assert 'the bridge has another key for robot robot' in running.edge.statistics().reason
+    errors = [text for level, text in running.log if level == logging.ERROR]
     assert len(errors) == 2      # once on each side
     assert all('key: the bridge has another key for robot robot' in text for text in errors)
 
@@ -200,9 +165,9 @@ def test_an_unsealed_link_has_to_be_asked_for_and_warns():
             runtime(config(**MODEL), on_prediction=print)
         with pytest.raises(ValueError, match='expected one of them'):
             runtime(config(**UNSEALED, key_file='robot.key'), on_prediction=print)
-    with System() as system:
-        system.connected()
-    assert system.log.count((logging.WARNING, UNSEALED_WARNING)) == 2
+    with system() as running:
+        running.connected()
+    assert running.log.count((logging.WARNING, UNSEALED_WARNING)) == 2
 
 
 def test_a_key_file_that_others_can_read_is_refused(keys):
@@ -221,13 +186,13 @@ def test_a_seal_leaves_the_rows_less_room():
 
 
 def test_an_image_that_cannot_be_used_is_counted_and_the_stream_goes_on():
-    with System() as system:
-        system.connected()
-        system.edge.submit(IMAGE[..., 0], 1)
-        wait(lambda: system.edge.statistics().frames_failed == 1)
-        system.edge.submit(IMAGE, 2)
-        wait(lambda: system.robot)
-    assert system.robot[0].capture_stamp_ns == 2
+    with system() as running:
+        running.connected()
+        running.edge.submit(IMAGE[..., 0], 1)
+        wait(lambda: running.edge.statistics().frames_failed == 1)
+        running.edge.submit(IMAGE, 2)
+        wait(lambda: running.robot)
+    assert running.robot[0].capture_stamp_ns == 2
 
 
 def test_a_recovery_that_is_not_there_is_refused(tmp_path):

@@ -1,0 +1,1 @@
+"""evitif beside TCP, ROS 2 image topics and image codecs with parity, over one bad link."""

@@ -1,0 +1,74 @@
+"""What the parts of the benchmark have in common: the machine, targets, spread, and the JSON that each part writes.
+
+A part is a module with `run(quick, output) -> dict`, which measures and writes `<name>.json` by `save`. It may also have
+
+- `TITLE`, and `section(result, images) -> str`: its part of the page in Markdown, with plots drawn into the folder `images`;
+- `SOURCES`: folders and files of the repository on which its figures depend, besides its own folder.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+
+from evitif.evaluation.partial import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class PartError(Exception):
+    """A part cannot be measured here; the text says why."""
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    return {'processor': processor(), 'cpus': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+            'system': f'{platform.system()} {platform.release()}', 'architecture': platform.machine(),
+            'python': platform.python_version()}
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.processor())
+
+
+def target(name: str, expected: str, measured: str, holds: bool | None, note: str = '') -> dict:
+    """One target: what it asks for, what was measured, and whether it holds (None: it could not be judged)."""
+    return {'name': name, 'target': expected, 'measured': measured, 'holds': None if holds is None else bool(holds), 'note': note}
+
+
+def save(output: Path, name: str, command: str, figures: dict, targets: list[dict] | tuple = (), **more) -> dict:
+    """Write `<output>/<name>.json` and return what is in it."""
+    result = {'name': name, 'command': command, 'machine': machine(), **more, 'targets': list(targets), 'figures': figures}
+    write_json(output / f'{name}.json', result)
+    return result
+
+
+def percentile(values: list[float | None], share: float) -> float:
+    """
+    The smallest value that at least `share` of all are not above (nearest rank); None, no answer, is above all others.
+
+    :param share: above 0, at most 1
+    :return: inf where that is an answer that never came, NaN without values
+    """
+    if not values:
+        return math.nan
+    ordered = sorted(math.inf if value is None else value for value in values)
+    return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
+
+
+def ratio_interval95(hits: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a ratio (Wilson, JASA 1927); (0, 1) where nothing was counted."""
+    if not count:
+        return 0.0, 1.0
+    z = 1.959964
+    share, scale = hits / count, 1 + z * z / count
+    middle = (share + z * z / (2 * count)) / scale
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / scale
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,151 @@
+"""Make every table and plot of docs/benchmarks.md again: `make bench`, or in a few minutes, beside it, `make bench QUICK=1`.
+
+Each part is a module of `PARTS` (see `benchmarks.part`). What has been measured already on this machine with these sources is not
+measured again, and a part that was interrupted goes on where it can. A part that cannot run here says why, and the others go on.
+
+    python -m benchmarks.suite [--quick] [--only NAME …] [--again]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks.part import ROOT, PartError, machine
+from benchmarks.suite_page import page
+from evitif.evaluation.partial import write_json
+
+# Where a part belongs in the page is its place here.
+PARTS = (
+    'benchmarks.link.end_to_end',
+    'benchmarks.link.transport',
+    'benchmarks.link.accuracy_per_byte',
+    'benchmarks.transport_calls',
+    'benchmarks.sealing_cost',
+    'benchmarks.recovery_cost',
+)
+LIBRARY = ('evitif/transport', 'evitif/protocol', 'evitif/pipeline')      # what the figures of every part depend on
+
+
+def name_of(part: str) -> str:
+    """A part's name: that of its module, its JSON and its `--only`."""
+    return part.rpartition('.')[2]
+
+
+def identity_of(part: str, module: ModuleType, quick: bool) -> dict:
+    """What has to be the same for figures to stand: the extent, the machine, and the sources that they come from."""
+    own = Path(*part.split('.'))
+    folders = (*LIBRARY, *getattr(module, 'SOURCES', ()), *([str(own.parent)] if own.parent.name != 'benchmarks' else []), f'{own}.py')
+    digest = hashlib.sha256()
+    for path in sorted({path for folder in folders for path in _sources(ROOT / folder)}):
+        digest.update(str(path.relative_to(ROOT)).encode() + b'\0' + path.read_bytes() + b'\0')
+    return {'quick': quick, 'machine': machine(), 'sources': digest.hexdigest()[:16]}
+
+
+def _sources(path: Path) -> list[Path]:
+    if path.is_dir():
+        # Pages and plots show figures; they do not make them.
+        return [file for file in path.rglob('*.py') if not file.name.endswith('_page.py')]
+    return [path]
+
+
+def read_result(path: Path) -> dict | None:
+    """A part's result on disk, or None where there is none or it cannot be read."""
+    try:
+        result = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) and 'figures' in result else None
+
+
+def measure(part: str, quick: bool, results: Path, again: bool = False) -> dict:
+    """
+    The result of a part: that on disk where it stands, else a new one.
+
+    :raises PartError: it cannot be measured here
+    """
+    name = name_of(part)
+    try:
+        module = importlib.import_module(part)
+    except ImportError as error:
+        raise PartError(f'{error}') from None
+    identity = json.loads(json.dumps(identity_of(part, module, quick)))
+    earlier = read_result(results / f'{name}.json')
+    if earlier is not None and earlier.get('identity') == identity and not again:
+        print(f'{name}: measured already', flush=True)
+        return earlier
+    print(f'{name}: {getattr(module, "TITLE", name)}', flush=True)
+    began = time.monotonic()
+    result = {**module.run(quick, results), 'identity': identity, 'seconds': round(time.monotonic() - began, 1)}
+    write_json(results / f'{name}.json', result)
+    return result
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Measure the parts that are asked for and write the page of all that are there; return the exit status."""
+    names = [name_of(part) for part in PARTS]
+    for name in options.only:
+        if name not in names:
+            raise ValueError(f'there is no part {name!r} (expected some of {", ".join(names)})')
+    folder = Path(options.output) if options.output else ROOT / ('reports/bench' if options.quick else 'docs')
+    beside = options.quick or bool(options.output)
+    results, images = (folder, folder) if beside else (folder / 'results' / 'bench', folder / 'images')
+    results.mkdir(parents=True, exist_ok=True)
+    left_out = {}
+    for part in PARTS:
+        if options.only and name_of(part) not in options.only:
+            continue
+        try:
+            measure(part, options.quick, results, options.again)
+        except (PartError, ValueError, OSError) as error:
+            left_out[name_of(part)] = str(error)
+            print(f'{name_of(part)} was left out: {error}', file=sys.stderr, flush=True)
+    sections = []
+    for part in PARTS:
+        result = read_result(results / f'{name_of(part)}.json')
+        if result is not None:
+            module = importlib.import_module(part)
+            write = getattr(module, 'section', None)
+            sections.append((getattr(module, 'TITLE', name_of(part)), result, write(result, images) if write else None))
+    if not sections:
+        return 1
+    path = folder / 'benchmarks.md'
+    path.write_text(page(sections, command, left_out, results=results.relative_to(folder), images=images.relative_to(folder)))
+    for _, result, _ in sections:
+        for entry in result['targets']:
+            verdict = {True: 'holds', False: 'NOT REACHED', None: '-'}[entry['holds']]
+            print(f'{verdict:>11}  {entry["name"]}: {entry["measured"]} (target: {entry["target"]})')
+    print(f'the tables and plots are in {path}')
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit status: 0, 1 where nothing could be measured, 130 after an interruption."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog='python -m benchmarks.suite', description=__doc__.partition('\n')[0])
+    parser.add_argument('--quick', action='store_true', help='less of everything, into reports/bench')
+    parser.add_argument('--only', nargs='+', default=[], metavar='NAME', help=f'of {", ".join(map(name_of, PARTS))}')
+    parser.add_argument('--again', action='store_true', help='measure even what was measured already')
+    parser.add_argument('--output', metavar='DIR', help='(default: docs, or reports/bench with --quick)')
+    options = parser.parse_args(arguments)
+    # As Ctrl-C, so that what was begun is cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return run(options, 'make bench QUICK=1' if options.quick else 'make bench')
+    except ValueError as error:
+        print(f'bench: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('bench: interrupted; run the same command again to go on', file=sys.stderr)
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""`evitif train partition`: divide a model by class among several devices."""
+
+from __future__ import annotations
+
+import argparse
+
+from evitif.cli.arguments import chosen, positive_int, show
+
+
+def add_parser(verbs) -> None:
+    parser = verbs.add_parser('partition', help='divide a model by class among several devices: subsets, pruning, placement, '
+                                                'retraining, fusion')
+    parser.add_argument('--model', required=True, help='a model folder, or the name of a timm model')
+    parser.add_argument('--checkpoint', help='a file with weights, for a timm name')
+    parser.add_argument('--pretrained', action='store_true', help="weights from timm's hub, for a timm name")
+    parser.add_argument('--data', required=True, help='fashion-mnist, or a folder in the ImageFolder layout with train and val')
+    parser.add_argument('--output', required=True, help='folder of the artifact')
+    parser.add_argument('--devices', type=positive_int, metavar='N', help='(default: 3)')
+    parser.add_argument('--subsets', metavar='WHICH', help='similar (default), random, or a JSON file: a list of class ids a device')
+    parser.add_argument('--redundancy', type=positive_int, metavar='R', help='devices that each class is on (default: 1)')
+    parser.add_argument('--reduction', type=float, metavar='X',
+                        help="the original's parameters over a sub-model's, at least (default: 2, 4, 6, 10, 28.9 for 1, 2, 3, 5, 10 "
+                             'devices, else 3 N)')
+    parser.add_argument('--multiply-adds', type=positive_int, help="a sub-model's at most, for one image")
+    parser.add_argument('--inventory', metavar='YAML', help='devices with name, memory (bytes) and compute (multiply-adds a second)')
+    parser.add_argument('--rate', type=float, help='frames a second, for the inventory (default: 10)')
+    parser.add_argument('--images', type=positive_int, help='training images at most (default: 50000)')
+    parser.add_argument('--calibration-images', type=positive_int, help='by which a device is pruned (default: 64)')
+    parser.add_argument('--steps', type=positive_int, help='of the retraining (default: 2000)')
+    parser.add_argument('--batch-size', type=positive_int)
+    parser.add_argument('--learning-rate', type=float)
+    parser.add_argument('--fusion-images', type=positive_int, help='(default: 10000)')
+    parser.add_argument('--fusion-steps', type=positive_int, help='(default: 1000)')
+    parser.add_argument('--answers', metavar='DIR', help="where the original's answers on the training images are kept, for several "
+                                                         'trainings to share (default: OUTPUT/steps)')
+    parser.add_argument('--seed', type=int)
+    parser.add_argument('--device', help='cpu, cuda, … (default: cpu)')
+    parser.add_argument('--precision', choices=('fp32', 'bf16'))
+    parser.add_argument('--answers-precision', choices=('fp32', 'bf16'))
+    parser.add_argument('--step', choices=('all', 'subsets', 'prune', 'retrain', 'fuse'), help='(default: all that are not done yet)')
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    from evitif.training.partition import PartitionTraining, train_partition
+    configuration = PartitionTraining(**chosen(options, PartitionTraining))
+    show(configuration)
+    train_partition(configuration, command)
+    return 0

@@ -1,0 +1,151 @@
+"""The figures of partitions for people: tables in Markdown and a plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evitif.evaluation.partition import LINK_RATES
+from evitif.evaluation.report import plus_minus
+
+# Reduction and points below the original that a partition is to reach, by classes and devices.
+TARGETS = {(10, 10): (28.9, 1.0), (10, 5): (10.0, 0.5), (50, 10): (34.1, 2.0)}
+
+
+def markdown(result: dict) -> str:
+    """The tables."""
+    entries = sorted(result['entries'], key=lambda one: (one['model'], one['redundancy'], one['devices'], one['reduction']))
+    lines = ['Top-1 is of the whole system on all classes of the test images, features in int8 as they travel. *Smaller* is the '
+             "original's parameters over the largest sub-model's.", '',
+             '| model | devices | largest sub-model | smaller | multiply-adds | fewer | original | whole system | points below | steps |',
+             '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |']
+    for one in entries:
+        lines.append(f'| {_name(one)} | {one["devices"]} | {one["parameters_largest"]:,} | {one["reduction"]:.1f}× | '
+                     f'{one["multiply_adds_largest"] / 1e6:.1f} M | {one["multiply_adds_original"] / one["multiply_adds_largest"]:.1f}× | '
+                     f'{100 * one["top1_original"]:.2f} % | {100 * one["top1"]:.2f} % | {one["points_below_original"]:.2f}{_met(one)} | '
+                     f'{one["retraining"]["steps"]} × {one["retraining"]["batch_size"]} |')
+    lines += ['', '✓: the target is met; ✗: it is not. The targets: '
+              + '; '.join(f'{reduction}× smaller and at most {points} points below for {classes} classes on {devices} devices'
+                          for (classes, devices), (reduction, points) in TARGETS.items()) + '.']
+    return '\n'.join([*lines, '', '## Devices gone', '', *_gone(entries), '', '## Packets lost', '', *_lost(entries), '',
+                      '## Latency', '', *_latency(entries), *_baselines(entries)])
+
+
+def _name(one: dict) -> str:
+    return one['model'] + (f', each class on {one["redundancy"]}' if one['redundancy'] > 1 else '') \
+        + (', random subsets' if one['subsets'] == 'random' else '')
+
+
+def _met(one: dict) -> str:
+    target = TARGETS.get((len({index for subset in one['class_subsets'] for index in subset}), one['devices']))
+    if target is None or one['redundancy'] > 1:
+        return ''
+    return ' ✓' if one['reduction'] >= target[0] and one['points_below_original'] <= target[1] else ' ✗'
+
+
+def _gone(entries: list[dict]) -> list[str]:
+    lines = ['Points lost against the whole system when one device is gone; allowed are the share of its classes and 2 points, with '
+             'each class on two devices 3 points.', '',
+             '| model | devices | points lost, each device in turn | most | allowed then |', '| --- | ---: | --- | ---: | ---: |']
+    for one in entries:
+        if one['device_gone']:
+            worst = max(one['device_gone'].values(), key=lambda gone: gone['points_lost'] - gone['allowed'])
+            met = '✓' if worst['points_lost'] <= worst['allowed'] else '✗'
+            each = ', '.join(f'{gone["points_lost"]:.1f}' for gone in one['device_gone'].values())
+            lines.append(f'| {_name(one)} | {one["devices"]} | {each} | {worst["points_lost"]:.2f} {met} | {worst["allowed"]:.1f} |')
+    return lines
+
+
+def _lost(entries: list[dict]) -> list[str]:
+    rates = sorted({rate for one in entries for rate in one['packet_loss']}, key=float)
+    lines = ['Points lost against the whole system without loss, independent losses; ± is half of the 95 % interval over seeds of the '
+             'losses. A frame of which nothing comes counts as wrong. Bytes are UDP payload, unsealed.', '',
+             '| model | devices | copies | bytes a device | bytes a frame | '
+             + ' | '.join(f'{100 * float(rate):g} %' for rate in rates) + ' |',
+             '| --- | ---: | ---: | ---: | ---: |' + ' ---: |' * len(rates)]
+    for one in entries:
+        cells = [plus_minus(cell['points_lost'], cell['interval95']) if (cell := one['packet_loss'].get(rate)) else '–' for rate in rates]
+        lines.append(f'| {_name(one)} | {one["devices"]} | {one["copies"]} | {one["bytes_per_device"]:,} | {one["bytes_per_frame"]:,} | '
+                     + ' | '.join(cells) + ' |')
+    return lines
+
+
+def _latency(entries: list[dict]) -> list[str]:
+    lines = ['Milliseconds for one frame on one CPU thread, medians of '
+             f'{entries[0]["latency"]["runs"] if entries else 0} runs in turn with the original\'s; *faster* is the median of the ratios. '
+             'The last columns are what the bytes of all devices take on a link that they share (computed), and in brackets what part '
+             'of the whole fusion and network are then.', '',
+             '| model | devices | original | sub-model | faster | fusion | '
+             + ' | '.join(f'{rate / 1e6:g} Mbit/s' for rate in LINK_RATES) + ' |',
+             '| --- | ---: | ---: | ---: | ---: | ---: |' + ' ---: |' * len(LINK_RATES)]
+    for one in entries:
+        times = one['latency']['milliseconds']
+        cells = []
+        for rate in LINK_RATES:
+            network = 8e3 * one['bytes_per_frame'] / rate
+            rest = network + times['fusion']
+            cells.append(f'{network:.1f} ms ({100 * rest / (rest + times["sub_model"]):.0f} %)')
+        lines.append(f'| {_name(one)} | {one["devices"]} | {times["original"]:.1f} | {times["sub_model"]:.1f} | '
+                     f'{one["latency"]["speed_up"]:.1f}× | {times["fusion"]:.2f} | ' + ' | '.join(cells) + ' |')
+    return lines
+
+
+def _baselines(entries: list[dict]) -> list[str]:
+    judged = [one for one in entries if one.get('baselines')]
+    if not judged:
+        return []
+    lines = ['', '## Beside the partition', '',
+             'Trained on the same images for as many steps: one ViT of the size of the largest sub-model for all classes, distilled from '
+             'the original; as many of them as there are devices, their answers averaged; and a CNN, pruned and split over as many '
+             'devices as the ViT.', '',
+             '| model | devices | original | partition | one small ViT | averaged | CNN, whole | CNN, split |',
+             '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |']
+    for one in judged:
+        base = one['baselines']
+        cnn = base.get('cnn')
+        lines.append(f'| {_name(one)} | {one["devices"]} | {100 * one["top1_original"]:.2f} % | {100 * one["top1"]:.2f} % | '
+                     f'{100 * base["distilled"]["top1"]:.2f} % | {100 * base["averaged"]["top1"]:.2f} % | '
+                     + (f'{100 * cnn["top1_original"]:.2f} % ({cnn["parameters_original"]:,}) | {100 * cnn["top1"]:.2f} % '
+                        f'({cnn["parameters_largest"]:,} each) |' if cnn else '– | – |'))
+    return lines
+
+
+def write_report(result: dict, json_path: Path | str) -> list[str]:
+    """Write the tables and the plot beside the JSON, with its name; return a sentence about each."""
+    table = Path(json_path).with_suffix('.md')
+    commands = sorted({one['command'] for one in result['entries'] if one['command']})
+    made = ['', 'Made by:', '', '```', *commands, '```', '', f'The figures are in [{Path(json_path).name}]({Path(json_path).name}), with '
+            'the configuration by which each partition was trained.', '', f'![top-1 over the size of a sub-model]({table.stem}.png)']
+    table.write_text('# Partitions, measured\n\n' + markdown(result) + '\n' + '\n'.join(made) + '\n')
+    return [f'the tables are in {table}', plot(result, Path(json_path).with_suffix('.png'))]
+
+
+def plot(result: dict, path: Path | str) -> str:
+    """Draw top-1 over the reduction, a colour a model, as PNG; return a sentence about it."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return 'no plot was drawn, since matplotlib is missing: `pip install matplotlib` brings it'
+    figure = Figure(figsize=(7.2, 4.4), dpi=130, layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = ['#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00']
+    for number, model in enumerate(sorted({one['model'] for one in result['entries']})):
+        colour = colours[number % len(colours)]
+        points = sorted((one['reduction'], 100 * one['top1'], one['devices'], one['redundancy'])
+                        for one in result['entries'] if one['model'] == model)
+        original = next(100 * one['top1_original'] for one in result['entries'] if one['model'] == model)
+        axes.plot([1, *(point[0] for point in points)], [original] * (len(points) + 1), color=colour, linestyle='--', linewidth=1)
+        axes.scatter([point[0] for point in points], [point[1] for point in points], color=colour, label=model)
+        for reduction, top1, devices, redundancy in points:
+            axes.annotate(f'{devices} devices' + (f', r = {redundancy}' if redundancy > 1 else ''), (reduction, top1), fontsize=7,
+                          xytext=(4, 4), textcoords='offset points')
+    axes.set_xscale('log')
+    axes.set_xlabel("the original's parameters over a sub-model's (dashed: the original's top-1)")
+    axes.set_ylabel('top-1 of the whole system in %')
+    axes.legend(frameon=False, fontsize=8)
+    axes.grid(alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={'Software': None})
+    return f'the plot is in {path}'

@@ -1,0 +1,315 @@
+"""A partition on disk: a folder with `partition.json`, one artifact for each device and the fusion's weights.
+
+| file | what it is | who needs it |
+| --- | --- | --- |
+| `partition.json` | the original's fingerprint, subsets, devices with the digest of their weights, figures, how it was made | all |
+| `device-<i>.safetensors` | sub-model i: weights as fp16, with the partition's identity in the file's metadata | device i |
+| `fusion.safetensors` | the fusion network, likewise | the bridge |
+
+The partition's identity is a SHA-256 over the original's fingerprint, the subsets and the digests of all weights, so that a
+device and a bridge can tell in their handshake whether they are parts of one system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from evitif.model.build import ModelSpec, build_model
+from evitif.model.errors import ArtifactError
+from evitif.model.fingerprint import fingerprint
+from evitif.model.folder import find_model_folder
+from evitif.model.preprocess import Preprocessor
+from evitif.partition.fusion import FusionNetwork
+from evitif.partition.placement import check_device_name, check_unique
+from evitif.partition.slicing import Shape, blank
+from evitif.partition.subsets import check_subsets
+
+FORMAT = 1
+DESCRIPTION_FILE, FUSION_FILE = 'partition.json', 'fusion.safetensors'
+
+
+@dataclass(frozen=True)
+class DeviceEntry:
+    """What `partition.json` says of a device."""
+
+    index: int
+    name: str
+    classes: tuple[int, ...]         # ids of the original's classes that it was pruned for
+    shape: Shape
+    parameters: int
+    multiply_adds: int               # for one image
+    digest: str                      # hex SHA-256 of the sub-model's weights (`evitif.model.fingerprint`)
+    fingerprint: str                 # hex SHA-256: the device's identity in the partition, for the handshake
+
+
+@dataclass(frozen=True)
+class Description:
+    """`partition.json`, read and checked."""
+
+    folder: Path
+    content: dict                    # all of it
+    fingerprint: str                 # hex SHA-256: the partition's identity
+    original: str                    # hex SHA-256: the fingerprint of the model that was divided
+    model: str                       # its name
+    class_names: tuple[str, ...]
+    labels: tuple[str, ...]
+    features: int                    # channels that each device sends
+    redundancy: int                  # devices that each class is on
+    data_config: dict                # preprocessing, as timm names it
+    devices: tuple[DeviceEntry, ...]
+
+    def device(self, which: str | int) -> DeviceEntry:
+        """A device by name or number. Raises ArtifactError."""
+        for entry in self.devices:
+            if which in (entry.name, entry.index) or str(which) == str(entry.index):
+                return entry
+        raise ArtifactError(f'partition {self.folder} has no device {which!r} (expected one of '
+                            f'{", ".join(entry.name for entry in self.devices)}, or its number)')
+
+
+@dataclass(frozen=True)
+class DeviceModel:
+    """One device's sub-model with its preprocessing, in evaluation mode."""
+
+    entry: DeviceEntry
+    partition: str                   # hex SHA-256: the identity of the partition that it is of
+    module: nn.Module
+    preprocessor: Preprocessor
+    channels: int                    # F, of the features
+    classes: tuple[int, ...]         # ids that `local_probabilities` is about; its last entry is 'other'
+    labels: tuple[str, ...]          # of those, with 'other'
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def index(self) -> int:
+        return self.entry.index
+
+    @property
+    def fingerprint(self) -> str:
+        """The identity that the handshake compares: `Fusion.devices[index].fingerprint` on the bridge."""
+        return self.entry.fingerprint
+
+    @torch.inference_mode()
+    def features(self, image: torch.Tensor) -> np.ndarray:
+        """A preprocessed image [1, C, H, W] to float32 [F]: the normed, pooled token; a narrower sub-model's ends in zeros."""
+        return self.features_of(image)[0].cpu().numpy()
+
+    def features_of(self, images: torch.Tensor) -> torch.Tensor:
+        """Preprocessed images [B, C, H, W] to float32 [B, F]."""
+        return sub_features(self.module, images, self.channels)
+
+    @torch.inference_mode()
+    def local_probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Features float32 [F] to float32 [own + 1]: what this device alone says of its classes, and of 'other'."""
+        weight = self.module.head.weight
+        own = torch.from_numpy(np.asarray(features, np.float32))[:weight.shape[1]].to(weight)
+        return self.module.head(own).float().softmax(0).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The fusion network with the devices that it knows."""
+
+    description: Description
+    network: FusionNetwork
+
+    @property
+    def devices(self) -> tuple[DeviceEntry, ...]:
+        return self.description.devices
+
+    @property
+    def fingerprint(self) -> str:
+        """The partition's identity; a `DeviceModel.partition` has to be the same."""
+        return self.description.fingerprint
+
+    @property
+    def features(self) -> int:
+        return self.description.features
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.description.class_names
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.description.labels
+
+    @torch.inference_mode()
+    def answer(self, features: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Features float32 [N, F] of the devices by index, and which of them were heard bool [N], to probabilities
+        float32 [classes]. Rows of absent devices are not looked at. Raises ValueError on another shape."""
+        count = len(self.devices)
+        if np.shape(features) != (count, self.features) or np.shape(present) != (count,):
+            raise ValueError(f'expected features [{count}, {self.features}] and present [{count}], got '
+                             f'{list(np.shape(features))} and {list(np.shape(present))}')
+        weight = self.network.linear.weight
+        heard = torch.from_numpy(np.asarray(present, bool)).to(weight.device)
+        values = torch.from_numpy(np.where(np.asarray(present, bool)[:, None], features, 0).astype(np.float32)).to(weight)
+        return self.network(values[None], heard[None])[0].float().softmax(0).cpu().numpy()
+
+
+def sub_features(module: nn.Module, images: torch.Tensor, channels: int) -> torch.Tensor:
+    """The normed, pooled token of a sub-model [B, width], with zeros up to `channels`."""
+    pooled = module.forward_head(module.forward_features(images), pre_logits=True).float()
+    return torch.nn.functional.pad(pooled, (0, channels - pooled.shape[1]))
+
+
+def save_partition(folder: Path | str, modules: list[nn.Module], network: FusionNetwork, about: dict) -> dict:
+    """Write a whole partition and return `partition.json` as it was written.
+
+    Modules and network are rounded in place to fp16, which is how they are stored.
+
+    :param about: `original`, `model`, `architecture`, `model_kwargs`, `class_names`, `labels`, `data_config`, `redundancy`,
+        `features`, `devices` (for each a dict with name, classes, shape, parameters, multiply_adds, …), `figures`, `made_by`
+    """
+    from safetensors.torch import save_file
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for module in (*modules, network):
+        module.half().float()
+    digests = [fingerprint(module) for module in modules]
+    fusion_digest = _digest(network)
+    identity = _identity(about['original'], [entry['classes'] for entry in about['devices']], digests, fusion_digest)
+    for index, module in enumerate(modules):
+        save_file(_halved(module), folder / _device_file(index), {'partition': identity, 'device': str(index)})
+    save_file(_halved(network), folder / FUSION_FILE, {'partition': identity})
+    devices = [{'index': index, **entry, 'digest': digests[index]} for index, entry in enumerate(about['devices'])]
+    content = {'format': FORMAT, 'fingerprint': identity, **about, 'devices': devices,
+               'fusion': {**network.options, 'digest': fusion_digest}}
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(content, indent=2) + '\n')
+    return json.loads((folder / DESCRIPTION_FILE).read_text())
+
+
+def read_partition(folder: Path | str) -> Description:
+    """Read and check `partition.json`; a relative folder is looked for as model folders are.
+
+    Raises ArtifactError where it cannot be read, is not finished, or contradicts itself.
+    """
+    folder = find_model_folder(str(folder)) or Path(folder).expanduser()
+    path = folder / DESCRIPTION_FILE
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ArtifactError(f'partition {path}: cannot be read: {error.strerror}; `evitif train partition` makes one') from None
+    except ValueError as error:
+        raise ArtifactError(f'partition {path}: not valid JSON: {error}') from None
+    if not isinstance(content, dict) or content.get('format') != FORMAT:
+        raise ArtifactError(f'partition {path}: expected a description of format {FORMAT}')
+    try:
+        classes = len(content['class_names'])
+        subsets = [entry['classes'] for entry in content['devices']]
+        check_subsets(subsets, classes, content['redundancy'], content['class_names'])
+        for index, entry in enumerate(content['devices']):
+            check_device_name(entry['name'], f'device {index}')
+        check_unique([entry['name'] for entry in content['devices']], 'devices')
+        identity = _identity(content['original'], subsets, [entry['digest'] for entry in content['devices']],
+                             content['fusion']['digest'])
+        if identity != content['fingerprint']:
+            raise ValueError(f'its fingerprint is {content["fingerprint"][:16]}…, what it describes has {identity[:16]}…')
+        devices = tuple(DeviceEntry(index, entry['name'], tuple(entry['classes']), Shape(**entry['shape']),
+                                    entry['parameters'], entry['multiply_adds'], entry['digest'],
+                                    _device_identity(identity, index, entry['digest']))
+                        for index, entry in enumerate(content['devices']))
+        return Description(folder, content, identity, content['original'], content['model'], tuple(content['class_names']),
+                           tuple(content['labels']), content['features'], content['redundancy'], content['data_config'], devices)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f'the key {error} is missing' if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(f'partition {path}: {what}') from None
+
+
+def load_device(folder: Path | str, which: str | int, device: str | torch.device = 'cpu') -> DeviceModel:
+    """Load one device's sub-model, by name or number; needs `partition.json` and that device's file alone.
+
+    Raises ArtifactError where the file cannot be read or is of another partition, naming both.
+    """
+    description = read_partition(folder)
+    entry = description.device(which)
+    path = description.folder / _device_file(entry.index)
+    weights = _load(path, description)
+    content = description.content
+    kwargs = {**content['model_kwargs'], 'num_classes': len(description.class_names)}
+    module = build_model(ModelSpec(content['architecture'], random_seed=0, model_kwargs=kwargs)).module
+    blank(module, entry.shape, len(entry.classes) + 1)
+    _fill(module, weights, path)
+    if fingerprint(module) != entry.digest:
+        raise ArtifactError(f'{path} is not the sub-model that {DESCRIPTION_FILE} describes: its digest is '
+                            f'{fingerprint(module)[:16]}…, expected {entry.digest[:16]}…')
+    labels = (*(description.labels[index] for index in entry.classes), 'other')
+    return DeviceModel(entry, description.fingerprint, module.eval().requires_grad_(False).to(device),
+                       Preprocessor(_tuples(description.data_config)), description.features, entry.classes, labels)
+
+
+def load_fusion(folder: Path | str, device: str | torch.device = 'cpu') -> Fusion:
+    """Load the fusion network; needs `partition.json` and its own file alone. Raises ArtifactError."""
+    description = read_partition(folder)
+    path = description.folder / FUSION_FILE
+    weights = _load(path, description)
+    options = dict(description.content['fusion'])
+    digest = options.pop('digest')
+    try:
+        network = FusionNetwork(**options)
+    except TypeError as error:
+        raise ArtifactError(f'partition {description.folder}: the fusion has the options {options}: {error}') from None
+    _fill(network, weights, path)
+    if _digest(network) != digest:
+        raise ArtifactError(f'{path} is not the fusion that {DESCRIPTION_FILE} describes: its digest is '
+                            f'{_digest(network)[:16]}…, expected {digest[:16]}…')
+    return Fusion(description, network.eval().requires_grad_(False).to(device))
+
+
+def _device_file(index: int) -> str:
+    return f'device-{index}.safetensors'
+
+
+def _halved(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().half().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _load(path: Path, description: Description) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+    try:
+        with safe_open(path, 'pt') as file:
+            found = (file.metadata() or {}).get('partition')
+            if found != description.fingerprint:
+                raise ArtifactError(f'{path} is of the partition {str(found)[:16]}…, {DESCRIPTION_FILE} beside it describes '
+                                    f'{description.fingerprint[:16]}…')
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f'{path}: cannot be read: {" ".join(str(error).split())[:200]}') from None
+
+
+def _fill(module: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ArtifactError(f'{path}: does not fit its description: {" ".join(str(error).split())[:200]}') from None
+
+
+def _digest(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f'{name} {tuple(tensor.shape)}'.encode() + tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _identity(original: str, subsets: list, digests: list[str], fusion: str) -> str:
+    return hashlib.sha256(json.dumps([original, [list(subset) for subset in subsets], digests, fusion]).encode()).hexdigest()
+
+
+def _device_identity(partition: str, index: int, digest: str) -> str:
+    return hashlib.sha256(f'{partition} {index} {digest}'.encode()).hexdigest()
+
+
+def _tuples(config: dict) -> dict:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}

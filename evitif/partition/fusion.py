@@ -1,0 +1,50 @@
+"""The network that answers from the features of whichever devices were heard.
+
+A small MLP on the concatenated features, beside a linear map of them, so that a device's absence is a missing term. What is
+absent is zero, and the network is told which devices are present. It is trained with devices and packets dropped at random.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class FusionNetwork(nn.Module):
+    """Features [B, N, F] of N devices with masks bool [B, N] to logits [B, classes]."""
+
+    def __init__(self, devices: int, features: int, classes: int, width: int = 128):
+        super().__init__()
+        self.options = {'devices': devices, 'features': features, 'classes': classes, 'width': width}
+        inputs = devices * (features + 1)
+        self.linear = nn.Linear(inputs, classes)
+        self.hidden = nn.Linear(inputs, width)
+        self.output = nn.Linear(width, classes)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, features: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        mask = present[:, :, None].to(features.dtype)
+        x = torch.cat((features * mask, mask), 2).flatten(1)
+        return self.linear(x) + self.output(nn.functional.gelu(self.hidden(x)))
+
+    @property
+    def multiply_adds(self) -> int:
+        """For one frame."""
+        return sum(layer.weight.numel() for layer in (self.linear, self.hidden, self.output))
+
+
+def draw_present(batch: int, devices: int, generator: torch.Generator, highest: float = 0.6) -> torch.Tensor:
+    """Masks bool [batch, devices] for training: a third of the frames whole, a third without one device, the rest with each
+    lost at a rate from 0 to `highest`; at least one device is always there."""
+    rates = torch.rand(batch, 1, generator=generator) * highest
+    present = torch.rand(batch, devices, generator=generator) >= rates
+    kind = torch.randint(0, 3, (batch,), generator=generator)
+    present[kind == 0] = True
+    alone = kind == 1
+    gone = torch.randint(0, devices, (batch,), generator=generator)
+    present[alone] = torch.arange(devices)[None] != gone[alone, None]
+    spared = torch.randint(0, devices, (batch,), generator=generator)
+    empty = ~present.any(1)
+    present[empty, spared[empty]] = True
+    return present

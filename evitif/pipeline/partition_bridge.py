@@ -1,0 +1,70 @@
+"""The strategy `partition` off-board: the features that came of one image's devices are fused."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from evitif.partition import load_fusion
+from evitif.pipeline.configuration import BridgeRuntimeConfig
+from evitif.pipeline.loading import labels_of, placement_of
+from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
+from evitif.pipeline.split_stream import top_classes
+from evitif.pipeline.strategy import BridgeStrategy
+from evitif.protocol.answer import Answer
+from evitif.protocol.joining import group_of
+from evitif.protocol.reassembly import ReceivedFrame
+
+
+class PartitionBridge(BridgeStrategy):
+    """The fusion network. Each device gets the answer of all, whose `received` says which of them were heard."""
+
+    name = 'partition'
+
+    def __init__(self, config: BridgeRuntimeConfig):
+        self.placement = placement_of(config)
+        self._fusion = fusion = load_fusion(config.partition, self.placement.device)
+        self._quantiser = feature_quantiser(config, fusion.features)
+        self.streams = device_parameters(fusion.description, self._quantiser, tuple(fusion.description.data_config['input_size'][1:]))
+        self.labels = labels_of(config, fusion.labels, len(fusion.class_names))
+        self.devices = tuple(entry.name for entry in fusion.devices)
+        self.description = (f'fusion of {len(self.devices)} devices of the partition of {fusion.description.model} '
+                            f'({fusion.fingerprint[:16]}…) on {self.placement.note}')
+        self.note = f'devices: {", ".join(self.devices)}; those that are not heard by the deadline are left out'
+        self._top_k = config.top_k
+
+    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Answer]:
+        joint = defaultdict(list)
+        for index, frame in enumerate(frames):
+            joint[group_of(frame.robot, frame.device), frame.capture_stamp_ns].append(index)
+        answers = {}
+        for indices in joint.values():
+            answers.update(zip(indices, self._fuse([frames[index] for index in indices]), strict=True))
+        return [answers[index] for index in range(len(frames))]
+
+    def _fuse(self, frames: list[ReceivedFrame]) -> list[Answer]:
+        """The answers to the frames of one image."""
+        began = time.monotonic()
+        devices, groups = len(self.devices), self._quantiser.groups
+        features, present = np.zeros((devices, self._fusion.features), np.float32), np.zeros(devices, bool)
+        for frame in frames:
+            index = self.devices.index(frame.device)
+            present[index] = frame.received[index * groups:(index + 1) * groups].all()
+            features[index] = self._quantiser.dequantise(frame.rows)[index]
+        decoded = time.monotonic()
+        class_ids, scores = top_classes(self._fusion.answer(features, present), self._top_k)
+        done = time.monotonic()
+        return [Answer(
+            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,
+            strategy='partition', recovery='none' if present.all() else 'omission', packets_received=frame.packets_received,
+            packets_expected=frame.packets_expected, bytes_received=frame.bytes_received, tokens_received=int(present.sum()),
+            tokens_expected=devices, received=present, packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
+            wait_s=max(0.0, began - frame.first_arrival), recovery_s=decoded - began, tail_s=done - decoded,
+            hold_s=max(0.0, done - frame.first_arrival)) for frame in frames]
+
+    def warm_up(self, max_batch: int = 1) -> int:
+        self._fusion.answer(np.zeros((len(self.devices), self._fusion.features), np.float32), np.ones(len(self.devices), bool))
+        return max_batch

@@ -1,0 +1,67 @@
+"""The strategy `partition` on a device: a sub-model's features are sent, in as many packets as the loss asks for.
+
+ED-ViT, arXiv 2410.11650; the sub-model is `evitif.partition`'s.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from evitif.partition import load_device, read_partition
+from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.pipeline.loading import labels_of, placement_of
+from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight, Uplink
+from evitif.protocol.packetiser import MAX_PATCH_COPIES
+from evitif.protocol.statistics import sufficient_copies
+
+LOST = 0.005            # share of the frames of which no packet may arrive
+FEWEST_COPIES = 3
+
+
+class PartitionEdge(EdgeStrategy):
+    """One device's sub-model; alone, what it says of its own classes, and of all others together."""
+
+    name = 'partition'
+    answers_alone = True
+
+    def __init__(self, config: EdgeRuntimeConfig):
+        partition = read_partition(config.partition)
+        self.placement = placement_of(config)
+        self._model = model = load_device(config.partition, config.partition_device, self.placement.device)
+        model.module.to(self.placement.dtype)
+        self._quantiser = feature_quantiser(config, model.channels)
+        self._image_size = tuple(partition.data_config['input_size'][1:])
+        self.parameters = device_parameters(partition, self._quantiser, self._image_size)[model.index]
+        self.labels = labels_of(config, partition.labels, self.parameters.classes)
+        self.devices = tuple(entry.name for entry in partition.devices)
+        own = ', '.join(self.labels[index] for index in model.classes)
+        self.description = (f'device {model.name} of {len(self.devices)} of the partition of {partition.model} '
+                            f'({partition.fingerprint[:16]}…) on {self.placement.note}: {own}')
+        self._copies = config.patch_copies
+
+    def see(self, pixels: np.ndarray, uplink: Uplink) -> Sight:
+        began = time.monotonic()
+        image = self._model.preprocessor(pixels)
+        preprocessed = time.monotonic()
+        features = self._model.features(image.to(self.placement.device, self.placement.dtype))
+        return Sight(self._model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, features)
+
+    def encode(self, sight: Sight, uplink: Uplink) -> Encoded:
+        parameters, first = self.parameters, self._model.index * self.parameters.groups
+        rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
+        rows[first:first + parameters.groups] = self._quantiser.quantise(sight.content[None])
+        copies = self._copies or sufficient_copies(uplink.packet_error_rate, LOST, FEWEST_COPIES, MAX_PATCH_COPIES, uplink.mean_burst)
+        return Encoded(rows, parameters.quantisation, np.array([self._model.index]), copies)
+
+    def answer_alone(self, sight: Sight) -> np.ndarray:
+        local = self._model.local_probabilities(sight.content)
+        probabilities = np.zeros(self.parameters.classes + 1, np.float32)
+        probabilities[[*self._model.classes, self.parameters.classes]] = local
+        return probabilities
+
+    def warm_up(self) -> None:
+        sight = self.see(np.zeros((*self._image_size, 3), np.uint8), Uplink())
+        self.answer_alone(sight)

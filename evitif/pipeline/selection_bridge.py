@@ -1,0 +1,77 @@
+"""The strategy `selection` off-board: the large model takes the patches that arrived, the others are left out of its sequence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from evitif.pipeline.configuration import BridgeRuntimeConfig
+from evitif.pipeline.selection_stream import selection_parameters
+from evitif.pipeline.split_stream import SplitStream, top_classes
+from evitif.pipeline.strategy import BridgeStrategy
+from evitif.pipeline.tail_pipeline import choose_recovery
+from evitif.protocol.answer import Answer
+from evitif.protocol.reassembly import ReceivedFrame
+from evitif.selection import PatchCode, PatchModel, load_selection
+from evitif.selection.robot import artifact_in
+
+
+class SelectionBridge(BridgeStrategy):
+    """The large model and the code of its patches; with `recovery` set, what it makes of missing patches at cut 0."""
+
+    name = 'selection'
+
+    def __init__(self, config: BridgeRuntimeConfig):
+        large = replace(config, cut=0, quantisation='fp16')
+        stream = SplitStream.load(large)
+        self.labels, self.placement = stream.labels, stream.placement
+        identity = stream.parameters.fingerprint
+        self._code = PatchCode.beside(config.model, identity)
+        artifact = load_selection(artifact_in(config.light_model), large_fingerprint=identity)
+        self._parameters = parameters = selection_parameters(artifact, self._code)
+        self.streams = (parameters,)
+        recovery, self.note = None, 'missing patches are left out of the sequence'
+        if config.recovery != 'auto' or config.recovery_artifact:
+            recovery, self.note = choose_recovery(large, stream)
+        self._recovery = 'omission' if recovery is None else recovery.name
+        self._model = PatchModel(stream.split, recovery)
+        self.description = f'large model {parameters.model} on {stream.placement.note}, asked by {artifact.light}'
+        self._top_k = config.top_k
+
+    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Answer]:
+        began = time.monotonic()
+        device = self.placement.device
+        received = np.stack([frame.received for frame in frames])
+        patches = self._code.patches_from(np.concatenate([frame.rows for frame in frames]), self._parameters.quantisation)
+        decoded = time.monotonic()
+        logits = self._model.answer(patches.to(device, self.placement.dtype), torch.from_numpy(received).to(device),
+                                    torch.tensor([frame.packet_error_rate for frame in frames], device=device))
+        classified = [top_classes(probabilities, self._top_k) for probabilities in logits.softmax(1).cpu().numpy()]
+        done = time.monotonic()
+        return [Answer(
+            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,
+            strategy='selection', recovery='none' if frame.received.all() else self._recovery,
+            packets_received=frame.packets_received, packets_expected=frame.packets_expected, bytes_received=frame.bytes_received,
+            tokens_received=int(frame.received.sum()), tokens_expected=self._parameters.tokens, received=frame.received,
+            packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
+            wait_s=max(0.0, began - frame.first_arrival), recovery_s=decoded - began, tail_s=done - decoded,
+            hold_s=max(0.0, done - frame.first_arrival))
+            for frame, (class_ids, scores) in zip(frames, classified, strict=True)]
+
+    def warm_up(self, max_batch: int = 1) -> int:
+        parameters = self._parameters
+        # Frames seldom have equally many patches, and a processor gains nothing from running them together then.
+        limit = 1 if self.placement.device.type == 'cpu' else max_batch
+        received = np.ones(parameters.tokens, bool)
+        received[1:] = False
+        frame = ReceivedFrame(
+            session_id=0, robot='', frame_id=0, capture_stamp_ns=0, source_frame='',
+            rows=np.zeros((parameters.tokens, parameters.row_bytes), np.uint8), received=received, packets_received=1,
+            packets_expected=1, bytes_received=0, packet_error_rate=0.5, first_arrival=0.0, ready_at=0.0, complete=True,
+            quantisation=parameters.quantisation, units_sent=1)
+        self.answer_batch([frame] * limit)
+        return limit

@@ -1,0 +1,74 @@
+"""The strategy `selection` on the robot: a light model answers when it is sure, and else the patches that matter are sent.
+
+Im et al., arXiv 2404.07217; what is computed is `evitif.selection.Selector`'s.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.pipeline.loading import labels_of, placement_of
+from evitif.pipeline.selection_stream import selection_parameters
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight, Uplink
+from evitif.protocol.datagram import HEADER, TOKENS_HEADER, UNIT_INDEX
+from evitif.protocol.statistics import sufficient_copies
+from evitif.selection import Selector, load_selection
+from evitif.selection.robot import artifact_in
+
+LOST = 0.1              # share of the patches that may be lost before one more copy of each is sent
+MOST_COPIES = 4
+
+
+class SelectionEdge(EdgeStrategy):
+    """Light model, gate and selection; alone, the light model."""
+
+    name = 'selection'
+    answers_alone = True
+
+    def __init__(self, config: EdgeRuntimeConfig):
+        self.placement = placement_of(config)
+        self._selector = selector = Selector.load(config.light_model, large=config.model, delta=config.delta, eta=config.eta,
+                                                  device=str(self.placement.device), precision=config.precision)
+        settings, code = selector.settings, selector.patch_code
+        self.parameters = selection_parameters(load_selection(artifact_in(config.light_model)), code)
+        self.labels = labels_of(config, code.labels, self.parameters.classes)
+        self.description = (f'light model {config.light_model} on {self.placement.note}: it answers where its {settings.gate_rule} is '
+                            f'below {settings.eta:g}, else {code.model} gets the patches with {100 * settings.delta:g} % of the scores')
+        self._large_view = code.preprocessor()
+        self._copies, self._min_packets = config.patch_copies, config.min_packets
+
+    def see(self, pixels: np.ndarray, uplink: Uplink) -> Sight:
+        began = time.monotonic()
+        decision = self._selector.decide(pixels, self._budget(uplink))
+        return Sight(self._large_view.crop(*pixels.shape[:2]), math.nan, time.monotonic() - began, decision,
+                     decision.glance.probabilities if decision.sure else None)
+
+    def encode(self, sight: Sight, uplink: Uplink) -> Encoded:
+        return Encoded(sight.content.rows, self.parameters.quantisation, sight.content.chosen, self._copies_for(uplink))
+
+    def answer_alone(self, sight: Sight) -> np.ndarray:
+        return sight.content.glance.probabilities
+
+    def refine(self, sight: Sight, class_ids: tuple[int, ...], scores: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        fused_ids, fused = self._selector.fuse(sight.content.glance, np.array(class_ids), np.array(scores))
+        return tuple(fused_ids.tolist()), tuple(fused.tolist())
+
+    def warm_up(self) -> None:
+        height, width = self.parameters.image_size
+        self.see(np.zeros((height, width, 3), np.uint8), Uplink())
+
+    def _copies_for(self, uplink: Uplink) -> int:
+        return self._copies or sufficient_copies(uplink.packet_error_rate, LOST, 1, MOST_COPIES, uplink.mean_burst)
+
+    def _budget(self, uplink: Uplink) -> int | None:
+        """Patches that fit into what a frame may take, `min_packets` headers included; None where there is no limit."""
+        if math.isinf(uplink.frame_bytes):
+            return None
+        headers, copies = HEADER.size + TOKENS_HEADER.size, self._copies_for(uplink)
+        row = copies * (UNIT_INDEX.itemsize + self.parameters.row_bytes)
+        spread = (uplink.frame_bytes - self._min_packets * headers) / row
+        return int(spread if spread >= self._min_packets else uplink.frame_bytes / (row + copies * headers))

@@ -1,0 +1,317 @@
+"""Divide a model among devices: subsets, pruning and placement, retraining, fusion. Each step keeps its result in
+`<output>/steps`, so that it can be run alone and an interrupted training goes on; the last one writes the artifact."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from evitif.datasets import open_images
+from evitif.model.build import BuiltModel, ModelSpec, build_model
+from evitif.model.device import place as place_on
+from evitif.model.fingerprint import fingerprint
+from evitif.partition.artifact import save_partition
+from evitif.partition.placement import Placed, place, read_inventory
+from evitif.partition.pruning import Limit, Size, prune, size_within
+from evitif.partition.slicing import Shape, blank, multiply_adds_of, parameters_of, require_prunable, shape_of
+from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
+from evitif.training.checkpoint import Checkpoint
+from evitif.training.images import Normalise, load_images
+from evitif.training.partition_retraining import Schedule, System, arrived_features, fuse, retrain
+from evitif.training.training_answers import TrainingAnswers, training_answers
+
+STEPS = ('subsets', 'prune', 'retrain', 'fuse')
+REDUCTIONS = {1: 2.0, 2: 4.0, 3: 6.0, 5: 10.0, 10: 28.9}      # of the parameters, by number of devices
+
+
+@dataclass(frozen=True)
+class PartitionTraining:
+    """The configuration of one partition; printed at its start and saved with its result."""
+
+    model: str
+    data: str
+    output: str
+    checkpoint: str | None = None
+    pretrained: bool = False
+    devices: int = 3
+    subsets: str = 'similar'             # similar (by the model's own confusions), random, or a JSON file of lists of class ids
+    redundancy: int = 1                  # devices that each class is on
+    reduction: float | None = None       # the original's parameters over a sub-model's; None: by the number of devices
+    multiply_adds: int | None = None     # a sub-model's at most, for one image
+    inventory: str | None = None         # YAML; None: devices without limits
+    rate: float = 10.0                   # frames a second, for the inventory's compute
+    images: int = 50000                  # training images at most
+    calibration_images: int = 64         # for the importance and the divergence, of each device
+    steps: int = 2000
+    batch_size: int = 32
+    learning_rate: float = 1.5e-3
+    fusion_images: int = 10000
+    fusion_steps: int = 1000
+    answers: str | None = None           # folder of the original's answers on the training images, which trainings share
+    seed: int = 0
+    device: str = 'cpu'
+    precision: str = 'fp32'              # of the retraining: fp32, or bf16 (automatic mixed precision; slower for narrow sub-models)
+    answers_precision: str = 'fp32'      # of the original's answers, likewise
+    step: str = 'all'                    # or one of STEPS, alone
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.steps, self.batch_size, self.learning_rate)
+
+
+@dataclass
+class Original:
+    """The model that is divided."""
+
+    built: BuiltModel
+    fingerprint: str
+
+    @property
+    def module(self) -> nn.Module:
+        return self.built.module
+
+    @property
+    def classes(self) -> int:
+        return len(self.built.class_names)
+
+
+def load_original(model: str, checkpoint: str | None = None, pretrained: bool = False) -> Original:
+    """Build the model. Raises ModelError where it cannot be pruned."""
+    built = build_model(ModelSpec(model, checkpoint, pretrained))
+    require_prunable(built.module)
+    built.module.requires_grad_(False)
+    return Original(built, fingerprint(built.module))
+
+
+def train_partition(configuration: PartitionTraining, command: str = '') -> dict:
+    """Run the steps that are not done yet, write the artifact and return its `partition.json`; where one step alone was
+    asked for, what that step found.
+
+    :raises ValueError: or one of its kinds, for a model, data, subsets or an inventory that cannot be used
+    """
+    c = configuration
+    if c.step not in ('all', *STEPS):
+        raise ValueError(f'step {c.step!r} is unknown (expected all, {", ".join(STEPS)})')
+    if c.reduction is not None and not c.reduction >= 1:
+        raise ValueError(f'reduction is {c.reduction}: expected at least 1')
+    for precision in (c.precision, c.answers_precision):
+        place_on(c.device, precision)
+    return _Run(c, load_original(c.model, c.checkpoint, c.pretrained), command).run()
+
+
+class _Run:
+    def __init__(self, c: PartitionTraining, original: Original, command: str):
+        self.c, self.original, self.command = c, original, command
+        self.folder = Path(c.output) / 'steps'
+        self._answers: TrainingAnswers | None = None
+        about = {'subsets': ['data', 'devices', 'subsets', 'redundancy', 'images', 'answers_precision', 'seed'],
+                 'prune': ['reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images'],
+                 'retrain': ['steps', 'batch_size', 'learning_rate', 'precision'], 'fuse': ['fusion_images', 'fusion_steps']}
+        content = [original.fingerprint]
+        self.keys = {}
+        for step in STEPS:      # a step's result is of use as long as nothing that it or an earlier one depends on changed
+            content.append({name: getattr(c, name) for name in about[step]})
+            self.keys[step] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    def run(self) -> dict:
+        c = self.c
+        results: dict[str, dict] = {}
+        for step in STEPS:
+            done = self._load(step)
+            alone = c.step == step
+            if done is not None and not alone:
+                results[step] = done
+                print(f'{step}: done already', flush=True)
+            elif c.step in ('all', step):
+                results[step] = getattr(self, f'_{step}')(results)
+                self._save(step, results[step])
+            else:
+                raise ValueError(f'step {c.step!r} needs the result of {step!r} in {self.folder}, of the same configuration: run '
+                                 f'`--step {step}` first, or all')
+            if alone:
+                break
+        return results[STEPS[-1]]['description'] if STEPS[-1] in results else results[c.step]['figures']
+
+    def _subsets(self, results: dict) -> dict:
+        c, classes = self.c, self.original.classes
+        figures = {}
+        if c.subsets == 'random':
+            subsets = random_subsets(classes, c.devices, c.seed)
+        elif c.subsets == 'similar':
+            confusions = confusions_of(self.answers, classes)
+            subsets = similar_subsets(confusions, c.devices, c.seed)
+            figures = {'confusions_within': round(share_within(confusions, subsets), 4),
+                       'confusions_within_random': round(share_within(confusions, random_subsets(classes, c.devices, c.seed)), 4)}
+        else:
+            subsets = read_subsets(c.subsets)
+            if len(subsets) != c.devices:
+                raise ValueError(f'{c.subsets} has {len(subsets)} subsets: expected {c.devices}, the number of devices')
+        if c.subsets in ('random', 'similar'):
+            subsets = with_redundancy(subsets, c.redundancy)
+        check_subsets(subsets, classes, c.redundancy, self.original.built.labels)
+        for index, subset in enumerate(subsets):
+            print(f'device {index}: {", ".join(self.original.built.labels[one] for one in subset)}', flush=True)
+        return {'subsets': [list(subset) for subset in subsets], 'figures': figures}
+
+    def _prune(self, results: dict) -> dict:
+        c, module = self.c, self.original.module
+        subsets = [tuple(subset) for subset in results['subsets']['subsets']]
+        placed = self._place(subsets)
+        normalise = Normalise(self.original.built.data_config)
+        devices, weights = [], []
+        for index, (subset, one) in enumerate(zip(subsets, placed, strict=True)):
+            print(f'device {index} ({one.device}): {one.size.parameters:,} parameters, {one.size.multiply_adds:,} multiply-adds, '
+                  f'{one.size.shape}', flush=True)
+            images = normalise(self._calibration(subset, index))
+            pruned, steps = prune(module, images, subset, one.size.shape, c.seed, told=lambda text: print(f'  {text}', flush=True))
+            devices.append({'device': one.device, 'shape': one.size.shape.as_dict(), 'parameters': parameters_of(pruned),
+                            'multiply_adds': multiply_adds_of(pruned), 'pruned_harder': one.rounds, 'pruning': steps})
+            weights.append(pruned.state_dict())
+        return {'devices': devices, 'weights': weights, 'figures': {'devices': devices}}
+
+    def _retrain(self, results: dict) -> dict:
+        c = self.c
+        system = self._system(results, results['prune']['weights'])
+        torch.manual_seed(c.seed)
+        checkpoint = Checkpoint(self.folder / 'retrain', {'key': self.keys['retrain'], **asdict(c.schedule)})
+        trained, figures = retrain(system, self.answers, self.original.built.data_config, c.schedule, c.seed, c.device, c.precision,
+                                   checkpoint)
+        checkpoint.remove()
+        print(f'retrained: {figures}', flush=True)
+        return {'weights': [module.state_dict() for module in trained.modules_], 'fusion': trained.fusion.state_dict(),
+                'figures': figures}
+
+    def _fuse(self, results: dict) -> dict:
+        c, built = self.c, self.original.built
+        system = self._system(results, results['retrain']['weights'])
+        system.fusion.load_state_dict(results['retrain']['fusion'])
+        for module in system.modules_:
+            module.half().float()                # as they are stored
+        network, figures = fuse(system, self.answers, built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device)
+        network.half().float()
+        test = open_images(c.data, 'test', class_names=built.class_names)
+        images, ids = load_images(test, int(built.data_config['input_size'][1]), built.data_config['input_size'][0], 'test images')
+        arrived = arrived_features(system, images, Normalise(built.data_config, c.device), c.device)
+        with torch.inference_mode():
+            fused = network(arrived, torch.ones(arrived.shape[:2], dtype=torch.bool)).argmax(1)
+        top1 = float((fused == ids).float().mean())
+        print(f'the whole system: {100 * top1:.2f} % of {len(images)} test images', flush=True)
+        pruned = results['prune']['devices']
+        original = parameters_of(self.original.module)
+        description = save_partition(c.output, list(system.modules_), network, {
+            'original': self.original.fingerprint, 'model': built.name, **self._architecture(),
+            'class_names': list(built.class_names), 'labels': list(built.labels),
+            'data_config': json.loads(json.dumps(built.data_config)), 'redundancy': c.redundancy, 'features': system.channels,
+            'devices': [{'name': entry['device'], 'classes': results['subsets']['subsets'][index], 'shape': entry['shape'],
+                         'parameters': entry['parameters'], 'multiply_adds': entry['multiply_adds'],
+                         'pruned_harder': entry['pruned_harder'], 'pruning': entry['pruning']}
+                        for index, entry in enumerate(pruned)],
+            'figures': {'test_top1': round(top1, 4), 'test_images': len(images), 'parameters_original': original,
+                        'reduction': round(original / max(entry['parameters'] for entry in pruned), 2),
+                        'subsets': results['subsets']['figures'], 'retraining': results['retrain']['figures'], 'fusion': figures},
+            'made_by': {'command': self.command, 'configuration': asdict(c), 'torch': torch.__version__}})
+        return {'description': description, 'figures': description['figures']}
+
+    @property
+    def answers(self) -> TrainingAnswers:
+        """Of the original on the training images; read or computed when first asked for."""
+        if self._answers is None:
+            c, built = self.c, self.original.built
+            self._answers = training_answers(built.module, self.original.fingerprint, built.data_config, built.class_names, c.data,
+                                             c.images, c.answers or self.folder, c.seed, c.device, c.answers_precision)
+        return self._answers
+
+    def _place(self, subsets: list[tuple[int, ...]]) -> tuple[Placed, ...]:
+        c, module = self.c, self.original.module
+        reduction = c.reduction or REDUCTIONS.get(c.devices, 3.0 * c.devices)
+        limit = Limit(int(parameters_of(module) / reduction), c.multiply_adds)
+        sizes: dict[tuple[Limit, int], Size] = {}
+
+        def within(index: int, limit: Limit) -> Size:
+            key = (limit, len(subsets[index]) + 1)
+            if key not in sizes:
+                sizes[key] = size_within(module, *key)
+            return sizes[key]
+        limits = [limit] * len(subsets)
+        if c.inventory is None:
+            return tuple(Placed(within(index, limit), f'device{index}', limit, 0) for index in range(len(subsets)))
+        inventory = read_inventory(c.inventory)
+        return place(limits, within, inventory, c.rate)
+
+    def _calibration(self, subset: tuple[int, ...], index: int) -> torch.Tensor:
+        """Images uint8: half of the classes of the device, half of the others, where there are both."""
+        own = torch.isin(self.answers.class_ids, torch.tensor(subset))
+        generator = torch.Generator().manual_seed(self.c.seed * 1009 + index)
+        count = self.c.calibration_images
+        parts = [which[torch.randperm(len(which), generator=generator)] for which in (own.nonzero()[:, 0], (~own).nonzero()[:, 0])]
+        other = parts[1][:count // 2]
+        return self.answers.images[torch.cat((parts[0][:count - len(other)], other))]
+
+    def _system(self, results: dict, weights: list[dict]) -> System:
+        subsets = tuple(tuple(subset) for subset in results['subsets']['subsets'])
+        modules = []
+        for subset, entry, state in zip(subsets, results['prune']['devices'], weights, strict=True):
+            module = blank(copy.deepcopy(self.original.module), Shape(**entry['shape']), len(subset) + 1)
+            module.load_state_dict(state)
+            modules.append(module.requires_grad_(True))
+        torch.manual_seed(self.c.seed)
+        return System(modules, subsets, self.original.classes, shape_of(self.original.module).width)
+
+    def _architecture(self) -> dict:
+        description = self.original.built.description
+        if description:
+            return {'architecture': description['architecture'], 'model_kwargs': description['model_kwargs']}
+        return {'architecture': self.c.model, 'model_kwargs': {}}
+
+    def _path(self, step: str) -> Path:
+        return self.folder / f'{step}.pt'
+
+    def _load(self, step: str) -> dict | None:
+        path = self._path(step)
+        if not path.is_file():
+            return None
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        return state['result'] if state['key'] == self.keys[step] else None
+
+    def _save(self, step: str, result: dict) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self._path(step).with_suffix('.partial')
+        torch.save({'key': self.keys[step], 'result': result}, partial)
+        partial.replace(self._path(step))
+
+
+def confusions_of(answers: TrainingAnswers, classes: int) -> np.ndarray:
+    """float [classes, classes]: row c is the original's mean output on training images of class c."""
+    probabilities = answers.logits.softmax(1)
+    total = torch.zeros(classes, classes).index_add_(0, answers.class_ids, probabilities)
+    return (total / torch.bincount(answers.class_ids, minlength=classes).clamp(min=1)[:, None]).numpy()
+
+
+def share_within(confusions: np.ndarray, subsets) -> float:
+    """Of all confusion between different classes, the share between classes that are on one device."""
+    between = confusions + confusions.T
+    np.fill_diagonal(between, 0.0)
+    together = np.zeros_like(between, dtype=bool)
+    for subset in subsets:
+        together[np.ix_(subset, subset)] = True
+    return float(between[together].sum() / between.sum())
+
+
+def read_subsets(path: str) -> tuple[tuple[int, ...], ...]:
+    """Lists of class ids, one a device, from a JSON file. Raises ValueError, naming the file and what was expected."""
+    try:
+        content = json.loads(Path(path).expanduser().read_text())
+    except OSError as error:
+        raise ValueError(f'subsets {path!r} is neither random, similar nor a file that can be read: {error.strerror}') from None
+    except ValueError as error:
+        raise ValueError(f'subsets {path}: not valid JSON: {error}') from None
+    if not isinstance(content, list) or not all(isinstance(part, list) and all(type(index) is int for index in part) for part in content):
+        raise ValueError(f'subsets {path}: expected a list of lists of class ids')
+    return tuple(tuple(part) for part in content)

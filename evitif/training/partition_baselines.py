@@ -1,0 +1,86 @@
+"""What a partition is compared with: one small ViT of a sub-model's size, as many of them averaged, and a CNN split the same way.
+
+All are trained on the same images as the partition, from the original's answers, for as many steps of as many images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from evitif.partition.artifact import Description
+from evitif.partition.pruning import Limit, prune, size_within
+from evitif.partition.slicing import parameters_of, shape_of
+from evitif.training.checkpoint import Checkpoint
+from evitif.training.images import Normalise
+from evitif.training.partition import Original, PartitionTraining
+from evitif.training.partition_retraining import Ensemble, retrain
+from evitif.training.training_answers import TrainingAnswers, training_answers
+
+
+def model_of(description: Description) -> tuple[str, str | None, bool]:
+    """Model, checkpoint and pretrained, as the partition's training was told them."""
+    made = description.content['made_by']['configuration']
+    return made['model'], made['checkpoint'], made['pretrained']
+
+
+def judge_baselines(description: Description, original: Original, data: str, images: torch.Tensor, ids: torch.Tensor) -> dict:
+    """Train what is not trained yet, and judge it on test images uint8 [n, C, H, W] with class ids [n].
+
+    Trained baselines stay in `<partition>/steps`.
+    """
+    made = description.content['made_by']['configuration']
+    c = PartitionTraining(**made)
+    built = original.built
+    answers = training_answers(built.module, original.fingerprint, built.data_config, built.class_names, c.data, c.images,
+                               c.answers or Path(c.output) / 'steps', c.seed, c.device, c.answers_precision)
+    normalise = Normalise(built.data_config)
+    ensemble, figures = _ensemble(description, c, original, answers)
+    with torch.inference_mode():
+        outputs = torch.stack([torch.cat([module(normalise(batch)).softmax(1) for batch in images.split(64)])
+                               for module in ensemble.modules_])
+    single = float((outputs[0].argmax(1) == ids).float().mean())
+    averaged = float((outputs.mean(0).argmax(1) == ids).float().mean())
+    return {'distilled': {'top1': single, 'parameters': parameters_of(ensemble.modules_[0])},
+            'averaged': {'top1': averaged, 'models': len(ensemble.modules_), 'runs': [float((one.argmax(1) == ids).float().mean())
+                                                                                    for one in outputs]},
+            'training': figures}
+
+
+def _ensemble(description: Description, c: PartitionTraining, original: Original, answers: TrainingAnswers) -> tuple[Ensemble, dict]:
+    """Models of all classes, each of at most the largest sub-model's parameters, pruned from the original and retrained alone."""
+    every = tuple(range(original.classes))
+    count = len(description.devices)
+    limit = Limit(max(entry.parameters for entry in description.devices))
+    shape = size_within(original.module, limit, original.classes + 1).shape
+    normalise, modules = Normalise(original.built.data_config), []
+    for index in range(count):
+        chosen = torch.randperm(len(answers.images), generator=torch.Generator().manual_seed(c.seed * 1009 + index))
+        module, _ = prune(original.module, normalise(answers.images[chosen[:c.calibration_images]]), every, shape, c.seed + index)
+        with torch.no_grad():       # no 'other'
+            module.head.weight = torch.nn.Parameter(module.head.weight[:-1].clone())
+            module.head.bias = torch.nn.Parameter(module.head.bias[:-1].clone())
+        modules.append(module)
+    torch.manual_seed(c.seed)
+    ensemble = Ensemble(modules, [shape.width] * count, shape_of(original.module).width)
+    return trained(ensemble, 'averaged', c, description, original, answers)
+
+
+def trained(system, name: str, c: PartitionTraining, description: Description, original: Original, answers: TrainingAnswers):
+    """`system` retrained as the partition was; from `<partition>/steps` where that is done already."""
+    folder = Path(c.output) / 'steps'
+    key = hashlib.sha256(json.dumps([description.fingerprint, name]).encode()).hexdigest()[:16]
+    path = folder / f'baseline-{name}-{key}.pt'
+    if path.is_file():
+        state = torch.load(path, weights_only=True)
+        system.load_state_dict(state['weights'])
+        return system.eval(), state['figures']
+    checkpoint = Checkpoint(folder / f'baseline-{name}', {'key': key})
+    system, figures = retrain(system, answers, original.built.data_config, c.schedule, c.seed, c.device, c.precision, checkpoint, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({'weights': system.state_dict(), 'figures': figures}, path)
+    checkpoint.remove()
+    return system, figures

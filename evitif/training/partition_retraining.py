@@ -1,0 +1,198 @@
+"""Retrain the sub-models of a partition side by side, and the network that fuses them.
+
+Each sub-model learns the original's answer about its own classes and 'other'; all of them together, through a fusion network
+that is given whatever devices happen to be present, the original's whole answer; and each also the original's last features,
+through a linear map that is thrown away after. The second and third are ours; ED-ViT (arXiv 2410.11650) retrains each alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from evitif.model.device import mixed_precision
+from evitif.model.quantise import TokenQuantiser
+from evitif.partition.artifact import sub_features
+from evitif.partition.fusion import FusionNetwork, draw_present
+from evitif.partition.importance import grouped_log_probabilities
+from evitif.training.average import warmed_up_average
+from evitif.training.checkpoint import Checkpoint
+from evitif.training.images import Normalise, shift_and_flip
+from evitif.training.training_answers import TrainingAnswers
+
+FEATURE_QUANTISATION = 'int8'
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a training goes."""
+
+    steps: int
+    batch_size: int = 32
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.02
+    average_decay: float = 0.995
+    temperature: float = 2.0           # of the fused answer's distillation (Hinton et al., arXiv 1503.02531)
+    own_weight: float = 0.5            # of the answers about own classes, against the fused one
+    feature_weight: float = 0.5        # of the original's features, likewise
+    shift_pixels: int = 1
+    flip: bool = True
+
+
+class System(nn.Module):
+    """Sub-models, the fusion network, and the maps to the original's features, which only training needs."""
+
+    def __init__(self, modules: list[nn.Module], subsets: tuple[tuple[int, ...], ...], classes: int, original_width: int):
+        super().__init__()
+        self.subsets = subsets
+        self.channels = max(int(module.num_features) for module in modules)
+        self.modules_ = nn.ModuleList(modules)
+        self.fusion = FusionNetwork(len(modules), self.channels, classes)
+        self.hints = nn.ModuleList(nn.Linear(self.channels, original_width) for _ in modules)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Preprocessed images [B, C, H, W] to features [B, N, F]."""
+        return torch.stack([sub_features(module, images, self.channels) for module in self.modules_], 1)
+
+    def losses(self, images: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, present: torch.Tensor,
+               temperature: float) -> dict[str, torch.Tensor]:
+        """:param logits: the original's, [B, classes]
+        :param target: the original's features, standardised, [B, width]
+        :param present: bool [B, N]"""
+        features = self.features(images)
+        fused = distillation(self.fusion(features, present), logits, temperature)
+        own = feature = 0.0
+        for index, (module, hint, subset) in enumerate(zip(self.modules_, self.hints, self.subsets, strict=True)):
+            answer = module.get_classifier()(features[:, index, :module.num_features]).float().log_softmax(1)
+            own = own + functional.kl_div(answer, grouped_log_probabilities(logits, subset), log_target=True,
+                                          reduction='batchmean') / len(self.subsets)
+            feature = feature + functional.mse_loss(hint(features[:, index]).float(), target) / len(self.subsets)
+        return {'fused': fused, 'own': own, 'feature': feature}
+
+
+class Ensemble(nn.Module):
+    """Models of all classes that are trained each alone, as a comparison: answers are averaged, nothing is fused."""
+
+    def __init__(self, modules: list[nn.Module], channels: list[int], original_width: int):
+        super().__init__()
+        self.modules_ = nn.ModuleList(modules)
+        self.hints = nn.ModuleList(nn.Linear(width, original_width) for width in channels)
+
+    def losses(self, images: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, present: torch.Tensor,
+               temperature: float) -> dict[str, torch.Tensor]:
+        """As `System.losses`."""
+        fused = feature = 0.0
+        for module, hint in zip(self.modules_, self.hints, strict=True):
+            pooled = module.forward_head(module.forward_features(images), pre_logits=True)
+            answer = module.get_classifier()(pooled)
+            fused = fused + distillation(answer, logits, temperature)
+            feature = feature + functional.mse_loss(hint(pooled).float(), target)
+        return {'fused': fused, 'feature': feature}
+
+
+def distillation(answer: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """KL divergence (nats, times temperature²) of an answer from the original's, both logits [B, classes]."""
+    return temperature**2 * functional.kl_div((answer.float() / temperature).log_softmax(1), (logits / temperature).log_softmax(1),
+                                              log_target=True, reduction='batchmean')
+
+
+def retrain(system: System | Ensemble, answers: TrainingAnswers, data_config: dict, schedule: Schedule, seed: int = 0,
+            device: str = 'cpu', precision: str = 'fp32', checkpoint: Checkpoint | None = None,
+            title: str = 'retraining') -> tuple[nn.Module, dict]:
+    """Train `system` and return the moving average of it, with the last losses and the seconds. Resumes by `checkpoint`."""
+    s = schedule
+    system.to(device).train()
+    spread = answers.features.std(0).clamp(min=1e-3)
+    centre = answers.features.mean(0)
+    parameters = [parameter for parameter in system.parameters() if parameter.requires_grad]
+    average = torch.optim.swa_utils.AveragedModel(system, multi_avg_fn=warmed_up_average(s.average_decay))
+    optimiser = torch.optim.AdamW(parameters, lr=s.learning_rate, weight_decay=s.weight_decay)
+    warmup = max(1, s.steps // 20)
+    rates = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / s.steps))))
+    parts = {'system': system, 'average': average, 'optimiser': optimiser, 'rates': rates}
+    began_at, spent, began = 0, 0.0, time.monotonic()
+    if checkpoint is not None and (state := checkpoint.load()) is not None:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        began_at, spent = state['step'], state['seconds']
+    normalise = Normalise(data_config, device)
+    smooth: dict[str, float] = {}
+    bar = tqdm(range(began_at, s.steps), desc=title, unit='step', initial=began_at, total=s.steps, mininterval=1)
+    for step in bar:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        chosen = _batch(step, len(answers.images), s.batch_size, seed)
+        images = normalise(shift_and_flip(answers.images[chosen].to(device), s.shift_pixels, generator, s.flip))
+        present = draw_present(len(chosen), len(system.modules_), generator).to(device)
+        target = ((answers.features[chosen] - centre) / spread).to(device)
+        with mixed_precision(device, precision):
+            losses = system.losses(images, answers.logits[chosen].to(device), target, present, s.temperature)
+        total = losses['fused'] + s.own_weight * losses.get('own', 0.0) + s.feature_weight * losses['feature']
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        for module in (*system.modules_, *([system.fusion] if hasattr(system, 'fusion') else [])):
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+        rates.step()
+        average.update_parameters(system)
+        for name, value in losses.items():
+            smooth[name] = value.item() if name not in smooth else 0.98 * smooth[name] + 0.02 * value.item()
+        bar.set_postfix({name: f'{value:.3f}' for name, value in smooth.items()})
+        if checkpoint is not None and (step + 1) % 200 == 0 and step + 1 < s.steps:
+            checkpoint.save({**{name: part.state_dict() for name, part in parts.items()}, 'step': step + 1,
+                             'seconds': spent + time.monotonic() - began})
+    figures = {**{f'training_{name}': round(value, 4) for name, value in smooth.items()},
+               'seconds': round(spent + time.monotonic() - began, 1)}
+    return average.module.eval().to('cpu'), figures
+
+
+def fuse(system: System, answers: TrainingAnswers, data_config: dict, images: int, steps: int, seed: int = 0,
+         device: str = 'cpu', temperature: float = 2.0) -> tuple[FusionNetwork, dict]:
+    """Train the fusion network on the finished sub-models' features as they arrive, quantised; the sub-models stay as they are."""
+    began = time.monotonic()
+    features = arrived_features(system, answers.images[:images], Normalise(data_config, device), device)
+    logits = answers.logits[:images]
+    network = system.fusion.to(device).train()
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=warmed_up_average(0.99))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
+    loss = torch.zeros(())
+    for step in tqdm(range(steps), desc='fusion', unit='step', mininterval=1):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        chosen = torch.randint(0, len(features), (256,), generator=generator)
+        present = draw_present(len(chosen), features.shape[1], generator)
+        loss = distillation(network(features[chosen].to(device), present.to(device)), logits[chosen].to(device), temperature)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        rates.step()
+        average.update_parameters(network)
+    return average.module.eval().to('cpu'), {'training_divergence': round(loss.item(), 4), 'images': len(features),
+                                             'seconds': round(time.monotonic() - began, 1)}
+
+
+@torch.inference_mode()
+def arrived_features(system: System, images: torch.Tensor, normalise: Normalise, device: str = 'cpu') -> torch.Tensor:
+    """Images uint8 [n, C, H, W] to features [n, N, F] as the bridge has them: quantised and back."""
+    system.to(device).eval()
+    quantiser = TokenQuantiser(FEATURE_QUANTISATION, system.channels)
+    parts = []
+    for batch in tqdm(images.split(64), desc='features', unit='batch', leave=False, mininterval=1):
+        features = system.features(normalise(batch.to(device))).cpu()
+        rows = quantiser.quantise(features.flatten(0, 1).numpy())
+        parts.append(torch.from_numpy(quantiser.dequantise(rows)).view(features.shape))
+    return torch.cat(parts)
+
+
+def _batch(step: int, images: int, batch_size: int, seed: int) -> torch.Tensor:
+    """The images of a step: epochs of a fresh order each, without replacement."""
+    per_epoch = max(1, images // batch_size)
+    epoch, place = divmod(step, per_epoch)
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed * 7919 + epoch))
+    return order[place * batch_size:(place + 1) * batch_size]

@@ -1,0 +1,178 @@
+"""One command divides a model, goes on where it was interrupted, and what it wrote is loaded and judged."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from evitif.cli import main
+from evitif.evaluation.partition import datagram_bytes
+from evitif.model.errors import ArtifactError
+from evitif.partition import load_device, load_fusion, read_partition
+from evitif.training import partition as training
+
+
+def test_a_partition_answers_as_its_description_says(partition, images):
+    description = read_partition(partition)
+    content = description.content
+    assert content['figures']['test_top1'] >= 0.8 and content['figures']['test_images'] == 30
+    assert content['figures']['reduction'] >= 3.0
+    assert sorted(index for entry in description.devices for index in entry.classes) == [0, 1, 2]
+    assert content['made_by']['command'] == 'command'
+    fusion = load_fusion(partition)
+    devices = [load_device(partition, index) for index in range(3)]
+    right = 0
+    for class_id, name in enumerate(('blue', 'green', 'red')):
+        from PIL import Image
+        for path in sorted((images / 'val' / name).iterdir()):
+            image = devices[0].preprocessor(np.asarray(Image.open(path)))
+            features = np.stack([device.features(image) for device in devices])
+            assert features.dtype == np.float32 and features.shape == (3, fusion.features)
+            answer = fusion.answer(features, np.ones(3, bool))
+            assert answer.dtype == np.float32 and answer.sum() == pytest.approx(1, abs=1e-5)
+            right += answer.argmax() == class_id
+    assert right / 30 == pytest.approx(content['figures']['test_top1'], abs=0.04)       # int8 there, not here
+
+
+def test_a_device_says_what_it_thinks_of_its_own_classes(partition):
+    device = load_device(partition, 'device1')
+    probabilities = device.local_probabilities(device.features(torch.zeros(1, 3, 32, 32)))
+    assert probabilities.shape == (len(device.classes) + 1,) and probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert device.labels[-1] == 'other' and len(device.labels) == len(probabilities)
+    assert device.index == 1 and device.name == 'device1'
+
+
+def test_the_handshake_can_tell_devices_and_partitions_apart(partition, train, tmp_path):
+    fusion = load_fusion(partition)
+    devices = [load_device(partition, index) for index in range(3)]
+    assert [device.fingerprint for device in devices] == [entry.fingerprint for entry in fusion.devices]
+    assert len({device.fingerprint for device in devices}) == 3
+    assert {device.partition for device in devices} == {fusion.fingerprint}
+    other = tmp_path / 'other'
+    train(other, steps=1, fusion_steps=1, seed=5, subsets='random')
+    assert load_fusion(other).fingerprint != fusion.fingerprint
+    shutil.copy(other / 'device-1.safetensors', tmp_path / 'kept')
+    mixed = tmp_path / 'mixed'
+    shutil.copytree(partition, mixed, ignore=shutil.ignore_patterns('steps'))
+    shutil.copy(other / 'device-1.safetensors', mixed)
+    with pytest.raises(ArtifactError) as refused:
+        load_device(mixed, 1)
+    assert fusion.fingerprint[:16] in str(refused.value) and load_fusion(other).fingerprint[:16] in str(refused.value)
+    load_device(mixed, 0)
+
+
+def test_a_device_needs_its_own_file_alone(partition, tmp_path):
+    for name in ('partition.json', 'device-2.safetensors'):
+        shutil.copy(partition / name, tmp_path)
+    assert load_device(tmp_path, 2).index == 2
+    with pytest.raises(ArtifactError, match='device-0.safetensors: cannot be read'):
+        load_device(tmp_path, 0)
+    with pytest.raises(ArtifactError, match=r'fusion.safetensors: cannot be read'):
+        load_fusion(tmp_path)
+    with pytest.raises(ArtifactError, match="no device 'mast'"):
+        load_device(tmp_path, 'mast')
+
+
+@pytest.mark.parametrize('change, expected', [
+    (lambda content: content['devices'][1].update(classes=content['devices'][0]['classes']), 'on no device'),
+    (lambda content: content['devices'][1].update(name='device0'), "one identity, 'device0'"),
+    (lambda content: content['devices'][1].update(digest='0' * 64), 'its fingerprint is'),
+    (lambda content: content.pop('labels'), "the key 'labels' is missing"),
+    (lambda content: content.update(format=99), 'expected a description of format'),
+])
+def test_a_description_that_contradicts_itself_is_refused(partition, tmp_path, change, expected):
+    shutil.copytree(partition, tmp_path / 'p', ignore=shutil.ignore_patterns('steps'))
+    path = tmp_path / 'p' / 'partition.json'
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError) as refused:
+        read_partition(tmp_path / 'p')
+    assert expected in str(refused.value) and str(path) in str(refused.value)
+
+
+def test_features_of_another_shape_are_refused(partition):
+    fusion = load_fusion(partition)
+    with pytest.raises(ValueError, match='expected features'):
+        fusion.answer(np.zeros((2, fusion.features)), np.ones(3, bool))
+
+
+def test_an_interrupted_training_goes_on_and_ends_the_same(train, partition, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(training, 'fuse', lambda *arguments, **more: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / 'p')
+    with monkeypatch.context() as patched:      # what is done is not done again
+        patched.setattr(training, 'prune', lambda *arguments, **more: pytest.fail('pruned again'))
+        patched.setattr(training, 'retrain', lambda *arguments, **more: pytest.fail('retrained again'))
+        train(tmp_path / 'p')
+    assert load_fusion(tmp_path / 'p').fingerprint == load_fusion(partition).fingerprint
+
+
+def test_steps_run_alone_and_ask_for_the_one_before(train, tmp_path):
+    with pytest.raises(ValueError, match="step 'retrain' needs the result of 'subsets'"):
+        train(tmp_path / 'p', step='retrain')
+    assert 'confusions_within' in train(tmp_path / 'p', step='subsets')
+    figures = train(tmp_path / 'p', step='prune')
+    assert len(figures['devices']) == 3 and not (tmp_path / 'p' / 'partition.json').exists()
+    with pytest.raises(ValueError, match="step 'fuse' needs the result of 'retrain'"):
+        train(tmp_path / 'p', step='fuse')
+
+
+def test_each_class_is_on_two_devices_where_asked_for(train, tmp_path):
+    train(tmp_path / 'p', redundancy=2, steps=2, fusion_steps=2)
+    assert all(len(entry.classes) == 2 for entry in read_partition(tmp_path / 'p').devices)
+
+
+def test_an_inventory_names_the_devices_and_prunes_harder(train, tmp_path):
+    inventory = tmp_path / 'inventory.yaml'
+    inventory.write_text('devices:\n' + ''.join(f'  - {{name: {name}, memory: {memory}, compute: 1.0e9}}\n'
+                                                for name, memory in (('rover', 5e4), ('mast', 1e5), ('gate', 1e5))))
+    train(tmp_path / 'p', inventory=str(inventory), steps=2, fusion_steps=2)
+    devices = read_partition(tmp_path / 'p').devices
+    assert {entry.name for entry in devices} == {'rover', 'mast', 'gate'}
+    assert all(4 * entry.parameters <= {'rover': 5e4}.get(entry.name, 1e5) for entry in devices)
+    features = load_fusion(tmp_path / 'p').features       # of unequal width, so some are padded
+    assert all(load_device(tmp_path / 'p', entry.index).features(torch.zeros(1, 3, 32, 32)).shape == (features,) for entry in devices)
+    inventory.write_text('devices: [{name: mote, memory: 100, compute: 1}]')
+    with pytest.raises(ValueError, match='fits on no device'):
+        train(tmp_path / 'q', inventory=str(inventory))
+
+
+def test_the_command_trains_and_judges(model, images, tmp_path, capsys):
+    output, report = tmp_path / 'p', tmp_path / 'report.json'
+    assert main(['train', 'partition', '--model', str(model), '--data', str(images), '--output', str(output), '--devices', '2',
+                 '--reduction', '3', '--steps', '20', '--batch-size', '16', '--fusion-steps', '30', '--calibration-images', '8',
+                 '--subsets', 'random']) == 0
+    arguments = ['evaluate', 'partition', '--partitions', str(output), '--loss', '0.5', '--copies', '1', '--seeds', '2',
+                 '--json', str(report)]
+    assert main(arguments) == 0
+    assert '| small | 2 |' in capsys.readouterr().out.replace(', random subsets', '')
+    entry = json.loads(report.read_text())['entries'][0]
+    assert entry['images'] == 30 and entry['parameters_largest'] * 3 <= entry['parameters_original']
+    assert set(entry['device_gone']) == {'device0', 'device1'}
+    assert entry['packet_loss']['0.5']['frames_of_nothing'] == pytest.approx(0.25, abs=0.15)
+    assert entry['packet_loss']['0.5']['points_lost'] > 0
+    assert entry['bytes_per_frame'] == 2 * datagram_bytes(load_fusion(output))
+    assert entry['latency']['milliseconds']['original'] > 0
+    assert report.with_suffix('.md').is_file() and report.with_suffix('.png').is_file()
+    assert main(arguments) == 0
+    assert 'measured already' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    (['--devices', '4'], '4 devices for 3 classes'),
+    (['--redundancy', '4'], 'redundancy is 4'),
+    (['--reduction', '0.5'], 'reduction is 0.5'),
+    (['--subsets', 'whim'], "subsets 'whim' is neither"),
+    (['--subsets', '{tmp}/overlap.json'], '1 (green) overlap'),
+    (['--reduction', '100000'], 'a sub-model cannot be pruned to'),
+])
+def test_a_mistake_ends_in_one_sentence(model, images, tmp_path, arguments, expected, capsys):
+    (tmp_path / 'overlap.json').write_text('[[0, 1], [1, 2], [1]]')
+    filled = [part.format(tmp=tmp_path) for part in arguments]
+    assert main(['train', 'partition', '--model', str(model), '--data', str(images), '--output', str(tmp_path / 'p'), *filled]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith('evitif: ') and expected in error

@@ -1,0 +1,101 @@
+"""The strategy `partition` at run time: three devices, a lossy relay and a bridge."""
+
+import time
+
+import numpy as np
+import pytest
+from running_system import IMAGE, System, wait
+from small_systems import CLASSES, DEVICES, write_partition
+
+from evitif.partition import load_device, load_fusion
+from evitif.pipeline import EdgeRuntime, EdgeRuntimeConfig
+
+LINK = {'unsealed': True, 'strategy': 'partition', 'threads': 1}
+
+
+def device(partition, name, **more):
+    return {**LINK, 'partition': partition, 'partition_device': name, 'answer_deadline': 1.0, **more}
+
+
+def bridge(partition, **more):
+    return {**LINK, 'partition': partition, 'top_k': 6, **more}
+
+
+def fused(partition, present):
+    """What the fusion makes of the features of those devices that are `present`."""
+    models = [load_device(partition, name) for name in DEVICES]
+    features = np.stack([model.features(model.preprocessor(IMAGE)) for model in models])
+    return load_fusion(partition).answer(features, np.array(present))
+
+
+def test_what_the_devices_saw_is_fused_into_one_answer_that_all_of_them_get(partition):
+    with System(*[device(partition, name) for name in DEVICES], bridge=bridge(partition)) as system:
+        system.connected()
+        for edge in system.edges:
+            edge.submit(IMAGE, 7, 'camera')
+        wait(lambda: len(system.robot) == 3 and system.off_board)
+    ((robot, off_board),) = system.off_board
+    assert (robot, off_board.how, off_board.strategy, off_board.recovery) == ('robot', 'off-board', 'partition', 'none')
+    assert (off_board.tokens_sent, off_board.tokens_received, off_board.devices) == (3, 3, DEVICES)
+    expected = fused(partition, [True] * 3)
+    assert off_board.class_ids == tuple(np.argsort(-expected, kind='stable').tolist())
+    np.testing.assert_allclose(off_board.scores, np.sort(expected)[::-1], atol=0.03)       # features travel as int8
+    for prediction in system.robot:
+        assert prediction.class_ids == off_board.class_ids and prediction.received.all() and prediction.sent.sum() == 1
+        assert prediction.stages.head > 0 and prediction.packets_sent >= 3
+
+
+def test_a_device_that_is_gone_is_left_out_and_the_others_go_on(partition):
+    with System(*[device(partition, name) for name in DEVICES], bridge=bridge(partition, session_timeout=0.5), loss=0.3) as system:
+        system.connected()
+        for stamp in range(1, 31):
+            if stamp == 11:
+                system.edges[1].stop()
+            for edge in system.edges[:1] + system.edges[2:] if stamp >= 11 else system.edges:
+                edge.submit(IMAGE, stamp)
+            time.sleep(0.04)
+        wait(lambda: system.off_board[-1][1].capture_stamp_ns == 30)
+    answers = {prediction.capture_stamp_ns: prediction for _, prediction in system.off_board}
+    assert len(answers) >= 28
+    assert sum(answers[stamp].received.all() for stamp in range(1, 11) if stamp in answers) >= 8
+    late = [answers[stamp] for stamp in range(16, 31) if stamp in answers]
+    assert not any(prediction.received[1] for prediction in late)
+    both = [prediction for prediction in late if prediction.received[[0, 2]].all()]
+    assert len(both) >= 12
+    np.testing.assert_allclose(both[-1].scores, np.sort(fused(partition, [True, False, True]))[::-1], atol=0.03)
+    assert both[-1].recovery == 'omission'
+
+
+def test_alone_a_device_says_what_it_knows_of_its_own_classes_and_of_the_others_together(partition):
+    answers = []
+    edge = EdgeRuntime(EdgeRuntimeConfig(**device(partition, 'middle', bridge_port=9)), on_prediction=answers.append)
+    edge.start()
+    edge.submit(IMAGE, 7)
+    wait(lambda: answers)
+    edge.stop()
+    (answer,) = answers
+    assert (answer.strategy, answer.how) == ('local', 'fallback')
+    model = load_device(partition, 'middle')
+    local = model.local_probabilities(model.features(model.preprocessor(IMAGE)))
+    named = dict(zip(answer.labels, answer.scores, strict=True))
+    assert named == pytest.approx({CLASSES[2]: local[0], CLASSES[3]: local[1], 'other': local[2], CLASSES[0]: 0, CLASSES[1]: 0}, abs=1e-6)
+    assert dict(zip(answer.labels, answer.class_ids, strict=True))['other'] == -1
+
+
+def test_another_partition_and_a_second_device_of_one_name_are_refused(partition, tmp_path):
+    other = write_partition(tmp_path / 'other', seed=3)
+    with System(device(partition, 'left'), device(partition, 'left', robot_name='robot'), bridge=bridge(partition)) as system:
+        wait(lambda: {edge.statistics().state for edge in system.edges} == {'connected', 'refused'})
+        (reason,) = [edge.statistics().reason for edge in system.edges if edge.statistics().state == 'refused']
+        assert reason.startswith('robot: the name robot.left is in use by another edge at 127.0.0.1:')
+    with System(device(other, 'left'), bridge=bridge(partition)) as system:
+        wait(lambda: system.edge.statistics().state == 'refused')
+        assert 'fingerprint: the edge has ' in system.edge.statistics().reason
+
+
+@pytest.mark.parametrize('values, expected', [
+    ({'partition_device': 'nobody'}, "has no device 'nobody'"), ({'partition_device': None}, 'partition_device is None'),
+    ({'quantisation': 'klt1'}, "quantisation is 'klt1'"), ({'partition': '/nowhere'}, 'cannot be read')])
+def test_impossible_values_are_refused(partition, values, expected):
+    with pytest.raises(ValueError, match=expected):
+        EdgeRuntime(EdgeRuntimeConfig(**{**device(partition, 'left'), **values}), on_prediction=print)

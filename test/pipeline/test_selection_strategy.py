@@ -1,0 +1,113 @@
+"""The strategy `selection` at run time, over a lossy relay."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from running_system import IMAGE, System, wait
+from small_systems import CLASSES, write_pair
+
+from evitif.model.build import ModelSpec, build_model
+from evitif.model.errors import ArtifactError
+from evitif.model.split import SplitModel
+from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
+from evitif.selection import PatchModel, Selector
+
+LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
+
+
+def both(pair, **more):
+    light, large = pair
+    return {**LINK, 'light_model': light, 'model': large, **more}
+
+
+def test_the_large_model_answers_from_the_chosen_patches_with_the_light_one_s_answer_as_prior(pair):
+    with System(both(pair), bridge=both(pair, top_k=6)) as system:
+        system.connected()
+        system.edge.submit(IMAGE, 7, 'camera')
+        wait(lambda: system.robot and system.off_board)
+    (answer,), ((robot, off_board),) = system.robot, system.off_board
+    assert (answer.strategy, answer.how, off_board.how, robot) == ('selection', 'off-board', 'off-board', 'robot')
+    selector = Selector.load(*pair[:1], large=pair[1])
+    decision = selector.decide(IMAGE)
+    assert 0 < len(decision.chosen) < 16
+    assert np.flatnonzero(answer.sent).tolist() == sorted(decision.chosen) == np.flatnonzero(answer.received).tolist()
+    assert (answer.tokens_sent, answer.tokens_received, answer.recovery) == (len(decision.chosen),) * 2 + ('omission',)
+    assert off_board.tokens_sent == len(decision.chosen) and off_board.sent is None and off_board.grid == (4, 4)
+    built = build_model(ModelSpec(pair[1]))
+    patches = selector.patch_code.patches_from(decision.rows, selector.settings.quantisation)
+    logits = PatchModel(SplitModel(built.module, 0)).answer(patches, torch.from_numpy(answer.received)[None])
+    large = logits[0].softmax(0).numpy()
+    np.testing.assert_allclose(off_board.scores, large[list(off_board.class_ids)], atol=1e-5)
+    fused = large * decision.glance.probabilities ** selector.settings.prior_weight
+    assert answer.class_ids == tuple(np.argsort(-fused, kind='stable').tolist())
+    assert answer.labels[0] == CLASSES[answer.class_ids[0]]
+    assert answer.stages.head > 0 and answer.stages.tail > 0 and answer.stages.total < 1
+
+
+@pytest.mark.parametrize('loss', [0.3, 0.6])
+def test_over_a_lossy_link_what_was_sent_and_what_was_lost_is_known(pair, loss):
+    with System(both(pair), bridge=both(pair), loss=loss) as system:
+        system.connected()
+        for index in range(1, 41):
+            system.edge.submit(IMAGE, index)
+            wait(functools.partial(system.ended, index))
+        statistics = system.edge.statistics()
+    assert statistics.frames_answered + statistics.frames_expired + statistics.frames_unsent == 40
+    assert statistics.frames_answered >= 37
+    assert len(system.robot) == 40      # the light model answers the others
+    assert statistics.frames_local == 40 - statistics.frames_answered
+    answered = [prediction for prediction in system.robot if prediction.how == 'off-board']
+    assert all((prediction.received <= prediction.sent).all() for prediction in answered)
+    assert any((prediction.received != prediction.sent).any() for prediction in answered)
+    assert np.mean([prediction.received.sum() / prediction.sent.sum() for prediction in answered]) > 0.6
+    assert max(prediction.packets_sent for prediction in answered) > min(prediction.packets_sent for prediction in answered)
+
+
+def test_a_light_model_that_is_sure_answers_at_once_and_sends_nothing(pair):
+    with System(both(pair, eta=np.log2(6)), bridge=both(pair)) as system:
+        system.connected()
+        system.edge.submit(IMAGE, 7)
+        wait(lambda: system.robot)
+        statistics = system.edge.statistics()
+    (answer,) = system.robot
+    assert (answer.strategy, answer.how, answer.packets_sent, answer.sent) == ('selection', 'local', 0, None)
+    assert (statistics.frames_local, statistics.frames_sent) == (1, 0)
+    glance = Selector.load(pair[0], large=pair[1]).decide(IMAGE).glance
+    assert answer.class_ids[0] == int(glance.probabilities.argmax())
+
+
+def test_with_the_bridge_gone_the_light_model_goes_on(pair):
+    with System(both(pair, link_timeout=0.3, answer_deadline=0.2), bridge=both(pair)) as system:
+        system.connected()
+        system.bridge.stop()
+        wait(lambda: system.edge.statistics().state != 'connected')
+        for index in range(1, 6):
+            system.edge.submit(IMAGE, index)
+            wait(lambda index=index: len(system.robot) == index)
+        system.bridge.start()       # for the relay's sake, and for `System` to stop it
+    assert {(prediction.strategy, prediction.how) for prediction in system.robot} == {('local', 'fallback')}
+
+
+def test_models_that_do_not_belong_together_are_refused_with_both_values(pair, tmp_path):
+    other = write_pair(tmp_path, seed=2)
+    with pytest.raises(ArtifactError, match=r'large'):
+        BridgeRuntime(BridgeRuntimeConfig(**{**both(pair), 'model': other[1]}), on_prediction=print)
+    with System(both(other), bridge=both(pair)) as system:
+        wait(lambda: system.edge.statistics().state == 'refused')
+        reason = system.edge.statistics().reason
+    for name in ('fingerprint', 'light', 'code'):
+        assert f'{name}: the edge has ' in reason
+    with System({'unsealed': True, 'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 32, 'num_classes': 6},
+                bridge=both(pair)) as system:
+        wait(lambda: system.edge.statistics().state == 'refused')
+        assert system.edge.statistics().reason == 'strategy: the edge has split, the bridge has selection'
+
+
+@pytest.mark.parametrize('values, expected', [
+    ({'delta': 1.5}, 'delta is 1.5'), ({'eta': 9.0}, 'eta is 9'), ({'light_model': None}, 'light_model is None: expected a folder'),
+    ({'strategy': 'guess'}, "strategy is 'guess': expected split, selection, partition")])
+def test_impossible_values_are_refused(pair, values, expected):
+    with pytest.raises(ValueError, match=expected):
+        EdgeRuntime(EdgeRuntimeConfig(**both(pair, **values)), on_prediction=print)
