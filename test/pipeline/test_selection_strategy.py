@@ -13,7 +13,7 @@ from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
 from evitif.pipeline.selection_edge import SelectionEdge
-from evitif.pipeline.strategy import Uplink
+from evitif.protocol.frame_sender import Sending
 from evitif.selection import PatchModel, Selector
 
 LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
@@ -70,7 +70,7 @@ def test_patches_travel_in_as_many_copies_as_the_loss_asks_for_and_no_more_than_
     edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=1.0)))
 
     def encoded(**uplink):
-        uplink = Uplink(**uplink)
+        uplink = Sending(**uplink)
         return edge.encode(edge.see(IMAGE, uplink), uplink)
     assert [encoded(packet_error_rate=rate).patch_copies for rate in (np.nan, 0.0, 0.3, 0.6)] == [1, 1, 2, 4]
     all_of_them = encoded()
@@ -78,7 +78,7 @@ def test_patches_travel_in_as_many_copies_as_the_loss_asks_for_and_no_more_than_
     assert len(all_of_them.sent) == 16 and 3 <= len(some.sent) <= 10
     assert some.sent.tolist() == all_of_them.sent[:len(some.sent)].tolist()
     few = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=0.0)))
-    assert few.encode(few.see(IMAGE, Uplink()), Uplink(packet_error_rate=0.6)).patch_copies >= 10      # of one patch
+    assert few.encode(few.see(IMAGE, Sending()), Sending(packet_error_rate=0.6)).patch_copies >= 10      # of one patch
 
 
 def test_a_light_model_that_is_sure_answers_at_once_and_sends_nothing(pair):
