@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))      # it is run from the repository and not installed
-from benchmarks import suite
+from benchmarks import part, suite
 from benchmarks.part import PartError, save, target
 
 
@@ -31,7 +31,7 @@ def parts(monkeypatch):
     for module in (counting, unable):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(suite, 'PARTS', ('benchmarks.counting', 'benchmarks.unable', 'benchmarks.not_there'))
-    monkeypatch.setattr(suite, 'identity_of', lambda part, module, quick: {'quick': quick})
+    monkeypatch.setattr(suite, 'identity_of', lambda name, module, quick: {'quick': quick})
     return counting
 
 
@@ -85,7 +85,7 @@ def test_figures_stand_only_for_the_sources_that_they_come_from(tmp_path, monkey
     own = tmp_path / 'benchmarks' / 'own.py'
     own.parent.mkdir()
     own.write_text('c = 1')
-    monkeypatch.setattr(suite, 'ROOT', tmp_path)
+    monkeypatch.setattr(part, 'ROOT', tmp_path)
     module = types.ModuleType('benchmarks.own')
 
     def digest():
@@ -101,6 +101,6 @@ def test_figures_stand_only_for_the_sources_that_they_come_from(tmp_path, monkey
 
 def test_the_parts_that_ship_can_be_imported_and_have_what_the_suite_calls():
     pytest.importorskip('torch')
-    for part in suite.PARTS:
-        module = __import__(part, fromlist=['run'])
+    for name in suite.PARTS:
+        module = __import__(name, fromlist=['run'])
         assert callable(module.run) and callable(module.section) and module.TITLE
