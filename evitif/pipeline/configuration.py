@@ -73,6 +73,7 @@ class EdgeRuntimeConfig(LinkConfig):
     prefix_copies: int = 0                  # packets that carry each prefix token; 0: automatic
     patch_copies: int = 0                   # packets that carry each patch token; 0: automatic
     rate_limit: float = 0.0                 # Mbit/s over any second, IP and UDP headers included; 0: none
+    congestion_control: bool = True         # False only where nobody shares the path
 
     def __post_init__(self):
         super().__post_init__()
