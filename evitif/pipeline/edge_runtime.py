@@ -98,7 +98,7 @@ class EdgeRuntime:
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
             prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
-            rate_limit_bit_s=1e6 * config.rate_limit), key=key)
+            rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control), key=key)
         self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle,
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._last: Encoded | None = None     # sent
