@@ -1,7 +1,7 @@
 # What a newcomer types. All that is made lies in this folder: .venv*, data, reports.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo evaluate test bench setup build lint shell clean distclean
+.PHONY: help demo evaluate test bench soak fuzz setup build lint shell clean distclean
 
 in_environment = . scripts/env.sh &&
 
@@ -31,6 +31,14 @@ test: setup  ## all tests
 
 bench: setup  ## what recovery costs beside the tail, for the shipped models: a table, reports/bench/
 	@$(in_environment) python -m benchmarks.recovery_cost
+
+soak: setup  ## 100,000 frames at 30 % loss while edge and bridge are restarted, moved and cut off: every frame accounted for; QUICK=1: a minute
+	@$(in_environment) python -m benchmarks.soak $(if $(QUICK),--quick) $(SOAK_ARGUMENTS)
+
+# Without a wheel of atheris for this machine it says so and does nothing.
+fuzz: setup  ## coverage-guided fuzzing of every parser and state machine, for MINUTES (16) over all of them
+	@$(in_environment) python -m pip install --quiet --only-binary :all: --requirement requirements/fuzz.txt || true
+	@$(in_environment) python -m fuzz.run $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ_ARGUMENTS)
 
 setup:  ## the environment, unless it is there: Python packages, ROS 2 where none is sourced, the messages
 	@scripts/setup.sh

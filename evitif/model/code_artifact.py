@@ -46,10 +46,10 @@ def load_code(path: Path | str, fingerprint: str) -> tuple[TransformCode, dict]:
     path = Path(path)
     try:
         description = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f'transform code {path}: cannot be read: {error}') from None
     if not isinstance(description, dict) or description.get('format') != FORMAT or description.get('kind') != KIND \
-            or description.get('default') not in RATES:
+            or str(description.get('default')) not in RATES:
         raise ArtifactError(f'transform code {path}: expected a description of format {FORMAT} and kind {KIND!r}, its default '
                             f'one of {", ".join(RATES)}')
     if description.get('fingerprint') != fingerprint:

@@ -42,9 +42,9 @@ def load_recovery(path: Path | str, fingerprint: str, split: SplitModel) -> tupl
         description = json.loads(path.read_text())
     except OSError as error:
         raise ArtifactError(f'recovery artifact {path}: cannot be read: {error.strerror}') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f'recovery artifact {path}: not valid JSON: {error}') from None
-    if not isinstance(description, dict) or description.get('format') != FORMAT or description.get('kind') not in LEARNED:
+    if not isinstance(description, dict) or description.get('format') != FORMAT or str(description.get('kind')) not in LEARNED:
         raise ArtifactError(f'recovery artifact {path}: expected a description of format {FORMAT} and one of the kinds '
                             f'{", ".join(LEARNED)}')
     if description.get('cut') != split.cut:
