@@ -134,7 +134,7 @@ class EdgeRuntime:
 
     def stop(self) -> None:
         """Say goodbye to the bridge and end the threads."""
-        self._slots.close()
+        self._add(frames_unsent=sum(isinstance(item, _Image) for item in self._slots.close()))
         if self._worker is not None:
             self._worker.join()
             self._worker = None

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.model.errors import ArtifactError
+
 HYSTERESIS = 0.8        # a new choice has to cost less than this share of what the present one does
 
 
@@ -26,13 +28,18 @@ class RateTable:
 
     @classmethod
     def of(cls, description: dict) -> RateTable | None:
-        """The table of a code's description; None where it has none."""
+        """The table of a code's description; None where it has none. Raises ArtifactError where it has something else there."""
         figures = description.get('figures', {})
-        if 'omission_divergence' not in figures:
+        if not isinstance(figures, dict) or 'omission_divergence' not in figures:
             return None
-        coding = {kind: cell['training_divergence'] for kind, cell in figures.items()
-                  if isinstance(cell, dict) and 'training_divergence' in cell}
-        return cls(coding, tuple((share, value) for share, value in figures['omission_divergence']))
+        try:
+            coding = {kind: float(cell['training_divergence']) for kind, cell in figures.items()
+                      if isinstance(cell, dict) and 'training_divergence' in cell}
+            lost = tuple((float(share), float(value)) for share, value in figures['omission_divergence'])
+        except (TypeError, ValueError):
+            raise ArtifactError('the figures of a transform code are not as `evitif train code` writes them: expected a '
+                                'training_divergence for each rate and pairs of numbers as omission_divergence') from None
+        return cls(coding, lost) if coding and lost else None
 
     def cost(self, quantisation: str, share_lost: float) -> float:
         """The divergence to expect where so many patches are lost."""
