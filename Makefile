@@ -1,7 +1,7 @@
 # What a newcomer types. All that is made lies in this folder: .venv*, data, reports.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo evaluate test bench setup build lint shell clean distclean
+.PHONY: help demo evaluate test bench soak fuzz setup build lint shell clean distclean
 
 in_environment = . scripts/env.sh &&
 
@@ -34,6 +34,14 @@ bench: setup  ## the link beside TCP, ROS 2 topics and codecs, and what parts co
 	@$(in_environment) python -c 'import zfec' 2>/dev/null || pip install -q -r requirements/bench.txt || true
 	@$(in_environment) python -m evitif.datasets fetch fashion-mnist || true
 	@$(in_environment) python -m benchmarks.suite $(if $(QUICK),--quick) $(BENCH_ARGUMENTS)
+
+soak: setup  ## 100,000 frames at 30 % loss while edge and bridge are restarted, moved and cut off: every frame accounted for; QUICK=1: a minute
+	@$(in_environment) python -m benchmarks.soak $(if $(QUICK),--quick) $(SOAK_ARGUMENTS)
+
+# Without a wheel of atheris for this machine it says so and does nothing.
+fuzz: setup  ## coverage-guided fuzzing of every parser and state machine, for MINUTES (16) over all of them
+	@$(in_environment) python -m pip install --quiet --only-binary :all: --requirement requirements/fuzz.txt || true
+	@$(in_environment) python -m fuzz.run $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ_ARGUMENTS)
 
 setup:  ## the environment, unless it is there: Python packages, ROS 2 where none is sourced, the messages
 	@scripts/setup.sh

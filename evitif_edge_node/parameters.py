@@ -29,6 +29,7 @@ _RUNTIME_PARAMETERS = (
                   'loss, or with one quantisation as many as the bytes of int8 once allow', 'packets', 0, 16),
     NodeParameter('rate_limit', 0.0, 'never send more than this over any second, IP and UDP headers included; at least 0.3; 0: no '
                   'limit', 'Mbit/s', 0.0, 10_000.0),
+    NodeParameter('congestion_control', True, 'send as fast as the path allows without a queue; false only where nobody shares it'),
     *TRANSPORT_PARAMETERS,
 )
 

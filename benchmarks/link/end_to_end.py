@@ -25,7 +25,7 @@ from benchmarks.link.contestants import CONTESTANTS
 from benchmarks.link.namespaces import LinkError, NamespaceLink, remove_leftovers, unavailable
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.simulated import SimulatedLink
-from benchmarks.part import PartError, machine, percentile, ratio_interval95, save, target
+from benchmarks.part import LIBRARY, PartError, machine, percentile, ratio_interval95, save, sources_digest, target
 from evitif.evaluation.partial import PartialResult
 from evitif.evaluation.suite import IMAGENET_CHECKPOINT, REPOSITORY
 from evitif.protocol.keys import write_key_file
@@ -49,8 +49,8 @@ class Group:
     contestants: tuple[str, ...] = EVERYONE
     model: str = 'small'        # a key of MODELS
     rounds: int = 2
-    frames: int = 50            # a turn
-    warm_up: int = 15           # images of a turn that do not count
+    frames: int = 40            # a turn
+    warm_up: int = 10           # images of a turn that do not count
     rate: float = 20.0          # images a second
 
 
@@ -62,11 +62,11 @@ def groups(quick: bool) -> tuple[Group, ...]:
     if quick:
         return main, answered
     few = (0.0, 0.05, 0.2)
-    return (main, answered,
-            Group('delay', tuple(Condition(loss, delay_ms=delay) for delay in (0, 20, 50) for loss in few), rounds=1),
+    return (Group('delay', tuple(Condition(loss, delay_ms=delay) for delay in (0, 20, 50) for loss in few), rounds=1),
             Group('rate', tuple(Condition(0.05, 5, rate_mbit=rate) for rate in (5, 20, 100)), rounds=1),
             Group('bursts', tuple(Condition(loss, 5, burst=8) for loss in (0.05, 0.2)), rounds=1),
-            Group(PHOTOGRAPHS, tuple(Condition(loss, 5) for loss in few), model='large', rounds=1, frames=30, warm_up=8, rate=6.0))
+            Group(PHOTOGRAPHS, tuple(Condition(loss, 5) for loss in few), model='large', rounds=1, frames=24, warm_up=6, rate=6.0),
+            answered, main)
 
 
 def models() -> dict[str, dict]:
@@ -111,7 +111,8 @@ class Measurement:
             self.notes.append(f'No network namespaces: {reason}. So the link simulator stands in, on loopback, for the contestants that '
                               'send plain UDP; TCP and ROS 2 topics are left out.')
         self._partial = PartialResult(output / 'end_to_end.json', {'groups': [asdict(group) for group in self.groups],
-                                                                   'machine': machine(), 'namespaces': self.namespaces})
+                                                                   'machine': machine(), 'namespaces': self.namespaces,
+                                                                   'sources': sources_digest(LIBRARY)})
         self._state = self._partial.load() or {'next': 'the first turn', 'turns': {}, 'about': {}, 'left_out': {}}
 
     @property

@@ -7,7 +7,18 @@ import shlex
 import sys
 
 from evitif import __version__
-from evitif.cli import evaluate_partition, evaluate_recovery, key, link, train_code, train_model, train_partition, train_recovery
+from evitif.cli import (
+    calibrate,
+    evaluate_partition,
+    evaluate_recovery,
+    evaluate_selection,
+    key,
+    link,
+    train_code,
+    train_model,
+    train_partition,
+    train_recovery,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     train_code.add_parser(train)
     train_partition.add_parser(train)
     evaluate_recovery.add_parser(evaluate)
+    evaluate_selection.add_parser(evaluate)
+    calibrate.add_parser(verbs)
     evaluate_partition.add_parser(evaluate)
     link.add_parser(verbs)
     key.add_parser(verbs)

@@ -84,6 +84,7 @@ class EdgeRuntimeConfig(LinkConfig):
     eta: float | None = None                # the same: below this uncertainty the robot answers alone
     partition_device: str | None = None     # of `partition`: which device this is, its name or number
     rate_limit: float = 0.0                 # Mbit/s over any second, IP and UDP headers included; 0: none
+    congestion_control: bool = True         # False only where nobody shares the path
 
     def __post_init__(self):
         super().__post_init__()

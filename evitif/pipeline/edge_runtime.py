@@ -24,7 +24,7 @@ from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.split_stream import top_classes
 from evitif.pipeline.strategies import edge_strategy
-from evitif.pipeline.strategy import Sight
+from evitif.pipeline.strategy import Encoded, Sight
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
 from evitif.protocol.frame_sender import Sending
@@ -56,7 +56,7 @@ class EdgeStatistics:
     sending: Sending = Sending()      # what the path allows, and is used of it
     quantisation: str = ''            # of the last frame, as the next two
     patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
-    share_sent: float = NAN           # of the patches
+    share_sent: float = NAN           # of the tokens
 
 
 @dataclass
@@ -98,9 +98,10 @@ class EdgeRuntime:
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
             prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
-            rate_limit_bit_s=1e6 * config.rate_limit), key=key)
+            rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control), key=key)
         self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle,
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
+        self._last: Encoded | None = None     # sent
         self._slots: LatestSlots = LatestSlots()
         self._pending: dict[int, _Pending] = {}
         self._lock = threading.Lock()         # guards what follows
@@ -133,7 +134,7 @@ class EdgeRuntime:
 
     def stop(self) -> None:
         """Say goodbye to the bridge and end the threads."""
-        self._slots.close()
+        self._add(frames_unsent=sum(isinstance(item, _Image) for item in self._slots.close()))
         if self._worker is not None:
             self._worker.join()
             self._worker = None
@@ -154,8 +155,12 @@ class EdgeRuntime:
     def statistics(self) -> EdgeStatistics:
         """A snapshot of the counts and of the link."""
         link = self._loop.call(lambda now: self._connection.statistics)
+        parameters, last = self._strategy.parameters, self._last
+        chosen = {'quantisation': parameters.quantisation} if last is None else {
+            'quantisation': last.quantisation, 'patch_copies': last.patch_copies,
+            'share_sent': 1.0 if last.sent is None else len(last.sent) / parameters.tokens}
         with self._lock:
-            return dataclasses.replace(self._statistics, link=link, sending=self._connection.sending)
+            return dataclasses.replace(self._statistics, link=link, sending=self._connection.sending, **chosen)
 
     # The worker's thread.
 
@@ -171,15 +176,15 @@ class EdgeRuntime:
                 self._log(logging.ERROR, f'frame of stamp {_stamp(item)} failed: {error}')
 
     def _send(self, image: _Image) -> None:
-        sending = self._connection.sending
-        sight = self._strategy.see(image.pixels, sending)
+        uplink = self._connection.sending
+        sight = self._strategy.see(image.pixels, uplink)
         self._next_frame = (self._next_frame + 1) % 2**32
         pending = _Pending(image, sight, self._next_frame)
         if sight.probabilities is not None:
             self._publish_own(pending, sight.probabilities, self._strategy.name, 'local')
             return
         computed = time.monotonic()
-        encoded = self._strategy.encode(sight, sending)
+        encoded = self._last = self._strategy.encode(sight, uplink)
         if encoded.note:
             self._log(logging.INFO, encoded.note)
         frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame, encoded.rows, encoded.quantisation,
@@ -194,14 +199,12 @@ class EdgeRuntime:
         pending.packetise = time.monotonic() - computed
         if sent:
             self._add(frames_sent=1)
-            self._count(quantisation=encoded.quantisation, patch_copies=encoded.patch_copies, share_sent=float(pending.sent.mean()))
             return
         with self._lock:
             self._pending.pop(pending.frame_id, None)
         self._add(frames_unsent=1)
         if self._strategy.answers_alone:
             self._answer_alone(pending)
-
 
     def _answer_alone(self, pending: _Pending) -> None:
         began = time.monotonic()

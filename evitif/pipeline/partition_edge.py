@@ -43,18 +43,18 @@ class PartitionEdge(EdgeStrategy):
                             f'({partition.fingerprint[:16]}…) on {self.placement.note}: {own}')
         self._copies = config.patch_copies
 
-    def see(self, pixels: np.ndarray, sending: Sending) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         began = time.monotonic()
         image = self._model.preprocessor(pixels)
         preprocessed = time.monotonic()
         features = self._model.features(image.to(self.placement.device, self.placement.dtype))
         return Sight(self._model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, features)
 
-    def encode(self, sight: Sight, sending: Sending) -> Encoded:
+    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
         parameters, first = self.parameters, self._model.index * self.parameters.groups
         rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
         rows[first:first + parameters.groups] = self._quantiser.quantise(sight.content[None])
-        copies = self._copies or sufficient_copies(sending.packet_error_rate, LOST, FEWEST_COPIES, MAX_PATCH_COPIES, sending.mean_burst)
+        copies = self._copies or sufficient_copies(uplink.packet_error_rate, LOST, FEWEST_COPIES, MAX_PATCH_COPIES, uplink.mean_burst)
         return Encoded(rows, parameters.quantisation, np.array([self._model.index]), copies)
 
     def answer_alone(self, sight: Sight) -> np.ndarray:

@@ -44,16 +44,16 @@ class SelectionEdge(EdgeStrategy):
         self._large_view = code.preprocessor()
         self._copies, self._min_packets = config.patch_copies, config.min_packets
 
-    def see(self, pixels: np.ndarray, sending: Sending) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         began = time.monotonic()
-        decision = self._selector.decide(pixels, self._budget(sending))
+        decision = self._selector.decide(pixels, self._budget(uplink))
         return Sight(self._large_view.crop(*pixels.shape[:2]), math.nan, time.monotonic() - began, decision,
                      decision.glance.probabilities if decision.sure else None)
 
-    def encode(self, sight: Sight, sending: Sending) -> Encoded:
+    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
         chosen = sight.content.chosen
-        copies = self._copies_for(sending)
-        packets = sufficient_copies(sending.packet_error_rate, NOTHING, FEWEST_PACKETS, MAX_PATCH_COPIES, sending.mean_burst)
+        copies = self._copies_for(uplink)
+        packets = sufficient_copies(uplink.packet_error_rate, NOTHING, FEWEST_PACKETS, MAX_PATCH_COPIES, uplink.mean_burst)
         if not self._copies and len(chosen) < packets:      # there are no more packets than patches, or than copies
             copies = max(copies, packets)
         return Encoded(sight.content.rows, self.parameters.quantisation, chosen, copies)
@@ -69,14 +69,14 @@ class SelectionEdge(EdgeStrategy):
         height, width = self.parameters.image_size
         self.see(np.zeros((height, width, 3), np.uint8), Sending())
 
-    def _copies_for(self, sending: Sending) -> int:
-        return self._copies or sufficient_copies(sending.packet_error_rate, LOST, 1, MOST_COPIES, sending.mean_burst)
+    def _copies_for(self, uplink: Sending) -> int:
+        return self._copies or sufficient_copies(uplink.packet_error_rate, LOST, 1, MOST_COPIES, uplink.mean_burst)
 
-    def _budget(self, sending: Sending) -> int | None:
+    def _budget(self, uplink: Sending) -> int | None:
         """Patches that fit into what a frame may take, `min_packets` headers included; None where there is no limit."""
-        if math.isinf(sending.frame_bytes):
+        if math.isinf(uplink.frame_bytes):
             return None
-        headers, copies = HEADER.size + TOKENS_HEADER.size, self._copies_for(sending)
+        headers, copies = HEADER.size + TOKENS_HEADER.size, self._copies_for(uplink)
         row = copies * (UNIT_INDEX.itemsize + self.parameters.row_bytes)
-        spread = (sending.frame_bytes - self._min_packets * headers) / row
-        return int(spread if spread >= self._min_packets else sending.frame_bytes / (row + copies * headers))
+        spread = (uplink.frame_bytes - self._min_packets * headers) / row
+        return int(spread if spread >= self._min_packets else uplink.frame_bytes / (row + copies * headers))

@@ -1,5 +1,8 @@
 """How the next frame travels: which quantisation, in how many copies, and how many of its patches, within what it may take.
 
+What a coarser quantisation saves goes into copies of each patch, so where the rate is not the limit the choice is between few
+exact tokens and nearly all tokens, coarse; which is better depends on the loss alone.
+
 The cost of a choice is measured, not guessed (`rate_table`): the divergence that the quantisation costs, and that of the share of
 the patches that will be missing, because they are not sent or because no copy of them is likely to arrive. Of the choices that
 fit into the frame's share of the allowed rate the cheapest one is taken.
@@ -13,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.pipeline.configuration import EdgeRuntimeConfig
-from evitif.pipeline.rate_table import HYSTERESIS, RateTable, patches_lost
+from evitif.pipeline.rate_table import RateTable, patches_lost
 from evitif.pipeline.split_stream import SplitStream
 from evitif.protocol.interleaving import arrange, prefix_copies_of, scattered_order
 from evitif.protocol.pacing import IP_UDP_BYTES
 from evitif.protocol.packetiser import MAX_PATCH_COPIES, row_capacity
 from evitif.protocol.parameters import StreamParameters
 
+HYSTERESIS = 0.8        # a new choice has to cost less than this share of what the present one does
 SHARES = (0.85, 0.7, 0.55, 0.4, 0.25)       # of the patches; more than one copy of a part of them is never better than more of them
-INDIFFERENCE = 5e-4         # nats for which no more bytes are spent
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,11 @@ class SendingChoice:
         if not fits.any():
             return self.settings[int(self._bytes.argmin())]
         least = costs[fits].min()
-        good = np.flatnonzero(fits & (costs <= least + INDIFFERENCE))
+        good = np.flatnonzero(fits & (costs <= least))
         best = good[self._bytes[good].argmin()]
         if present in self.settings:
             now = self.settings.index(present)
-            # Not for what costs hardly less, nor for as much in fewer bytes.
-            if fits[now] and least > HYSTERESIS * costs[now] - INDIFFERENCE and present.bytes <= 1.25 * self._bytes[best]:
+            if fits[now] and least > HYSTERESIS * costs[now]:
                 return present
         return self.settings[int(best)]
 

@@ -1,4 +1,4 @@
-"""The strategy `split` on the robot: the head, and its tokens sent as the loss and the allowed rate ask for."""
+"""The strategy `split` on the robot: the head, and its tokens quantised as the loss asks for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from evitif.pipeline.configuration import EdgeRuntimeConfig
-from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
+from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
 from evitif.protocol.frame_sender import Sending
@@ -24,27 +24,26 @@ class SplitEdge(EdgeStrategy):
         self.description = (f'model {stream.parameters.model}, head of {stream.parameters.cut} of {stream.split.depth} '
                             f'blocks on {stream.placement.note}')
         self.answers_alone = self.keeps_content = config.local_fallback
-        self._choice = sending_choice(stream, config)
-        self._setting: Setting | None = None
+        self._choice, self._setting = sending_choice(stream, config), None
 
-    def see(self, pixels: np.ndarray, sending: Sending) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         began = time.monotonic()
         tensor = self.stream.preprocessor(pixels)
         preprocessed = time.monotonic()
         tokens = self.stream.head(tensor).float().cpu()
         return Sight(self.stream.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, tokens)
 
-    def encode(self, sight: Sight, sending: Sending) -> Encoded:
-        values = sight.content[0].numpy()
+    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
+        values, quantisers = sight.content[0].numpy(), self.stream.quantisers
         if self._choice is None:
             return Encoded(self.stream.quantiser.quantise(values), self.parameters.quantisation)
         before, note = self._setting, ''
-        setting = self._setting = self._choice.choose(sending.frame_bytes, sending.packet_error_rate, sending.mean_burst, before)
+        setting = self._setting = self._choice.choose(uplink.frame_bytes, uplink.packet_error_rate, uplink.mean_burst, before)
         if before is not None and setting.quantisation != before.quantisation:
             note = (f'tokens travel as {setting.quantisation}, each patch {setting.patch_copies} times, instead of as '
-                    f'{before.quantisation}: link {sending.state}, {100 * sending.packet_error_rate:.0f} % of the datagrams are lost, '
-                    f'{sending.allowed_bit_s / 1e6:.1f} Mbit/s allowed')
-        return Encoded(self.stream.quantisers[setting.quantisation].quantise(values), setting.quantisation,
+                    f'{before.quantisation}: link {uplink.state}, {100 * uplink.packet_error_rate:.0f} % of the datagrams are lost, '
+                    f'{uplink.allowed_bit_s / 1e6:.1f} Mbit/s allowed')
+        return Encoded(quantisers[setting.quantisation].quantise(values), setting.quantisation,
                        chosen_tokens(self.parameters, setting.share), setting.patch_copies, note)
 
     def answer_alone(self, sight: Sight) -> np.ndarray:

@@ -40,7 +40,7 @@ class Encoded:
     rows: np.ndarray
     quantisation: str
     sent: np.ndarray | None = None            # int [n], tokens, most important first; None: all
-    patch_copies: int = 0                     # 0: as the link was told
+    patch_copies: int = 0                     # 0: as the packetiser has it
     note: str = ''                            # a sentence for the log, where something has changed
 
 
@@ -57,11 +57,11 @@ class EdgeStrategy(ABC):
     keeps_content: bool = True                # whether a sight's content is needed once it was encoded
 
     @abstractmethod
-    def see(self, pixels: np.ndarray, sending: Sending) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         """Look at an image uint8 [H, W, 3] RGB."""
 
     @abstractmethod
-    def encode(self, sight: Sight, sending: Sending) -> Encoded:
+    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
         """What is to be sent of it."""
 
     @abstractmethod

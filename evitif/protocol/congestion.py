@@ -14,9 +14,9 @@ where that is longer, the rate is decided anew:
   Where the share that is lost has risen by ten points since the rate began to grow, and the rate by a quarter, the growth is
   taken back: short queues and policers lose without delay.
 * Delay that does not fall although the rate has for a second: another flow fills the queue, as TCP does. Yielding on and on
-  would leave nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681 in bytes a
-  second): one datagram a round trip more in each, 30 % less for a loss. Every five seconds it is halved for two intervals to
-  see whether the queue was its own.
+  would leave nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681): half a datagram
+  a round trip more in each, 30 % less for a loss, which is as fair as one and a half (RFC 9438, section 4.3). Every five
+  seconds it is halved for two intervals to see whether the queue was its own.
 """
 
 import math
@@ -28,7 +28,7 @@ BASE_WINDOW_S = 10.0         # of the least delay; BBR's and Copa's
 INTERVAL_S, SLOW_START_INTERVAL_S = 0.2, 0.05
 BETA = 0.9                   # of what was delivered
 DRAIN_S = 0.5                # in which a standing queue is to be gone
-RENO_BETA = 0.7
+RENO_BETA, RENO_ALPHA = 0.7, 0.53       # as fair to Reno as its own 1/2 and 1: alpha = 3 (1 - beta) / (1 + beta) (RFC 9438, section 4.3)
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
 LOSS_RISE = 0.1
@@ -55,10 +55,15 @@ class Report:
 
 
 class CongestionControl:
-    """The allowed rate of one session, bit/s with IP and UDP headers; starts anew with each."""
+    """The allowed rate of one session, bit/s with IP and UDP headers; starts anew with each.
 
-    def __init__(self, ceiling_bit_s: float = CEILING_BIT_S):
+    :param ceiling_bit_s: never more
+    :param follow: whether the rate follows the reports; else it is the ceiling, and only the state tells
+    """
+
+    def __init__(self, ceiling_bit_s: float = CEILING_BIT_S, follow: bool = True):
         self._ceiling = min(ceiling_bit_s, CEILING_BIT_S)
+        self._floor = FLOOR_BIT_S if follow else self._ceiling
         self.rate_bit_s = self._bounded(INITIAL_DATAGRAMS * _DATAGRAM * 8 / _UNKNOWN_ROUND_TRIP_S)
         self.state = OPEN
         self.queueing_delay_s = math.nan      # least of the last interval
@@ -70,9 +75,12 @@ class CongestionControl:
         self._slow_start = True
         self._calm_since = math.nan           # when growth began
         self._grown_from: tuple[float, float] | None = None     # rate and share lost then
+        self._risen = 0                       # intervals in a row in which the loss was above what it was then
         self._resume: float | None = None     # rate to take up when the queue is gone
         self._episode: tuple[float, float] | None = None        # when a standing queue was first seen, and its delay
+        self._episode_rate = 0.0              # when it began
         self._reno_since: float | None = None
+        self._competed_at = self._cut_at = -math.inf
         self._probe_at = math.inf
         self._probed = 0                      # intervals of a probe that are left
 
@@ -95,7 +103,8 @@ class CongestionControl:
         while self._delays and (self._delays[-1][1] >= delay):
             self._delays.pop()
         self._delays.append((now, delay))
-        while self._delays[0][0] < now - BASE_WINDOW_S:
+        # While another flow keeps the queue filled, what is least of late is not the path without a queue.
+        while self._reno_since is None and self._delays[0][0] < now - BASE_WINDOW_S:
             self._delays.popleft()
         self._interval.append((delay - self._delays[0][1], report))
         quick = self._slow_start and max(queue for queue, _ in self._interval) <= TARGET_S
@@ -128,11 +137,13 @@ class CongestionControl:
         self.state, self._slow_start, self._grown_from = CONGESTED, False, None
         if self._episode is None:
             self._episode = now, standing
+            self._episode_rate = self.rate_bit_s
         began, delay = self._episode
+        if now - self._competed_at <= BASE_WINDOW_S or now - began >= COMPETING_AFTER_S and standing > 0.7 * delay:
+            self._reno_since, self._competed_at, self._probe_at = now, now, now + PROBE_EVERY_S
+            self.rate_bit_s = self._bounded(max(self.rate_bit_s, self._episode_rate / 2))
+            return
         if now - began >= COMPETING_AFTER_S:
-            if standing > 0.7 * delay:
-                self._reno_since, self._probe_at = now, now + PROBE_EVERY_S
-                return
             self._episode = now, standing
         self._resume = self._bounded(BETA * delivered)
         drain = 1 - (standing - TARGET_S / 2) / DRAIN_S
@@ -152,8 +163,11 @@ class CongestionControl:
         if self._grown_from is None:
             self._grown_from, self._calm_since = (self.rate_bit_s, lost), now
         rate, before = self._grown_from
-        deviation = math.sqrt(0.25 / max(expected, 1) * max(mean_burst if mean_burst >= 1 else 1.0, 1.0))
-        if self.rate_bit_s > 1.25 * rate and lost > before + LOSS_RISE + 3 * deviation:
+        deviation = math.sqrt(2 * 0.25 / max(expected, 1) * max(mean_burst if mean_burst >= 1 else 1.0, 1.0))    # of two shares
+        risen = self.rate_bit_s > 1.25 * rate and lost > before + LOSS_RISE + 3 * deviation
+        self._risen = self._risen + 1 if risen else 0
+        if self._risen >= 2:
+            self._risen = 0
             self.rate_bit_s, self._slow_start, self._grown_from = self._bounded(BETA * rate), False, None
             self.state = CONGESTED
             return
@@ -166,23 +180,23 @@ class CongestionControl:
     def _compete(self, standing: float, peak: float, lost: float, elapsed: float, round_trip: float, used: float, now: float) -> None:
         """With a flow that fills the queue."""
         self.state = CONGESTED
-        if standing < TARGET_S:      # the queue empties: it is alone again
-            self._reno_since = self._episode = None
-            self.rate_bit_s, self._resume = max(self.rate_bit_s, self._resume or 0.0), None
-            self._follow(peak, lost, 0, math.nan, False, elapsed, now)
-            return
         if self._probed:
             self._probed -= 1
-            if not self._probed:
+            if standing < TARGET_S:      # the queue was its own
+                self._reno_since = self._episode = self._grown_from = self._resume = None
+                self._competed_at, self._probed, self.state = -math.inf, 0, OPEN
+            elif not self._probed:
                 self.rate_bit_s, self._resume, self._probe_at = self._resume, None, now + PROBE_EVERY_S
             return
+        self._competed_at = now
         if now >= self._probe_at:
             self._resume, self._probed = self.rate_bit_s, 2
             self.rate_bit_s = self._bounded(0.5 * self.rate_bit_s)
-        elif lost > 0:
-            self.rate_bit_s = self._bounded(RENO_BETA * self.rate_bit_s)
+        elif lost > 0 and peak > TARGET_S:
+            if now - self._cut_at > 2.5 * INTERVAL_S:      # once for what is lost when the queue overflows
+                self.rate_bit_s, self._cut_at = self._bounded(RENO_BETA * self.rate_bit_s), now
         elif used >= 0.5 * self.rate_bit_s:
-            self.rate_bit_s = self._bounded(self.rate_bit_s + _DATAGRAM * 8 * elapsed / max(round_trip, 1e-3) ** 2)
+            self.rate_bit_s = self._bounded(self.rate_bit_s + RENO_ALPHA * _DATAGRAM * 8 * elapsed / max(round_trip, 1e-3) ** 2)
 
     def _bounded(self, bit_s: float) -> float:
-        return min(max(bit_s, FLOOR_BIT_S), self._ceiling)
+        return min(max(bit_s, self._floor), self._ceiling)

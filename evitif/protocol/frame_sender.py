@@ -45,7 +45,7 @@ class FrameSender:
         self._own = {kind: self._packetiser(kind, config.patch_copies) for kind in parameters.row_formats}
         self._others: OrderedDict[tuple[str, int], Packetiser] = OrderedDict()
         self._pacer = Pacer(config.rate_limit_bit_s)
-        self._control = CongestionControl(self._pacer.ceiling_bit_s)
+        self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
         self._waiting: deque[memoryview] = deque()
         self._waiting_bytes = 0
         self._frame_id = -1                  # of what waits
@@ -63,7 +63,7 @@ class FrameSender:
 
     def restart(self, now: float) -> None:
         """A session begins, or is back after a silence: what was known of the path is not known any more."""
-        self._control = CongestionControl(self._pacer.ceiling_bit_s)
+        self._control = CongestionControl(self._pacer.ceiling_bit_s, self._config.congestion_control)
         self._burst = self._loss = math.nan
         self._drop_waiting()
         self._pacer.begin(self._control.rate_bit_s, now)

@@ -62,14 +62,15 @@ def load_views(sources: list[str], size: int, views: list[int] | None = None, li
             for index in indices:
                 image = Image.fromarray(dataset[int(index)].image)
                 for _ in range(count):
-                    crops[at] = torch.from_numpy(_random_crop(image, size, random)).permute(2, 0, 1)
+                    crops[at] = torch.from_numpy(random_crop(image, size, random)).permute(2, 0, 1)
                     at += 1
                 bar.update(count)
     return crops
 
 
-def _random_crop(image: Image.Image, size: int, random: np.random.Generator) -> np.ndarray:
-    area, aspect = random.uniform(0.25, 1), np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
+def random_crop(image: Image.Image, size: int, random: np.random.Generator, least_area: float = 0.25) -> np.ndarray:
+    """A crop of `least_area` to the whole of an image, aspect 3:4 to 4:3, as uint8 [size, size, 3]; half of them mirrored."""
+    area, aspect = random.uniform(least_area, 1), np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
     side = (image.width * image.height * area)**0.5
     width, height = min(image.width, side * aspect**0.5), min(image.height, side / aspect**0.5)
     left, top = random.uniform(0, image.width - width), random.uniform(0, image.height - height)

@@ -69,9 +69,9 @@ def test_over_a_lossy_link_what_was_sent_and_what_was_lost_is_known(pair, loss):
 def test_patches_travel_in_as_many_copies_as_the_loss_asks_for_and_no_more_than_a_frame_may_take(pair):
     edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=1.0)))
 
-    def encoded(**sending):
-        sending = Sending(**sending)
-        return edge.encode(edge.see(IMAGE, sending), sending)
+    def encoded(**uplink):
+        uplink = Sending(**uplink)
+        return edge.encode(edge.see(IMAGE, uplink), uplink)
     assert [encoded(packet_error_rate=rate).patch_copies for rate in (np.nan, 0.0, 0.3, 0.6)] == [1, 1, 2, 4]
     all_of_them = encoded()
     some = encoded(frame_bytes=700.0)
