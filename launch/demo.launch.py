@@ -5,7 +5,8 @@ Start everything on this machine: camera node, edge node, link simulator and bri
 
 Images go from the camera node to the edge node, tokens from there through the link simulator to the bridge node,
 answers back through the link simulator. The robot's topics are at the top (/prediction), the bridge's below /bridge
-(/bridge/robot/prediction). With `partition_devices` there is an edge node for each, its topics below its name. `ros2 launch evitif demo.launch.py --show-args` lists the arguments.
+(/bridge/robot/prediction). With `partition_devices` there is an edge node for each, its topics below its name.
+`ros2 launch evitif demo.launch.py --show-args` lists the arguments.
 """
 
 import re

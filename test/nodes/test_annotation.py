@@ -85,8 +85,8 @@ def test_patches_that_were_not_sent_are_dim_and_lost_ones_hatched():
 @pytest.mark.parametrize('received', [[True, True, True], [True, False, True], [False, False, True]])
 def test_which_devices_answered_is_in_the_panel_and_the_picture_is_as_it_is(received):
     def drawn(devices):
-        return annotate(picture(), prediction(strategy='partition', devices=devices, received=np.array(received), grid=(1, 3), prefix_tokens=0,
-                                              sent=np.array([False, False, True])), 400)
+        return annotate(picture(), prediction(strategy='partition', devices=devices, received=np.array(received), grid=(1, 3),
+                                              prefix_tokens=0, sent=np.array([False, False, True])), 400)
     one, other = drawn(('left', 'middle', 'right')), drawn(('port', 'amidships', 'starboard'))
     assert (one[:, :400] == 200).all() and (one != other).any()
 
