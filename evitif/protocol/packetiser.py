@@ -212,7 +212,7 @@ class Packetiser:
             layout = self._layout_of_all(source)
             units = layout.places
         else:
-            layout, sequence = self._layout_of_some(source, self._checked(frame.sent), frame.patch_copies or self.patch_copies)
+            layout, sequence = self._layout_of_some(source, self._checked(frame.sent))
             units = layout.name(sequence)
         # 'clip' spares numpy a buffer; all indices are in range.
         np.take(frame.rows, units, axis=0, out=layout.rows, mode='clip')
@@ -243,11 +243,11 @@ class Packetiser:
 
         return self._cached((source,), source, build)
 
-    def _layout_of_some(self, source: bytes, sent: np.ndarray, copies: int) -> tuple[_Layout, np.ndarray]:
+    def _layout_of_some(self, source: bytes, sent: np.ndarray) -> tuple[_Layout, np.ndarray]:
         """The layout for as many tokens as `sent`, and the sequence of units that its places point into."""
         p = self.parameters
         prefix, patches = np.sort(sent[sent < p.prefix_tokens]), sent[sent >= p.prefix_tokens] - p.prefix_tokens
-        order, laps = importance_laps(patches, self._rank, copies)
+        order, laps = importance_laps(patches, self._rank, self.patch_copies)
         sequence = units_of(np.concatenate([prefix, p.prefix_tokens + order]), p.groups)
 
         def build(slots: int) -> _Layout:
@@ -258,7 +258,7 @@ class Packetiser:
                       for units, part in packets]
             return _Layout(p, source, places, len(sent) * p.groups)
 
-        return self._cached((source, tuple(prefix.tolist()), len(patches), copies), source, build), sequence
+        return self._cached((source, tuple(prefix.tolist()), len(patches)), source, build), sequence
 
     def _cached(self, key: tuple, source: bytes, build: Callable[[int], _Layout]) -> _Layout:
         layout = self._layouts.get(key)
