@@ -61,12 +61,12 @@ def groups(quick: bool) -> tuple[Group, ...]:
     answered = Group(ANSWERED, tuple(lost), ('evitif',), rounds=1, frames=60 if quick else 400, warm_up=20)
     if quick:
         return main, answered
-    few = (0.0, 0.05, 0.2)
-    return (Group('delay', tuple(Condition(loss, delay_ms=delay) for delay in (0, 20, 50) for loss in few), rounds=1),
+    return (main, answered,
+            Group('delay', tuple(Condition(loss, delay_ms=delay) for delay in (0, 20, 50) for loss in (0.0, 0.2)), rounds=1),
             Group('rate', tuple(Condition(0.05, 5, rate_mbit=rate) for rate in (5, 20, 100)), rounds=1),
             Group('bursts', tuple(Condition(loss, 5, burst=8) for loss in (0.05, 0.2)), rounds=1),
-            Group(PHOTOGRAPHS, tuple(Condition(loss, 5) for loss in few), model='large', rounds=1, frames=24, warm_up=6, rate=6.0),
-            answered, main)
+            Group(PHOTOGRAPHS, tuple(Condition(loss, 5) for loss in (0.0, 0.05, 0.2)), model='large', rounds=1, frames=24, warm_up=6,
+                  rate=6.0))
 
 
 def models() -> dict[str, dict]:

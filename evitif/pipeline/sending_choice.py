@@ -20,11 +20,12 @@ from evitif.pipeline.rate_table import RateTable, patches_lost
 from evitif.pipeline.split_stream import SplitStream
 from evitif.protocol.interleaving import arrange, prefix_copies_of, scattered_order
 from evitif.protocol.pacing import IP_UDP_BYTES
-from evitif.protocol.packetiser import MAX_PATCH_COPIES, row_capacity
+from evitif.protocol.packetiser import MAX_PATCH_COPIES, packets_of_part, row_capacity
 from evitif.protocol.parameters import StreamParameters
 
 HYSTERESIS = 0.8        # a new choice has to cost less than this share of what the present one does
 SHARES = (0.85, 0.7, 0.55, 0.4, 0.25)       # of the patches; more than one copy of a part of them is never better than more of them
+NO_ANSWER = 2.0             # times the divergence of an answer without patches
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _setting(p: StreamParameters, copies: int, share: float, max_datagram_bytes:
     patches = max(1, round(share * p.grid[0] * p.grid[1]))
     slots = max(1, row_capacity(max_datagram_bytes) // (2 + p.row_bytes))
     packets = arrange([patches] * copies, prefix_copies_of(p.prefix_tokens, patches, prefix_copies), p.groups, slots=slots,
-                      min_packets=min_packets)
+                      min_packets=packets_of_part(min_packets, patches, p.grid[0] * p.grid[1]) if share < 1 else min_packets)
     units = sum(len(prefix) + part.stop - part.start for prefix, part in packets)
     fixed = max_datagram_bytes - row_capacity(max_datagram_bytes) + seal_bytes + IP_UDP_BYTES
     return Setting(p.quantisation, copies, share, len(packets), len(packets) * fixed + units * (2 + p.row_bytes))
@@ -76,13 +77,19 @@ class SendingChoice:
             raise ValueError(f'the table knows {", ".join(table.coding)}; expected one of the quantisations of the settings')
         self._coding = np.array([table.coding[setting.quantisation] for setting in self.settings])
         self._bytes = np.array([setting.bytes for setting in self.settings])
+        self._packets = np.array([setting.packets for setting in self.settings])
         self._shares, self._divergences = zip(*table.lost, strict=True)
 
     def costs(self, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
         """The divergence to expect of each of `settings`, nats: float [settings]."""
         arrived = [setting.share * (1 - patches_lost(packet_error_rate, mean_burst, setting.patch_copies, setting.packets))
                    for setting in self.settings]
-        return self._coding + np.interp(1 - np.array(arrived), self._shares, self._divergences)
+        cost = self._coding + np.interp(1 - np.array(arrived), self._shares, self._divergences)
+        # Nothing at all arrives, not even the class token (`sufficient_copies` has the formula): as bad as without an answer.
+        p = packet_error_rate
+        stays = max(p, 1 - 1 / mean_burst) if mean_burst >= 1 else p
+        nothing = p * stays ** (self._packets - 1)
+        return (1 - nothing) * cost + nothing * NO_ANSWER * self._divergences[-1]
 
     def choose(self, frame_bytes: float, packet_error_rate: float, mean_burst: float = math.nan, present: Setting | None = None) -> Setting:
         """The setting that costs least within `frame_bytes`; the smallest where none fits.

@@ -7,7 +7,7 @@ where that is longer, the rate is decided anew:
 
 * The *least* queueing delay of the interval is above the target of 25 ms, so a queue stands: congestion. The rate falls to 90 %
   of what was delivered meanwhile, as in GCC (draft-ietf-rmcat-gcc), and until the queue has gone below that, by up to a half.
-* Only the largest delay is above the target: a frame's own datagrams queue for a moment. The rate stays.
+* Only the largest delay is above the target and a burst's own time: a frame's datagrams queue for a moment. The rate stays.
 * Neither, and the rate is being used: it grows. It doubles each 0.05 s or round trip until the first congestion (slow start), later by 5 %
   a second, and twice as fast with each second that all goes well, up to doubling in a second, as CUBIC does (RFC 9438).
 * Loss without delay is the radio's (RFC 8836, section 4, asks that it be told from congestion) and takes nothing from the rate.
@@ -22,6 +22,8 @@ where that is longer, the rate is decided anew:
 import math
 from collections import deque
 from dataclasses import dataclass
+
+from evitif.protocol.pacing import MIN_BURST_BYTES
 
 TARGET_S = 0.025             # queueing delay
 BASE_WINDOW_S = 10.0         # of the least delay; BBR's and Copa's
@@ -77,6 +79,8 @@ class CongestionControl:
         self._grown_from: tuple[float, float] | None = None     # rate and share lost then
         self._risen = 0                       # intervals in a row in which the loss was above what it was then
         self._resume: float | None = None     # rate to take up when the queue is gone
+        self._radio_loss = 0.0                # smoothed, while no queue stands
+        self._stood = 0.0                     # the standing queue of the interval before
         self._episode: tuple[float, float] | None = None        # when a standing queue was first seen, and its delay
         self._episode_rate = 0.0              # when it began
         self._reno_since: float | None = None
@@ -120,6 +124,9 @@ class CongestionControl:
         took = newest.arrived_at - self._last.arrived_at
         used = self._bytes * 8 / elapsed if elapsed > 0 else 0.0
         delivered = received * 8 * self._bytes / self._datagrams / took if self._datagrams and took > 0 else used
+        if standing <= TARGET_S and self._reno_since is None:
+            self._radio_loss += (lost - self._radio_loss) / 4
+        delivered /= max(1 - self._radio_loss, 0.05)          # what the radio loses has been through the bottleneck
         busy = used >= 0.25 * self.rate_bit_s or self._datagrams >= _TRAIN
         self.queueing_delay_s = standing
         if self._reno_since is not None:
@@ -134,6 +141,8 @@ class CongestionControl:
         self._bytes = self._datagrams = 0
 
     def _back_off(self, standing: float, delivered: float, now: float) -> None:
+        if not self._slow_start and self._resume is None:
+            delivered = max(delivered, 0.5 * self.rate_bit_s / BETA)     # less was sent than the path would have taken
         self.state, self._slow_start, self._grown_from = CONGESTED, False, None
         if self._episode is None:
             self._episode = now, standing
@@ -145,7 +154,9 @@ class CongestionControl:
             return
         if now - began >= COMPETING_AFTER_S:
             self._episode = now, standing
-        self._resume = self._bounded(BETA * delivered)
+        if self._resume is not None and standing <= self._stood:      # it drains: what is sent now says nothing of the path
+            delivered = self._resume / BETA
+        self._resume, self._stood = self._bounded(BETA * delivered), standing
         drain = 1 - (standing - TARGET_S / 2) / DRAIN_S
         self.rate_bit_s = self._bounded(delivered * min(max(drain, 0.5), BETA))
 
@@ -155,7 +166,8 @@ class CongestionControl:
         if self._resume is not None:
             self.rate_bit_s, self._resume = max(self._resume, self.rate_bit_s), None
             self._grown_from = None
-        if peak > TARGET_S:
+        # A burst's own time on the path is no sign of too high a rate.
+        if peak > TARGET_S + 8 * MIN_BURST_BYTES / self.rate_bit_s:
             self._slow_start, self._grown_from = False, None
             return
         if not busy:

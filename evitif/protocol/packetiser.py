@@ -69,6 +69,11 @@ def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None],
     raise ValueError(f'tokens of {channels} channels {reason}')
 
 
+def packets_of_part(min_packets: int, patches: int, whole: int) -> int:
+    """The fewest packets of a frame that sends so many of its patches: as many as it would have of a whole one's, at least 4."""
+    return max(math.ceil(min_packets * patches / whole), min(min_packets, 4))
+
+
 def patch_copies_of(parameters: StreamParameters, patch_copies: int, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
                     min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES) -> int:
     """In how many packets each patch is to travel.
@@ -252,7 +257,8 @@ class Packetiser:
 
         def build(slots: int) -> _Layout:
             wanted = prefix_copies_of(p.prefix_tokens, len(patches), self.prefix_copies)
-            packets = arrange(laps, [wanted[token] for token in prefix], p.groups, slots=slots, min_packets=self.min_packets)
+            packets = arrange(laps, [wanted[token] for token in prefix], p.groups, slots=slots,
+                              min_packets=packets_of_part(self.min_packets, len(patches), len(self._rank)))
             first = len(prefix) * p.groups
             places = [np.concatenate([np.asarray(units, np.int64), np.arange(first + part.start, first + part.stop)])
                       for units, part in packets]
