@@ -94,7 +94,7 @@ def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict[str, 
         ways = links[link]['ways']
         where = f'{model}, int8, {LINKS[link]}'
         own, paced = protocol[model], ways[UNSEALED]['us']['median'] - ways[UNPACED]['us']['median']
-        reason = (f'of {ways[UNSEALED]["us"]["median"]:.0f} µs pacing is {paced:.0f} µs. The protocol itself, in a loop without sockets, takes '
+        reason = (f'of {ways[UNSEALED]["us"]["median"]:.0f} µs pacing is {paced:.0f} µs. The protocol itself, without sockets, takes '
                   f'{own["packetise_us"]:.0f} µs to packetise a frame and {own["reassemble_us"]:.0f} µs to take its {own["datagrams"]} '
                   'datagrams: each is checked, counted and put in its place by Python as it comes; the bare loop only adds up their bytes')
         for way, words in ((UNSEALED, ''), (UNPACED, ', congestion control off')):
