@@ -270,9 +270,10 @@ def _latency_target(ours: dict, theirs: dict, loss: float, factor: float, title:
     note = ''
     if judged and ratio < factor and ours['link_p99_ms'] is not None:
         theirs_alone = theirs['gives_up_ms'] if theirs['link_p99_ms'] is None else theirs['link_p99_ms']
-        note = (f'computing and waiting for a CPU are in both figures. The link\'s part alone (there, back and waiting for packets) has a p50 '
-                f'of {ours["link_ms"]:.0f} ms and a p99 of {ours["link_p99_ms"]:.0f} ms with evitif, of which the delay is 10 ms, and a p99 '
-                f'of {theirs_alone:.0f} ms over TCP: {theirs_alone / ours["link_p99_ms"]:.0f} times')
+        alone = theirs_alone / ours['link_p99_ms']
+        note = ('computing and waiting for a CPU are in both figures. The link\'s part alone (there, back and waiting for packets) has '
+                f'a p50 of {ours["link_ms"]:.0f} ms and a p99 of {ours["link_p99_ms"]:.0f} ms with evitif, of which the delay is 10 ms, '
+                f'and a p99 of {theirs_alone:.0f} ms over TCP: {alone:.0f} times')
     measured = f'{">" if other is None else ""}{ratio:.0f} times ({">" if other is None else ""}{longer:.0f} ms, evitif {p99:.0f} ms)'
     return target(name, expected, measured, ratio >= factor if judged else None, note)
 

@@ -95,8 +95,9 @@ def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict[str, 
         where = f'{model}, int8, {LINKS[link]}'
         own, paced = protocol[model], ways[UNSEALED]['us']['median'] - ways[UNPACED]['us']['median']
         reason = (f'of {ways[UNSEALED]["us"]["median"]:.0f} µs pacing is {paced:.0f} µs. The protocol itself, without sockets, takes '
-                  f'{own["packetise_us"]:.0f} µs to packetise a frame and {own["reassemble_us"]:.0f} µs to take its {own["datagrams"]} '
-                  'datagrams: each is checked, counted and put in its place by Python as it comes; the bare loop only adds up their bytes')
+                  f'{own["packetise_us"]:.0f} µs to packetise a frame and {own["reassemble_us"]:.0f} µs to take its '
+                  f'{own["datagrams"]} datagrams: each is checked, counted and put in its place by Python as it comes; the bare loop '
+                  'only adds up their bytes')
         for way, words in ((UNSEALED, ''), (UNPACED, ', congestion control off')):
             bare, tcp = ways[way]['of_bare']['median'], ways[way]['of_tcp']['median']
             note = '' if words or bare <= 1.3 else reason
