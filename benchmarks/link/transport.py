@@ -121,7 +121,7 @@ def run(quick: bool, output: Path) -> dict:
     """
     reason = unavailable()
     links = (LOOPBACK,) if reason else ('packets', 'runs')
-    rounds, cpu_frames = (8, 45) if quick else (20, 90)
+    rounds, cpu_frames = (6, 45) if quick else (14, 60)
     if not reason:
         remove_leftovers()
     try:
