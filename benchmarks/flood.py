@@ -36,6 +36,8 @@ from evitif.protocol.sealing import sealed_header, signed
 
 RATE = 20_000               # foreign datagrams a second
 LATENCY, GROWTH = 2.0, 0.02
+ANSWERED_POINTS = 1.0       # that the answered ratio may lose: latencies of the few that are answered would say nothing
+DEADLINE_S = 0.5            # what a frame without an answer counts as
 FRAMES_HZ = 30.0
 PORTS = 64                  # that the flood comes from
 _TICK_S = 0.005
@@ -52,8 +54,9 @@ def foreign(parameters: StreamParameters) -> list[bytes]:
 
 def _serve(folder: str, pipe) -> None:
     torch.set_num_threads(1)
-    bridge = BridgeRuntime(BridgeRuntimeConfig(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission', bind_host='127.0.0.1',
-                                               port=0, key_file=f'{folder}/robot.key'), on_prediction=lambda *_: None, log=lambda *_: None)
+    bridge = BridgeRuntime(BridgeRuntimeConfig(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission',
+                                               bind_host='127.0.0.1', port=0, key_file=f'{folder}/robot.key'),
+                           on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
     stream = bridge.stream
     rows = stream.quantiser.quantise(np.random.default_rng(0).standard_normal((stream.parameters.tokens, stream.parameters.channels)))
@@ -98,7 +101,7 @@ def run(quick: bool, output: Path, rate: int = RATE) -> dict:
             address, parameters, frame = _heard(bridge_pipe, 120)
             flood = context.Process(target=_flood, args=(address, foreign(parameters), rate, floods), daemon=True)
             flood.start()
-            fleet = Fleet(parameters, frame, address, 1, key=read_key_file(f'{folder}/robot.key'))
+            fleet = Fleet(parameters, frame, address, 1, key=read_key_file(f'{folder}/robot.key'), answer_deadline_s=DEADLINE_S)
             fleet.drive(1.0, FRAMES_HZ)
             for _ in tqdm(range(rounds), desc='flood', disable=None):
                 for flooded in (False, True):
@@ -109,10 +112,12 @@ def run(quick: bool, output: Path, rate: int = RATE) -> dict:
                     took = fleet.drive(seconds, FRAMES_HZ)
                     reached = _heard(flood_pipe, 60) if flooded else 0.0
                     after = _told(bridge_pipe, 'tell')
-                    latencies = 1e3 * np.array(fleet.latencies or [np.nan])
-                    rows.append({'flood_hz': reached, 'p50_ms': float(np.percentile(latencies, 50)), 'p99_ms': float(np.percentile(latencies, 99)),
-                                 'answered_percent': 100 * fleet.counts[0].answered / max(1, fleet.counts[0].sent), 'memory': after['memory'],
-                                 'dropped by the kernel': (after['dropped by the kernel'] or 0) - (before['dropped by the kernel'] or 0),
+                    count = fleet.counts[0]
+                    latencies = 1e3 * np.array([*fleet.latencies, *[DEADLINE_S] * (count.sent - count.answered)])
+                    rows.append({'flood_hz': reached, 'p50_ms': float(np.percentile(latencies, 50)),
+                                 'p99_ms': float(np.percentile(latencies, 99)), 'memory': after['memory'],
+                                 'answered_percent': 100 * count.answered / max(1, count.sent),
+                                 **{name: (after[name] or 0) - (before[name] or 0) for name in ('received', 'dropped by the kernel')},
                                  'bridge_processor_share': (after['processor_s'] - before['processor_s']) / took})
             for pipe in (bridge_pipe, flood_pipe):
                 pipe.send('stop')
@@ -129,11 +134,14 @@ def run(quick: bool, output: Path, rate: int = RATE) -> dict:
     ratio = round(statistics.median(with_it['p99_ms'] / without['p99_ms'] for without, with_it in zip(calm, flooded, strict=True)), 2)
     growth = round(rows[-1]['memory'] / rows[1]['memory'] - 1, 4)
     reached = figures['flooded']['flood_hz']
-    note = f'{reached:.0f} of {rate} datagrams a second were sent; the bridge used {figures["flooded"]["bridge_processor_share"]:.2f} of a core'
+    lost = round(figures['calm']['answered_percent'] - figures['flooded']['answered_percent'], 2)
+    note = (f'{reached:.0f} of {rate} datagrams a second were sent; answered {figures["flooded"]["answered_percent"]:.1f} %, without it '
+            f'{figures["calm"]["answered_percent"]:.1f} %; the bridge used {figures["flooded"]["bridge_processor_share"]:.2f} of a core')
     report = {'command': f'python -m benchmarks.flood --rate {rate}' + (' --quick' if quick else ''), 'rounds': rounds, 'seconds': seconds,
               'machine': platform.processor() or platform.machine(), 'figures': figures, 'turns': rows, 'targets': [
                   {'name': 'p99 of the latency under the flood', 'target': LATENCY, 'measured': ratio,
-                   'holds': bool(ratio <= LATENCY and reached >= 0.9 * rate), 'note': f'times that without; {note}'},
+                   'holds': bool(ratio <= LATENCY and reached >= 0.9 * rate and lost <= ANSWERED_POINTS),
+                   'note': f'times that without; {note}'},
                   {'name': 'memory of the bridge under the flood', 'target': GROWTH, 'measured': growth, 'holds': growth <= GROWTH,
                    'note': 'growth from the first round of it to the last, share'}]}
     write_json(output / 'flood.json', report)

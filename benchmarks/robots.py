@@ -130,8 +130,9 @@ def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tup
             targets.append({'name': f'throughput: {where}', 'target': THROUGHPUT, 'measured': share, 'holds': share >= THROUGHPUT,
                             'note': f'of the bare tail at batches of {cell["batch"]}; {cell["of_bare_processor"]} by processor time of '
                                     f'the working thread; batches of {cell["mean_batch"]} on average'})
-    report = {'command': 'python -m benchmarks.robots' + (' --quick' if quick else ''), 'machine': platform.processor() or platform.machine(),
-              'threads': 1, 'torch': torch.__version__, 'overload': OVERLOAD, 'cells': results, 'targets': targets}
+    report = {'command': 'python -m benchmarks.robots' + (' --quick' if quick else ''),
+              'machine': platform.processor() or platform.machine(), 'threads': 1,
+              'torch': torch.__version__, 'overload': OVERLOAD, 'cells': results, 'targets': targets}
     write_json(output / 'robots.json', report)
     columns = {'model': '', 'cut': '', 'robots': '', 'batch': '', 'bare_hz': '.0f', 'answered_hz': '.0f', 'of_bare_wall': '.2f',
                'of_bare_processor': '.2f', 'answered_percent': '.1f', 'slowest_percent': '.1f', 'p50_ms': '.0f', 'p99_ms': '.0f'}

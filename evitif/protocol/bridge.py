@@ -178,6 +178,17 @@ class BridgeEndpoint:
             self._transmit(data, session.address)
         return True
 
+    def set_keys(self, keys: RobotKeys) -> None:
+        """Have other keys from now on. A robot whose key is another one now, or was taken away, loses its session. Raises ValueError on
+        an unsealed bridge."""
+        if not self.sealed:
+            raise ValueError('the bridge is unsealed; expected one that was given keys')
+        former, self._keys = self._keys, keys
+        for session in list(self._sessions.values()):
+            key = keys.of(session.robot)
+            if key is None or key.hello != former.of(session.robot).hello:
+                self._lose(session, 'its key was changed or taken away')
+
     def close(self, now: float) -> None:
         """Say goodbye to all robots, and take nothing any more."""
         for session in self._sessions.values():
@@ -250,6 +261,8 @@ class BridgeEndpoint:
             self._traffic.dropped[error.kind] += 1
             if session is not None:
                 session.traffic.dropped[error.kind] += 1
+                if session.sealer is not None and session.sealer.spent:
+                    self._lose(session, 'its keys have refused as many forgeries as they may')
 
     def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr, now: float) -> None:
         if session.sealer is not None:
