@@ -226,7 +226,7 @@ class BridgeEndpoint:
         del self._sessions[session.session_id]
         del self._robots[session.robot]
         self._past_frames += session.frames()
-        self._events.append(RobotLost(session.session_id, session.robot, reason))
+        self._events.append(RobotLost(session.session_id, session.robot, reason, session.parameters.device))
 
     def _collect_frames(self, session: BridgeSession) -> None:
         while (frame := session.reassembler.next_frame()) is not None:
