@@ -1,12 +1,13 @@
 # What a newcomer types. All that is made lies in this folder: .venv*, data, reports.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo evaluate test bench setup build lint shell clean distclean
+.PHONY: help demo evaluate test bench soak fuzz setup build lint shell clean distclean
 
 in_environment = . scripts/env.sh &&
 
 # The demo's settings, passed on where they are set: make demo LOSS=0.3 FRAMES=100
-demo_arguments = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
+demo_arguments = $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(LIGHT_MODEL),--light-model '$(LIGHT_MODEL)') \
+	$(if $(PARTITION),--partition '$(PARTITION)') $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
 	$(if $(IMAGES),--images '$(IMAGES)') $(if $(LOSS),--loss '$(LOSS)') $(if $(FRAMES),--frames '$(FRAMES)') \
 	$(if $(RATE),--rate '$(RATE)') $(if $(BURST),--burst '$(BURST)') $(if $(SEED),--seed '$(SEED)') \
 	$(if $(CUT),--cut '$(CUT)') $(if $(ARTIFACT),--artifact '$(ARTIFACT)')
@@ -14,7 +15,8 @@ demo_arguments = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoi
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r target text; do \
 		printf '  make %-10s %s\n' "$$target" "$$text"; done
-	@echo '  The demo is set by MODEL, CHECKPOINT, IMAGES, LOSS, FRAMES, RATE, BURST, SEED, CUT and ARTIFACT: make demo LOSS=0.3'
+	@echo '  The demo is set by STRATEGY, MODEL, LIGHT_MODEL, PARTITION, CHECKPOINT, IMAGES, LOSS, FRAMES, RATE, BURST, SEED, CUT and ARTIFACT:'
+	@echo '    make demo LOSS=0.3     make demo STRATEGY=selection     make demo STRATEGY=partition'
 
 demo: setup  ## camera, edge node, lossy link and bridge on this machine: predictions, a table, reports/demo/
 	@$(if $(IMAGES),,$(in_environment) python -m evitif.datasets fetch fashion-mnist)
@@ -34,6 +36,14 @@ bench: setup  ## the link beside TCP, ROS 2 topics and codecs, and what parts co
 	@$(in_environment) python -c 'import zfec' 2>/dev/null || pip install -q -r requirements/bench.txt || true
 	@$(in_environment) python -m evitif.datasets fetch fashion-mnist || true
 	@$(in_environment) python -m benchmarks.suite $(if $(QUICK),--quick) $(BENCH_ARGUMENTS)
+
+soak: setup  ## 100,000 frames at 30 % loss while edge and bridge are restarted, moved and cut off: every frame accounted for; QUICK=1: a minute
+	@$(in_environment) python -m benchmarks.soak $(if $(QUICK),--quick) $(SOAK_ARGUMENTS)
+
+# Without a wheel of atheris for this machine it says so and does nothing.
+fuzz: setup  ## coverage-guided fuzzing of every parser and state machine, for MINUTES (16) over all of them
+	@$(in_environment) python -m pip install --quiet --only-binary :all: --requirement requirements/fuzz.txt || true
+	@$(in_environment) python -m fuzz.run $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ_ARGUMENTS)
 
 setup:  ## the environment, unless it is there: Python packages, ROS 2 where none is sourced, the messages
 	@scripts/setup.sh

@@ -8,14 +8,17 @@ A part is a module with `run(quick, output) -> dict`, which measures and writes 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 from evitif.evaluation.partial import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = ('evitif/transport', 'evitif/protocol', 'evitif/pipeline')      # what the figures of every part depend on
 
 
 class PartError(Exception):
@@ -36,6 +39,21 @@ def processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.processor())
+
+
+def sources_digest(folders: Iterable[str]) -> str:
+    """What the Python sources in these folders and files of the repository are, in 16 digits."""
+    digest = hashlib.sha256()
+    for path in sorted({path for folder in folders for path in _sources(ROOT / folder)}):
+        digest.update(str(path.relative_to(ROOT)).encode() + b'\0' + path.read_bytes() + b'\0')
+    return digest.hexdigest()[:16]
+
+
+def _sources(path: Path) -> list[Path]:
+    if path.is_dir():
+        # Pages and plots show figures; they do not make them.
+        return [file for file in path.rglob('*.py') if not file.name.endswith('_page.py')]
+    return [path]
 
 
 def target(name: str, expected: str, measured: str, holds: bool | None, note: str = '') -> dict:

@@ -9,7 +9,6 @@ measured again, and a part that was interrupted goes on where it can. A part tha
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import json
 import signal
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.part import ROOT, PartError, machine
+from benchmarks.part import LIBRARY, ROOT, PartError, machine, sources_digest
 from benchmarks.suite_page import page
 from evitif.evaluation.partial import write_json
 
@@ -31,7 +30,6 @@ PARTS = (
     'benchmarks.sealing_cost',
     'benchmarks.recovery_cost',
 )
-LIBRARY = ('evitif/transport', 'evitif/protocol', 'evitif/pipeline')      # what the figures of every part depend on
 
 
 def name_of(part: str) -> str:
@@ -43,17 +41,7 @@ def identity_of(part: str, module: ModuleType, quick: bool) -> dict:
     """What has to be the same for figures to stand: the extent, the machine, and the sources that they come from."""
     own = Path(*part.split('.'))
     folders = (*LIBRARY, *getattr(module, 'SOURCES', ()), *([str(own.parent)] if own.parent.name != 'benchmarks' else []), f'{own}.py')
-    digest = hashlib.sha256()
-    for path in sorted({path for folder in folders for path in _sources(ROOT / folder)}):
-        digest.update(str(path.relative_to(ROOT)).encode() + b'\0' + path.read_bytes() + b'\0')
-    return {'quick': quick, 'machine': machine(), 'sources': digest.hexdigest()[:16]}
-
-
-def _sources(path: Path) -> list[Path]:
-    if path.is_dir():
-        # Pages and plots show figures; they do not make them.
-        return [file for file in path.rglob('*.py') if not file.name.endswith('_page.py')]
-    return [path]
+    return {'quick': quick, 'machine': machine(), 'sources': sources_digest(folders)}
 
 
 def read_result(path: Path) -> dict | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evitif_ros.model_parameters import MODEL_PARAMETERS, model_arguments
+from evitif_ros.model_parameters import MODEL_PARAMETERS, TRANSPORT_PARAMETERS, model_arguments
 from evitif_ros.parameters import Changeable, NodeParameter
 
 # Those of evitif.pipeline.configuration, which is not imported before it is needed because it imports PyTorch.
@@ -21,12 +21,15 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('recovery_artifact', '', "description (JSON) of a trained recovery; empty: the model folder's own"),
     NodeParameter('reassembly_deadline', 0.1, "a frame is answered with what has arrived after this time from its "
                   'first packet', 's', 0.001, 10.0),
+    NodeParameter('join_deadline', 0.1, "strategy partition: an image is answered with the devices that came after this time from the "
+                  "first device's first packet", 's', 0.001, 10.0),
     NodeParameter('session_timeout', 2.0, 'a robot counts as gone after this time of silence', 's', 0.1, 600.0),
     NodeParameter('answer_copies', 0, 'datagrams that each answer is sent in; 0: as many as the measured loss asks for',
                   'copies', 0, 64),
     NodeParameter('max_robots', 64, 'robots served at once; more are refused', 'robots', 1, 4096),
     NodeParameter('max_batch', 16, 'frames of several robots that the tail takes at once; fewer where those are as fast a frame, or more '
                   'would take longer than 50 ms', 'frames', 1, 256),
+    *TRANSPORT_PARAMETERS,
 )
 
 BRIDGE_PARAMETERS = (

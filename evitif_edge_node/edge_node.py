@@ -190,6 +190,10 @@ class EdgeNode(AutostartNode):
         values = {'bridge': self._peer(), 'state': statistics.state,
                   'uplink packet error rate': link.remote_packet_error_rate,
                   'downlink packet error rate': link.packet_error_rate, 'round trip (s)': link.round_trip_s,
+                  'sending': statistics.sending.state, 'allowed rate (Mbit/s)': statistics.sending.allowed_bit_s / 1e6,
+                  'used rate (Mbit/s)': statistics.sending.used_bit_s / 1e6, 'queueing delay (s)': statistics.sending.queueing_delay_s,
+                  'quantisation': statistics.quantisation, 'patch copies': statistics.patch_copies,
+                  'share of the patches sent': statistics.share_sent,
                   'datagrams sent': link.datagrams_sent, 'datagrams received': link.datagrams_received,
                   **{f'dropped: {kind}': count for kind, count in link.dropped.items()}}
         if statistics.state == 'connected':

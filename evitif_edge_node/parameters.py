@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evitif_ros.model_parameters import MODEL_PARAMETERS, model_arguments
+from evitif_ros.model_parameters import MODEL_PARAMETERS, TRANSPORT_PARAMETERS, model_arguments
 from evitif_ros.parameters import Changeable, NodeParameter
 
 IMAGE_TRANSPORTS = ('raw', 'compressed')
@@ -25,13 +25,25 @@ _RUNTIME_PARAMETERS = (
                   'small loss', 'packets', 1, 4096),
     NodeParameter('prefix_copies', 0, 'packets of a frame that carry each prefix token; 0: the class token in all of a '
                   'small frame', 'packets', 0, 4096),
+    NodeParameter('patch_copies', 0, 'packets of a frame that carry each patch token; 0: as many as cost least at the measured '
+                  'loss, or with one quantisation as many as the bytes of int8 once allow', 'packets', 0, 16),
+    NodeParameter('rate_limit', 0.0, 'never send more than this over any second, IP and UDP headers included; at least 0.3; 0: no '
+                  'limit', 'Mbit/s', 0.0, 10_000.0),
+    NodeParameter('congestion_control', True, 'send as fast as the path allows without a queue; false only where nobody shares it'),
+    *TRANSPORT_PARAMETERS,
+)
+
+_STRATEGY_PARAMETERS = (
+    NodeParameter('delta', -1.0, 'strategy selection: share of the attention that the sent patches have; -1: as calibrated', '', -1.0, 1.0),
+    NodeParameter('eta', -1.0, 'strategy selection: below this uncertainty of its light model the robot answers alone, 0: never; -1: as '
+                  'calibrated', '', -1.0, 64.0),
+    NodeParameter('partition_device', '', 'strategy partition: which of its devices this is, by name or number'),
 )
 
 EDGE_PARAMETERS = (
     *MODEL_PARAMETERS,
     *_RUNTIME_PARAMETERS,
-    NodeParameter('patch_copies', 0, 'packets of a frame that carry each patch token; 0: one, or with a transform code as '
-                  'many as the bytes of int8 once allow', 'packets', 0, 16),
+    *_STRATEGY_PARAMETERS,
     NodeParameter('image_transport', 'raw', 'subscribe `image` (raw) or `image/compressed`', choices=IMAGE_TRANSPORTS),
     NodeParameter('image_timeout', 2.0, 'warn on /diagnostics after this time without an image', 's', 0.1, 3600.0,
                   changeable=Changeable.ALWAYS),
@@ -67,4 +79,6 @@ def edge_runtime_config(values: dict):
     from evitif.pipeline import EdgeRuntimeConfig
     own = {parameter.name: values[parameter.name] for parameter in _RUNTIME_PARAMETERS}
     own['key_file'] = own['key_file'] or None
+    own |= {name: None if values[name] < 0 else values[name] for name in ('delta', 'eta')}
+    own['partition_device'] = values['partition_device'] or None
     return EdgeRuntimeConfig(**model_arguments(values), **own)

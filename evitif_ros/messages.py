@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
@@ -20,12 +21,28 @@ def prediction_message(prediction, header: Header, robot: str) -> Prediction:
     """An evitif.pipeline.Prediction as a message; `header` is the source image's."""
     message = Prediction(header=header, robot=robot, sequence=prediction.frame_id, labels=list(prediction.labels),
                          class_ids=list(prediction.class_ids), scores=list(prediction.scores))
-    for name in ('strategy', 'recovery', 'packets_sent', 'packets_received', 'tokens_sent', 'tokens_received',
+    for name in ('strategy', 'how', 'recovery', 'packets_sent', 'packets_received', 'tokens_sent', 'tokens_received',
                  'uplink_bytes', 'downlink_bytes', 'packet_error_rate'):
         setattr(message, name, getattr(prediction, name))
+    _fill_parts(message, prediction)
     for stage in fields(prediction.stages):
         setattr(message, f'time_{stage.name}', getattr(prediction.stages, stage.name))
     return message
+
+
+def _fill_parts(message: Prediction, prediction) -> None:
+    """What became of the patches, or of the devices."""
+    if prediction.devices:
+        message.devices = list(prediction.devices)
+        message.devices_answered = [False] * len(prediction.devices) if prediction.received is None else prediction.received.tolist()
+        return
+    message.patch_rows, message.patch_columns = prediction.grid
+    if prediction.received is not None:
+        states = np.full(prediction.received.shape, Prediction.PATCH_MISSING, np.uint8)
+        if prediction.sent is not None:
+            states[~prediction.sent] = Prediction.PATCH_NOT_SENT
+        states[prediction.received] = Prediction.PATCH_RECEIVED
+        message.patches = states[prediction.prefix_tokens:].tolist()
 
 
 def classification_message(prediction, header: Header):
@@ -55,8 +72,9 @@ def edge_link_message(statistics, robot: str, peer: str, stamp: Time) -> LinkSta
                         connected=state == LinkStats.STATE_CONNECTED, round_trip=math.nan)
     _fill_directions(message, statistics.link, incoming='downlink', outgoing='uplink')
     for name in ('frames_received', 'frames_replaced', 'frames_rate_limited', 'frames_sent', 'frames_answered',
-                 'frames_expired', 'frames_unsent', 'frames_local'):
+                 'frames_expired', 'frames_unsent', 'frames_local', 'frames_failed'):
         setattr(message, name, getattr(statistics, name))
+    _fill_sending(message, statistics)
     decided = statistics.frames_answered + statistics.frames_expired
     message.answered_ratio = statistics.frames_answered / decided if decided else math.nan
     return message
@@ -68,11 +86,23 @@ def bridge_link_message(link, connected: bool, robot: str, peer: str, session_id
     message = LinkStats(header=Header(stamp=stamp), robot=robot, reason=reason, peer=peer, session=session_id,
                         device=device, connected=connected, round_trip=math.nan, answered_ratio=math.nan,
                         state=LinkStats.STATE_CONNECTED if connected else LinkStats.STATE_LOST,
-                        frames_answered=frames_answered)
+                        frames_answered=frames_answered,
+                        allowed_rate=math.nan, used_rate=math.nan, queueing_delay=math.nan, share_sent=math.nan)
     _fill_directions(message, link, incoming='uplink', outgoing='downlink')
     if link is not None:
         message.frames_received = sum(link.frames.values())
     return message
+
+
+def _fill_sending(message: LinkStats, statistics) -> None:
+    """What the edge found out about the path, and how it sends."""
+    sending = statistics.sending
+    message.sending_state, message.queueing_delay = sending.state, sending.queueing_delay_s
+    message.allowed_rate, message.used_rate = sending.allowed_bit_s / 1e6, sending.used_bit_s / 1e6
+    message.quantisation, message.patch_copies = statistics.quantisation, statistics.patch_copies
+    message.share_sent = statistics.share_sent
+    if statistics.link is not None:
+        message.frames_cut = statistics.link.frames.get('cut', 0)
 
 
 def _fill_directions(message: LinkStats, link, *, incoming: str, outgoing: str) -> None:

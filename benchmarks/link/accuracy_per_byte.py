@@ -146,8 +146,8 @@ def run(quick: bool, output: Path) -> dict:
 
 def section(result: dict, images: Path) -> str:
     """The page's part of it."""
-    text = [f'evitif at several budgets of bytes (quantisation, copies of each patch) with PALDN, beside the whole model on decoded images. '
-            f'Bytes are of IP packets, a frame\'s mean. First: the least bytes with which at most {POINTS:g} point of top-1 is lost.']
+    text = ['evitif at several budgets of bytes (quantisation, copies of each patch) with PALDN, beside the whole model on decoded '
+            f'images. Bytes are of IP packets, a frame\'s mean. First: the least bytes that lose at most {POINTS:g} point of top-1.']
     for number, (name, cell) in enumerate(result['figures'].items()):
         losses = list(cell['evitif'][0]['top1'])
         text += ['', f'### {name}', '',

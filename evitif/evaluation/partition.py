@@ -61,14 +61,14 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '') -
     found = _earlier(c.json)
     settings = {name: value for name, value in asdict(c).items() if name in ('loss', 'copies', 'seeds', 'images', 'baselines')}
     settings = json.loads(json.dumps(settings))
-    entries = []
+    entries, references = [], {}
     for index, folder in enumerate(c.partitions):
         fusion = load_fusion(folder)
         identity = {'format': FORMAT, 'partition': fusion.fingerprint, **settings}
         entry = next((one for one in found if one['identity'] == identity), None)
         if entry is None:
             data = c.data[index if len(c.data) > 1 else 0] if c.data else fusion.description.content['made_by']['configuration']['data']
-            entry = {'identity': identity, 'command': command, **_measure(c, fusion, data)}
+            entry = {'identity': identity, 'command': command, **_measure(c, fusion, data, references)}
         else:
             print(f'{folder}: measured already', flush=True)
         entries.append(entry)
@@ -78,7 +78,8 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '') -
     return {'format': FORMAT, 'entries': entries if not c.json else json.loads(Path(c.json).read_text())['entries']}
 
 
-def _measure(c: PartitionEvaluation, fusion: Fusion, data: str) -> dict:
+def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict) -> dict:
+    """`references` keeps the originals' classes, which several partitions share."""
     description, content = fusion.description, fusion.description.content
     original = _original(c, fusion)
     devices = [load_device(description.folder, entry.index) for entry in description.devices]
@@ -89,7 +90,11 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str) -> dict:
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:c.images]
         images, ids = images[chosen], ids[chosen]
     normalise = Normalise(config)
-    features, reference = _features(original, devices, images, normalise)
+    features = _features(devices, images, normalise)
+    key = original.fingerprint, data, len(images)
+    if key not in references:
+        references[key] = _classes(original, images, normalise)
+    reference = references[key]
     present = torch.ones(features.shape[:2], dtype=torch.bool)
     top1_original = float((reference == ids).float().mean())
     top1 = _top1(fusion, features, present, ids)
@@ -136,15 +141,17 @@ def _original(c: PartitionEvaluation, fusion: Fusion) -> Original:
 
 
 @torch.inference_mode()
-def _features(original: Original, devices: list[DeviceModel], images: torch.Tensor,
-              normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features float32 [n, N, F] before quantisation, and the original's classes [n]."""
-    features, reference = [], []
-    for batch in tqdm(images.split(BATCH), desc='answers', unit='batch', mininterval=1):
-        batch = normalise(batch)
-        features.append(torch.stack([device.features_of(batch) for device in devices], 1))
-        reference.append(original.module(batch).argmax(1))
-    return torch.cat(features), torch.cat(reference)
+def _features(devices: list[DeviceModel], images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
+    """Features float32 [n, N, F] before quantisation."""
+    return torch.cat([torch.stack([device.features_of(batch) for device in devices], 1) for batch in
+                      (normalise(part) for part in tqdm(images.split(BATCH), desc='features', unit='batch', mininterval=1))])
+
+
+@torch.inference_mode()
+def _classes(original: Original, images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
+    """The original's classes [n]."""
+    return torch.cat([original.module(normalise(part)).argmax(1)
+                      for part in tqdm(images.split(BATCH), desc='original', unit='batch', mininterval=1)])
 
 
 def _quantised(features: torch.Tensor) -> torch.Tensor:

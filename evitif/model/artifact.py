@@ -21,9 +21,9 @@ def read_artifact(path: Path | str, title: str, format: int, kinds: Collection[s
         description = json.loads(Path(path).expanduser().read_text())
     except OSError as error:
         raise ArtifactError(f'{title} {path}: cannot be read: {error.strerror}') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f'{title} {path}: cannot be read: not valid JSON: {error}') from None
-    if not isinstance(description, dict) or description.get('format') != format or description.get('kind') not in kinds:
+    if not isinstance(description, dict) or description.get('format') != format or str(description.get('kind')) not in kinds:
         raise ArtifactError(f'{title} {path}: expected a description of format {format} and kind {" or ".join(kinds)}')
     return description
 

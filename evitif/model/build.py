@@ -19,6 +19,7 @@ from evitif.model.stored_weights import load_weights, save_weights
 from evitif.model.timm_import import timm
 
 WEIGHTS_FILE, FORMAT = 'model.safetensors', 1
+_KEYS = {'architecture': str, 'model_kwargs': dict, 'pretrained_cfg': dict, 'class_names': list}     # that have to be there
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,18 @@ def read_description(folder: Path | str) -> dict:
         description = json.loads(path.read_text())
     except OSError as error:
         raise ModelError(f'{path}: cannot be read: {error.strerror}') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f'{path}: not valid JSON: {error}') from None
     if not isinstance(description, dict) or description.get('format') != FORMAT:
         found = description.get('format') if isinstance(description, dict) else description
         raise ModelError(f'{path}: expected format {FORMAT}, found {found!r}')
-    for key in ('architecture', 'model_kwargs', 'pretrained_cfg', 'class_names'):
+    for key, kind in _KEYS.items():
         if key not in description:
             raise ModelError(f'{path}: the key {key!r} is missing')
+        if not isinstance(description[key], kind):
+            raise ModelError(f'{path}: {key} is {description[key]!r:.60}, expected a {kind.__name__}')
+    if not all(isinstance(name, str) for name in description['class_names']):
+        raise ModelError(f'{path}: class_names are {description["class_names"]!r:.60}, expected a list of names')
     return description
 
 

@@ -44,7 +44,7 @@ def load_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tu
     """
     from safetensors.numpy import load_file
     description = read_artifact(path, TITLE, FORMAT, (kind,))
-    if description.get('default') not in RATES:
+    if str(description.get('default')) not in RATES:
         raise ArtifactError(f'{TITLE} {path}: its default is {description.get("default")!r}: expected one of {", ".join(RATES)}')
     if fingerprint is not None:
         require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evitif.protocol.datagram import SEAL_BYTES
+from evitif.protocol.pacing import MIN_LIMIT_BIT_S
 from evitif.protocol.parameters import STREAM_STRATEGIES as STRATEGIES
 from evitif.recovery.kinds import ALL
 
@@ -50,8 +51,15 @@ class ModelConfig:
 class LinkConfig(ModelConfig):
     """What seals the link. One of the two has to be set before a runtime is built."""
 
+    batching: str = 'auto'                  # a system call takes a run of datagrams: auto (where it can), on (else fail) or off
+    dscp: int = 0                           # 0 to 63, of every datagram sent (RFC 2474)
     key_file: str | None = None             # a pre-shared key; on the bridge also a folder of <robot_name>.key
     unsealed: bool = False                  # the link has no key, and that is meant
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require(self.batching in BATCHING, 'batching', self.batching, ', '.join(BATCHING))
+        _require(0 <= self.dscp <= 63, 'dscp', self.dscp, '0 to 63')
 
     @property
     def unsealed_datagram_bytes(self) -> int:
@@ -75,6 +83,8 @@ class EdgeRuntimeConfig(LinkConfig):
     delta: float | None = None              # of `selection`: the share of the scores that is sent; None: as calibrated
     eta: float | None = None                # the same: below this uncertainty the robot answers alone
     partition_device: str | None = None     # of `partition`: which device this is, its name or number
+    rate_limit: float = 0.0                 # Mbit/s over any second, IP and UDP headers included; 0: none
+    congestion_control: bool = True         # False only where nobody shares the path
 
     def __post_init__(self):
         super().__post_init__()
@@ -82,6 +92,8 @@ class EdgeRuntimeConfig(LinkConfig):
                  'the name or number of a device, since the strategy is partition')
         _require(bool(self.robot_name), 'robot_name', self.robot_name, 'a name')
         _require(self.max_rate >= 0, 'max_rate', self.max_rate, 'at least 0 Hz')
+        _require(self.rate_limit == 0 or 1e6 * self.rate_limit >= MIN_LIMIT_BIT_S, 'rate_limit', self.rate_limit,
+                 f'0 (none) or at least {MIN_LIMIT_BIT_S / 1e6:g} Mbit/s')
         _require(self.answer_deadline > 0, 'answer_deadline', self.answer_deadline, 'more than 0 s')
         _require(self.link_timeout > 0, 'link_timeout', self.link_timeout, 'more than 0 s')
 
@@ -110,6 +122,7 @@ class BridgeRuntimeConfig(LinkConfig):
             _require(getattr(self, name) > 0, name, getattr(self, name), 'more than 0 s')
 
 
+BATCHING = {'auto': None, 'on': True, 'off': False}
 RECOVERIES = ('auto', *ALL)
 
 

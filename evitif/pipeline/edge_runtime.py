@@ -19,14 +19,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.pipeline.configuration import BATCHING, EdgeRuntimeConfig
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.split_stream import top_classes
 from evitif.pipeline.strategies import edge_strategy
-from evitif.pipeline.strategy import Sight, Uplink
+from evitif.pipeline.strategy import Encoded, Sight
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
+from evitif.protocol.frame_sender import Sending
 from evitif.protocol.joining import link_name
 from evitif.protocol.keys import UNSEALED_WARNING, read_key_file, require_choice
 from evitif.protocol.packetiser import TokenFrame
@@ -52,6 +53,10 @@ class EdgeStatistics:
     frames_unsent: int = 0            # no session
     frames_local: int = 0             # answered by the robot alone
     link: LinkStatistics | None = None
+    sending: Sending = Sending()      # what the path allows, and is used of it
+    quantisation: str = ''            # of the last frame, as the next two
+    patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
+    share_sent: float = NAN           # of the tokens
 
 
 @dataclass
@@ -92,9 +97,11 @@ class EdgeRuntime:
         self._connection = EdgeConnection(strategy.parameters, link_name(config.robot_name, strategy.parameters.device), EdgeConfig(
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
-            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies), key=key)
-        self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle)
-        self._copies, self._packets = self._connection.patch_copies, self._connection.packets_per_frame
+            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
+            rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control), key=key)
+        self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle,
+                             batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
+        self._last: Encoded | None = None     # sent
         self._slots: LatestSlots = LatestSlots()
         self._pending: dict[int, _Pending] = {}
         self._lock = threading.Lock()         # guards what follows
@@ -127,7 +134,7 @@ class EdgeRuntime:
 
     def stop(self) -> None:
         """Say goodbye to the bridge and end the threads."""
-        self._slots.close()
+        self._add(frames_unsent=sum(isinstance(item, _Image) for item in self._slots.close()))
         if self._worker is not None:
             self._worker.join()
             self._worker = None
@@ -148,8 +155,12 @@ class EdgeRuntime:
     def statistics(self) -> EdgeStatistics:
         """A snapshot of the counts and of the link."""
         link = self._loop.call(lambda now: self._connection.statistics)
+        parameters, last = self._strategy.parameters, self._last
+        chosen = {'quantisation': parameters.quantisation} if last is None else {
+            'quantisation': last.quantisation, 'patch_copies': last.patch_copies,
+            'share_sent': 1.0 if last.sent is None else len(last.sent) / parameters.tokens}
         with self._lock:
-            return dataclasses.replace(self._statistics, link=link)
+            return dataclasses.replace(self._statistics, link=link, sending=self._connection.sending, **chosen)
 
     # The worker's thread.
 
@@ -165,7 +176,7 @@ class EdgeRuntime:
                 self._log(logging.ERROR, f'frame of stamp {_stamp(item)} failed: {error}')
 
     def _send(self, image: _Image) -> None:
-        uplink = self._uplink()
+        uplink = self._connection.sending
         sight = self._strategy.see(image.pixels, uplink)
         self._next_frame = (self._next_frame + 1) % 2**32
         pending = _Pending(image, sight, self._next_frame)
@@ -173,7 +184,7 @@ class EdgeRuntime:
             self._publish_own(pending, sight.probabilities, self._strategy.name, 'local')
             return
         computed = time.monotonic()
-        encoded = self._strategy.encode(sight, uplink)
+        encoded = self._last = self._strategy.encode(sight, uplink)
         if encoded.note:
             self._log(logging.INFO, encoded.note)
         frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame, encoded.rows, encoded.quantisation,
@@ -194,10 +205,6 @@ class EdgeRuntime:
         self._add(frames_unsent=1)
         if self._strategy.answers_alone:
             self._answer_alone(pending)
-
-    def _uplink(self) -> Uplink:
-        loss, burst = self._loop.call(lambda now: self._connection.uplink_loss)
-        return Uplink(loss, burst, self._copies, self._packets)
 
     def _answer_alone(self, pending: _Pending) -> None:
         began = time.monotonic()

@@ -13,7 +13,8 @@ from evitif.partition import load_device, read_partition
 from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
-from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight, Uplink
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
+from evitif.protocol.frame_sender import Sending
 from evitif.protocol.packetiser import MAX_PATCH_COPIES
 from evitif.protocol.statistics import sufficient_copies
 
@@ -42,14 +43,14 @@ class PartitionEdge(EdgeStrategy):
                             f'({partition.fingerprint[:16]}…) on {self.placement.note}: {own}')
         self._copies = config.patch_copies
 
-    def see(self, pixels: np.ndarray, uplink: Uplink) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         began = time.monotonic()
         image = self._model.preprocessor(pixels)
         preprocessed = time.monotonic()
         features = self._model.features(image.to(self.placement.device, self.placement.dtype))
         return Sight(self._model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, features)
 
-    def encode(self, sight: Sight, uplink: Uplink) -> Encoded:
+    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
         parameters, first = self.parameters, self._model.index * self.parameters.groups
         rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
         rows[first:first + parameters.groups] = self._quantiser.quantise(sight.content[None])
@@ -63,5 +64,5 @@ class PartitionEdge(EdgeStrategy):
         return probabilities
 
     def warm_up(self) -> None:
-        sight = self.see(np.zeros((*self._image_size, 3), np.uint8), Uplink())
+        sight = self.see(np.zeros((*self._image_size, 3), np.uint8), Sending())
         self.answer_alone(sight)

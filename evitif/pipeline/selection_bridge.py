@@ -32,7 +32,7 @@ class SelectionBridge(BridgeStrategy):
         identity = stream.parameters.fingerprint
         self._code = PatchCode.beside(config.model, identity)
         artifact = load_selection(artifact_in(config.light_model), large_fingerprint=identity)
-        self._parameters = parameters = selection_parameters(artifact, self._code)
+        self._parameters = parameters = selection_parameters(artifact.settings, artifact.light_fingerprint, self._code)
         self.streams = (parameters,)
         recovery, self.note = None, 'missing patches are left out of the sequence'
         if config.recovery != 'auto' or config.recovery_artifact:

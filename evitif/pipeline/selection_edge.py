@@ -13,14 +13,17 @@ import numpy as np
 from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.selection_stream import selection_parameters
-from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight, Uplink
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
 from evitif.protocol.datagram import HEADER, TOKENS_HEADER, UNIT_INDEX
+from evitif.protocol.frame_sender import Sending
+from evitif.protocol.packetiser import MAX_PATCH_COPIES
 from evitif.protocol.statistics import sufficient_copies
-from evitif.selection import Selector, load_selection
-from evitif.selection.robot import artifact_in
+from evitif.selection import Selector
 
 LOST = 0.1              # share of the patches that may be lost before one more copy of each is sent
 MOST_COPIES = 4
+NOTHING = 0.005         # share of the frames of which nothing may arrive
+FEWEST_PACKETS = 6
 
 
 class SelectionEdge(EdgeStrategy):
@@ -34,21 +37,26 @@ class SelectionEdge(EdgeStrategy):
         self._selector = selector = Selector.load(config.light_model, large=config.model, delta=config.delta, eta=config.eta,
                                                   device=str(self.placement.device), precision=config.precision)
         settings, code = selector.settings, selector.patch_code
-        self.parameters = selection_parameters(load_selection(artifact_in(config.light_model)), code)
+        self.parameters = selection_parameters(settings, selector.light_fingerprint, code)
         self.labels = labels_of(config, code.labels, self.parameters.classes)
         self.description = (f'light model {config.light_model} on {self.placement.note}: it answers where its {settings.gate_rule} is '
                             f'below {settings.eta:g}, else {code.model} gets the patches with {100 * settings.delta:g} % of the scores')
         self._large_view = code.preprocessor()
         self._copies, self._min_packets = config.patch_copies, config.min_packets
 
-    def see(self, pixels: np.ndarray, uplink: Uplink) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         began = time.monotonic()
         decision = self._selector.decide(pixels, self._budget(uplink))
         return Sight(self._large_view.crop(*pixels.shape[:2]), math.nan, time.monotonic() - began, decision,
                      decision.glance.probabilities if decision.sure else None)
 
-    def encode(self, sight: Sight, uplink: Uplink) -> Encoded:
-        return Encoded(sight.content.rows, self.parameters.quantisation, sight.content.chosen, self._copies_for(uplink))
+    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
+        chosen = sight.content.chosen
+        copies = self._copies_for(uplink)
+        packets = sufficient_copies(uplink.packet_error_rate, NOTHING, FEWEST_PACKETS, MAX_PATCH_COPIES, uplink.mean_burst)
+        if not self._copies and len(chosen) < packets:      # there are no more packets than patches, or than copies
+            copies = max(copies, packets)
+        return Encoded(sight.content.rows, self.parameters.quantisation, chosen, copies)
 
     def answer_alone(self, sight: Sight) -> np.ndarray:
         return sight.content.glance.probabilities
@@ -59,12 +67,12 @@ class SelectionEdge(EdgeStrategy):
 
     def warm_up(self) -> None:
         height, width = self.parameters.image_size
-        self.see(np.zeros((height, width, 3), np.uint8), Uplink())
+        self.see(np.zeros((height, width, 3), np.uint8), Sending())
 
-    def _copies_for(self, uplink: Uplink) -> int:
+    def _copies_for(self, uplink: Sending) -> int:
         return self._copies or sufficient_copies(uplink.packet_error_rate, LOST, 1, MOST_COPIES, uplink.mean_burst)
 
-    def _budget(self, uplink: Uplink) -> int | None:
+    def _budget(self, uplink: Sending) -> int | None:
         """Patches that fit into what a frame may take, `min_packets` headers included; None where there is no limit."""
         if math.isinf(uplink.frame_bytes):
             return None

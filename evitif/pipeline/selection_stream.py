@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evitif.protocol.parameters import StreamParameters
-from evitif.selection import PatchCode, SelectionArtifact
+from evitif.selection import PatchCode, Selection
 
 
-def selection_parameters(artifact: SelectionArtifact, code: PatchCode) -> StreamParameters:
+def selection_parameters(settings: Selection, light_fingerprint: str, code: PatchCode) -> StreamParameters:
     """The large model, the code of its patches, and the light model that they were calibrated with."""
-    return replace(code.stream_parameters(artifact.settings.quantisation), strategy='selection', light=artifact.light_fingerprint)
+    return replace(code.stream_parameters(settings.quantisation), strategy='selection', light=light_fingerprint)

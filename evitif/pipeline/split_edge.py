@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
 
 from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
 from evitif.pipeline.split_stream import SplitStream
-from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight, Uplink
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
+from evitif.protocol.frame_sender import Sending
 
 
 class SplitEdge(EdgeStrategy):
@@ -23,38 +24,33 @@ class SplitEdge(EdgeStrategy):
         self.description = (f'model {stream.parameters.model}, head of {stream.parameters.cut} of {stream.split.depth} '
                             f'blocks on {stream.placement.note}')
         self.answers_alone = self.keeps_content = config.local_fallback
-        self._quantisation = stream.parameters.quantisation
+        self._choice, self._setting = sending_choice(stream, config), None
 
-    def see(self, pixels: np.ndarray, uplink: Uplink) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         began = time.monotonic()
         tensor = self.stream.preprocessor(pixels)
         preprocessed = time.monotonic()
         tokens = self.stream.head(tensor).float().cpu()
         return Sight(self.stream.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, tokens)
 
-    def encode(self, sight: Sight, uplink: Uplink) -> Encoded:
-        note = self._choose_quantisation(uplink)
-        rows = self.stream.quantisers[self._quantisation].quantise(sight.content[0].numpy())
-        return Encoded(rows, self._quantisation, note=note)
+    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
+        values, quantisers = sight.content[0].numpy(), self.stream.quantisers
+        if self._choice is None:
+            return Encoded(self.stream.quantiser.quantise(values), self.parameters.quantisation)
+        before, note = self._setting, ''
+        setting = self._setting = self._choice.choose(uplink.frame_bytes, uplink.packet_error_rate, uplink.mean_burst, before)
+        if before is not None and setting.quantisation != before.quantisation:
+            note = (f'tokens travel as {setting.quantisation}, each patch {setting.patch_copies} times, instead of as '
+                    f'{before.quantisation}: link {uplink.state}, {100 * uplink.packet_error_rate:.0f} % of the datagrams are lost, '
+                    f'{uplink.allowed_bit_s / 1e6:.1f} Mbit/s allowed')
+        return Encoded(quantisers[setting.quantisation].quantise(values), setting.quantisation,
+                       chosen_tokens(self.parameters, setting.share), setting.patch_copies, note)
 
     def answer_alone(self, sight: Sight) -> np.ndarray:
         return self.stream.tail(sight.content)
 
     def warm_up(self) -> None:
         height, width = self.stream.split.image_size
-        sight = self.see(np.zeros((height, width, 3), np.uint8), Uplink())
+        sight = self.see(np.zeros((height, width, 3), np.uint8), Sending())
         if self.answers_alone:
             self.answer_alone(sight)
-
-    def _choose_quantisation(self, uplink: Uplink) -> str:
-        """Take the quantisation that costs least at the measured loss; a sentence where it is another than before."""
-        rates, loss = self.stream.rates, uplink.packet_error_rate
-        if rates is None or not math.isfinite(loss):
-            return ''
-        chosen = rates.choose(uplink.patch_copies, uplink.packets, loss, uplink.mean_burst, self._quantisation)
-        if chosen == self._quantisation:
-            return ''
-        note = (f'tokens travel as {chosen}, each patch {uplink.patch_copies[chosen]} times, instead of as '
-                f'{self._quantisation}: {100 * loss:.0f} % of the datagrams are lost')
-        self._quantisation = chosen
-        return note

@@ -5,15 +5,15 @@ An `EdgeStrategy` has no socket, thread or clock but for measuring itself; nor h
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from evitif.model.device import Placement
 from evitif.protocol.answer import Answer
+from evitif.protocol.frame_sender import Sending
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.reassembly import ReceivedFrame
 
@@ -33,17 +33,6 @@ class Sight:
     probabilities: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Uplink:
-    """The way to the bridge when a frame is about to be sent."""
-
-    packet_error_rate: float = math.nan       # 0..1; NaN unknown, as the next one
-    mean_burst: float = math.nan              # datagrams
-    patch_copies: Mapping[str, int] | None = None    # by quantisation: in how many datagrams each patch travels
-    packets: Mapping[str, int] | None = None         # by quantisation: datagrams of a frame
-    frame_bytes: float = math.inf             # that a frame may take
-
-
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """What is sent of an image: uint8 [units, row_bytes] in one of the stream's quantisations; see `TokenFrame`."""
@@ -51,7 +40,7 @@ class Encoded:
     rows: np.ndarray
     quantisation: str
     sent: np.ndarray | None = None            # int [n], tokens, most important first; None: all
-    patch_copies: int = 0
+    patch_copies: int = 0                     # 0: as the packetiser has it
     note: str = ''                            # a sentence for the log, where something has changed
 
 
@@ -68,11 +57,11 @@ class EdgeStrategy(ABC):
     keeps_content: bool = True                # whether a sight's content is needed once it was encoded
 
     @abstractmethod
-    def see(self, pixels: np.ndarray, uplink: Uplink) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         """Look at an image uint8 [H, W, 3] RGB."""
 
     @abstractmethod
-    def encode(self, sight: Sight, uplink: Uplink) -> Encoded:
+    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
         """What is to be sent of it."""
 
     @abstractmethod

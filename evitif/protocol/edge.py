@@ -32,12 +32,14 @@ from random import Random, SystemRandom
 from evitif.protocol import answer as answers
 from evitif.protocol import datagram
 from evitif.protocol.clock import ClockFilter
+from evitif.protocol.congestion import Report
 from evitif.protocol.datagram import Datagram, DatagramError
 from evitif.protocol.edge_config import EdgeConfig
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused, SentFrame
+from evitif.protocol.frame_sender import FrameSender, Sending
 from evitif.protocol.handshake import Hello, Refuse, Welcome
 from evitif.protocol.keys import Key
-from evitif.protocol.packetiser import Packetiser, TokenFrame
+from evitif.protocol.packetiser import TokenFrame
 from evitif.protocol.parameters import StreamParameters, check_name
 from evitif.protocol.sealed_handshake import EdgeHandshake
 from evitif.protocol.sealing import Sealer
@@ -45,7 +47,8 @@ from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic,
 
 IDLE, CONNECTING, REFUSED, CONNECTED, CLOSED = 'idle', 'connecting', 'refused', 'connected', 'closed'
 
-_PINGS_REMEMBERED = 16
+_PINGS_REMEMBERED = 64
+_FRAME_PING_INTERVAL_S = 0.05      # between the PINGs that follow frames, at least
 _ANSWERED_REMEMBERED = 256
 _PING_FAILURE = 0.2          # share of the PING intervals that may pass without a PONG
 _MAX_PING_COPIES = 8
@@ -83,10 +86,7 @@ class EdgeConnection:
         if size > config.max_datagram_bytes:
             raise ValueError(f'HELLO takes {size} bytes; expected at most max_datagram_bytes, '
                              f'{config.max_datagram_bytes}')
-        self._packetisers = {
-            kind: Packetiser(parameters.in_format(kind), max_datagram_bytes=config.max_datagram_bytes - self._seal_bytes,
-                             min_packets=config.min_packets, prefix_copies=config.prefix_copies,
-                             patch_copies=config.patch_copies) for kind in parameters.row_formats}
+        self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes)
 
         self._sealer: Sealer | None = None       # of this session
         self._bridge = ''
@@ -100,6 +100,7 @@ class EdgeConnection:
         self._hello_interval = config.hello_interval_s
         self._hello_since = 0.0
         self._ping_at = math.inf
+        self._pinged_at = -math.inf
         self._heard_at = 0.0
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
@@ -133,6 +134,7 @@ class EdgeConnection:
 
     @property
     def statistics(self) -> LinkStatistics:
+        self._traffic.frames['cut'] = self._sender.frames_cut
         return self._traffic.snapshot(
             self._tracker, self._remote, round_trip_s=self._clock.round_trip_s,
             round_trip_variation_s=self._clock.round_trip_variation_s, clock_offset_s=self._clock.offset_s)
@@ -161,25 +163,15 @@ class EdgeConnection:
         """Say goodbye. Frames without an answer expire."""
         if self._session_id is not None:
             for _ in range(self.config.bye_copies):
-                self._send(datagram.BYE)
+                self._send(datagram.BYE, now)
         self._forget_session()
         self._state = CLOSED
         self._hello_at = math.inf
 
     @property
-    def patch_copies(self) -> dict[str, int]:
-        """In how many datagrams each patch travels, by the frame's quantisation."""
-        return {kind: packetiser.patch_copies for kind, packetiser in self._packetisers.items()}
-
-    @property
-    def packets_per_frame(self) -> dict[str, int]:
-        """In how many datagrams a frame travels, by its quantisation."""
-        return {kind: packetiser.packets() for kind, packetiser in self._packetisers.items()}
-
-    @property
-    def uplink_loss(self) -> tuple[float, float]:
-        """The packet error rate (0..1) and mean burst (datagrams) of what is sent, as last reported; NaN before."""
-        return (math.nan, math.nan) if self._remote is None else (self._remote.packet_error_rate, self._remote.mean_burst)
+    def sending(self) -> Sending:
+        """The state of the path and what a frame may take, as last known; may be read from any thread without a lock."""
+        return self._sender.sending
 
     def send_frame(self, frame: TokenFrame, now: float) -> bool:
         """Send a frame. False: there is no session, and nothing was sent.
@@ -188,23 +180,28 @@ class EdgeConnection:
         """
         if self._state != CONNECTED:
             return False
-        quantisation = frame.quantisation or self.parameters.quantisation
-        if quantisation not in self._packetisers:
-            raise ValueError(f'frame {frame.frame_id} is in {quantisation!r}; expected one of {", ".join(self._packetisers)}')
-        datagrams = self._packetisers[quantisation].packetise(frame, self._session_id, self._sequence, self._finish)
-        self._sequence += len(datagrams)
+        packets, size = self._sender.give(frame, now)
         if frame.frame_id in self._sent:
             self._expire(frame.frame_id)
         elif len(self._sent) >= self.config.frames_remembered:
             self._expire(next(iter(self._sent)))
-        for data in datagrams:
-            self._traffic.sent(len(data))
-        self._outgoing.extend(datagrams)
-        self._sent[frame.frame_id] = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, len(datagrams),
-                                               sum(map(len, datagrams)),
+        self._sent[frame.frame_id] = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
                                                self.parameters.tokens if frame.sent is None else len(frame.sent))
         self._traffic.frames['sent'] += 1
+        self._release(now)
         return True
+
+    def _release(self, now: float) -> None:
+        """Send what pacing allows of the frame that waits, and a PING behind it, which tells what it meets."""
+        for data in (released := self._sender.release(self._finished, now)):
+            self._traffic.sent(len(data))
+            self._outgoing.append(data)
+        if released and now >= self._pinged_at + _FRAME_PING_INTERVAL_S:
+            self._send_pings(1, now)
+
+    def _finished(self, view: memoryview) -> bytes:
+        self._sequence += 1
+        return self._finish(view, self._session_id, self._sequence - 1)
 
     # Time
 
@@ -215,6 +212,7 @@ class EdgeConnection:
         times = [self._hello_at]
         if self._state == CONNECTED:
             times += [self._ping_at, self._heard_at + self.config.link_timeout_s]
+            times.append(self._sender.get_timer())
         if self._sent:
             times.append(next(iter(self._sent.values())).sent_at + self.config.answer_deadline_s)
         return min(times)
@@ -226,14 +224,16 @@ class EdgeConnection:
             if now >= self._heard_at + self.config.link_timeout_s:
                 self._events.append(LinkLost(now - self._heard_at))
                 self._say_hello_from(now)
-            elif now >= self._ping_at:
-                self._ping(now)
+            else:
+                if now >= self._ping_at:
+                    self._ping(now)
+                self._release(now)
         if self._state in (CONNECTING, REFUSED) and now >= self._hello_at:
             self._hello(now)
 
     def _hello(self, now: float) -> None:
         for _ in range(self.config.hello_copies):
-            self._transmit(self._hello_datagram())
+            self._transmit(self._hello_datagram(), now)
             self._hello_sequence += 1
         self._asked_at, self._prompted = now, False
         if self._state == CONNECTED:      # on a RESET that may be forged
@@ -250,12 +250,16 @@ class EdgeConnection:
         uplink = self._remote.packet_error_rate if self._remote else downlink
         both = 1.0 - (1.0 - _known(downlink)) * (1.0 - _known(uplink))
         fewest = 1 if self._remote else self.config.hello_copies      # until the bridge has told what the uplink is like
-        for _ in range(sufficient_copies(both, _PING_FAILURE, fewest, _MAX_PING_COPIES)):
-            self._send(datagram.PING, datagram.ping_body(now, self._tracker.report()))
+        self._send_pings(sufficient_copies(both, _PING_FAILURE, fewest, _MAX_PING_COPIES), now)
+        self._ping_at = now + self.config.ping_interval_s
+
+    def _send_pings(self, copies: int, now: float) -> None:
+        for _ in range(copies):
+            self._send(datagram.PING, now, datagram.ping_body(now, self._tracker.report()))
         self._pings[now] = None
+        self._pinged_at = now
         if len(self._pings) > _PINGS_REMEMBERED:
             self._pings.popitem(last=False)
-        self._ping_at = now + self.config.ping_interval_s
 
     def _expire_due(self, now: float) -> None:
         while self._sent:
@@ -266,6 +270,7 @@ class EdgeConnection:
 
     def _expire(self, frame_id: int) -> None:
         frame = self._sent.pop(frame_id)
+        self._sender.abandon(frame_id)
         self._traffic.frames['expired'] += 1
         self._events.append(FrameExpired(frame.frame_id, frame.capture_stamp_ns))
 
@@ -297,6 +302,8 @@ class EdgeConnection:
                 raise DatagramError('unexpected')
         except DatagramError as error:
             self._traffic.dropped[error.kind] += 1
+            if self._sealer is not None and self._sealer.spent:      # other keys
+                self._on_end_of_session(now)
 
     def _on_welcome(self, received: Datagram, now: float) -> None:
         welcome = Welcome.parse(received.body)
@@ -386,6 +393,8 @@ class EdgeConnection:
             if t1 in self._pings:      # else a further copy
                 del self._pings[t1]
                 self._clock.add(t1, t2, t3, now)
+                self._sender.on_report(Report(t1, t2, max(now - t1 - (t3 - t2), 0.0), self._remote.expected, self._remote.received),
+                                       self._remote.packet_error_rate, self._remote.mean_burst, now)
         else:
             self._on_answer(received, now)
 
@@ -405,6 +414,7 @@ class EdgeConnection:
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
         answer_sent = answer.first_arrival + answer.hold_s
         self._clock.add(sent.sent_at, answer.first_arrival, answer_sent, now)
+        self._sender.on_round_trip(max(now - sent.sent_at - answer.hold_s, 0.0), now)
         offset = self._clock.offset_s
         self._events.append(AnswerArrived(
             answer, sent, now - sent.sent_at, _not_negative(answer.first_arrival - offset - sent.sent_at),
@@ -418,6 +428,7 @@ class EdgeConnection:
             self._refused_reason = None
             self._hello_at = math.inf
             self._ping_at = now
+            self._sender.restart(now)
             self._events.append(Connected(self._session_id, self._bridge))
 
     def _on_end_of_session(self, now: float) -> None:
@@ -453,6 +464,8 @@ class EdgeConnection:
         return datagram.finish if self._sealer is None else self._sealer.finish
 
     def _say_hello_from(self, now: float) -> None:
+        if self._state == CONNECTED:
+            self._sender.stop()
         self._state = CONNECTING
         self._hello_at = self._hello_since = now
         self._hello_interval = self.config.hello_interval_s
@@ -463,11 +476,12 @@ class EdgeConnection:
         for frame_id in list(self._sent):
             self._expire(frame_id)
 
-    def _send(self, kind: int, body: bytes = b'') -> None:
-        self._transmit(datagram.build(kind, self._session_id, self._sequence, body, self._finish))
+    def _send(self, kind: int, now: float, body: bytes = b'') -> None:
+        self._transmit(datagram.build(kind, self._session_id, self._sequence, body, self._finish), now)
         self._sequence += 1
 
-    def _transmit(self, data: bytes) -> None:
+    def _transmit(self, data: bytes, now: float) -> None:
+        self._sender.spend(len(data), now)
         self._traffic.sent(len(data))
         self._outgoing.append(data)
 

@@ -15,6 +15,8 @@ class EdgeConfig:
     min_packets: int = MIN_PACKETS
     prefix_copies: int = PREFIX_COPIES
     patch_copies: int = 0
+    rate_limit_bit_s: float = 0.0          # with IP and UDP headers, over any second; 0: none (see `pacing`)
+    congestion_control: bool = True        # False only where nobody shares the path (RFC 8085, section 3.6)
     hello_copies: int = 3
     hello_interval_s: float = 0.1
     hello_interval_max_s: float = 0.3

@@ -39,7 +39,7 @@ class TokenFrame:
     rows: np.ndarray               # uint8 [units, row_bytes]
     quantisation: str = ''         # one of the stream's `row_formats`; empty: the stream's own
     sent: np.ndarray | None = None      # int [n], the tokens that travel, most important first; None: all. Other rows are not read
-    patch_copies: int = 0          # of a frame with `sent`: packets that each patch travels in; 0: as the packetiser has it
+    patch_copies: int = 0          # packets that each patch travels in; 0: as the packetiser has it
 
 
 def row_capacity(max_datagram_bytes: int, source_frame_bytes: int = SOURCE_FRAME_RESERVE) -> int:
@@ -67,6 +67,11 @@ def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None],
     reason = 'cannot be cut into slices that the quantisation writes' if smallest is None else \
         f'take rows of at least {smallest} bytes, which do not fit into datagrams of {max_datagram_bytes} bytes'
     raise ValueError(f'tokens of {channels} channels {reason}')
+
+
+def packets_of_part(min_packets: int, patches: int, whole: int) -> int:
+    """The fewest packets of a frame that sends so many of its patches: as many as it would have of a whole one's, at least 4."""
+    return max(math.ceil(min_packets * patches / whole), min(min_packets, 4))
 
 
 def patch_copies_of(parameters: StreamParameters, patch_copies: int, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
@@ -189,6 +194,13 @@ class Packetiser:
         """The datagrams of `frame`, in sending order, with sequence numbers from `first_sequence` on.
 
         :param finish: adds the checksum, or seals; what it adds comes on top of `max_datagram_bytes`
+        :raises ValueError: see `prepare`
+        """
+        return [finish(view, session_id, first_sequence + index) for index, view in enumerate(self.prepare(frame))]
+
+    def prepare(self, frame: TokenFrame) -> list[memoryview]:
+        """The datagrams of `frame` without number and checksum, in buffers that the next frame overwrites.
+
         :raises ValueError: the rows are not uint8 [units, row_bytes], `sent` is not of different tokens, a number is out
             of its range, or the source frame's name is longer than 255 bytes or leaves no room for a row
         """
@@ -205,19 +217,14 @@ class Packetiser:
             layout = self._layout_of_all(source)
             units = layout.places
         else:
-            layout, sequence = self._layout_of_some(source, self._checked(frame.sent), frame.patch_copies or self.patch_copies)
+            layout, sequence = self._layout_of_some(source, self._checked(frame.sent))
             units = layout.name(sequence)
         # 'clip' spares numpy a buffer; all indices are in range.
         np.take(frame.rows, units, axis=0, out=layout.rows, mode='clip')
-        datagrams = []
-        for index in range(layout.packets):
-            view = layout.views[index]
-            TOKENS_HEADER.pack_into(view, HEADER.size, frame.frame_id, index, layout.packets, frame.capture_stamp_ns,
-                                    *layout.heads[index])
-            target, source = layout.copies[index]
-            target[:] = source
-            datagrams.append(finish(view, session_id, first_sequence + index))
-        return datagrams
+        for index, (view, head, (target, rows)) in enumerate(zip(layout.views, layout.heads, layout.copies, strict=True)):
+            TOKENS_HEADER.pack_into(view, HEADER.size, frame.frame_id, index, layout.packets, frame.capture_stamp_ns, *head)
+            target[:] = rows
+        return layout.views
 
     def packets(self, source_frame: str = '') -> int:
         """How many datagrams a frame with this source frame becomes, where all its tokens are sent."""
@@ -241,22 +248,23 @@ class Packetiser:
 
         return self._cached((source,), source, build)
 
-    def _layout_of_some(self, source: bytes, sent: np.ndarray, copies: int) -> tuple[_Layout, np.ndarray]:
+    def _layout_of_some(self, source: bytes, sent: np.ndarray) -> tuple[_Layout, np.ndarray]:
         """The layout for as many tokens as `sent`, and the sequence of units that its places point into."""
         p = self.parameters
         prefix, patches = np.sort(sent[sent < p.prefix_tokens]), sent[sent >= p.prefix_tokens] - p.prefix_tokens
-        order, laps = importance_laps(patches, self._rank, copies)
+        order, laps = importance_laps(patches, self._rank, self.patch_copies)
         sequence = units_of(np.concatenate([prefix, p.prefix_tokens + order]), p.groups)
 
         def build(slots: int) -> _Layout:
             wanted = prefix_copies_of(p.prefix_tokens, len(patches), self.prefix_copies)
-            packets = arrange(laps, [wanted[token] for token in prefix], p.groups, slots=slots, min_packets=self.min_packets)
+            packets = arrange(laps, [wanted[token] for token in prefix], p.groups, slots=slots,
+                              min_packets=packets_of_part(self.min_packets, len(patches), len(self._rank)))
             first = len(prefix) * p.groups
             places = [np.concatenate([np.asarray(units, np.int64), np.arange(first + part.start, first + part.stop)])
                       for units, part in packets]
             return _Layout(p, source, places, len(sent) * p.groups)
 
-        return self._cached((source, tuple(prefix.tolist()), len(patches), copies), source, build), sequence
+        return self._cached((source, tuple(prefix.tolist()), len(patches)), source, build), sequence
 
     def _cached(self, key: tuple, source: bytes, build: Callable[[int], _Layout]) -> _Layout:
         layout = self._layouts.get(key)

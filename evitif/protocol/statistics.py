@@ -25,6 +25,7 @@ DROP_KINDS = (
     'malformed',         # right checksum, impossible content
     'unknown_session',   # for a session that this side does not have
     'unexpected',        # right, but not now, not in this direction, or not sealed where the link is, or the other way round
+    'rationed',          # a HELLO beyond what the bridge reads in a second
     'duplicate',         # a sequence number or a packet that was here already, or is too old for a seal's replay window
     'inconsistent',      # contradicts the stream's parameters or its own frame
     'late',              # of a frame that was delivered, answered or given up
@@ -114,7 +115,7 @@ class LinkStatistics:
     datagrams_received: int = 0
     bytes_received: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)     # datagrams by kind, see DROP_KINDS
-    frames: Mapping[str, int] = field(default_factory=dict)      # edge: sent, answered, expired;
+    frames: Mapping[str, int] = field(default_factory=dict)      # edge: sent, answered, expired, cut;
     #                                                              bridge: complete, partial, evicted, superseded
     packet_error_rate: float = math.nan         # of what comes in here, over the recent datagrams, 0..1
     mean_burst: float = math.nan                # of what comes in here: losses in a row

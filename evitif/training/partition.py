@@ -169,7 +169,7 @@ class _Run:
         for index, (subset, one) in enumerate(zip(subsets, placed, strict=True)):
             print(f'device {index} ({one.device}): {one.size.parameters:,} parameters, {one.size.multiply_adds:,} multiply-adds, '
                   f'{one.size.shape}', flush=True)
-            images = normalise(self._calibration(subset, index))
+            images = normalise(self.answers.images[calibration(self.answers, subset, index, c)])
             pruned, steps = prune(module, images, subset, one.size.shape, c.seed, told=lambda text: print(f'  {text}', flush=True))
             devices.append({'device': one.device, 'shape': one.size.shape.as_dict(), 'parameters': parameters_of(pruned),
                             'multiply_adds': multiply_adds_of(pruned), 'pruned_harder': one.rounds, 'pruning': steps})
@@ -245,15 +245,6 @@ class _Run:
         inventory = read_inventory(c.inventory)
         return place(limits, within, inventory, c.rate)
 
-    def _calibration(self, subset: tuple[int, ...], index: int) -> torch.Tensor:
-        """Images uint8: half of the classes of the device, half of the others, where there are both."""
-        own = torch.isin(self.answers.class_ids, torch.tensor(subset))
-        generator = torch.Generator().manual_seed(self.c.seed * 1009 + index)
-        count = self.c.calibration_images
-        parts = [which[torch.randperm(len(which), generator=generator)] for which in (own.nonzero()[:, 0], (~own).nonzero()[:, 0])]
-        other = parts[1][:count // 2]
-        return self.answers.images[torch.cat((parts[0][:count - len(other)], other))]
-
     def _system(self, results: dict, weights: list[dict]) -> System:
         subsets = tuple(tuple(subset) for subset in results['subsets']['subsets'])
         modules = []
@@ -285,6 +276,15 @@ class _Run:
         partial = self._path(step).with_suffix('.partial')
         torch.save({'key': self.keys[step], 'result': result}, partial)
         partial.replace(self._path(step))
+
+
+def calibration(answers: TrainingAnswers, subset: tuple[int, ...], device: int, c: PartitionTraining) -> torch.Tensor:
+    """Which training images a device is pruned by, int64: half of its classes, half of the others, where there are both."""
+    own = torch.isin(answers.class_ids, torch.tensor(subset))
+    generator = torch.Generator().manual_seed(c.seed * 1009 + device)
+    mine, others = (which[torch.randperm(len(which), generator=generator)] for which in (own.nonzero()[:, 0], (~own).nonzero()[:, 0]))
+    others = others[:c.calibration_images // 2]
+    return torch.cat((mine[:c.calibration_images - len(others)], others))
 
 
 def confusions_of(answers: TrainingAnswers, classes: int) -> np.ndarray:

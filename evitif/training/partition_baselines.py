@@ -16,8 +16,9 @@ from evitif.partition.pruning import Limit, prune, size_within
 from evitif.partition.slicing import parameters_of, shape_of
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise
-from evitif.training.partition import Original, PartitionTraining
-from evitif.training.partition_retraining import Ensemble, retrain
+from evitif.training.partition import Original, PartitionTraining, calibration
+from evitif.training.partition_cnn import WIDTHS, Cnn, prune_cnn
+from evitif.training.partition_retraining import Ensemble, System, arrived_features, fuse, retrain
 from evitif.training.training_answers import TrainingAnswers, training_answers
 
 
@@ -47,7 +48,37 @@ def judge_baselines(description: Description, original: Original, data: str, ima
     return {'distilled': {'top1': single, 'parameters': parameters_of(ensemble.modules_[0])},
             'averaged': {'top1': averaged, 'models': len(ensemble.modules_), 'runs': [float((one.argmax(1) == ids).float().mean())
                                                                                     for one in outputs]},
-            'training': figures}
+            'training': figures, 'cnn': _split_cnn(description, c, original, answers, images, ids)}
+
+
+def _split_cnn(description: Description, c: PartitionTraining, original: Original, answers: TrainingAnswers, images: torch.Tensor,
+               ids: torch.Tensor) -> dict:
+    """A CNN trained from the original's answers, divided over the same subsets within the largest sub-ViT's parameters and
+    multiply-adds, retrained and fused as the partition was."""
+    size, channels = images.shape[2], images.shape[1]
+    normalise = Normalise(original.built.data_config)
+    torch.manual_seed(c.seed)
+    cnn = Cnn(WIDTHS, original.classes, channels)
+    whole = Ensemble([cnn], [cnn.num_features], shape_of(original.module).width)
+    whole, whole_figures = trained(whole, 'cnn', c, description, original, answers)
+    cnn = whole.modules_[0]
+    limit = Limit(max(entry.parameters for entry in description.devices), max(entry.multiply_adds for entry in description.devices))
+    subsets = tuple(entry.classes for entry in description.devices)
+    parts = [prune_cnn(cnn, normalise(answers.images[calibration(answers, subset, index, c)]), subset, limit, size, c.seed)
+             for index, subset in enumerate(subsets)]
+    torch.manual_seed(c.seed)
+    system = System(parts, subsets, original.classes, shape_of(original.module).width)
+    system, split_figures = trained(system, 'cnn-split', c, description, original, answers)
+    network, _ = fuse(system, answers, original.built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device)
+    arrived = arrived_features(system, images, normalise)
+    with torch.inference_mode():
+        top1 = float((network(arrived, torch.ones(arrived.shape[:2], dtype=torch.bool)).argmax(1) == ids).float().mean())
+        alone = torch.cat([cnn(normalise(batch)).argmax(1) for batch in images.split(64)])
+    return {'top1_original': float((alone == ids).float().mean()), 'parameters_original': parameters_of(cnn),
+            'multiply_adds_original': cnn.multiply_adds(size), 'top1': top1,
+            'parameters_largest': max(parameters_of(part) for part in parts),
+            'multiply_adds_largest': max(part.multiply_adds(size) for part in parts),
+            'training': {'original': whole_figures, 'split': split_figures}}
 
 
 def _ensemble(description: Description, c: PartitionTraining, original: Original, answers: TrainingAnswers) -> tuple[Ensemble, dict]:

@@ -104,12 +104,14 @@ def resolve_remote(address: tuple[str, int]) -> tuple[int, tuple]:
     return family, resolved
 
 
-def open_udp_socket(family: int, address: tuple, *, receive_buffer_bytes: int, send_buffer_bytes: int) -> socket.socket:
+def open_udp_socket(family: int, address: tuple, *, receive_buffer_bytes: int, send_buffer_bytes: int,
+                    traffic_class: int = 0) -> socket.socket:
     """
     Open a non-blocking UDP socket bound to `address`, whose datagrams are never fragmented (RFC 8899, section 3: DF
     set).
 
     :param address: a resolved socket address; port 0 takes a free one
+    :param traffic_class: of what is sent, the DSCP times four (RFC 2474)
     :raises TransportError: naming the address when it is in use, is not this host's, or may not be bound
     """
     udp = socket.socket(family, socket.SOCK_DGRAM)
@@ -120,6 +122,11 @@ def open_udp_socket(family: int, address: tuple, *, receive_buffer_bytes: int, s
         if family == socket.AF_INET6 and address[0] == '::':
             udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         _forbid_fragmentation(udp)
+        if traffic_class:
+            if family == socket.AF_INET6:
+                udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, traffic_class)
+            if family == socket.AF_INET or sys.platform.startswith('linux'):       # for IPv4 over an IPv6 socket
+                udp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
         udp.bind(address)
     except OSError as error:
         udp.close()

@@ -173,6 +173,28 @@ class LinkSimulator:
             for robot in self._robots.values():
                 getattr(robot, direction).set_impairment(impairment)
 
+    def move_robots(self) -> None:
+        """
+        Give each robot another address towards the bridge, as a NAT or another access point does.
+
+        What the bridge still sends to the former address is lost. A robot for which no socket can be opened keeps its own.
+
+        :raises TransportError: where the simulator is not running
+        """
+        if self._thread is None:
+            raise TransportError('the link simulator is not running, expected start() first')
+        with self._lock:
+            for robot in self._robots.values():
+                upstream = self._open_upstream()
+                if upstream is not None:
+                    self._selector.unregister(robot.upstream)
+                    robot.upstream.close()
+                    robot.upstream = upstream
+                    self._selector.register(upstream, selectors.EVENT_READ, robot)
+            self._held = [entry for entry in self._held if entry[2].fileno() >= 0]
+            heapq.heapify(self._held)
+            self._held_bytes = sum(len(entry[4]) for entry in self._held)
+
     def counters(self, direction: str) -> ChannelCounters:
         """
         A copy of the counters since `start`, over all robots.
@@ -291,6 +313,17 @@ class LinkSimulator:
         if len(self._robots) >= self._max_robots:
             self.robots_refused += 1
             return None
+        upstream = self._open_upstream()
+        if upstream is None:
+            return None
+        number = next(self._robot_count)
+        robot = _Robot(address, upstream, self._channel('uplink', number), self._channel('downlink', number), now)
+        self._robots[address] = robot
+        self._selector.register(upstream, selectors.EVENT_READ, robot)
+        return robot
+
+    def _open_upstream(self) -> socket.socket | None:
+        """A socket to the bridge; None, and counted, where there can be none."""
         any_address = ('0.0.0.0', 0) if self._forward_family == socket.AF_INET else ('::', 0)
         try:
             upstream = open_udp_socket(
@@ -305,11 +338,7 @@ class LinkSimulator:
             upstream.close()
             self._count(error)
             return None
-        number = next(self._robot_count)
-        robot = _Robot(address, upstream, self._channel('uplink', number), self._channel('downlink', number), now)
-        self._robots[address] = robot
-        self._selector.register(upstream, selectors.EVENT_READ, robot)
-        return robot
+        return upstream
 
     def _channel(self, direction: str, number: int) -> ImpairedChannel:
         seed = f'{self._seed} {direction} {number}'

@@ -50,6 +50,11 @@ STOP_TIMEOUT_S = 10.0
 TIMER_PATIENCE_S = 0.01        # how long a due timer waits for the datagrams that had arrived before it
 TIMER_GRAIN_S = 0.001           # a timer that stays in the past is called again no sooner than this
 
+_ADVICE = {
+    errno.EMSGSIZE: ' (a datagram is larger than the path takes whole, and is lost: expected a smaller max_datagram_bytes on both sides)',
+    errno.ENETUNREACH: ' (there is no way to that network from here)',
+    errno.EHOSTUNREACH: ' (nobody answers for that host)',
+}
 _WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
 
@@ -88,6 +93,7 @@ class UdpLoop:
     :param receive_buffer_bytes: asked of the kernel; `granted_receive_buffer_bytes` says what it gave
     :param batching: whether a system call takes a run of datagrams (see `batching`): None where the system can, True
         always, which `start` refuses where it cannot, False never
+    :param traffic_class: of the datagrams sent, the DSCP times four (RFC 2474)
     :param clock: seconds, monotonic
     :raises TransportError: where neither `remote` nor `bind` is given, or a port is out of range
     """
@@ -101,6 +107,7 @@ class UdpLoop:
         on_event: Callable[[object], None],
         receive_buffer_bytes: int = 4 << 20,
         batching: bool | None = None,
+        traffic_class: int = 0,
         clock: Callable[[], float] = time.monotonic,
         log: logging.Logger | None = None,
     ):
@@ -113,6 +120,7 @@ class UdpLoop:
         self._on_event = on_event
         self._receive_buffer_bytes = receive_buffer_bytes
         self._batching = batching
+        self._traffic_class = traffic_class
         self._clock = clock
         self._log = log or logging.getLogger(__name__)
 
@@ -162,7 +170,8 @@ class UdpLoop:
         self._receive_errors = collections.Counter()
         self._stopping = False
         udp = open_udp_socket(
-            family, local, receive_buffer_bytes=self._receive_buffer_bytes, send_buffer_bytes=SEND_BUFFER_BYTES
+            family, local, receive_buffer_bytes=self._receive_buffer_bytes, send_buffer_bytes=SEND_BUFFER_BYTES,
+            traffic_class=self._traffic_class
         )
         try:
             self._sender, self._receiver = choose_calls(udp, self._batching, self._log)
@@ -424,7 +433,8 @@ class UdpLoop:
         counter[name] += datagrams
         # The first of its kind tells the story; a bridge that is down would otherwise fill the log.
         if counter[name] == datagrams:
-            self._log.warning('UDP %s: %s; counted, and logged once', name, error.strerror)
+            advice = _ADVICE.get(error.errno, '')
+            self._log.warning('UDP %s: %s%s; counted, and logged once', name, error.strerror, advice)
 
     def _wake(self) -> None:
         self._next_wake = -math.inf

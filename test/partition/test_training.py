@@ -11,7 +11,10 @@ from evitif.cli import main
 from evitif.evaluation.partition import datagram_bytes
 from evitif.model.errors import ArtifactError
 from evitif.partition import load_device, load_fusion, read_partition
+from evitif.partition.pruning import Limit
 from evitif.training import partition as training
+from evitif.training import partition_baselines
+from evitif.training.partition_cnn import Cnn, prune_cnn
 
 
 def test_a_partition_answers_as_its_description_says(partition, images):
@@ -160,6 +163,36 @@ def test_the_command_trains_and_judges(model, images, tmp_path, capsys):
     assert report.with_suffix('.md').is_file() and report.with_suffix('.png').is_file()
     assert main(arguments) == 0
     assert 'measured already' in capsys.readouterr().out
+
+
+def test_what_a_partition_is_compared_with_is_trained_once_and_no_larger_than_a_sub_model(partition, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(partition_baselines, 'WIDTHS', (4, 4, 8, 8))
+    arguments = ['evaluate', 'partition', '--partitions', str(partition), '--baselines', '--seeds', '1', '--json']
+    assert main([*arguments, str(tmp_path / 'first.json')]) == 0
+    entry = json.loads((tmp_path / 'first.json').read_text())['entries'][0]
+    baselines = entry['baselines']
+    assert baselines['distilled']['parameters'] <= entry['parameters_largest']
+    assert baselines['averaged']['models'] == 3 and len(baselines['averaged']['runs']) == 3
+    assert baselines['distilled']['top1'] == baselines['averaged']['runs'][0] > 0.5
+    cnn = baselines['cnn']
+    assert cnn['parameters_largest'] <= entry['parameters_largest'] and cnn['multiply_adds_largest'] <= entry['multiply_adds_largest']
+    assert cnn['top1'] > 0.4
+    began = {path: path.stat().st_mtime_ns for path in (partition / 'steps').glob('baseline-*.pt')}
+    assert len(began) == 3
+    assert main([*arguments, str(tmp_path / 'second.json')]) == 0
+    assert json.loads((tmp_path / 'second.json').read_text())['entries'][0]['baselines'] == baselines
+    assert began == {path: path.stat().st_mtime_ns for path in (partition / 'steps').glob('baseline-*.pt')}
+    assert '## Beside the partition' in capsys.readouterr().out
+
+
+def test_a_pruned_cnn_answers_as_if_the_rest_were_masked():
+    torch.manual_seed(0)
+    cnn = Cnn((6, 6, 8, 8), classes=4).eval()
+    images = torch.randn(8, 3, 16, 16)
+    same = prune_cnn(cnn, images, (2, 0), Limit(), 16).eval()
+    assert torch.allclose(same(images)[:, :2], cnn(images)[:, [2, 0]], atol=1e-4)
+    small = prune_cnn(cnn, images, (2, 0), Limit(multiply_adds=same.multiply_adds(16) // 2), 16)
+    assert small.multiply_adds(16) <= same.multiply_adds(16) // 2 and max(small.widths) < 8
 
 
 @pytest.mark.parametrize('arguments, expected', [

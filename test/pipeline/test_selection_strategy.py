@@ -12,6 +12,8 @@ from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
+from evitif.pipeline.selection_edge import SelectionEdge
+from evitif.protocol.frame_sender import Sending
 from evitif.selection import PatchModel, Selector
 
 LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
@@ -48,7 +50,7 @@ def test_the_large_model_answers_from_the_chosen_patches_with_the_light_one_s_an
 
 @pytest.mark.parametrize('loss', [0.3, 0.6])
 def test_over_a_lossy_link_what_was_sent_and_what_was_lost_is_known(pair, loss):
-    with System(both(pair), bridge=both(pair), loss=loss) as system:
+    with System(both(pair, delta=1.0, patch_copies=1), bridge=both(pair), loss=loss) as system:
         system.connected()
         for index in range(1, 41):
             system.edge.submit(IMAGE, index)
@@ -61,8 +63,22 @@ def test_over_a_lossy_link_what_was_sent_and_what_was_lost_is_known(pair, loss):
     answered = [prediction for prediction in system.robot if prediction.how == 'off-board']
     assert all((prediction.received <= prediction.sent).all() for prediction in answered)
     assert any((prediction.received != prediction.sent).any() for prediction in answered)
-    assert np.mean([prediction.received.sum() / prediction.sent.sum() for prediction in answered]) > 0.6
-    assert max(prediction.packets_sent for prediction in answered) > min(prediction.packets_sent for prediction in answered)
+    assert np.mean([prediction.received.sum() / prediction.sent.sum() for prediction in answered]) == pytest.approx(1 - loss, abs=0.1)
+
+
+def test_patches_travel_in_as_many_copies_as_the_loss_asks_for_and_no_more_than_a_frame_may_take(pair):
+    edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=1.0)))
+
+    def encoded(**uplink):
+        uplink = Sending(**uplink)
+        return edge.encode(edge.see(IMAGE, uplink), uplink)
+    assert [encoded(packet_error_rate=rate).patch_copies for rate in (np.nan, 0.0, 0.3, 0.6)] == [1, 1, 2, 4]
+    all_of_them = encoded()
+    some = encoded(frame_bytes=700.0)
+    assert len(all_of_them.sent) == 16 and 3 <= len(some.sent) <= 10
+    assert some.sent.tolist() == all_of_them.sent[:len(some.sent)].tolist()
+    few = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=0.0)))
+    assert few.encode(few.see(IMAGE, Sending()), Sending(packet_error_rate=0.6)).patch_copies >= 10      # of one patch
 
 
 def test_a_light_model_that_is_sure_answers_at_once_and_sends_nothing(pair):
@@ -97,7 +113,7 @@ def test_models_that_do_not_belong_together_are_refused_with_both_values(pair, t
     with System(both(other), bridge=both(pair)) as system:
         wait(lambda: system.edge.statistics().state == 'refused')
         reason = system.edge.statistics().reason
-    for name in ('fingerprint', 'light', 'code'):
+    for name in ('fingerprint', 'light'):
         assert f'{name}: the edge has ' in reason
     with System({'unsealed': True, 'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 32, 'num_classes': 6},
                 bridge=both(pair)) as system:

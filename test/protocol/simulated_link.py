@@ -55,7 +55,20 @@ class Impairment:
     jitter: float = 0.0
     duplication: float = 0.0
     corruption: float = 0.0
+    rate: float = 0.0            # bit/s of a bottleneck, IP and UDP headers included; 0: none
+    queue: float = 0.1           # s of data that it holds; what comes when it is full is dropped
     bad: bool = False
+    free_at: float = 0.0         # when the bottleneck has sent what it holds
+
+    def passes(self, size: int, now: float) -> float | None:
+        """When a datagram of `size` bytes of payload has left the bottleneck; None: its queue is full."""
+        if not self.rate:
+            return now
+        began = max(now, self.free_at)
+        if began - now > self.queue:
+            return None
+        self.free_at = began + 8 * (size + 28) / self.rate
+        return self.free_at
 
     def loses(self, random: Random) -> bool:
         if self.burst:
@@ -81,6 +94,7 @@ class Simulation:
         self.events: list[tuple[float, object, object]] = []      # (when, address or 'bridge', event)
         self.received: list = []                                  # frames at the bridge
         self.carried: list[tuple[bytes, object]] = []             # what edges sent, with the sender's address, lost or not
+        self.departed: list[tuple[float, bytes]] = []             # the same, with the time
         self._queue: list = []
         self._count = itertools.count()
 
@@ -138,20 +152,22 @@ class Simulation:
         self.now = end
 
     def _carry(self, link: Impairment, data: bytes, deliver) -> None:
-        if link.loses(self.random):
+        left = link.passes(len(data), self.now)
+        if left is None or link.loses(self.random):
             return
         for _ in range(2 if self.random.random() < link.duplication else 1):
             if self.random.random() < link.corruption:
                 changed = bytearray(data)
                 changed[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
                 data = bytes(changed)
-            at = self.now + link.delay + link.jitter * self.random.random()
+            at = left + link.delay + link.jitter * self.random.random()
             heapq.heappush(self._queue, (at, next(self._count), lambda data=data: deliver(data)))
 
     def _exchange(self) -> None:
         for address, edge in list(self.edges.items()):
             for data in edge.datagrams_to_send(self.now):
                 self.carried.append((data, address))
+                self.departed.append((self.now, data))
                 self._carry(self.uplink, data, lambda data, address=address: self._to_bridge(data, address))
             while (event := edge.next_event()) is not None:
                 self.events.append((self.now, address, event))

@@ -75,3 +75,8 @@ def test_no_bytes_make_the_parser_raise_anything_else(bit, noise):
         except DatagramError:
             continue
         answers.encode(read, copies)      # what was let in is a possible answer
+
+
+@pytest.mark.parametrize('loss', [0.01, 0.05, 0.1, 0.2, 0.3, 0.6])
+def test_lost_answers_take_but_a_fifth_of_the_frames_that_may_stay_unanswered(loss):
+    assert loss ** answers.automatic_copies(loss) <= 0.2 * 0.001

@@ -146,17 +146,17 @@ def test_copies_of_an_answer_are_spaced_and_say_when_they_left(bridge):
     bridge.datagrams_to_send(1.0)
     assert bridge.send_answer(session, answer_to(frame, 1.01), 1.01)
     copies = [(1.01, data) for data, _ in bridge.datagrams_to_send(1.01)]
-    assert len(copies) == 8
+    assert len(copies) == 9
     while (timer := bridge.get_timer()) < 1.2:
         bridge.handle_timer(timer)
         copies += [(timer, data) for data, _ in bridge.datagrams_to_send(timer)]
-    assert len(copies) == 15      # 0.6**14 < 0.001, and one more for the uncertainty of 0.6
-    assert copies[-1][0] == pytest.approx(1.01 + 7 * 0.003)
+    assert len(copies) == 18      # 0.6**17 < 0.0002, and one more for the uncertainty of 0.6
+    assert copies[-1][0] == pytest.approx(1.01 + 9 * 0.003)
     for when, data in copies:
         answer, announced = decode(datagram.parse(data).body)
-        assert announced == 15
+        assert announced == 18
         assert answer.hold_s == pytest.approx(when - 1.0)
-    assert len({datagram.parse(data).sequence for _, data in copies}) == 15
+    assert len({datagram.parse(data).sequence for _, data in copies}) == 18
 
 
 def test_answers_do_not_pile_up(bridge):

@@ -46,9 +46,10 @@ def test_frames_are_answered_over_a_lossy_link(loss, jitter, least):
     run.add_bridge()
     edge = run.add_edge()
     run.run(1.0 if loss < 0.9 else 6.0)
-    sent = run.stream(edge, PARAMETERS, 200)
-    run.run(22.0)
-    assert len(sent) >= (200 if loss < 0.9 else 150)
+    frames = 500 if jitter and not loss else 200      # the first ones, which are paced and teach the bridge the jitter, may be partial
+    sent = run.stream(edge, PARAMETERS, frames)
+    run.run(frames / 10 + 2.0)
+    assert len(sent) >= (frames if loss < 0.9 else 150)
     assert assert_accounted_for(run, sent) >= least * len(sent)
     waits = [frame.ready_at - frame.first_arrival for frame in run.received]
     assert max(waits) <= 0.1 + 1e-6
@@ -57,7 +58,8 @@ def test_frames_are_answered_over_a_lossy_link(loss, jitter, least):
     if jitter == 0.0:
         assert np.mean(waits) <= 0.006      # the floors, not the deadline
         for event in run.of(AnswerArrived)[10:]:
-            assert event.uplink_s == pytest.approx(0.002, abs=1e-4)
+            # To the first packet that arrives, which at 90 % loss is not the first that was sent, and they are paced.
+            assert 0.0019 <= event.uplink_s <= (0.0021 if loss < 0.9 else 0.06)
             assert event.downlink_s == pytest.approx(0.002, abs=1e-4)
     assert run.of(AnswerArrived)[-1].answer.packet_error_rate == pytest.approx(loss, abs=0.06)
 
@@ -254,5 +256,5 @@ def test_memory_is_flat_over_a_long_run():
         assert not edge._sent
         assert not session._pending
         assert len(edge._answered) <= 256
-        assert len(edge._pings) <= 16
+        assert len(edge._pings) <= 64
         assert session.reassembler.get_timer() is None

@@ -204,6 +204,24 @@ def test_the_number_of_robots_is_bounded_and_idle_ones_make_room(relay, bridge, 
         assert bridge.recv(100) == b'still here'
 
 
+def test_a_robot_that_moves_is_seen_at_another_address_and_answers_to_the_former_one_are_lost(relay, bridge, robot):
+    simulator = relay(uplink=Impairment(delay_s=0.05))
+    robot.sendto(b'here', simulator.local_address)
+    time.sleep(0.02)
+    simulator.move_robots()              # what is in flight from the former address stays there
+    robot.sendto(b'there', simulator.local_address)
+    data, address = bridge.recvfrom(100)
+    assert data == b'there'
+    bridge.sendto(b'answer', address)
+    assert received(robot) == [b'answer']
+    simulator.move_robots()
+    bridge.sendto(b'too late', address)
+    robot.sendto(b'elsewhere', simulator.local_address)
+    data, moved = bridge.recvfrom(100)
+    assert data == b'elsewhere' and moved != address
+    assert received(robot) == []
+
+
 def test_start_and_stop(running, bridge):
     simulator = running(LinkSimulator(LOOPBACK, bridge.getsockname()))
     port = simulator.local_address[1]

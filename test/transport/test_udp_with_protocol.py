@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from evitif.protocol import Answer, BridgeEndpoint, EdgeConnection, StreamParameters, TokenFrame
+from evitif.protocol import Answer, BridgeEndpoint, EdgeConfig, EdgeConnection, StreamParameters, TokenFrame
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, FrameReady, LinkLost
 from evitif.transport import Impairment, LinkSimulator, UdpLoop
 
@@ -54,7 +54,8 @@ class Edge:
 
     def __init__(self, remote):
         self.events = collections.defaultdict(list)
-        self.connection = EdgeConnection(PARAMETERS, 'robot')
+        # 100 frames of 51 kB a second at once: how fast a path is found out to be is tested in simulated time.
+        self.connection = EdgeConnection(PARAMETERS, 'robot', EdgeConfig(congestion_control=False))
         self.loop = UdpLoop(self.connection, remote=remote, on_event=self.on_event)
 
     def on_event(self, event):

@@ -1,0 +1,240 @@
+"""The two processes of a soak: a robot that checks every answer that it gets, and a bridge. Both run until they are told to end."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.soak_ledger import ANSWERED, EXPIRED, LOCAL, SUBMITTED, Ledger
+from evitif.model.build import save_model
+from evitif.model.timm_import import timm
+from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig, Prediction
+from evitif.pipeline.split_stream import SplitStream
+from evitif.protocol.events import FrameExpired
+from evitif.recovery.methods import METHODS
+
+IMAGES = 64
+TOLERANCE = 1e-4          # of a score; two images' answers differ by far more (`require_distinct`)
+SNAPSHOT_S = 0.1
+PATIENCE_S = 5.0          # for which a new edge waits for its first session before it sends frames into the blue
+_SIDE = 48                # pixels
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What both sides have to know. `folder` has the ledger, the model and the keys."""
+
+    folder: str
+    frames: int
+    lives: int
+    rate: float           # frames/s
+    bridge_port: int
+    robot_port: int       # of the link simulator
+    seed: int
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder, self.frames, self.lives)
+
+    @property
+    def model(self) -> str:
+        return str(Path(self.folder) / 'model')
+
+    @property
+    def key_folder(self) -> str:
+        return str(Path(self.folder) / 'keys')
+
+
+def write_model(folder: str) -> None:
+    """A Vision Transformer of three blocks with random weights, which answers in a millisecond and tells images well apart."""
+    generator = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    arguments = {'embed_dim': 24, 'depth': 3, 'num_heads': 3, 'img_size': _SIDE}
+    module = timm.create_model('vit_tiny_patch16_224', num_classes=10, **arguments)
+    torch.random.set_rng_state(generator)
+    with torch.no_grad():
+        module.head.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(0))
+    save_model(folder, module, {'architecture': 'vit_tiny_patch16_224', 'class_names': [f'class {k}' for k in range(10)],
+                                'model_kwargs': arguments, 'pretrained_cfg': {
+                                    'input_size': [3, _SIDE, _SIDE], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic',
+                                    'crop_pct': 1.0, 'crop_mode': 'center'}})
+
+
+def images() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (IMAGES, 6, 6, 3), np.uint8)
+    return [np.kron(image, np.ones((8, 8, 1), np.uint8)) for image in coarse]
+
+
+class Judge:
+    """Recomputes answers: the same head, the same quantisation, the same tokens missing."""
+
+    def __init__(self, stream: SplitStream):
+        self._stream = stream
+        parameters = stream.parameters
+        self._omission = METHODS['omission'](stream.blank_tokens, parameters.prefix_tokens, parameters.grid)
+        self._exact, self._coded = [], []
+        for image in images():
+            tokens = stream.head(stream.preprocessor(image))
+            self._exact.append(stream.tail(tokens))
+            rows = stream.quantiser.quantise(tokens[0].float().numpy())
+            self._coded.append(torch.from_numpy(stream.quantiser.dequantise(rows))[None])
+
+    def require_distinct(self) -> None:
+        """Raise RuntimeError where two images have answers so alike that an exchanged one would not be seen."""
+        scores = np.stack(self._exact)
+        difference = np.abs(scores[:, None] - scores).max(2) + np.eye(len(scores))
+        if difference.min() < 10 * TOLERANCE:
+            raise RuntimeError(f'two of the images have answers that differ by {difference.min():.4f} only')
+
+    def is_right(self, number: int, prediction: Prediction) -> bool:
+        """Whether this is the answer to frame `number` with the tokens that arrived."""
+        index = number % IMAGES
+        if prediction.strategy == 'local':
+            scores = self._exact[index]
+        else:
+            received = torch.from_numpy(prediction.received)[None]
+            with torch.inference_mode():
+                scores = self._stream.tail(self._omission.recover(self._coded[index], received, torch.zeros(1)))
+        wanted = scores[list(prediction.class_ids)]
+        return bool(np.abs(wanted - prediction.scores).max() < TOLERANCE and wanted[0] > scores.max() - TOLERANCE)
+
+
+class _Ending:
+    """Set by SIGTERM."""
+
+    def __init__(self):
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)      # the parent ends its children
+
+    def _ask(self, *_) -> None:
+        self.asked = True
+
+
+def _wait(go, ready, ending: _Ending, parent: int) -> None:
+    ready.set()
+    while not go.wait(1.0):
+        if ending.asked or os.getppid() != parent:
+            raise SystemExit
+
+
+def bridge_life(soak: Soak, life: int, go, ready) -> None:
+    """Get `ready`, wait for the event `go`, serve until SIGTERM, or until killed."""
+    ending, parent = _Ending(), os.getppid()
+    torch.set_num_threads(1)
+    ledger = soak.ledger()
+    mine = ledger.lives[life:life + 1]
+    mine['bridge'] = 1
+    bridge = BridgeRuntime(BridgeRuntimeConfig(
+        model=soak.model, cut=1, quantisation='int8', recovery='omission', bind_host='127.0.0.1', port=soak.bridge_port,
+        key_file=soak.key_folder, top_k=3), on_prediction=lambda *_: None, log=lambda *_: None)
+    _wait(go, ready, ending, parent)
+    bridge.start()
+    mine['ready_at'] = time.monotonic()
+    while not ending.asked and os.getppid() == parent:
+        time.sleep(SNAPSHOT_S)
+        statistics = bridge.statistics()
+        mine['answered'], mine['ready'], mine['failed'] = (statistics.frames_answered, statistics.frames_ready,
+                                                           statistics.frames_failed)
+    bridge.stop()
+    mine['ended'] = 1
+
+
+def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
+    """Get `ready`, wait for the event `go`, submit frames from the first that nobody has begun, until SIGTERM, until killed, or until
+    there is none left."""
+    ending, parent = _Ending(), os.getppid()
+    torch.set_num_threads(1)
+    ledger = soak.ledger()
+    frames, mine = ledger.frames, ledger.lives[life:life + 1]
+    random = np.random.default_rng((soak.seed, life))
+    numbers: dict[int, int] = {}          # by capture stamp
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def on_prediction(prediction: Prediction) -> None:
+        number = prediction.context
+        frame = frames[number:number + 1]
+        frame['predictions'] += 1
+        frame['outcome'] = LOCAL if prediction.strategy == 'local' else ANSWERED
+        frame['ended_at'] = time.monotonic()
+        answers.put(prediction)
+
+    def on_event(event: object) -> None:
+        if isinstance(event, FrameExpired):
+            number = numbers[event.capture_stamp_ns]
+            frame = frames[number:number + 1]
+            if frame['outcome'] == SUBMITTED:
+                frame['outcome'], frame['ended_at'] = EXPIRED, time.monotonic()
+
+    edge = EdgeRuntime(EdgeRuntimeConfig(
+        model=soak.model, cut=1, quantisation='int8', robot_name='rover', bridge_host='127.0.0.1', bridge_port=soak.robot_port,
+        key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3),
+        on_prediction=on_prediction, on_event=on_event, log=lambda *_: None)
+    judge, pictures = Judge(edge.stream), images()
+    judge.require_distinct()
+
+    def judged() -> None:
+        while not answers.empty():
+            prediction = answers.get()
+            if not judge.is_right(prediction.context, prediction):
+                frames[prediction.context:prediction.context + 1]['wrong'] += 1
+
+    def waits() -> bool:
+        """Whether the last image is still to be taken."""
+        counts = edge.statistics()
+        return counts.frames_received > counts.frames_replaced + counts.frames_failed + counts.frames_unsent + counts.frames_sent
+
+    def snapshot() -> None:
+        counts = edge.statistics()
+        for name in ('received', 'replaced', 'failed', 'unsent', 'sent', 'answered', 'expired', 'local'):
+            mine[name] = getattr(counts, f'frames_{name}')
+
+    _wait(go, ready, ending, parent)
+    edge.start()
+    mine['ready_at'] = time.monotonic()
+    while edge.statistics().state != 'connected' and time.monotonic() < mine['ready_at'] + PATIENCE_S and not ending.asked:
+        time.sleep(0.01)
+    began = time.monotonic()
+    first = number = ledger.submitted
+    stamp_offset_ns = time.time_ns()
+    next_snapshot = 0.0
+    while number < soak.frames and not ending.asked and os.getppid() == parent:
+        due = began + (number - first) / soak.rate
+        judged()
+        now = time.monotonic()
+        if now >= next_snapshot:
+            snapshot()
+            next_snapshot = now + SNAPSHOT_S
+        if due > now:
+            time.sleep(min(due - now, SNAPSHOT_S))
+            continue
+        if waits() and now < due + SNAPSHOT_S:      # a busy machine is not asked for more than it can
+            time.sleep(0.002)
+            continue
+        if now > due + 1 / soak.rate:
+            began += now - due            # what is late is not caught up
+        if random.random() < 0.002:       # the clock that images are stamped with is set, by up to a day
+            stamp_offset_ns += int(random.uniform(-86400, 86400) * 1e9)
+        stamp = (time.monotonic_ns() + stamp_offset_ns) // soak.frames * soak.frames + number      # no two are the same
+        numbers[stamp] = number
+        if len(numbers) > 4096:
+            del numbers[next(iter(numbers))]
+        frames[number] = (SUBMITTED, 0, 0, life, now, 0.0)
+        edge.submit(pictures[number % IMAGES], stamp, 'camera', context=number)
+        number += 1
+    if number == soak.frames:
+        time.sleep(1.0)                   # the answer deadline, and the fallback's time
+    snapshot()
+    edge.stop()
+    counts = edge._statistics              # the loop, which would be asked for the link's, has ended
+    for name in ('received', 'replaced', 'failed', 'unsent', 'sent', 'answered', 'expired', 'local'):
+        mine[name] = getattr(counts, f'frames_{name}')
+    judged()
+    mine['ended'] = 1

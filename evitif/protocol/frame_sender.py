@@ -1,0 +1,168 @@
+"""A frame's way from rows to datagrams that leave one after the other at the allowed rate.
+
+A frame is cut when it is given, but its datagrams are numbered and sealed only as they leave: what is left of a frame when the
+next one comes is never sent, since a newer frame is never behind an older one, and leaves no gap in the numbers that the
+other side would take for loss.
+"""
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from evitif.protocol.congestion import BREAKER, OPEN, CongestionControl, Report
+from evitif.protocol.edge_config import EdgeConfig
+from evitif.protocol.pacing import IP_UDP_BYTES, Pacer
+from evitif.protocol.packetiser import Packetiser, TokenFrame
+from evitif.protocol.parameters import StreamParameters
+
+_PACKETISERS = 24            # kept, by quantisation and copies
+_RATE_GAIN = 1 / 8           # of the frame rate's and the used rate's smoothing
+_LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt from
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What there is to know when it is decided how the next frame is sent. Rates in bit/s with IP and UDP headers."""
+
+    state: str = OPEN                       # open, congested, radio loss or breaker
+    allowed_bit_s: float = math.inf
+    used_bit_s: float = 0.0
+    frame_bytes: float = math.inf           # that a frame may take, IP and UDP headers included
+    queueing_delay_s: float = math.nan
+    packet_error_rate: float = math.nan     # of the uplink, as last reported, and
+    mean_burst: float = math.nan
+
+
+class FrameSender:
+    """Packetisers, pacing and the allowed rate of one edge.
+
+    :param max_datagram_bytes: what a seal leaves of the configured size
+    """
+
+    def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
+        self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
+        self._own = {kind: self._packetiser(kind, config.patch_copies) for kind in parameters.row_formats}
+        self._others: OrderedDict[tuple[str, int], Packetiser] = OrderedDict()
+        self._pacer = Pacer(config.rate_limit_bit_s)
+        self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
+        self._waiting: deque[memoryview] = deque()
+        self._waiting_bytes = 0
+        self._frame_id = -1                  # of what waits
+        self._frame_at = math.nan            # when the last frame was given
+        self._interval = math.nan            # between frames, smoothed
+        self._used, self._used_at = 0.0, math.nan
+        self._burst = self._loss = math.nan
+        self.frames_cut = 0                  # not sent to their end, because a newer one came
+        self.sending = Sending()             # replaced whole, so that it may be read without a lock
+
+    @property
+    def packetisers(self) -> dict[str, Packetiser]:
+        """Those that frames are sent with that do not say how many copies they want, by quantisation."""
+        return self._own
+
+    def restart(self, now: float) -> None:
+        """A session begins, or is back after a silence: what was known of the path is not known any more."""
+        self._control = CongestionControl(self._pacer.ceiling_bit_s, self._config.congestion_control)
+        self._burst = self._loss = math.nan
+        self._drop_waiting()
+        self._pacer.begin(self._control.rate_bit_s, now)
+        self._state(now)
+
+    def stop(self) -> None:
+        """There is no session, or nothing is heard in it."""
+        self._drop_waiting()
+        self.sending = Sending(BREAKER, 0.0, 0.0, 0.0)
+
+    def on_round_trip(self, seconds: float, now: float) -> None:
+        self._control.on_round_trip(seconds)
+        self._pacer.set_rate(self._control.rate_bit_s, now)
+
+    def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
+        self._loss, self._burst = packet_error_rate, mean_burst
+        self._control.on_report(report, mean_burst, now)
+        self._pacer.set_rate(self._control.rate_bit_s, now)
+        self._state(now)
+
+    def spend(self, payload: int, now: float) -> None:
+        """Note a datagram that is sent whatever the rate."""
+        self._pacer.spend(payload, now)
+
+    def give(self, frame: TokenFrame, now: float) -> tuple[int, int]:
+        """Cut a frame; what is left of the one before is dropped. Returns its datagrams and their bytes, without seals.
+
+        Raises ValueError, see `Packetiser.packetise`.
+        """
+        kind = frame.quantisation or self._parameters.quantisation
+        if kind not in self._own:
+            raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._own)}')
+        packetiser = self._own[kind] if frame.patch_copies in (0, self._own[kind].patch_copies) else self._other(kind, frame.patch_copies)
+        views = packetiser.prepare(frame)
+        if self._waiting:
+            self.frames_cut += 1
+        self._waiting, self._frame_id = deque(views), frame.frame_id
+        self._waiting_bytes = sum(len(view) + IP_UDP_BYTES for view in views)
+        if now - self._frame_at <= _LONGEST_INTERVAL_S:
+            interval = now - self._frame_at
+            self._interval = interval if math.isnan(self._interval) else self._interval + _RATE_GAIN * (interval - self._interval)
+        self._frame_at = now
+        self._state(now)
+        return len(views), sum(map(len, views))
+
+    def release(self, finish: Callable[[memoryview], bytes], now: float) -> list[bytes]:
+        """The datagrams that may leave now; `finish` numbers and seals."""
+        released = []
+        while self._waiting and self._pacer.allows(len(self._waiting[0]), now):
+            view = self._waiting.popleft()
+            self._waiting_bytes -= len(view) + IP_UDP_BYTES
+            data = finish(view)
+            self._pacer.spend(len(data), now)
+            released.append(data)
+        if released:
+            wire = sum(map(len, released)) + IP_UDP_BYTES * len(released)
+            self._control.sent(len(released), wire)
+            self._use(wire, now)
+        return released
+
+    def get_timer(self) -> float:
+        """When more may leave; infinite where nothing waits."""
+        return self._pacer.ready_at(self._waiting_bytes) if self._waiting else math.inf
+
+    def abandon(self, frame_id: int) -> None:
+        """Nobody waits for the answer to this frame any more."""
+        if self._waiting and frame_id == self._frame_id:
+            self.frames_cut += 1
+            self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+    def _use(self, wire: int, now: float) -> None:
+        """The rate in use: an average over about a second."""
+        if not math.isnan(self._used_at):
+            self._used *= math.exp(self._used_at - now)
+        self._used, self._used_at = self._used + 8 * wire, now
+
+    def _state(self, now: float) -> None:
+        rate = self._control.rate_bit_s
+        # A frame has left before the next one comes, and while there is time for its answer.
+        longest = self._config.answer_deadline_s / 2
+        interval = longest if math.isnan(self._interval) else min(self._interval, longest)
+        used = 0.0 if math.isnan(self._used_at) else self._used * math.exp(self._used_at - now)
+        self.sending = Sending(self._control.state, rate, used, rate / 8 * interval, self._control.queueing_delay_s, self._loss,
+                               self._burst)
+
+    def _other(self, kind: str, copies: int) -> Packetiser:
+        key = kind, copies
+        if key not in self._others:
+            self._others[key] = self._packetiser(kind, copies)
+            if len(self._others) > _PACKETISERS:
+                self._others.popitem(last=False)
+        self._others.move_to_end(key)
+        return self._others[key]
+
+    def _packetiser(self, kind: str, copies: int) -> Packetiser:
+        c = self._config
+        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=c.min_packets,
+                          prefix_copies=c.prefix_copies, patch_copies=copies)

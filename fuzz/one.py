@@ -1,0 +1,19 @@
+"""One target under libFuzzer, in a process of its own: python -m fuzz.one TARGET [libFuzzer's arguments]."""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=['evitif.protocol', 'evitif.transport', 'evitif.model', 'evitif.recovery.artifact',
+                                         'evitif.pipeline.rate_table']):
+    if sys.argv[1] == 'artifacts':
+        from fuzz.artifacts import TARGETS
+    else:
+        from fuzz import machines, parsers
+        TARGETS = {**parsers.TARGETS, **machines.TARGETS}
+
+if __name__ == '__main__':
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[sys.argv[1]])
+    atheris.Fuzz()

@@ -1,0 +1,273 @@
+"""One input to one parser: what it may raise is named here, and whatever else happens is a fault.
+
+Each target takes bytes and returns nothing. It passes where the parser takes them or refuses them as its docstring says;
+what was taken has to survive being written and read again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from evitif.model.quantise import KINDS, TokenQuantiser, row_bytes
+from evitif.model.transform_code import RATES
+from evitif.protocol import answer, datagram
+from evitif.protocol.bridge import BridgeConfig
+from evitif.protocol.datagram import DatagramError, ReceiverReport
+from evitif.protocol.edge_config import EdgeConfig
+from evitif.protocol.handshake import Hello, Refuse, Welcome
+from evitif.protocol.keys import Key, KeyFileError, read_key_file, read_robot_keys
+from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.reassembly import Reassembler
+from evitif.protocol.sealed_handshake import Cookies, EdgeHandshake, SealedHello, welcome
+from evitif.protocol.sealing import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, signed
+from evitif.protocol.statistics import DROP_KINDS
+from evitif.transport.addresses import TransportError, parse_address
+from evitif.transport.impairment import ImpairedChannel, Impairment
+from fuzz.stream import Stream
+
+PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=17,
+                              prefix_tokens=1, grid=(4, 4), channels=8, groups=1, row_bytes=12, classes=10, formats=(('int4', 8),))
+KEY = Key(bytes(range(32)))
+SCRATCH = Path(tempfile.mkdtemp(prefix='evitif-fuzz-'))
+
+
+def handle_due(side, now: float) -> None:
+    """Call a side's timer while it is due: delivering a frame may shorten the wait of those beside it, so that once is not always
+    enough, but it comes to rest."""
+    for _ in range(8):
+        timer = side.get_timer()
+        if timer is None or timer > now:
+            return
+        side.handle_timer(now)
+    raise AssertionError(f'{type(side).__name__} does not come to rest')
+
+
+def _parsed(parse, data):
+    """What `parse` makes of `data`; None where it says that it is none."""
+    try:
+        return parse(data)
+    except DatagramError as error:
+        assert error.kind in DROP_KINDS, error.kind
+        return None
+
+
+def parse_datagram(data: bytes) -> None:
+    """A datagram as it came, and again with the checksum that it should have had."""
+    _parsed(datagram.parse, data)
+    _parsed(datagram.parse, memoryview(data))
+    if len(data) >= datagram.HEADER.size:
+        whole = datagram.finish(bytearray(data), 7, 9)
+        received = _parsed(datagram.parse, whole)
+        if received is not None and not received.sealed:
+            assert (received.session_id, received.sequence, received.size) == (7, 9, len(data))
+            for parse in (datagram.parse_tokens, datagram.parse_ping, datagram.parse_pong, answer.decode, Hello.parse, Welcome.parse,
+                          Refuse.parse):
+                _parsed(parse, received.body)
+
+
+def parse_tokens(data: bytes) -> None:
+    body = _parsed(datagram.parse_tokens, memoryview(data))
+    if body is not None:
+        assert len(body.units) == len(body.rows) and body.packet_index < body.packet_count and body.units.max() < body.total_units
+
+
+def parse_reports(data: bytes) -> None:
+    size = datagram.REPORT.size
+    for parse, whole in ((datagram.parse_ping, datagram.PING_BODY.size + size), (datagram.parse_pong, datagram.PONG_BODY.size + size)):
+        _parsed(parse, data)
+        _parsed(parse, data[:whole].ljust(whole, b'\0'))
+    report = _parsed(ReceiverReport.parse, data[:size].ljust(size, b'\0'))
+    if report is not None:
+        assert repr(ReceiverReport.parse(report.to_bytes())) == repr(report)          # NaN does not equal itself
+
+
+def parse_handshake(data: bytes) -> None:
+    for kind in (Hello, Welcome, Refuse):
+        said = _parsed(kind.parse, data)
+        if said is not None:
+            if kind is not Refuse:
+                assert kind.parse(said.to_bytes()) == said
+            if kind is Hello:
+                assert bool(said.parameters.differences(PARAMETERS)) == (said.parameters != PARAMETERS)
+    assert len(Refuse(1, 'bridge', (data.decode('latin-1')[:300],) * 3).to_bytes(900)) <= 900 or len(data) > 100
+
+
+def parse_sealed_handshake(data: bytes) -> None:
+    """What has the right signature and any content, and what has none."""
+    edge = EdgeHandshake(KEY, 'robot', PARAMETERS, Random(1))
+    cookies = Cookies()
+    stream = Stream(data)
+    session, instance, body = stream.number(2), stream.choice((True, False)), stream.rest()
+    if instance:
+        body = edge.instance.to_bytes(8, 'big') + body
+    for key, kind, read in ((KEY.hello, datagram.HELLO, None), (KEY.reply, datagram.CHALLENGE, edge.take_challenge),
+                            (KEY.reply, datagram.REFUSE, edge.take_refusal), (KEY.reply, datagram.WELCOME, edge.take_welcome)):
+        received = _parsed(datagram.parse, signed(key, kind, session, 3, body))
+        if read is not None:
+            _parsed(read, received)
+        elif (said := _parsed(SealedHello.parse, received)) is not None:
+            assert said.is_from(KEY)
+            cookie = cookies.of(said, ('10.0.0.1', 4000), 1.0)
+            assert cookies.is_valid(said, ('10.0.0.1', 4000), 2.0) == (said.cookie == cookie)
+            _parsed(lambda said: welcome(KEY, said, 5, 'bridge'), said)
+    raw = _parsed(datagram.parse, b'EV\2' + data)
+    if raw is not None:
+        _parsed(SealedHello.parse, raw)
+        for read in (edge.take_challenge, edge.take_welcome, edge.take_refusal):
+            assert _parsed(read, raw) is None       # nobody guesses a signature
+
+
+def open_seal(data: bytes) -> None:
+    """A stranger's datagrams, mixed with those of the other side, some of them changed on the way: those that were changed do
+    not open, and none opens twice."""
+    edge, bridge = Sealer(bytes(32), bytes([1] * 32), EDGE_TO_BRIDGE), Sealer(bytes([1] * 32), bytes(32), BRIDGE_TO_EDGE)
+    stream, sent, opened, sequence = Stream(data), [], set(), 0
+    while stream and len(sent) < 32:
+        action = stream.number() % 4
+        if action == 0 or not sent:
+            sequence += 1 + stream.number()
+            sent.append(edge.finish(datagram.HEADER.pack(b'EV', 1, datagram.PING, 0, 0, 0) + stream.take(8), 7, sequence))
+            continue
+        if action == 1:
+            came = b'EV\2' + stream.take(60)
+        else:
+            came = bytearray(stream.choice(sent))
+            if action == 2:
+                came[stream.number() % len(came)] ^= stream.number()
+        received = _parsed(datagram.parse, bytes(came))
+        if received is not None and received.sealed:
+            plain = _parsed(bridge.open, received)
+            if plain is not None:
+                assert bytes(came) in sent and bytes(came) not in opened
+                opened.add(bytes(came))
+
+
+def decode_answer(data: bytes) -> None:
+    decoded = _parsed(answer.decode, data)
+    if decoded is not None:
+        again, copies = answer.decode(answer.encode(*decoded))
+        assert copies == decoded[1] and again.frame_id == decoded[0].frame_id and np.array_equal(again.received, decoded[0].received)
+        assert len(answer.with_hold(data, 1.5)) == len(data)
+
+
+def read_keys(data: bytes) -> None:
+    """A key file of any content; a folder of one."""
+    path = SCRATCH / 'keys' / 'robot.key'
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, 'wb') as file:
+        file.write(data)
+    for read, of in ((read_key_file, path), (read_robot_keys, path.parent)):
+        try:
+            read(of)
+        except KeyFileError as error:
+            assert str(path) in str(error) and (len(data) < 12 or data.decode('latin-1') not in str(error))
+
+
+def configure(data: bytes) -> None:
+    """Configurations of any values, and addresses of any text."""
+    stream = Stream(data)
+    for kind in (EdgeConfig, BridgeConfig, Impairment):
+        names = list(kind.__dataclass_fields__)
+        try:
+            kind(**{stream.choice(names): stream.value() for _ in range(stream.number() % 4)})
+        except ValueError as error:
+            assert any(name in str(error) for name in names), error
+    text = stream.rest().decode('utf-8', 'replace')
+    try:
+        host, port = parse_address(text)
+    except TransportError as error:
+        assert 'expected' in str(error)
+    else:
+        assert isinstance(host, str) and 0 <= port <= 65535
+
+
+def read_parameters(data: bytes) -> None:
+    """Stream parameters of which some fields are anything."""
+    stream, value = Stream(data), PARAMETERS.to_json()
+    names = [*value, 'unknown']
+    for _ in range(1 + stream.number() % 3):
+        value[stream.choice(names)] = stream.choice((
+            stream.value(), [stream.value(), stream.value()], [[stream.choice(KINDS), stream.value()]], stream.take(12).decode('latin-1')))
+    try:
+        parameters = StreamParameters.from_json(value)
+    except ValueError:
+        return
+    assert StreamParameters.from_json(parameters.to_json()) == parameters and parameters.units <= datagram.MAX_UNITS
+
+
+def impair(data: bytes) -> None:
+    """The link simulator's channel: nothing is invented, nothing is delivered before it came, the counters agree."""
+    stream = Stream(data)
+    try:
+        link = Impairment(loss=stream.number() / 255, burst_length=1 + stream.number() / 8, delay_s=stream.number() / 50,
+                          jitter_s=stream.number() / 50, reorder=stream.number() / 255, duplicate=stream.number() / 255,
+                          corrupt=stream.number() / 255, rate_bit_s=stream.choice((0, 1000, 1e6, 1e9)))
+    except ValueError:
+        return
+    channel, now = ImpairedChannel(link, stream.number()), 0.0
+    while stream:
+        now += stream.number() / 1000
+        payload = stream.take(stream.number() % 32)
+        for at, delivered in channel.offer(payload, now):
+            assert at >= now and len(delivered) == len(payload) and math.isfinite(at)
+    counters = channel.counters
+    assert counters.received == counters.lost + counters.queue_dropped + counters.delivered - counters.duplicated
+
+
+def reassemble(data: bytes) -> None:
+    """Packets of any order and content at any times: frames have the stream's shape, each comes once, and few are in flight."""
+    stream = Stream(data)
+    reassembler, now, delivered = Reassembler(PARAMETERS, frames=4), 0.0, set()
+    formats = {datagram.QUANTISATIONS.index(kind): size for kind, size in PARAMETERS.row_formats.items()}
+    while stream:
+        now += stream.number() / 2000
+        quantisation = stream.choice(tuple(formats))
+        row = formats[quantisation] if stream.number() else stream.number()
+        units = sorted({stream.number() % 20 for _ in range(1 + stream.number() % 4)})
+        header = datagram.TOKENS_HEADER.pack(stream.number() * 16777259 % (1 << 32) if stream.number() % 8 == 0 else stream.number() % 8,
+                                             stream.number() % 6, 5, stream.number() % 3, quantisation, row, len(units),
+                                             PARAMETERS.units, 0)
+        body = _parsed(datagram.parse_tokens, header + np.array(units, '>u2').tobytes() + bytes(row * len(units)))
+        if body is not None:
+            kind = reassembler.receive(body, 100, now)
+            assert kind is None or kind in DROP_KINDS
+        timer = reassembler.get_timer()
+        if timer is not None and (timer <= now or stream.number() % 4 == 0):
+            now = max(now, timer)
+            handle_due(reassembler, now)
+        while (frame := reassembler.next_frame()) is not None:
+            assert frame.rows.shape == (PARAMETERS.units, PARAMETERS.row_formats[frame.quantisation])
+            assert frame.complete == frame.received.all() and 0 < frame.packets_received <= frame.packets_expected
+            assert not frame.rows[~frame.received].any()
+            assert 0 <= frame.ready_at - frame.first_arrival < 0.25        # the deadline, and the steps of this test
+            delivered.add(frame.frame_id)
+    assert sum(frame is not None for frame in reassembler._ring) <= 4
+
+
+def dequantise(data: bytes) -> None:
+    """Rows of any bytes become numbers."""
+    stream = Stream(data)
+    kind = stream.choice([kind for kind in KINDS if kind not in RATES])
+    quantiser = TokenQuantiser(kind, 16, stream.choice((1, 2)))
+    size = row_bytes(kind, quantiser.slice_channels)
+    content = stream.rest()
+    rows = np.frombuffer(content[:len(content) // (2 * size) * 2 * size], np.uint8).reshape(-1, size)
+    if len(rows):
+        tokens = quantiser.dequantise(rows)
+        assert tokens.shape[1] == 16 and np.isfinite(tokens).all()
+        if np.abs(tokens).max() < 60000:
+            assert quantiser.quantise(tokens).shape == rows.shape
+
+
+TARGETS = {
+    'datagram': parse_datagram, 'tokens': parse_tokens, 'reports': parse_reports, 'handshake': parse_handshake,
+    'sealed-handshake': parse_sealed_handshake, 'seal': open_seal, 'answer': decode_answer, 'keys': read_keys,
+    'configuration': configure, 'parameters': read_parameters, 'impairment': impair, 'reassembly': reassemble, 'rows': dequantise,
+}

@@ -1,0 +1,109 @@
+"""Coverage-guided fuzzing of every parser and state machine: python -m fuzz.run [--minutes N] [--target NAME ...] [--keep].
+
+Each target runs under libFuzzer in a process of its own, for an equal share of the time. It begins from the inputs that are
+committed (fuzz/corpus) and those that earlier runs found (reports/fuzz/found), so a further run goes on where the last one
+ended, and the report (reports/fuzz/fuzz.json) counts the inputs of all of them. An input that raises, takes longer than 10 s
+or more than 2 GB is kept in reports/fuzz/faults, and the exit code is 1. `--keep` writes the inputs that
+cover something into fuzz/corpus, for the test that runs them all (test/fuzz).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from evitif.cli.arguments import positive_int
+from evitif.evaluation.partial import write_json
+from fuzz import corpus
+from fuzz.seeds import genuine
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST_INPUT_S, MOST_MEMORY_MB = 10, 2048
+LONGEST_INPUT = 512             # bytes
+CORPUS_BYTES = 30_000           # of the committed file of one target
+NAMES = ('datagram', 'tokens', 'reports', 'handshake', 'sealed-handshake', 'seal', 'answer', 'keys', 'configuration', 'parameters',
+         'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'artifacts')
+
+
+class Fuzzer:
+    """Runs targets and remembers, in `folder`, what they found."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.report = folder / 'fuzz.json'
+        self.totals = {name: {'inputs': 0, 'seconds': 0, 'faults': 0} for name in NAMES}
+        if self.report.is_file():
+            self.totals.update(json.loads(self.report.read_text())['targets'])
+
+    def run(self, name: str, seconds: int) -> str:
+        """Fuzz one target; returns the output where there was a fault, else nothing."""
+        found = self.folder / 'found' / name
+        corpus.unpack(name, found, genuine(name))
+        faults = self.folder / 'faults'
+        faults.mkdir(parents=True, exist_ok=True)
+        done = self._libfuzzer(name, f'-max_total_time={seconds}', '-print_final_stats=1', f'-timeout={LONGEST_INPUT_S}',
+                               f'-rss_limit_mb={MOST_MEMORY_MB}', f'-max_len={LONGEST_INPUT}', '-len_control=0',
+                               f'-artifact_prefix={faults}/{name}-',
+                               str(found))
+        executed = re.search(r'stat::number_of_executed_units: +(\d+)', done.stderr)
+        cell = self.totals[name]
+        cell['inputs'] += int(executed[1]) if executed else 0
+        cell['seconds'] += seconds
+        cell['faults'] += done.returncode != 0
+        cell['corpus'] = len(list(found.iterdir()))
+        self.save()
+        return done.stderr[-3000:] if done.returncode else ''
+
+    def keep(self, name: str) -> int:
+        """Write what libFuzzer kept, which is what covers something, into the committed corpus; returns how many."""
+        found = self.folder / 'found' / name
+        return corpus.write(name, [path.read_bytes() for path in found.iterdir() if path.stat().st_size <= LONGEST_INPUT], CORPUS_BYTES)
+
+    def save(self) -> None:
+        write_json(self.report, {
+            'command': 'python -m fuzz.run', 'python': sys.version.split()[0], 'longest_input_s': LONGEST_INPUT_S,
+            'inputs': sum(cell['inputs'] for cell in self.totals.values()),
+            'faults': sum(cell['faults'] for cell in self.totals.values()), 'targets': self.totals})
+
+    @staticmethod
+    def _libfuzzer(name: str, *arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, '-m', 'fuzz.one', name, *arguments], cwd=ROOT, capture_output=True, text=True,
+                              errors='replace', check=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog='fuzz', description=__doc__.splitlines()[0])
+    parser.add_argument('--minutes', type=positive_int, default=16, help='over all targets (default: %(default)s)')
+    parser.add_argument('--target', nargs='+', choices=NAMES, default=NAMES, metavar='NAME', help=', '.join(NAMES))
+    parser.add_argument('--keep', action='store_true', help='write the inputs that cover something into fuzz/corpus')
+    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'fuzz', help='default: reports/fuzz')
+    options = parser.parse_args(arguments)
+    if importlib.util.find_spec('atheris') is None:
+        print('fuzz: atheris is not installed, and nothing was fuzzed: `pip install -r requirements/fuzz.txt` where it has a wheel '
+              '(Linux, x86-64). The committed inputs are run by `make test` in any case.')
+        return 0
+    fuzzer = Fuzzer(options.output)
+    seconds = max(1, 60 * options.minutes // len(options.target))
+    failed = False
+    for name in tqdm(options.target, desc='fuzz', unit='target', disable=None):
+        if fault := fuzzer.run(name, seconds):
+            failed = True
+            print(f'fuzz: {name} failed; the input is in {fuzzer.folder / "faults"}\n{fault}', file=sys.stderr)
+        elif options.keep:
+            fuzzer.keep(name)
+    for name in options.target:
+        cell = fuzzer.totals[name]
+        print(f'{name:>18}: {cell["inputs"]:>12,} inputs, {cell["corpus"]:>5} that cover something, {cell["faults"]} faults')
+    print(f'{sum(cell["inputs"] for cell in fuzzer.totals.values()):,} inputs in all; {fuzzer.report}')
+    return int(failed)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,44 @@
+"""Genuine inputs, from which the fuzzer begins: what edge and bridge say to one another, and files as they should be."""
+
+from __future__ import annotations
+
+import base64
+import json
+from random import Random
+
+import numpy as np
+
+from evitif.protocol import answer, datagram
+from evitif.protocol.answer import Answer
+from evitif.protocol.datagram import HEADER, ReceiverReport
+from evitif.protocol.handshake import Hello, Refuse, Welcome
+from evitif.protocol.packetiser import Packetiser, TokenFrame
+from evitif.protocol.parameters import StreamParameters
+
+_PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=17,
+                               prefix_tokens=1, grid=(4, 4), channels=8, groups=1, row_bytes=12, classes=10)
+_REPORT = ReceiverReport(100, 90, 0.1, 1.5)
+
+
+def genuine(target: str) -> list[bytes]:
+    """Inputs for a target; none where any bytes are a good beginning."""
+    frame = TokenFrame(3, 1000, 'camera', np.ones((17, 12), np.uint8))
+    tokens = [data[HEADER.size:] for data in Packetiser(_PARAMETERS, min_packets=4).packetise(frame)]
+    received = np.ones(17, bool)
+    answered = answer.encode(Answer(3, 1000, (3, 1), (0.75, 0.25), 'split', 'omission', 3, 4, 500, 17, 17, received, 0.1, 5.0, 0.01,
+                                    0.0, 0.02, 0.03), 3)
+    reports = [datagram.ping_body(1.5, _REPORT), datagram.pong_body(1.5, 2.0, 2.5, _REPORT)]
+    handshake = [said.to_bytes() for said in (Hello('robot', 5, _PARAMETERS), Welcome(5, 'bridge'), Refuse(5, 'bridge', ('no', 'never')))]
+    kinds = {datagram.TOKENS: tokens[:1], datagram.ANSWER: [answered], datagram.PING: reports[:1], datagram.PONG: reports[1:],
+             datagram.HELLO: handshake[:1], datagram.WELCOME: handshake[1:2], datagram.REFUSE: handshake[2:]}
+    return {
+        'datagram': [datagram.build(kind, 7, 9, body) for kind, bodies in kinds.items() for body in bodies],
+        'tokens': tokens, 'answer': [answered], 'reports': [*reports, _REPORT.to_bytes()], 'handshake': handshake,
+        'sealed-handshake': [b'\0\1\0' + bytes(48) + handshake[0], b'\0\1\0' + bytes(24), b'\0\1\0' + handshake[2],
+                             b'\0\1\0' + bytes(32) + handshake[1]],
+        'keys': [base64.b64encode(bytes(range(32))) + b'\n', base64.b64encode(bytes(31))],
+        'artifacts': [b'\0' + json.dumps({'format': 1, 'architecture': 'vit_tiny_patch16_224', 'model_kwargs': {}, 'pretrained_cfg': {},
+                                         'class_names': ['a']}).encode()],
+        **dict.fromkeys(('link', 'sealed-link'), [Random(seed).randbytes(400) for seed in range(16)]),
+        'configuration': [b'\0\0\0[::1]:7600', b'\0\0\0robot:7600'],
+    }.get(target, [])

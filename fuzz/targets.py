@@ -1,0 +1,9 @@
+"""All targets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fuzz import artifacts, machines, parsers
+
+TARGETS: dict[str, Callable[[bytes], None]] = {**parsers.TARGETS, **machines.TARGETS, **artifacts.TARGETS}

@@ -1,0 +1,49 @@
+"""What the parts of the benchmark reckon with: percentiles with answers that never came, and intervals of ratios."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[2]))      # it is run from the repository and not installed
+from benchmarks.part import percentile, ratio_interval95, save, target
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 1e4)), min_size=1), st.floats(0.01, 1))
+def test_a_percentile_is_a_value_that_so_many_do_not_exceed(values, share):
+    found = percentile(values, share)
+    numbers = [math.inf if value is None else value for value in values]
+    assert found in numbers
+    assert sum(number <= found for number in numbers) >= share * len(numbers) - 1e-6
+    assert sum(number < found for number in numbers) < share * len(numbers) + 1e-6
+
+
+def test_an_answer_that_never_came_is_above_all_others():
+    assert percentile([1.0] * 98 + [None] * 2, 0.98) == 1.0
+    assert percentile([1.0] * 98 + [None] * 2, 0.99) == math.inf
+    assert math.isnan(percentile([], 0.5))
+
+
+@given(st.integers(1, 5000).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count))))
+def test_the_interval_of_a_ratio_holds_it_and_stays_within_0_and_1(pair):
+    hits, count = pair
+    low, high = ratio_interval95(hits, count)
+    assert 0 <= low <= hits / count + 1e-12 and hits / count - 1e-12 <= high <= 1
+
+
+def test_the_interval_of_all_of_a_few_is_wider_than_that_of_all_of_many():
+    assert ratio_interval95(10, 10)[0] == pytest.approx(0.722, abs=0.001)     # Wilson's for 10 of 10
+    assert ratio_interval95(1000, 1000)[0] > 0.99
+    assert ratio_interval95(0, 0) == (0.0, 1.0)
+
+
+def test_a_result_says_how_it_was_made_and_where(tmp_path):
+    save(tmp_path / 'new', 'some', 'python -m some', {'figure': 1.5}, [target('fast', 'at most 1 ms', '2 ms', False, 'a reason')], rounds=3)
+    written = json.loads((tmp_path / 'new' / 'some.json').read_text())
+    assert written['command'] == 'python -m some' and written['rounds'] == 3 and written['figures'] == {'figure': 1.5}
+    assert written['machine']['cpus'] >= 1
+    assert written['targets'] == [{'name': 'fast', 'target': 'at most 1 ms', 'measured': '2 ms', 'holds': False, 'note': 'a reason'}]

@@ -1,0 +1,218 @@
+"""Edge and bridge over a bottleneck, in simulated time: congestion is told from radio loss, and what is allowed is kept to."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evitif.protocol.congestion import BREAKER, CONGESTED, RADIO
+from evitif.protocol.edge_config import EdgeConfig
+from evitif.protocol.events import AnswerArrived, Connected, LinkLost
+from evitif.protocol.interleaving import scattered_order
+from evitif.protocol.packetiser import TokenFrame
+
+from .simulated_link import PARAMETERS, Impairment, Simulation, rows_of
+
+ORDER = 1 + scattered_order(PARAMETERS.grid)
+WHOLE = 40_000               # bytes of a whole frame on the wire, about
+RATE = 20.0                  # frames a second: 6.4 Mbit/s
+
+
+class AdaptiveStream:
+    """Sends of each frame as many patches as the allowed rate has room for."""
+
+    def __init__(self, run, edge, seconds, rate=RATE):
+        self.run, self.edge, self.allowed = run, edge, []
+        for k in range(int(seconds * rate)):
+            run.at(run.now + k / rate, lambda k=k: self.send(k))
+
+    def send(self, number):
+        sending = self.edge.sending
+        self.allowed.append((self.run.now, sending.allowed_bit_s, sending.state, sending.queueing_delay_s))
+        share = min(1.0, 0.9 * (sending.frame_bytes - 6_000) / (WHOLE - 6_000)) if sending.frame_bytes < WHOLE else 1.0
+        patches = ORDER[:max(8, round(share * len(ORDER)))]
+        frame = TokenFrame(number, number, 'camera', rows_of(PARAMETERS, 1), sent=None if share == 1.0 else np.append(0, patches))
+        self.edge.send_frame(frame, self.run.now)
+
+    def since(self, when):
+        return np.array([(rate, delay) for at, rate, _, delay in self.allowed if at >= when])
+
+    def states(self, when):
+        return {state for at, _, state, _ in self.allowed if at >= when}
+
+
+def started(uplink=None, downlink=None, config=None, seed=1):
+    run = Simulation(uplink=uplink or Impairment(delay=0.01), downlink=downlink or Impairment(delay=0.01), seed=seed)
+    run.add_bridge()
+    edge = run.add_edge(config=config)
+    run.run(1.0)
+    return run, edge
+
+
+def goodput(run, start, end):
+    """bit/s on the wire of what left the edge."""
+    return 8 * sum(len(data) + 28 for at, data in run.departed if start <= at < end) / (end - start)
+
+
+def test_an_open_path_is_used_within_a_second():
+    run, edge = started()
+    stream = AdaptiveStream(run, edge, 5.0)
+    run.run(1.0)
+    assert edge.sending.allowed_bit_s > 10e6
+    run.run(4.0)
+    assert stream.states(run.now - 4.0) == {'open'}
+    assert edge.statistics.frames['cut'] <= 3
+
+
+@pytest.mark.parametrize('rate', [0.5e6, 1e6, 3e6])
+@pytest.mark.parametrize('loss', [0.0, 0.2])
+def test_behind_a_bottleneck_of_less_than_it_needs_the_rate_converges_below_it_and_the_delay_is_bounded(rate, loss):
+    run, edge = started(uplink=Impairment(delay=0.01, rate=rate, queue=0.5, loss=loss))
+    stream = AdaptiveStream(run, edge, 30.0)
+    begin = run.now
+    run.run(30.0)
+    late = stream.since(begin + 5.0)
+    used = goodput(run, begin + 5.0, begin + 30.0)
+    assert 0.5 * rate <= used <= rate
+    assert late[:, 0].min() >= 0.2 * rate                # no oscillation to nothing
+    delays = [event.uplink_s for event in run.of(AnswerArrived) if event.sent.sent_at > begin + 5.0]
+    assert np.percentile(delays, 95) <= 0.15 and np.median(delays) <= 0.08
+    assert CONGESTED in stream.states(begin)
+
+
+def test_a_rate_that_falls_and_rises_is_followed():
+    run, edge = started(uplink=Impairment(delay=0.01, rate=5e6, queue=0.5))
+    stream = AdaptiveStream(run, edge, 40.0)
+    run.run(10.0)
+    run.uplink.rate = 0.6e6
+    fell = run.now
+    run.run(10.0)
+    assert np.median(stream.since(fell + 4.0)[:, 0]) <= 0.75e6
+    assert goodput(run, fell + 4.0, fell + 10.0) <= 0.6e6
+    run.uplink.rate = 5e6
+    rose = run.now
+    run.run(20.0)
+    assert goodput(run, rose + 12.0, rose + 20.0) >= 3e6
+
+
+@pytest.mark.parametrize(('loss', 'burst'), [(0.3, 0.0), (0.6, 0.0), (0.5, 6.0)])
+def test_radio_loss_takes_nothing_from_the_rate(loss, burst):
+    run, edge = started(uplink=Impairment(loss, burst, delay=0.01), downlink=Impairment(loss, burst, delay=0.01))
+    stream = AdaptiveStream(run, edge, 20.0)
+    begin = run.now
+    run.run(20.0)
+    assert stream.since(begin + 3.0)[:, 0].min() >= 1.5 * 8 * WHOLE * RATE
+    states = [state for at, _, state, _ in stream.allowed if at >= begin + 3.0]
+    assert states.count(RADIO) >= 0.9 * len(states)
+
+
+def test_loss_that_rises_with_the_rate_and_has_no_delay_is_a_policer():
+    run, edge = started(uplink=Impairment(delay=0.01, rate=8e6, queue=0.004))
+    AdaptiveStream(run, edge, 20.0, rate=80.0)          # 26 Mbit/s
+    begin = run.now
+    run.run(20.0)
+    assert goodput(run, begin + 5.0, begin + 20.0) <= 1.5 * 8e6
+
+
+class Reno:
+    """A flow that fills the queue of the same bottleneck (RFC 5681): one datagram a round trip more, half for a loss."""
+
+    def __init__(self, run, base=0.02):
+        self.run, self.base, self.window, self.flight, self.delivered, self.cut_at = run, base, 2.0, 0, [], 0.0
+        self.pump()
+
+    def pump(self):
+        while self.flight < int(self.window):
+            self.flight += 1
+            left = self.run.uplink.passes(1200, self.run.now)
+            if left is None:
+                self.run.at(self.run.now + self.base + self.run.uplink.queue, self.lost)
+            else:
+                self.run.at(left + self.base, self.acknowledged)
+
+    def acknowledged(self):
+        self.flight -= 1
+        self.delivered.append(self.run.now)
+        self.window += 1 / self.window
+        self.pump()
+
+    def lost(self):
+        self.flight -= 1
+        if self.run.now - self.cut_at > self.base + self.run.uplink.queue:
+            self.window, self.cut_at = max(self.window / 2, 2.0), self.run.now
+        self.pump()
+
+    def rate(self, start, end):
+        return 8 * 1228 * sum(start <= at < end for at in self.delivered) / (end - start)
+
+
+# Where the other flow lets the queue run empty now and then, it is not told from one's own: the share is smaller, never larger.
+@pytest.mark.parametrize(('queue', 'fair'), [(0.06, 0.5), (0.15, 0.75)])
+def test_it_shares_a_bottleneck_with_a_flow_that_fills_the_queue(queue, fair):
+    run, edge = started(uplink=Impairment(delay=0.01, rate=6e6, queue=queue))
+    AdaptiveStream(run, edge, 90.0)
+    run.run(5.0)
+    other = Reno(run)
+    run.run(85.0)
+    rates = np.array([goodput(run, run.now - 60, run.now), other.rate(run.now - 60, run.now)])
+    jain = rates.sum() ** 2 / (2 * (rates ** 2).sum())
+    assert rates[0] <= 1.25 * 3e6, rates
+    assert jain >= fair, rates
+    assert rates.sum() >= 0.8 * 6e6
+
+
+def test_the_breaker_opens_after_a_second_without_a_report_and_closes_with_the_first():
+    run, edge = started()
+    AdaptiveStream(run, edge, 8.0)
+    run.run(2.0)
+    run.downlink.loss = 1.0
+    silent = run.now
+    run.run(4.0)
+    assert edge.sending.state == BREAKER and edge.sending.frame_bytes == 0.0
+    opened, = run.when(LinkLost)
+    assert 3 * edge.config.ping_interval_s <= opened - silent <= 1.01 + edge.config.ping_interval_s
+    assert goodput(run, opened + 0.1, run.now) <= 120e3         # only HELLO
+    run.downlink.loss = 0.0
+    run.run(1.0)
+    assert run.when(Connected)[-1] - silent - 4.0 <= 0.5
+    assert edge.sending.state != BREAKER
+
+
+@pytest.mark.parametrize('limit', [0.3e6, 1e6, 8e6])
+@pytest.mark.parametrize('loss', [0.0, 0.6])
+@pytest.mark.parametrize('control', [True, False])
+def test_the_rate_limit_is_kept_over_every_second(limit, loss, control):
+    config = EdgeConfig(rate_limit_bit_s=limit, congestion_control=control)
+    run, edge = started(uplink=Impairment(loss), downlink=Impairment(loss), config=config)
+    AdaptiveStream(run, edge, 6.0)
+    run.run(3.0)
+    run.downlink.loss = 1.0
+    run.run(1.5)
+    run.downlink.loss = loss
+    run.run(2.0)
+    times = np.array([at for at, _ in run.departed])
+    sizes = np.cumsum([0] + [8 * (len(data) + 28) for _, data in run.departed])
+    within = sizes[np.searchsorted(times, times + 1.0, 'left')] - sizes[:-1]
+    assert within.max() <= limit
+    assert within.max() >= 0.5 * min(limit, 6e6)
+
+
+def test_a_frame_leaves_in_some_few_bursts_and_a_newer_one_ends_it():
+    run, edge = started(config=EdgeConfig(rate_limit_bit_s=2e6))
+    for number in range(4):
+        edge.send_frame(TokenFrame(number, number, 'camera', rows_of(PARAMETERS, 1)), run.now)
+        before = len(run.departed)
+        run.run(0.05)
+        bursts = {at for at, _ in run.departed[before:]}
+        assert len(bursts) <= 8
+    assert edge.statistics.frames['cut'] == 3
+    run.run(1.0)
+    assert [event.answer.frame_id for event in run.of(AnswerArrived)] == [0, 1, 2, 3]
+    assert edge.statistics.remote_packet_error_rate == 0.0      # what was not sent is not lost
+
+
+@pytest.mark.parametrize('limit', [-1.0, 1e5, float('inf'), float('nan')])
+def test_an_impossible_limit_is_refused(limit):
+    with pytest.raises(ValueError, match='rate limit is .* expected 0 .none. or at least 300000 bit/s'):
+        run = Simulation()
+        run.add_edge(config=replace(EdgeConfig(), rate_limit_bit_s=limit))
