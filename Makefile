@@ -6,7 +6,8 @@ SHELL := bash
 in_environment = . scripts/env.sh &&
 
 # The demo's settings, passed on where they are set: make demo LOSS=0.3 FRAMES=100
-demo_arguments = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
+demo_arguments = $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(LIGHT_MODEL),--light-model '$(LIGHT_MODEL)') \
+	$(if $(PARTITION),--partition '$(PARTITION)') $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
 	$(if $(IMAGES),--images '$(IMAGES)') $(if $(LOSS),--loss '$(LOSS)') $(if $(FRAMES),--frames '$(FRAMES)') \
 	$(if $(RATE),--rate '$(RATE)') $(if $(BURST),--burst '$(BURST)') $(if $(SEED),--seed '$(SEED)') \
 	$(if $(CUT),--cut '$(CUT)') $(if $(ARTIFACT),--artifact '$(ARTIFACT)')
@@ -14,7 +15,8 @@ demo_arguments = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoi
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r target text; do \
 		printf '  make %-10s %s\n' "$$target" "$$text"; done
-	@echo '  The demo is set by MODEL, CHECKPOINT, IMAGES, LOSS, FRAMES, RATE, BURST, SEED, CUT and ARTIFACT: make demo LOSS=0.3'
+	@echo '  The demo is set by STRATEGY, MODEL, LIGHT_MODEL, PARTITION, CHECKPOINT, IMAGES, LOSS, FRAMES, RATE, BURST, SEED, CUT and ARTIFACT:'
+	@echo '    make demo LOSS=0.3     make demo STRATEGY=selection     make demo STRATEGY=partition'
 
 demo: setup  ## camera, edge node, lossy link and bridge on this machine: predictions, a table, reports/demo/
 	@$(if $(IMAGES),,$(in_environment) python -m evitif.datasets fetch fashion-mnist)

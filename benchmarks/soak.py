@@ -64,7 +64,7 @@ class Run:
         self.link = LinkSimulator(('127.0.0.1', soak.robot_port), ('127.0.0.1', soak.bridge_port), seed=soak.seed)
         self.sides: dict[str, multiprocessing.Process] = {}
         self.successors: dict[str, tuple] = {}       # built, so that a restart takes no longer than a start of the service does
-        self.begun: dict[str, object] = {}           # their events, which exist as long as they are kept here
+        self.begun: dict[str, tuple] = {}            # whose events exist as long as they are kept here
         self.calm_until = 0.0
 
     def run(self) -> None:
@@ -83,16 +83,17 @@ class Run:
                     time.sleep(SAMPLE_S)
             self._stop('bridge', signal.SIGTERM)
         finally:
-            for process in (*self.sides.values(), *(process for process, _ in self.successors.values())):
+            for process in (*self.sides.values(), *(process for process, _, _ in self.successors.values())):
                 if process.is_alive():
                     process.kill()
             self.link.stop()
 
     def _happen(self, submitted: int) -> None:
         while self.state['next'] < len(self.events) and self.events[self.state['next']][0] <= submitted < self.soak.frames:
-            if time.monotonic() < self.calm_until:
-                return
             kind = self.events[self.state['next']][1]
+            successor = self.successors.get(kind.split()[-1])
+            if time.monotonic() < self.calm_until or successor is not None and not successor[2].is_set():
+                return
             self.state['next'] += 1
             if kind == 'cut':
                 self._set_loss(1.0)
@@ -112,16 +113,16 @@ class Run:
                 raise RuntimeError(f'the {side} ended by itself with exit code {process.exitcode}')
 
     def _prepare(self, side: str) -> None:
-        life, go = self.state['life'], self.context.Event()
+        life, go, ready = self.state['life'], self.context.Event(), self.context.Event()
         self.state['life'] += 1
-        arguments = (self.soak, life, go) if side == 'bridge' else (self.soak, life, go, life % 4 == 1)
+        arguments = (self.soak, life, go, ready) if side == 'bridge' else (self.soak, life, go, ready, life % 4 == 1)
         process = self.context.Process(target=bridge_life if side == 'bridge' else edge_life, args=arguments, daemon=True)
         process.start()
-        self.successors[side] = process, go
+        self.successors[side] = process, go, ready
 
     def _start(self, side: str) -> None:
-        self.sides[side], self.begun[side] = self.successors.pop(side)
-        self.begun[side].set()
+        self.sides[side], go, _ = self.begun[side] = self.successors.pop(side)
+        go.set()
         if self.state['next'] < len(self.events):
             self._prepare(side)
 

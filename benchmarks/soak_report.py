@@ -12,6 +12,7 @@ from evitif.evaluation.partial import write_json
 
 RECOVERY_S = 2.0
 GROWTH = 0.02           # of the resident memory, over the quiet last fifth of the frames
+IN_FLIGHT_S = 0.7       # the answer deadline, and how old an edge's last word on its counts may be
 LEAST_QUIET = 2000      # frames of it that are needed to say something about memory
 
 
@@ -22,10 +23,10 @@ def judge(ledger: Ledger, state: dict, events: list, settings: dict) -> dict:
     outcome = {name: int(np.count_nonzero(frames['outcome'] == code)) for name, code in
                (('answered', ANSWERED), ('answered locally', LOCAL), ('expired', EXPIRED), ('without an outcome', SUBMITTED))}
     sums = [_sum_is_right(frames[frames['life'] == index], life) for index, life in enumerate(lives) if edges[index] and clean[index]]
-    killed = [index for index in range(len(lives)) if edges[index] and not clean[index]]
-    cut_off = int(np.count_nonzero(np.isin(frames['life'], killed) & (frames['outcome'] == SUBMITTED)))
-    counted = int(sum(int(lives['replaced'][index]) + int(lives['unsent'][index]) + int(lives['failed'][index])
-                      for index in range(len(lives)) if edges[index] and clean[index]))
+    left = {index: int(np.count_nonzero((frames['life'] == index) & (frames['outcome'] == SUBMITTED))) for index in np.flatnonzero(edges)}
+    counted = {index: int(lives['replaced'][index] + lives['unsent'][index] + lives['failed'][index]) for index in left}
+    killed = [index for index in left if not clean[index]]
+    on_their_way = sum(max(0, left[index] - counted[index]) for index in killed)
     answered_at = np.sort(frames['ended_at'][frames['outcome'] == ANSWERED])
     cuts = [_until(answered_at, at) for at in state['cuts']]
     bridges = [_until(answered_at, at) for at in lives['ready_at'][lives['bridge'] == 1] if at > 0]
@@ -46,9 +47,12 @@ def judge(ledger: Ledger, state: dict, events: list, settings: dict) -> dict:
         target('wrong answers', 0, wrong, wrong == 0, 'each recomputed from its image and the tokens that arrived'),
         target('lives of the edge whose sum is right', len(sums), sum(sums), all(sums),
                'of those that were told to end; received = answered + expired + unsent + replaced + failed'),
-        target('frames without an outcome', 'counted as unsent or replaced, or cut off by a kill',
-               outcome['without an outcome'], outcome['without an outcome'] <= counted + cut_off,
-               f'{cut_off} of edges that were killed; {counted} were counted as unsent, replaced or failed by the others'),
+        target('frames without an outcome that no edge counted as unsent, replaced or failed', 0,
+               sum(max(0, left[index] - counted[index]) for index in left if clean[index]),
+               all(left[index] <= counted[index] for index in left if clean[index]),
+               f'of {outcome["without an outcome"]} without an outcome'),
+        target('frames on their way when their edge was killed', f'at most {IN_FLIGHT_S} s of frames for each',
+               on_their_way, on_their_way <= len(killed) * settings['rate'] * IN_FLIGHT_S, f'{len(killed)} edges were killed'),
         target('s to the first answer after a cut', RECOVERY_S, _worst(cuts), all(value <= RECOVERY_S for value in cuts),
                f'the longest of {len(cuts)}'),
         *(target(f'memory of the {side}: growth over the last fifth', GROWTH, growth[side], growth[side] <= GROWTH,

@@ -23,6 +23,7 @@ from evitif.recovery.methods import METHODS
 IMAGES = 64
 TOLERANCE = 1e-4          # of a score; two images' answers differ by far more (`require_distinct`)
 SNAPSHOT_S = 0.1
+PATIENCE_S = 5.0          # for which a new edge waits for its first session before it sends frames into the blue
 _SIDE = 48                # pixels
 
 
@@ -117,14 +118,15 @@ class _Ending:
         self.asked = True
 
 
-def _wait(go, ending: _Ending, parent: int) -> None:
+def _wait(go, ready, ending: _Ending, parent: int) -> None:
+    ready.set()
     while not go.wait(1.0):
         if ending.asked or os.getppid() != parent:
             raise SystemExit
 
 
-def bridge_life(soak: Soak, life: int, go) -> None:
-    """Get ready, wait for the event `go`, serve until SIGTERM, or until killed."""
+def bridge_life(soak: Soak, life: int, go, ready) -> None:
+    """Get `ready`, wait for the event `go`, serve until SIGTERM, or until killed."""
     ending, parent = _Ending(), os.getppid()
     torch.set_num_threads(1)
     ledger = soak.ledger()
@@ -133,7 +135,7 @@ def bridge_life(soak: Soak, life: int, go) -> None:
     bridge = BridgeRuntime(BridgeRuntimeConfig(
         model=soak.model, cut=1, quantisation='int8', recovery='omission', bind_host='127.0.0.1', port=soak.bridge_port,
         key_file=soak.key_folder, top_k=3), on_prediction=lambda *_: None, log=lambda *_: None)
-    _wait(go, ending, parent)
+    _wait(go, ready, ending, parent)
     bridge.start()
     mine['ready_at'] = time.monotonic()
     while not ending.asked and os.getppid() == parent:
@@ -145,8 +147,8 @@ def bridge_life(soak: Soak, life: int, go) -> None:
     mine['ended'] = 1
 
 
-def edge_life(soak: Soak, life: int, go, local_fallback: bool) -> None:
-    """Get ready, wait for the event `go`, submit frames from the first that nobody has begun, until SIGTERM, until killed, or until
+def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
+    """Get `ready`, wait for the event `go`, submit frames from the first that nobody has begun, until SIGTERM, until killed, or until
     there is none left."""
     ending, parent = _Ending(), os.getppid()
     torch.set_num_threads(1)
@@ -184,14 +186,22 @@ def edge_life(soak: Soak, life: int, go, local_fallback: bool) -> None:
             if not judge.is_right(prediction.context, prediction):
                 frames[prediction.context:prediction.context + 1]['wrong'] += 1
 
+    def waits() -> bool:
+        """Whether the last image is still to be taken."""
+        counts = edge.statistics()
+        return counts.frames_received > counts.frames_replaced + counts.frames_failed + counts.frames_unsent + counts.frames_sent
+
     def snapshot() -> None:
         counts = edge.statistics()
         for name in ('received', 'replaced', 'failed', 'unsent', 'sent', 'answered', 'expired', 'local'):
             mine[name] = getattr(counts, f'frames_{name}')
 
-    _wait(go, ending, parent)
+    _wait(go, ready, ending, parent)
     edge.start()
-    mine['ready_at'] = began = time.monotonic()
+    mine['ready_at'] = time.monotonic()
+    while edge.statistics().state != 'connected' and time.monotonic() < mine['ready_at'] + PATIENCE_S and not ending.asked:
+        time.sleep(0.01)
+    began = time.monotonic()
     first = number = ledger.submitted
     stamp_offset_ns = time.time_ns()
     next_snapshot = 0.0
@@ -205,8 +215,11 @@ def edge_life(soak: Soak, life: int, go, local_fallback: bool) -> None:
         if due > now:
             time.sleep(min(due - now, SNAPSHOT_S))
             continue
-        if now > due + 1:
-            began += now - due            # a machine that was busy does not have to catch up
+        if waits() and now < due + SNAPSHOT_S:      # a busy machine is not asked for more than it can
+            time.sleep(0.002)
+            continue
+        if now > due + 1 / soak.rate:
+            began += now - due            # what is late is not caught up
         if random.random() < 0.002:       # the clock that images are stamped with is set, by up to a day
             stamp_offset_ns += int(random.uniform(-86400, 86400) * 1e9)
         stamp = (time.monotonic_ns() + stamp_offset_ns) // soak.frames * soak.frames + number      # no two are the same

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from rclpy.clock import Clock, ClockType
 
 from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused
+from evitif.protocol.joining import group_of
 from evitif.transport.addresses import format_address
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_config
 from evitif_cloud_bridge.robot_names import topic_token
@@ -131,14 +132,14 @@ class BridgeNode(AutostartNode):
             return
         if isinstance(event, RobotConnected):
             with self._robots_lock:
-                robot = self._robot(event.robot)
-                robot.sessions.add(event.session_id)
-                robot.session_id, robot.peer, robot.reason = event.session_id, format_address(event.address), ''
+                for name in self._names(event):
+                    robot = self._robot(name)
+                    robot.sessions.add(event.session_id)
+                    robot.session_id, robot.peer, robot.reason = event.session_id, format_address(event.address), ''
                 self._refused.pop(event.robot, None)
         elif isinstance(event, RobotLost):
             with self._robots_lock:
-                robot = self._robots.get(event.robot)
-                if robot is not None:
+                for robot in [self._robots[name] for name in self._names(event) if name in self._robots]:
                     robot.sessions.discard(event.session_id)
                     robot.reason, robot.lost_at = event.reason, time.monotonic()
         elif isinstance(event, RobotRefused):
@@ -148,6 +149,11 @@ class BridgeNode(AutostartNode):
                                               time.monotonic())
                 while len(self._refused) > MOST_REFUSED:
                     self._refused.pop(next(iter(self._refused)))
+
+    @staticmethod
+    def _names(event: RobotConnected | RobotLost) -> set[str]:
+        """Under which names a session is shown: a device has its own link, and its robot's predictions are those of all devices."""
+        return {event.robot, group_of(event.robot, event.device)}
 
     def _robot(self, name: str) -> _Robot:
         """The robot's topics, created when it is seen first. To be called with the lock."""

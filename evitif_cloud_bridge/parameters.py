@@ -21,6 +21,8 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('recovery_artifact', '', "description (JSON) of a trained recovery; empty: the model folder's own"),
     NodeParameter('reassembly_deadline', 0.1, "a frame is answered with what has arrived after this time from its "
                   'first packet', 's', 0.001, 10.0),
+    NodeParameter('join_deadline', 0.1, "strategy partition: an image is answered with the devices that came after this time from the "
+                  "first device's first packet", 's', 0.001, 10.0),
     NodeParameter('session_timeout', 2.0, 'a robot counts as gone after this time of silence', 's', 0.1, 600.0),
     NodeParameter('answer_copies', 0, 'datagrams that each answer is sent in; 0: as many as the measured loss asks for',
                   'copies', 0, 64),

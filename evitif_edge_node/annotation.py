@@ -1,4 +1,5 @@
-"""The annotated image: the picture with lost tokens shaded, the top classes, loss, latency, and how it was answered."""
+"""The annotated image: the picture with lost tokens shaded, or patches that were not sent dimmed, the top classes, loss, latency, which
+devices answered, and how."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 _BACKGROUND, _TEXT, _FAINT, _TRACK = (22, 24, 29), (236, 239, 244), (138, 146, 160), (46, 50, 59)
 _BAR, _BAR_OTHER = (86, 204, 160), (84, 120, 168)
 _LOST_TINT, _LOST_HATCH = (18, 20, 34), (124, 54, 62)
+_NOT_SENT = 0.35            # brightness of patches that were not sent
 _GOOD, _MIDDLING, _BAD, _LOCAL = (86, 204, 160), (240, 180, 80), (226, 96, 96), (240, 180, 80)
 # Stages in the order of time, with the colour of each; stages of the network are warm, those of the computers cold.
 _STAGES = (
@@ -56,9 +58,9 @@ def _fit(image: np.ndarray, height: int) -> np.ndarray:
 
 
 def _shade_lost_tokens(picture: np.ndarray, prediction, zoom: tuple[float, float]) -> np.ndarray:
-    """Darken and hatch the patches whose tokens are missing, and dim what lies outside of the model's crop."""
+    """Darken and hatch the patches whose tokens are missing, dim what was not sent and what lies outside of the model's crop."""
     rows, columns = prediction.grid
-    if prediction.crop is None or rows < 1 or columns < 1:
+    if prediction.crop is None or rows < 1 or columns < 1 or prediction.devices:
         return picture
     left, top, width, height = prediction.crop
     y, x = np.ogrid[0:picture.shape[0], 0:picture.shape[1]]
@@ -68,12 +70,17 @@ def _shade_lost_tokens(picture: np.ndarray, prediction, zoom: tuple[float, float
     seen = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
     shaded = picture if seen.all() else np.where(seen[..., None], picture, cv2.convertScaleAbs(picture, alpha=0.45))
     if prediction.received is not None and prediction.strategy != 'local':
-        lost = ~np.asarray(prediction.received, bool)[prediction.prefix_tokens:].reshape(rows, columns)
-        missing = seen & lost[row.clip(0, rows - 1), column.clip(0, columns - 1)]
+        received = np.asarray(prediction.received, bool)
+        sent = np.ones_like(received) if prediction.sent is None else np.asarray(prediction.sent, bool)
+
+        def where(tokens: np.ndarray) -> np.ndarray:
+            grid = tokens[prediction.prefix_tokens:].reshape(rows, columns)
+            return (seen & grid[row.clip(0, rows - 1), column.clip(0, columns - 1)])[..., None]
+        shaded = np.where(where(~sent), cv2.convertScaleAbs(picture, alpha=_NOT_SENT), shaded)
         veil = np.empty_like(picture)
         veil[:] = _LOST_TINT
         veil[(x + y) % max(6, picture.shape[0] // 60) == 0] = _LOST_HATCH
-        shaded = np.where(missing[..., None], cv2.addWeighted(picture, 0.34, veil, 0.66, 0), shaded)
+        shaded = np.where(where(sent & ~received), cv2.addWeighted(picture, 0.34, veil, 0.66, 0), shaded)
     return shaded
 
 
@@ -97,11 +104,15 @@ class _Panel:
         self._latency(388, prediction.stages)
 
     def _headline(self, prediction) -> None:
-        if prediction.strategy == 'local':
+        if prediction.how == 'fallback':
             how, colour = 'answered on the robot alone', _LOCAL
+        elif prediction.how == 'local':
+            how, colour = 'the robot was sure by itself', _GOOD
         else:
             recovery = _RECOVERY_NAMES.get(prediction.recovery, prediction.recovery)
-            how = {'split': 'answered off-board'}.get(prediction.strategy, prediction.strategy)
+            how = {'split': 'answered off-board', 'selection': 'answered off-board, from patches',
+                   'partition': 'answered by the devices together'}[prediction.strategy]
+            recovery = recovery if prediction.strategy == 'split' else ''
             how, colour = how + (f', {recovery}' if recovery else ''), _GOOD
         self._dot(24, colour)
         self._text(self._left + self._px(16), 16, how, 13, _FAINT, room=self._right - self._left - self._px(16))
@@ -116,20 +127,36 @@ class _Panel:
 
     def _link(self, y: int, prediction) -> None:
         sent, received = prediction.packets_sent, prediction.packets_received
-        if prediction.strategy == 'local' or not sent:
-            self._text(self._left, y, 'no link to the bridge', 15, _TEXT)
+        if prediction.how != 'off-board' or not sent:
+            sure = prediction.how == 'local'
+            self._text(self._left, y, 'nothing had to be sent' if sure else 'no link to the bridge', 15, _TEXT)
             self._bar(y + 26, 7, [])
-            self._text(self._left, y + 42, 'nothing was received', 13, _FAINT)
+            self._text(self._left, y + 42, '' if sure else 'nothing was received', 13, _FAINT)
             return
-        tokens = prediction.tokens_sent
+        rate = '' if math.isnan(prediction.packet_error_rate) else f'link {100 * prediction.packet_error_rate:.0f} %'
+        if prediction.devices:
+            self._devices(y, prediction)
+            self._text(self._right, y + 42, rate, 13, _FAINT, anchor='ra')
+            return
+        tokens, what = prediction.tokens_sent, 'patches' if prediction.strategy == 'selection' else 'tokens'
         lost = 1.0 - min(prediction.tokens_received, tokens) / max(tokens, 1)
         colour = _GOOD if lost < 0.1 else _MIDDLING if lost < 0.5 else _BAD
-        self._text(self._left, y, f'{100 * lost:.0f} % of the tokens lost', 15, _TEXT)
+        self._text(self._left, y, f'{100 * lost:.0f} % of the {what} lost', 15, _TEXT)
         self._text(self._right, y + 1, f'by {received} of {sent} packets', 13, _FAINT, anchor='ra')
         self._bar(y + 26, 7, [(lost, colour)])
-        rate = '' if math.isnan(prediction.packet_error_rate) else f'link {100 * prediction.packet_error_rate:.0f} %'
-        self._text(self._left, y + 42, f'{prediction.tokens_received} of {prediction.tokens_sent} tokens', 13, _FAINT)
+        total = tokens if prediction.received is None else len(prediction.received)
+        of_all = f', of {total} in all' if tokens < total else ''
+        self._text(self._left, y + 42, f'{prediction.tokens_received} of {tokens} {what}{of_all}', 13, _FAINT)
         self._text(self._right, y + 42, rate, 13, _FAINT, anchor='ra')
+
+    def _devices(self, y: int, prediction) -> None:
+        """How many devices answered, a part of the bar for each, and which did not."""
+        count, answered = len(prediction.devices), int(np.count_nonzero(prediction.received))
+        self._text(self._left, y, f'{answered} of {count} devices answered', 15, _TEXT)
+        self._bar(y + 26, 7, [(1 / count, _GOOD if there else _BAD) for there in prediction.received])
+        missing = [name for name, there in zip(prediction.devices, prediction.received, strict=True) if not there]
+        text = f'without {", ".join(missing)}' if missing else ', '.join(prediction.devices)
+        self._text(self._left, y + 42, text, 13, _FAINT, room=self._right - self._left - self._px(70))
 
     def _latency(self, y: int, stages) -> None:
         parts = [(name, sum(_known(getattr(stages, field)) for field in fields), colour)

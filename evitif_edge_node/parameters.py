@@ -33,9 +33,17 @@ _RUNTIME_PARAMETERS = (
     *TRANSPORT_PARAMETERS,
 )
 
+_STRATEGY_PARAMETERS = (
+    NodeParameter('delta', -1.0, 'strategy selection: share of the attention that the sent patches have; -1: as calibrated', '', -1.0, 1.0),
+    NodeParameter('eta', -1.0, 'strategy selection: below this uncertainty of its light model the robot answers alone, 0: never; -1: as '
+                  'calibrated', '', -1.0, 64.0),
+    NodeParameter('partition_device', '', 'strategy partition: which of its devices this is, by name or number'),
+)
+
 EDGE_PARAMETERS = (
     *MODEL_PARAMETERS,
     *_RUNTIME_PARAMETERS,
+    *_STRATEGY_PARAMETERS,
     NodeParameter('image_transport', 'raw', 'subscribe `image` (raw) or `image/compressed`', choices=IMAGE_TRANSPORTS),
     NodeParameter('image_timeout', 2.0, 'warn on /diagnostics after this time without an image', 's', 0.1, 3600.0,
                   changeable=Changeable.ALWAYS),
@@ -71,4 +79,6 @@ def edge_runtime_config(values: dict):
     from evitif.pipeline import EdgeRuntimeConfig
     own = {parameter.name: values[parameter.name] for parameter in _RUNTIME_PARAMETERS}
     own['key_file'] = own['key_file'] or None
+    own |= {name: None if values[name] < 0 else values[name] for name in ('delta', 'eta')}
+    own['partition_device'] = values['partition_device'] or None
     return EdgeRuntimeConfig(**model_arguments(values), **own)

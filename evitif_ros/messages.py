@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
@@ -20,12 +21,28 @@ def prediction_message(prediction, header: Header, robot: str) -> Prediction:
     """An evitif.pipeline.Prediction as a message; `header` is the source image's."""
     message = Prediction(header=header, robot=robot, sequence=prediction.frame_id, labels=list(prediction.labels),
                          class_ids=list(prediction.class_ids), scores=list(prediction.scores))
-    for name in ('strategy', 'recovery', 'packets_sent', 'packets_received', 'tokens_sent', 'tokens_received',
+    for name in ('strategy', 'how', 'recovery', 'packets_sent', 'packets_received', 'tokens_sent', 'tokens_received',
                  'uplink_bytes', 'downlink_bytes', 'packet_error_rate'):
         setattr(message, name, getattr(prediction, name))
+    _fill_parts(message, prediction)
     for stage in fields(prediction.stages):
         setattr(message, f'time_{stage.name}', getattr(prediction.stages, stage.name))
     return message
+
+
+def _fill_parts(message: Prediction, prediction) -> None:
+    """What became of the patches, or of the devices."""
+    if prediction.devices:
+        message.devices = list(prediction.devices)
+        message.devices_answered = [False] * len(prediction.devices) if prediction.received is None else prediction.received.tolist()
+        return
+    message.patch_rows, message.patch_columns = prediction.grid
+    if prediction.received is not None:
+        states = np.full(prediction.received.shape, Prediction.PATCH_MISSING, np.uint8)
+        if prediction.sent is not None:
+            states[~prediction.sent] = Prediction.PATCH_NOT_SENT
+        states[prediction.received] = Prediction.PATCH_RECEIVED
+        message.patches = states[prediction.prefix_tokens:].tolist()
 
 
 def classification_message(prediction, header: Header):

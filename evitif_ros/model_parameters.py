@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from evitif.protocol.datagram import QUANTISATIONS
+from evitif.protocol.parameters import STREAM_STRATEGIES
 from evitif_ros.parameters import NodeParameter
 
 OFF = -1  # for integers: left to the default that the description names
 
 MODEL_PARAMETERS = (
+    NodeParameter('strategy', 'split', 'how edge and bridge share the work; the same on both: split (head and tail of one model), '
+                  'selection (a light model answers or sends the patches that matter), partition (a sub-model of several)',
+                  choices=STREAM_STRATEGIES),
     NodeParameter('model', 'artifacts/fashion_mnist', 'a model folder (model.json, model.safetensors), or the name of '
                   'a timm Vision Transformer; the same on edge and bridge', required=True),
+    NodeParameter('light_model', '', "strategy selection: folder of the robot's light model with its selection.json; the same on edge "
+                  'and bridge, of which `model` is the large one'),
+    NodeParameter('partition', '', 'strategy partition: folder with partition.json; the same on edge and bridge, in the place of `model`'),
     NodeParameter('checkpoint', '', 'file with the weights of a timm model; empty: none'),
     NodeParameter('pretrained', False, "take the weights of a timm model from timm's hub"),
     NodeParameter('random_seed', OFF, 'random weights from this seed, for trials; -1: off', minimum=OFF,
@@ -40,7 +47,7 @@ TRANSPORT_PARAMETERS = (
 def model_arguments(values: dict) -> dict:
     """The fields of evitif.pipeline.ModelConfig from parameter values: '' and -1 become None."""
     arguments = {parameter.name: values[parameter.name] for parameter in MODEL_PARAMETERS}
-    for name in ('checkpoint', 'labels_file'):
+    for name in ('checkpoint', 'labels_file', 'light_model', 'partition'):
         arguments[name] = arguments[name] or None
     for name in ('random_seed', 'num_classes', 'image_size', 'cut'):
         arguments[name] = None if arguments[name] == OFF else arguments[name]

@@ -20,7 +20,7 @@ from evitif.protocol.events import AnswerArrived, FrameExpired, FrameReady
 from evitif.protocol.keys import RobotKeys
 from evitif.protocol.packetiser import TokenFrame
 from fuzz.footprint import footprint
-from fuzz.parsers import KEY, PARAMETERS
+from fuzz.parsers import KEY, PARAMETERS, handle_due
 from fuzz.stream import Stream
 
 MAX_SESSIONS = 3
@@ -188,10 +188,7 @@ class Network:
     def wait(self) -> None:
         self.now += self.stream.choice((0.001, 0.003, 0.01, 0.1, 0.3, 1.1, 30.0))
         for side in (self.edge, self.bridge):
-            timer = side.get_timer()
-            if timer is not None and timer <= self.now:
-                side.handle_timer(self.now)
-                assert (side.get_timer() or self.now) >= self.now - 1e-9, 'a timer that was handled is still due'
+            handle_due(side, self.now)
 
     def move(self) -> None:
         self.address = self.stream.choice(_ADDRESSES)

@@ -3,8 +3,8 @@
 Each target runs under libFuzzer in a process of its own, for an equal share of the time. It begins from the inputs that are
 committed (fuzz/corpus) and those that earlier runs found (reports/fuzz/found), so a further run goes on where the last one
 ended, and the report (reports/fuzz/fuzz.json) counts the inputs of all of them. An input that raises, takes longer than 10 s
-or more than 2 GB is kept in reports/fuzz/faults, and the exit code is 1. `--keep` reduces what was found to the inputs that
-cover something and writes them into fuzz/corpus, for the test that runs them all (test/fuzz).
+or more than 2 GB is kept in reports/fuzz/faults, and the exit code is 1. `--keep` writes the inputs that
+cover something into fuzz/corpus, for the test that runs them all (test/fuzz).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
@@ -28,7 +27,7 @@ from fuzz.seeds import genuine
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_INPUT_S, MOST_MEMORY_MB = 10, 2048
 LONGEST_INPUT = 512             # bytes
-CORPUS_BYTES = 16_000           # of the committed file of one target
+CORPUS_BYTES = 30_000           # of the committed file of one target
 NAMES = ('datagram', 'tokens', 'reports', 'handshake', 'sealed-handshake', 'seal', 'answer', 'keys', 'configuration', 'parameters',
          'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'artifacts')
 
@@ -50,7 +49,8 @@ class Fuzzer:
         faults = self.folder / 'faults'
         faults.mkdir(parents=True, exist_ok=True)
         done = self._libfuzzer(name, f'-max_total_time={seconds}', '-print_final_stats=1', f'-timeout={LONGEST_INPUT_S}',
-                               f'-rss_limit_mb={MOST_MEMORY_MB}', f'-max_len={LONGEST_INPUT}', f'-artifact_prefix={faults}/{name}-',
+                               f'-rss_limit_mb={MOST_MEMORY_MB}', f'-max_len={LONGEST_INPUT}', '-len_control=0',
+                               f'-artifact_prefix={faults}/{name}-',
                                str(found))
         executed = re.search(r'stat::number_of_executed_units: +(\d+)', done.stderr)
         cell = self.totals[name]
@@ -62,14 +62,9 @@ class Fuzzer:
         return done.stderr[-3000:] if done.returncode else ''
 
     def keep(self, name: str) -> int:
-        """Write the inputs that cover something into the committed corpus; returns how many."""
+        """Write what libFuzzer kept, which is what covers something, into the committed corpus; returns how many."""
         found = self.folder / 'found' / name
-        corpus.unpack(name, found)
-        with tempfile.TemporaryDirectory() as merged:
-            done = self._libfuzzer(name, '-merge=1', f'-max_len={LONGEST_INPUT}', merged, str(found))
-            if done.returncode:
-                raise SystemExit(f'fuzz: the corpus of {name} could not be reduced:\n{done.stderr[-2000:]}')
-            return corpus.write(name, (path.read_bytes() for path in Path(merged).iterdir()), CORPUS_BYTES)
+        return corpus.write(name, [path.read_bytes() for path in found.iterdir() if path.stat().st_size <= LONGEST_INPUT], CORPUS_BYTES)
 
     def save(self) -> None:
         write_json(self.report, {
@@ -87,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='fuzz', description=__doc__.splitlines()[0])
     parser.add_argument('--minutes', type=positive_int, default=16, help='over all targets (default: %(default)s)')
     parser.add_argument('--target', nargs='+', choices=NAMES, default=NAMES, metavar='NAME', help=', '.join(NAMES))
-    parser.add_argument('--keep', action='store_true', help='reduce what was found and write it into fuzz/corpus')
+    parser.add_argument('--keep', action='store_true', help='write the inputs that cover something into fuzz/corpus')
     parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'fuzz', help='default: reports/fuzz')
     options = parser.parse_args(arguments)
     if importlib.util.find_spec('atheris') is None:

@@ -21,18 +21,22 @@ PARAMETERS = {
     'port': (int, 'UDP port to listen on', None),
     'key_file': (str, 'file with the key that seals the links, or folder with <robot_name>.key for each robot', None),
     'unsealed': (bool, 'run the link without a key', ['', 'true', 'false']),
+    'strategy': (str, 'how edge and bridge share the work; the same on both', ['', 'split', 'selection', 'partition']),
     'model': (str, 'model folder or name of a timm Vision Transformer; the same on edge and bridge', None),
+    'light_model': (str, "strategy selection: folder of the robot's light model; the same on edge and bridge", None),
+    'partition': (str, 'strategy partition: folder of the partition; the same on edge and bridge', None),
     'checkpoint': (str, "file with the timm model's weights", None),
     'pretrained': (bool, "take the timm model's weights from its hub", ['', 'true', 'false']),
     'random_seed': (int, 'random weights from this seed, for trials', None),
     'cut': (int, 'the head ends after this block; the same on edge and bridge', None),
     'quantisation': (str, 'how tokens travel; the same on edge and bridge',
-                     ['', 'auto', 'fp16', 'int8', 'int4', 'klt2', 'klt1.5', 'klt1', 'klt0.5']),
+                     ['', 'auto', 'fp16', 'int8', 'int4', 'klt2', 'klt1.5', 'klt1', 'klt0.5', 'klt0.25', 'klt0.125']),
     'device': (str, 'where recovery and tail run: cpu, cuda, cuda:1, ...', None),
     'recovery': (str, 'what is done about missing tokens', ['', 'auto', 'zero', 'mean', 'omission', 'interpolation', 'surrogate', 'linear',
                                                             'srcnn', 'edsr', 'paldn', 'tuned-tail']),
     'recovery_artifact': (str, 'description (JSON) of a trained recovery', None),
     'reassembly_deadline': (float, 'time from the first packet to the answer, whatever has arrived by then (s)', None),
+    'join_deadline': (float, "strategy partition: time from the first device's first packet to the answer (s)", None),
 }
 
 

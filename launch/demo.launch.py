@@ -5,8 +5,11 @@ Start everything on this machine: camera node, edge node, link simulator and bri
 
 Images go from the camera node to the edge node, tokens from there through the link simulator to the bridge node,
 answers back through the link simulator. The robot's topics are at the top (/prediction), the bridge's below /bridge
-(/bridge/robot/prediction). `ros2 launch evitif demo.launch.py --show-args` lists the arguments.
+(/bridge/robot/prediction). With `partition_devices` there is an edge node for each, its topics below its name.
+`ros2 launch evitif demo.launch.py --show-args` lists the arguments.
 """
+
+import re
 
 from launch import LaunchDescription
 from launch.actions import (
@@ -44,14 +47,21 @@ LINK = {
 BOTH = {
     'key_file': 'file with the key that seals the link; unsealed:=false belongs with it',
     'unsealed': 'run the link without a key: true or false',
+    'strategy': 'how edge and bridge share the work: split, selection or partition',
+    'light_model': "strategy selection: folder of the robot's light model",
+    'partition': 'strategy partition: folder of the partition',
     'model': 'model folder or name of a timm Vision Transformer',
     'checkpoint': "file with the timm model's weights",
     'pretrained': "take the timm model's weights from its hub: true or false",
     'random_seed': 'random weights from this seed, for trials',
     'cut': 'the head ends after this block',
-    'quantisation': 'how tokens travel: auto, fp16, int8, int4, klt2, klt1.5, klt1 or klt0.5',
+    'quantisation': 'how tokens travel: auto, fp16, int8, int4, klt2, klt1.5, klt1, klt0.5, klt0.25 or klt0.125',
 }
-EDGE = {'robot_name': "the robot's name"}
+EDGE = {
+    'robot_name': "the robot's name",
+    'delta': 'strategy selection: share of the attention that the sent patches have',
+    'eta': 'strategy selection: below this uncertainty the robot answers alone',
+}
 BRIDGE = {
     'recovery': 'what is done about missing tokens: auto, zero, mean, omission, interpolation, surrogate, linear, srcnn, edsr, paldn '
                 'or tuned-tail',
@@ -65,6 +75,26 @@ def include(file, names, extra):
     arguments = {name: LaunchConfiguration(name) for name in (*COMMON, *BOTH, *names)}
     source = PythonLaunchDescriptionSource([ThisLaunchFileDir(), '/', file])
     return GroupAction([IncludeLaunchDescription(source, launch_arguments={**arguments, **extra}.items())])
+
+
+def edges(context):
+    """Include the edge node once, or for each of the devices of a partition, in a namespace of its own."""
+    namespace, image = (LaunchConfiguration(name).perform(context) for name in ('namespace', 'image'))
+    devices = [device for device in LaunchConfiguration('partition_devices').perform(context).split(',') if device]
+    extra = {
+        'rviz': LaunchConfiguration('rviz'), 'device': LaunchConfiguration('edge_device'),
+        'bridge_host': '127.0.0.1', 'bridge_port': LaunchConfiguration('link_port'),
+    }
+    if not devices:
+        return [include('edge.launch.py', EDGE, {**extra, 'namespace': namespace, 'image': image})]
+    topic = image if image.startswith('/') else '/'.join(['', *filter(None, [namespace]), image])
+    return [
+        include('edge.launch.py', EDGE, {
+            **extra, 'namespace': '/'.join([*filter(None, [namespace]), re.sub(r'\W', '_', device)]), 'image': topic,
+            'partition_device': device,
+        })
+        for device in devices
+    ]
 
 
 def camera_and_link(context):
@@ -147,6 +177,9 @@ def generate_launch_description():
             'edge_device', default_value='', description='where the head runs; empty: as params_file says'),
         DeclareLaunchArgument(
             'bridge_device', default_value='', description='where recovery and tail run; empty: as params_file says'),
+        DeclareLaunchArgument(
+            'partition_devices', default_value='',
+            description='strategy partition: names of the devices to start, with commas, each in a namespace of its own'),
         DeclareLaunchArgument('rviz', default_value='false', choices=yes_or_no, description='show the annotated image'),
         *(
             DeclareLaunchArgument(name, default_value='', description=f'{text}; empty: as params_file says')
@@ -159,10 +192,6 @@ def generate_launch_description():
             'namespace': LaunchConfiguration('bridge_namespace'), 'bind_host': '127.0.0.1',
             'port': LaunchConfiguration('bridge_port'), 'device': LaunchConfiguration('bridge_device'),
         }),
-        include('edge.launch.py', EDGE, {
-            'namespace': LaunchConfiguration('namespace'), 'image': LaunchConfiguration('image'),
-            'rviz': LaunchConfiguration('rviz'), 'device': LaunchConfiguration('edge_device'),
-            'bridge_host': '127.0.0.1', 'bridge_port': LaunchConfiguration('link_port'),
-        }),
+        OpaqueFunction(function=edges),
         OpaqueFunction(function=camera_and_link),
     ])

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.link.processes import serve
 from evitif.protocol.bridge import BridgeEndpoint
 from evitif.protocol.edge import EdgeConnection
+from evitif.protocol.edge_config import EdgeConfig
 from evitif.protocol.events import Connected, FrameReady
 from evitif.protocol.keys import RobotKeys, read_key_file
 from evitif.protocol.packetiser import Packetiser, TokenFrame
@@ -28,7 +29,8 @@ from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import LARGEST_DATAGRAM, SOL_UDP, UDP_SEGMENT, RunReceiver, choose_calls
 from evitif.transport.batching import runs as batching_runs
 
-WAYS = ('bare loop', 'evitif, unsealed', 'evitif, sealed', 'TCP')
+WAYS = ('bare loop', 'evitif, unsealed, unpaced', 'evitif, unsealed', 'evitif, sealed', 'TCP')
+EVITIF = tuple(way for way in WAYS if way.startswith('evitif'))
 NUMBER = struct.Struct('=I')
 BUFFER_BYTES = 4 << 20
 CONNECT_S = 10.0
@@ -43,6 +45,36 @@ def parameters_of(channels: int) -> StreamParameters:
 def frame_of(parameters: StreamParameters, number: int = 0) -> TokenFrame:
     rows = np.random.default_rng(0).integers(0, 256, (parameters.units, parameters.row_bytes), np.uint8)
     return TokenFrame(number, 0, 'camera', rows)
+
+
+def protocol_cost(channels: int, frames: int = 60) -> dict[str, float]:
+    """What of it is the protocol's own work, unsealed and unpaced, without sockets and threads: µs a frame to packetise it and to take its
+    datagrams, medians, and how many these are."""
+    parameters, seconds = parameters_of(channels), {'packetise': [], 'reassemble': []}
+    edge = EdgeConnection(parameters, 'robot', EdgeConfig(congestion_control=False))
+    bridge, address, now = BridgeEndpoint(parameters, 'bridge'), ('robot', 1), 0.0
+    edge.connect(now)
+    while not edge.connected:
+        for data in edge.datagrams_to_send(now):
+            bridge.receive_datagram(data, address, now)
+        for data, _ in bridge.datagrams_to_send(now):
+            edge.receive_datagram(data, now)
+    edge.datagrams_to_send(now)
+    for number in range(frames):
+        now += 0.03
+        frame = frame_of(parameters, number)
+        began = time.perf_counter()
+        edge.send_frame(frame, now)
+        datagrams = edge.datagrams_to_send(now)
+        sent = time.perf_counter()
+        for data in datagrams:
+            bridge.receive_datagram(memoryview(data), address, now)
+        while bridge.next_event() is not None:
+            pass
+        seconds['reassemble'].append(time.perf_counter() - sent)
+        seconds['packetise'].append(sent - began)
+        bridge.datagrams_to_send(now)
+    return {f'{name}_us': 1e6 * float(np.median(values)) for name, values in seconds.items()} | {'datagrams': len(datagrams)}
 
 
 def _udp(address: tuple) -> socket.socket:
@@ -63,7 +95,7 @@ class Receiver:
         self.addresses = {'bare loop': bare.getsockname(), 'TCP': tcp.getsockname()}
         for target, opened in ((self._bare, bare), (self._tcp, tcp)):
             threading.Thread(target=target, args=(opened,), daemon=True).start()
-        for way in ('evitif, unsealed', 'evitif, sealed'):
+        for way in EVITIF:
             keys = RobotKeys(default=read_key_file(settings['key_file'])) if way.endswith(', sealed') else None
             loop = UdpLoop(BridgeEndpoint(self.parameters, 'bridge', keys=keys), bind=(host, 0), on_event=self._noting(way))
             loop.start()
@@ -121,9 +153,9 @@ class Sender:
         frame = frame_of(self.parameters)
         self._numbers = itertools.count(1)
         self._ways = {'bare loop': self._bare(frame, addresses['bare loop']), 'TCP': self._tcp(frame, addresses['TCP'])}
-        for way in ('evitif, unsealed', 'evitif, sealed'):
+        for way in EVITIF:
             key = read_key_file(settings['key_file']) if way.endswith(', sealed') else None
-            self._ways[way] = self._evitif(frame, addresses[way], key)
+            self._ways[way] = self._evitif(frame, addresses[way], key, not way.endswith(', unpaced'))
 
     def _bare(self, frame: TokenFrame, address: tuple):
         udp = _udp(('0.0.0.0', 0))
@@ -150,8 +182,9 @@ class Sender:
             opened.sendall(data)
         return send
 
-    def _evitif(self, frame: TokenFrame, address: tuple, key):
-        connection, connected = EdgeConnection(self.parameters, 'robot', key=key), threading.Event()
+    def _evitif(self, frame: TokenFrame, address: tuple, key, paced: bool):
+        connected = threading.Event()
+        connection = EdgeConnection(self.parameters, 'robot', EdgeConfig(congestion_control=paced), key=key)
         loop = UdpLoop(connection, remote=address, on_event=lambda event: connected.set() if isinstance(event, Connected) else None)
         loop.start()
         loop.call(connection.connect)

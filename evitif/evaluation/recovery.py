@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from evitif.evaluation.partial import PartialResult, write_json
 from evitif.evaluation.statistics import half_interval95
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path
 from evitif.pipeline.configuration import BridgeRuntimeConfig, ModelConfig
+from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.tail_pipeline import choose_recovery
 from evitif.protocol.packetiser import Packetiser, TokenFrame
@@ -160,14 +162,15 @@ class Measurement:
         own = self.stream.parameters.quantisation
         if not self.adaptive:
             return Run(losses, [own] * frames)
-        # The robot goes by what the bridge had measured one frame earlier; of the mean burst by what it is over the run.
-        copies = {kind: pattern.patch_copies for kind, pattern in self.patterns.items()}
-        packets = {kind: pattern.packets for kind, pattern in self.patterns.items()}
+        # The robot goes by what the bridge had measured one frame earlier; of the mean burst by what it is over the run. On a
+        # link whose rate is not the limit it sends as many copies as it may.
+        choice = SendingChoice(self.stream.rates, [Setting(kind, pattern.patch_copies, 1.0, pattern.packets, 0)
+                                                   for kind, pattern in self.patterns.items()])
         burst = _mean_burst(losses[own].arrived)
-        kinds, present = [], own if rate else self.stream.rates.choose(copies, packets, 0.0)
+        kinds, present = [], next(setting for setting in choice.settings if setting.quantisation == own) if rate else None
         for measured in [float(losses[own].measured[0]), *losses[own].measured[:-1].tolist()]:
-            present = self.stream.rates.choose(copies, packets, measured, burst, present)
-            kinds.append(present)
+            present = choice.choose(math.inf, measured, burst, present)
+            kinds.append(present.quantisation)
         return Run(losses, kinds)
 
     def _answer(self, method: Recovery, run: Run, kind: str, chosen: slice, frames: torch.Tensor, tokens: torch.Tensor,

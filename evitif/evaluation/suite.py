@@ -123,11 +123,17 @@ def measure(job: Job) -> dict:
     command = command_of(replace(job.configuration, json=path.name))
     measurement = Measurement(job.configuration)
     earlier = read_result(path)
-    if earlier is not None and earlier.get('identity') == json.loads(json.dumps(measurement.identity)):
+    if earlier is not None and _stands(earlier['identity'], json.loads(json.dumps(measurement.identity))):
         print(f'{job.name}: measured already', flush=True)
         return earlier
     print(f'{job.name}: {command}', flush=True)
     return measurement.measure(command)
+
+
+def _stands(earlier: dict, wanted: dict) -> bool:
+    """Whether an earlier measurement is the wanted one, or differs from it by having judged more images."""
+    images = earlier.get('images')
+    return isinstance(images, int) and images >= wanted['images'] and {**earlier, 'images': 0} == {**wanted, 'images': 0}
 
 
 def read_result(path: Path) -> dict | None:
@@ -136,7 +142,7 @@ def read_result(path: Path) -> dict | None:
         result = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return result if isinstance(result, dict) and 'identity' in result else None
+    return result if isinstance(result, dict) and isinstance(result.get('identity'), dict) else None
 
 
 def command_of(c: RecoveryEvaluation) -> str:

@@ -1,19 +1,10 @@
-"""Which quantisation a frame travels in: the one whose answer is likely to be nearest to the exact one, by measured figures.
-
-All of them take about the same bytes, since what a coarser one saves goes into copies of each patch (`patch_copies_of`).
-So the choice is between few exact tokens and nearly all tokens, coarse; which is better depends on the loss alone.
-"""
+"""What a quantisation costs, and what lost patches cost, by measured figures; and how many patches are likely to be lost."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from evitif.model.errors import ArtifactError
-
-HYSTERESIS = 0.8        # a new choice has to cost less than this share of what the present one does
 
 
 @dataclass(frozen=True)
@@ -40,26 +31,6 @@ class RateTable:
             raise ArtifactError('the figures of a transform code are not as `evitif train code` writes them: expected a '
                                 'training_divergence for each rate and pairs of numbers as omission_divergence') from None
         return cls(coding, lost) if coding and lost else None
-
-    def cost(self, quantisation: str, share_lost: float) -> float:
-        """The divergence to expect where so many patches are lost."""
-        shares, values = zip(*self.lost, strict=True)
-        return self.coding[quantisation] + float(np.interp(share_lost, shares, values))
-
-    def choose(self, copies: dict[str, int], packets: dict[str, int], packet_error_rate: float, mean_burst: float = math.nan,
-               present: str | None = None) -> str:
-        """The quantisation that costs least.
-
-        :param copies: by quantisation, datagrams that each patch travels in
-        :param packets: by quantisation, datagrams of a frame
-        :param packet_error_rate: 0 to 1, as measured
-        :param mean_burst: datagrams lost in a row on average; NaN where it is unknown: independent losses
-        :param present: kept while it costs little more than the best
-        """
-        costs = {kind: self.cost(kind, patches_lost(packet_error_rate, mean_burst, copies[kind], packets[kind]))
-                 for kind in self.coding if kind in copies}
-        best = min(costs, key=costs.get)
-        return present if present in costs and costs[best] > HYSTERESIS * costs[present] else best
 
 
 def patches_lost(packet_error_rate: float, mean_burst: float, copies: int, packets: int) -> float:

@@ -1,5 +1,8 @@
 """How the next frame travels: which quantisation, in how many copies, and how many of its patches, within what it may take.
 
+What a coarser quantisation saves goes into copies of each patch, so where the rate is not the limit the choice is between few
+exact tokens and nearly all tokens, coarse; which is better depends on the loss alone.
+
 The cost of a choice is measured, not guessed (`rate_table`): the divergence that the quantisation costs, and that of the share of
 the patches that will be missing, because they are not sent or because no copy of them is likely to arrive. Of the choices that
 fit into the frame's share of the allowed rate the cheapest one is taken.
@@ -13,15 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.pipeline.configuration import EdgeRuntimeConfig
-from evitif.pipeline.rate_table import HYSTERESIS, RateTable, patches_lost
+from evitif.pipeline.rate_table import RateTable, patches_lost
 from evitif.pipeline.split_stream import SplitStream
 from evitif.protocol.interleaving import arrange, prefix_copies_of, scattered_order
 from evitif.protocol.pacing import IP_UDP_BYTES
-from evitif.protocol.packetiser import MAX_PATCH_COPIES, row_capacity
+from evitif.protocol.packetiser import MAX_PATCH_COPIES, packets_of_part, row_capacity
 from evitif.protocol.parameters import StreamParameters
 
+HYSTERESIS = 0.8        # a new choice has to cost less than this share of what the present one does
 SHARES = (0.85, 0.7, 0.55, 0.4, 0.25)       # of the patches; more than one copy of a part of them is never better than more of them
-INDIFFERENCE = 5e-4         # nats for which no more bytes are spent
+NO_ANSWER = 2.0             # times the divergence of an answer without patches
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def _setting(p: StreamParameters, copies: int, share: float, max_datagram_bytes:
     patches = max(1, round(share * p.grid[0] * p.grid[1]))
     slots = max(1, row_capacity(max_datagram_bytes) // (2 + p.row_bytes))
     packets = arrange([patches] * copies, prefix_copies_of(p.prefix_tokens, patches, prefix_copies), p.groups, slots=slots,
-                      min_packets=min_packets)
+                      min_packets=packets_of_part(min_packets, patches, p.grid[0] * p.grid[1]) if share < 1 else min_packets)
     units = sum(len(prefix) + part.stop - part.start for prefix, part in packets)
     fixed = max_datagram_bytes - row_capacity(max_datagram_bytes) + seal_bytes + IP_UDP_BYTES
     return Setting(p.quantisation, copies, share, len(packets), len(packets) * fixed + units * (2 + p.row_bytes))
@@ -73,13 +77,19 @@ class SendingChoice:
             raise ValueError(f'the table knows {", ".join(table.coding)}; expected one of the quantisations of the settings')
         self._coding = np.array([table.coding[setting.quantisation] for setting in self.settings])
         self._bytes = np.array([setting.bytes for setting in self.settings])
+        self._packets = np.array([setting.packets for setting in self.settings])
         self._shares, self._divergences = zip(*table.lost, strict=True)
 
     def costs(self, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
         """The divergence to expect of each of `settings`, nats: float [settings]."""
         arrived = [setting.share * (1 - patches_lost(packet_error_rate, mean_burst, setting.patch_copies, setting.packets))
                    for setting in self.settings]
-        return self._coding + np.interp(1 - np.array(arrived), self._shares, self._divergences)
+        cost = self._coding + np.interp(1 - np.array(arrived), self._shares, self._divergences)
+        # Nothing at all arrives, not even the class token (`sufficient_copies` has the formula): as bad as without an answer.
+        p = packet_error_rate
+        stays = max(p, 1 - 1 / mean_burst) if mean_burst >= 1 else p
+        nothing = p * stays ** (self._packets - 1)
+        return (1 - nothing) * cost + nothing * NO_ANSWER * self._divergences[-1]
 
     def choose(self, frame_bytes: float, packet_error_rate: float, mean_burst: float = math.nan, present: Setting | None = None) -> Setting:
         """The setting that costs least within `frame_bytes`; the smallest where none fits.
@@ -93,12 +103,11 @@ class SendingChoice:
         if not fits.any():
             return self.settings[int(self._bytes.argmin())]
         least = costs[fits].min()
-        good = np.flatnonzero(fits & (costs <= least + INDIFFERENCE))
+        good = np.flatnonzero(fits & (costs <= least))
         best = good[self._bytes[good].argmin()]
         if present in self.settings:
             now = self.settings.index(present)
-            # Not for what costs hardly less, nor for as much in fewer bytes.
-            if fits[now] and least > HYSTERESIS * costs[now] - INDIFFERENCE and present.bytes <= 1.25 * self._bytes[best]:
+            if fits[now] and least > HYSTERESIS * costs[now]:
                 return present
         return self.settings[int(best)]
 

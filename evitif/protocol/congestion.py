@@ -7,28 +7,30 @@ where that is longer, the rate is decided anew:
 
 * The *least* queueing delay of the interval is above the target of 25 ms, so a queue stands: congestion. The rate falls to 90 %
   of what was delivered meanwhile, as in GCC (draft-ietf-rmcat-gcc), and until the queue has gone below that, by up to a half.
-* Only the largest delay is above the target: a frame's own datagrams queue for a moment. The rate stays.
+* Only the largest delay is above the target and a burst's own time: a frame's datagrams queue for a moment. The rate stays.
 * Neither, and the rate is being used: it grows. It doubles each 0.05 s or round trip until the first congestion (slow start), later by 5 %
   a second, and twice as fast with each second that all goes well, up to doubling in a second, as CUBIC does (RFC 9438).
 * Loss without delay is the radio's (RFC 8836, section 4, asks that it be told from congestion) and takes nothing from the rate.
   Where the share that is lost has risen by ten points since the rate began to grow, and the rate by a quarter, the growth is
   taken back: short queues and policers lose without delay.
 * Delay that does not fall although the rate has for a second: another flow fills the queue, as TCP does. Yielding on and on
-  would leave nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681 in bytes a
-  second): one datagram a round trip more in each, 30 % less for a loss. Every five seconds it is halved for two intervals to
-  see whether the queue was its own.
+  would leave nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681): half a datagram
+  a round trip more in each, 30 % less for a loss, which is as fair as one and a half (RFC 9438, section 4.3). Every five
+  seconds it is halved for two intervals to see whether the queue was its own.
 """
 
 import math
 from collections import deque
 from dataclasses import dataclass
 
+from evitif.protocol.pacing import MIN_BURST_BYTES
+
 TARGET_S = 0.025             # queueing delay
 BASE_WINDOW_S = 10.0         # of the least delay; BBR's and Copa's
 INTERVAL_S, SLOW_START_INTERVAL_S = 0.2, 0.05
 BETA = 0.9                   # of what was delivered
 DRAIN_S = 0.5                # in which a standing queue is to be gone
-RENO_BETA = 0.7
+RENO_BETA, RENO_ALPHA = 0.7, 0.53       # as fair to Reno as its own 1/2 and 1: alpha = 3 (1 - beta) / (1 + beta) (RFC 9438, section 4.3)
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
 LOSS_RISE = 0.1
@@ -77,10 +79,12 @@ class CongestionControl:
         self._grown_from: tuple[float, float] | None = None     # rate and share lost then
         self._risen = 0                       # intervals in a row in which the loss was above what it was then
         self._resume: float | None = None     # rate to take up when the queue is gone
+        self._radio_loss = 0.0                # smoothed, while no queue stands
+        self._stood = 0.0                     # the standing queue of the interval before
         self._episode: tuple[float, float] | None = None        # when a standing queue was first seen, and its delay
         self._episode_rate = 0.0              # when it began
         self._reno_since: float | None = None
-        self._competed_at = -math.inf
+        self._competed_at = self._cut_at = -math.inf
         self._probe_at = math.inf
         self._probed = 0                      # intervals of a probe that are left
 
@@ -103,7 +107,8 @@ class CongestionControl:
         while self._delays and (self._delays[-1][1] >= delay):
             self._delays.pop()
         self._delays.append((now, delay))
-        while self._delays[0][0] < now - BASE_WINDOW_S:
+        # While another flow keeps the queue filled, what is least of late is not the path without a queue.
+        while self._reno_since is None and self._delays[0][0] < now - BASE_WINDOW_S:
             self._delays.popleft()
         self._interval.append((delay - self._delays[0][1], report))
         quick = self._slow_start and max(queue for queue, _ in self._interval) <= TARGET_S
@@ -119,6 +124,9 @@ class CongestionControl:
         took = newest.arrived_at - self._last.arrived_at
         used = self._bytes * 8 / elapsed if elapsed > 0 else 0.0
         delivered = received * 8 * self._bytes / self._datagrams / took if self._datagrams and took > 0 else used
+        if standing <= TARGET_S and self._reno_since is None:
+            self._radio_loss += (lost - self._radio_loss) / 4
+        delivered /= max(1 - self._radio_loss, 0.05)          # what the radio loses has been through the bottleneck
         busy = used >= 0.25 * self.rate_bit_s or self._datagrams >= _TRAIN
         self.queueing_delay_s = standing
         if self._reno_since is not None:
@@ -133,6 +141,8 @@ class CongestionControl:
         self._bytes = self._datagrams = 0
 
     def _back_off(self, standing: float, delivered: float, now: float) -> None:
+        if not self._slow_start and self._resume is None:
+            delivered = max(delivered, 0.5 * self.rate_bit_s / BETA)     # less was sent than the path would have taken
         self.state, self._slow_start, self._grown_from = CONGESTED, False, None
         if self._episode is None:
             self._episode = now, standing
@@ -144,7 +154,9 @@ class CongestionControl:
             return
         if now - began >= COMPETING_AFTER_S:
             self._episode = now, standing
-        self._resume = self._bounded(BETA * delivered)
+        if self._resume is not None and standing <= self._stood:      # it drains: what is sent now says nothing of the path
+            delivered = self._resume / BETA
+        self._resume, self._stood = self._bounded(BETA * delivered), standing
         drain = 1 - (standing - TARGET_S / 2) / DRAIN_S
         self.rate_bit_s = self._bounded(delivered * min(max(drain, 0.5), BETA))
 
@@ -154,7 +166,8 @@ class CongestionControl:
         if self._resume is not None:
             self.rate_bit_s, self._resume = max(self._resume, self.rate_bit_s), None
             self._grown_from = None
-        if peak > TARGET_S:
+        # A burst's own time on the path is no sign of too high a rate.
+        if peak > TARGET_S + 8 * MIN_BURST_BYTES / self.rate_bit_s:
             self._slow_start, self._grown_from = False, None
             return
         if not busy:
@@ -179,26 +192,23 @@ class CongestionControl:
     def _compete(self, standing: float, peak: float, lost: float, elapsed: float, round_trip: float, used: float, now: float) -> None:
         """With a flow that fills the queue."""
         self.state = CONGESTED
-        if standing < TARGET_S:      # the queue empties: it is alone again, or for the moment
-            if self._probed:         # it was its own queue
-                self._competed_at = -math.inf
-            self._reno_since = self._episode = self._grown_from = None
-            self.rate_bit_s, self._resume, self._probed = max(self.rate_bit_s, self._resume or 0.0), None, 0
-            self.state = OPEN
-            return
-        self._competed_at = now
         if self._probed:
             self._probed -= 1
-            if not self._probed:
+            if standing < TARGET_S:      # the queue was its own
+                self._reno_since = self._episode = self._grown_from = self._resume = None
+                self._competed_at, self._probed, self.state = -math.inf, 0, OPEN
+            elif not self._probed:
                 self.rate_bit_s, self._resume, self._probe_at = self._resume, None, now + PROBE_EVERY_S
             return
+        self._competed_at = now
         if now >= self._probe_at:
             self._resume, self._probed = self.rate_bit_s, 2
             self.rate_bit_s = self._bounded(0.5 * self.rate_bit_s)
-        elif lost > 0:
-            self.rate_bit_s = self._bounded(RENO_BETA * self.rate_bit_s)
+        elif lost > 0 and peak > TARGET_S:
+            if now - self._cut_at > 2.5 * INTERVAL_S:      # once for what is lost when the queue overflows
+                self.rate_bit_s, self._cut_at = self._bounded(RENO_BETA * self.rate_bit_s), now
         elif used >= 0.5 * self.rate_bit_s:
-            self.rate_bit_s = self._bounded(self.rate_bit_s + _DATAGRAM * 8 * elapsed / max(round_trip, 1e-3) ** 2)
+            self.rate_bit_s = self._bounded(self.rate_bit_s + RENO_ALPHA * _DATAGRAM * 8 * elapsed / max(round_trip, 1e-3) ** 2)
 
     def _bounded(self, bit_s: float) -> float:
         return min(max(bit_s, self._floor), self._ceiling)

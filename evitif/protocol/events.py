@@ -81,6 +81,7 @@ class RobotLost:
     session_id: int
     robot: str
     reason: str
+    device: str = ''
 
 
 @dataclass(frozen=True, eq=False)

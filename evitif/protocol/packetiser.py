@@ -69,6 +69,11 @@ def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None],
     raise ValueError(f'tokens of {channels} channels {reason}')
 
 
+def packets_of_part(min_packets: int, patches: int, whole: int) -> int:
+    """The fewest packets of a frame that sends so many of its patches: as many as it would have of a whole one's, at least 4."""
+    return max(math.ceil(min_packets * patches / whole), min(min_packets, 4))
+
+
 def patch_copies_of(parameters: StreamParameters, patch_copies: int, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
                     min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES) -> int:
     """In how many packets each patch is to travel.
@@ -212,7 +217,7 @@ class Packetiser:
             layout = self._layout_of_all(source)
             units = layout.places
         else:
-            layout, sequence = self._layout_of_some(source, self._checked(frame.sent), frame.patch_copies or self.patch_copies)
+            layout, sequence = self._layout_of_some(source, self._checked(frame.sent))
             units = layout.name(sequence)
         # 'clip' spares numpy a buffer; all indices are in range.
         np.take(frame.rows, units, axis=0, out=layout.rows, mode='clip')
@@ -243,22 +248,23 @@ class Packetiser:
 
         return self._cached((source,), source, build)
 
-    def _layout_of_some(self, source: bytes, sent: np.ndarray, copies: int) -> tuple[_Layout, np.ndarray]:
+    def _layout_of_some(self, source: bytes, sent: np.ndarray) -> tuple[_Layout, np.ndarray]:
         """The layout for as many tokens as `sent`, and the sequence of units that its places point into."""
         p = self.parameters
         prefix, patches = np.sort(sent[sent < p.prefix_tokens]), sent[sent >= p.prefix_tokens] - p.prefix_tokens
-        order, laps = importance_laps(patches, self._rank, copies)
+        order, laps = importance_laps(patches, self._rank, self.patch_copies)
         sequence = units_of(np.concatenate([prefix, p.prefix_tokens + order]), p.groups)
 
         def build(slots: int) -> _Layout:
             wanted = prefix_copies_of(p.prefix_tokens, len(patches), self.prefix_copies)
-            packets = arrange(laps, [wanted[token] for token in prefix], p.groups, slots=slots, min_packets=self.min_packets)
+            packets = arrange(laps, [wanted[token] for token in prefix], p.groups, slots=slots,
+                              min_packets=packets_of_part(self.min_packets, len(patches), len(self._rank)))
             first = len(prefix) * p.groups
             places = [np.concatenate([np.asarray(units, np.int64), np.arange(first + part.start, first + part.stop)])
                       for units, part in packets]
             return _Layout(p, source, places, len(sent) * p.groups)
 
-        return self._cached((source, tuple(prefix.tolist()), len(patches), copies), source, build), sequence
+        return self._cached((source, tuple(prefix.tolist()), len(patches)), source, build), sequence
 
     def _cached(self, key: tuple, source: bytes, build: Callable[[int], _Layout]) -> _Layout:
         layout = self._layouts.get(key)

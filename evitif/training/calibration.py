@@ -1,7 +1,8 @@
 """Choose η and δ of strategy selection for a wished accuracy or a wished byte rate, on training images alone.
 
-Where the light model's folder says that its training left some of them out, it is these. The large model has seen them, and
-would look better than it is: so a random crop of each is taken, half of its area to the whole, which is easy to neither model.
+Where the light model's folder says that its training left some of them out, it is these. A large model that has seen them
+looks better than it is: a random crop of each is taken, half of its area to the whole, which takes part of that away. What is
+expected in points is unbiased only where the large model's training left out the same images.
 """
 
 from __future__ import annotations

@@ -24,9 +24,18 @@ def test_the_suite_measures_once_and_writes_the_page(shipped, tmp_path, capsys, 
     assert results['small-cut1-iid']['quantisation'] == 'klt2'
     assert results['small-cut1-iid-int8']['command'].startswith('evitif evaluate recovery --model')
     assert all((tmp_path / link).is_file() for link in _links(page))
+    measure = suite.Measurement.measure
     monkeypatch.setattr(suite.Measurement, 'measure', lambda *_: pytest.fail('measured again'))
     assert suite.main(arguments) == 0
     assert 'measured already' in capsys.readouterr().out
+    # What was judged on more images stands as well; on fewer, it does not.
+    again = []
+    monkeypatch.setattr(suite.Measurement, 'measure', lambda *given: again.append(1) or measure(*given))
+    path, judged = tmp_path / 'recovery' / 'small-cut1-iid.json', results['small-cut1-iid']['identity']['images']
+    for images, times in ((judged + 1, 0), (judged - 1, 1)):
+        result = results['small-cut1-iid']
+        path.write_text(json.dumps({**result, 'identity': {**result['identity'], 'images': images}}))
+        assert suite.main(arguments) == 0 and len(again) == times
 
 
 def test_the_full_suite_has_other_links_as_well(shipped, tmp_path):

@@ -10,7 +10,7 @@ from fuzz.run import NAMES
 from fuzz.seeds import genuine
 from fuzz.targets import TARGETS
 
-SECONDS = 0.4            # of mutated inputs for each target
+SECONDS = 0.2            # of mutated inputs for each target
 
 
 def test_every_target_is_fuzzed():

@@ -19,7 +19,8 @@ def prediction(**changes):
     fields = {
         'class_ids': (3, 1, 2), 'labels': ('Dress', 'Trouser', 'Pullover'), 'scores': (0.8, 0.15, 0.05),
         'strategy': 'split', 'recovery': 'paldn', 'packets_sent': 16, 'packets_received': 6, 'tokens_sent': 17,
-        'tokens_received': 17, 'packet_error_rate': 0.6, 'received': received, 'prefix_tokens': 1, 'grid': (4, 4),
+        'tokens_received': 17, 'packet_error_rate': 0.6, 'sent': np.ones(1 + 16, bool), 'received': received,
+        'devices': (), 'how': 'off-board', 'prefix_tokens': 1, 'grid': (4, 4),
         'crop': (0.0, 0.0, 100.0, 100.0), 'stages': stages}
     return SimpleNamespace(**{**fields, **changes})
 
@@ -59,7 +60,7 @@ def test_received_mask_may_be_unknown():
 
 
 def test_local_answer_is_not_shaded():
-    local = prediction(strategy='local', recovery='none', packets_sent=0, packets_received=0, tokens_sent=0,
+    local = prediction(strategy='local', how='fallback', recovery='none', packets_sent=0, packets_received=0, tokens_sent=0,
                        tokens_received=0, packet_error_rate=NAN, received=np.zeros(17, bool),
                        stages=SimpleNamespace(preprocess=1e-3, head=NAN, packetise=NAN, uplink=NAN, wait=NAN,
                                               recovery=NAN, tail=NAN, downlink=NAN, total=NAN))
@@ -69,3 +70,29 @@ def test_local_answer_is_not_shaded():
 def test_long_labels_and_no_labels():
     annotate(picture(), prediction(labels=('x' * 300,) * 5, scores=(1.0,) * 5))
     annotate(picture(), prediction(labels=(), scores=(), class_ids=()))
+
+
+def test_patches_that_were_not_sent_are_dim_and_lost_ones_hatched():
+    sent, received = np.zeros((2, 4, 4), bool)
+    sent[0], received[0, :3] = True, True
+    drawn = annotate(picture(), prediction(strategy='selection', sent=sent.ravel(), received=received.ravel(), prefix_tokens=0,
+                                           tokens_sent=4, tokens_received=3), 400)[:, :400].astype(int)
+    cells = drawn.reshape(4, 100, 4, 100, 3).mean((1, 3, 4))
+    assert (cells[0, :3] == 200).all() and (cells[1:] == 70).all()
+    assert cells[0, 3] < 100 and drawn[:100, 300:].std() > 5
+
+
+@pytest.mark.parametrize('received', [[True, True, True], [True, False, True], [False, False, True]])
+def test_which_devices_answered_is_in_the_panel_and_the_picture_is_as_it_is(received):
+    def drawn(devices):
+        return annotate(picture(), prediction(strategy='partition', devices=devices, received=np.array(received), grid=(1, 3),
+                                              prefix_tokens=0, sent=np.array([False, False, True])), 400)
+    one, other = drawn(('left', 'middle', 'right')), drawn(('port', 'amidships', 'starboard'))
+    assert (one[:, :400] == 200).all() and (one != other).any()
+
+
+def test_a_robot_that_is_sure_is_not_one_without_a_link():
+    alone = {'packets_sent': 0, 'packets_received': 0, 'received': None, 'sent': None}
+    sure, fallback = (annotate(picture(), prediction(how=how, strategy=strategy, **alone))
+                      for how, strategy in (('local', 'selection'), ('fallback', 'local')))
+    assert (sure != fallback).any()

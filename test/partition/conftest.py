@@ -1,27 +1,16 @@
-"""A small model with random weights that is quick to divide, and labelled images of three classes that it can learn."""
+"""Labelled images of three classes, and a model folder that tells them apart."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from random_vit import KWARGS
 
 from evitif.model.build import ModelSpec, build_model, save_model
 
-KWARGS = {'patch_size': 8, 'embed_dim': 48, 'num_heads': 3, 'depth': 2}
 CONFIG = {'input_size': [3, 32, 32], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0,
           'crop_mode': 'center'}
 NAMES = ('blue', 'green', 'red')
-
-
-def build(seed=0, **more):
-    """A random ViT whose norms and LayerScale are not the identity, so that folding them is tested."""
-    module = build_model(ModelSpec('vit_tiny_patch16_224', random_seed=seed, image_size=32, num_classes=3,
-                                   model_kwargs={**KWARGS, **more})).module
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return module
 
 
 def picture(class_id, random):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import build
+from random_vit import build
 
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError

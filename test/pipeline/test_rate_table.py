@@ -1,4 +1,4 @@
-"""The choice of a frame's quantisation: exact tokens on a clean link, coarse ones in many copies on a bad one."""
+"""The choice of how a frame is sent: exact tokens on a clean link, coarse ones in many copies on a bad one."""
 
 import math
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from evitif.pipeline.rate_table import RateTable, patches_lost
+from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.protocol.packetiser import Packetiser
 from evitif.protocol.parameters import StreamParameters
 from evitif.recovery.loss_patterns import PacketLoss
@@ -13,35 +14,48 @@ from evitif.recovery.loss_patterns import PacketLoss
 TABLE = RateTable({'int8': 0.0, 'int4': 0.002, 'klt2': 0.004, 'klt1': 0.012, 'klt0.5': 0.05},
                   ((0.0, 0.0), (0.1, 0.01), (0.4, 0.1), (0.8, 0.6), (1.0, 2.0)))
 COPIES = {'int8': 1, 'int4': 2, 'klt2': 5, 'klt1': 10, 'klt0.5': 16}
-PACKETS = dict.fromkeys(COPIES, 24)
+CHOICE = SendingChoice(TABLE, [Setting(kind, copies, 1.0, 24, 10_000) for kind, copies in COPIES.items()])
+
+
+def choose(packet_error_rate, mean_burst=math.nan, present=None):
+    before = next((setting for setting in CHOICE.settings if setting.quantisation == present), None)
+    return CHOICE.choose(math.inf, packet_error_rate, mean_burst, before).quantisation
 
 
 def test_the_worse_the_link_the_coarser_the_tokens():
-    chosen = [TABLE.choose(COPIES, PACKETS, rate) for rate in (0.0, 0.1, 0.5, 0.8, 0.95)]
+    chosen = [choose(rate) for rate in (0.0, 0.1, 0.5, 0.8, 0.95)]
     assert chosen == ['int8', 'int4', 'klt2', 'klt1', 'klt0.5']
 
 
 def test_bursts_ask_for_more_copies_than_independent_losses():
     order = list(COPIES)
     for rate in (0.2, 0.4, 0.6):
-        assert order.index(TABLE.choose(COPIES, PACKETS, rate, 12.0)) >= order.index(TABLE.choose(COPIES, PACKETS, rate))
-    assert any(TABLE.choose(COPIES, PACKETS, rate, 12.0) != TABLE.choose(COPIES, PACKETS, rate) for rate in (0.2, 0.4, 0.5, 0.6))
+        assert order.index(choose(rate, 12.0)) >= order.index(choose(rate))
+    assert any(choose(rate, 12.0) != choose(rate) for rate in (0.2, 0.4, 0.5, 0.6))
 
 
 def test_the_present_choice_is_kept_while_little_is_to_be_won():
     rates = [index / 1000 for index in range(0, 950)]
     up, present = [], 'int8'
     for rate in rates:
-        present = TABLE.choose(COPIES, PACKETS, rate, present=present)
+        present = choose(rate, present=present)
         up.append(present)
     for rate, before in zip(reversed(rates), reversed(up), strict=True):
-        assert TABLE.choose(COPIES, PACKETS, rate, present=before) == before        # no way back at the same rate
-    assert TABLE.choose(COPIES, PACKETS, 0.0, present='klt0.5') == 'int8'
-    assert TABLE.choose(COPIES, PACKETS, 0.9, present='gone') == TABLE.choose(COPIES, PACKETS, 0.9)
+        assert choose(rate, present=before) == before        # no way back at the same rate
+    assert choose(0.0, present='klt0.5') == 'int8'
 
 
-def test_only_what_the_stream_offers_is_chosen():
-    assert TABLE.choose({'klt2': 5}, {'klt2': 24}, 0.0) == 'klt2'
+def test_only_what_fits_is_chosen_and_the_smallest_where_nothing_does():
+    settings = [Setting('int8', 1, 1.0, 24, 12_000), Setting('klt1', 10, 1.0, 24, 11_000), Setting('klt1', 1, 0.4, 4, 900)]
+    choice = SendingChoice(TABLE, settings)
+    assert [choice.choose(room, 0.0) for room in (20_000, 11_500, 5_000, 100)] == [settings[0], settings[1], settings[2], settings[2]]
+
+
+def test_only_what_the_table_knows_is_chosen():
+    choice = SendingChoice(TABLE, [Setting('fp16', 1, 1.0, 24, 100), Setting('klt2', 5, 1.0, 24, 10_000)])
+    assert choice.choose(math.inf, 0.0).quantisation == 'klt2'
+    with pytest.raises(ValueError, match='the table knows int8, int4'):
+        SendingChoice(TABLE, [Setting('fp16', 1, 1.0, 24, 100)])
 
 
 @pytest.mark.parametrize('rate, burst', [(0.3, 1), (0.6, 1), (0.3, 8), (0.6, 8), (0.8, 8)])
@@ -66,4 +80,5 @@ def test_a_description_without_the_measurement_gives_no_table():
     table = RateTable.of({'figures': {'klt1': {'training_divergence': 0.1}, 'seconds': 3.0,
                                       'omission_divergence': [[0.0, 0.0], [1.0, 2.0]]}})
     assert table == RateTable({'klt1': 0.1}, ((0.0, 0.0), (1.0, 2.0)))
-    assert table.cost('klt1', 0.5) == pytest.approx(1.1)
+    costs = SendingChoice(table, [Setting('klt1', 1, 0.5, 24, 100)]).costs(0.0)
+    assert costs[0] == pytest.approx(1.1)

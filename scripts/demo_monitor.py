@@ -1,0 +1,95 @@
+"""What the demo hears on the robot's topics."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import rclpy
+from sensor_msgs.msg import Image
+
+from evitif_msgs.msg import LabelStamped, LinkStats, Prediction
+from evitif_ros import qos
+
+NAMESPACE = '/demo'
+
+
+@dataclass
+class Monitor:
+    """What came in on the robot's topics, by the source image's stamp in nanoseconds.
+
+    `edges` are the namespaces of the edge nodes below the demo's, one without a name or one for each device of a partition. Of
+    several predictions for an image the first counts, or the first that was not a device's alone.
+    """
+
+    edges: tuple[str, ...]
+    class_id_of: Callable[[str, int], int]   # a label and its number in the data set to the model's class
+    truth: dict[int, int] = field(default_factory=dict)        # the model's class of each labelled image; -1 unknown
+    predictions: dict[int, Prediction] = field(default_factory=dict)
+    delays: dict[int, float] = field(default_factory=dict)     # stamp to arrival here, seconds, as `ros2 topic delay`
+    pictures: dict[int, Image] = field(default_factory=dict)
+    links: dict[str, LinkStats] = field(default_factory=dict)  # by edge
+    last: float = 0.0
+    killed: str = ''             # the edge that was ended half-way, and the newest image's stamp then
+    killed_at: float = math.inf
+
+    def __post_init__(self):
+        self.node = rclpy.create_node('demo_monitor', namespace=NAMESPACE)
+        time.sleep(0.7)
+        taken = [name for name, space in self.node.get_node_names_and_namespaces()
+                 if space.startswith(NAMESPACE) and name != 'demo_monitor']
+        if taken:
+            self.node.destroy_node()
+            raise SystemExit(f'demo: {", ".join(taken)} already run in {NAMESPACE}: another demo? Wait for it to end, '
+                             'or set ROS_DOMAIN_ID to another number')
+        self.node.create_subscription(LabelStamped, 'label', self._on_label, qos.LABELS)
+        for edge in self.edges:
+            below = f'{edge}/' if edge else ''
+            self.node.create_subscription(Prediction, f'{below}prediction', self._on_prediction, qos.RESULTS)
+            self.node.create_subscription(LinkStats, f'{below}link_stats', lambda message, edge=edge: self.links.update({edge: message}),
+                                          qos.RESULTS)
+        self.node.create_subscription(Image, self.picture_topic, self._on_picture, qos.IMAGES)
+
+    @property
+    def picture_topic(self) -> str:
+        return f'{self.edges[0]}/edge_node/annotated_image' if self.edges[0] else 'edge_node/annotated_image'
+
+    @property
+    def link(self) -> LinkStats | None:
+        """Of the first edge."""
+        return self.links.get(self.edges[0])
+
+    @property
+    def connected(self) -> bool:
+        return len(self.links) == len(self.edges) and all(link.connected for link in self.links.values())
+
+    def _on_label(self, message: LabelStamped) -> None:
+        self.truth[nanoseconds(message.header)] = self.class_id_of(message.label, message.class_id)
+
+    def _on_prediction(self, message: Prediction) -> None:
+        stamp = nanoseconds(message.header)
+        if stamp in self.predictions and (self.predictions[stamp].how != 'fallback' or message.how == 'fallback'):
+            return
+        self.predictions[stamp] = message
+        self.delays[stamp] = self.node.get_clock().now().nanoseconds / 1e9 - stamp / 1e9
+        self.last = time.monotonic()
+
+    def _on_picture(self, message: Image) -> None:
+        self.pictures[nanoseconds(message.header)] = message
+        if len(self.pictures) > 40:  # a spread over the run, in bounded memory
+            for stamp in list(self.pictures)[1::2]:
+                del self.pictures[stamp]
+
+    def spin(self, seconds: float) -> None:
+        rclpy.spin_once(self.node, timeout_sec=seconds)
+
+    def spin_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.spin(left)
+
+
+def nanoseconds(header) -> int:
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec

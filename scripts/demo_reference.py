@@ -1,0 +1,68 @@
+"""The models of a strategy without a link: what the demo's answers are compared with, and how classes are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from evitif.pipeline import ModelConfig
+from evitif.pipeline.split_stream import SplitStream
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`answer` takes an image uint8 [H, W, 3] to a class id, `class_id_of` a data set's label and number; -1 unknown."""
+
+    title: str                                  # what runs, for the first line
+    lossless: str                               # what `answer` runs
+    answer: Callable[[np.ndarray], int]
+    class_id_of: Callable[[str, int], int]
+    about: dict                                 # for the summary
+    device: str
+
+
+def reference(config: ModelConfig) -> Reference:
+    """Load the models of a strategy. Raises ModelError, ArtifactError or ValueError."""
+    return {'split': split_reference, 'selection': selection_reference, 'partition': partition_reference}[config.strategy](config)
+
+
+def split_reference(config: ModelConfig) -> Reference:
+    stream = SplitStream.load(config)
+    p, quantisation = stream.parameters, 'auto' if stream.rates is not None else stream.parameters.quantisation
+    return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}', 'uncut model', _whole(stream),
+                     stream.class_id_of, {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.note)
+
+
+def selection_reference(config: ModelConfig) -> Reference:
+    from evitif.selection import Selector
+    stream = SplitStream.load(replace(config, cut=0, quantisation='fp16'))
+    settings = Selector.load(config.light_model, large=config.model).settings
+    return Reference(
+        f'{config.light_model} asks {stream.parameters.model} below a certainty of {settings.eta:g} bit, with the patches that have '
+        f'{100 * settings.delta:g} % of the attention', 'large model on whole images', _whole(stream), stream.class_id_of,
+        {'model': stream.parameters.model, 'light_model': config.light_model, 'delta': settings.delta, 'eta': settings.eta,
+         'quantisation': settings.quantisation}, stream.placement.note)
+
+
+def partition_reference(config: ModelConfig) -> Reference:
+    from evitif.partition import load_device, load_fusion
+    fusion = load_fusion(config.partition)
+    models = [load_device(config.partition, entry.name) for entry in fusion.devices]
+    ids = {name: index for index, name in enumerate(fusion.class_names)}
+
+    def answer(image: np.ndarray) -> int:
+        features = np.stack([model.features(model.preprocessor(image)) for model in models])
+        return int(fusion.answer(features, np.ones(len(models), bool)).argmax())
+    return Reference(f'{fusion.description.model} divided among {len(models)} devices', 'all devices', answer,
+                     lambda label, number: ids.get(label, -1), {'model': fusion.description.model, 'partition': config.partition},
+                     'device cpu')
+
+
+def _whole(stream: SplitStream) -> Callable[[np.ndarray], int]:
+    @torch.inference_mode()
+    def answer(image: np.ndarray) -> int:
+        return int(stream.split.whole(stream.preprocessor(image))[0].argmax())
+    return answer
