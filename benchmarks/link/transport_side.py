@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.link.processes import serve
 from evitif.protocol.bridge import BridgeEndpoint
 from evitif.protocol.edge import EdgeConnection
+from evitif.protocol.edge_config import EdgeConfig
 from evitif.protocol.events import Connected, FrameReady
 from evitif.protocol.keys import RobotKeys, read_key_file
 from evitif.protocol.packetiser import Packetiser, TokenFrame
@@ -28,7 +29,8 @@ from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import LARGEST_DATAGRAM, SOL_UDP, UDP_SEGMENT, RunReceiver, choose_calls
 from evitif.transport.batching import runs as batching_runs
 
-WAYS = ('bare loop', 'evitif, unsealed', 'evitif, sealed', 'TCP')
+WAYS = ('bare loop', 'evitif, unsealed, unpaced', 'evitif, unsealed', 'evitif, sealed', 'TCP')
+EVITIF = tuple(way for way in WAYS if way.startswith('evitif'))
 NUMBER = struct.Struct('=I')
 BUFFER_BYTES = 4 << 20
 CONNECT_S = 10.0
@@ -46,10 +48,11 @@ def frame_of(parameters: StreamParameters, number: int = 0) -> TokenFrame:
 
 
 def protocol_cost(channels: int, frames: int = 60) -> dict[str, float]:
-    """What of it is the protocol's own work, unsealed, without sockets and threads: µs a frame to packetise it and to take its
+    """What of it is the protocol's own work, unsealed and unpaced, without sockets and threads: µs a frame to packetise it and to take its
     datagrams, medians, and how many these are."""
     parameters, seconds = parameters_of(channels), {'packetise': [], 'reassemble': []}
-    edge, bridge, address, now = EdgeConnection(parameters, 'robot'), BridgeEndpoint(parameters, 'bridge'), ('robot', 1), 0.0
+    edge = EdgeConnection(parameters, 'robot', EdgeConfig(congestion_control=False))
+    bridge, address, now = BridgeEndpoint(parameters, 'bridge'), ('robot', 1), 0.0
     edge.connect(now)
     while not edge.connected:
         for data in edge.datagrams_to_send(now):
@@ -92,7 +95,7 @@ class Receiver:
         self.addresses = {'bare loop': bare.getsockname(), 'TCP': tcp.getsockname()}
         for target, opened in ((self._bare, bare), (self._tcp, tcp)):
             threading.Thread(target=target, args=(opened,), daemon=True).start()
-        for way in ('evitif, unsealed', 'evitif, sealed'):
+        for way in EVITIF:
             keys = RobotKeys(default=read_key_file(settings['key_file'])) if way.endswith(', sealed') else None
             loop = UdpLoop(BridgeEndpoint(self.parameters, 'bridge', keys=keys), bind=(host, 0), on_event=self._noting(way))
             loop.start()
@@ -150,9 +153,9 @@ class Sender:
         frame = frame_of(self.parameters)
         self._numbers = itertools.count(1)
         self._ways = {'bare loop': self._bare(frame, addresses['bare loop']), 'TCP': self._tcp(frame, addresses['TCP'])}
-        for way in ('evitif, unsealed', 'evitif, sealed'):
+        for way in EVITIF:
             key = read_key_file(settings['key_file']) if way.endswith(', sealed') else None
-            self._ways[way] = self._evitif(frame, addresses[way], key)
+            self._ways[way] = self._evitif(frame, addresses[way], key, not way.endswith(', unpaced'))
 
     def _bare(self, frame: TokenFrame, address: tuple):
         udp = _udp(('0.0.0.0', 0))
@@ -179,8 +182,9 @@ class Sender:
             opened.sendall(data)
         return send
 
-    def _evitif(self, frame: TokenFrame, address: tuple, key):
-        connection, connected = EdgeConnection(self.parameters, 'robot', key=key), threading.Event()
+    def _evitif(self, frame: TokenFrame, address: tuple, key, paced: bool):
+        connected = threading.Event()
+        connection = EdgeConnection(self.parameters, 'robot', EdgeConfig(congestion_control=paced), key=key)
         loop = UdpLoop(connection, remote=address, on_event=lambda event: connected.set() if isinstance(event, Connected) else None)
         loop.start()
         loop.call(connection.connect)

@@ -27,12 +27,13 @@ from evitif.protocol.answer import Answer
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
 from evitif.protocol.events import FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused
 from evitif.protocol.joining import JoiningEndpoint, group_of
-from evitif.protocol.keys import UNSEALED_WARNING, RobotKeys, read_robot_keys, require_choice
+from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.protocol.statistics import LinkStatistics
 from evitif.transport import UdpLoop
 
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
+KEY_WATCH_S = 1.0       # between two looks at the key files
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class BridgeRuntime:
                  on_event: Callable[[object], None] = lambda event: None,
                  log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
         require_choice(config.key_file, config.unsealed)
+        self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self.config = config
         self._strategy = bridge_strategy(config)
@@ -73,6 +75,8 @@ class BridgeRuntime:
         self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
         self._batch = 1
         self._worker: threading.Thread | None = None
+        self._key_watch: threading.Thread | None = None
+        self._stopping = threading.Event()
 
     def _build_endpoint(self, keys: RobotKeys | None) -> BridgeEndpoint:
         config, strategy = self.config, self._strategy
@@ -109,14 +113,19 @@ class BridgeRuntime:
         self._loop.start()
         self._worker = threading.Thread(target=self._work, name='evitif-bridge', daemon=True)
         self._worker.start()
+        if self.config.key_file:
+            self._key_watch = threading.Thread(target=self._watch_keys, name='evitif-keys', daemon=True)
+            self._key_watch.start()
         self._log(logging.INFO, f'listening on {self.local_address[0]}:{self.local_address[1]} (UDP)')
 
     def stop(self) -> None:
         """Say goodbye to the robots and end the threads."""
         self._slots.close()
-        if self._worker is not None:
-            self._worker.join()
-            self._worker = None
+        self._stopping.set()
+        for thread in (self._worker, self._key_watch):
+            if thread is not None:
+                thread.join()
+        self._worker = self._key_watch = None
         self._loop.stop()
 
     def statistics(self) -> BridgeStatistics:
@@ -176,6 +185,24 @@ class BridgeRuntime:
             prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=None, devices=self._strategy.devices,
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,
                               total=time.monotonic() - min(frame.first_arrival for frame in item)))
+
+    # The keys' thread: a new robot's key is heeded, and one that was taken away, without a restart.
+
+    def _watch_keys(self) -> None:
+        while not self._stopping.wait(KEY_WATCH_S):
+            state = key_state(self.config.key_file)
+            if state != self._key_state:
+                self._key_state = state
+                self._read_keys()
+
+    def _read_keys(self) -> None:
+        try:
+            keys = read_robot_keys(self.config.key_file)
+        except KeyFileError as error:
+            self._log(logging.ERROR, f'the keys were changed, and the former ones are kept: {error}')
+            return
+        self._loop.call(lambda now: self._endpoint.set_keys(keys))
+        self._log(logging.INFO, f'the keys in {self.config.key_file} were changed and read again')
 
     # The loop's thread, or that of whoever called it.
 

@@ -58,6 +58,10 @@ _OUTGOING = 8192             # datagrams that wait for the owner; the oldest are
 _NO_PING = -1.0              # the time stamp of a PONG that answers no PING
 _PONG_FAILURE = 0.4          # share of the PINGs that arrive whose PONG may be lost
 _REFUSALS_REMEMBERED = 256   # robots at an address, with the reason that was said last
+# HELLOs that are read, a second and in a burst: for an address, and for each robot that may be served. To read one takes ten times as
+# long as to see that another datagram is of nobody, so that a flood of them would take the time of the robots that are served.
+_HELLOS_PER_ADDRESS = 100.0, 100.0
+_LEAST_HELLOS, _HELLOS_PER_ROBOT = 500, 8
 # Of what anybody can cause without a key, a second and in a burst: for an address, in all.
 _KEY_REFUSALS = (5.0, 5.0), (100.0, 50.0)      # REFUSEs
 _KEY_EVENTS = (0.1, 2.0), (1.0, 16.0)          # RobotRefused
@@ -118,6 +122,8 @@ class BridgeEndpoint:
         self._traffic = Traffic()
         self._past_frames: Counter[str] = Counter()      # of sessions that have ended
         self._reset_limit = ResetLimit()
+        hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
+        self._hello_limit = ResetLimit(_HELLOS_PER_ADDRESS, (hellos, hellos))
         self._refusals: OrderedDict[tuple[str, object], str] = OrderedDict()
         self._keys = keys
         self._cookies = Cookies()
@@ -175,6 +181,17 @@ class BridgeEndpoint:
             self._transmit(data, session.address)
         return True
 
+    def set_keys(self, keys: RobotKeys) -> None:
+        """Have other keys from now on. A robot whose key is another one now, or was taken away, loses its session. Raises ValueError on
+        an unsealed bridge."""
+        if not self.sealed:
+            raise ValueError('the bridge is unsealed; expected one that was given keys')
+        former, self._keys = self._keys, keys
+        for session in list(self._sessions.values()):
+            key = keys.of(session.robot)
+            if key is None or key.hello != former.of(session.robot).hello:
+                self._lose(session, 'its key was changed or taken away')
+
     def close(self, now: float) -> None:
         """Say goodbye to all robots, and take nothing any more."""
         for session in self._sessions.values():
@@ -226,6 +243,8 @@ class BridgeEndpoint:
             if self._closed:
                 raise DatagramError('unexpected')
             if received.type == datagram.HELLO:
+                if not self._hello_limit.allows(addr, now):
+                    raise DatagramError('rationed')
                 if received.sealed and self.sealed:
                     self._on_sealed_hello(received, addr, now)
                 elif received.sealed or self.sealed:
@@ -245,6 +264,8 @@ class BridgeEndpoint:
             self._traffic.dropped[error.kind] += 1
             if session is not None:
                 session.traffic.dropped[error.kind] += 1
+                if session.sealer is not None and session.sealer.spent:
+                    self._lose(session, 'its keys have refused as many forgeries as they may')
 
     def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr, now: float) -> None:
         if session.sealer is not None:

@@ -302,6 +302,8 @@ class EdgeConnection:
                 raise DatagramError('unexpected')
         except DatagramError as error:
             self._traffic.dropped[error.kind] += 1
+            if self._sealer is not None and self._sealer.spent:      # other keys
+                self._on_end_of_session(now)
 
     def _on_welcome(self, received: Datagram, now: float) -> None:
         welcome = Welcome.parse(received.body)

@@ -100,11 +100,14 @@ def _no_constant(name: str):
     raise ValueError(f'{name} is not JSON')
 
 
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)      # made once: json.loads would make one for each call
+
+
 def _load(body) -> dict:
     if len(body) > MAX_BODY_BYTES:
         raise DatagramError('malformed')
     try:
-        value = json.loads(bytes(body).decode(), parse_constant=_no_constant)
+        value = _DECODER.decode(bytes(body).decode())
     except (ValueError, RecursionError):      # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise DatagramError('malformed') from None
     if not isinstance(value, dict):

@@ -82,6 +82,17 @@ class RobotKeys:
         return self._by_robot.get(robot, self._default)
 
 
+def key_state(path: str | Path) -> tuple:
+    """What changes when a key file, or one in a folder of them, is written, added or taken away: names, times and sizes."""
+    path = Path(path).expanduser()
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        states = [(file.name, file.stat()) for file in files if file.suffix == KEY_SUFFIX or file == path]
+    except OSError:
+        return ()
+    return tuple((name, state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode) for name, state in states)
+
+
 def write_key_file(path: str | Path) -> None:
     """Write a new random key, mode 0600, in base64.
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from evitif.protocol.datagram import HEADER, MAGIC, SEAL_BYTES, SEALED_VERSION, Datagram, DatagramError
 
+FORGERIES = 1 << 36          # datagrams that a key may refuse before it has to go (RFC 9001, section 6.6)
 REPLAY_WINDOW = 1024         # sequence numbers; a second of a robot that sends 30 frames of 33 packets
 EDGE_TO_BRIDGE, BRIDGE_TO_EDGE = 0, 1
 _NONCE = struct.Struct('>IQ')      # direction, sequence number: 96 bits (RFC 8439, section 2.8)
@@ -58,6 +59,12 @@ class Sealer:
         self._direction = direction
         self._next = 0
         self._window = ReplayWindow()
+        self.forgeries = 0         # datagrams whose seal did not fit
+
+    @property
+    def spent(self) -> bool:
+        """Whether so many forgeries were refused that the session needs other keys."""
+        return self.forgeries >= FORGERIES
 
     def finish(self, buffer, session_id: int, sequence: int) -> bytes:
         """The sealed datagram with the type and body of the one in `buffer` (bytes-like, header included).
@@ -85,6 +92,7 @@ class Sealer:
         try:
             body = self._open(_NONCE.pack(1 - self._direction, received.sequence), received.body, received.header)
         except InvalidTag:
+            self.forgeries += 1
             raise DatagramError('corrupt') from None
         self._window.take(received.sequence)
         return Datagram(received.type, received.session_id, received.sequence & 0xFFFFFFFF, memoryview(body), received.size,

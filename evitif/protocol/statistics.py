@@ -25,6 +25,7 @@ DROP_KINDS = (
     'malformed',         # right checksum, impossible content
     'unknown_session',   # for a session that this side does not have
     'unexpected',        # right, but not now, not in this direction, or not sealed where the link is, or the other way round
+    'rationed',          # a HELLO beyond what the bridge reads in a second
     'duplicate',         # a sequence number or a packet that was here already, or is too old for a seal's replay window
     'inconsistent',      # contradicts the stream's parameters or its own frame
     'late',              # of a frame that was delivered, answered or given up

@@ -48,8 +48,9 @@ class LightModel:
         """Preprocessed images [B, C, H, W] to logits float32 [B, classes], as the model gives them, and scores float32
         [B, patches of the large model's grid]."""
         logits, attention = self._recorder.run(images)
-        scores = patch_scores(self.rule, attention, self._prefix, self._class_token)
-        return logits.float(), resample(scores, self.own_grid, self.grid)
+        with torch.autocast(images.device.type, enabled=False):     # scores are shares: as float32 whatever the model computes in
+            scores = patch_scores(self.rule, attention, self._prefix, self._class_token)
+            return logits.float(), resample(scores, self.own_grid, self.grid)
 
     @torch.inference_mode()
     def glance(self, image: torch.Tensor) -> Glance:

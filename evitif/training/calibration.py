@@ -1,7 +1,8 @@
 """Choose η and δ of strategy selection for a wished accuracy or a wished byte rate, on training images alone.
 
-Where the light model's folder says that its training left some of them out, it is these. The large model has seen them, and
-would look better than it is: so a random crop of each is taken, half of its area to the whole, which is easy to neither model.
+Where the light model's folder says that its training left some of them out, it is these. A large model that has seen them
+looks better than it is: a random crop of each is taken, half of its area to the whole, which takes part of that away. What is
+expected in points is unbiased only where the large model's training left out the same images.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from evitif.datasets import ImageDataset, Sample, open_images
-from evitif.evaluation.selection_front import Point, cheapest, points
+from evitif.evaluation.selection_front import PRIOR_WEIGHTS, Point, cheapest, points
 from evitif.evaluation.selection_trial import Trial, fit_temperature, selected, softmax
 from evitif.model.build import ModelSpec, build_model, read_description
 from evitif.model.folder import find_model_folder
@@ -27,7 +28,6 @@ from evitif.training.calibration_split import training_split
 from evitif.training.images import random_crop
 
 LEAST_AREA = 0.5
-PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 BYTES, COST = 'bytes', 'cost'
 
 

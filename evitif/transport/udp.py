@@ -50,6 +50,11 @@ STOP_TIMEOUT_S = 10.0
 TIMER_PATIENCE_S = 0.01        # how long a due timer waits for the datagrams that had arrived before it
 TIMER_GRAIN_S = 0.001           # a timer that stays in the past is called again no sooner than this
 
+_ADVICE = {
+    errno.EMSGSIZE: ' (a datagram is larger than the path takes whole, and is lost: expected a smaller max_datagram_bytes on both sides)',
+    errno.ENETUNREACH: ' (there is no way to that network from here)',
+    errno.EHOSTUNREACH: ' (nobody answers for that host)',
+}
 _WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
 
@@ -428,7 +433,8 @@ class UdpLoop:
         counter[name] += datagrams
         # The first of its kind tells the story; a bridge that is down would otherwise fill the log.
         if counter[name] == datagrams:
-            self._log.warning('UDP %s: %s; counted, and logged once', name, error.strerror)
+            advice = _ADVICE.get(error.errno, '')
+            self._log.warning('UDP %s: %s%s; counted, and logged once', name, error.strerror, advice)
 
     def _wake(self) -> None:
         self._next_wake = -math.inf

@@ -18,13 +18,14 @@ def cells(of_bare, of_tcp, of_unsealed, cpu):
         return {name: {'median': value, 'quartiles': [value, value]}
                 for name, value in zip(('us', 'of_bare', 'of_tcp', 'of_unsealed'), (100.0, *ratios), strict=True)}
     ways = dict.fromkeys(WAYS, way(1.0, 1.0, 1.0)) | {'evitif, unsealed': way(of_bare, of_tcp, 1.0),
+                                                      'evitif, unsealed, unpaced': way(of_bare, of_tcp, 1.0),
                                                       'evitif, sealed': way(1.0, 1.0, of_unsealed)}
     return {'ViT-Tiny': {'packets': {'ways': ways, 'cpu': dict.fromkeys(WAYS, {'robot': cpu, 'bridge': 0.01})}}}
 
 
 @pytest.mark.parametrize(('figures', 'verdicts'), [
-    ((1.3, 1.0, 1.1, 0.09), [True, True, True, True]),
-    ((1.31, 1.01, 1.11, 0.1), [False, False, False, False]),
+    ((1.3, 1.0, 1.1, 0.09), [True] * 6),
+    ((1.31, 1.01, 1.11, 0.1), [False] * 6),
 ])
 def test_targets_are_judged_by_the_ratios_side_by_side(figures, verdicts):
     judged = transport.targets_of(cells(*figures), PROTOCOL)

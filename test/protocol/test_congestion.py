@@ -87,7 +87,7 @@ def test_a_rate_that_falls_and_rises_is_followed():
     run.uplink.rate = 0.6e6
     fell = run.now
     run.run(10.0)
-    assert stream.since(fell + 4.0)[:, 0].max() <= 0.9e6
+    assert np.median(stream.since(fell + 4.0)[:, 0]) <= 0.75e6
     assert goodput(run, fell + 4.0, fell + 10.0) <= 0.6e6
     run.uplink.rate = 5e6
     rose = run.now

@@ -261,10 +261,11 @@ def test_errors_of_sending_and_receiving_are_counted_and_end_nothing(pair, wait_
     assert 1 <= sum('logged once' in record.message for record in caplog.records) <= 2
 
 
-def test_a_datagram_too_large_for_udp_is_counted(pair):
+def test_a_datagram_too_large_for_udp_is_counted_and_said(pair, caplog):
     edge, _, _, _ = pair
     edge.call(lambda now: edge.protocol.say(bytes(70_000)))
     assert edge.statistics().send_errors == {'EMSGSIZE': 1}
+    assert 'larger than the path takes whole' in caplog.text and 'smaller max_datagram_bytes' in caplog.text
 
 
 def test_the_edge_drops_what_does_not_come_from_the_bridge(pair, wait_until):

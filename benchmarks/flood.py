@@ -1,0 +1,178 @@
+"""A flood of foreign datagrams at the bridge's port: what it does to a robot's latency and to the bridge's memory.
+
+    python -m benchmarks.flood [--quick] [--rate N] [--output FOLDER]
+
+The bridge, the robot and the sender of the flood are processes of their own. The flood is noise, tokens of unknown sessions with and
+without a seal, and HELLOs with another key, in equal parts, from ever other ports. Rounds with and without it take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import socket
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.robot_fleet import Fleet
+from benchmarks.soak_sides import write_model
+from evitif.cli.arguments import positive_int
+from evitif.evaluation.partial import write_json
+from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.protocol import datagram
+from evitif.protocol.handshake import Hello
+from evitif.protocol.keys import read_key_file, write_key_file
+from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.sealing import sealed_header, signed
+
+RATE = 20_000               # foreign datagrams a second
+LATENCY, GROWTH = 2.0, 0.02
+ANSWERED_POINTS = 1.0       # that the answered ratio may lose: latencies of the few that are answered would say nothing
+DEADLINE_S = 0.5            # what a frame without an answer counts as
+FRAMES_HZ = 30.0
+PORTS = 64                  # that the flood comes from
+_TICK_S = 0.005
+
+
+def foreign(parameters: StreamParameters) -> list[bytes]:
+    """Datagrams that no bridge takes, of the kinds that cost it most."""
+    random = Random(0)
+    hello = Hello('robot 0', 5, parameters).to_bytes()
+    return [random.randbytes(600), datagram.build(datagram.TOKENS, random.getrandbits(64), 1, random.randbytes(600)),
+            sealed_header(datagram.TOKENS, random.getrandbits(64), 1) + random.randbytes(600),
+            signed(bytes(32), datagram.HELLO, 0, 0, bytes(48) + hello)]
+
+
+def _serve(folder: str, pipe) -> None:
+    torch.set_num_threads(1)
+    bridge = BridgeRuntime(BridgeRuntimeConfig(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission',
+                                               bind_host='127.0.0.1', port=0, key_file=f'{folder}/robot.key'),
+                           on_prediction=lambda *_: None, log=lambda *_: None)
+    bridge.start()
+    stream = bridge.stream
+    rows = stream.quantiser.quantise(np.random.default_rng(0).standard_normal((stream.parameters.tokens, stream.parameters.channels)))
+    pipe.send((bridge.local_address, stream.parameters, rows))
+    while pipe.recv() != 'stop':
+        udp = bridge._loop.statistics()
+        pipe.send({'memory': int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE'),
+                   'received': udp.received, 'dropped by the kernel': udp.kernel_dropped, 'processor_s': time.process_time()})
+    bridge.stop()
+
+
+def _flood(address: tuple[str, int], datagrams: list[bytes], rate: int, pipe) -> None:
+    """Seconds in, datagrams a second out, until 'stop'."""
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(PORTS)]
+    while (seconds := pipe.recv()) != 'stop':
+        began = time.monotonic()
+        sent = 0
+        while (passed := time.monotonic() - began) < seconds:
+            while sent < passed * rate:
+                try:
+                    sockets[sent % PORTS].sendto(datagrams[sent // PORTS % len(datagrams)], address)
+                except OSError:
+                    pass
+                sent += 1
+            time.sleep(_TICK_S)
+        pipe.send(sent / (time.monotonic() - began))
+
+
+def run(quick: bool, output: Path, rate: int = RATE) -> dict:
+    """Measure, write `<output>/flood.json` and return it."""
+    rounds, seconds = (3, 3.0) if quick else (8, 10.0)
+    context = multiprocessing.get_context('spawn')
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(f'{folder}/model')
+        write_key_file(f'{folder}/robot.key')
+        (bridge_pipe, theirs), (flood_pipe, floods) = context.Pipe(), context.Pipe()
+        bridge = context.Process(target=_serve, args=(folder, theirs), daemon=True)
+        bridge.start()
+        flood = fleet = None
+        try:
+            address, parameters, frame = _heard(bridge_pipe, 120)
+            flood = context.Process(target=_flood, args=(address, foreign(parameters), rate, floods), daemon=True)
+            flood.start()
+            fleet = Fleet(parameters, frame, address, 1, key=read_key_file(f'{folder}/robot.key'), answer_deadline_s=DEADLINE_S)
+            fleet.drive(1.0, FRAMES_HZ)
+            for _ in tqdm(range(rounds), desc='flood', disable=None):
+                for flooded in (False, True):
+                    before = _told(bridge_pipe, 'tell')
+                    if flooded:
+                        flood_pipe.send(seconds + 1.0)
+                        time.sleep(0.3)
+                    took = fleet.drive(seconds, FRAMES_HZ)
+                    reached = _heard(flood_pipe, 60) if flooded else 0.0
+                    after = _told(bridge_pipe, 'tell')
+                    count = fleet.counts[0]
+                    latencies = 1e3 * np.array([*fleet.latencies, *[DEADLINE_S] * (count.sent - count.answered)])
+                    rows.append({'flood_hz': reached, 'p50_ms': float(np.percentile(latencies, 50)),
+                                 'p99_ms': float(np.percentile(latencies, 99)), 'memory': after['memory'],
+                                 'answered_percent': 100 * count.answered / max(1, count.sent),
+                                 **{name: (after[name] or 0) - (before[name] or 0) for name in ('received', 'dropped by the kernel')},
+                                 'bridge_processor_share': (after['processor_s'] - before['processor_s']) / took})
+            for pipe in (bridge_pipe, flood_pipe):
+                pipe.send('stop')
+            bridge.join(10)
+        finally:
+            if fleet is not None:
+                fleet.close()
+            for process in (bridge, flood):
+                if process is not None:
+                    process.kill()
+    calm, flooded = rows[0::2], rows[1::2]
+    figures = {name: {key: round(statistics.median(row[key] for row in group), 3) for key in rows[0]}
+               for name, group in (('calm', calm), ('flooded', flooded))}
+    ratio = round(statistics.median(with_it['p99_ms'] / without['p99_ms'] for without, with_it in zip(calm, flooded, strict=True)), 2)
+    growth = round(rows[-1]['memory'] / rows[1]['memory'] - 1, 4)
+    reached = figures['flooded']['flood_hz']
+    lost = round(figures['calm']['answered_percent'] - figures['flooded']['answered_percent'], 2)
+    note = (f'{reached:.0f} of {rate} datagrams a second were sent; answered {figures["flooded"]["answered_percent"]:.1f} %, without it '
+            f'{figures["calm"]["answered_percent"]:.1f} %; the bridge used {figures["flooded"]["bridge_processor_share"]:.2f} of a core')
+    report = {'command': f'python -m benchmarks.flood --rate {rate}' + (' --quick' if quick else ''), 'rounds': rounds, 'seconds': seconds,
+              'machine': platform.processor() or platform.machine(), 'figures': figures, 'turns': rows, 'targets': [
+                  {'name': 'p99 of the latency under the flood', 'target': LATENCY, 'measured': ratio,
+                   'holds': bool(ratio <= LATENCY and reached >= 0.9 * rate and lost <= ANSWERED_POINTS),
+                   'note': f'times that without; {note}'},
+                  {'name': 'memory of the bridge under the flood', 'target': GROWTH, 'measured': growth, 'holds': growth <= GROWTH,
+                   'note': 'growth from the first round of it to the last, share'}]}
+    write_json(output / 'flood.json', report)
+    return report
+
+
+def _heard(pipe, patience_s: float):
+    if not pipe.poll(patience_s):
+        raise TimeoutError(f'a process of the benchmark did not answer for {patience_s:.0f} s')
+    return pipe.recv()
+
+
+def _told(pipe, question: str):
+    pipe.send(question)
+    return _heard(pipe, 30)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog='flood', description=__doc__.splitlines()[0])
+    parser.add_argument('--quick', action='store_true')
+    parser.add_argument('--rate', type=positive_int, default=RATE, help='foreign datagrams a second (default: %(default)s)')
+    parser.add_argument('--output', type=Path, default=Path('reports/bench'))
+    options = parser.parse_args(arguments)
+    report = run(options.quick, options.output, options.rate)
+    for name, figures in report['figures'].items():
+        print(name, figures)
+    for target in report['targets']:
+        print(f'{target["name"]}: {target["measured"]}, target {target["target"]}, {"holds" if target["holds"] else "does not hold"}: '
+              f'{target["note"]}')
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,166 @@
+"""Many robots on one bridge: how fairly it serves them, and how much of the bare tail's throughput they get.
+
+    python -m benchmarks.robots [--quick] [--model NAME:CUT ...] [--robots 1 8 64] [--output FOLDER]
+
+The robots are in one process (`robot_fleet`), the bridge in another. They send half as much again as the bridge can answer. In
+turns with that the bridge's process runs its tail alone, on batches of the size that it takes, without any robot; throughput is
+compared by the wall's clock and, since other programs disturb that, by the processor time of the bridge's working thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.robot_fleet import Fleet
+from evitif.cli.arguments import positive_int
+from evitif.evaluation.partial import write_json
+from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.recovery import Recovered
+
+FAIR_POINTS, THROUGHPUT = 2.0, 0.9
+OVERLOAD = 1.5
+MODELS = ('vit_tiny_patch16_224:6', 'artifacts/fashion_mnist:1')
+DEADLINE_S = 5.0            # of an answer: what is judged is who is answered at all; how soon is in p50 and p99
+FRAMES_EACH = 100           # of a robot, so that one frame is one point of its answered ratio; less where that takes too long
+LONGEST_S = 90.0
+MOST_RATE = 60.0            # frames/s of one robot
+
+
+def _serve(model: str, cut: int, robots: int, pipe) -> None:
+    """The bridge's process. A number of seconds is answered with frames/s and frames per processor second of the tail alone; 'end'
+    with the frames answered, batches, and processor seconds of the worker and of the whole process since 'begin'."""
+    torch.set_num_threads(1)
+    weights = {} if '/' in model else {'random_seed': 0}
+    bridge = BridgeRuntime(BridgeRuntimeConfig(model=model, cut=cut, **weights, quantisation='int8', recovery='omission', unsealed=True,
+                                               bind_host='127.0.0.1', port=0, max_robots=max(64, robots)),
+                           on_prediction=lambda *_: None, log=lambda *_: None)
+    bridge.start()
+    stream, batch = bridge.stream, bridge._batch
+    tokens = torch.randn(batch, stream.parameters.tokens, stream.parameters.channels)
+    rows = stream.quantiser.quantise(tokens[0].numpy())
+    pipe.send((bridge.local_address, stream.parameters, rows, batch))
+    clock = time.pthread_getcpuclockid(bridge._worker.ident)
+    began = None
+    while (asked := pipe.recv()) != 'stop':
+        counts = bridge._statistics
+        now = counts.frames_answered, counts.batches, time.clock_gettime(clock), time.process_time()
+        if asked == 'begin':
+            began = now
+        elif asked == 'end':
+            pipe.send([after - before for after, before in zip(now, began, strict=True)])
+        else:
+            runs, wall, processor = 0, time.monotonic(), time.thread_time()
+            while time.monotonic() < wall + asked:
+                stream.tail_batch(Recovered(tokens))
+                runs += 1
+            pipe.send((runs * batch / (time.monotonic() - wall), runs * batch / (time.thread_time() - processor)))
+    bridge.stop()
+
+
+def measure(model: str, cut: int, robots: int, rounds: int, seconds: float) -> dict:
+    """One model with so many robots; see the module."""
+    context = multiprocessing.get_context('spawn')
+    pipe, other = context.Pipe()
+    process = context.Process(target=_serve, args=(model, cut, robots, other), daemon=True)
+    process.start()
+    fleet = None
+    try:
+        if not pipe.poll(120):
+            raise TimeoutError(f'the bridge with {model} was not ready after 120 s')
+        address, parameters, rows, batch = pipe.recv()
+        fleet = Fleet(parameters, rows, address, robots, answer_deadline_s=DEADLINE_S)
+        frame_bytes = fleet.frame_bytes
+        turns = []
+        for _ in range(rounds):
+            bare_wall, bare_processor = _ask(pipe, seconds / 2)
+            rate = min(MOST_RATE, OVERLOAD * bare_wall / robots)
+            pipe.send('begin')
+            sending = fleet.drive(min(max(seconds, FRAMES_EACH / rate), LONGEST_S), rate)
+            answered, batches, processor, whole = _ask(pipe, 'end')
+            ratios = [100 * count.answered / count.sent for count in fleet.counts if count.sent]
+            turns.append({'offered_hz': rate * robots, 'answered_hz': answered / sending, 'bare_hz': bare_wall,
+                          'of_bare_wall': answered / sending / bare_wall,
+                          'of_bare_processor': answered / max(processor, 1e-9) / bare_processor,
+                          'worker_ms': 1e3 * processor / max(answered, 1), 'other_ms': 1e3 * (whole - processor) / max(answered, 1),
+                          'mean_batch': answered / max(batches, 1),
+                          'answered_percent': statistics.fmean(ratios), 'slowest_percent': min(ratios),
+                          'p50_ms': 1e3 * float(np.percentile(fleet.latencies or [np.nan], 50)),
+                          'p99_ms': 1e3 * float(np.percentile(fleet.latencies or [np.nan], 99))})
+        pipe.send('stop')
+        process.join(10)
+    finally:
+        if fleet is not None:
+            fleet.close()
+        process.kill()
+    figures = {name: round(statistics.median(turn[name] for turn in turns), 3) for name in turns[0]}
+    return {'model': model, 'cut': cut, 'robots': robots, 'batch': batch, 'tokens': parameters.tokens, 'channels': parameters.channels,
+            'frame_bytes': frame_bytes, 'rounds': rounds, **figures}
+
+
+def _ask(pipe, question):
+    pipe.send(question)
+    if not pipe.poll(60):
+        raise TimeoutError('the bridge did not answer for 60 s')
+    return pipe.recv()
+
+
+def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tuple[int, ...] = (1, 8, 64)) -> dict:
+    """Measure, write `<output>/robots.json` and return it."""
+    rounds, seconds = (2, 3.0) if quick else (5, 8.0)
+    if quick:
+        robots = robots[-1:]
+    cells = []
+    for name in models:
+        model, _, cut = name.rpartition(':')
+        for count in robots:
+            cells.append((model, int(cut), count))
+    results = [measure(*cell, rounds, seconds) for cell in tqdm(cells, desc='robots', disable=None)]
+    targets = []
+    for cell in results:
+        where = f'{cell["model"]} at cut {cell["cut"]}, {cell["robots"]} robots'
+        if cell['robots'] > 1:
+            behind = round(cell['answered_percent'] - cell['slowest_percent'], 2)
+            targets.append({'name': f'fairness: {where}', 'target': FAIR_POINTS, 'measured': behind, 'holds': behind <= FAIR_POINTS,
+                            'note': 'points by which the slowest robot is behind the mean of the answered ratio'})
+        if cell['robots'] >= 64:
+            share = cell['of_bare_wall']
+            targets.append({'name': f'throughput: {where}', 'target': THROUGHPUT, 'measured': share, 'holds': share >= THROUGHPUT,
+                            'note': f'of the bare tail at batches of {cell["batch"]}; {cell["of_bare_processor"]} by processor time of '
+                                    f'the working thread; batches of {cell["mean_batch"]} on average'})
+    report = {'command': 'python -m benchmarks.robots' + (' --quick' if quick else ''),
+              'machine': platform.processor() or platform.machine(), 'threads': 1,
+              'torch': torch.__version__, 'overload': OVERLOAD, 'cells': results, 'targets': targets}
+    write_json(output / 'robots.json', report)
+    columns = {'model': '', 'cut': '', 'robots': '', 'batch': '', 'bare_hz': '.0f', 'answered_hz': '.0f', 'of_bare_wall': '.2f',
+               'of_bare_processor': '.2f', 'answered_percent': '.1f', 'slowest_percent': '.1f', 'p50_ms': '.0f', 'p99_ms': '.0f'}
+    lines = ['| ' + ' | '.join(columns) + ' |', '| --- ' * len(columns) + '|']
+    lines += ['| ' + ' | '.join(format(cell[name], form) for name, form in columns.items()) + ' |' for cell in results]
+    (output / 'robots.md').write_text('\n'.join(lines) + '\n')
+    return report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog='robots', description=__doc__.splitlines()[0])
+    parser.add_argument('--quick', action='store_true')
+    parser.add_argument('--model', nargs='+', default=MODELS, metavar='NAME:CUT', help='a model folder or a timm model, random weights')
+    parser.add_argument('--robots', nargs='+', type=positive_int, default=(1, 8, 64))
+    parser.add_argument('--output', type=Path, default=Path('reports/bench'))
+    options = parser.parse_args(arguments)
+    report = run(options.quick, options.output, tuple(options.model), tuple(options.robots))
+    print((options.output / 'robots.md').read_text())
+    for target in report['targets']:
+        print(f'{target["name"]}: {target["measured"]}, target {target["target"]}, {"holds" if target["holds"] else "does not hold"}')
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
