@@ -18,7 +18,7 @@ from tqdm import tqdm
 from evitif.datasets import open_images
 from evitif.evaluation.codecs import OPTIONS, mosaics_through, through
 from evitif.evaluation.partial import PartialResult, write_json
-from evitif.evaluation.selection_front import Point, points
+from evitif.evaluation.selection_front import PRIOR_WEIGHTS, Point, points
 from evitif.evaluation.selection_trial import Trial, fused_classes, selected, softmax
 from evitif.evaluation.statistics import half_interval95
 from evitif.evaluation.wire_bytes import SelectedFrames, answer_bytes, image_bytes_on_wire, image_datagrams
@@ -161,12 +161,12 @@ class Measurement:
         return found
 
     def _front(self, quantisation: str, delta: float) -> list[dict]:
-        """Points for several thresholds, without and with the prior that was calibrated."""
+        """Points for several thresholds and weights of the prior."""
         trial, settings = self.trial, self.settings
         sent = selected(self.scores, delta)
         patches = trial.coded(None if quantisation == PIXELS else quantisation)
         logits = trial.answers(patches, sent, title=f'{quantisation}, delta {delta:g}')
-        return [point.as_dict() for weight in sorted({0.0, settings.prior_weight})
+        return [point.as_dict() for weight in sorted({*PRIOR_WEIGHTS, settings.prior_weight})
                 for point in points(trial, self.own, self.uncertainty, logits, sent, delta=delta, quantisation=quantisation,
                                     prior_weight=weight, etas=self.configuration.eta)]
 
@@ -228,7 +228,7 @@ class Measurement:
         """Which images: equally many asked about by each gate, all of whose patches are sent; without and with the prior."""
         trial, found = self.trial, {}
         logits = trial.whole()
-        weights = sorted({0.0, 0.5, self.settings.prior_weight})
+        weights = sorted({*PRIOR_WEIGHTS, self.settings.prior_weight})
         for rule in gate.RULES:
             uncertainty = gate.uncertainty(self.own, rule)
             asks = np.zeros(len(trial), bool)
@@ -251,7 +251,7 @@ class Measurement:
         found = {}
         for name, method in methods.items():
             logits = trial.answers(patches, sent, recovery=method, packet_error_rate=missing, title=name)
-            found[name] = {f'{weight:g}': trial.accuracy(fused_classes(logits, self.own, weight)) for weight in (0.0, 0.5)}
+            found[name] = {f'{weight:g}': trial.accuracy(fused_classes(logits, self.own, weight)) for weight in PRIOR_WEIGHTS}
         return found
 
     def _forms(self) -> dict:

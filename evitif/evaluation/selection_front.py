@@ -10,7 +10,9 @@ import numpy as np
 from evitif.evaluation.selection_trial import Trial, fused_classes
 from evitif.evaluation.wire_bytes import SelectedFrames, answer_bytes
 
-SHARES_SENT = (1.0, 0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.1)    # of the images, that the robot asks about
+PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 0.75)
+# Of the images, that the robot asks about.
+SHARES_SENT = (1.0, 0.8, 0.6, 0.5, 0.45, 0.4, 0.375, 0.35, 0.325, 0.3, 0.275, 0.25, 0.2, 0.1)
 
 
 @dataclass(frozen=True)

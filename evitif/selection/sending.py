@@ -10,8 +10,8 @@ import math
 
 from evitif.protocol.statistics import sufficient_copies
 
-LOST = 0.1              # share of the patches that may be lost before one more copy of each is sent
-MOST_COPIES = 6
+LOST = 0.03             # share of the patches that may be lost before one more copy of each is sent
+MOST_COPIES = 7
 
 
 def copies_for(packet_error_rate: float, mean_burst: float = math.nan) -> int:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from evitif.datasets import ImageDataset, Sample, open_images
-from evitif.evaluation.selection_front import Point, cheapest, points
+from evitif.evaluation.selection_front import PRIOR_WEIGHTS, Point, cheapest, points
 from evitif.evaluation.selection_trial import Trial, fit_temperature, selected, softmax
 from evitif.model.build import ModelSpec, build_model, read_description
 from evitif.model.folder import find_model_folder
@@ -28,7 +28,6 @@ from evitif.training.calibration_split import training_split
 from evitif.training.images import random_crop
 
 LEAST_AREA = 0.5
-PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 BYTES, COST = 'bytes', 'cost'
 
 

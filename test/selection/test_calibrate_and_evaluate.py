@@ -67,7 +67,7 @@ def test_evaluation_writes_figures_tables_and_a_plot(calibrated, pair, data, tmp
     file = tmp_path / 'result.json'
     assert evaluate(calibrated, pair[1], data, '--loss', '0.5', '--json', str(file)) == 0
     result = json.loads(file.read_text())
-    assert result['images'] == 20 and len(result['front']) % 4 == 0
+    assert result['images'] == 20 and len(result['front']) > 16
     everything = [row for row in result['front'] if row['delta'] == 1 and row['eta'] == 0 and row['quantisation'] == 'pixels']
     assert everything[0]['cost'] == 1 and everything[0]['top1'] == pytest.approx(result['top1']['large'])     # nothing was left out
     for row in result['front']:
@@ -117,7 +117,7 @@ def parameters(row_bytes=24, patches=64):
                             prefix_tokens=0, grid=(8, 8), channels=192, groups=1, row_bytes=row_bytes, classes=10, code='b' * 64)
 
 
-@pytest.mark.parametrize('rate, copies', [(0.0, 1), (0.3, 2), (0.6, 5)])
+@pytest.mark.parametrize('rate, copies', [(0.0, 1), (0.3, 3), (0.6, 7)])
 def test_a_selected_frame_has_every_chosen_patch_in_several_packets(rate, copies):
     assert copies_for(rate) == copies
     frames = SelectedFrames(parameters(), copies)
