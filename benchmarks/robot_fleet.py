@@ -13,7 +13,7 @@ import numpy as np
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameExpired
 from evitif.protocol.keys import Key
-from evitif.protocol.packetiser import TokenFrame
+from evitif.protocol.packetiser import Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
 
 CONNECT_S = 30.0
@@ -75,6 +75,12 @@ class Fleet:
         while time.monotonic() < end:
             self._turn(time.monotonic() + 0.01)
         return now - began
+
+    @property
+    def frame_bytes(self) -> int:
+        """UDP payload of one frame of one robot."""
+        frame = TokenFrame(0, 0, 'camera', self._rows)
+        return sum(map(len, Packetiser(self._edges[0][0].parameters).packetise(frame)))
 
     def close(self) -> None:
         for edge, opened in self._edges:

@@ -29,12 +29,15 @@ from evitif.recovery import Recovered
 FAIR_POINTS, THROUGHPUT = 2.0, 0.9
 OVERLOAD = 1.5
 MODELS = ('vit_tiny_patch16_224:6', 'artifacts/fashion_mnist:1')
+DEADLINE_S = 5.0            # of an answer: what is judged is who is answered at all; how soon is in p50 and p99
+FRAMES_EACH = 100           # of a robot, so that one frame is one point of its answered ratio; less where that takes too long
+LONGEST_S = 90.0
 MOST_RATE = 60.0            # frames/s of one robot
 
 
 def _serve(model: str, cut: int, robots: int, pipe) -> None:
-    """The bridge's process: answers 'bare' with frames/s and frames per processor second of the tail alone, 'begin' and 'end' with
-    the frames answered, batches and processor seconds between them."""
+    """The bridge's process. A number of seconds is answered with frames/s and frames per processor second of the tail alone; 'end'
+    with the frames answered, batches, and processor seconds of the worker and of the whole process since 'begin'."""
     torch.set_num_threads(1)
     weights = {} if '/' in model else {'random_seed': 0}
     bridge = BridgeRuntime(BridgeRuntimeConfig(model=model, cut=cut, **weights, quantisation='int8', recovery='omission', unsealed=True,
@@ -49,7 +52,7 @@ def _serve(model: str, cut: int, robots: int, pipe) -> None:
     began = None
     while (asked := pipe.recv()) != 'stop':
         counts = bridge._statistics
-        now = counts.frames_answered, counts.batches, time.clock_gettime(clock), time.monotonic()
+        now = counts.frames_answered, counts.batches, time.clock_gettime(clock), time.process_time()
         if asked == 'begin':
             began = now
         elif asked == 'end':
@@ -74,18 +77,21 @@ def measure(model: str, cut: int, robots: int, rounds: int, seconds: float) -> d
         if not pipe.poll(120):
             raise TimeoutError(f'the bridge with {model} was not ready after 120 s')
         address, parameters, rows, batch = pipe.recv()
-        fleet = Fleet(parameters, rows, address, robots)
+        fleet = Fleet(parameters, rows, address, robots, answer_deadline_s=DEADLINE_S)
+        frame_bytes = fleet.frame_bytes
         turns = []
         for _ in range(rounds):
             bare_wall, bare_processor = _ask(pipe, seconds / 2)
             rate = min(MOST_RATE, OVERLOAD * bare_wall / robots)
             pipe.send('begin')
-            sending = fleet.drive(seconds, rate)
-            answered, batches, processor, _ = _ask(pipe, 'end')
+            sending = fleet.drive(min(max(seconds, FRAMES_EACH / rate), LONGEST_S), rate)
+            answered, batches, processor, whole = _ask(pipe, 'end')
             ratios = [100 * count.answered / count.sent for count in fleet.counts if count.sent]
             turns.append({'offered_hz': rate * robots, 'answered_hz': answered / sending, 'bare_hz': bare_wall,
                           'of_bare_wall': answered / sending / bare_wall,
-                          'of_bare_processor': answered / max(processor, 1e-9) / bare_processor, 'mean_batch': answered / max(batches, 1),
+                          'of_bare_processor': answered / max(processor, 1e-9) / bare_processor,
+                          'worker_ms': 1e3 * processor / max(answered, 1), 'other_ms': 1e3 * (whole - processor) / max(answered, 1),
+                          'mean_batch': answered / max(batches, 1),
                           'answered_percent': statistics.fmean(ratios), 'slowest_percent': min(ratios),
                           'p50_ms': 1e3 * float(np.percentile(fleet.latencies or [np.nan], 50)),
                           'p99_ms': 1e3 * float(np.percentile(fleet.latencies or [np.nan], 99))})
@@ -97,7 +103,7 @@ def measure(model: str, cut: int, robots: int, rounds: int, seconds: float) -> d
         process.kill()
     figures = {name: round(statistics.median(turn[name] for turn in turns), 3) for name in turns[0]}
     return {'model': model, 'cut': cut, 'robots': robots, 'batch': batch, 'tokens': parameters.tokens, 'channels': parameters.channels,
-            'datagrams': len(rows), 'rounds': rounds, **figures}
+            'frame_bytes': frame_bytes, 'rounds': rounds, **figures}
 
 
 def _ask(pipe, question):

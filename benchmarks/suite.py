@@ -3,7 +3,7 @@
 Each part is a module of `PARTS` (see `benchmarks.part`). What has been measured already on this machine with these sources is not
 measured again, and a part that was interrupted goes on where it can. A part that cannot run here says why, and the others go on.
 
-    python -m benchmarks.suite [--quick] [--only NAME …] [--again]
+    python -m benchmarks.suite [--quick] [--only NAME …] [--again | --page]
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     results.mkdir(parents=True, exist_ok=True)
     left_out = {}
     for part in PARTS:
-        if options.only and name_of(part) not in options.only:
+        if options.page or options.only and name_of(part) not in options.only:
             continue
         try:
             measure(part, options.quick, results, options.again)
@@ -121,6 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--quick', action='store_true', help='less of everything, into reports/bench')
     parser.add_argument('--only', nargs='+', default=[], metavar='NAME', help=f'of {", ".join(map(name_of, PARTS))}')
     parser.add_argument('--again', action='store_true', help='measure even what was measured already')
+    parser.add_argument('--page', action='store_true', help='measure nothing; write the page of what was measured')
     parser.add_argument('--output', metavar='DIR', help='(default: docs, or reports/bench with --quick)')
     options = parser.parse_args(arguments)
     # As Ctrl-C, so that what was begun is cleaned up.

@@ -242,6 +242,7 @@ class BridgeNode(AutostartNode):
         before, self._previous = self._previous or now, now
         values = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
                   'failed': now.frames_failed,
+                  **{f'of devices: {kind}': count for kind, count in now.joined.items()},
                   **{f'datagrams of no session: {kind}': count for kind, count in now.counters.items()}}
         answered = now.frames_answered - before.frames_answered
         if now.frames_failed > before.frames_failed:

@@ -159,7 +159,7 @@ class Network:
         kind = self.stream.choice((datagram.TOKENS, datagram.PING, datagram.BYE, datagram.ANSWER))
         body = self.stream.take(self.stream.number())
         if self.edge.session_id is not None:
-            self.edge._send(kind, body)
+            self.edge._send(kind, self.now, body)
 
     def speak_as_the_bridge(self) -> None:
         kind = self.stream.choice((datagram.ANSWER, datagram.PONG, datagram.BYE, datagram.RESET))

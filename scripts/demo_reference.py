@@ -41,8 +41,8 @@ def selection_reference(config: ModelConfig) -> Reference:
     stream = SplitStream.load(replace(config, cut=0, quantisation='fp16'))
     settings = Selector.load(config.light_model, large=config.model).settings
     return Reference(
-        f'{config.light_model} asks {stream.parameters.model} below a certainty of {settings.eta:g} bit, with the patches that have '
-        f'{100 * settings.delta:g} % of the attention', 'large model on whole images', _whole(stream), stream.class_id_of,
+        f'{config.light_model} asks {stream.parameters.model} where its uncertainty is {settings.eta:.2g} or more, with the '
+        f'patches that have {100 * settings.delta:g} % of the attention', 'large model on whole images', _whole(stream), stream.class_id_of,
         {'model': stream.parameters.model, 'light_model': config.light_model, 'delta': settings.delta, 'eta': settings.eta,
          'quantisation': settings.quantisation}, stream.placement.note)
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.link.images import decode, encode
 from benchmarks.link.parity import data_datagrams, failure_of, protected_bytes
-from benchmarks.part import ROOT, PartError, save
+from benchmarks.part import ROOT, PartError, ratio_interval95, save
 from benchmarks.plots import lines
 from evitif.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif.evaluation.suite import IMAGENET_CHECKPOINT, Job
@@ -150,9 +150,10 @@ def section(result: dict, images: Path) -> str:
             f'images. Bytes are of IP packets, a frame\'s mean. First: the least bytes that lose at most {POINTS:g} point of top-1.']
     for number, (name, cell) in enumerate(result['figures'].items()):
         losses = list(cell['evitif'][0]['top1'])
+        low, high = ratio_interval95(round(cell['uncut'] * cell['images']), cell['images'])
         text += ['', f'### {name}', '',
                  f'{cell["images"]} images of {cell["data"]}, cut after block {cell["cut"]}; the uncut model has '
-                 f'{100 * cell["uncut"]:.1f} %.', '',
+                 f'{100 * cell["uncut"]:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f}). All were given the same images.', '',
                  f'| bytes for at most {POINTS:g} point lost | ' + ' | '.join(f'{100 * float(loss):g} % loss' for loss in losses) + ' |',
                  '| --- |' + ' ---: |' * len(losses)]
         for title, series in _series(cell, losses).items():

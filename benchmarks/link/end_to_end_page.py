@@ -110,7 +110,7 @@ def _plots(group: list[dict], images: Path) -> list[str]:
                     points.append((100 * entry['condition']['loss'], scale * value))
             series[CONTESTANTS[contestant].title] = points
         if lines(images / f'{file}.png', series, x='packets lost in %, both ways', y=label, bold=(CONTESTANTS['evitif'].title,),
-                 title='5 ms one way; a point at the top edge stands for no answer' if name == 'p99_ms' else '5 ms one way',
+                 title='5 ms one way; at 3 or 5 s there was no answer' if name == 'p99_ms' else '5 ms one way',
                  logarithmic=name == 'p99_ms'):
             text += [f'![{label}]({{images}}/{file}.png)', '']
     return text[:-1]

@@ -48,6 +48,7 @@ class BridgeStatistics:
     frames_failed: int = 0
     batches: int = 0                  # runs of the tail over one frame or several
     counters: dict = field(default_factory=dict)                    # datagrams of no session, by kind
+    joined: dict = field(default_factory=dict)                      # of devices: joint frames complete, partial; frames late, duplicate
     links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot
 
 
@@ -134,8 +135,9 @@ class BridgeRuntime:
             return {session.robot: self._endpoint.statistics_of(session_id)
                     for session_id, session in self._endpoint.sessions.items()}
         by_robot = self._loop.call(links)
+        joined = dict(self._endpoint.joiner.counts) if isinstance(self._endpoint, JoiningEndpoint) else {}
         with self._lock:
-            return dataclasses.replace(self._statistics, links=by_robot)
+            return dataclasses.replace(self._statistics, links=by_robot, joined=joined)
 
     # The worker's thread.
 

@@ -25,12 +25,16 @@ def demo(*arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess
                           capture_output=True, text=True, timeout=timeout)
 
 
-@pytest.mark.parametrize('loss', [0.0, 0.6])
-def test_the_frames_are_answered_and_the_report_says_how(loss, tmp_path):
+@pytest.fixture
+def images():
     try:
         fashion_mnist.locate()
     except DatasetError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.parametrize('loss', [0.0, 0.6])
+def test_the_frames_are_answered_and_the_report_says_how(loss, images, tmp_path):
     done = demo('--frames', '40', '--rate', '10', '--loss', str(loss), '--reports', str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / 'summary.json').read_text())
@@ -53,10 +57,33 @@ def test_the_frames_are_answered_and_the_report_says_how(loss, tmp_path):
     assert f'{tmp_path}/summary.json' in done.stdout
 
 
+def test_three_devices_answer_together_and_two_go_on(images, tmp_path):
+    done = demo('--strategy', 'partition', '--frames', '60', '--rate', '6', '--loss', '0.3', '--reports', str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['predictions'] == 60 and summary['killed'] == summary['devices'][-1]
+    assert summary['all_running']['devices_answered'] > 2.5 and summary['one_killed']['devices_answered'] < 2.2
+    assert summary['all_running']['frames'] >= 20 and summary['one_killed']['frames'] >= 20
+    assert set(summary['answered_by']) <= {'partition/none', 'partition/omission', 'local/none'}
+    assert summary['accuracy'] > 0.6
+
+
+def test_a_light_model_answers_or_asks_with_patches(images, tmp_path):
+    done = demo('--strategy', 'selection', '--frames', '60', '--rate', '6', '--loss', '0.3', '--reports', str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['predictions'] == 60
+    assert 0 < summary['answered_by_light_model'] < 1 and 0 < summary['patches_sent'] < 1
+    assert summary['how']['local'] + summary['how']['off-board'] + summary['how'].get('fallback', 0) == 60
+    assert summary['accuracy'] > 0.6
+
+
 @pytest.mark.parametrize('arguments, expected', [
     (['--loss', '2'], '--loss: 2: expected 0 to 1'),
     (['--images', '/nowhere/at/all', '--loss', '0'], "'/nowhere/at/all'"),
     (['--model', 'none/such'], "'none/such' does not exist"),
+    (['--strategy', 'partition', '--partition', 'none/such'], 'none/such'),
+    (['--strategy', 'selection', '--light-model', 'none/such'], 'none/such'),
 ])
 def test_a_mistake_ends_in_one_sentence(arguments, expected, tmp_path):
     done = demo(*arguments, '--reports', str(tmp_path))

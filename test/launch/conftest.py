@@ -3,10 +3,15 @@
 import contextlib
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from small_systems import write_pair, write_partition
 
 LAUNCH_FOLDER = Path(__file__).resolve().parents[2] / 'launch'
 
@@ -42,6 +47,32 @@ def ros_domain(monkeypatch):
 def parameter_file(tmp_path):
     path = tmp_path / 'parameters.yaml'
     path.write_text(''.join(PARAMETERS.format(node=node) for node in ('edge_node', 'bridge_node')))
+    return path
+
+
+# Small models of the other strategies; the link's time-outs are those of a busy machine.
+STRATEGY = """\
+/**/edge_node:
+  ros__parameters: {{strategy: {strategy}, {models}, threads: 1, unsealed: true, publish_stats_rate: 5.0, answer_deadline: 1.0}}
+/**/bridge_node:
+  ros__parameters: {{strategy: {strategy}, {models}, threads: 1, unsealed: true, publish_stats_rate: 5.0, session_timeout: 1.0}}
+"""
+
+
+@pytest.fixture
+def selection_file(tmp_path):
+    """A light and a large model that belong together, of which the light one is never sure."""
+    light, large = write_pair(tmp_path / 'pair')
+    path = tmp_path / 'selection.yaml'
+    path.write_text(STRATEGY.format(strategy='selection', models=f"model: '{large}', light_model: '{light}'"))
+    return path
+
+
+@pytest.fixture
+def partition_file(tmp_path):
+    """A partition among three devices."""
+    path = tmp_path / 'partition.yaml'
+    path.write_text(STRATEGY.format(strategy='partition', models=f"partition: '{write_partition(tmp_path / 'partition')}'"))
     return path
 
 

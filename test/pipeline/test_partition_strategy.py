@@ -56,7 +56,9 @@ def test_a_device_that_is_gone_is_left_out_and_the_others_go_on(partition):
             give_up = time.monotonic() + 0.5
             while time.monotonic() < give_up and not (system.off_board and system.off_board[-1][1].capture_stamp_ns == stamp):
                 time.sleep(0.005)
+        joined = system.bridge.statistics().joined
     answers = {prediction.capture_stamp_ns: prediction for _, prediction in system.off_board}
+    assert sum(joined.get(kind, 0) for kind in ('complete', 'partial')) >= len(answers)
     assert len(answers) >= 28
     assert sum(answers[stamp].received.all() for stamp in range(1, 11) if stamp in answers) >= 8
     late = [answers[stamp] for stamp in range(16, 31) if stamp in answers]

@@ -61,6 +61,14 @@ def test_every_target_is_printed_and_in_the_page_with_its_verdict_and_reason(par
     assert '- low: the reason' in page
 
 
+def test_the_page_can_be_written_again_without_measuring(parts, tmp_path):
+    assert suite.main(['--output', str(tmp_path), '--page']) == 1       # nothing is there yet
+    assert suite.main(['--output', str(tmp_path), '--only', 'counting']) == 0
+    (tmp_path / 'benchmarks.md').unlink()
+    assert suite.main(['--output', str(tmp_path), '--page']) == 0
+    assert parts.measured == 1 and '## Counting' in (tmp_path / 'benchmarks.md').read_text()
+
+
 def test_a_result_that_cannot_be_read_is_measured_again(parts, tmp_path):
     (tmp_path / 'counting.json').write_text('{')
     assert suite.main(['--output', str(tmp_path), '--only', 'counting']) == 0
