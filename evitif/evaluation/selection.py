@@ -35,7 +35,7 @@ from evitif.training.calibration import specs
 
 FORMAT = 1                  # of the procedure
 ALLOWED = 0.005             # of top-1 that the codec may cost
-QUALITIES = {'WebP': (10, 30, 50, 60, 70, 80, 90), 'JPEG': (30, 50, 65, 80, 90)}
+QUALITIES = {'WebP': (10, 30, 50, 60, 70, 80, 90, 95, 100), 'JPEG': (30, 50, 65, 80, 90, 95)}
 PIXELS = 'pixels'
 ABLATION_SHARE = 0.5        # of the patches, and of the images, where rules are compared
 

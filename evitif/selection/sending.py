@@ -20,5 +20,5 @@ def copies_for(packet_error_rate: float, mean_burst: float = math.nan) -> int:
 
 
 def packets_for(copies: int) -> int:
-    """The fewest packets of a frame whose patches travel so often (the packetiser's `min_packets`)."""
+    """The packetiser's `min_packets` for frames whose patches travel so often; it takes fewer where few patches are sent."""
     return 2 * copies

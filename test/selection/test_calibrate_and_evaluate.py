@@ -11,6 +11,7 @@ from small_pair import CLASSES, LIGHT, images, write_model
 from evitif.cli import main
 from evitif.evaluation.selection_front import Point, cheapest, pareto
 from evitif.evaluation.wire_bytes import SelectedFrames, answer_bytes, datagrams_with_parity, image_bytes_on_wire
+from evitif.protocol.packetiser import packets_of_part
 from evitif.protocol.parameters import StreamParameters
 from evitif.selection import load_selection
 from evitif.selection.artifact import FILE
@@ -124,7 +125,7 @@ def test_a_selected_frame_has_every_chosen_patch_in_several_packets(rate, copies
     chosen = np.random.default_rng(0).permutation(64)[:30]
     packets = frames.packets(chosen)
     counts = np.bincount(np.concatenate(packets), minlength=64)
-    assert set(np.flatnonzero(counts)) == set(chosen) and len(packets) >= packets_for(copies)
+    assert set(np.flatnonzero(counts)) == set(chosen) and len(packets) >= packets_of_part(packets_for(copies), 30, 64)
     assert counts[chosen].sum() == 30 * copies and np.all(counts[chosen[:7]] >= counts[chosen[-7:]])
     assert frames.bytes(30) == sum(44 + 16 + 26 * len(units) for units in packets)      # header, seal, index and row of each
 
