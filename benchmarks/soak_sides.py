@@ -173,11 +173,11 @@ def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
             if frame['outcome'] == SUBMITTED:
                 frame['outcome'], frame['ended_at'] = EXPIRED, time.monotonic()
 
-    edge = EdgeRuntime(EdgeRuntimeConfig(
+    config = EdgeRuntimeConfig(
         model=soak.model, cut=1, quantisation='int8', robot_name='rover', bridge_host='127.0.0.1', bridge_port=soak.robot_port,
-        key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3),
-        on_prediction=on_prediction, on_event=on_event, log=lambda *_: None)
-    judge, pictures = Judge(edge.stream), images()
+        key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3)
+    edge = EdgeRuntime(config, on_prediction=on_prediction, on_event=on_event, log=lambda *_: None)
+    judge, pictures = Judge(SplitStream.load(config)), images()
     judge.require_distinct()
 
     def judged() -> None:

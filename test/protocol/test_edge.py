@@ -138,7 +138,7 @@ def test_an_answer_comes_once_with_its_times(connected):
     assert arrived.downlink_s == pytest.approx(0.025)
     assert arrived.copies_bytes == 3 * len(data)
     assert edge.statistics.dropped == {'answer_copy': 1}
-    assert edge.statistics.frames == {'sent': 1, 'answered': 1}
+    assert edge.statistics.frames == {'sent': 1, 'answered': 1, 'cut': 0}
 
 
 def test_a_late_answer_is_counted_and_does_not_undo_the_expiry(connected):
