@@ -164,14 +164,14 @@ class Protocol:
 
 
 class BridgeProtocol(Protocol):
-    def receive_datagram(self, data, address: tuple, now: float) -> None:
+    def receive_datagram(self, data, address: tuple, now: float, arrived_at: float) -> None:
         number = self.arrivals.take(data)
         if number is not None:
             self.to_send.append((answer(number), address))
 
 
 class EdgeProtocol(Protocol):
-    def receive_datagram(self, data, now: float) -> None:
+    def receive_datagram(self, data, now: float, arrived_at: float) -> None:
         self.events.append(NUMBER.unpack_from(data)[0])
 
 

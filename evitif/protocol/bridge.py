@@ -234,8 +234,11 @@ class BridgeEndpoint:
 
     # What arrives
 
-    def receive_datagram(self, data, addr, now: float) -> None:
-        """Take a datagram that came from `addr` (bytes-like). Never raises for what is in it."""
+    def receive_datagram(self, data, addr, now: float, arrived_at: float | None = None) -> None:
+        """Take a datagram that came from `addr` (bytes-like). Never raises for what is in it.
+
+        `arrived_at`, by default `now`, is when it came to this host, never after `now`: what a PONG says of a PING.
+        """
         session = None
         self._traffic.received(len(data))
         try:
@@ -257,7 +260,7 @@ class BridgeEndpoint:
                     self._on_unknown_session(received, addr, now)
                     raise DatagramError('unknown_session')
                 session.traffic.received(received.size)
-                self._on_session_datagram(session, received, addr, now)
+                self._on_session_datagram(session, received, addr, now, now if arrived_at is None else arrived_at)
             else:
                 raise DatagramError('unexpected')
         except DatagramError as error:
@@ -267,7 +270,7 @@ class BridgeEndpoint:
                 if session.sealer is not None and session.sealer.spent:
                     self._lose(session, 'its keys have refused as many forgeries as they may')
 
-    def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr, now: float) -> None:
+    def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr, now: float, arrived_at: float) -> None:
         if session.sealer is not None:
             received = session.sealer.open(received)
         elif received.sealed:
@@ -285,12 +288,12 @@ class BridgeEndpoint:
                 raise DatagramError(kind)
         elif received.type == datagram.PING:
             t1, session.remote = datagram.parse_ping(received.body)
-            self._pong(session, t1, addr, now)
+            self._pong(session, t1, addr, now, arrived_at)
         else:
             self._lose(session, 'the robot said goodbye')
 
-    def _pong(self, session: BridgeSession, t1: float, addr, now: float) -> None:
-        pong = datagram.pong_body(t1, now, now, session.tracker.report())
+    def _pong(self, session: BridgeSession, t1: float, addr, now: float, arrived_at: float) -> None:
+        pong = datagram.pong_body(t1, arrived_at, now, session.tracker.report())
         # Two on a bad downlink: a robot without frames in flight hears nothing but PONGs.
         for _ in range(sufficient_copies(session.downlink_loss()[0], _PONG_FAILURE, 1, 2)):
             self._transmit(session.build(datagram.PONG, pong), addr)
@@ -329,7 +332,7 @@ class BridgeEndpoint:
         kept = self._sessions.get(said.kept_session)
         if kept is not None and kept.robot == hello.robot:
             # Not as heard from the robot, nor where it is now: the HELLO may be an old one. What it sends next tells.
-            self._pong(kept, _NO_PING, addr, now)
+            self._pong(kept, _NO_PING, addr, now, now)
             return
         if (session := self._same_instance(hello)) is not None:
             self._repeat(session.welcome, self.config.reply_copies, received.size, addr)

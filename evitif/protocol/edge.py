@@ -276,8 +276,11 @@ class EdgeConnection:
 
     # What arrives
 
-    def receive_datagram(self, data, now: float) -> None:
-        """Take a datagram from the bridge (bytes-like). Never raises for what is in it."""
+    def receive_datagram(self, data, now: float, arrived_at: float | None = None) -> None:
+        """Take a datagram from the bridge (bytes-like). Never raises for what is in it.
+
+        `arrived_at`, by default `now`, is when it came to this host, never after `now`: what a round trip ends with.
+        """
         try:
             self._traffic.received(len(data))
             received = datagram.parse(data)
@@ -297,7 +300,7 @@ class EdgeConnection:
             elif received.type == datagram.RESET:
                 self._on_reset(received, now)
             elif received.type in (datagram.ANSWER, datagram.PONG, datagram.BYE):
-                self._on_session_datagram(received, now)
+                self._on_session_datagram(received, now, now if arrived_at is None else arrived_at)
             else:
                 raise DatagramError('unexpected')
         except DatagramError as error:
@@ -378,7 +381,7 @@ class EdgeConnection:
         if self._session_id is None or received.session_id != self._session_id:
             raise DatagramError('unknown_session')
 
-    def _on_session_datagram(self, received: Datagram, now: float) -> None:
+    def _on_session_datagram(self, received: Datagram, now: float, arrived_at: float) -> None:
         self._check_session(received)
         if self._sealer is not None:
             received = self._sealer.open(received)
@@ -392,8 +395,9 @@ class EdgeConnection:
             self._heard(now)
             if t1 in self._pings:      # else a further copy
                 del self._pings[t1]
-                self._clock.add(t1, t2, t3, now)
-                self._sender.on_report(Report(t1, t2, max(now - t1 - (t3 - t2), 0.0), self._remote.expected, self._remote.received),
+                self._clock.add(t1, t2, t3, arrived_at)
+                round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
+                self._sender.on_report(Report(t1, t2, round_trip, self._remote.expected, self._remote.received),
                                        self._remote.packet_error_rate, self._remote.mean_burst, now)
         else:
             self._on_answer(received, now)

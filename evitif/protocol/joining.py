@@ -188,8 +188,8 @@ class JoiningEndpoint(BridgeEndpoint):
     def next_event(self):
         return self._joined.popleft() if self._joined else None
 
-    def receive_datagram(self, data, addr, now: float) -> None:
-        super().receive_datagram(data, addr, now)
+    def receive_datagram(self, data, addr, now: float, arrived_at: float | None = None) -> None:
+        super().receive_datagram(data, addr, now, arrived_at)
         self._join(now)
 
     def get_timer(self) -> float | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import socket
 import struct
 import sys
@@ -25,6 +26,7 @@ from evitif.transport.addresses import TransportError, format_address
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
+SO_TIMESTAMPNS = 35             # of <asm-generic/socket.h>; what came has it as the kind of its control message
 MAX_SEGMENTS = 64               # UDP_MAX_SEGMENTS before Linux 6.9, 128 since
 MAX_RUN_BYTES = 65507           # of one sendmsg: an IPv4 packet's payload without options and the UDP header
 
@@ -33,6 +35,8 @@ LARGEST_DATAGRAM = 65535        # bytes, UDP's length field (RFC 768); of a run 
 _SEGMENT_SIZE = struct.Struct('=H')
 _GRO_SIZE = struct.Struct('=i')
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size) if hasattr(socket, 'CMSG_SPACE') else 0
+_TIMESPEC = struct.Struct('@ll')         # seconds and nanoseconds
+_STAMP_SPACE = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, 'CMSG_SPACE') else 0
 _PROBE_BYTES = 1200
 
 # What a kernel, an interface without checksum offload or a path through IPsec says to UDP_SEGMENT. EINVAL and EMSGSIZE
@@ -135,10 +139,28 @@ class RunSender(DatagramSender):
 
 
 class DatagramReceiver:
-    """One system call a datagram."""
+    """
+    One system call a datagram.
+
+    `stamped_at` says when what was read last had arrived at this host, by the kernel: seconds of `time.time`, NaN where
+    it does not tell. A thread that gets the processor late reads late, and knows by this how late.
+    """
 
     def __init__(self, udp: socket.socket):
         self.socket = udp
+        self.stamped_at = math.nan
+        self._stamp_space = 0
+
+    def ask_for_stamps(self) -> bool:
+        """Let the kernel say from now on when a datagram arrived (SO_TIMESTAMPNS, socket(7)); whether it can."""
+        if not sys.platform.startswith('linux') or not hasattr(self.socket, 'recvmsg_into'):
+            return False
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        except OSError:
+            return False
+        self._stamp_space = _STAMP_SPACE
+        return True
 
     def receive(self, room: memoryview) -> tuple[int, int, tuple]:
         """
@@ -147,19 +169,30 @@ class DatagramReceiver:
         :return: bytes read, bytes of each datagram in them (the last may be shorter), and who sent them
         :raises OSError: nothing is there (BlockingIOError), or what the network reports
         """
-        size, address = self.socket.recvfrom_into(room)
-        return size, size, address
+        if not self._stamp_space:
+            size, address = self.socket.recvfrom_into(room)
+            return size, size, address
+        size, ancillary, _, address = self.socket.recvmsg_into((room,), self._stamp_space)
+        return size, self._read(ancillary) or size, address
+
+    def _read(self, ancillary: list[tuple[int, int, bytes]]) -> int:
+        """Keep the stamp; bytes of each datagram of a run, 0 where it is none."""
+        self.stamped_at, segment = math.nan, 0
+        for level, kind, data in ancillary:
+            if level == SOL_UDP and kind == UDP_GRO:
+                segment = _GRO_SIZE.unpack(data)[0]
+            elif level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+                seconds, nanoseconds = _TIMESPEC.unpack(data)
+                self.stamped_at = seconds + 1e-9 * nanoseconds
+        return segment
 
 
 class RunReceiver(DatagramReceiver):
     """One system call for as many datagrams as the kernel has put together (UDP_GRO)."""
 
     def receive(self, room: memoryview) -> tuple[int, int, tuple]:
-        size, ancillary, _, address = self.socket.recvmsg_into((room,), _GRO_SPACE)
-        for level, kind, data in ancillary:
-            if level == SOL_UDP and kind == UDP_GRO:
-                return size, _GRO_SIZE.unpack(data)[0], address
-        return size, size, address
+        size, ancillary, _, address = self.socket.recvmsg_into((room,), _GRO_SPACE + self._stamp_space)
+        return size, self._read(ancillary) or size, address
 
 
 def choose_calls(

@@ -48,6 +48,7 @@ ROOM_BYTES = 4 * LARGEST_DATAGRAM       # for a batch; what does not fit any mor
 SEND_BUFFER_BYTES = 1 << 20     # several frames; the kernel's default of 208 KiB is two at fp16
 STOP_TIMEOUT_S = 10.0
 TIMER_PATIENCE_S = 0.01        # how long a due timer waits for the datagrams that had arrived before it
+CLOCK_STEP_S = 0.001            # between two batches; the kernel's stamps of the later one are then not relied on
 TIMER_GRAIN_S = 0.001           # a timer that stays in the past is called again no sooner than this
 
 _ADVICE = {
@@ -78,10 +79,13 @@ class UdpLoop:
     """
     Drive an `EdgeConnection` (give `remote`) or a `BridgeEndpoint` (give `bind`) over UDP.
 
-    The protocol object has `receive_datagram(data, now)` where `remote` is given, else `receive_datagram(data, addr,
-    now)`; `datagrams_to_send(now)` of bytes or of (bytes, addr); `get_timer()`, `handle_timer(now)`, `next_event()`,
-    `close(now)`. The `data` that it receives is a read-only memoryview, valid until `receive_datagram` returns; the
-    bytes that it sends are read before `datagrams_to_send` is called again. The order is kept for each address.
+    The protocol object has `receive_datagram(data, now, arrived_at)` where `remote` is given, else
+    `receive_datagram(data, addr, now, arrived_at)`; `datagrams_to_send(now)` of bytes or of (bytes, addr);
+    `get_timer()`, `handle_timer(now)`, `next_event()`, `close(now)`. The `data` that it receives is a read-only
+    memoryview, valid until `receive_datagram` returns; the bytes that it sends are read before `datagrams_to_send` is
+    called again. The order is kept for each address. `arrived_at` is when the kernel got the datagram, on the loop's
+    clock: never after `now`, and before it by as long as the thread waited for the processor. Where the kernel does not
+    tell, it is when the datagram was read. Neither goes backwards.
 
     With `remote` the socket is filtered by address here rather than connected: the kernel fixes a connected socket's
     own address, and a robot that roams to another network would go on sending from the address it has lost.
@@ -131,6 +135,8 @@ class UdpLoop:
         self._stopping = False
         self._more_waiting = False      # the last batch ended before the kernel had no more
         self._latest_now = -math.inf    # the protocol's time does not go backwards
+        self._latest_arrival = -math.inf
+        self._ahead = math.nan          # of the system's clock, which stamps what arrives: the loop's clock, seconds
         self._next_wake = -math.inf     # when the waiting loop wakes by itself; -inf while it is awake
 
     # --- from any thread ---
@@ -175,6 +181,7 @@ class UdpLoop:
         )
         try:
             self._sender, self._receiver = choose_calls(udp, self._batching, self._log)
+            self._receiver.ask_for_stamps()
         except TransportError:
             udp.close()
             raise
@@ -256,7 +263,7 @@ class UdpLoop:
 
     def _run(self) -> None:
         room = memoryview(bytearray(ROOM_BYTES))
-        batch: list[tuple[memoryview, tuple, float]] = []
+        batch: list[tuple[memoryview, tuple, float, float]] = []
         selector = selectors.DefaultSelector()
         selector.register(self._socket, selectors.EVENT_READ)
         selector.register(self._wake_receiver, selectors.EVENT_READ)
@@ -303,9 +310,10 @@ class UdpLoop:
         except OSError:
             pass
 
-    def _receive(self, room: memoryview, batch: list[tuple[memoryview, tuple, float]]) -> None:
+    def _receive(self, room: memoryview, batch: list[tuple[memoryview, tuple, float, float]]) -> None:
         """Take a batch from the kernel: views of `room`, which they fill from its beginning."""
         receive, clock, remote = self._receiver.receive, self._clock, self._remote_address
+        ahead = self._clock_ahead()
         received = room.toreadonly()
         begin = taken = 0
         for _ in range(BATCH):
@@ -325,24 +333,44 @@ class UdpLoop:
                 self._received += count
                 self._bytes_received += size
                 now = clock()
+                arrived_at = self._arrival(self._receiver.stamped_at + ahead, now)
                 if count == 1:
-                    batch.append((received[begin:end], address, now))
+                    batch.append((received[begin:end], address, now, arrived_at))
                 else:
                     for start in range(begin, end, segment):
-                        batch.append((received[start:min(start + segment, end)], address, now))
+                        batch.append((received[start:min(start + segment, end)], address, now, arrived_at))
                 begin = end
             if taken >= BATCH or begin + LARGEST_DATAGRAM > ROOM_BYTES:
                 break
         self._more_waiting = True
 
-    def _handle(self, batch: list[tuple[memoryview, tuple, float]]) -> None:
+    def _clock_ahead(self) -> float:
+        """
+        What to add to a stamp of the kernel's, NaN where the system's clock was set since the last batch.
+
+        In this order, a thread that is interrupted in between takes an arrival for later than it was, never for earlier,
+        which the least delay would remember.
+        """
+        system = time.time()
+        ahead = self._clock() - system
+        steady = abs(ahead - self._ahead) <= CLOCK_STEP_S
+        self._ahead = ahead
+        return ahead if steady else math.nan
+
+    def _arrival(self, stamped_at: float, now: float) -> float:
+        if not stamped_at <= now:       # NaN, too
+            stamped_at = now
+        self._latest_arrival = max(self._latest_arrival, stamped_at)
+        return self._latest_arrival
+
+    def _handle(self, batch: list[tuple[memoryview, tuple, float, float]]) -> None:
         receive_datagram = self.protocol.receive_datagram
-        for data, address, arrived_at in batch:
-            now = self._latest_now = max(self._latest_now, arrived_at)
+        for data, address, read_at, arrived_at in batch:
+            now = self._latest_now = max(self._latest_now, read_at)
             if self._remote_address is not None:
-                self._guarded(receive_datagram, data, now)
+                self._guarded(receive_datagram, data, now, arrived_at)
             else:
-                self._guarded(receive_datagram, data, address, now)
+                self._guarded(receive_datagram, data, address, now, arrived_at)
         now = self._now()
         timer = self._timer()
         # More may have arrived by now, which a deadline has to wait for.

@@ -15,11 +15,12 @@ class EchoProtocol:
         self.to_send = []
         self.events = collections.deque()
         self.timer = None
-        self.times = []
+        self.times, self.arrivals = [], []
         self.closed_at = None
 
     def receive_datagram(self, data, *rest):
-        self.times.append(rest[-1])
+        self.times.append(rest[-2])
+        self.arrivals.append(rest[-1])
         data = bytes(data)      # a view of the loop's buffer, which the next datagrams overwrite
         if data == b'fail':
             raise RuntimeError('a fault of the protocol')

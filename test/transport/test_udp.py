@@ -11,7 +11,8 @@ import time
 import pytest
 
 from evitif.transport import TransportError, UdpLoop
-from evitif.transport.batching import RunReceiver
+from evitif.transport.addresses import open_udp_socket
+from evitif.transport.batching import DatagramReceiver, RunReceiver
 
 LOOPBACK = ('127.0.0.1', 0)
 
@@ -41,6 +42,14 @@ def ipv6_works():
         return True
     except OSError:
         return False
+
+
+def system_stamps():
+    with open_udp_socket(socket.AF_INET, LOOPBACK, receive_buffer_bytes=1 << 16, send_buffer_bytes=1 << 16) as probe:
+        return DatagramReceiver(probe).ask_for_stamps()
+
+
+STAMPS = system_stamps()
 
 
 def test_datagrams_go_both_ways_and_events_keep_their_order(pair, wait_until):
@@ -126,9 +135,51 @@ def test_time_never_goes_backwards_for_the_protocol(pair, wait_until):
 
     def overtake(now):      # a datagram that arrived before, handled after this call
         edge.protocol.times.append(now)
-        edge._handle([(b'late', ('127.0.0.1', 9), now - 1.0)])
+        edge._handle([(b'late', ('127.0.0.1', 9), now - 1.0, now - 1.0)])
     edge.call(overtake)
     assert edge.protocol.times == sorted(edge.protocol.times)
+
+
+@pytest.mark.skipif(not STAMPS, reason='this system does not say when a datagram arrived')
+@pytest.mark.parametrize('host', ['127.0.0.1', pytest.param('::1', marks=pytest.mark.skipif(not ipv6_works(), reason='no IPv6'))])
+@pytest.mark.parametrize('batching', [None, False], ids=['batching', 'one call a datagram'])
+def test_the_protocol_is_told_when_datagrams_arrived_although_the_loop_was_busy(running, echo_protocol, wait_until, host, batching):
+    events = []
+
+    def on_event(event):
+        if event == ('received', b'busy'):
+            time.sleep(0.2)
+        events.append(event)
+    bridge = running(UdpLoop(echo_protocol(addressed=True), bind=(host, 0), on_event=on_event, batching=batching))
+    edge = running(UdpLoop(echo_protocol(addressed=False), remote=bridge.local_address, on_event=print, batching=batching))
+    sent = []
+    for message in (b'first', b'busy', b'1', b'2', b'3', b'4'):
+        sent.append(edge.call(lambda now, message=message: edge.protocol.say(message) or now))
+        time.sleep(0.02)
+    wait_until(lambda: len(events) == 6)
+    told, arrived = bridge.protocol.times, bridge.protocol.arrivals
+    assert told == sorted(told) and arrived == sorted(arrived)
+    assert all(at <= now for at, now in zip(arrived, told))
+    assert min(now - at for at, now in zip(sent[2:], told[2:])) > 0.08          # of 0.2 s, 20 ms a datagram and a busy machine
+    assert max(at - now for now, at in zip(sent[2:], arrived[2:])) < 0.05
+    assert min(at - now for now, at in zip(sent, arrived)) > -0.001
+
+
+def test_stamps_that_are_missing_or_nonsense_leave_the_time_of_reading(running, echo_protocol):
+    edge = running(UdpLoop(echo_protocol(addressed=False), remote=('127.0.0.1', 9), on_event=print))
+    assert edge._arrival(float('nan'), 5.0) == 5.0
+    assert edge._arrival(7.0, 6.0) == 6.0          # not after it was read
+    assert edge._arrival(2.0, 7.0) == 6.0          # not backwards
+    assert edge._arrival(6.5, 7.0) == 6.5
+
+
+def test_a_system_clock_that_is_set_costs_one_batch_its_stamps(echo_protocol, monkeypatch):
+    edge = UdpLoop(echo_protocol(addressed=False), remote=('127.0.0.1', 9), on_event=print, clock=lambda: 50.0)
+    system = [1000.0, 1000.0, 4600.0, 4600.0]
+    monkeypatch.setattr('evitif.transport.udp.time.time', lambda: system.pop(0))
+    ahead = [edge._clock_ahead() for _ in range(4)]
+    assert ahead[1] == -950.0 and ahead[3] == -4550.0
+    assert ahead[0] != ahead[0] and ahead[2] != ahead[2]
 
 
 def test_a_callback_may_call_and_stop(running, echo_protocol, wait_until, caplog):
@@ -227,7 +278,7 @@ def test_a_peer_that_is_down_harms_nothing_and_is_heard_when_it_comes_up(running
 def test_errors_of_sending_and_receiving_are_counted_and_end_nothing(pair, wait_until, caplog, number):
     edge, edge_events, _, _ = pair
     udp, name = edge._socket, errno.errorcode[number]
-    receive = 'recvmsg_into' if isinstance(edge._receiver, RunReceiver) else 'recvfrom_into'
+    receive = 'recvmsg_into' if isinstance(edge._receiver, RunReceiver) or STAMPS else 'recvfrom_into'
 
     class FailingSocket:
         def __init__(self):
