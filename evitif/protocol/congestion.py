@@ -7,6 +7,7 @@ where that is longer, the rate is decided anew:
 
 * The *least* queueing delay of the interval is above the target of 25 ms, so a queue stands: congestion. The rate falls to 90 %
   of what was delivered meanwhile, as in GCC (draft-ietf-rmcat-gcc), and until the queue has gone below that, by up to a half.
+  Where nothing was lost and less than half of the rate is used, only the second such interval in a row counts.
 * Only the largest delay is above the target and a burst's own time: a frame's datagrams queue for a moment. The rate stays.
 * Neither, and the rate is being used: it grows. It doubles each 0.05 s or round trip until the first congestion (slow start), later by 5 %
   a second, and twice as fast with each second that all goes well, up to doubling in a second, as CUBIC does (RFC 9438).
@@ -80,6 +81,7 @@ class CongestionControl:
         self._risen = 0                       # intervals in a row in which the loss was above what it was then
         self._resume: float | None = None     # rate to take up when the queue is gone
         self._radio_loss = 0.0                # smoothed, while no queue stands
+        self._suspected = False               # a queue stood in the interval before
         self._stood = 0.0                     # the standing queue of the interval before
         self._episode: tuple[float, float] | None = None        # when a standing queue was first seen, and its delay
         self._episode_rate = 0.0              # when it began
@@ -131,14 +133,21 @@ class CongestionControl:
         self.queueing_delay_s = standing
         if self._reno_since is not None:
             self._compete(standing, peak, lost, elapsed, newest.round_trip_s, used, now)
-        elif standing > TARGET_S:
+        elif standing > TARGET_S and not self._doubted(lost, used):
             self._back_off(standing, min(delivered, self.rate_bit_s), now)
-        else:
+        elif standing <= TARGET_S:
+            self._suspected = False
             self._follow(peak, lost, expected, mean_burst, busy, elapsed, now)
         if self.state != CONGESTED:
             self.state = RADIO if lost > RADIO_LOSS else OPEN
         self._last, self._decided_at, self._interval = newest, now, []
         self._bytes = self._datagrams = 0
+
+    def _doubted(self, lost: float, used: float) -> bool:
+        """Whether what stands for a first interval may not be one's own queue: little of the rate is used, and nothing lost."""
+        doubted = not self._suspected and self._episode is None and lost == 0 and used < 0.5 * self.rate_bit_s
+        self._suspected = True
+        return doubted
 
     def _back_off(self, standing: float, delivered: float, now: float) -> None:
         if not self._slow_start and self._resume is None:

@@ -98,6 +98,21 @@ def test_a_rate_that_falls_and_rises_is_followed():
     assert goodput(run, rose + 12.0, rose + 20.0) >= 3e6
 
 
+@pytest.mark.parametrize(('late_s', 'falls'), [(0.25, False), (1.0, True)])
+def test_one_late_interval_takes_nothing_from_a_rate_of_which_little_is_used(late_s, falls):
+    run, edge = started()
+    stream = AdaptiveStream(run, edge, 8.0)
+    run.run(3.0)
+    begin = run.now
+    run.uplink.delay = 0.06
+    run.run(late_s)
+    run.uplink.delay = 0.01
+    run.run(4.0)
+    allowed = stream.since(begin)[:, 0]
+    assert (allowed.min() < allowed[0]) == falls
+    assert (CONGESTED in stream.states(begin)) == falls
+
+
 @pytest.mark.parametrize(('loss', 'burst'), [(0.3, 0.0), (0.6, 0.0), (0.5, 6.0)])
 def test_radio_loss_takes_nothing_from_the_rate(loss, burst):
     run, edge = started(uplink=Impairment(loss, burst, delay=0.01), downlink=Impairment(loss, burst, delay=0.01))
