@@ -29,9 +29,6 @@ PARTS = (
     'benchmarks.transport_calls',
     'benchmarks.sealing_cost',
     'benchmarks.recovery_cost',
-    'benchmarks.adaptive',
-    'benchmarks.flood',
-    'benchmarks.robots',
 )
 
 
