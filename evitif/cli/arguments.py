@@ -47,8 +47,8 @@ def add_model(parser: argparse.ArgumentParser, several_cuts: bool = False,
                         help='cut after this block (default: the model folder\'s, else half of the depth)')
     if quantisation is not None:
         parser.add_argument('--quantisation', choices=('auto', *QUANTISATIONS), default=quantisation,
-                            help='how tokens travel (default: %(default)s; auto: by a transform code where one was fitted, '
-                                 'else as int8)')
+                            help='how tokens travel (default: %(default)s; auto: as the loss asks for where a transform code was '
+                                 'fitted, else as int8)')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:0, mps, … (default: cpu)')
 
 
