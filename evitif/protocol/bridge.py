@@ -37,7 +37,9 @@ from dataclasses import dataclass
 from random import Random, SystemRandom
 from types import MappingProxyType
 
-from evitif.protocol import datagram
+import numpy as np
+
+from evitif.protocol import datagram, runs
 from evitif.protocol.answer import Answer
 from evitif.protocol.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S
 from evitif.protocol.datagram import Datagram, DatagramError
@@ -57,6 +59,7 @@ AMPLIFICATION = 3            # bytes sent for a byte received from an address th
 _OUTGOING = 8192             # datagrams that wait for the owner; the oldest are dropped
 _NO_PING = -1.0              # the time stamp of a PONG that answers no PING
 _PONG_FAILURE = 0.4          # share of the PINGs that arrive whose PONG may be lost
+_RUN_MISSES = 4              # datagrams of a run that were not regular, after which the others are taken one by one
 _REFUSALS_REMEMBERED = 256   # robots at an address, with the reason that was said last
 # HELLOs that are read, a second and in a burst: for an address, and for each robot that may be served. To read one takes ten times as
 # long as to see that another datagram is of nobody, so that a flood of them would take the time of the robots that are served.
@@ -264,17 +267,72 @@ class BridgeEndpoint:
             else:
                 raise DatagramError('unexpected')
         except DatagramError as error:
-            self._traffic.dropped[error.kind] += 1
-            if session is not None:
-                session.traffic.dropped[error.kind] += 1
-                if session.sealer is not None and session.sealer.spent:
-                    self._lose(session, 'its keys have refused as many forgeries as they may')
+            self._drop(error.kind, session)
+            if session is not None and session.sealer is not None and session.sealer.spent:
+                self._lose(session, 'its keys have refused as many forgeries as they may')
+
+    def receive_run(self, datagrams: np.ndarray, addr, now: float, arrived_at: float | None = None) -> None:
+        """As `receive_datagram` each of a run, uint8 [n, size], that is written to and is afterwards what it was. What is regular in it
+        is taken at once (`runs`)."""
+        at = misses = 0
+        while at < len(datagrams):
+            taken = self._take_run(datagrams[at:], addr, now) if misses < _RUN_MISSES else 0
+            if not taken:
+                misses += 1
+                self.receive_datagram(datagrams[at], addr, now, arrived_at)
+            at += taken or 1
+
+    def _take_run(self, datagrams: np.ndarray, addr, now: float) -> int:
+        """Take TOKENS of one session from the first datagram on; how many these were."""
+        count, size = datagrams.shape
+        if self._closed or count < 2 or size < datagram.HEADER.size + datagram.SEAL_BYTES:
+            return 0
+        magic, version, kind, session_id, _, _ = datagram.HEADER.unpack(datagrams[0, :datagram.HEADER.size].tobytes())
+        session = self._sessions.get(session_id)
+        if magic != datagram.MAGIC or kind != datagram.TOKENS or session is None or version != session.version:
+            return 0
+        sequences, bodies = session.open_run(datagrams[:runs.of_one_session(datagrams)])
+        count = len(sequences)
+        self._traffic.received(count * size, count)
+        session.traffic.received(count * size, count)
+        at = misses = 0
+        while at < count:
+            taken = self._take_packets(session, sequences[at:], bodies[at:], size, addr, now) if misses < _RUN_MISSES else 0
+            if not taken:
+                misses += 1
+                received = Datagram(kind, session_id, sequences[at], bodies[at].data, size, datagrams[at].data, session.sealer is not None)
+                try:
+                    self._on_opened(session, received, addr, now, now)
+                except DatagramError as error:
+                    self._drop(error.kind, session)
+            at += taken or 1
+        return count
+
+    def _take_packets(self, session: BridgeSession, sequences: list[int], bodies: np.ndarray, size: int, addr, now: float) -> int:
+        """Take what belongs to one frame and came in order, from the first packet on; how many packets these were."""
+        run = runs.parse_tokens(bodies)
+        count = 0 if run is None else session.reassembler.part_of_run(run, now)
+        if not count or not session.tracker.receive_run(sequences[:count]):
+            return 0
+        session.heard_at, session.address = now, addr
+        for kind, dropped in session.reassembler.receive_run(run.part(count), size, now).items():
+            self._drop(kind, session, dropped)
+        self._collect_frames(session)
+        return count
+
+    def _drop(self, kind: str, session: BridgeSession | None, datagrams: int = 1) -> None:
+        self._traffic.dropped[kind] += datagrams
+        if session is not None:
+            session.traffic.dropped[kind] += datagrams
 
     def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr, now: float, arrived_at: float) -> None:
         if session.sealer is not None:
             received = session.sealer.open(received)
         elif received.sealed:
             raise DatagramError('unexpected')
+        self._on_opened(session, received, addr, now, arrived_at)
+
+    def _on_opened(self, session: BridgeSession, received: Datagram, addr, now: float, arrived_at: float) -> None:
         if not session.tracker.receive(received.sequence):
             raise DatagramError('duplicate')
         session.heard_at = now

@@ -23,6 +23,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
 from evitif.protocol.events import FrameReady, FramesJoined, RobotConnected, RobotLost
 from evitif.protocol.parameters import StreamParameters, check_seconds
@@ -190,6 +192,10 @@ class JoiningEndpoint(BridgeEndpoint):
 
     def receive_datagram(self, data, addr, now: float, arrived_at: float | None = None) -> None:
         super().receive_datagram(data, addr, now, arrived_at)
+        self._join(now)
+
+    def receive_run(self, datagrams: np.ndarray, addr, now: float, arrived_at: float | None = None) -> None:
+        super().receive_run(datagrams, addr, now, arrived_at)
         self._join(now)
 
     def get_timer(self) -> float | None:

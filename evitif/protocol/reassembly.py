@@ -20,8 +20,9 @@ Memory: at most `frames` frames in flight, in a ring indexed by the low bits of 
 few that were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
 """
 
+import bisect
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ import numpy as np
 from evitif.protocol.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S, ArrivalEstimator
 from evitif.protocol.datagram import QUANTISATIONS, TokensBody
 from evitif.protocol.parameters import StreamParameters, check_seconds
+from evitif.protocol.runs import TokensRun
 
 FRAMES_IN_FLIGHT = 4
 DEADLINE_S = 0.1
@@ -80,6 +82,11 @@ class _Frame:
         self.highest = -1                # packet index, and when it came
         self.highest_at = now
         self.ending_at = math.inf        # when the last packet, or a packet of a newer frame, was first seen
+
+    def fits(self, body: TokensBody) -> bool:
+        """Whether a packet says of its frame what the others said."""
+        return (body.packet_count == self.packet_count and body.capture_stamp_ns == self.stamp and body.source_frame == self.source
+                and body.quantisation == self.quantisation and body.sent_units == self.sent)
 
     @property
     def has_all(self) -> bool:
@@ -143,7 +150,7 @@ class Reassembler:
         if frame is None or frame.id != body.frame_id:
             if frame is not None and not newer(body.frame_id, frame.id):
                 return 'late'
-            if kind := self._kind_of_finished(body, now):
+            if kind := self._kind_of_finished(body.frame_id, body.capture_stamp_ns, body.packet_index, now):
                 return kind
             try:
                 body.source_frame.decode()
@@ -152,14 +159,8 @@ class Reassembler:
             if frame is not None:
                 self.evicted += 1
                 self._deliver([frame], now)
-            frame = self._ring[slot] = _Frame(body, parameters, now)
-            for other in self._ring:
-                if other is not None and newer(frame.id, other.id):
-                    other.ending_at = min(other.ending_at, now)
-                elif other is not None and newer(other.id, frame.id):
-                    frame.ending_at = now
-        elif (body.packet_count != frame.packet_count or body.capture_stamp_ns != frame.stamp
-              or body.source_frame != frame.source or body.quantisation != frame.quantisation or body.sent_units != frame.sent):
+            frame = self._begin(slot, body, now)
+        elif not frame.fits(body):
             return 'inconsistent'
         bit = 1 << body.packet_index
         if frame.packets & bit:
@@ -169,6 +170,86 @@ class Reassembler:
         if frame.packets_received == frame.packet_count or frame.units >= frame.sent and frame.has_all:
             self._deliver([frame], now)
         return None
+
+    def part_of_run(self, run: TokensRun, now: float) -> int:
+        """How many packets of a run, from the first on, `receive_run` can take: up to the one that completes their frame; none where
+        the first is not simply the next of a frame."""
+        first, parameters = run.first, self._parameters
+        if first.sent_units > parameters.units or first.rows.shape[1] != self._row_bytes.get(first.quantisation) \
+                or int(run.units.max()) >= parameters.units:
+            return 0
+        frame = self._ring[first.frame_id % len(self._ring)]
+        if (frame is None or newer(first.frame_id, frame.id)) and self._has_finished(first):
+            return len(run)
+        if frame is None:
+            if not self._in_order(first.frame_id, now):
+                return 0
+            missing, received = first.sent_units, np.zeros(parameters.units, np.bool_)
+        elif frame.id == first.frame_id and frame.fits(first) and not frame.packets >> first.packet_index:
+            missing, received = frame.sent, frame.received.copy()
+        else:
+            return 0
+        received[run.units] = True
+        if int(np.count_nonzero(received)) < missing:
+            return len(run)
+        return self._completing(run, missing, None if frame is None else frame.received)
+
+    @staticmethod
+    def _completing(run: TokensRun, wanted: int, received: np.ndarray | None) -> int:
+        """The fewest packets of a run, from the first on, with which `wanted` different units are there."""
+        def suffice(count: int) -> bool:
+            units = run.units[:count]
+            have = np.zeros(1 + int(run.units.max()), np.bool_) if received is None else received.copy()
+            have[units] = True
+            return int(np.count_nonzero(have)) >= wanted
+
+        if not suffice(len(run) - 1):      # as where each patch travels once
+            return len(run)
+        return bisect.bisect_left(range(len(run)), True, 1, key=suffice)
+
+    def receive_run(self, run: TokensRun, size: int, now: float) -> Counter[str]:
+        """As `receive` each of as many packets as `part_of_run` said, datagrams of `size` bytes. Returns how many were dropped, by kind."""
+        first = run.first
+        slot = first.frame_id % len(self._ring)
+        frame = self._ring[slot]
+        if frame is None or frame.id != first.frame_id:
+            if self._has_finished(first):
+                return Counter(self._kind_of_finished(first.frame_id, first.capture_stamp_ns, index, now) for index in run.indices)
+            try:
+                first.source_frame.decode()
+            except UnicodeDecodeError:
+                return Counter(malformed=len(run))
+            frame = self._begin(slot, first, now)
+        frame.rows[run.units] = run.rows
+        frame.received[run.units] = True
+        packets = len(run)
+        frame.packets |= sum(1 << index for index in run.indices)
+        frame.units += run.units.size
+        frame.bytes += packets * size
+        if frame.packets_received:
+            self.arrival.gap(max(now - frame.last_arrival, 0.0))
+        self.arrival.together(packets - 1)
+        frame.packets_received += packets
+        frame.last_arrival = frame.highest_at = now
+        frame.highest = run.indices[-1]
+        if frame.highest == frame.packet_count - 1:
+            frame.ending_at = min(frame.ending_at, now)
+        if frame.packets_received == frame.packet_count or frame.units >= frame.sent and frame.has_all:
+            self._deliver([frame], now)
+        return Counter()
+
+    def _has_finished(self, body: TokensBody) -> bool:
+        """Whether a packet's frame was in flight and is not any more."""
+        return any(finished.id == body.frame_id and finished.stamp == body.capture_stamp_ns for finished in self._finished)
+
+    def _begin(self, slot: int, body: TokensBody, now: float) -> _Frame:
+        frame = self._ring[slot] = _Frame(body, self._parameters, now)
+        for other in self._ring:
+            if other is not None and newer(frame.id, other.id):
+                other.ending_at = min(other.ending_at, now)
+            elif other is not None and newer(other.id, frame.id):
+                frame.ending_at = now
+        return frame
 
     def _store(self, frame: _Frame, body: TokensBody, bit: int, size: int, now: float) -> None:
         frame.rows[body.units] = body.rows
@@ -187,11 +268,11 @@ class Reassembler:
         if body.packet_index == frame.packet_count - 1:
             frame.ending_at = min(frame.ending_at, now)
 
-    def _kind_of_finished(self, body: TokensBody, now: float) -> str | None:
+    def _kind_of_finished(self, frame_id: int, stamp: int, packet_index: int, now: float) -> str | None:
         """How a packet that belongs to no frame in flight is counted, or None where it begins a new frame."""
         for finished in self._finished:
-            if finished.id == body.frame_id and finished.stamp == body.capture_stamp_ns:
-                bit = 1 << body.packet_index
+            if finished.id == frame_id and finished.stamp == stamp:
+                bit = 1 << packet_index
                 if finished.packets & bit:
                     return 'duplicate'
                 finished.packets |= bit
@@ -200,7 +281,7 @@ class Reassembler:
                 if not math.isnan(finished.ending_at):
                     self.arrival.overtaken(now - finished.ending_at)
                 return 'late'
-        return None if self._in_order(body.frame_id, now) else 'late'
+        return None if self._in_order(frame_id, now) else 'late'
 
     def _in_order(self, frame_id: int, now: float) -> bool:
         return now - self._delivered_at > ORDER_MEMORY_S or newer(frame_id, self._delivered_id)
