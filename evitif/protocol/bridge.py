@@ -311,14 +311,14 @@ class BridgeEndpoint:
     def _take_packets(self, session: BridgeSession, sequences: list[int], bodies: np.ndarray, size: int, addr, now: float) -> int:
         """Take what belongs to one frame and came in order, from the first packet on; how many packets these were."""
         run = runs.parse_tokens(bodies)
-        count = 0 if run is None else session.reassembler.part_of_run(run, now)
-        if not count or not session.tracker.receive_run(sequences[:count]):
+        part = None if run is None else session.reassembler.part_of_run(run, now)
+        if part is None or not session.tracker.receive_run(sequences[:len(part.run)]):
             return 0
         session.heard_at, session.address = now, addr
-        for kind, dropped in session.reassembler.receive_run(run.part(count), size, now).items():
+        for kind, dropped in session.reassembler.receive_run(part, size, now).items():
             self._drop(kind, session, dropped)
         self._collect_frames(session)
-        return count
+        return len(part.run)
 
     def _drop(self, kind: str, session: BridgeSession | None, datagrams: int = 1) -> None:
         self._traffic.dropped[kind] += datagrams

@@ -25,6 +25,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -105,6 +106,14 @@ class _Finished:
     ending_at: float         # when its grace began, where the grace ended it, else NaN
 
 
+class RunPart(NamedTuple):
+    """What of a run can be taken at once."""
+
+    run: TokensRun
+    received: np.ndarray | None      # bool [units], of its frame, then; None: the frame is not in flight any more
+    complete: bool                   # whether the frame then has all units
+
+
 def newer(a: int, b: int) -> bool:
     """Whether frame id `a` comes after `b` (RFC 1982 with 32 bits)."""
     return 0 < (a - b) % (1 << 32) < 1 << 31
@@ -171,59 +180,55 @@ class Reassembler:
             self._deliver([frame], now)
         return None
 
-    def part_of_run(self, run: TokensRun, now: float) -> int:
-        """How many packets of a run, from the first on, `receive_run` can take: up to the one that completes their frame; none where
+    def part_of_run(self, run: TokensRun, now: float) -> RunPart | None:
+        """How many packets of a run, from the first on, `receive_run` can take: up to the one that completes their frame; None where
         the first is not simply the next of a frame."""
         first, parameters = run.first, self._parameters
         if first.sent_units > parameters.units or first.rows.shape[1] != self._row_bytes.get(first.quantisation) \
                 or int(run.units.max()) >= parameters.units:
-            return 0
+            return None
         frame = self._ring[first.frame_id % len(self._ring)]
         if (frame is None or newer(first.frame_id, frame.id)) and self._has_finished(first):
-            return len(run)
+            return RunPart(run, None, False)
         if frame is None:
             if not self._in_order(first.frame_id, now):
-                return 0
-            missing, received = first.sent_units, np.zeros(parameters.units, np.bool_)
-        elif frame.id == first.frame_id and frame.fits(first) and not frame.packets >> first.packet_index:
-            missing, received = frame.sent, frame.received.copy()
-        else:
-            return 0
-        received[run.units] = True
-        if int(np.count_nonzero(received)) < missing:
-            return len(run)
-        return self._completing(run, missing, None if frame is None else frame.received)
+                return None
+        elif frame.id != first.frame_id or not frame.fits(first) or frame.packets >> first.packet_index:
+            return None
 
-    @staticmethod
-    def _completing(run: TokensRun, wanted: int, received: np.ndarray | None) -> int:
-        """The fewest packets of a run, from the first on, with which `wanted` different units are there."""
-        def suffice(count: int) -> bool:
-            units = run.units[:count]
-            have = np.zeros(1 + int(run.units.max()), np.bool_) if received is None else received.copy()
-            have[units] = True
-            return int(np.count_nonzero(have)) >= wanted
+        def received(count: int) -> np.ndarray:
+            units = np.zeros(parameters.units, np.bool_) if frame is None else frame.received.copy()
+            units[run.units[:count]] = True
+            return units
 
-        if not suffice(len(run) - 1):      # as where each patch travels once
-            return len(run)
-        return bisect.bisect_left(range(len(run)), True, 1, key=suffice)
+        def complete(count: int) -> bool:
+            return int(np.count_nonzero(received(count))) >= first.sent_units
 
-    def receive_run(self, run: TokensRun, size: int, now: float) -> Counter[str]:
-        """As `receive` each of as many packets as `part_of_run` said, datagrams of `size` bytes. Returns how many were dropped, by kind."""
-        first = run.first
+        units = received(len(run))
+        if int(np.count_nonzero(units)) < first.sent_units:
+            return RunPart(run, units, False)
+        if not complete(len(run) - 1):      # as where each patch travels once
+            return RunPart(run, units, True)
+        count = bisect.bisect_left(range(len(run)), True, 1, key=complete)
+        return RunPart(run.part(count), received(count), True)
+
+    def receive_run(self, part: RunPart, size: int, now: float) -> Counter[str]:
+        """As `receive` each packet of what `part_of_run` said, datagrams of `size` bytes. Returns how many were dropped, by kind."""
+        run, first = part.run, part.run.first
+        if part.received is None:
+            return Counter(self._kind_of_finished(first.frame_id, first.capture_stamp_ns, index, now) for index in run.indices)
         slot = first.frame_id % len(self._ring)
         frame = self._ring[slot]
-        if frame is None or frame.id != first.frame_id:
-            if self._has_finished(first):
-                return Counter(self._kind_of_finished(first.frame_id, first.capture_stamp_ns, index, now) for index in run.indices)
+        if frame is None:
             try:
                 first.source_frame.decode()
             except UnicodeDecodeError:
                 return Counter(malformed=len(run))
             frame = self._begin(slot, first, now)
         frame.rows[run.units] = run.rows
-        frame.received[run.units] = True
-        packets = len(run)
-        frame.packets |= sum(1 << index for index in run.indices)
+        frame.received = part.received
+        packets, (begin, end) = len(run), (run.indices[0], run.indices[-1])
+        frame.packets |= ((1 << packets) - 1) << begin if end - begin == packets - 1 else sum(1 << index for index in run.indices)
         frame.units += run.units.size
         frame.bytes += packets * size
         if frame.packets_received:
@@ -231,10 +236,10 @@ class Reassembler:
         self.arrival.together(packets - 1)
         frame.packets_received += packets
         frame.last_arrival = frame.highest_at = now
-        frame.highest = run.indices[-1]
-        if frame.highest == frame.packet_count - 1:
+        frame.highest = end
+        if end == frame.packet_count - 1:
             frame.ending_at = min(frame.ending_at, now)
-        if frame.packets_received == frame.packet_count or frame.units >= frame.sent and frame.has_all:
+        if part.complete or frame.packets_received == frame.packet_count:
             self._deliver([frame], now)
         return Counter()
 

@@ -22,7 +22,6 @@ assert HEAD.itemsize == HEADER.size and TOKENS_HEAD.itemsize == TOKENS_HEADER.si
 # What makes a run ready to send: (datagrams uint8 [n, size], session, first sequence) to others; `finish`, or a `Sealer`'s.
 FinishRun = Callable[[np.ndarray, int, int], np.ndarray]
 _SESSION_END = HEAD.fields['sequence'][1]                # all of a session's datagrams of a type begin with the same bytes
-_INDEX_AT, _INDEX_END = TOKENS_HEAD.fields['index'][1], TOKENS_HEAD.fields['count'][1]
 
 
 def heads_of(datagrams: np.ndarray, kind: np.dtype = HEAD) -> np.ndarray:
@@ -34,7 +33,7 @@ def finish(datagrams: np.ndarray, session_id: int, first_sequence: int) -> np.nd
     """As `datagram.finish` each of `datagrams` (writable), numbered from `first_sequence` on; returns a copy."""
     heads = heads_of(datagrams)
     heads['session'] = session_id
-    heads['sequence'] = np.arange(first_sequence, first_sequence + len(datagrams)) & 0xFFFFFFFF
+    heads['sequence'] = [sequence & 0xFFFFFFFF for sequence in range(first_sequence, first_sequence + len(datagrams))]
     heads['checksum'] = 0
     heads['checksum'] = [*map(crc32, datagrams)]
     return datagrams.copy()
@@ -87,10 +86,13 @@ def parse_tokens(bodies: np.ndarray) -> TokensRun | None:
     rows_at = units_at + UNIT_INDEX.itemsize * n
     if bodies.shape[1] != rows_at + n * row_bytes or n == 0 or row_bytes == 0 or n > total or quantisation >= len(QUANTISATIONS):
         return None
-    same = bodies[:, :units_at] == bodies[0, :units_at]
-    same[:, _INDEX_AT:_INDEX_END] = True
-    indices = heads_of(bodies, TOKENS_HEAD)['index'].tolist()
-    length = len(indices) if same.all() else int(same.all(1).argmin())
+    heads = bodies[:, :units_at].copy()
+    field = heads_of(heads, TOKENS_HEAD)['index']
+    indices = field.tolist()
+    field[:] = 0
+    length, said = len(bodies), heads.tobytes()
+    if said != said[:units_at] * length:
+        length = next(k for k in range(length) if said[k * units_at:(k + 1) * units_at] != said[:units_at])
     if indices[:length] != [*range(index, index + length)]:
         length = next((k for k in range(1, length) if indices[k] <= indices[k - 1]), length)
     if length < 2 or indices[length - 1] >= count:

@@ -90,12 +90,13 @@ class MessageBatch:
 
     def alike(self, count: int) -> list[tuple[int, int]]:
         """The first `count` messages as ranges of such as have one size, one sender and control messages of one length."""
-        if count > 1:
-            same = (self._sizes[1:count] == self._sizes[:count - 1]) & (self._control_lengths[1:count] == self._control_lengths[:count - 1])
-            same &= (self._names[1:count] == self._names[:count - 1]).all(1)
-            if not same.all():
-                cuts = [0, *(np.flatnonzero(~same) + 1).tolist(), count]
-                return list(zip(cuts[:-1], cuts[1:], strict=True))
+        sizes, controls = self._sizes[:count].tolist(), self._control_lengths[:count].tolist()
+        names = self._names[:count].tobytes()
+        # Mostly all are, and what compares bytes and lists is faster to begin with than what compares arrays.
+        if sizes.count(sizes[0]) < count or controls.count(controls[0]) < count or names != names[:_ADDRESS_BYTES] * count:
+            kinds = list(zip(sizes, controls, (names[at:at + _ADDRESS_BYTES] for at in range(0, len(names), _ADDRESS_BYTES)), strict=True))
+            cuts = [0, *(k for k in range(1, count) if kinds[k] != kinds[k - 1]), count]
+            return list(zip(cuts[:-1], cuts[1:], strict=True))
         return [(0, count)]
 
     def data(self, begin: int, end: int) -> np.ndarray:
