@@ -272,8 +272,7 @@ class BridgeEndpoint:
                 self._lose(session, 'its keys have refused as many forgeries as they may')
 
     def receive_run(self, datagrams: np.ndarray, addr, now: float, arrived_at: float | None = None) -> None:
-        """As `receive_datagram` each of a run, uint8 [n, size], that is written to and is afterwards what it was. What is regular in it
-        is taken at once (`runs`)."""
+        """As `receive_datagram` each of a run, uint8 [n, size], which is written to. What is regular in it is taken at once (`runs`)."""
         at = misses = 0
         while at < len(datagrams):
             taken = self._take_run(datagrams[at:], addr, now) if misses < _RUN_MISSES else 0

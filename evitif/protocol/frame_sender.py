@@ -19,7 +19,7 @@ from evitif.protocol.packetiser import Layout, Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.runs import FinishRun
 
-RUN_DATAGRAMS = 16           # that leave together, while the next are finished
+RUN_DATAGRAMS = int(__import__('os').environ.get('RUN', '50'))           # that leave together: about what the kernel takes in one call (UDP_SEGMENT)
 _PACKETISERS = 24            # kept, by quantisation and copies
 _RATE_GAIN = 1 / 8           # of the frame rate's and the used rate's smoothing
 _LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt from

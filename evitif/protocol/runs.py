@@ -47,16 +47,20 @@ def of_one_session(datagrams: np.ndarray) -> int:
     return next(k for k in range(len(datagrams)) if prefixes[k * _SESSION_END:(k + 1) * _SESSION_END] != first)
 
 
-def intact(datagrams: np.ndarray) -> int:
-    """How many from the first on have the right checksum. `datagrams` are written to, and are afterwards what they were."""
-    field = heads_of(datagrams)['checksum']
+def open_run(datagrams: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """The sequence numbers and bodies of the datagrams from the first on whose checksums are right; those of unsealed datagrams.
+
+    `datagrams` are written to: the checksums of those that are returned are zero afterwards.
+    """
+    heads = heads_of(datagrams)
+    field, count = heads['checksum'], len(datagrams)
     checksums = field.tolist()
     field[:] = 0
     computed = [*map(crc32, datagrams)]
-    field[:] = checksums
-    if computed == checksums:
-        return len(datagrams)
-    return next(k for k in range(len(datagrams)) if computed[k] != checksums[k])
+    if computed != checksums:
+        count = next(k for k in range(count) if computed[k] != checksums[k])
+        field[count:] = checksums[count:]
+    return heads['sequence'][:count].tolist(), datagrams[:count, HEADER.size:]
 
 
 class TokensRun(NamedTuple):

@@ -64,10 +64,7 @@ class BridgeSession:
 
     def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray]:
         """The sequence numbers and bodies of a run of this session, of one type, as far as checksums or seals fit."""
-        if self.sealer is not None:
-            return self.sealer.open_run(datagrams)
-        whole = datagrams[:runs.intact(datagrams)]
-        return runs.heads_of(whole)['sequence'].tolist(), whole[:, datagram.HEADER.size:]
+        return runs.open_run(datagrams) if self.sealer is None else self.sealer.open_run(datagrams)
 
     def downlink_loss(self) -> tuple[float, float]:
         """The best guess at the loss on the way to the robot: packet error rate (0..1) and mean burst, NaN when
