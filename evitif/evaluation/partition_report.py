@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from evitif.evaluation.drawing import draw
 from evitif.evaluation.partition import LINK_RATES
 from evitif.evaluation.report import plus_minus
 
@@ -121,13 +123,10 @@ def write_report(result: dict, json_path: Path | str) -> list[str]:
 
 def plot(result: dict, path: Path | str) -> str:
     """Draw top-1 over the reduction, a colour a model, as PNG; return a sentence about it."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'no plot was drawn, since matplotlib is missing: `pip install matplotlib` brings it'
-    figure = Figure(figsize=(7.2, 4.4), dpi=130, layout='constrained')
-    FigureCanvasAgg(figure)
+    return draw(partial(_paint, result), path, (7.2, 4.4), dpi=130)
+
+
+def _paint(result: dict, figure) -> None:
     axes = figure.add_subplot()
     colours = ['#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00']
     for number, model in enumerate(sorted({one['model'] for one in result['entries']})):
@@ -144,8 +143,3 @@ def plot(result: dict, path: Path | str) -> str:
     axes.set_xlabel("the original's parameters over a sub-model's (dashed: the original's top-1)")
     axes.set_ylabel('top-1 of the whole system in %')
     axes.legend(frameon=False, fontsize=8)
-    axes.grid(alpha=0.3)
-    axes.spines[['top', 'right']].set_visible(False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={'Software': None})
-    return f'the plot is in {path}'

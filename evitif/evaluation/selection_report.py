@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from evitif.evaluation.drawing import draw
 from evitif.evaluation.report import plus_minus
 from evitif.evaluation.selection import PIXELS, point_of
 from evitif.evaluation.selection_front import Point, pareto
@@ -158,13 +160,10 @@ def write_report(result: dict, json_path: Path | str) -> list[str]:
 
 def plot(result: dict, path: Path | str) -> str:
     """Draw accuracy over bytes, beside the codecs, and over the paper's cost, as PNG; return a sentence about it."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'no plot was drawn, since matplotlib is missing: `pip install matplotlib` brings it'
-    figure = Figure(figsize=(11, 4.4), dpi=120, layout='constrained')
-    FigureCanvasAgg(figure)
+    return draw(partial(_paint, result), path, (11, 4.4), dpi=120)
+
+
+def _paint(result: dict, figure) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     large, light = 100 * result['top1']['large'], 100 * result['top1']['light']
     for axes, by in ((left, 'bytes'), (right, 'cost')):
@@ -176,8 +175,6 @@ def plot(result: dict, path: Path | str) -> str:
                           markersize=4, label=f'patches, {quantisation}')
         axes.axhline(large, color='black', linestyle='--', linewidth=1)
         axes.axhline(light, color='black', linestyle=':', linewidth=1)
-        axes.grid(alpha=0.3)
-        axes.spines[['top', 'right']].set_visible(False)
     for codec, rows in result['codecs'].items():
         colour, marker = STYLES[codec]
         left.plot([row['bytes at 0'] for row in rows], [100 * row['top1'] for row in rows], color=colour, marker=marker, markersize=4,
@@ -195,6 +192,3 @@ def plot(result: dict, path: Path | str) -> str:
     left.set_ylabel('top-1 accuracy in %')
     figure.suptitle(f'{result["light"]} and {result["large"]}, {result["images"]} images (dashed: large alone, dotted: light alone)',
                     fontsize=10)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={'Software': None})
-    return f'the plot is in {path}'
