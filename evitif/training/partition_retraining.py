@@ -18,9 +18,11 @@ from tqdm import tqdm
 
 from evitif.model.device import mixed_precision
 from evitif.model.quantise import TokenQuantiser
+from evitif.model.split import SplitModel
 from evitif.partition.artifact import sub_features
 from evitif.partition.fusion import FusionNetwork, draw_present
 from evitif.partition.importance import grouped_log_probabilities
+from evitif.partition.slicing import shape_of
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise, shift_and_flip
@@ -34,13 +36,14 @@ class Schedule:
     """How long and how fast a training goes."""
 
     steps: int
-    batch_size: int = 32
-    learning_rate: float = 1.5e-3
+    batch_size: int = 64
+    learning_rate: float = 5e-3        # AdamW's
+    matrix_rate: float = 0.01          # Muon's (Jordan et al., 2024), for the blocks' weight matrices
     weight_decay: float = 0.02
     average_decay: float = 0.995
     temperature: float = 2.0           # of the fused answer's distillation (Hinton et al., arXiv 1503.02531)
     own_weight: float = 0.5            # of the answers about own classes, against the fused one
-    feature_weight: float = 0.5        # of the original's features, likewise
+    feature_weight: float = 1.0        # of the original's features, likewise
     shift_pixels: int = 1
     flip: bool = True
 
@@ -48,17 +51,32 @@ class Schedule:
 class System(nn.Module):
     """Sub-models, the fusion network, and the maps to the original's features, which only training needs."""
 
-    def __init__(self, modules: list[nn.Module], subsets: tuple[tuple[int, ...], ...], classes: int, original_width: int):
+    def __init__(self, modules: list[nn.Module], subsets: tuple[tuple[int, ...], ...], classes: int, original_width: int,
+                 common_blocks: int = 0):
+        """:param common_blocks: so many of the first blocks, and what precedes them, are one for all sub-models of one shape"""
         super().__init__()
         self.subsets = subsets
+        self.common_blocks = common_blocks
         self.channels = max(int(module.num_features) for module in modules)
+        share_first_blocks(modules, common_blocks)
         self.modules_ = nn.ModuleList(modules)
         self.fusion = FusionNetwork(len(modules), self.channels, classes)
         self.hints = nn.ModuleList(nn.Linear(self.channels, original_width) for _ in modules)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Preprocessed images [B, C, H, W] to features [B, N, F]."""
-        return torch.stack([sub_features(module, images, self.channels) for module in self.modules_], 1)
+        if not self.common_blocks:
+            return torch.stack([sub_features(module, images, self.channels) for module in self.modules_], 1)
+        tokens: dict[int, torch.Tensor] = {}        # after the common blocks, once for all that share them
+        rows = []
+        for module in self.modules_:
+            first = id(module.patch_embed)
+            if first not in tokens:
+                tokens[first] = SplitModel(module, self.common_blocks).head(images)
+            x = module.norm(module.blocks[self.common_blocks:](tokens[first]))
+            pooled = module.forward_head(x, pre_logits=True).float()
+            rows.append(functional.pad(pooled, (0, self.channels - pooled.shape[1])))
+        return torch.stack(rows, 1)
 
     def losses(self, images: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, present: torch.Tensor,
                temperature: float) -> dict[str, torch.Tensor]:
@@ -96,6 +114,31 @@ class Ensemble(nn.Module):
         return {'fused': fused, 'feature': feature}
 
 
+def share_first_blocks(modules: list[nn.Module], blocks: int) -> None:
+    """Let sub-models of one shape have one object for what precedes the blocks and for the first `blocks`. Raises ValueError
+    where they differ: they have to be pruned alike."""
+    firsts: dict = {}
+    for module in modules if blocks else ():
+        first = firsts.setdefault(shape_of(module), module)
+        theirs, own = (SplitModel(one, blocks) for one in (first, module))
+        if not torch.equal(theirs.blank_tokens(), own.blank_tokens()):
+            raise ValueError(f'the first {blocks} blocks are to be common, and two sub-models differ there: expected the same pruning')
+        for name in ('patch_embed', 'cls_token', 'reg_token', 'pos_embed'):
+            if getattr(module, name, None) is not None:
+                setattr(module, name, getattr(first, name))
+        for index in range(blocks):
+            module.blocks[index] = first.blocks[index]
+
+
+def optimisers_of(system: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """Muon for the weight matrices of transformer blocks, where it needs about half the steps, and AdamW for all else."""
+    parameters = [(parameter.ndim == 2 and 'blocks.' in name, parameter) for name, parameter in system.named_parameters()
+                  if parameter.requires_grad]
+    chosen, others = ([parameter for matrix, parameter in parameters if matrix is which] for which in (True, False))
+    optimisers = [torch.optim.AdamW(others, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)]
+    return optimisers + ([torch.optim.Muon(chosen, lr=schedule.matrix_rate, weight_decay=schedule.weight_decay)] if chosen else [])
+
+
 def distillation(answer: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """KL divergence (nats, times temperature²) of an answer from the original's, both logits [B, classes]."""
     return temperature**2 * functional.kl_div((answer.float() / temperature).log_softmax(1), (logits / temperature).log_softmax(1),
@@ -112,11 +155,13 @@ def retrain(system: System | Ensemble, answers: TrainingAnswers, data_config: di
     centre = answers.features.mean(0)
     parameters = [parameter for parameter in system.parameters() if parameter.requires_grad]
     average = torch.optim.swa_utils.AveragedModel(system, multi_avg_fn=warmed_up_average(s.average_decay))
-    optimiser = torch.optim.AdamW(parameters, lr=s.learning_rate, weight_decay=s.weight_decay)
+    optimisers = optimisers_of(system, s)
     warmup = max(1, s.steps // 20)
-    rates = torch.optim.lr_scheduler.LambdaLR(
+    rates = [torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / s.steps))))
-    parts = {'system': system, 'average': average, 'optimiser': optimiser, 'rates': rates}
+        for optimiser in optimisers]
+    parts = {'system': system, 'average': average, **{f'optimiser{index}': one for index, one in enumerate(optimisers)},
+             **{f'rates{index}': one for index, one in enumerate(rates)}}
     began_at, spent, began = 0, 0.0, time.monotonic()
     if checkpoint is not None and (state := checkpoint.load()) is not None:
         for name, part in parts.items():
@@ -134,12 +179,13 @@ def retrain(system: System | Ensemble, answers: TrainingAnswers, data_config: di
         with mixed_precision(device, precision):
             losses = system.losses(images, answers.logits[chosen].to(device), target, present, s.temperature)
         total = losses['fused'] + s.own_weight * losses.get('own', 0.0) + s.feature_weight * losses['feature']
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
         total.backward()
-        for module in (*system.modules_, *([system.fusion] if hasattr(system, 'fusion') else [])):
-            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimiser.step()
-        rates.step()
+        torch.nn.utils.clip_grad_norm_(parameters, len(system.modules_)**0.5)
+        for optimiser, rate in zip(optimisers, rates, strict=True):
+            optimiser.step()
+            rate.step()
         average.update_parameters(system)
         for name, value in losses.items():
             smooth[name] = value.item() if name not in smooth else 0.98 * smooth[name] + 0.02 * value.item()

@@ -118,6 +118,7 @@ def test_steps_run_alone_and_ask_for_the_one_before(train, tmp_path):
     with pytest.raises(ValueError, match="step 'retrain' needs the result of 'subsets'"):
         train(tmp_path / 'p', step='retrain')
     assert 'confusions_within' in train(tmp_path / 'p', step='subsets')
+    train(tmp_path / 'p', step='body')
     figures = train(tmp_path / 'p', step='prune')
     assert len(figures['devices']) == 3 and not (tmp_path / 'p' / 'partition.json').exists()
     with pytest.raises(ValueError, match="step 'fuse' needs the result of 'retrain'"):
