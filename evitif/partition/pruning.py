@@ -143,10 +143,10 @@ def prune(module: nn.Module, images: torch.Tensor, own: tuple[int, ...], shape: 
     return pruned.requires_grad_(True), steps
 
 
-def prune_for_all(module: nn.Module, images: torch.Tensor, shape: Shape, seed: int = 0,
-                  told: Callable[[str], None] = lambda text: None) -> tuple[nn.Module, list[dict]]:
+def prune_for_all(module: nn.Module, images: torch.Tensor, shape: Shape, seed: int = 0, told: Callable[[str], None] = lambda text: None,
+                  common: tuple[int, torch.Tensor] | None = None) -> tuple[nn.Module, list[dict]]:
     """As `prune`, for all classes of `module` and without 'other'."""
-    pruned, steps = prune(module, images, tuple(range(module.num_classes)), shape, seed, told)
+    pruned, steps = prune(module, images, tuple(range(module.num_classes)), shape, seed, told, common)
     drop_other(pruned)
     return pruned, steps
 

@@ -69,6 +69,11 @@ class PartitionTraining:
     def schedule(self) -> Schedule:
         return Schedule(self.steps, self.batch_size, self.learning_rate, self.matrix_rate)
 
+    @property
+    def shared(self) -> Path:
+        """Where the original's answers and the bodies are kept."""
+        return Path(self.answers) if self.answers else Path(self.output) / 'steps'
+
 
 @dataclass
 class Original:
@@ -108,7 +113,10 @@ def train_partition(configuration: PartitionTraining, command: str = '') -> dict
         raise ValueError(f'reduction is {c.reduction}: expected at least 1')
     for precision in (c.precision, c.answers_precision):
         place_on(c.device, precision)
-    return _Run(c, load_original(c.model, c.checkpoint, c.pretrained), command).run()
+    original = load_original(c.model, c.checkpoint, c.pretrained)
+    if not 0 <= c.common_blocks <= len(original.module.blocks):
+        raise ValueError(f'common_blocks is {c.common_blocks}: expected 0 to {len(original.module.blocks)}, the blocks of {c.model}')
+    return _Run(c, original, command).run()
 
 
 class _Run:
@@ -173,13 +181,9 @@ class _Run:
         largest = max((one.size for one in placed), key=lambda size: size.parameters).shape
         devices = [{'device': one.device, 'shape': one.size.shape.as_dict(), 'parameters': one.size.parameters,
                     'multiply_adds': one.size.multiply_adds, 'pruned_harder': one.rounds} for one in placed]
-        stages = read_stages(c.body)
-        if not stages:
+        if not c.body:
             return {'devices': devices, 'figures': []}
-        identity = json.dumps([original.fingerprint, c.data, c.images, c.answers_precision])
-        body, figures = train_body(original.module, identity, original.built.data_config, self.answers, largest, stages,
-                                   Schedule(0, c.batch_size), self.answers.images[:2 * c.calibration_images], self._test_images(),
-                                   self.shared, c.seed, c.device, c.precision)
+        body, figures = body_of(c, original, self.answers, largest)
         return {'devices': devices, 'shape': figures[-1]['shape'], 'weights': body.state_dict(), 'figures': figures}
 
     def _prune(self, results: dict) -> dict:
@@ -190,7 +194,7 @@ class _Run:
             module = blank(copy.deepcopy(module), Shape(**results['body']['shape']), self.original.classes)
             module.load_state_dict(results['body']['weights'])
             module.eval().requires_grad_(False)
-        common = (c.common_blocks, normalise(self.answers.images[:2 * c.calibration_images])) if c.common_blocks else None
+        common = common_part(c, self.answers, normalise)
         devices, weights = [], []
         for index, (subset, entry) in enumerate(zip(subsets, results['body']['devices'], strict=True)):
             shape = Shape(**entry['shape'])
@@ -222,7 +226,7 @@ class _Run:
             module.half().float()                # as they are stored
         network, figures = fuse(system, self.answers, built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device)
         network.half().float()
-        images, ids = self._test_images()
+        images, ids = test_images(c, self.original)
         arrived = arrived_features(system, images, Normalise(built.data_config, c.device), c.device)
         with torch.inference_mode():
             fused = network(arrived, torch.ones(arrived.shape[:2], dtype=torch.bool)).argmax(1)
@@ -246,23 +250,13 @@ class _Run:
         return {'description': description, 'figures': description['figures']}
 
     @property
-    def shared(self) -> Path:
-        """Where the original's answers and the bodies are kept."""
-        return Path(self.c.answers) if self.c.answers else self.folder
-
-    @property
     def answers(self) -> TrainingAnswers:
         """Of the original on the training images; read or computed when first asked for."""
         if self._answers is None:
             c, built = self.c, self.original.built
             self._answers = training_answers(built.module, self.original.fingerprint, built.data_config, built.class_names, c.data,
-                                             c.images, self.shared, c.seed, c.device, c.answers_precision)
+                                             c.images, c.shared, c.seed, c.device, c.answers_precision)
         return self._answers
-
-    def _test_images(self) -> tuple[torch.Tensor, torch.Tensor]:
-        built = self.original.built
-        test = open_images(self.c.data, 'test', class_names=built.class_names)
-        return load_images(test, int(built.data_config['input_size'][1]), built.data_config['input_size'][0], 'test images')
 
     def _place(self, subsets: list[tuple[int, ...]]) -> tuple[Placed, ...]:
         c, module = self.c, self.original.module
@@ -312,6 +306,26 @@ class _Run:
         partial = self._path(step).with_suffix('.partial')
         torch.save({'key': self.keys[step], 'result': result}, partial)
         partial.replace(self._path(step))
+
+
+def body_of(c: PartitionTraining, original: Original, answers: TrainingAnswers, largest: Shape) -> tuple[nn.Module, list[dict]]:
+    """What the sub-models are pruned from, whose largest has that shape, and what is known of each stage; see `train_body`."""
+    identity = json.dumps([original.fingerprint, c.data, c.images, c.answers_precision])
+    return train_body(original.module, identity, original.built.data_config, answers, largest, read_stages(c.body),
+                      Schedule(0, c.batch_size), answers.images[:2 * c.calibration_images], test_images(c, original), c.shared, c.seed,
+                      c.device, c.precision)
+
+
+def common_part(c: PartitionTraining, answers: TrainingAnswers, normalise: Normalise) -> tuple[int, torch.Tensor] | None:
+    """`prune`'s argument `common`."""
+    return (c.common_blocks, normalise(answers.images[:2 * c.calibration_images])) if c.common_blocks else None
+
+
+def test_images(c: PartitionTraining, original: Original) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 [n, C, H, W] and class ids [n], for figures alone."""
+    config = original.built.data_config
+    return load_images(open_images(c.data, 'test', class_names=original.built.class_names), int(config['input_size'][1]),
+                       config['input_size'][0], 'test images')
 
 
 def calibration(answers: TrainingAnswers, subset: tuple[int, ...], device: int, c: PartitionTraining) -> torch.Tensor:

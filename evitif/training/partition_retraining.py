@@ -19,7 +19,6 @@ from tqdm import tqdm
 from evitif.model.device import mixed_precision
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.split import SplitModel
-from evitif.partition.artifact import sub_features
 from evitif.partition.fusion import FusionNetwork, draw_present
 from evitif.partition.importance import grouped_log_probabilities
 from evitif.partition.slicing import shape_of
@@ -65,18 +64,8 @@ class System(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Preprocessed images [B, C, H, W] to features [B, N, F]."""
-        if not self.common_blocks:
-            return torch.stack([sub_features(module, images, self.channels) for module in self.modules_], 1)
-        tokens: dict[int, torch.Tensor] = {}        # after the common blocks, once for all that share them
-        rows = []
-        for module in self.modules_:
-            first = id(module.patch_embed)
-            if first not in tokens:
-                tokens[first] = SplitModel(module, self.common_blocks).head(images)
-            x = module.norm(module.blocks[self.common_blocks:](tokens[first]))
-            pooled = module.forward_head(x, pre_logits=True).float()
-            rows.append(functional.pad(pooled, (0, self.channels - pooled.shape[1])))
-        return torch.stack(rows, 1)
+        return torch.stack([functional.pad(row, (0, self.channels - row.shape[1]))
+                            for row in pooled_tokens(self.modules_, images, self.common_blocks)], 1)
 
     def losses(self, images: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, present: torch.Tensor,
                temperature: float) -> dict[str, torch.Tensor]:
@@ -97,8 +86,10 @@ class System(nn.Module):
 class Ensemble(nn.Module):
     """Models of all classes that are trained each alone, as a comparison: answers are averaged, nothing is fused."""
 
-    def __init__(self, modules: list[nn.Module], channels: list[int], original_width: int):
+    def __init__(self, modules: list[nn.Module], channels: list[int], original_width: int, common_blocks: int = 0):
         super().__init__()
+        self.common_blocks = common_blocks
+        share_first_blocks(modules, common_blocks)
         self.modules_ = nn.ModuleList(modules)
         self.hints = nn.ModuleList(nn.Linear(width, original_width) for width in channels)
 
@@ -106,8 +97,8 @@ class Ensemble(nn.Module):
                temperature: float) -> dict[str, torch.Tensor]:
         """As `System.losses`."""
         fused = feature = 0.0
-        for module, hint in zip(self.modules_, self.hints, strict=True):
-            pooled = module.forward_head(module.forward_features(images), pre_logits=True)
+        rows = pooled_tokens(self.modules_, images, self.common_blocks)
+        for module, hint, pooled in zip(self.modules_, self.hints, rows, strict=True):
             answer = module.get_classifier()(pooled)
             fused = fused + distillation(answer, logits, temperature)
             feature = feature + functional.mse_loss(hint(pooled).float(), target)
@@ -128,6 +119,21 @@ def share_first_blocks(modules: list[nn.Module], blocks: int) -> None:
                 setattr(module, name, getattr(first, name))
         for index in range(blocks):
             module.blocks[index] = first.blocks[index]
+
+
+def pooled_tokens(modules: nn.ModuleList, images: torch.Tensor, common_blocks: int) -> list[torch.Tensor]:
+    """The normed, pooled token [B, width] of each model; what they share is computed once."""
+    if not common_blocks:
+        return [module.forward_head(module.forward_features(images), pre_logits=True).float() for module in modules]
+    tokens: dict[int, torch.Tensor] = {}
+    rows = []
+    for module in modules:
+        first = id(module.patch_embed)
+        if first not in tokens:
+            tokens[first] = SplitModel(module, common_blocks).head(images)
+        x = module.norm(module.blocks[common_blocks:](tokens[first]))
+        rows.append(module.forward_head(x, pre_logits=True).float())
+    return rows
 
 
 def optimisers_of(system: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
