@@ -7,7 +7,6 @@ through a linear map that is thrown away after. The second and third are ours; E
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from evitif.partition.importance import grouped_log_probabilities
 from evitif.partition.slicing import shape_of
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
+from evitif.training.descent import Descent, descend
 from evitif.training.images import Normalise, shift_and_flip
 from evitif.training.training_answers import TrainingAnswers
 
@@ -136,13 +136,16 @@ def pooled_tokens(modules: nn.ModuleList, images: torch.Tensor, common_blocks: i
     return rows
 
 
-def optimisers_of(system: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices of transformer blocks, where it needs about half the steps, and AdamW for all else."""
-    parameters = [(parameter.ndim == 2 and 'blocks.' in name, parameter) for name, parameter in system.named_parameters()
-                  if parameter.requires_grad]
-    chosen, others = ([parameter for matrix, parameter in parameters if matrix is which] for which in (True, False))
-    optimisers = [torch.optim.AdamW(others, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)]
-    return optimisers + ([torch.optim.Muon(chosen, lr=schedule.matrix_rate, weight_decay=schedule.weight_decay)] if chosen else [])
+def groups_of(system: nn.Module) -> list[list[nn.Parameter]]:
+    """What is clipped together: each model's own part, what several share, the fusion network and the maps to the features."""
+    groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
+    owners: dict[nn.Parameter, list[int]] = {}
+    for index, module in enumerate(system.modules_):
+        for parameter in module.parameters():
+            owners.setdefault(parameter, []).append(index)
+    for parameter in system.parameters():
+        groups.setdefault(tuple(owners.get(parameter, ())), []).append(parameter)
+    return list(groups.values())
 
 
 def distillation(answer: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -159,49 +162,25 @@ def retrain(system: System | Ensemble, answers: TrainingAnswers, data_config: di
     system.to(device).train()
     spread = answers.features.std(0).clamp(min=1e-3)
     centre = answers.features.mean(0)
-    parameters = [parameter for parameter in system.parameters() if parameter.requires_grad]
-    average = torch.optim.swa_utils.AveragedModel(system, multi_avg_fn=warmed_up_average(s.average_decay))
-    optimisers = optimisers_of(system, s)
-    warmup = max(1, s.steps // 20)
-    rates = [torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / s.steps))))
-        for optimiser in optimisers]
-    parts = {'system': system, 'average': average, **{f'optimiser{index}': one for index, one in enumerate(optimisers)},
-             **{f'rates{index}': one for index, one in enumerate(rates)}}
-    began_at, spent, began = 0, 0.0, time.monotonic()
-    if checkpoint is not None and (state := checkpoint.load()) is not None:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        began_at, spent = state['step'], state['seconds']
     normalise = Normalise(data_config, device)
-    smooth: dict[str, float] = {}
-    bar = tqdm(range(began_at, s.steps), desc=title, unit='step', initial=began_at, total=s.steps, mininterval=1)
-    for step in bar:
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         chosen = _batch(step, len(answers.images), s.batch_size, seed)
         images = normalise(shift_and_flip(answers.images[chosen].to(device), s.shift_pixels, generator, s.flip))
         present = draw_present(len(chosen), len(system.modules_), generator).to(device)
         target = ((answers.features[chosen] - centre) / spread).to(device)
         with mixed_precision(device, precision):
-            losses = system.losses(images, answers.logits[chosen].to(device), target, present, s.temperature)
-        total = losses['fused'] + s.own_weight * losses.get('own', 0.0) + s.feature_weight * losses['feature']
-        for optimiser in optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, len(system.modules_)**0.5)
-        for optimiser, rate in zip(optimisers, rates, strict=True):
-            optimiser.step()
-            rate.step()
-        average.update_parameters(system)
-        for name, value in losses.items():
-            smooth[name] = value.item() if name not in smooth else 0.98 * smooth[name] + 0.02 * value.item()
-        bar.set_postfix({name: f'{value:.3f}' for name, value in smooth.items()})
-        if checkpoint is not None and (step + 1) % 200 == 0 and step + 1 < s.steps:
-            checkpoint.save({**{name: part.state_dict() for name, part in parts.items()}, 'step': step + 1,
-                             'seconds': spent + time.monotonic() - began})
-    figures = {**{f'training_{name}': round(value, 4) for name, value in smooth.items()},
-               'seconds': round(spent + time.monotonic() - began, 1)}
-    return average.module.eval().to('cpu'), figures
+            return system.losses(images, answers.logits[chosen].to(device), target, present, s.temperature)
+
+    descent = Descent(s.steps, s.learning_rate, s.weight_decay, max(1, s.steps // 20), s.average_decay, save_every=200,
+                      matrix_rate=s.matrix_rate)
+    trained, smooth, seconds = descend(
+        descent, system, losses,
+        lambda found: found['fused'] + s.own_weight * found.get('own', 0.0) + s.feature_weight * found['feature'],
+        groups_of(system), title, checkpoint)
+    figures = {**{f'training_{name}': round(value, 4) for name, value in smooth.items()}, 'seconds': round(seconds, 1)}
+    return trained.eval().to('cpu'), figures
 
 
 def fuse(system: System, answers: TrainingAnswers, data_config: dict, images: int, steps: int, seed: int = 0,
