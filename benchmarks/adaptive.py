@@ -101,14 +101,14 @@ class Bench:
             down.set_impairment(without_rate(link(now - 1.0)))
             if sender is None:
                 known = edge.sending
-                setting = choice.choose(known.frame_bytes, known.packet_error_rate, known.mean_burst, setting)
+                setting = choice.choose(known.frame_bytes, known.packet_error_rate, known.mean_burst, setting, known.name_bytes)
             else:
                 setting = Setting(sender.quantisation, sender.copies, 1.0, 0, 0)
             used[setting.quantisation, setting.patch_copies, setting.share] = used.get(
                 (setting.quantisation, setting.patch_copies, setting.share), 0) + 1
             rows = self.rows[setting.quantisation][number % len(self.ids)]
             edge.send_frame(TokenFrame(number, number, 'camera', rows, setting.quantisation, chosen_tokens(parameters, setting.share),
-                                       setting.patch_copies), now)
+                                       setting.patch_copies, setting.min_packets), now)
 
         def exchange():
             for data in edge.datagrams_to_send(now):
