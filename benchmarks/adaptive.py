@@ -172,7 +172,8 @@ class Bench:
         frames, counts = self.simulate(sender, link, seconds, seed)
         answers, count = self.classes(frames), int(seconds * FRAME_RATE)
         ids = self.ids[(seed * count + np.arange(count)) % len(self.ids)]
-        return {'right': ''.join(str(int(answers.get(number) == ids[number])) for number in range(int(skip_s * FRAME_RATE), count)), **counts}
+        judged = range(int(skip_s * FRAME_RATE), count)
+        return {'right': ''.join(str(int(answers.get(number) == ids[number])) for number in judged), **counts}
 
 
 def without_rate(link: Impairment) -> Impairment:
@@ -267,8 +268,8 @@ def targets_of(cells: list[dict]) -> list[dict]:
         ahead, half = difference.mean(), 1.96 * difference.std() / math.sqrt(len(difference))
         expected, holds = ('more than 0 points', ahead > 0) if link == DRIFT else ('at least -0.5 points', ahead >= -0.5)
         judged.append(target(f'adaptive beside the best fixed setting, {link}', expected,
-                             f'{ahead:+.1f} points (95 %: {ahead - half:+.1f} to {ahead + half:+.1f}; adaptive {100 * adaptive.mean():.1f} %, '
-                             f'{best} {100 * of[best].mean():.1f} %)', holds))
+                             f'{ahead:+.1f} points (95 %: {ahead - half:+.1f} to {ahead + half:+.1f}; adaptive '
+                             f'{100 * adaptive.mean():.1f} %, {best} {100 * of[best].mean():.1f} %)', holds))
     return judged
 
 
@@ -278,13 +279,13 @@ def section(result: dict, images: Path) -> str:
     names, senders = (list(dict.fromkeys(cell[key] for cell in cells)) for key in ('link', 'sender'))
     of = {(cell['link'], cell['sender']): 100 * hits(cell).mean() for cell in cells}
     frames = {cell['link']: len(hits(cell)) for cell in cells}
-    text = [f'Top-1 in % of {result["model"]}, cut after block {result["cut"]}, {result["frame_rate"]:g} images a second of {result["data"]}, '
-            f'in simulated time: edge, bridge and congestion control as they are, {1e3 * result["delay_s"]:g} ms each way, a queue of '
-            f'{1e3 * result["queue_s"]:g} ms; a frame without an answer within {1e3 * result["deadline_s"]:g} ms counts as wrong. The '
-            f'adaptive sender chooses quantisation, copies, packets and patches; a fixed one always sends the same, cut to what the rate '
-            f'allows. {frames[names[0]]} frames a point and {frames[DRIFT]} of the drift (loss 0 to 80 % and back, in bursts in every other '
-            f'sixth, the rate between 5 and 0.3 Mbit/s three times), {result["seeds"]} seeds; the best fixed setting is picked afterwards, '
-            f'on the same frames, which favours it.', '',
+    text = [f'Top-1 in % of {result["model"]}, cut after block {result["cut"]}, {result["frame_rate"]:g} images a second of '
+            f'{result["data"]}, in simulated time: edge, bridge and their control as they are, {1e3 * result["delay_s"]:g} ms one way, '
+            f'a queue of {1e3 * result["queue_s"]:g} ms; a frame without an answer within {1e3 * result["deadline_s"]:g} ms counts as '
+            'wrong. The adaptive sender chooses quantisation, copies, packets and patches; a fixed one always sends the same, cut to what '
+            f'the rate allows. {frames[names[0]]} frames a point and {frames[DRIFT]} of the drift (loss 0 to 80 % and back, in bursts in '
+            f'every other sixth, the rate between 5 and 0.3 Mbit/s three times), seeds: {result["seeds"]}. The best fixed setting is '
+            'picked afterwards, on the same frames, which favours it.', '',
             '| | ' + ' | '.join(senders) + ' |', '| --- |' + ' ---: |' * len(senders)]
     for name in names:
         best = max(of[name, sender] for sender in senders)

@@ -33,7 +33,7 @@ DRAIN_S = 0.5                # in which a standing queue is to be gone
 RENO_BETA, RENO_ALPHA = 0.7, 0.53       # as fair to Reno as its own 1/2 and 1: alpha = 3 (1 - beta) / (1 + beta) (RFC 9438, section 4.3)
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
-LOSS_RISE = 0.1
+LOSS_RISE, COMPARE_S = 0.1, 8.0          # share more lost than at most so long ago
 CLEAR_S = 1.0                # without a standing queue end an episode
 PROBE_EVERY_S = 5.0
 FLOOR_BIT_S, CEILING_BIT_S = 150_000.0, 10e9
@@ -89,7 +89,7 @@ class CongestionControl:
         self._bytes = self._datagrams = 0     # sent since the last decision
         self._slow_start = True
         self._calm_since = math.nan           # when growth began
-        self._grown_from: tuple[float, float] | None = None     # rate and share lost then
+        self._grown_from: tuple[float, float, float] | None = None      # rate and share lost, and when
         self._risen = 0                       # intervals in a row in which the loss was above what it was then
         self._resume: float | None = None     # rate to take up when the queue is gone
         self._radio_loss = 0.0                # smoothed, while no queue stands, and
@@ -145,7 +145,6 @@ class CongestionControl:
         if standing <= TARGET_S and self._reno_since is None:
             self._radio_loss += (lost - self._radio_loss) / 4
             self._radio_burst = mean_burst
-        busy = used >= 0.25 * self.rate_bit_s or self._datagrams >= _TRAIN
         self.queueing_delay_s = standing
         if self._reno_since is not None:
             self._compete(standing, peak, lost, elapsed, newest.round_trip_s, min(self._delivered(used), used), now)
@@ -153,7 +152,7 @@ class CongestionControl:
             self._back_off(standing, min(self._delivered(used), self.rate_bit_s), used, elapsed, now)
         elif standing <= TARGET_S:
             self._suspected = False
-            self._follow(peak, lost, expected, mean_burst, busy, elapsed, now)
+            self._follow(peak, lost, expected, mean_burst, used, elapsed, now)
         if self.state != CONGESTED:
             self.state = RADIO if lost > RADIO_LOSS else OPEN
         self._last, self._decided_at, self._interval = self._interval[-1], now, []
@@ -199,7 +198,7 @@ class CongestionControl:
         drain = 1 - (standing - TARGET_S / 2) / DRAIN_S
         self.rate_bit_s = self._bounded(delivered * min(max(drain, 0.5), BETA))
 
-    def _follow(self, peak: float, lost: float, expected: int, mean_burst: float, busy: bool, elapsed: float, now: float) -> None:
+    def _follow(self, peak: float, lost: float, expected: int, mean_burst: float, used: float, elapsed: float, now: float) -> None:
         """No queue stands."""
         self.state = OPEN
         if self._episode is not None and now - self._episode.stood_at >= CLEAR_S:
@@ -210,11 +209,11 @@ class CongestionControl:
         if peak > TARGET_S:
             self._slow_start, self._grown_from = False, None
             return
-        if not busy:
+        if used < 0.25 * self.rate_bit_s and self._datagrams < _TRAIN:
             return
         if self._grown_from is None:
-            self._grown_from, self._calm_since = (self.rate_bit_s, lost), now
-        rate, before = self._grown_from
+            self._grown_from, self._calm_since = (self.rate_bit_s, lost, now), now
+        rate, before, since = self._grown_from
         risen = self.rate_bit_s > 1.25 * rate and lost > before + LOSS_RISE + 3 * _deviation(expected, mean_burst)
         self._risen = self._risen + 1 if risen else 0
         if self._risen >= 2:
@@ -222,11 +221,11 @@ class CongestionControl:
             self.rate_bit_s, self._slow_start, self._grown_from = self._bounded(BETA * rate), False, None
             self.state = CONGESTED
             return
-        if self._slow_start:
-            self.rate_bit_s = self._bounded(2 * self.rate_bit_s)
-        else:
-            speed = min(GROWTH * 2 ** (now - self._calm_since), MAX_GROWTH)
-            self.rate_bit_s = self._bounded(self.rate_bit_s * (1 + speed * min(elapsed, 1.0)))
+        if not risen and now - since > COMPARE_S:      # the radio's loss changes too
+            self._grown_from = self.rate_bit_s, lost, now
+        speed = min(GROWTH * 2 ** (now - self._calm_since), MAX_GROWTH)
+        grown = self.rate_bit_s * (2.0 if self._slow_start else 1 + speed * min(elapsed, 1.0))
+        self.rate_bit_s = self._bounded(grown)
 
     def _compete(self, standing: float, peak: float, lost: float, elapsed: float, round_trip: float, used: float, now: float) -> None:
         """With a flow that fills the queue."""
@@ -265,6 +264,6 @@ def _lost(first: Report, last: Report) -> tuple[int, float]:
     return expected, min(max(1 - received / expected, 0.0), 1.0) if expected > 0 else 0.0
 
 
-def _deviation(expected: int, mean_burst: float) -> float:
-    """Standard deviation, at most, of the difference of two shares that are lost of so many datagrams."""
-    return math.sqrt(2 * 0.25 / max(expected, 1) * (mean_burst if mean_burst >= 1 else 1.0))
+def _deviation(datagrams: float, mean_burst: float) -> float:
+    """Standard deviation, at most, of the difference of two shares lost of so many datagrams, in runs of mean length `mean_burst`."""
+    return math.sqrt(2 * 0.25 / max(datagrams, 1) * (mean_burst if mean_burst >= 1 else 1.0))

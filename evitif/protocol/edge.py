@@ -189,13 +189,13 @@ class EdgeConnection:
                                                self.parameters.tokens if frame.sent is None else len(frame.sent))
         self._traffic.frames['sent'] += 1
         if self._sender.delayed and now >= self._pinged_ahead_at + _FRAME_PING_INTERVAL_S:
-            self._send_pings(1, now)
             self._pinged_ahead_at = now
+            self._send_pings(1, now)
         self._release(now)
         return True
 
     def _release(self, now: float) -> None:
-        """Send what pacing allows of the frame that waits, and a PING behind it, which tells what it meets."""
+        """Send what pacing allows of the frame that waits, and a PING behind it."""
         for data in (released := self._sender.release(self._finished, now)):
             self._traffic.sent(len(data))
             self._outgoing.append(data)
@@ -258,10 +258,10 @@ class EdgeConnection:
         self._ping_at = now + self.config.ping_interval_s
 
     def _send_pings(self, copies: int, now: float) -> None:
-        sent_bytes, ahead_bytes = self._sender.sent_bytes, self._sender.ahead_bytes(now)
+        sent = self._sender.sent_bytes, self._sender.ahead_bytes(now)
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, self._tracker.report()))
-        self._pings[now] = sent_bytes, ahead_bytes
+        self._pings[now] = sent
         if len(self._pings) > _PINGS_REMEMBERED:
             self._pings.popitem(last=False)
 
