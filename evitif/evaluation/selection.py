@@ -185,8 +185,7 @@ class Measurement:
         """The calibrated setting on a link that loses packets independently; an image of which nothing arrives is the robot's."""
         trial, settings = self.trial, self.settings
         sent, asked = selected(self.scores, settings.delta), np.flatnonzero(self.uncertainty >= settings.eta)
-        copies = copies_for(rate)
-        frames = SelectedFrames(trial.code.stream_parameters(settings.quantisation), copies)
+        frames = SelectedFrames(trial.code.stream_parameters(settings.quantisation), rate)
         patches = trial.coded(settings.quantisation)
         reply = answer_bytes(trial.classes, trial.patches, rate)
         runs, lost, silent, uplink = [], [], [], []
@@ -206,7 +205,7 @@ class Measurement:
             lost.append(1 - received[asked].sum() / max(1, sent[asked].sum()))
             silent.append(1 - len(heard) / max(1, len(asked)))
             uplink.append(sum(frames.bytes(int(sent[index].sum())) for index in asked) / len(trial))
-        return {'top1': float(np.mean(runs)), 'interval95': half_interval95(runs), 'runs': runs, 'copies': copies,
+        return {'top1': float(np.mean(runs)), 'interval95': half_interval95(runs), 'runs': runs, 'copies': copies_for(rate),
                 'patches_lost': float(np.mean(lost)), 'nothing_arrived': float(np.mean(silent)),
                 'bytes': float(np.mean(uplink)) + len(asked) / len(trial) * reply}
 

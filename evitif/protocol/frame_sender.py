@@ -16,7 +16,7 @@ from evitif.protocol.pacing import IP_UDP_BYTES, Pacer
 from evitif.protocol.packetiser import Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
 
-_PACKETISERS = 24            # kept, by quantisation and copies
+_PACKETISERS = 24            # kept, by quantisation, copies and fewest packets
 _RATE_GAIN = 1 / 8           # of the frame rate's and the used rate's smoothing
 _LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt from
 
@@ -42,8 +42,8 @@ class FrameSender:
 
     def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
         self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
-        self._own = {kind: self._packetiser(kind, config.patch_copies) for kind in parameters.row_formats}
-        self._others: OrderedDict[tuple[str, int], Packetiser] = OrderedDict()
+        self._own = {kind: self._packetiser(kind, config.patch_copies, config.min_packets) for kind in parameters.row_formats}
+        self._others: OrderedDict[tuple[str, int, int], Packetiser] = OrderedDict()
         self._pacer = Pacer(config.rate_limit_bit_s)
         self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
         self._waiting: deque[memoryview] = deque()
@@ -96,8 +96,7 @@ class FrameSender:
         kind = frame.quantisation or self._parameters.quantisation
         if kind not in self._own:
             raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._own)}')
-        packetiser = self._own[kind] if frame.patch_copies in (0, self._own[kind].patch_copies) else self._other(kind, frame.patch_copies)
-        views = packetiser.prepare(frame)
+        views = self._packetiser_for(frame, kind).prepare(frame)
         if self._waiting:
             self.frames_cut += 1
         self._waiting, self._frame_id = deque(views), frame.frame_id
@@ -153,16 +152,18 @@ class FrameSender:
         self.sending = Sending(self._control.state, rate, used, rate / 8 * interval, self._control.queueing_delay_s, self._loss,
                                self._burst)
 
-    def _other(self, kind: str, copies: int) -> Packetiser:
-        key = kind, copies
+    def _packetiser_for(self, frame: TokenFrame, kind: str) -> Packetiser:
+        own = self._own[kind]
+        key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
+        if key[1:] == (own.patch_copies, own.min_packets):
+            return own
         if key not in self._others:
-            self._others[key] = self._packetiser(kind, copies)
+            self._others[key] = self._packetiser(*key)
             if len(self._others) > _PACKETISERS:
                 self._others.popitem(last=False)
         self._others.move_to_end(key)
         return self._others[key]
 
-    def _packetiser(self, kind: str, copies: int) -> Packetiser:
-        c = self._config
-        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=c.min_packets,
-                          prefix_copies=c.prefix_copies, patch_copies=copies)
+    def _packetiser(self, kind: str, copies: int, min_packets: int) -> Packetiser:
+        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=min_packets,
+                          prefix_copies=self._config.prefix_copies, patch_copies=copies)

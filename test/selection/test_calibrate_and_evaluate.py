@@ -1,6 +1,7 @@
 """`evitif calibrate` and `evitif evaluate selection`, on random models: what they write, and what they refuse."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -121,13 +122,20 @@ def parameters(row_bytes=24, patches=64):
 @pytest.mark.parametrize('rate, copies', [(0.0, 1), (0.3, 3), (0.6, 7)])
 def test_a_selected_frame_has_every_chosen_patch_in_several_packets(rate, copies):
     assert copies_for(rate) == copies
-    frames = SelectedFrames(parameters(), copies)
+    frames = SelectedFrames(parameters(), rate)
     chosen = np.random.default_rng(0).permutation(64)[:30]
     packets = frames.packets(chosen)
     counts = np.bincount(np.concatenate(packets), minlength=64)
-    assert set(np.flatnonzero(counts)) == set(chosen) and len(packets) >= packets_of_part(packets_for(copies), 30, 64)
+    assert set(np.flatnonzero(counts)) == set(chosen) and len(packets) >= packets_of_part(packets_for(copies, rate), 30, 64)
     assert counts[chosen].sum() == 30 * copies and np.all(counts[chosen[:7]] >= counts[chosen[-7:]])
     assert frames.bytes(30) == sum(44 + 16 + 26 * len(units) for units in packets)      # header, seal, index and row of each
+
+
+def test_a_few_patches_take_more_copies_lest_nothing_of_them_arrive():
+    assert copies_for(0.6, patches=1) == copies_for(0.6, patches=10) == 11 and 0.6**11 < 0.005
+    assert copies_for(0.6, patches=11) == copies_for(0.6) == 7
+    assert copies_for(0.0, patches=1) == copies_for(math.nan, patches=1) == 1
+    assert len(SelectedFrames(parameters(), 0.6).packets(np.array([5]))) == 11
 
 
 def test_an_image_with_parity_takes_as_many_packets_as_a_loss_asks_for():
