@@ -18,7 +18,7 @@ from evitif.protocol.parameters import StreamParameters
 from evitif.selection.sending import copies_for, packets_for
 
 _HEADERS = HEADER.size + TOKENS_HEADER.size + SEAL_BYTES
-_ROOM = MAX_DATAGRAM_BYTES - _HEADERS
+DATAGRAM_ROOM = MAX_DATAGRAM_BYTES - _HEADERS
 DELIVERED = 0.99        # of the images, where an erasure code is given parity for a loss
 
 
@@ -53,7 +53,7 @@ class SelectedFrames:
 
 def image_datagrams(image_bytes: int) -> int:
     """Datagrams that an image of so many bytes is cut into."""
-    return max(1, math.ceil(image_bytes / _ROOM))
+    return max(1, math.ceil(image_bytes / DATAGRAM_ROOM))
 
 
 def image_bytes_on_wire(image_bytes: int, packet_error_rate: float = 0.0) -> int:
