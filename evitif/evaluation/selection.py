@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 from tqdm import tqdm
 
 from evitif.datasets import open_images
@@ -25,6 +26,7 @@ from evitif.evaluation.wire_bytes import DATAGRAM_ROOM, SelectedFrames, answer_b
 from evitif.model.build import build_model
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.model.transform_code import RATES
+from evitif.protocol.datagram import UNIT_INDEX
 from evitif.recovery import LEARNED, METHODS, load_recovery
 from evitif.selection import gate
 from evitif.selection.artifact import FILE, Selection, load_selection
@@ -253,22 +255,25 @@ class Measurement:
         return found
 
     def _forms(self) -> dict:
-        """What chosen patches take in forms that are each decoded alone: rows of the patch code, mosaics of a datagram each."""
+        """What chosen patches take in forms that are each decoded alone: rows of the patch code, mosaics of a datagram each. The
+        divergence is of the large model's answer from that to the same patches as they are, in nats."""
         trial, settings = self.trial, self.settings
-        sent = selected(self.scores, settings.delta)
-        found = {}
+        sent, found, views = selected(self.scores, settings.delta), {}, trial.views()
+        plain = torch.from_numpy(trial.answers(trial.coded(None), sent, title=PIXELS)).log_softmax(1)
+
+        def form(name: str, size: float, patches: torch.Tensor) -> None:
+            logits = trial.answers(patches, sent, title=name)
+            divergence = functional.kl_div(torch.from_numpy(logits).log_softmax(1), plain, log_target=True, reduction='batchmean')
+            found[name] = {'bytes': size, 'top1': trial.accuracy(logits.argmax(1)), 'divergence': round(float(divergence), 5)}
+
         for kind in sorted({settings.quantisation, *self.configuration.quantisation} - {PIXELS}, key=RATES.get, reverse=True):
-            sizes = sent.sum(1) * (trial.code.stream_parameters(kind).row_bytes + 2)
-            logits = trial.answers(trial.coded(kind), sent, title=kind)
-            found[kind] = {'bytes': float(sizes.mean()), 'top1': trial.accuracy(logits.argmax(1))}
-        views = trial.views()
+            form(kind, float(sent.sum(1).mean()) * (trial.code.stream_parameters(kind).row_bytes + UNIT_INDEX.itemsize), trial.coded(kind))
         for codec in OPTIONS:
             for quality in (50, 70, 85):
                 pairs = [self._mosaics(view, np.flatnonzero(mask), codec, quality)
                          for view, mask in zip(tqdm(views, desc=f'{codec} mosaics', leave=False), sent, strict=True)]
                 pictures, sizes = zip(*pairs, strict=True)
-                logits = trial.answers(trial.model.head(trial.of_views(pictures)), sent, title=f'{codec} {quality}')
-                found[f'{codec} {quality}'] = {'bytes': float(np.mean(sizes)), 'top1': trial.accuracy(logits.argmax(1))}
+                form(f'{codec} {quality}', float(np.mean(sizes)), trial.model.head(trial.of_views(pictures)))
         return found
 
     def _mosaics(self, view: np.ndarray, patches: np.ndarray, codec: str, quality: int) -> tuple[np.ndarray, int]:

@@ -142,8 +142,9 @@ def _ablations(result: dict) -> list[str]:
         lines += ['', title, '', '| | ' + ' | '.join(f'{head}, top-1 in %' for head in heads) + ' |', '| --- |' + ' ---: |' * len(weights)]
         lines += [f'| {name} | ' + ' | '.join(f'{100 * row[weight]:.2f}' for weight in weights) + ' |' for name, row in table.items()]
     lines += ['', 'The chosen patches of every image in forms of which each packet is decoded by itself (without headers and answers):', '',
-              '| form | bytes | top-1 in % |', '| --- | ---: | ---: |']
-    lines += [f'| {_form(name)} | {row["bytes"]:.0f} | {100 * row["top1"]:.2f} |' for name, row in found['forms'].items()]
+              '| form | bytes | top-1 in % | divergence of the answer, nats |', '| --- | ---: | ---: | ---: |']
+    lines += [f'| {_form(name)} | {row["bytes"]:.0f} | {100 * row["top1"]:.2f} | {row["divergence"]:.3f} |'
+              for name, row in found['forms'].items()]
     return lines
 
 
