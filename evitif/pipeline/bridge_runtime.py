@@ -204,6 +204,8 @@ class BridgeRuntime:
     def _prediction(self, item: Item, answer: Answer) -> Prediction:
         first, parameters, labels = item[0], self._strategy.streams[0], self.labels
         sent = sum(frame.units_sent for frame in item) // parameters.groups
+        # Of tokens that did not arrive it is known how many were sent, but not which.
+        known = answer.received if answer.tokens_received == sent else None
         return Prediction(
             frame_id=first.frame_id, capture_stamp_ns=first.capture_stamp_ns, source_frame=first.source_frame,
             context=None, class_ids=answer.class_ids, labels=tuple(labels[index] for index in answer.class_ids),
@@ -211,7 +213,7 @@ class BridgeRuntime:
             packets_sent=sum(frame.packets_expected for frame in item), packets_received=sum(frame.packets_received for frame in item),
             tokens_sent=sent, tokens_received=answer.tokens_received, uplink_bytes=sum(frame.bytes_received for frame in item),
             downlink_bytes=0, packet_error_rate=_mean([frame.packet_error_rate for frame in item]),
-            sent=np.ones(parameters.tokens, bool) if sent == parameters.tokens else None, received=answer.received,
+            sent=np.ones(parameters.tokens, bool) if sent == parameters.tokens else known, received=answer.received,
             prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=None, devices=self._strategy.devices,
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,
                               total=time.monotonic() - min(frame.first_arrival for frame in item)))
