@@ -33,7 +33,6 @@ another address.
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random, SystemRandom
 from types import MappingProxyType
 
@@ -41,14 +40,13 @@ import numpy as np
 
 from evitif.protocol import datagram, runs
 from evitif.protocol.answer import Answer
-from evitif.protocol.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S
+from evitif.protocol.bridge_config import BridgeConfig
 from evitif.protocol.datagram import Datagram, DatagramError
 from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
 from evitif.protocol.handshake import Hello, Refuse, Welcome
 from evitif.protocol.keys import Key, RobotKeys
-from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES
-from evitif.protocol.parameters import StreamParameters, check_count, check_name, check_seconds
-from evitif.protocol.reassembly import DEADLINE_S, FRAMES_IN_FLIGHT, Reassembler
+from evitif.protocol.parameters import StreamParameters, check_name
+from evitif.protocol.reassembly import Reassembler
 from evitif.protocol.reset_limit import ResetLimit
 from evitif.protocol.sealed_handshake import Cookies, SealedHello, challenge, welcome
 from evitif.protocol.sealing import Sealer, signed
@@ -70,34 +68,6 @@ _KEY_REFUSALS = (5.0, 5.0), (100.0, 50.0)      # REFUSEs
 _KEY_EVENTS = (0.1, 2.0), (1.0, 16.0)          # RobotRefused
 
 
-@dataclass(frozen=True)
-class BridgeConfig:
-    """Times in seconds, sizes in bytes of UDP payload. Raises ValueError naming the value and what was expected."""
-
-    max_sessions: int = 64
-    session_timeout_s: float = 2.0
-    frame_deadline_s: float = DEADLINE_S
-    frames_in_flight: int = FRAMES_IN_FLIGHT      # for each robot, a power of two
-    grace_floor_s: float = GRACE_FLOOR_S
-    quiet_floor_s: float = QUIET_FLOOR_S
-    answer_copies: int = 0                        # 0: as many as the loss on the downlink asks for, 3 to 20
-    reply_copies: int = 3                         # to each copy of a HELLO
-    bye_copies: int = 5
-    max_datagram_bytes: int = MAX_DATAGRAM_BYTES
-
-    def __post_init__(self):
-        check_count('max_sessions', self.max_sessions, 1, 65536)
-        for name in ('session_timeout_s', 'frame_deadline_s', 'grace_floor_s', 'quiet_floor_s'):
-            check_seconds(name, getattr(self, name))
-        check_count('frames_in_flight', self.frames_in_flight, 1, 256)
-        if self.frames_in_flight & (self.frames_in_flight - 1):
-            raise ValueError(f'frames_in_flight is {self.frames_in_flight}; expected a power of two')
-        check_count('answer_copies', self.answer_copies, 0, 255)
-        check_count('reply_copies', self.reply_copies, 1, 16)
-        check_count('bye_copies', self.bye_copies, 1, 16)
-        check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)
-
-
 class BridgeEndpoint:
     """The bridge's end of all its links, without socket and clock.
 
@@ -112,11 +82,11 @@ class BridgeEndpoint:
     """
 
     def __init__(self, parameters: StreamParameters | Sequence[StreamParameters], name: str,
-                 config: BridgeConfig = BridgeConfig(), *, keys: RobotKeys | None = None, random: Random | None = None):
+                 config: BridgeConfig | None = None, *, keys: RobotKeys | None = None, random: Random | None = None):
         streams = (parameters,) if isinstance(parameters, StreamParameters) else parameters
         self._streams = {stream.device: stream for stream in streams}
         self.name = check_name('bridge', name)
-        self.config = config
+        self.config = config = config or BridgeConfig()
         self._random = random or SystemRandom()
         self._sessions: dict[int, BridgeSession] = {}
         self._robots: dict[str, BridgeSession] = {}

@@ -19,7 +19,7 @@ from evitif.protocol.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser,
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.runs import FinishRun
 
-RUN_DATAGRAMS = int(__import__('os').environ.get('RUN', '50'))
+RUN_DATAGRAMS = 50           # that are finished together: about as many of 1,200 bytes as the kernel takes in one call (UDP_SEGMENT)
 _PACKETISERS = 24            # kept, by quantisation, copies and fewest packets
 _RATE_GAIN = 1 / 8           # of the frame rate's and the used rate's smoothing
 _LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt from
@@ -132,7 +132,7 @@ class FrameSender:
     def release(self, finish: FinishRun, session_id: int, sequence: int, now: float) -> np.ndarray | None:
         """The next datagrams that may leave now, uint8 [n, size], numbered from `sequence` on and finished; None: no more may.
 
-        A frame leaves in some such runs, so that the first is on its way while the next is finished.
+        A large frame leaves in some such runs, so that the first is on its way while the next is finished.
         """
         if self._waiting is None:
             return None

@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
+from evitif.protocol.bridge import BridgeEndpoint
+from evitif.protocol.bridge_config import BridgeConfig
 from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost
 from evitif.protocol.parameters import StreamParameters, check_seconds
 from evitif.protocol.reassembly import ORDER_MEMORY_S, ReceivedFrame
@@ -186,7 +187,7 @@ class JoiningEndpoint(BridgeEndpoint):
 
     def __init__(self, parameters: Sequence[StreamParameters], name: str, config: BridgeConfig | None = None, *,
                  join_deadline_s: float = DEADLINE_S, **options):
-        super().__init__(parameters, name, config or BridgeConfig(), **options)
+        super().__init__(parameters, name, config, **options)
         self.joiner = Joiner(join_deadline_s)
         self._joined: deque = deque()
 
