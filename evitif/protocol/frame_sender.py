@@ -111,10 +111,7 @@ class FrameSender:
         kind = frame.quantisation or self._parameters.quantisation
         if kind not in self._own:
             raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._own)}')
-        own = self._own[kind]
-        copies, fewest = frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
-        packetiser = own if (copies, fewest) == (own.patch_copies, own.min_packets) else self._other(kind, copies, fewest)
-        views = packetiser.prepare(frame)
+        views = self._packetiser_for(frame, kind).prepare(frame)
         if self._waiting:
             self.frames_cut += 1
         self._waiting, self._frame_id = deque(views), frame.frame_id
@@ -172,15 +169,18 @@ class FrameSender:
         self.sending = Sending(self._control.state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
                                self._control.queueing_delay_s, self._loss, self._burst)
 
-    def _other(self, kind: str, copies: int, fewest: int) -> Packetiser:
-        key = kind, copies, fewest
+    def _packetiser_for(self, frame: TokenFrame, kind: str) -> Packetiser:
+        own = self._own[kind]
+        key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
+        if key[1:] == (own.patch_copies, own.min_packets):
+            return own
         if key not in self._others:
-            self._others[key] = self._packetiser(kind, copies, fewest)
+            self._others[key] = self._packetiser(*key)
             if len(self._others) > _PACKETISERS:
                 self._others.popitem(last=False)
         self._others.move_to_end(key)
         return self._others[key]
 
-    def _packetiser(self, kind: str, copies: int, fewest: int) -> Packetiser:
-        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=fewest,
+    def _packetiser(self, kind: str, copies: int, min_packets: int) -> Packetiser:
+        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=min_packets,
                           prefix_copies=self._config.prefix_copies, patch_copies=copies)
