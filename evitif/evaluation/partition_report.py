@@ -29,7 +29,7 @@ def markdown(result: dict) -> str:
               + '; '.join(f'{reduction}× smaller and at most {points} points below for {classes} classes on {devices} devices'
                           for (classes, devices), (reduction, points) in TARGETS.items()) + '.']
     return '\n'.join([*lines, '', '## Devices gone', '', *_gone(entries), '', '## Packets lost', '', *_lost(entries), '',
-                      '## Latency', '', *_latency(entries), *_baselines(entries)])
+                      '## Latency', '', *_latency(entries), *_bodies(entries), *_baselines(entries)])
 
 
 def _name(one: dict) -> str:
@@ -89,6 +89,22 @@ def _latency(entries: list[dict]) -> list[str]:
         lines.append(f'| {_name(one)} | {one["devices"]} | {times["original"]:.1f} | {times["sub_model"]:.1f} | '
                      f'{one["latency"]["speed_up"]:.1f}× | {times["fusion"]:.2f} | ' + ' | '.join(cells) + ' |')
     return lines
+
+
+def _bodies(entries: list[dict]) -> list[str]:
+    rows = {}
+    for one in entries:
+        for number, stage in enumerate(one.get('body', ())):
+            steps = ', '.join(f'{before["reduction"]:.1f}×: {before["training"]["steps"]}' for before in one['body'][:number + 1])
+            rows[one['model'], stage['reduction'], steps] = (
+                f'| {one["model"]} | {stage["parameters"]:,} | {stage["reduction"]:.1f}× | {100 * stage["top1"]:.2f} % | '
+                f'{100 * (one["top1_original"] - stage["top1"]):.2f} | {steps} |')
+    if not rows:
+        return []
+    return ['', '## The model that is divided', '',
+            'One model of all classes, pruned and trained in stages; the sub-models are pruned from the last. What it reaches alone, on '
+            'all test images:', '', '| model | parameters | smaller | top-1 | points below | steps at each size |',
+            '| --- | ---: | ---: | ---: | ---: | --- |', *(rows[key] for key in sorted(rows))]
 
 
 def _baselines(entries: list[dict]) -> list[str]:

@@ -94,13 +94,13 @@ class EdgeConnection:
         self._tracker = SequenceTracker()        # of what the bridge sends in this session
         self._remote = None                      # the bridge's last report
         self._clock = ClockFilter()
-        self._pings: OrderedDict[float, None] = OrderedDict()
+        self._pings: OrderedDict[float, tuple[int, int]] = OrderedDict()      # bytes sent by then, and `ahead_bytes`
 
         self._hello_at = math.inf
         self._hello_interval = config.hello_interval_s
         self._hello_since = 0.0
         self._ping_at = math.inf
-        self._pinged_at = -math.inf
+        self._pinged_ahead_at = self._pinged_behind_at = -math.inf      # of a frame
         self._heard_at = 0.0
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
@@ -188,16 +188,20 @@ class EdgeConnection:
         self._sent[frame.frame_id] = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
                                                self.parameters.tokens if frame.sent is None else len(frame.sent))
         self._traffic.frames['sent'] += 1
+        if self._sender.delayed and now >= self._pinged_ahead_at + _FRAME_PING_INTERVAL_S:
+            self._pinged_ahead_at = now
+            self._send_pings(1, now)
         self._release(now)
         return True
 
     def _release(self, now: float) -> None:
-        """Send what pacing allows of the frame that waits, and a PING behind it, which tells what it meets."""
+        """Send what pacing allows of the frame that waits, and a PING behind it."""
         for data in (released := self._sender.release(self._finished, now)):
             self._traffic.sent(len(data))
             self._outgoing.append(data)
-        if released and now >= self._pinged_at + _FRAME_PING_INTERVAL_S:
+        if released and now >= self._pinged_behind_at + _FRAME_PING_INTERVAL_S and now > self._pinged_ahead_at:
             self._send_pings(1, now)
+            self._pinged_behind_at = now
 
     def _finished(self, view: memoryview) -> bytes:
         self._sequence += 1
@@ -254,10 +258,10 @@ class EdgeConnection:
         self._ping_at = now + self.config.ping_interval_s
 
     def _send_pings(self, copies: int, now: float) -> None:
+        sent = self._sender.sent_bytes, self._sender.ahead_bytes(now)
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, self._tracker.report()))
-        self._pings[now] = None
-        self._pinged_at = now
+        self._pings[now] = sent
         if len(self._pings) > _PINGS_REMEMBERED:
             self._pings.popitem(last=False)
 
@@ -394,10 +398,10 @@ class EdgeConnection:
             t1, t2, t3, self._remote = datagram.parse_pong(received.body)
             self._heard(now)
             if t1 in self._pings:      # else a further copy
-                del self._pings[t1]
+                sent = self._pings.pop(t1)
                 self._clock.add(t1, t2, t3, arrived_at)
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
-                self._sender.on_report(Report(t1, t2, round_trip, self._remote.expected, self._remote.received),
+                self._sender.on_report(Report(t1, t2, round_trip, self._remote.expected, self._remote.received, *sent),
                                        self._remote.packet_error_rate, self._remote.mean_burst, now)
         else:
             self._on_answer(received, now)

@@ -10,10 +10,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evitif.protocol.congestion import BREAKER, OPEN, CongestionControl, Report
+from evitif.protocol.congestion import BREAKER, OPEN, TARGET_S, CongestionControl, Report
 from evitif.protocol.edge_config import EdgeConfig
 from evitif.protocol.pacing import IP_UDP_BYTES, Pacer
-from evitif.protocol.packetiser import Packetiser, TokenFrame
+from evitif.protocol.packetiser import SOURCE_FRAME_RESERVE, Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
 
 _PACKETISERS = 24            # kept, by quantisation, copies and fewest packets
@@ -29,6 +29,7 @@ class Sending:
     allowed_bit_s: float = math.inf
     used_bit_s: float = 0.0
     frame_bytes: float = math.inf           # that a frame may take, IP and UDP headers included
+    name_bytes: int = SOURCE_FRAME_RESERVE  # of the source frame's name in each datagram of the last frame
     queueing_delay_s: float = math.nan
     packet_error_rate: float = math.nan     # of the uplink, as last reported, and
     mean_burst: float = math.nan
@@ -52,7 +53,10 @@ class FrameSender:
         self._frame_at = math.nan            # when the last frame was given
         self._interval = math.nan            # between frames, smoothed
         self._used, self._used_at = 0.0, math.nan
+        self._name_bytes = SOURCE_FRAME_RESERVE
+        self._beside = self._beside_smoothed = 0.0              # bytes since the last frame that were no frame's; smoothed
         self._burst = self._loss = math.nan
+        self.sent_bytes = 0                  # on the wire, IP and UDP headers included
         self.frames_cut = 0                  # not sent to their end, because a newer one came
         self.sending = Sending()             # replaced whole, so that it may be read without a lock
 
@@ -86,7 +90,18 @@ class FrameSender:
 
     def spend(self, payload: int, now: float) -> None:
         """Note a datagram that is sent whatever the rate."""
+        self.sent_bytes += payload + IP_UDP_BYTES
+        self._beside += payload + IP_UDP_BYTES
         self._pacer.spend(payload, now)
+
+    def ahead_bytes(self, now: float) -> int:
+        """See `Pacer.ahead_bytes`."""
+        return self._pacer.ahead_bytes(now)
+
+    @property
+    def delayed(self) -> bool:
+        """Whether a queue was seen of late, so that it is worth to look whether it is still there before more is sent."""
+        return self._control.last_queueing_s > TARGET_S / 2
 
     def give(self, frame: TokenFrame, now: float) -> tuple[int, int]:
         """Cut a frame; what is left of the one before is dropped. Returns its datagrams and their bytes, without seals.
@@ -104,7 +119,8 @@ class FrameSender:
         if now - self._frame_at <= _LONGEST_INTERVAL_S:
             interval = now - self._frame_at
             self._interval = interval if math.isnan(self._interval) else self._interval + _RATE_GAIN * (interval - self._interval)
-        self._frame_at = now
+            self._beside_smoothed += _RATE_GAIN * (self._beside - self._beside_smoothed)
+        self._frame_at, self._beside, self._name_bytes = now, 0.0, len(frame.source_frame.encode())
         self._state(now)
         return len(views), sum(map(len, views))
 
@@ -119,6 +135,7 @@ class FrameSender:
             released.append(data)
         if released:
             wire = sum(map(len, released)) + IP_UDP_BYTES * len(released)
+            self.sent_bytes += wire
             self._control.sent(len(released), wire)
             self._use(wire, now)
         return released
@@ -149,8 +166,8 @@ class FrameSender:
         longest = self._config.answer_deadline_s / 2
         interval = longest if math.isnan(self._interval) else min(self._interval, longest)
         used = 0.0 if math.isnan(self._used_at) else self._used * math.exp(self._used_at - now)
-        self.sending = Sending(self._control.state, rate, used, rate / 8 * interval, self._control.queueing_delay_s, self._loss,
-                               self._burst)
+        self.sending = Sending(self._control.state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
+                               self._control.queueing_delay_s, self._loss, self._burst)
 
     def _packetiser_for(self, frame: TokenFrame, kind: str) -> Packetiser:
         own = self._own[kind]

@@ -40,7 +40,7 @@ class TokenFrame:
     quantisation: str = ''         # one of the stream's `row_formats`; empty: the stream's own
     sent: np.ndarray | None = None      # int [n], the tokens that travel, most important first; None: all. Other rows are not read
     patch_copies: int = 0          # packets that each patch travels in; 0: as the packetiser has it
-    min_packets: int = 0           # cut no coarser than this; 0: the same
+    min_packets: int = 0           # cut no coarser than this; 0: as the packetiser has it. Both are for `FrameSender`, which has several
 
 
 def row_capacity(max_datagram_bytes: int, source_frame_bytes: int = SOURCE_FRAME_RESERVE) -> int:

@@ -4,15 +4,12 @@ them are the target. The model itself is not changed."""
 from __future__ import annotations
 
 import json
-import math
 import os
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.model.device import mixed_precision
 from evitif.model.folder import artifact_path, find_model_folder
@@ -21,8 +18,8 @@ from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import LEARNED, LearnedRecovery, Sequence, load_recovery, save_recovery
 from evitif.recovery.loss_patterns import PacketLoss
-from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
+from evitif.training.descent import Descent, descend
 from evitif.training.images import Normalise, load_views
 from evitif.training.token_cache import TokenCache
 
@@ -168,35 +165,13 @@ def fit_by_gradient(network: LearnedRecovery, split: SplitModel, pattern: Packet
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:
         return network, {}
-    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=warmed_up_average(c.average_decay))
-    optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATES.get(network.name, c.learning_rate), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / c.steps)))
-    parts = {'network': network, 'average': average, 'optimiser': optimiser, 'schedule': schedule}
-    began_at, spent, began = 0, 0.0, time.monotonic()
-    if checkpoint is not None and (state := checkpoint.load()) is not None:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        began_at, spent = state['step'], state['seconds']
-    smooth: dict[str, float] = {}
-    bar = tqdm(range(began_at, c.steps), desc=f'{network.name} cut {cut}', unit='step', initial=began_at, total=c.steps,
-               mininterval=1)
-    for step in bar:
-        losses = _losses(step, cache, cut, network, split, pattern, c)
-        optimiser.zero_grad(set_to_none=True)
-        (losses['features'] + c.logit_weight * losses['divergence']).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(network)
-        for name, value in losses.items():
-            smooth[name] = value.item() if name not in smooth else 0.98 * smooth[name] + 0.02 * value.item()
-        bar.set_postfix({name: f'{value:.4f}' for name, value in smooth.items()})
-        if checkpoint is not None and (step + 1) % 500 == 0 and step + 1 < c.steps:
-            checkpoint.save({**{name: part.state_dict() for name, part in parts.items()}, 'step': step + 1,
-                             'seconds': spent + time.monotonic() - began})
-    return average.module, {**{f'training_{name}': value for name, value in smooth.items()},
-                            'seconds': round(spent + time.monotonic() - began, 1)}
+    descent = Descent(c.steps, LEARNING_RATES.get(network.name, c.learning_rate), weight_decay=0.01, warmup=100,
+                      average_decay=c.average_decay, save_every=500)
+    trained, losses, seconds = descend(
+        descent, network, lambda step: _losses(step, cache, cut, network, split, pattern, c),
+        lambda losses: losses['features'] + c.logit_weight * losses['divergence'], [parameters], f'{network.name} cut {cut}',
+        checkpoint)
+    return trained, {**{f'training_{name}': value for name, value in losses.items()}, 'seconds': round(seconds, 1)}
 
 
 def _losses(step: int, cache: TokenCache, cut: int, network: LearnedRecovery, split: SplitModel, pattern: PacketLoss,
