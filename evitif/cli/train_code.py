@@ -18,14 +18,11 @@ def add_parser(verbs) -> None:
     parser.add_argument('--images', type=positive_int, help='drawn from all of them (default: 2000)')
     parser.add_argument('--gradient-images', type=positive_int, help='of these, for the metric (default: 512)')
     parser.add_argument('--ridge', type=float, help='of the metric, against its mean eigenvalue (default: 0.1)')
-    parser.add_argument('--steps', type=positive_int, help='of refinement by gradient after the fit, with --images 2000 or more '
-                                                           '(default: none)')
     parser.add_argument('--views', type=positive_int, nargs='+', metavar='N',
                         help='random crops of each image, a number for each of --data (default: the images as they are)')
     parser.add_argument('--limits', type=positive_int, nargs='+', metavar='N',
                         help='images at most, a number for each of --data (default: all)')
     parser.add_argument('--seed', type=int)
-    parser.add_argument('--precision', choices=('fp32', 'bf16'), help="of the refinement's arithmetic (default: fp32)")
     parser.set_defaults(run=run)
 
 

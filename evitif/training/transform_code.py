@@ -1,6 +1,5 @@
 """Fit the transform code of a model's tokens at given cuts (`evitif.model.transform_code`). No labels are used: the metric
-comes from the tail's own answers. It takes a minute, since all but the gradients has a closed form, and some minutes more with a
-refinement (`evitif.training.code_refinement`)."""
+comes from the tail's own answers. It takes a minute, since all but the gradients has a closed form."""
 
 from __future__ import annotations
 
@@ -27,8 +26,6 @@ from evitif.pipeline.split_stream import SplitStream
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
-from evitif.training.checkpoint import Checkpoint
-from evitif.training.code_refinement import refine_code
 from evitif.training.images import Normalise, load_views
 
 BATCH = 50
@@ -36,7 +33,6 @@ PLAIN = ('int8', 'int4')        # that a frame may travel in as well where littl
 TOKEN_RATES = tuple(kind for kind, bits in RATES.items() if bits >= 0.5)      # below, patches of pixels are of use, tokens are not
 SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches, of which the rates' choice knows the cost
 DIVERGENCE = 0.01        # nats that the coarsest rate that is taken by default may cost
-JUDGED = 500             # the last of the training images, by which the rates are judged; a refinement does not see them
 _SAMPLE = 200_000       # coefficients that the levels are chosen on
 
 
@@ -54,12 +50,10 @@ class CodeTraining:
     images: int = 2000                # for means and covariances, drawn at random from all of `data`
     gradient_images: int = 512        # of these, for the Fisher information
     ridge: float = 0.1                # of the Fisher information, against its mean eigenvalue
-    steps: int = 0                    # of refinement by gradient, which takes some minutes for 600
     views: list[int] | None = None    # random crops of each image, a number for each of `data`; None: the images as they are
     limits: list[int] | None = None   # images of each of `data` at most; None: all
     seed: int = 0
     device: str = 'cpu'
-    precision: str = 'fp32'           # of the refinement's arithmetic: fp32, or bf16 (automatic mixed precision)
 
 
 def train_code(configuration: CodeTraining, command: str = '', keep: bool = False) -> list[dict]:
@@ -74,8 +68,6 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
     folder = find_model_folder(c.model) if c.output is None else Path(c.output)
     if folder is None and os.sep not in c.model:
         raise ValueError(f'{c.model!r} is not a model folder: expected --output, a folder for the artifact')
-    if c.steps and c.images < 2 * JUDGED:
-        raise ValueError(f'images is {c.images}, of which {JUDGED} judge the rates: a refinement needs at least {2 * JUDGED}')
     if c.pixels and c.cut:
         raise ValueError(f'cut is {c.cut}, but pixels are coded before the embedding: expected one of the two')
     images, descriptions = None, []
@@ -95,21 +87,16 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         normalise = Normalise(stream.preprocessor.data_config, c.device)
         tokens, answers = _tokens(split, images, normalise)
         fisher = fisher_information(split, tokens[:c.gradient_images], c.seed)
-        code, rates, refinement = fit_code(tokens, split.prefix_tokens, fisher, c.ridge), tuple(RATES) if c.pixels else TOKEN_RATES, {}
-        configuration = json.loads(json.dumps({**asdict(c), 'cut': stream.parameters.cut}))
-        checkpoint = Checkpoint(path.with_suffix(''), configuration)
-        if c.steps:
-            code, refinement = refine_code(code, split, tokens[:-JUDGED], answers[:-JUDGED], rates, c.steps, c.seed, c.precision,
-                                           checkpoint)
-        code = half_precision(code)
-        parameters, figures = stream.parameters, {**_figures(split, code, tokens, answers, rates, c.seed), **refinement}
+        code = half_precision(fit_code(tokens, split.prefix_tokens, fisher, c.ridge))
+        parameters, figures = stream.parameters, _figures(split, code, tokens, answers,
+                                                      tuple(RATES) if c.pixels else TOKEN_RATES, c.seed)
         about = PatchCode.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config) if c.pixels else {}
         descriptions.append(save_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about,
             'data': c.data, 'images': len(images), 'seed': c.seed,
             'default': default_rate(figures), 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
-            'made_by': {'command': command, 'configuration': configuration, 'torch': torch.__version__}}, kind))
-        checkpoint.remove()
+            'made_by': {'command': command, 'configuration': json.loads(json.dumps({**asdict(c), 'cut': parameters.cut})),
+                        'torch': torch.__version__}}, kind))
     return descriptions
 
 
@@ -234,7 +221,7 @@ def _figures(split: SplitModel | PatchModel, code: TransformCode, tokens: torch.
              rates: tuple[str, ...], seed: int) -> dict:
     """On the last of the training tokens: of each quantisation the bytes of a token, how often the answer's class stays, and
     the divergence of the answer in nats; and the divergence where a share of the patches is left out."""
-    tokens, answers = tokens[-JUDGED:], answers[-JUDGED:]
+    tokens, answers = tokens[-500:], answers[-500:]
     device = next(split.module.parameters()).device
     figures = {}
     for kind in (*rates, *PLAIN):
