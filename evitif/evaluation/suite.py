@@ -66,7 +66,8 @@ def shipped_models(artifacts: Path, data: dict[str, str], imagenet_checkpoint: P
         kinds: dict[int, list[str]] = {}
         for path in sorted(folder.glob('*.json')):
             match = re.fullmatch(r'(.+)-cut(\d+)', path.stem)
-            if match and match[1] in LEARNED and path.with_suffix('.safetensors').is_file():
+            # Those for cut 0 fill in patches, which `evitif evaluate selection` judges.
+            if match and match[1] in LEARNED and int(match[2]) and path.with_suffix('.safetensors').is_file():
                 kinds.setdefault(int(match[2]), []).append(match[1])
         if not kinds:
             continue
