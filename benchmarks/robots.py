@@ -9,7 +9,6 @@ compared by the wall's clock and, since other programs disturb that, by the proc
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import statistics
 import time
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.part import ROOT, PartError, machine, save, sources_digest, target
+from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
 from evitif.cli.arguments import positive_int
 from evitif.evaluation.partial import PartialResult
@@ -178,21 +177,12 @@ def section(result: dict, images: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.robots', description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true', help='the most robots only, one short round')
+    parser = parser_of('robots', __doc__, 'the most robots only, one short round')
     parser.add_argument('--model', nargs='+', default=MODELS, metavar='NAME:CUT', help='a model folder or a timm model, random weights')
     parser.add_argument('--robots', nargs='+', type=positive_int, default=(1, 8, 64))
-    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
     options = parser.parse_args(arguments)
-    try:
-        result = run(options.quick, options.output, tuple(options.model), tuple(options.robots))
-    except PartError as error:
-        print(f'robots: {error}')
-        return 1
-    print(section(result, options.output))
-    for entry in result['targets']:
-        print(f'{entry["name"]}: {entry["measured"]} (target: {entry["target"]}) {entry["note"]}')
-    return 0
+    return print_part(lambda: run(options.quick, options.output, tuple(options.model), tuple(options.robots)), section, parser,
+                      options.output)
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ import logging
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -75,7 +75,8 @@ class BridgeRuntime:
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Slot] = LatestSlots()
         self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # the last of each group, by stamp, for who is late
-        self._lock = threading.Lock()  # guards the statistics
+        self._lock = threading.Lock()  # guards the statistics, and
+        self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed
         self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
         self._batch = 1
         self._worker: threading.Thread | None = None
@@ -134,13 +135,15 @@ class BridgeRuntime:
 
     def statistics(self) -> BridgeStatistics:
         """A snapshot of the counts and of every robot's link."""
-        def links(now: float) -> dict[str, LinkStatistics]:
-            return {session.robot: self._endpoint.statistics_of(session_id)
+        def links(now: float) -> dict[str, tuple[int, LinkStatistics]]:
+            return {session.robot: (session_id, self._endpoint.statistics_of(session_id))
                     for session_id, session in self._endpoint.sessions.items()}
         by_robot = self._loop.call(links)
         joined = dict(self._endpoint.joiner.counts) if isinstance(self._endpoint, JoiningEndpoint) else {}
         with self._lock:
-            return dataclasses.replace(self._statistics, links=by_robot, joined=joined)
+            linked = {robot: dataclasses.replace(link, frames={**link.frames, **self._fates.get(session_id, {})})
+                      for robot, (session_id, link) in by_robot.items()}
+            return dataclasses.replace(self._statistics, links=linked, joined=joined)
 
     # The worker's thread.
 
@@ -199,6 +202,7 @@ class BridgeRuntime:
 
     def _fail(self, item: Item, error: Exception) -> None:
         self._add(frames_failed=len(item))
+        self._note('failed', item)
         self._log(logging.ERROR, f'frame {item[0].frame_id} of robot {item[0].robot} failed: {error}')
 
     def _prediction(self, item: Item, answer: Answer) -> Prediction:
@@ -245,6 +249,7 @@ class BridgeRuntime:
             self._add(frames_ready=len(item))
             if (replaced := self._slots.put(key, item)) is not None:
                 self._add(frames_replaced=len(replaced))
+                self._note('replaced', replaced)
             return
         if isinstance(event, FrameLate):
             self._add(frames_ready=1)
@@ -258,8 +263,15 @@ class BridgeRuntime:
                                      f'{event.reason}')
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
+            with self._lock:
+                self._fates.pop(event.session_id, None)
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')
         self._on_event(event)
+
+    def _note(self, fate: str, item: Item) -> None:
+        with self._lock:
+            for frame in item:
+                self._fates[frame.session_id][fate] += 1
 
     def _add(self, **counts: int) -> None:
         with self._lock:

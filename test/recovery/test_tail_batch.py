@@ -66,3 +66,4 @@ def test_a_frame_that_cannot_be_answered_does_not_take_those_beside_it_along():
     assert [item and item[0].frame_id for item in answers] == [0, None, 2]
     assert sum('frame 1 of robot robot 1 failed' in text for text in log) == 1
     assert bridge._statistics.frames_failed == 1
+    assert dict(bridge._fates) == {frames[1].session_id: {'failed': 1}}
