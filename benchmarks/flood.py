@@ -92,7 +92,7 @@ def run(quick: bool, output: Path, rate: int = RATE) -> dict:
     :raises PartError: a process of it does not answer
     """
     try:
-        rows = _rounds(*((3, 3.0) if quick else (8, 8.0)), rate)
+        rows = _rounds(*((2, 3.0) if quick else (8, 8.0)), rate)
     except TimeoutError as error:
         raise PartError(str(error)) from None
     calm, flooded = rows[0::2], rows[1::2]

@@ -124,7 +124,9 @@ def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tup
     :raises PartError: a bridge does not answer
     """
     rounds, seconds, longest = (1, 3.0, 20.0) if quick else (2, 8.0, LONGEST_S)
-    cells = [(*model.rsplit(':', 1), count) for model in models for count in (robots[-1:] if quick else robots)]
+    if quick:
+        models, robots = models[-1:], robots[-1:]
+    cells = [(*model.rsplit(':', 1), count) for model in models for count in robots]
     partial = PartialResult(output / 'robots.json', {'cells': cells, 'rounds': rounds, 'machine': machine(), 'sources': sources_digest(
         ('evitif/transport', 'evitif/protocol', 'evitif/pipeline', *SOURCES))})
     state = partial.load() or {'next': 'the first', 'results': []}
@@ -177,7 +179,7 @@ def section(result: dict, images: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
-    parser = parser_of('robots', __doc__, 'the most robots only, one short round')
+    parser = parser_of('robots', __doc__, 'the last model and the most robots only, one short round')
     parser.add_argument('--model', nargs='+', default=MODELS, metavar='NAME:CUT', help='a model folder or a timm model, random weights')
     parser.add_argument('--robots', nargs='+', type=positive_int, default=(1, 8, 64))
     options = parser.parse_args(arguments)
