@@ -150,12 +150,8 @@ class BridgeRuntime:
     def _work(self) -> None:
         while slots := self._slots.take_up_to(self._batch):
             items = [slot for slot in slots if not isinstance(slot, FrameLate)]
-            for item, answers in zip(items, self._answers(items) if items else (), strict=True):
-                if answers is not None:
-                    try:
-                        self._deliver(item, answers)
-                    except Exception as error:
-                        self._fail(item, error)
+            self._deliver([(item, answers) for item, answers in zip(items, self._answers(items) if items else (), strict=True)
+                           if answers is not None])
             for slot in slots:
                 if isinstance(slot, FrameLate):
                     try:
@@ -176,15 +172,37 @@ class BridgeRuntime:
         self._add(batches=1)
         return [list(itertools.islice(answers, len(item))) for item in items]
 
-    def _deliver(self, item: Item, answers: list[Answer]) -> None:
-        for frame, answer in zip(item, answers, strict=True):
-            self._loop.call(lambda now, frame=frame, answer=answer: self._endpoint.send_answer(frame.session_id, answer, now))
+    def _deliver(self, answered: list[tuple[Item, list[Answer]]]) -> None:
+        # All under one lock: the loop has it while it takes a batch of datagrams, so that each time it has to be waited for.
+        try:
+            errors = self._loop.call(lambda now: [self._send(item, answers, now) for item, answers in answered])
+        except Exception as error:
+            errors = [error] * len(answered)
+        for (item, answers), error in zip(answered, errors, strict=True):
+            try:
+                if error is not None:
+                    raise error
+                self._tell(item, answers[0])
+            except Exception as reason:
+                self._fail(item, reason)
+
+    def _send(self, item: Item, answers: list[Answer], now: float) -> Exception | None:
+        """Send the answers to an item; what is wrong with one is returned."""
+        try:
+            for frame, answer in zip(item, answers, strict=True):
+                self._endpoint.send_answer(frame.session_id, answer, now)
+        except Exception as error:
+            return error
+
+    def _tell(self, item: Item, answer: Answer) -> None:
+        """Count what was sent, and publish it off-board."""
         self._add(frames_answered=len(item))
+        group = group_of(item[0].robot, item[0].device)
         if item[0].device:
-            self._fused[group_of(item[0].robot, item[0].device), item[0].capture_stamp_ns] = answers[0]
+            self._fused[group, item[0].capture_stamp_ns] = answer
             while len(self._fused) > HANDED_ON * self.config.max_robots:
                 self._fused.popitem(last=False)
-        self._on_prediction(group_of(item[0].robot, item[0].device), self._prediction(item, answers[0]))
+        self._on_prediction(group, self._prediction(item, answer))
 
     def _answer_late(self, late: FrameLate) -> None:
         """Who came late gets what the others were told of the image, which it has no part in."""
@@ -255,6 +273,7 @@ class BridgeRuntime:
             self._add(frames_ready=1)
             if self._slots.put((event.robot, event.frame.session_id), event) is not None:
                 self._add(frames_replaced=1)
+                self._note('replaced', (event.frame,))
             return
         if isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')
@@ -271,7 +290,8 @@ class BridgeRuntime:
     def _note(self, fate: str, item: Item) -> None:
         with self._lock:
             for frame in item:
-                self._fates[frame.session_id][fate] += 1
+                if frame.session_id in self._endpoint.sessions:
+                    self._fates[frame.session_id][fate] += 1
 
     def _add(self, **counts: int) -> None:
         with self._lock:
