@@ -1,6 +1,6 @@
 """Many robots on one bridge: how fairly it serves them, and how much of the bare tail's throughput they get.
 
-    python -m benchmarks.robots [--quick] [--model NAME:CUT ...] [--robots 1 8 64] [--output FOLDER]
+    python -m benchmarks.robots [--quick] [--model NAME:CUT ...] [--robots 8 64] [--output FOLDER]
 
 The robots are in one process (`robot_fleet`), the bridge in another. They send half as much again as the bridge can answer. In
 turns with that the bridge's process runs its tail alone, on batches of the size that it takes, without any robot; throughput is
@@ -117,7 +117,7 @@ def _ask(pipe, question):
     return pipe.recv()
 
 
-def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tuple[int, ...] = (1, 8, 64)) -> dict:
+def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tuple[int, ...] = (8, 64)) -> dict:
     """
     The part of `make bench`; goes on after the last model and number of robots that was measured.
 
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
     parser = parser_of('robots', __doc__, 'the last model and the most robots only, one short round')
     parser.add_argument('--model', nargs='+', default=MODELS, metavar='NAME:CUT', help='a model folder or a timm model, random weights')
-    parser.add_argument('--robots', nargs='+', type=positive_int, default=(1, 8, 64))
+    parser.add_argument('--robots', nargs='+', type=positive_int, default=(8, 64))
     options = parser.parse_args(arguments)
     return print_part(lambda: run(options.quick, options.output, tuple(options.model), tuple(options.robots)), section, parser,
                       options.output)

@@ -51,8 +51,8 @@ class Judged:
 
 
 MODELS = (
-    Judged('CIFAR-10, 32 × 32', 'artifacts/cifar10_vit', 4, 'data/cifar10', 400, 100),
-    Judged('Tiny ImageNet, 50 classes, 64 × 64', 'artifacts/tiny_imagenet_50', 4, 'data/tiny-imagenet-50', 400, 100),
+    Judged('CIFAR-10, 32 × 32', 'artifacts/cifar10_vit', 4, 'data/cifar10', 250, 100),
+    Judged('Tiny ImageNet, 50 classes, 64 × 64', 'artifacts/tiny_imagenet_50', 4, 'data/tiny-imagenet-50', 250, 100),
     Judged('photographs, ViT-Tiny, 224 × 224', Path(IMAGENET_CHECKPOINT).stem, 6, 'data/imagenet-photos', 150, 30, IMAGENET_CHECKPOINT),
 )
 
