@@ -277,13 +277,13 @@ class Measurement:
         return found
 
     def _mosaics(self, view: np.ndarray, patches: np.ndarray, codec: str, quality: int) -> tuple[np.ndarray, int]:
-        """Patches as the fewest mosaics, at least two, that each fit into a datagram: the picture, and the bytes with each one's
+        """Patches as few mosaics, at least two, as fit into a datagram each: the picture, and the bytes with each one's
         bitmap of the patches that it has."""
-        bitmap = -(-self.trial.patches // 8)
-        for count in range(2, max(3, len(patches) + 1)):
+        bitmap, count = -(-self.trial.patches // 8), 2
+        picture, sizes = mosaics_through(view, patches, self.trial.code.patch_size, count, codec, quality)
+        while max(sizes) + bitmap > DATAGRAM_ROOM and count < len(patches):
+            count = min(len(patches), max(count + 1, -(-sum(sizes) // DATAGRAM_ROOM)))
             picture, sizes = mosaics_through(view, patches, self.trial.code.patch_size, count, codec, quality)
-            if max(sizes) + bitmap <= DATAGRAM_ROOM:
-                break
         return picture, sum(sizes) + bitmap * len(sizes)
 
 

@@ -84,7 +84,7 @@ def _partition(entry: dict, selection: dict) -> dict:
 def choices(table: dict) -> list[Measured]:
     """The rows that `strategy: auto` chooses from: those of one robot, measured at every loss."""
     return [Measured(row['choice']['strategy'], row['choice'].get('cut'), row['choice'].get('light_model'), row['edge_multiply_adds'],
-                     *({float(rate): row[name][rate] for rate in RATES} for name in ('bytes', 'points')))
+                     *({float(rate): round(row[name][rate], 4) for rate in RATES} for name in ('bytes', 'points')))
             for row in table['rows'] if row['choice'] and all(row['bytes'][rate] is not None for rate in RATES)]
 
 

@@ -54,6 +54,17 @@ def test_the_large_model_answers_from_the_chosen_patches_with_the_light_one_s_an
     assert answer.stages.head > 0 and answer.stages.tail > 0 and answer.stages.total < 1
 
 
+def test_missing_patches_are_filled_in_by_the_recovery_that_the_bridge_is_told(pair):
+    with System(both(pair), bridge=both(pair, recovery='mean')) as system:
+        system.connected()
+        system.edge.submit(IMAGE, 7)
+        wait(lambda: system.robot)
+    (answer,) = system.robot
+    assert (answer.recovery, answer.how) == ('mean', 'off-board') and answer.tokens_received < 16
+    with pytest.raises(ArtifactError, match='recovery surrogate was asked for, but none was trained for .* at cut 0'):
+        BridgeRuntime(BridgeRuntimeConfig(**both(pair, recovery='surrogate')), on_prediction=print)
+
+
 @pytest.mark.parametrize('loss', [0.3, 0.6])
 def test_over_a_lossy_link_what_was_sent_and_what_was_lost_is_known(pair, loss):
     with System(both(pair, delta=1.0, patch_copies=1), bridge=both(pair), loss=loss) as system:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from running_system import IMAGE, System, wait
 
 from evitif.model.errors import ArtifactError
+from evitif.model.folder import find_model_folder
 from evitif.pipeline import EdgeRuntimeConfig
 from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy_table import AS_GOOD, FILE, Measured, choose, load_table, resolved, save_table
@@ -116,3 +118,15 @@ def test_a_cut_and_a_light_model_that_are_named_are_kept_to(table, pair, tmp_pat
 def test_impossible_expectations_are_refused(name, value):
     with pytest.raises(ValueError, match=f'{name} is {value}'):
         EdgeRuntimeConfig(strategy='auto', **{name: value})
+
+
+SHIPPED = sorted(Path(__file__).parents[2].glob(f'artifacts/*/{FILE}'))
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.parent.name)
+def test_a_thin_link_takes_selection_by_the_shipped_tables_and_a_wide_one_what_is_most_accurate(path):
+    rows = load_table(str(path.parent))
+    thin = choose(rows, frame_bytes=4000, loss=0.3)
+    assert thin.strategy == 'selection' and find_model_folder(thin.light_model) is not None
+    wide = choose(rows, loss=0.3)
+    assert wide.points[0.3] >= max(row.points[0.3] for row in rows) - AS_GOOD
