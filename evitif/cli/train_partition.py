@@ -29,6 +29,8 @@ def add_parser(verbs) -> None:
     parser.add_argument('--body', nargs='+', metavar='STAGE',
                         help='prune the sub-models from a model of all classes that is pruned and trained once, in stages REDUCTION:STEPS '
                              'and at last STEPS, such as 8:400 3000 (default: from the original)')
+    parser.add_argument('--body-learning-rate', type=float, help='(default: 5e-3; where little is pruned, rather a tenth)')
+    parser.add_argument('--body-matrix-rate', type=float, help='(default: 0.01, likewise)')
     parser.add_argument('--common-blocks', type=int, metavar='K', help='the first K blocks are the same on all devices (default: 0)')
     parser.add_argument('--steps', type=positive_int, help='of the retraining (default: 2000)')
     parser.add_argument('--batch-size', type=positive_int)

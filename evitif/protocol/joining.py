@@ -24,7 +24,10 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
+import numpy as np
+
+from evitif.protocol.bridge import BridgeEndpoint
+from evitif.protocol.bridge_config import BridgeConfig
 from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost
 from evitif.protocol.parameters import StreamParameters, check_seconds
 from evitif.protocol.reassembly import ORDER_MEMORY_S, ReceivedFrame
@@ -184,7 +187,7 @@ class JoiningEndpoint(BridgeEndpoint):
 
     def __init__(self, parameters: Sequence[StreamParameters], name: str, config: BridgeConfig | None = None, *,
                  join_deadline_s: float = DEADLINE_S, **options):
-        super().__init__(parameters, name, config or BridgeConfig(), **options)
+        super().__init__(parameters, name, config, **options)
         self.joiner = Joiner(join_deadline_s)
         self._joined: deque = deque()
 
@@ -193,6 +196,10 @@ class JoiningEndpoint(BridgeEndpoint):
 
     def receive_datagram(self, data, addr, now: float, arrived_at: float | None = None) -> None:
         super().receive_datagram(data, addr, now, arrived_at)
+        self._join(now)
+
+    def receive_run(self, datagrams: np.ndarray, addr, now: float, arrived_at: float | None = None) -> None:
+        super().receive_run(datagrams, addr, now, arrived_at)
         self._join(now)
 
     def get_timer(self) -> float | None:

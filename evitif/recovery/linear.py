@@ -64,38 +64,37 @@ class LinearCompletion(LearnedRecovery):
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
         """The Recovery interface. One frame alone, as on the bridge, costs less than its share of a batch would: what was
         received and what was lost are gathered, instead of masked."""
-        if len(tokens) != 1 or not bool(received.any()) or bool(received.all()):
+        if len(tokens) != 1:
             return super().recover(tokens, received, packet_error_rate)
-        count = int(received.sum())
-        order = received[0].byte().argsort(descending=True, stable=True)        # the received places, then the lost ones
-        lost, mean = order[count:], self.mean[order]
-        normal = (tokens[0, order[:count]].float() - mean[:count]) / self.scale
-        linear, variance = self._complete_lost(normal, self.covariance[order][:, order])
-        estimate, bias = self._correct(normal, linear, variance, order, packet_error_rate.to(normal.dtype))
+        kept, lost = received[0].nonzero()[:, 0], (~received[0]).nonzero()[:, 0]
+        if not len(kept) or not len(lost):
+            return super().recover(tokens, received, packet_error_rate)
+        centred = tokens[0].index_select(0, kept).float() - self.mean.index_select(0, kept)
+        estimate, bias = self._estimate_lost(centred, *self._complete_lost(centred, kept, lost), kept, lost, packet_error_rate)
         values = tokens.clone()
-        values[0, lost] = torch.addcmul(mean[count:], estimate, self.scale).to(tokens.dtype)
+        values[0].index_copy_(0, lost, estimate.to(tokens.dtype))
         if bias is None:
             return Recovered(values)
         key_bias = torch.zeros(received.shape, device=tokens.device)
-        key_bias[0, lost] = bias
+        key_bias[0].index_copy_(0, lost, bias)
         return Recovered(values, key_bias=key_bias)
 
-    def _complete_lost(self, normal: torch.Tensor, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `complete`, for one frame: normalised received tokens [R, D] and the covariance [N, N] of all places, the
-        received ones first, to estimates [L, D] and variances [L] of the lost ones."""
-        count = len(normal)
-        system, cross = covariance[:count, :count], covariance[:count, count:]
-        variance = covariance.diagonal()[count:]
+    def _complete_lost(self, centred: torch.Tensor, kept: torch.Tensor, lost: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `complete`, for one frame: the tokens [R, D] of the received places `kept` [R] to estimates [L, D] of those `lost`
+        [L], both less the mean of their places, and the estimates' variances [L]."""
+        rows = self.covariance.index_select(0, kept)
+        system, cross = rows.index_select(1, kept), rows.index_select(1, lost)
         system.diagonal().add_(self.ridge)
-        factor, _ = torch.linalg.cholesky_ex(system)
-        weights = torch.cholesky_solve(cross, factor)                        # [R, L]
-        return weights.T @ normal, variance - (weights * cross).sum(0)
+        factor = torch.linalg.cholesky_ex(system)[0]
+        cross, whitened = torch.linalg.solve_triangular(factor, torch.cat((cross, centred), 1), upper=False).split(
+            (len(lost), centred.shape[1]), 1)
+        return cross.T @ whitened, self.covariance.diagonal().index_select(0, lost) - cross.square().sum(0)
 
-    def _correct(self, normal: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, order: torch.Tensor,
-                 packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What becomes of the completion of one frame: normalised estimates [L, D], and biases [L] or None. `order` [N] are
-        the places, the received ones first."""
-        return linear, None
+    def _estimate_lost(self, centred: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, kept: torch.Tensor,
+                       lost: torch.Tensor, packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What is made of one frame's completion, which is as `_complete_lost` takes and returns it: estimates [L, D], and biases
+        [L] or None."""
+        return linear + self.mean.index_select(0, lost), None
 
     def multiply_adds(self) -> int:
         n = self.sequence.tokens

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from evitif.recovery.learned import MAX_WIDTH, Sequence, widest
 from evitif.recovery.linear import LinearCompletion
+from evitif.recovery.one_frame import OCTAVES, OneFrame
 
 
 class Paldn(LinearCompletion):
@@ -42,6 +43,7 @@ class Paldn(LinearCompletion):
     def __init__(self, sequence: Sequence, width: int, depth: int = 2, heads: int = 4, mlp_ratio: float = 4.0,
                  certainty: bool = True):
         super().__init__(sequence)
+        self._one_frame: OneFrame | None = None     # of these weights, once it was needed
         self.options = {'width': width, 'depth': depth, 'heads': heads, 'mlp_ratio': mlp_ratio, 'certainty': certainty}
         self.project = nn.Linear(sequence.channels, width)
         self.position = nn.Parameter(torch.randn(1, sequence.tokens, width) * 0.02)
@@ -73,25 +75,27 @@ class Paldn(LinearCompletion):
         condition = self.rate(_embed_rate(packet_error_rate))                   # [B, w]
         attended = received | ~received.any(1, keepdim=True)                    # all places where nothing arrived
         for block in self.blocks:
-            x = block(x, condition, mask=attended[:, None, None, :])
-        return self._finish(linear, x)
-
-    def _correct(self, normal: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, order: torch.Tensor,
-                 packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        # The received places come first, so that keys and values are a slice; the last block asks for lost places only.
-        count = len(normal)
-        x = self.project(torch.cat((normal, linear))) + self.position[0, order]
-        x[count:] += self.lost[0] + self.spread(variance[:, None])
-        x, condition = x[None], self.rate(_embed_rate(packet_error_rate))
-        for index, block in enumerate(self.blocks, 1):
-            x = block(x, condition, keys=count, first=count if index == len(self.blocks) else 0)
-        estimate, bias = self._finish(linear, x[0])
-        return estimate, bias
-
-    def _finish(self, linear: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The cheap estimates [..., D] and what the blocks made of them [..., w] to estimates and biases [...]."""
+            x = block(x, condition, attended[:, None, None, :])
         out, channels = self.restore(self.norm(x)).float(), self.sequence.channels
         return linear + out[..., :channels], functional.logsigmoid(out[..., channels]) if self.options['certainty'] else None
+
+    def _estimate_lost(self, centred: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, kept: torch.Tensor,
+                       lost: torch.Tensor, packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if self._one_frame is None or self.training:        # while it is trained, weights change
+            self._one_frame = OneFrame(self)
+        return self._one_frame.correct(centred, linear, variance, kept, lost, packet_error_rate)
+
+    def train(self, mode: bool = True) -> Paldn:
+        self._one_frame = None
+        return super().train(mode)
+
+    def load_state_dict(self, *arguments, **options):
+        self._one_frame = None
+        return super().load_state_dict(*arguments, **options)
+
+    def _apply(self, *arguments, **options):
+        self._one_frame = None
+        return super()._apply(*arguments, **options)
 
     def multiply_adds(self) -> int:
         n, d, o = self.sequence.tokens, self.sequence.channels, self.options
@@ -115,25 +119,21 @@ class _Block(nn.Module):
         hidden = int(width * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, x: torch.Tensor, condition: torch.Tensor, *, mask: torch.Tensor | None = None,
-                keys: int | None = None, first: int = 0) -> torch.Tensor:
-        """Tokens [B, N, w] to [B, N - first, w]: the first `keys` of them, or those that `mask` names, are attended to."""
+    def forward(self, x: torch.Tensor, condition: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """Tokens [B, N, w] to the same, with a condition [B, w]; which are attended to says `attended`, bool [B, 1, 1, N]."""
         scale1, shift1, scale2, shift2 = self.modulation(condition)[:, None].chunk(4, dim=2)
-        y = _modulated(x, scale1, shift1)
-        query, key, value = self.qkv(y).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = functional.scaled_dot_product_attention(query[:, :, first:], key[:, :, :keys], value[:, :, :keys], attn_mask=mask)
-        x = x[:, first:] + self.out(y.transpose(1, 2).flatten(2))
+        query, key, value = self.qkv(_modulated(x, scale1, shift1)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        y = functional.scaled_dot_product_attention(query, key, value, attn_mask=attended)
+        x = x + self.out(y.transpose(1, 2).flatten(2))
         return x + self.mlp(_modulated(x, scale2, shift2))
 
 
 def _modulated(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     """LayerNorm of x [B, N, w], scaled by 1 + scale [B, 1, w] and shifted by shift [B, 1, w]."""
-    if len(x) == 1:         # one frame alone: a single call
-        return functional.layer_norm(x, x.shape[2:], 1 + scale[0, 0], shift[0, 0])
     return torch.addcmul(shift, functional.layer_norm(x, x.shape[2:]), 1 + scale)
 
 
 def _embed_rate(rate: torch.Tensor) -> torch.Tensor:
     """Sines and cosines [B, 16] of a rate [B] in 0..1 at eight octaves."""
-    angles = rate[:, None] * math.pi * torch.exp2(torch.arange(8, dtype=rate.dtype, device=rate.device)) / 2
+    angles = rate[:, None] * math.pi * torch.exp2(torch.arange(OCTAVES, dtype=rate.dtype, device=rate.device)) / 2
     return torch.cat((angles.sin(), angles.cos()), 1)

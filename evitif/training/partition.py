@@ -51,6 +51,8 @@ class PartitionTraining:
     images: int = 50000                  # training images at most
     calibration_images: int = 64         # for the importance and the divergence, of each device
     body: tuple[str, ...] | list[str] = ()   # `read_stages`: of the model of all classes to prune from; (): the original
+    body_learning_rate: float = 5e-3     # high, as most is lost by pruning; for a reduction of 2 to 4 rather a tenth
+    body_matrix_rate: float = 0.01
     common_blocks: int = 0               # of a sub-model, the first of which are the same on all devices
     steps: int = 2000
     batch_size: int = 64
@@ -125,7 +127,8 @@ class _Run:
         self.folder = Path(c.output) / 'steps'
         self._answers: TrainingAnswers | None = None
         about = {'subsets': ['data', 'devices', 'subsets', 'redundancy', 'images', 'answers_precision', 'seed'],
-                 'body': ['reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images', 'body', 'batch_size', 'precision'],
+                 'body': ['reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images', 'body', 'body_learning_rate',
+                          'body_matrix_rate', 'batch_size', 'precision'],
                  'prune': ['common_blocks'],
                  'retrain': ['steps', 'learning_rate', 'matrix_rate'], 'fuse': ['fusion_images', 'fusion_steps']}
         content = [original.fingerprint]
@@ -311,9 +314,9 @@ class _Run:
 def body_of(c: PartitionTraining, original: Original, answers: TrainingAnswers, largest: Shape) -> tuple[nn.Module, list[dict]]:
     """What the sub-models are pruned from, whose largest has that shape, and what is known of each stage; see `train_body`."""
     identity = json.dumps([original.fingerprint, c.data, c.images, c.answers_precision])
-    return train_body(original.module, identity, original.built.data_config, answers, largest, read_stages(c.body),
-                      Schedule(0, c.batch_size), answers.images[:2 * c.calibration_images], test_images(c, original), c.shared, c.seed,
-                      c.device, c.precision)
+    schedule = Schedule(0, c.batch_size, c.body_learning_rate, c.body_matrix_rate)
+    return train_body(original.module, identity, original.built.data_config, answers, largest, read_stages(c.body), schedule,
+                      answers.images[:2 * c.calibration_images], test_images(c, original), c.shared, c.seed, c.device, c.precision)
 
 
 def common_part(c: PartitionTraining, answers: TrainingAnswers, normalise: Normalise) -> tuple[int, torch.Tensor] | None:

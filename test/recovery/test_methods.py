@@ -290,3 +290,20 @@ def test_a_frame_alone_is_recovered_as_in_a_batch(kind, certainty, lost):
             assert alone.key_bias is None
         else:
             torch.testing.assert_close(alone.key_bias[0], batch.key_bias[index], atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_whose_weights_change_recovers_by_the_new_ones():
+    network, other = learned('paldn'), learned('paldn')
+    for parameter in other.parameters():
+        parameter.data.add_(0.1)
+    tokens, received, rates = some_lost(1)
+    before = network.recover(tokens, received, rates).tokens
+    network.load_state_dict(other.state_dict())
+    torch.testing.assert_close(network.recover(tokens, received, rates).tokens, other.recover(tokens, received, rates).tokens)
+    network.load_state_dict(learned('paldn').state_dict())
+    network.train()
+    for parameter in network.parameters():
+        parameter.data.add_(0.1)
+    trained = network.recover(tokens, received, rates).tokens
+    torch.testing.assert_close(trained, other.recover(tokens, received, rates).tokens)
+    assert not torch.allclose(trained, before, atol=1e-4)
