@@ -4,7 +4,7 @@ Edge and bridge run as they are, in simulated time, over `evitif.transport.impai
 and what arrives is recovered and judged by the tail. A frame without an answer by the deadline counts as wrong. All senders pace
 and follow the same congestion control; a fixed one sends each frame in one quantisation and number of copies.
 
-    python -m benchmarks.adaptive                 # writes reports/bench/adaptive.json, .md and .png
+    python -m benchmarks.adaptive [--quick] [--output FOLDER]
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import argparse
 import heapq
 import itertools
 import math
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -23,8 +21,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.part import ROOT, PartError, machine, save, sources_digest, target
+from benchmarks.plots import lines
 from evitif.datasets import open_images
-from evitif.evaluation.partial import write_json
+from evitif.evaluation.partial import PartialResult
 from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
 from evitif.pipeline.tail_pipeline import TailPipeline
@@ -35,6 +35,10 @@ from evitif.protocol.events import AnswerArrived, FrameReady
 from evitif.protocol.packetiser import TokenFrame, patch_copies_of
 from evitif.transport.impairment import ImpairedChannel, Impairment
 
+TITLE = 'Adaptive sending'
+SOURCES = ('evitif/model', 'evitif/recovery')
+MODEL, CUT, DATA = 'artifacts/cifar10_vit', 4, 'data/cifar10'
+ADAPTIVE, DRIFT = 'adaptive', 'drift'
 FRAME_RATE = 10.0            # images a second
 DELAY_S = 0.01               # one way
 QUEUE_S = 0.3                # of the bottleneck
@@ -44,7 +48,6 @@ WARM_UP_S = 3.0              # of each point, that is not judged
 # Loss, mean burst, Mbit/s.
 POINTS = ((0.0, 1, 5.0), (0.0, 1, 1.0), (0.0, 1, 0.3), (0.3, 1, 5.0), (0.6, 1, 2.0), (0.6, 6, 5.0),
           (0.8, 1, 5.0), (0.8, 6, 1.0), (0.4, 6, 0.5))
-REPORT = Path(__file__).resolve().parents[1] / 'reports' / 'bench'
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Bench:
         bridge = BridgeEndpoint(parameters, 'bridge', BridgeConfig(), random=Random(seed + 1))
         up, down = ImpairedChannel(link(0.0), seed), ImpairedChannel(without_rate(link(0.0)), seed + 1000)
         queue, order, received, answered, used = [], itertools.count(), {}, [], {}
+        first_image = seed * int(seconds * FRAME_RATE)          # each seed has images of its own
 
         def at(when, action):
             heapq.heappush(queue, (when, next(order), action))
@@ -101,14 +105,14 @@ class Bench:
             down.set_impairment(without_rate(link(now - 1.0)))
             if sender is None:
                 known = edge.sending
-                setting = choice.choose(known.frame_bytes, known.packet_error_rate, known.mean_burst, setting)
+                setting = choice.choose(known.frame_bytes, known.packet_error_rate, known.mean_burst, setting, known.name_bytes)
             else:
                 setting = Setting(sender.quantisation, sender.copies, 1.0, 0, 0)
             used[setting.quantisation, setting.patch_copies, setting.share] = used.get(
                 (setting.quantisation, setting.patch_copies, setting.share), 0) + 1
-            rows = self.rows[setting.quantisation][number % len(self.ids)]
+            rows = self.rows[setting.quantisation][(first_image + number) % len(self.ids)]
             edge.send_frame(TokenFrame(number, number, 'camera', rows, setting.quantisation, chosen_tokens(parameters, setting.share),
-                                       setting.patch_copies), now)
+                                       setting.patch_copies, setting.min_packets), now)
 
         def exchange():
             for data in edge.datagrams_to_send(now):
@@ -143,12 +147,12 @@ class Bench:
                 edge.handle_timer(now)
                 bridge.handle_timer(now + 1e-9)
             exchange()
-        return [received[frame] for frame in answered], {'frames': int(seconds * FRAME_RATE), 'answered': len(answered),
-                                                         'bytes': up.counters.bytes_received, 'settings': named(used)}
+        return [received[frame] for frame in answered], {'answered': len(answered), 'bytes': up.counters.bytes_received,
+                                                         'settings': named(used)}
 
     @torch.inference_mode()
-    def right(self, frames: list) -> dict[int, bool]:
-        """By frame id, whether the answer to what was received is the image's class."""
+    def classes(self, frames: list) -> dict[int, int]:
+        """By frame id, the class that what was received is answered with."""
         stream, result = self.stream, {}
         for complete in (True, False):
             chosen = [frame for frame in frames if bool(frame.received.all()) == complete]
@@ -160,15 +164,16 @@ class Bench:
                 logits = stream.split.tail(tokens) if complete else \
                     self.pipeline.recovery.recover(tokens, received, rates).logits(stream.split)
                 for frame, answer in zip(part, logits.argmax(1).tolist(), strict=True):
-                    result[frame.frame_id] = answer == self.ids[frame.frame_id % len(self.ids)]
+                    result[frame.frame_id] = answer
         return result
 
-    def accuracy(self, sender: Fixed | None, link, seconds: float, seed: int, skip_s: float = 0.0) -> dict:
-        """In points, over all frames after `skip_s`; those without an answer are wrong."""
+    def stream_of(self, sender: Fixed | None, link, seconds: float, seed: int, skip_s: float = 0.0) -> dict:
+        """What became of all frames after `skip_s`: `right` has a 1 for each that was answered with its image's class, else a 0."""
         frames, counts = self.simulate(sender, link, seconds, seed)
-        right, first = self.right(frames), int(skip_s * FRAME_RATE)
-        judged = range(first, counts['frames'])
-        return {'accuracy': 100 * sum(right.get(number, False) for number in judged) / len(judged), **counts}
+        answers, count = self.classes(frames), int(seconds * FRAME_RATE)
+        ids = self.ids[(seed * count + np.arange(count)) % len(self.ids)]
+        judged = range(int(skip_s * FRAME_RATE), count)
+        return {'right': ''.join(str(int(answers.get(number) == ids[number])) for number in judged), **counts}
 
 
 def without_rate(link: Impairment) -> Impairment:
@@ -205,101 +210,110 @@ def drifting(seconds: float):
     return link
 
 
-def run(quick: bool, output: Path, model: str = 'artifacts/cifar10_vit', data: str = 'data/cifar10', cut: int = 4) -> dict:
-    """Measure, write `adaptive.json`, `.md` and `.png` below `output`, and return the figures with their `targets`."""
-    seconds, drift, seeds, points = (13.0, 60.0, 1, POINTS[::2]) if quick else (43.0, 180.0, 2, POINTS)
-    bench = Bench(model, data, cut, 300 if quick else 1000)
+def links(quick: bool) -> list[tuple[str, object, float, float]]:
+    """Name, link, seconds, and those of them that are not judged."""
+    points, seconds, drift = (POINTS[::2], 13.0, 60.0) if quick else (POINTS, 23.0, 120.0)
+    steadily = [(f'{100 * loss:.0f} % loss' + (f', bursts of {burst}' if burst > 1 else '') + f', {rate:g} Mbit/s',
+                 steady(loss, burst, rate), seconds, WARM_UP_S) for loss, burst, rate in points]
+    return [*steadily, (DRIFT, drifting(drift), drift, 0.0)]
+
+
+def run(quick: bool, output: Path) -> dict:
+    """
+    The part of `make bench`; goes on where it was interrupted.
+
+    :raises PartError: the model or its images are not there
+    """
+    seeds = range(1 if quick else 3)
+    jobs = links(quick)
+    images = int(max(len(seeds) * max(length for name, _, length, _ in jobs if name != DRIFT), jobs[-1][2]) * FRAME_RATE)
+    try:
+        bench = Bench(MODEL, DATA, CUT, images)
+    except (ValueError, OSError) as error:
+        raise PartError(str(error)) from None
     senders = [None, *bench.fixed()]
-    cells: list[dict] = []
-    jobs = [(f'{100 * loss:.0f} % loss, burst {burst}, {rate:g} Mbit/s', steady(loss, burst, rate), seconds, WARM_UP_S)
-            for loss, burst, rate in points] + [('drift', drifting(drift), drift, 0.0)]
-    with tqdm(total=len(jobs) * len(senders) * seeds, desc='streams', mininterval=1) as bar:
+    partial = PartialResult(output / 'adaptive.json', {'quick': quick, 'machine': machine(), 'seeds': len(seeds), 'sources': sources_digest(
+        ('evitif/protocol', 'evitif/pipeline', *SOURCES, 'benchmarks/adaptive.py'))})
+    state = partial.load() or {'next': 'the first stream', 'runs': {}}
+    with tqdm(total=len(jobs) * len(senders) * len(seeds), desc='streams', unit='stream', mininterval=1) as bar:
         for name, link, length, skip in jobs:
-            for sender in senders:
-                runs = []
-                for seed in range(seeds):
-                    runs.append(bench.accuracy(sender, link, length, seed, skip))
-                    bar.update()
-                cells.append({'link': name, 'sender': 'adaptive' if sender is None else sender.name,
-                              'accuracy': float(np.mean([cell['accuracy'] for cell in runs])), 'runs': runs})
-    result = {'model': model, 'cut': cut, 'data': data, 'images': len(bench.ids), 'frame_rate': FRAME_RATE, 'seeds': list(range(seeds)),
-              'frames': int((seconds - WARM_UP_S) * FRAME_RATE), 'drift_frames': int(drift * FRAME_RATE), 'quick': quick,
-              'deadline_s': bench.edge_config.answer_deadline, 'queue_s': QUEUE_S, 'delay_s': DELAY_S, 'cells': cells,
-              'targets': targets(cells), 'command': shlex.join(['python', '-m', 'benchmarks.adaptive', *(['--quick'] if quick else [])])}
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(str(output / 'adaptive.json'), result)
-    (output / 'adaptive.md').write_text(table(result))
-    plot(result, output / 'adaptive.png')
-    return result
+            for sender, seed in itertools.product(senders, seeds):
+                key = f'{name} / {ADAPTIVE if sender is None else sender.name} / {seed}'
+                if key not in state['runs']:
+                    state['runs'][key] = bench.stream_of(sender, link, length, seed, skip)
+                    state['next'] = f'after {key}'
+                    partial.save(state)
+                bar.update()
+    cells = [{'link': name, 'sender': title, 'runs': [state['runs'][f'{name} / {title} / {seed}'] for seed in seeds]}
+             for name, *_ in jobs for title in (ADAPTIVE, *(sender.name for sender in senders[1:]))]
+    partial.remove()
+    return save(output, 'adaptive', f'python -m benchmarks.adaptive{" --quick" if quick else ""}', {'cells': cells}, targets_of(cells),
+                model=MODEL, cut=CUT, data=DATA, images=len(bench.ids), frame_rate=FRAME_RATE, seeds=len(seeds), delay_s=DELAY_S,
+                queue_s=QUEUE_S, deadline_s=bench.edge_config.answer_deadline)
 
 
-def targets(cells: list[dict]) -> list[dict]:
+def hits(cell: dict) -> np.ndarray:
+    """Of all seeds' frames, which were answered rightly: bool [n]."""
+    return np.array([int(each) for run in cell['runs'] for each in run['right']], bool)
+
+
+def targets_of(cells: list[dict]) -> list[dict]:
     """Each target of the sender with what was measured."""
-    rows = []
+    judged = []
     for link in dict.fromkeys(cell['link'] for cell in cells):
-        of = {cell['sender']: cell['accuracy'] for cell in cells if cell['link'] == link}
-        adaptive = of.pop('adaptive')
-        best = max(of, key=of.get)
-        ahead = adaptive - of[best]
-        whole = link == 'drift'
-        rows.append({'name': f'adaptive against the best fixed setting: {link}', 'measured': round(ahead, 2),
-                     'target': '> 0 points' if whole else '>= -0.5 points', 'holds': ahead > 0 if whole else ahead >= -0.5,
-                     'note': f'adaptive {adaptive:.2f} %, {best} {of[best]:.2f} %'})
-    return rows
+        of = {cell['sender']: hits(cell) for cell in cells if cell['link'] == link}
+        adaptive = of.pop(ADAPTIVE)
+        best = max(of, key=lambda name, of=of: of[name].mean())
+        difference = 100 * (adaptive.astype(float) - of[best])
+        ahead, half = difference.mean(), 1.96 * difference.std() / math.sqrt(len(difference))
+        expected, holds = ('more than 0 points', ahead > 0) if link == DRIFT else ('at least -0.5 points', ahead >= -0.5)
+        judged.append(target(f'adaptive beside the best fixed setting, {link}', expected,
+                             f'{ahead:+.1f} points (95 %: {ahead - half:+.1f} to {ahead + half:+.1f}; adaptive '
+                             f'{100 * adaptive.mean():.1f} %, {best} {100 * of[best].mean():.1f} %)', holds))
+    return judged
 
 
-def table(result: dict) -> str:
-    """Accuracies in Markdown."""
-    links = list(dict.fromkeys(cell['link'] for cell in result['cells']))
-    senders = list(dict.fromkeys(cell['sender'] for cell in result['cells']))
-    of = {(cell['link'], cell['sender']): cell['accuracy'] for cell in result['cells']}
-    lines = [f'Accuracy in % of {result["model"]}, cut {result["cut"]}, at {result["frame_rate"]:g} images a second, {result["frames"]} a '
-             f'point and {result["drift_frames"]} over the drift, seeds {result["seeds"]}; `{result["command"]}`', '',
-             '| link | ' + ' | '.join(senders) + ' |', '| --- |' + ' ---: |' * len(senders)]
-    for link in links:
-        best = max(of[link, sender] for sender in senders)
-        lines.append(f'| {link} | ' + ' | '.join(f'**{of[link, s]:.1f}**' if of[link, s] == best else f'{of[link, s]:.1f}' for s in senders)
-                     + ' |')
-    lines += ['', '| target | wanted | measured | holds |', '| --- | --- | ---: | --- |']
-    lines += [f'| {row["name"]} ({row["note"]}) | {row["target"]} | {row["measured"]:+.2f} | {"yes" if row["holds"] else "no"} |'
-              for row in result['targets']]
-    return '\n'.join(lines) + '\n'
-
-
-def plot(result: dict, path: Path) -> None:
-    """Each sender's accuracy on each link."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-    links = list(dict.fromkeys(cell['link'] for cell in result['cells']))
-    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout='constrained')
-    for sender in dict.fromkeys(cell['sender'] for cell in result['cells']):
-        values = [cell['accuracy'] for cell in result['cells'] if cell['sender'] == sender]
-        style = {'linewidth': 1, 'marker': '.'}
-        if sender == 'adaptive':
-            style = {'color': '#D55E00', 'linewidth': 2.5, 'marker': 'o', 'zorder': 3}
-        axes.plot(range(len(links)), values, label=sender, **style)
-    axes.set_xticks(range(len(links)), links, rotation=30, ha='right', fontsize=8)
-    axes.set_ylabel('accuracy (%)')
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, ncols=2)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+def section(result: dict, images: Path) -> str:
+    """The page's part of it."""
+    cells = result['figures']['cells']
+    names, senders = (list(dict.fromkeys(cell[key] for cell in cells)) for key in ('link', 'sender'))
+    of = {(cell['link'], cell['sender']): 100 * hits(cell).mean() for cell in cells}
+    frames = {cell['link']: len(hits(cell)) for cell in cells}
+    text = [f'Top-1 in % of {result["model"]}, cut after block {result["cut"]}, {result["frame_rate"]:g} images a second of '
+            f'{result["data"]}, in simulated time: edge, bridge and their control as they are, {1e3 * result["delay_s"]:g} ms one way, '
+            f'a queue of {1e3 * result["queue_s"]:g} ms; a frame without an answer within {1e3 * result["deadline_s"]:g} ms counts as '
+            'wrong. The adaptive sender chooses quantisation, copies, packets and patches; a fixed one always sends the same, cut to what '
+            f'the rate allows. {frames[names[0]]} frames a point and {frames[DRIFT]} of the drift (loss 0 to 80 % and back, in bursts in '
+            f'every other sixth, the rate between 5 and 0.3 Mbit/s three times), seeds: {result["seeds"]}. The best fixed setting is '
+            'picked afterwards, on the same frames, which favours it.', '',
+            '| | ' + ' | '.join(senders) + ' |', '| --- |' + ' ---: |' * len(senders)]
+    for name in names:
+        best = max(of[name, sender] for sender in senders)
+        text.append(f'| {name} | ' + ' | '.join(f'**{of[name, s]:.1f}**' if of[name, s] == best else f'{of[name, s]:.1f}' for s in senders)
+                    + ' |')
+    series = {sender: [(place + 1, of[name, sender]) for place, name in enumerate(names)] for sender in senders}
+    if lines(images / 'bench-adaptive.png', series, x='link, in the order of the table', y='top-1 in %', bold=(ADAPTIVE,),
+             title='the adaptive sender beside fixed settings'):
+        text += ['', '![accuracy of each sender on each link]({images}/bench-adaptive.png)']
+    return '\n'.join(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Measure and print."""
     parser = argparse.ArgumentParser(prog='python -m benchmarks.adaptive', description=__doc__.partition('\n')[0])
-    parser.add_argument('--quick', action='store_true', help='five links for 10 s and a drift of one minute')
-    parser.add_argument('--output', type=Path, default=REPORT)
+    parser.add_argument('--quick', action='store_true', help='five links for 10 s and a drift of one minute, one seed')
+    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
     options = parser.parse_args(arguments)
     try:
         result = run(options.quick, options.output)
-    except (ValueError, OSError) as error:
-        print(f'adaptive: {error}', file=sys.stderr)
+    except PartError as error:
+        print(f'adaptive: {error}')
         return 1
-    print(table(result))
+    print(section(result, options.output))
+    for entry in result['targets']:
+        print(f'{entry["name"]}: {entry["measured"]}')
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    raise SystemExit(main())

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import platform
 import socket
 import statistics
 import tempfile
@@ -23,10 +22,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.part import ROOT, PartError, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
 from evitif.cli.arguments import positive_int
-from evitif.evaluation.partial import write_json
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
 from evitif.protocol import datagram
 from evitif.protocol.handshake import Hello
@@ -34,6 +33,8 @@ from evitif.protocol.keys import read_key_file, write_key_file
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.sealing import sealed_header, signed
 
+TITLE = 'A flood of foreign datagrams'
+SOURCES = ('benchmarks/robot_fleet.py', 'benchmarks/soak_sides.py')
 RATE = 20_000               # foreign datagrams a second
 LATENCY, GROWTH = 2.0, 0.02
 ANSWERED_POINTS = 1.0       # that the answered ratio may lose: latencies of the few that are answered would say nothing
@@ -86,8 +87,24 @@ def _flood(address: tuple[str, int], datagrams: list[bytes], rate: int, pipe) ->
 
 
 def run(quick: bool, output: Path, rate: int = RATE) -> dict:
-    """Measure, write `<output>/flood.json` and return it."""
-    rounds, seconds = (3, 3.0) if quick else (8, 10.0)
+    """
+    The part of `make bench`.
+
+    :raises PartError: a process of it does not answer
+    """
+    try:
+        rows = _rounds(*((3, 3.0) if quick else (8, 8.0)), rate)
+    except TimeoutError as error:
+        raise PartError(str(error)) from None
+    calm, flooded = rows[0::2], rows[1::2]
+    figures = {name: {key: round(statistics.median(row[key] for row in group), 3) for key in rows[0]}
+               for name, group in (('calm', calm), ('flooded', flooded))}
+    return save(output, 'flood', f'python -m benchmarks.flood --rate {rate}{" --quick" if quick else ""}', {**figures, 'turns': rows},
+                targets_of(rows, figures, rate), rounds=len(calm), rate=rate)
+
+
+def _rounds(rounds: int, seconds: float, rate: int) -> list[dict]:
+    """One entry a turn, without and with the flood in turns."""
     context = multiprocessing.get_context('spawn')
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -128,24 +145,34 @@ def run(quick: bool, output: Path, rate: int = RATE) -> dict:
             for process in (bridge, flood):
                 if process is not None:
                     process.kill()
-    calm, flooded = rows[0::2], rows[1::2]
-    figures = {name: {key: round(statistics.median(row[key] for row in group), 3) for key in rows[0]}
-               for name, group in (('calm', calm), ('flooded', flooded))}
-    ratio = round(statistics.median(with_it['p99_ms'] / without['p99_ms'] for without, with_it in zip(calm, flooded, strict=True)), 2)
-    growth = round(rows[-1]['memory'] / rows[1]['memory'] - 1, 4)
-    reached = figures['flooded']['flood_hz']
-    lost = round(figures['calm']['answered_percent'] - figures['flooded']['answered_percent'], 2)
-    note = (f'{reached:.0f} of {rate} datagrams a second were sent; answered {figures["flooded"]["answered_percent"]:.1f} %, without it '
-            f'{figures["calm"]["answered_percent"]:.1f} %; the bridge used {figures["flooded"]["bridge_processor_share"]:.2f} of a core')
-    report = {'command': f'python -m benchmarks.flood --rate {rate}' + (' --quick' if quick else ''), 'rounds': rounds, 'seconds': seconds,
-              'machine': platform.processor() or platform.machine(), 'figures': figures, 'turns': rows, 'targets': [
-                  {'name': 'p99 of the latency under the flood', 'target': LATENCY, 'measured': ratio,
-                   'holds': bool(ratio <= LATENCY and reached >= 0.9 * rate and lost <= ANSWERED_POINTS),
-                   'note': f'times that without; {note}'},
-                  {'name': 'memory of the bridge under the flood', 'target': GROWTH, 'measured': growth, 'holds': growth <= GROWTH,
-                   'note': 'growth from the first round of it to the last, share'}]}
-    write_json(output / 'flood.json', report)
-    return report
+    return rows
+
+
+def targets_of(rows: list[dict], figures: dict, rate: int) -> list[dict]:
+    """The latency's ratio is the median of the rounds' own: what else the machine does meets both turns of a round alike."""
+    ratio = statistics.median(with_it['p99_ms'] / without['p99_ms'] for without, with_it in zip(rows[0::2], rows[1::2], strict=True))
+    growth = rows[-1]['memory'] / rows[1]['memory'] - 1
+    calm, flooded = figures['calm'], figures['flooded']
+    reached, lost = flooded['flood_hz'], calm['answered_percent'] - flooded['answered_percent']
+    note = (f'{reached:.0f} datagrams a second were sent; answered {flooded["answered_percent"]:.1f} %, without the flood '
+            f'{calm["answered_percent"]:.1f} %; the bridge used {flooded["bridge_processor_share"]:.2f} of a core')
+    return [target(f'p99 of the latency under {rate:,} foreign datagrams a second', f'at most {LATENCY:g} times',
+                   f'{ratio:.2f} times', ratio <= LATENCY and reached >= 0.9 * rate and lost <= ANSWERED_POINTS, note),
+            target('memory of the bridge under the flood', f'at most {100 * GROWTH:g} % more at its end', f'{100 * growth:+.1f} %',
+                   growth <= GROWTH)]
+
+
+def section(result: dict, images: Path) -> str:
+    """The page's part of it."""
+    lines = [f'One robot at {FRAMES_HZ:g} frames/s, sealed, {result["rounds"]} rounds with and without, in turns; the flood is noise, '
+             f'tokens of unknown sessions, with and without a seal, and HELLOs with another key, from {PORTS} ports. Medians.', '',
+             '| | p50, ms | p99, ms | answered | datagrams a second | lost by the kernel | bridge, of a core |',
+             '| --- | ---: | ---: | ---: | ---: | ---: | ---: |']
+    for title, name in (('without', 'calm'), ('with the flood', 'flooded')):
+        row = result['figures'][name]
+        lines.append(f'| {title} | {row["p50_ms"]:.1f} | {row["p99_ms"]:.1f} | {row["answered_percent"]:.1f} % | {row["flood_hz"]:,.0f} '
+                     f'| {row["dropped by the kernel"]:,.0f} | {row["bridge_processor_share"]:.2f} |')
+    return '\n'.join(lines)
 
 
 def _heard(pipe, patience_s: float):
@@ -161,16 +188,18 @@ def _told(pipe, question: str):
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='flood', description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true')
+    parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
     parser.add_argument('--rate', type=positive_int, default=RATE, help='foreign datagrams a second (default: %(default)s)')
-    parser.add_argument('--output', type=Path, default=Path('reports/bench'))
+    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
     options = parser.parse_args(arguments)
-    report = run(options.quick, options.output, options.rate)
-    for name, figures in report['figures'].items():
-        print(name, figures)
-    for target in report['targets']:
-        print(f'{target["name"]}: {target["measured"]}, target {target["target"]}, {"holds" if target["holds"] else "does not hold"}: '
-              f'{target["note"]}')
+    try:
+        result = run(options.quick, options.output, options.rate)
+    except PartError as error:
+        print(f'flood: {error}')
+        return 1
+    print(section(result, options.output))
+    for entry in result['targets']:
+        print(f'{entry["name"]}: {entry["measured"]} (target: {entry["target"]}) {entry["note"]}')
     return 0
 
 

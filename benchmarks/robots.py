@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -20,12 +19,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.part import ROOT, PartError, machine, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
 from evitif.cli.arguments import positive_int
-from evitif.evaluation.partial import write_json
+from evitif.evaluation.partial import PartialResult
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
 from evitif.recovery import Recovered
 
+TITLE = 'Many robots on one bridge'
+SOURCES = ('benchmarks/robot_fleet.py', 'evitif/model', 'evitif/recovery')
 FAIR_POINTS, THROUGHPUT = 2.0, 0.9
 OVERLOAD = 1.5
 MODELS = ('vit_tiny_patch16_224:6', 'artifacts/fashion_mnist:1')
@@ -66,7 +68,7 @@ def _serve(model: str, cut: int, robots: int, pipe) -> None:
     bridge.stop()
 
 
-def measure(model: str, cut: int, robots: int, rounds: int, seconds: float) -> dict:
+def measure(model: str, cut: int, robots: int, rounds: int, seconds: float, longest: float = LONGEST_S) -> dict:
     """One model with so many robots; see the module."""
     context = multiprocessing.get_context('spawn')
     pipe, other = context.Pipe()
@@ -84,13 +86,16 @@ def measure(model: str, cut: int, robots: int, rounds: int, seconds: float) -> d
             bare_wall, bare_processor = _ask(pipe, seconds / 2)
             rate = min(MOST_RATE, OVERLOAD * bare_wall / robots)
             pipe.send('begin')
-            sending = fleet.drive(min(max(seconds, FRAMES_EACH / rate), LONGEST_S), rate)
+            own = time.process_time()
+            sending = fleet.drive(min(max(seconds, FRAMES_EACH / rate), longest), rate)
+            own = time.process_time() - own
             answered, batches, processor, whole = _ask(pipe, 'end')
             ratios = [100 * count.answered / count.sent for count in fleet.counts if count.sent]
             turns.append({'offered_hz': rate * robots, 'answered_hz': answered / sending, 'bare_hz': bare_wall,
                           'of_bare_wall': answered / sending / bare_wall,
                           'of_bare_processor': answered / max(processor, 1e-9) / bare_processor,
                           'worker_ms': 1e3 * processor / max(answered, 1), 'other_ms': 1e3 * (whole - processor) / max(answered, 1),
+                          'robots_ms': 1e3 * own / max(answered, 1),
                           'mean_batch': answered / max(batches, 1),
                           'answered_percent': statistics.fmean(ratios), 'slowest_percent': min(ratios),
                           'p50_ms': 1e3 * float(np.percentile(fleet.latencies or [np.nan], 50)),
@@ -114,51 +119,79 @@ def _ask(pipe, question):
 
 
 def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tuple[int, ...] = (1, 8, 64)) -> dict:
-    """Measure, write `<output>/robots.json` and return it."""
-    rounds, seconds = (2, 3.0) if quick else (5, 8.0)
-    if quick:
-        robots = robots[-1:]
-    cells = []
-    for name in models:
-        model, _, cut = name.rpartition(':')
-        for count in robots:
-            cells.append((model, int(cut), count))
-    results = [measure(*cell, rounds, seconds) for cell in tqdm(cells, desc='robots', disable=None)]
-    targets = []
-    for cell in results:
+    """
+    The part of `make bench`; goes on after the last model and number of robots that was measured.
+
+    :raises PartError: a bridge does not answer
+    """
+    rounds, seconds, longest = (1, 3.0, 20.0) if quick else (2, 8.0, LONGEST_S)
+    cells = [(*model.rsplit(':', 1), count) for model in models for count in (robots[-1:] if quick else robots)]
+    partial = PartialResult(output / 'robots.json', {'cells': cells, 'rounds': rounds, 'machine': machine(), 'sources': sources_digest(
+        ('evitif/transport', 'evitif/protocol', 'evitif/pipeline', *SOURCES))})
+    state = partial.load() or {'next': 'the first', 'results': []}
+    try:
+        for model, cut, count in tqdm(cells[len(state['results']):], desc='robots', mininterval=1):
+            state['results'].append(measure(model, int(cut), count, rounds, seconds, longest))
+            state['next'] = f'after {model} with {count}'
+            partial.save(state)
+    except (TimeoutError, EOFError) as error:
+        raise PartError(f'{model} with {count} robots: {error or "its process has ended"}') from None
+    partial.remove()
+    return save(output, 'robots', f'python -m benchmarks.robots{" --quick" if quick else ""}', {'cells': state['results']},
+                targets_of(state['results']), threads=1, torch=torch.__version__, overload=OVERLOAD, rounds=rounds)
+
+
+def targets_of(cells: list[dict]) -> list[dict]:
+    """Fairness with several robots, throughput with many."""
+    judged = []
+    for cell in cells:
         where = f'{cell["model"]} at cut {cell["cut"]}, {cell["robots"]} robots'
         if cell['robots'] > 1:
-            behind = round(cell['answered_percent'] - cell['slowest_percent'], 2)
-            targets.append({'name': f'fairness: {where}', 'target': FAIR_POINTS, 'measured': behind, 'holds': behind <= FAIR_POINTS,
-                            'note': 'points by which the slowest robot is behind the mean of the answered ratio'})
+            behind = cell['answered_percent'] - cell['slowest_percent']
+            judged.append(target(f'fairness: {where}', f'the slowest at most {FAIR_POINTS:g} points below the mean', f'{behind:.1f} points',
+                                 behind <= FAIR_POINTS))
         if cell['robots'] >= 64:
             share = cell['of_bare_wall']
-            targets.append({'name': f'throughput: {where}', 'target': THROUGHPUT, 'measured': share, 'holds': share >= THROUGHPUT,
-                            'note': f'of the bare tail at batches of {cell["batch"]}; {cell["of_bare_processor"]} by processor time of '
-                                    f'the working thread; batches of {cell["mean_batch"]} on average'})
-    report = {'command': 'python -m benchmarks.robots' + (' --quick' if quick else ''),
-              'machine': platform.processor() or platform.machine(), 'threads': 1,
-              'torch': torch.__version__, 'overload': OVERLOAD, 'cells': results, 'targets': targets}
-    write_json(output / 'robots.json', report)
-    columns = {'model': '', 'cut': '', 'robots': '', 'batch': '', 'bare_hz': '.0f', 'answered_hz': '.0f', 'of_bare_wall': '.2f',
-               'of_bare_processor': '.2f', 'answered_percent': '.1f', 'slowest_percent': '.1f', 'p50_ms': '.0f', 'p99_ms': '.0f'}
-    lines = ['| ' + ' | '.join(columns) + ' |', '| --- ' * len(columns) + '|']
-    lines += ['| ' + ' | '.join(format(cell[name], form) for name, form in columns.items()) + ' |' for cell in results]
-    (output / 'robots.md').write_text('\n'.join(lines) + '\n')
-    return report
+            judged.append(target(f'throughput: {where}', f'at least {100 * THROUGHPUT:g} % of the bare tail', f'{100 * share:.0f} %',
+                                 share >= THROUGHPUT,
+                                 f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. A frame that is '
+                                 f'answered takes {cell["worker_ms"]:.1f} ms of it and {cell["other_ms"]:.1f} ms of the receiving thread, '
+                                 f'which takes all frames in; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same '
+                                 'processors'))
+    return judged
+
+
+def section(result: dict, images: Path) -> str:
+    """The page's part of it."""
+    columns = {'model': ('model', ''), 'cut': ('cut', ''), 'robots': ('robots', ''), 'batch': ('batch', ''),
+               'bare_hz': ('tail alone, frames/s', '.0f'), 'answered_hz': ('answered, frames/s', '.0f'),
+               'of_bare_wall': ('of the tail alone', '.2f'), 'of_bare_processor': ('by processor time', '.2f'),
+               'answered_percent': ('answered, %', '.1f'), 'slowest_percent': ('the slowest robot, %', '.1f'),
+               'p50_ms': ('p50, ms', '.0f'), 'p99_ms': ('p99, ms', '.0f')}
+    head = [title for title, _ in columns.values()]
+    rows = [[format(cell[name], form) for name, (_, form) in columns.items()] for cell in result['figures']['cells']]
+    return '\n'.join([
+        f'The robots send {result["overload"]:g} times what the bridge can answer, from one process on the same machine; '
+        f'{result["rounds"]} rounds, in turns with the tail alone at batches of the same size, {result["threads"]} thread of PyTorch.', '',
+        f'| {" | ".join(head)} |', '| --- |' + ' ---: |' * (len(head) - 1), *(f'| {" | ".join(row)} |' for row in rows)])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog='robots', description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true')
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog='python -m benchmarks.robots', description=__doc__.splitlines()[0])
+    parser.add_argument('--quick', action='store_true', help='the most robots only, one short round')
     parser.add_argument('--model', nargs='+', default=MODELS, metavar='NAME:CUT', help='a model folder or a timm model, random weights')
     parser.add_argument('--robots', nargs='+', type=positive_int, default=(1, 8, 64))
-    parser.add_argument('--output', type=Path, default=Path('reports/bench'))
+    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
     options = parser.parse_args(arguments)
-    report = run(options.quick, options.output, tuple(options.model), tuple(options.robots))
-    print((options.output / 'robots.md').read_text())
-    for target in report['targets']:
-        print(f'{target["name"]}: {target["measured"]}, target {target["target"]}, {"holds" if target["holds"] else "does not hold"}')
+    try:
+        result = run(options.quick, options.output, tuple(options.model), tuple(options.robots))
+    except PartError as error:
+        print(f'robots: {error}')
+        return 1
+    print(section(result, options.output))
+    for entry in result['targets']:
+        print(f'{entry["name"]}: {entry["measured"]} (target: {entry["target"]}) {entry["note"]}')
     return 0
 
 

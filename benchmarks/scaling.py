@@ -40,18 +40,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='scaling', description=__doc__.splitlines()[0])
     parser.add_argument('--robots', type=positive_int, default=10_000)
     parser.add_argument('--rate', type=float, default=10.0, help='frames/s of each robot (default: %(default)s)')
-    parser.add_argument('--measured', type=Path, default=Path('docs/results/robots.json'))
+    parser.add_argument('--measured', type=Path, default=Path('docs/results/bench/robots.json'))
     parser.add_argument('--output', type=Path, default=Path('docs/results'))
     options = parser.parse_args(arguments)
     try:
         measured = json.loads(options.measured.read_text())
-        rows = [needs(cell, options.robots, options.rate) for cell in measured['cells']]
+        rows = [needs(cell, options.robots, options.rate) for cell in measured['figures']['cells']]
     except (OSError, ValueError, KeyError) as error:
         parser.error(f'{options.measured} cannot be used: {error!r}; expected what `python -m benchmarks.robots` writes')
     report = {'command': f'python -m benchmarks.scaling --robots {options.robots} --rate {options.rate:g}', 'load': LOAD,
               'measured_by': measured['command'], 'machine': measured['machine'], 'needs': rows}
     write_json(options.output / 'scaling.json', report)
-    lines = [f'`{report["command"]}`, from `{measured["command"]}` on {measured["machine"]}.', '',
+    lines = [f'`{report["command"]}`, from `{measured["command"]}` on {measured["machine"]["processor"]}.', '',
              '| ' + ' | '.join(rows[0]) + ' |', '| --- ' * len(rows[0]) + '|',
              *('| ' + ' | '.join(str(value) for value in row.values()) + ' |' for row in rows), '']
     (options.output / 'scaling.md').write_text('\n'.join(lines))

@@ -25,7 +25,10 @@ from evitif.evaluation.partial import write_json
 PARTS = (
     'benchmarks.link.end_to_end',
     'benchmarks.link.transport',
+    'benchmarks.adaptive',
     'benchmarks.link.accuracy_per_byte',
+    'benchmarks.robots',
+    'benchmarks.flood',
     'benchmarks.transport_calls',
     'benchmarks.sealing_cost',
     'benchmarks.recovery_cost',

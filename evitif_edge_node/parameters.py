@@ -22,7 +22,7 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('link_timeout', 1.0, 'the link counts as lost after this time of silence', 's', 0.25, 600.0),
     NodeParameter('local_fallback', False, 'answer alone, with the whole model, when the bridge does not'),
     NodeParameter('min_packets', 24, 'spread each frame over at least as many packets, so that one lost packet is a '
-                  'small loss', 'packets', 1, 4096),
+                  'small loss; strategy selection cuts its small frames as the measured loss asks for', 'packets', 1, 4096),
     NodeParameter('prefix_copies', 0, 'packets of a frame that carry each prefix token; 0: the class token in all of a '
                   'small frame', 'packets', 0, 4096),
     NodeParameter('patch_copies', 0, 'packets of a frame that carry each patch token; 0: as many as cost least at the measured '

@@ -10,13 +10,19 @@ OFF = -1  # for integers: left to the default that the description names
 
 MODEL_PARAMETERS = (
     NodeParameter('strategy', 'split', 'how edge and bridge share the work; the same on both: split (head and tail of one model), '
-                  'selection (a light model answers or sends the patches that matter), partition (a sub-model of several)',
-                  choices=STREAM_STRATEGIES),
+                  'selection (a light model answers or sends the patches that matter), partition (a sub-model of several), auto (split '
+                  'or selection, as the figures beside the model and the `auto_` parameters say)', choices=(*STREAM_STRATEGIES, 'auto')),
     NodeParameter('model', 'artifacts/fashion_mnist', 'a model folder (model.json, model.safetensors), or the name of '
                   'a timm Vision Transformer; the same on edge and bridge', required=True),
     NodeParameter('light_model', '', "strategy selection: folder of the robot's light model with its selection.json; the same on edge "
                   'and bridge, of which `model` is the large one'),
     NodeParameter('partition', '', 'strategy partition: folder with partition.json; the same on edge and bridge, in the place of `model`'),
+    NodeParameter('auto_frame_bytes', 0.0, 'strategy auto: what the link can be expected to carry for an image, both ways; the same on '
+                  'edge and bridge; 0: any', 'bytes', 0.0, 1e9),
+    NodeParameter('auto_loss', 0.0, 'strategy auto: share of the datagrams that is expected to be lost; the same on edge and bridge',
+                  '0..1', 0.0, 0.99),
+    NodeParameter('auto_multiply_adds', 0.0, 'strategy auto: what the robot can afford for an image; the same on edge and bridge; 0: any',
+                  'million multiply-adds', 0.0, 1e9),
     NodeParameter('checkpoint', '', 'file with the weights of a timm model; empty: none'),
     NodeParameter('pretrained', False, "take the weights of a timm model from timm's hub"),
     NodeParameter('random_seed', OFF, 'random weights from this seed, for trials; -1: off', minimum=OFF,

@@ -97,6 +97,16 @@ class Network:
         if self.up:
             self.to_bridge(self.up.popleft(), self.address)
 
+    def deliver_runs(self) -> None:
+        """What is on its way to the bridge, at once what follows one another in one size."""
+        while self.up:
+            run = [self.up.popleft()]
+            while self.up and len(self.up[0]) == len(run[0]):
+                run.append(self.up.popleft())
+            self.taken[self.address] += sum(map(len, run))
+            whole = np.frombuffer(bytearray(b''.join(run)), np.uint8).reshape(len(run), len(run[0]))
+            self.bridge.receive_run(whole, self.address, self.now)
+
     def deliver_down(self) -> None:
         if self.down:
             data, address = self.down.popleft()
@@ -209,7 +219,8 @@ class Network:
 
 _ACTIONS = (Network.deliver_all, Network.deliver_up, Network.deliver_down, Network.drop, Network.repeat_or_delay, Network.change,
             Network.invent, Network.forge, Network.speak_as_the_robot, Network.speak_as_the_bridge, Network.send_frame, Network.answer,
-            Network.wait, Network.move, Network.deliver_all, Network.restart_edge, Network.wait, Network.restart_bridge)
+            Network.wait, Network.move, Network.deliver_all, Network.restart_edge, Network.wait, Network.restart_bridge,
+            Network.deliver_runs)
 
 
 def _run(data: bytes, sealed: bool) -> None:

@@ -47,9 +47,12 @@ LINK = {
 BOTH = {
     'key_file': 'file with the key that seals the link; unsealed:=false belongs with it',
     'unsealed': 'run the link without a key: true or false',
-    'strategy': 'how edge and bridge share the work: split, selection or partition',
+    'strategy': 'how edge and bridge share the work: split, selection, partition or auto',
     'light_model': "strategy selection: folder of the robot's light model",
     'partition': 'strategy partition: folder of the partition',
+    'auto_frame_bytes': 'strategy auto: bytes for an image that the link can be expected to carry',
+    'auto_loss': 'strategy auto: share of the datagrams that is expected to be lost',
+    'auto_multiply_adds': 'strategy auto: millions for an image that the robot can afford',
     'model': 'model folder or name of a timm Vision Transformer',
     'checkpoint': "file with the timm model's weights",
     'pretrained': "take the timm model's weights from its hub: true or false",

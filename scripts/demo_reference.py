@@ -14,11 +14,11 @@ from evitif.pipeline.split_stream import SplitStream
 
 @dataclass(frozen=True)
 class Reference:
-    """`answer` takes an image uint8 [H, W, 3] to a class id, `class_id_of` a data set's label and number; -1 unknown."""
+    """`answers` takes images uint8 [H, W, 3] to class ids, `class_id_of` a data set's label and number; -1 unknown."""
 
     title: str                                  # what runs, for the first line
-    lossless: str                               # what `answer` runs
-    answer: Callable[[np.ndarray], int]
+    lossless: str                               # what `answers` runs
+    answers: Callable[[list[np.ndarray]], list[int]]
     class_id_of: Callable[[str, int], int]
     about: dict                                 # for the summary
     device: str
@@ -53,16 +53,17 @@ def partition_reference(config: ModelConfig) -> Reference:
     models = [load_device(config.partition, entry.name) for entry in fusion.devices]
     ids = {name: index for index, name in enumerate(fusion.class_names)}
 
-    def answer(image: np.ndarray) -> int:
-        features = np.stack([model.features(model.preprocessor(image)) for model in models])
-        return int(fusion.answer(features, np.ones(len(models), bool)).argmax())
-    return Reference(f'{fusion.description.model} divided among {len(models)} devices', 'all devices', answer,
+    @torch.inference_mode()
+    def answers(images: list[np.ndarray]) -> list[int]:
+        features = np.stack([model.features_of(torch.cat([model.preprocessor(image) for image in images])) for model in models], 1)
+        return [int(fusion.answer(row, np.ones(len(models), bool)).argmax()) for row in features]
+    return Reference(f'{fusion.description.model} divided among {len(models)} devices', 'all devices', answers,
                      lambda label, number: ids.get(label, -1), {'model': fusion.description.model, 'partition': config.partition},
                      'device cpu')
 
 
-def _whole(stream: SplitStream) -> Callable[[np.ndarray], int]:
+def _whole(stream: SplitStream) -> Callable[[list[np.ndarray]], list[int]]:
     @torch.inference_mode()
-    def answer(image: np.ndarray) -> int:
-        return int(stream.split.whole(stream.preprocessor(image))[0].argmax())
-    return answer
+    def answers(images: list[np.ndarray]) -> list[int]:
+        return stream.split.whole(torch.cat([stream.preprocessor(image) for image in images])).argmax(1).tolist()
+    return answers

@@ -20,6 +20,7 @@ from evitif_edge_node.image_sources import open_source
 from evitif_msgs.msg import Prediction
 
 STAGES = list(StageTimes().as_dict())
+BATCH = 20
 
 
 def live_line(monitor: Monitor) -> str:
@@ -46,11 +47,13 @@ def lossless_accuracy(options: argparse.Namespace, reference: Reference) -> floa
     source = open_source(options.images, loop=True, shuffle=True, seed=options.seed)
     right = []
     count = options.frames if source.labelled else 0
-    for _ in tqdm(range(count), desc=f'the same frames through {reference.lossless}', unit='frame', leave=False):
-        image = source.next_image()
-        class_id = reference.class_id_of(image.label, image.class_id)
-        if class_id >= 0:
-            right.append(reference.answer(image.image) == class_id)
+    with tqdm(total=count, desc=f'the same frames through {reference.lossless}', unit='frame', leave=False) as bar:
+        while bar.n < count:
+            images = [source.next_image() for _ in range(min(BATCH, count - bar.n))]
+            class_ids = [reference.class_id_of(image.label, image.class_id) for image in images]
+            answers = reference.answers([image.image for image in images])
+            right += [answer == class_id for answer, class_id in zip(answers, class_ids, strict=True) if class_id >= 0]
+            bar.update(len(images))
     source.close()
     return mean(right)
 
@@ -66,6 +69,7 @@ def summarise(monitor: Monitor, reference: Reference, lossless: float | None, op
     return {
         'frames_sent': options.frames,     # the camera ends with an error where it cannot publish as many
         'predictions': len(answered),
+        'sequences_missing': missing_sequences(predictions),
         'accuracy': accuracy(monitor, answered),
         'accuracy_lossless': lossless,
         # As the bridge measured it: a frame is answered as soon as it has a copy of everything, before its last packet.
@@ -90,6 +94,12 @@ def summarise(monitor: Monitor, reference: Reference, lossless: float | None, op
         'images': options.images, 'rate': options.rate, 'burst': options.burst, 'seed': options.seed,
         'device': reference.device, 'ros': ros,
     }
+
+
+def missing_sequences(predictions: list[Prediction]) -> list[int]:
+    """Of the frames between the first prediction and the last, those without one."""
+    seen = {p.sequence for p in predictions}
+    return sorted(set(range(min(seen), max(seen) + 1)) - seen)
 
 
 def last_loss(predictions: list[Prediction]) -> float | None:

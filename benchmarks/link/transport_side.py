@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import selectors
 import socket
 import struct
 import sys
@@ -26,7 +27,7 @@ from evitif.protocol.packetiser import Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
 from evitif.transport import UdpLoop
 from evitif.transport.addresses import open_udp_socket
-from evitif.transport.batching import LARGEST_DATAGRAM, SOL_UDP, UDP_SEGMENT, RunReceiver, choose_calls
+from evitif.transport.batching import SOL_UDP, UDP_SEGMENT, RunReceiver, choose_calls
 from evitif.transport.batching import runs as batching_runs
 
 WAYS = ('bare loop', 'evitif, unsealed, unpaced', 'evitif, unsealed', 'evitif, sealed', 'TCP')
@@ -49,7 +50,7 @@ def frame_of(parameters: StreamParameters, number: int = 0) -> TokenFrame:
 
 def protocol_cost(channels: int, frames: int = 60) -> dict[str, float]:
     """What of it is the protocol's own work, unsealed and unpaced, without sockets and threads: µs a frame to packetise it and to take its
-    datagrams, medians, and how many these are."""
+    datagrams in the runs that they leave in, medians, and how many these are."""
     parameters, seconds = parameters_of(channels), {'packetise': [], 'reassemble': []}
     edge = EdgeConnection(parameters, 'robot', EdgeConfig(congestion_control=False))
     bridge, address, now = BridgeEndpoint(parameters, 'bridge'), ('robot', 1), 0.0
@@ -65,16 +66,27 @@ def protocol_cost(channels: int, frames: int = 60) -> dict[str, float]:
         frame = frame_of(parameters, number)
         began = time.perf_counter()
         edge.send_frame(frame, now)
-        datagrams = edge.datagrams_to_send(now)
+        runs = []
+        while (run := edge.run_to_send(now)) is not None:
+            runs.append(run)
         sent = time.perf_counter()
-        for data in datagrams:
-            bridge.receive_datagram(memoryview(data), address, now)
+        datagrams = 0
+        for run in runs:
+            if isinstance(run, bytes):      # a PING
+                bridge.receive_datagram(run, address, now)
+            else:
+                bridge.receive_run(run, address, now)
+                datagrams += len(run)
         while bridge.next_event() is not None:
             pass
         seconds['reassemble'].append(time.perf_counter() - sent)
         seconds['packetise'].append(sent - began)
         bridge.datagrams_to_send(now)
-    return {f'{name}_us': 1e6 * float(np.median(values)) for name, values in seconds.items()} | {'datagrams': len(datagrams)}
+    return {f'{name}_us': 1e6 * float(np.median(values)) for name, values in seconds.items()} | {'datagrams': datagrams}
+
+
+def raise_error(error: OSError, datagrams: int) -> None:
+    raise error
 
 
 def _udp(address: tuple) -> socket.socket:
@@ -110,18 +122,22 @@ class Receiver:
         return on_event
 
     def _bare(self, udp: socket.socket) -> None:
+        """Wait, take what is there, add up its bytes: the system calls of `UdpLoop`."""
         _, receiver = choose_calls(udp, None, logging.getLogger(__name__))
-        room, arrived = memoryview(bytearray(LARGEST_DATAGRAM)), self._arrived['bare loop']
+        arrived = self._arrived['bare loop']
         expected = sum(map(len, Packetiser(self.parameters).packetise(frame_of(self.parameters))))
+        selector = selectors.DefaultSelector()
+        selector.register(udp, selectors.EVENT_READ)
         number, total = -1, 0
         while True:
-            size, _, _ = receiver.receive(room)
-            first, = NUMBER.unpack_from(room)
-            if first != number:
-                number, total = first, 0
-            total += size
-            if total == expected:
-                arrived.append((number, time.monotonic()))
+            selector.select()
+            for data, _, _ in receiver.receive_batch(raise_error)[0]:
+                first, = NUMBER.unpack_from(data if isinstance(data, memoryview) else data[0])
+                if first != number:
+                    number, total = first, 0
+                total += data.nbytes
+                if total == expected:
+                    arrived.append((number, time.monotonic()))
 
     def _tcp(self, listener: socket.socket) -> None:
         opened, _ = listener.accept()

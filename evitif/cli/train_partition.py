@@ -26,18 +26,26 @@ def add_parser(verbs) -> None:
     parser.add_argument('--rate', type=float, help='frames a second, for the inventory (default: 10)')
     parser.add_argument('--images', type=positive_int, help='training images at most (default: 50000)')
     parser.add_argument('--calibration-images', type=positive_int, help='by which a device is pruned (default: 64)')
+    parser.add_argument('--body', nargs='+', metavar='STAGE',
+                        help='prune the sub-models from a model of all classes that is pruned and trained once, in stages REDUCTION:STEPS '
+                             'and at last STEPS, such as 8:400 3000 (default: from the original)')
+    parser.add_argument('--body-learning-rate', type=float, help='(default: 5e-3; where little is pruned, rather a tenth)')
+    parser.add_argument('--body-matrix-rate', type=float, help='(default: 0.01, likewise)')
+    parser.add_argument('--common-blocks', type=int, metavar='K', help='the first K blocks are the same on all devices (default: 0)')
     parser.add_argument('--steps', type=positive_int, help='of the retraining (default: 2000)')
     parser.add_argument('--batch-size', type=positive_int)
-    parser.add_argument('--learning-rate', type=float)
+    parser.add_argument('--learning-rate', type=float, help="AdamW's (default: 5e-3)")
+    parser.add_argument('--matrix-rate', type=float, help="Muon's, of the blocks' weight matrices (default: 0.01)")
     parser.add_argument('--fusion-images', type=positive_int, help='(default: 10000)')
     parser.add_argument('--fusion-steps', type=positive_int, help='(default: 1000)')
-    parser.add_argument('--answers', metavar='DIR', help="where the original's answers on the training images are kept, for several "
-                                                         'trainings to share (default: OUTPUT/steps)')
+    parser.add_argument('--answers', metavar='DIR', help="where the original's answers on the training images and the bodies are kept, for "
+                                                         'several trainings to share (default: OUTPUT/steps)')
     parser.add_argument('--seed', type=int)
     parser.add_argument('--device', help='cpu, cuda, … (default: cpu)')
     parser.add_argument('--precision', choices=('fp32', 'bf16'))
     parser.add_argument('--answers-precision', choices=('fp32', 'bf16'))
-    parser.add_argument('--step', choices=('all', 'subsets', 'prune', 'retrain', 'fuse'), help='(default: all that are not done yet)')
+    parser.add_argument('--step', choices=('all', 'subsets', 'body', 'prune', 'retrain', 'fuse'),
+                        help='(default: all that are not done yet)')
     parser.set_defaults(run=run)
 
 

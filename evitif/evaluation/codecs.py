@@ -8,28 +8,31 @@ import numpy as np
 from PIL import Image
 
 OPTIONS = {'JPEG': {'optimize': True}, 'WebP': {'method': 6}}
+LOSSLESS = 'lossless'       # WebP's highest quality
 
 
-def through(image: np.ndarray, codec: str, quality: int) -> tuple[np.ndarray, int]:
-    """An image uint8 [H, W, 3] as it comes out of the codec (a key of OPTIONS), and the bytes that it took."""
+def through(image: np.ndarray, codec: str, quality: int | str) -> tuple[np.ndarray, int]:
+    """An image uint8 [H, W, 3] as it comes out of the codec (a key of OPTIONS) at a quality of 0 to 100, or LOSSLESS, and the
+    bytes that it took."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, codec, quality=quality, **OPTIONS[codec])
+    how = {'lossless': True} if quality == LOSSLESS else {'quality': quality}
+    Image.fromarray(image).save(file, codec, **how, **OPTIONS[codec])
     size = file.tell()
     with Image.open(file) as decoded:
         return np.asarray(decoded.convert('RGB')), size
 
 
 def mosaics_through(image: np.ndarray, patches: np.ndarray, patch_size: tuple[int, int], count: int, codec: str,
-                    quality: int) -> tuple[np.ndarray, int]:
+                    quality: int) -> tuple[np.ndarray, list[int]]:
     """Patches of an image as `count` mosaics that are each decoded alone: every count-th patch in one strip.
 
     :param image: uint8 [H, W, 3], H and W multiples of `patch_size` (height, width)
     :param patches: int64 [k], those to send, row by row
-    :return: the image with what was sent, 0 elsewhere, and the bytes of all mosaics
+    :return: the image with what was sent, 0 elsewhere, and the bytes of each mosaic
     """
     height, width = patch_size
     columns = image.shape[1] // width
-    found, total = np.zeros_like(image), 0
+    found, sizes = np.zeros_like(image), []
     for first in range(min(count, len(patches))):
         part = patches[first::count]
         side = int(np.ceil(len(part)**0.5))
@@ -44,7 +47,7 @@ def mosaics_through(image: np.ndarray, patches: np.ndarray, patch_size: tuple[in
             for k in range(len(part), mosaic.shape[0] // height * side):
                 mosaic[k // side * height:(k // side + 1) * height, k % side * width:(k % side + 1) * width] = image[sources[-1]]
         decoded, size = through(mosaic, codec, quality)
-        total += size
+        sizes.append(size)
         for place, source in zip(places, sources, strict=True):
             found[source] = decoded[place]
-    return found, total
+    return found, sizes

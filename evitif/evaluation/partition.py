@@ -120,7 +120,7 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
         'multiply_adds_largest': max(entry.multiply_adds for entry in fusion.devices),
         'multiply_adds_fusion': fusion.network.multiply_adds,
         'reduction': round(parameters_of(original.module) / max(entry.parameters for entry in fusion.devices), 2),
-        'retraining': content['made_by']['configuration'],
+        'retraining': content['made_by']['configuration'], 'body': content['figures'].get('body', []),
         'top1_original': top1_original, 'top1_unquantised': top1, 'top1': whole,
         'points_below_original': round(100 * (top1_original - whole), 2),
         'device_gone': gone, 'packet_loss': {f'{rate:g}': _packet_loss(c, fusion, arrived, ids, rate, whole) for rate in c.loss},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from evitif.evaluation.drawing import draw
 from evitif.evaluation.partition import LINK_RATES
 from evitif.evaluation.report import plus_minus
 
@@ -27,7 +29,7 @@ def markdown(result: dict) -> str:
               + '; '.join(f'{reduction}× smaller and at most {points} points below for {classes} classes on {devices} devices'
                           for (classes, devices), (reduction, points) in TARGETS.items()) + '.']
     return '\n'.join([*lines, '', '## Devices gone', '', *_gone(entries), '', '## Packets lost', '', *_lost(entries), '',
-                      '## Latency', '', *_latency(entries), *_baselines(entries)])
+                      '## Latency', '', *_latency(entries), *_bodies(entries), *_baselines(entries)])
 
 
 def _name(one: dict) -> str:
@@ -89,6 +91,22 @@ def _latency(entries: list[dict]) -> list[str]:
     return lines
 
 
+def _bodies(entries: list[dict]) -> list[str]:
+    rows = {}
+    for one in entries:
+        for number, stage in enumerate(one.get('body', ())):
+            steps = ', '.join(f'{before["reduction"]:.1f}×: {before["training"]["steps"]}' for before in one['body'][:number + 1])
+            rows[one['model'], stage['reduction'], steps] = (
+                f'| {one["model"]} | {stage["parameters"]:,} | {stage["reduction"]:.1f}× | {100 * stage["top1"]:.2f} % | '
+                f'{100 * (one["top1_original"] - stage["top1"]):.2f} | {steps} |')
+    if not rows:
+        return []
+    return ['', '## The model that is divided', '',
+            'One model of all classes, pruned and trained in stages; the sub-models are pruned from the last. What it reaches alone, on '
+            'all test images:', '', '| model | parameters | smaller | top-1 | points below | steps at each size |',
+            '| --- | ---: | ---: | ---: | ---: | --- |', *(rows[key] for key in sorted(rows))]
+
+
 def _baselines(entries: list[dict]) -> list[str]:
     judged = [one for one in entries if one.get('baselines')]
     if not judged:
@@ -121,13 +139,10 @@ def write_report(result: dict, json_path: Path | str) -> list[str]:
 
 def plot(result: dict, path: Path | str) -> str:
     """Draw top-1 over the reduction, a colour a model, as PNG; return a sentence about it."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'no plot was drawn, since matplotlib is missing: `pip install matplotlib` brings it'
-    figure = Figure(figsize=(7.2, 4.4), dpi=130, layout='constrained')
-    FigureCanvasAgg(figure)
+    return draw(partial(_paint, result), path, (7.2, 4.4), dpi=130)
+
+
+def _paint(result: dict, figure) -> None:
     axes = figure.add_subplot()
     colours = ['#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00']
     for number, model in enumerate(sorted({one['model'] for one in result['entries']})):
@@ -144,8 +159,3 @@ def plot(result: dict, path: Path | str) -> str:
     axes.set_xlabel("the original's parameters over a sub-model's (dashed: the original's top-1)")
     axes.set_ylabel('top-1 of the whole system in %')
     axes.legend(frameon=False, fontsize=8)
-    axes.grid(alpha=0.3)
-    axes.spines[['top', 'right']].set_visible(False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={'Software': None})
-    return f'the plot is in {path}'

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+
+from evitif.evaluation.drawing import draw
 
 # Distinguishable with any colour vision (Okabe and Ito, 2008, and Tol, 2021), and by marker as well.
 STYLES = {'paldn': ('#D55E00', 'o'), 'omission': ('#0072B2', 's'), 'zero': ('#888888', 'v'), 'mean': ('#56B4E9', '^'),
@@ -85,13 +88,10 @@ def write_report(result: dict, json_path: Path | str) -> list[str]:
 
 def plot(result: dict, path: Path | str) -> str:
     """Draw accuracy over loss, a line a method with its 95 % interval, as PNG; return a sentence about it."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'no plot was drawn, since matplotlib is missing: `pip install matplotlib` brings it'
-    figure = Figure(figsize=(7.2, 4.4), dpi=130, layout='constrained')
-    FigureCanvasAgg(figure)
+    return draw(partial(_paint, result), path, (7.2, 4.4), dpi=130)
+
+
+def _paint(result: dict, figure) -> None:
     axes = figure.add_subplot()
     axes.axhline(100 * result['top1_uncut'], color='black', linestyle='--', linewidth=1)
     right = max(100 * rate for rate in result['configuration']['loss'])
@@ -123,11 +123,6 @@ def plot(result: dict, path: Path | str) -> str:
     axes.set_ylabel('top-1 accuracy in %')
     axes.set_title(f'{result["model"]}, cut after block {result["cut"]}, {tokens_in_words(result)}\n{losses_in_words(result)}',
                    fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.spines[['top', 'right']].set_visible(False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={'Software': None})
-    return f'the plot is in {path}'
 
 
 def _apart(places: list[float], gap: float) -> list[float]:

@@ -13,18 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 from tqdm import tqdm
 
 from evitif.datasets import open_images
-from evitif.evaluation.codecs import OPTIONS, mosaics_through, through
+from evitif.evaluation.codecs import LOSSLESS, OPTIONS, mosaics_through, through
 from evitif.evaluation.partial import PartialResult, write_json
 from evitif.evaluation.selection_front import PRIOR_WEIGHTS, Point, points
 from evitif.evaluation.selection_trial import Trial, fused_classes, selected, softmax
 from evitif.evaluation.statistics import half_interval95
-from evitif.evaluation.wire_bytes import SelectedFrames, answer_bytes, image_bytes_on_wire, image_datagrams
+from evitif.evaluation.wire_bytes import DATAGRAM_ROOM, SelectedFrames, answer_bytes, image_bytes_on_wire, image_datagrams
 from evitif.model.build import build_model
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.model.transform_code import RATES
+from evitif.protocol.datagram import UNIT_INDEX
 from evitif.recovery import LEARNED, METHODS, load_recovery
 from evitif.selection import gate
 from evitif.selection.artifact import FILE, Selection, load_selection
@@ -33,9 +35,9 @@ from evitif.selection.scores import RULES
 from evitif.selection.sending import copies_for
 from evitif.training.calibration import specs
 
-FORMAT = 1                  # of the procedure
+FORMAT = 2                  # of the procedure
 ALLOWED = 0.005             # of top-1 that the codec may cost
-QUALITIES = {'WebP': (10, 30, 50, 60, 70, 80, 90, 95, 100), 'JPEG': (30, 50, 65, 80, 90, 95)}
+QUALITIES = {'WebP': (10, 30, 50, 60, 70, 80, 90, 95, 100, LOSSLESS), 'JPEG': (30, 50, 65, 80, 90, 95)}
 PIXELS = 'pixels'
 ABLATION_SHARE = 0.5        # of the patches, and of the images, where rules are compared
 
@@ -146,12 +148,11 @@ class Measurement:
 
     def _codec(self, codec: str) -> list[dict]:
         """Of each quality the accuracy of the large model and the bytes, with the parity that each loss asks for."""
-        trial, found = self.trial, []
+        trial, views, found = self.trial, self.trial.views(), []
         for quality in QUALITIES[codec]:
-            decoded = [through(picture, codec, quality) for picture in tqdm(trial.pictures, desc=f'{codec} {quality}', leave=False,
-                                                                            mininterval=1)]
+            decoded = [through(view, codec, quality) for view in tqdm(views, desc=f'{codec} {quality}', leave=False, mininterval=1)]
             pictures, sizes = zip(*decoded, strict=True)
-            top1 = trial.accuracy(trial.whole(trial.preprocessed(pictures, trial.large)).argmax(1))
+            top1 = trial.accuracy(trial.whole(trial.of_views(pictures)).argmax(1))
             row = {'quality': quality, 'top1': top1, 'file_bytes': float(np.mean(sizes))}
             for rate in (0.0, *self.configuration.loss):
                 uplink = float(np.mean([image_bytes_on_wire(size, rate) for size in sizes]))
@@ -185,8 +186,7 @@ class Measurement:
         """The calibrated setting on a link that loses packets independently; an image of which nothing arrives is the robot's."""
         trial, settings = self.trial, self.settings
         sent, asked = selected(self.scores, settings.delta), np.flatnonzero(self.uncertainty >= settings.eta)
-        copies = copies_for(rate)
-        frames = SelectedFrames(trial.code.stream_parameters(settings.quantisation), copies)
+        frames = SelectedFrames(trial.code.stream_parameters(settings.quantisation), rate)
         patches = trial.coded(settings.quantisation)
         reply = answer_bytes(trial.classes, trial.patches, rate)
         runs, lost, silent, uplink = [], [], [], []
@@ -206,7 +206,7 @@ class Measurement:
             lost.append(1 - received[asked].sum() / max(1, sent[asked].sum()))
             silent.append(1 - len(heard) / max(1, len(asked)))
             uplink.append(sum(frames.bytes(int(sent[index].sum())) for index in asked) / len(trial))
-        return {'top1': float(np.mean(runs)), 'interval95': half_interval95(runs), 'runs': runs, 'copies': copies,
+        return {'top1': float(np.mean(runs)), 'interval95': half_interval95(runs), 'runs': runs, 'copies': copies_for(rate),
                 'patches_lost': float(np.mean(lost)), 'nothing_arrived': float(np.mean(silent)),
                 'bytes': float(np.mean(uplink)) + len(asked) / len(trial) * reply}
 
@@ -255,27 +255,36 @@ class Measurement:
         return found
 
     def _forms(self) -> dict:
-        """What chosen patches take in forms that are each decoded alone: rows of the patch code, mosaics in two packets."""
+        """What chosen patches take in forms that are each decoded alone: rows of the patch code, mosaics of a datagram each. The
+        divergence is of the large model's answer from that to the same patches as they are, in nats."""
         trial, settings = self.trial, self.settings
-        sent = selected(self.scores, settings.delta)
-        found = {}
-        for kind in ('klt2', 'klt1.5', 'klt1'):
-            sizes = sent.sum(1) * (trial.code.stream_parameters(kind).row_bytes + 2)
-            logits = trial.answers(trial.coded(kind), sent, title=kind)
-            found[kind] = {'bytes': float(sizes.mean()), 'top1': trial.accuracy(logits.argmax(1))}
-        height, width = trial.code.image_size
-        if any(picture.shape[:2] != (height, width) for picture in trial.pictures):
-            return found            # mosaics are of the image's own pixels: those have to be the model's
+        sent, found, views = selected(self.scores, settings.delta), {}, trial.views()
+        plain = torch.from_numpy(trial.answers(trial.coded(None), sent, title=PIXELS)).log_softmax(1)
+
+        def form(name: str, size: float, patches: torch.Tensor) -> None:
+            logits = trial.answers(patches, sent, title=name)
+            divergence = functional.kl_div(torch.from_numpy(logits).log_softmax(1), plain, log_target=True, reduction='batchmean')
+            found[name] = {'bytes': size, 'top1': trial.accuracy(logits.argmax(1)), 'divergence': round(float(divergence), 5)}
+
+        for kind in sorted({settings.quantisation, *self.configuration.quantisation} - {PIXELS}, key=RATES.get, reverse=True):
+            form(kind, float(sent.sum(1).mean()) * (trial.code.stream_parameters(kind).row_bytes + UNIT_INDEX.itemsize), trial.coded(kind))
         for codec in OPTIONS:
             for quality in (50, 70, 85):
-                pairs = [mosaics_through(picture, np.flatnonzero(mask), trial.code.patch_size, 2, codec, quality)
-                         for picture, mask in zip(tqdm(trial.pictures, desc=f'{codec} mosaics', leave=False), sent, strict=True)]
+                pairs = [self._mosaics(view, np.flatnonzero(mask), codec, quality)
+                         for view, mask in zip(tqdm(views, desc=f'{codec} mosaics', leave=False), sent, strict=True)]
                 pictures, sizes = zip(*pairs, strict=True)
-                patches = trial.model.head(trial.preprocessed(pictures, trial.large))
-                bitmap = 2 * -(-trial.patches // 8)
-                found[f'{codec} {quality}'] = {'bytes': float(np.mean(sizes)) + bitmap,
-                                               'top1': trial.accuracy(trial.answers(patches, sent, title=f'{codec} {quality}').argmax(1))}
+                form(f'{codec} {quality}', float(np.mean(sizes)), trial.model.head(trial.of_views(pictures)))
         return found
+
+    def _mosaics(self, view: np.ndarray, patches: np.ndarray, codec: str, quality: int) -> tuple[np.ndarray, int]:
+        """Patches as few mosaics, at least two, as fit into a datagram each: the picture, and the bytes with each one's
+        bitmap of the patches that it has."""
+        bitmap, count = -(-self.trial.patches // 8), 2
+        picture, sizes = mosaics_through(view, patches, self.trial.code.patch_size, count, codec, quality)
+        while max(sizes) + bitmap > DATAGRAM_ROOM and count < len(patches):
+            count = min(len(patches), max(count + 1, -(-sum(sizes) // DATAGRAM_ROOM)))
+            picture, sizes = mosaics_through(view, patches, self.trial.code.patch_size, count, codec, quality)
+        return picture, sum(sizes) + bitmap * len(sizes)
 
 
 def reference(rows: list[dict], large: float) -> dict | None:

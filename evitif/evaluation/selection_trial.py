@@ -22,6 +22,7 @@ from evitif.selection.glance import LightModel
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import PatchCode
 from evitif.selection.prior import with_prior
+from evitif.training.images import Normalise
 
 BATCH = 125
 TOP_K = 5       # classes that an answer brings back to the robot
@@ -65,6 +66,17 @@ class Trial:
     def preprocessed(self, pictures: Sequence[np.ndarray], built: BuiltModel) -> torch.Tensor:
         preprocess = Preprocessor(built.data_config)
         return torch.cat([preprocess(picture) for picture in pictures])
+
+    def views(self) -> list[np.ndarray]:
+        """The images uint8 [H, W, 3] as the large model sees them, cropped and resized: what a codec is given instead of patches."""
+        mean, std = (np.array(self.large.data_config[name], np.float32) for name in ('mean', 'std'))
+        seen = self.images(self.large).permute(0, 2, 3, 1).numpy()
+        return [np.rint((view * std + mean) * 255).clip(0, 255).astype(np.uint8) for view in seen]
+
+    def of_views(self, views: Sequence[np.ndarray]) -> torch.Tensor:
+        """What `views` gave, float32 [n, C, H, W], as the large model takes it."""
+        normalise = Normalise(self.large.data_config)
+        return torch.cat([normalise(torch.from_numpy(np.array(view)).permute(2, 0, 1)[None]) for view in views])
 
     def glances(self, rule: str) -> tuple[np.ndarray, np.ndarray]:
         """The light model's logits float32 [n, classes] and scores float32 [n, patches]."""

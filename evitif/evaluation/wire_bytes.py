@@ -15,26 +15,26 @@ from evitif.protocol.answer import Answer, automatic_copies
 from evitif.protocol.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER
 from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
-from evitif.selection.sending import packets_for
+from evitif.selection.sending import copies_for, packets_for
 
 _HEADERS = HEADER.size + TOKENS_HEADER.size + SEAL_BYTES
-_ROOM = MAX_DATAGRAM_BYTES - _HEADERS
+DATAGRAM_ROOM = MAX_DATAGRAM_BYTES - _HEADERS
 DELIVERED = 0.99        # of the images, where an erasure code is given parity for a loss
 
 
 class SelectedFrames:
-    """The datagrams of frames that carry some of the patches of a stream, each patch in `copies` of them."""
+    """The datagrams of frames that carry some of the patches of a stream, in as many copies as a packet error rate asks for."""
 
-    def __init__(self, parameters: StreamParameters, copies: int = 1):
-        self._packetiser = Packetiser(parameters, max_datagram_bytes=MAX_DATAGRAM_BYTES - SEAL_BYTES,
-                                      min_packets=packets_for(copies), patch_copies=copies)
+    def __init__(self, parameters: StreamParameters, packet_error_rate: float = 0.0):
+        self._parameters, self._rate = parameters, packet_error_rate
         self._rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
+        self._packetisers: dict[int, Packetiser] = {}
         self._sizes: dict[int, int] = {}
 
     def packets(self, chosen: np.ndarray) -> list[np.ndarray]:
         """For patches int64 [k], most important first: which of them each datagram carries."""
         frame = TokenFrame(0, 0, '', self._rows, sent=np.asarray(chosen, np.int64))
-        datagrams = self._packetiser.packetise(frame)
+        datagrams = self._packetiser(copies_for(self._rate, patches=len(chosen))).packetise(frame)
         self._sizes[len(chosen)] = sum(len(packet) + SEAL_BYTES for packet in datagrams)
         return [datagram.parse_tokens(datagram.parse(packet).body).units.astype(np.int64) for packet in datagrams]
 
@@ -44,10 +44,16 @@ class SelectedFrames:
             self.packets(np.arange(patches))
         return self._sizes[patches]
 
+    def _packetiser(self, copies: int) -> Packetiser:
+        if copies not in self._packetisers:
+            self._packetisers[copies] = Packetiser(self._parameters, max_datagram_bytes=MAX_DATAGRAM_BYTES - SEAL_BYTES,
+                                                   min_packets=packets_for(copies, self._rate), patch_copies=copies)
+        return self._packetisers[copies]
+
 
 def image_datagrams(image_bytes: int) -> int:
     """Datagrams that an image of so many bytes is cut into."""
-    return max(1, math.ceil(image_bytes / _ROOM))
+    return max(1, math.ceil(image_bytes / DATAGRAM_ROOM))
 
 
 def image_bytes_on_wire(image_bytes: int, packet_error_rate: float = 0.0) -> int:

@@ -24,16 +24,18 @@ def save_code(path: Path | str, code: TransformCode, description: dict, kind: st
     from safetensors.numpy import save_file
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: array if name.startswith(('levels', 'order')) else array.astype(np.float16)
-               for name, array in code.arrays().items()}, path.with_suffix('.safetensors'))
+    save_file(_stored(code), path.with_suffix('.safetensors'))
     path.write_text(json.dumps({'format': FORMAT, 'kind': kind, 'digest': code.digest, **description}, indent=2) + '\n')
     return json.loads(path.read_text())
 
 
 def half_precision(code: TransformCode) -> TransformCode:
     """The code with its means and bases rounded to fp16."""
-    return TransformCode.from_arrays({name: array if name.startswith(('levels', 'order')) else
-                                      array.astype(np.float16).astype(np.float32) for name, array in code.arrays().items()})
+    return TransformCode.from_arrays(_stored(code))     # which makes them float32 again
+
+
+def _stored(code: TransformCode) -> dict[str, np.ndarray]:
+    return {name: array if name.startswith(('levels', 'order')) else array.astype(np.float16) for name, array in code.arrays().items()}
 
 
 def load_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tuple[TransformCode, dict]:

@@ -14,8 +14,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from evitif.partition.importance import divergence, estimate, grouped_log_probabilities
-from evitif.partition.slicing import Kept, Shape, blank, merge_classes, multiply_adds_of, parameters_of, shape_of, shrink, zero_mean_basis
+from evitif.partition.importance import Importance, divergence, estimate, grouped_log_probabilities
+from evitif.partition.slicing import (
+    Kept,
+    Shape,
+    blank,
+    drop_other,
+    merge_classes,
+    multiply_adds_of,
+    parameters_of,
+    shape_of,
+    shrink,
+    zero_mean_basis,
+)
 
 ROUNDS = 2
 SMALLEST = Shape(width=16, heads=1, head_dim=8, hidden=8)
@@ -73,6 +84,11 @@ def size_within(module: nn.Module, limit: Limit, outputs: int) -> Size:
             low, best = middle, max(best, size, key=lambda one: one.parameters)
         else:
             high = middle
+    while best.shape.hidden < original.hidden:      # what the schedule's steps leave over
+        size = size_of(module, replace(best.shape, hidden=min(original.hidden, best.shape.hidden + 4)), outputs)
+        if not limit.allows(size.parameters, size.multiply_adds):
+            break
+        best = size
     return best
 
 
@@ -87,22 +103,25 @@ def scaled(original: Shape, share: float) -> Shape:
 
 
 def prune(module: nn.Module, images: torch.Tensor, own: tuple[int, ...], shape: Shape, seed: int = 0,
-          told: Callable[[str], None] = lambda text: None) -> tuple[nn.Module, list[dict]]:
+          told: Callable[[str], None] = lambda text: None,
+          common: tuple[int, torch.Tensor] | None = None) -> tuple[nn.Module, list[dict]]:
     """A smaller copy of `module` for the classes `own` and 'other', and the divergence after each step of the schedule.
 
     :param module: prunable (`slicing.require_prunable`), in evaluation mode; it is not changed
     :param images: float [n, C, H, W], preprocessed: half of the classes `own`, half of others where there are any. Images
         of `own` alone would let the answer become a constant where a device has a single class
     :param shape: to end at
+    :param common: so many of the first blocks, and what precedes them, are pruned for all classes, by these images of all:
+        sub-models of one shape have them alike. There is one round then, as a second estimate would see how they differ
     :returns: the pruned model with `own` and 'other' as outputs, untrained; steps with `part`, `kept`, `divergence` (nats)
     """
     pruned, steps = copy.deepcopy(module), []
     pruned.requires_grad_(False)
     with torch.no_grad():
         target = grouped_log_probabilities(_answers(pruned, images), own)
-    first = shape_of(pruned)
-    for number in range(1, ROUNDS + 1):
-        goal = shape if number == ROUNDS else _between(first, shape, number / ROUNDS)
+    first, rounds = shape_of(pruned), ROUNDS if common is None else 1
+    for number in range(1, rounds + 1):
+        goal = shape if number == rounds else _between(first, shape, number / rounds)
         for part in ('width', 'heads', 'hidden'):
             present = shape_of(pruned)
             wanted = {'width': replace(present, width=goal.width), 'hidden': replace(present, hidden=goal.hidden),
@@ -111,6 +130,10 @@ def prune(module: nn.Module, images: torch.Tensor, own: tuple[int, ...], shape: 
                 continue
             if part == 'width' or not steps or steps[-1]['round'] != number:
                 importance = estimate(pruned, images, own, seed + number)
+                if common is not None:
+                    blocks, of_all = common
+                    every = tuple(range(pruned.num_classes))
+                    importance = _joined(estimate(pruned, of_all, every, seed + number), importance, blocks)
             shrink(pruned, _kept(importance, present, wanted, pruned.embed_dim, turned=part == 'width'))
             with torch.no_grad():
                 now = divergence(target, grouped_log_probabilities(_answers(pruned, images), own))
@@ -120,7 +143,22 @@ def prune(module: nn.Module, images: torch.Tensor, own: tuple[int, ...], shape: 
     return pruned.requires_grad_(True), steps
 
 
-def _kept(importance, present: Shape, wanted: Shape, width: int, turned: bool) -> Kept:
+def prune_for_all(module: nn.Module, images: torch.Tensor, shape: Shape, seed: int = 0, told: Callable[[str], None] = lambda text: None,
+                  common: tuple[int, torch.Tensor] | None = None) -> tuple[nn.Module, list[dict]]:
+    """As `prune`, for all classes of `module` and without 'other'."""
+    pruned, steps = prune(module, images, tuple(range(module.num_classes)), shape, seed, told, common)
+    drop_other(pruned)
+    return pruned, steps
+
+
+def _joined(common: Importance, own: Importance, blocks: int) -> Importance:
+    """By `common` in the residual stream and the first `blocks`, by `own` in the others."""
+    by_head, by_hidden = (torch.cat((first[:blocks], rest[blocks:])) for first, rest in
+                          ((common.by_head, own.by_head), (common.by_hidden, own.by_hidden)))
+    return Importance(common.directions, common.by_direction, by_head, by_hidden)
+
+
+def _kept(importance: Importance, present: Shape, wanted: Shape, width: int, turned: bool) -> Kept:
     """What a step keeps. Where the width is not cut, the stream is kept whole."""
     if turned:
         best = importance.by_direction.topk(wanted.width - 1).indices.sort().values

@@ -130,6 +130,13 @@ def merge_classes(module: nn.Module, own: tuple[int, ...]) -> None:
     module.num_classes = len(own) + 1
 
 
+def drop_other(module: nn.Module) -> None:
+    """The classifier in place without its last output, 'other'."""
+    with torch.no_grad():
+        _assign(module.head, module.head.weight[:-1], module.head.bias[:-1])
+    module.num_classes -= 1
+
+
 @functools.cache
 def zero_mean_basis(width: int) -> torch.Tensor:
     """float32 [width, width - 1]: orthonormal columns, each of mean zero (the orthonormal DCT-II without its first)."""

@@ -14,6 +14,7 @@ import logging
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -25,14 +26,15 @@ from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategies import bridge_strategy
 from evitif.protocol.answer import Answer
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.events import FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused
-from evitif.protocol.joining import JoiningEndpoint, group_of
+from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused
+from evitif.protocol.joining import HANDED_ON, JoiningEndpoint, group_of
 from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.protocol.statistics import LinkStatistics
 from evitif.transport import UdpLoop
 
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
+Slot = Item | FrameLate
 KEY_WATCH_S = 1.0       # between two looks at the key files
 
 
@@ -71,7 +73,8 @@ class BridgeRuntime:
         self._endpoint = self._build_endpoint(keys)
         self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle,
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
-        self._slots: LatestSlots[Item] = LatestSlots()
+        self._slots: LatestSlots[Slot] = LatestSlots()
+        self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # the last of each group, by stamp, for who is late
         self._lock = threading.Lock()  # guards the statistics
         self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
         self._batch = 1
@@ -142,13 +145,20 @@ class BridgeRuntime:
     # The worker's thread.
 
     def _work(self) -> None:
-        while items := self._slots.take_up_to(self._batch):
-            for item, answers in zip(items, self._answers(items), strict=True):
+        while slots := self._slots.take_up_to(self._batch):
+            items = [slot for slot in slots if not isinstance(slot, FrameLate)]
+            for item, answers in zip(items, self._answers(items) if items else (), strict=True):
                 if answers is not None:
                     try:
                         self._deliver(item, answers)
                     except Exception as error:
                         self._fail(item, error)
+            for slot in slots:
+                if isinstance(slot, FrameLate):
+                    try:
+                        self._answer_late(slot)
+                    except Exception as error:
+                        self._fail((slot.frame,), error)
 
     def _answers(self, items: list[Item]) -> list[list[Answer] | None]:
         """For each item those to its frames, None where there can be none: one robot's frame must not end the service of the
@@ -167,7 +177,25 @@ class BridgeRuntime:
         for frame, answer in zip(item, answers, strict=True):
             self._loop.call(lambda now, frame=frame, answer=answer: self._endpoint.send_answer(frame.session_id, answer, now))
         self._add(frames_answered=len(item))
+        if item[0].device:
+            self._fused[group_of(item[0].robot, item[0].device), item[0].capture_stamp_ns] = answers[0]
+            while len(self._fused) > HANDED_ON * self.config.max_robots:
+                self._fused.popitem(last=False)
         self._on_prediction(group_of(item[0].robot, item[0].device), self._prediction(item, answers[0]))
+
+    def _answer_late(self, late: FrameLate) -> None:
+        """Who came late gets what the others were told of the image, which it has no part in."""
+        frame = late.frame
+        answer = self._fused.get((late.robot, frame.capture_stamp_ns))
+        if answer is None:          # a newer image's frames took their place before they were answered
+            self._add(frames_replaced=1)
+            return
+        told = dataclasses.replace(
+            answer, frame_id=frame.frame_id, packets_received=frame.packets_received, packets_expected=frame.packets_expected,
+            bytes_received=frame.bytes_received, packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
+            wait_s=0.0, hold_s=max(0.0, time.monotonic() - frame.first_arrival))
+        self._loop.call(lambda now: self._endpoint.send_answer(frame.session_id, told, now))
+        self._add(frames_answered=1)
 
     def _fail(self, item: Item, error: Exception) -> None:
         self._add(frames_failed=len(item))
@@ -176,6 +204,8 @@ class BridgeRuntime:
     def _prediction(self, item: Item, answer: Answer) -> Prediction:
         first, parameters, labels = item[0], self._strategy.streams[0], self.labels
         sent = sum(frame.units_sent for frame in item) // parameters.groups
+        # Of tokens that did not arrive it is known how many were sent, but not which.
+        known = answer.received if answer.tokens_received == sent else None
         return Prediction(
             frame_id=first.frame_id, capture_stamp_ns=first.capture_stamp_ns, source_frame=first.source_frame,
             context=None, class_ids=answer.class_ids, labels=tuple(labels[index] for index in answer.class_ids),
@@ -183,7 +213,7 @@ class BridgeRuntime:
             packets_sent=sum(frame.packets_expected for frame in item), packets_received=sum(frame.packets_received for frame in item),
             tokens_sent=sent, tokens_received=answer.tokens_received, uplink_bytes=sum(frame.bytes_received for frame in item),
             downlink_bytes=0, packet_error_rate=_mean([frame.packet_error_rate for frame in item]),
-            sent=np.ones(parameters.tokens, bool) if sent == parameters.tokens else None, received=answer.received,
+            sent=np.ones(parameters.tokens, bool) if sent == parameters.tokens else known, received=answer.received,
             prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=None, devices=self._strategy.devices,
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,
                               total=time.monotonic() - min(frame.first_arrival for frame in item)))
@@ -215,6 +245,11 @@ class BridgeRuntime:
             self._add(frames_ready=len(item))
             if (replaced := self._slots.put(key, item)) is not None:
                 self._add(frames_replaced=len(replaced))
+            return
+        if isinstance(event, FrameLate):
+            self._add(frames_ready=1)
+            if self._slots.put((event.robot, event.frame.session_id), event) is not None:
+                self._add(frames_replaced=1)
             return
         if isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from evitif.protocol.datagram import SEAL_BYTES
 from evitif.protocol.pacing import MIN_LIMIT_BIT_S
-from evitif.protocol.parameters import STREAM_STRATEGIES as STRATEGIES
+from evitif.protocol.parameters import STREAM_STRATEGIES
 from evitif.recovery.kinds import ALL
+
+AUTO = 'auto'               # whichever the table beside the model calls for (`evitif.pipeline.strategy_table`)
+STRATEGIES = (*STREAM_STRATEGIES, AUTO)
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,18 @@ class ModelConfig:
     top_k: int = 5
     light_model: str | None = None          # of `selection`: the light model's folder, with its selection.json
     partition: str | None = None            # of `partition`: its folder, in the place of `model`
+    auto_frame_bytes: float = 0.0           # of `auto`: bytes for an image, both ways, that the link should carry; 0: any
+    auto_loss: float = 0.0                  # the same: the packet error rate that is expected, 0 to 1
+    auto_multiply_adds: float = 0.0         # the same: millions for an image, that the robot can afford; 0: any
 
     def __post_init__(self):
         _require(self.strategy in STRATEGIES, 'strategy', self.strategy, ', '.join(STRATEGIES))
         for strategy, name in (('selection', 'light_model'), ('partition', 'partition')):
             _require(self.strategy != strategy or bool(getattr(self, name)), name, getattr(self, name),
                      f'a folder, since the strategy is {strategy}')
+        for name in ('auto_frame_bytes', 'auto_multiply_adds'):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), 'at least 0')
+        _require(0 <= self.auto_loss < 1, 'auto_loss', self.auto_loss, 'at least 0 and less than 1')
         _require(self.top_k >= 1, 'top_k', self.top_k, 'at least 1')
         _require(self.threads >= 0, 'threads', self.threads, 'at least 0')
 

@@ -188,7 +188,7 @@ class EdgeRuntime:
         if encoded.note:
             self._log(logging.INFO, encoded.note)
         frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame, encoded.rows, encoded.quantisation,
-                           encoded.sent, encoded.patch_copies)
+                           encoded.sent, encoded.patch_copies, encoded.min_packets)
         if not self._strategy.keeps_content:
             sight.content = None      # tokens of frames that wait for their answers would fill the memory
         pending.sent = np.zeros(self._strategy.parameters.tokens, bool)

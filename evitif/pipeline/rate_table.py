@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from evitif.model.errors import ArtifactError
 
 
@@ -33,15 +35,23 @@ class RateTable:
         return cls(coding, lost) if coding and lost else None
 
 
-def patches_lost(packet_error_rate: float, mean_burst: float, copies: int, packets: int) -> float:
-    """The share of the patches of which no copy arrives.
+def burst_memory(packet_error_rate, mean_burst: float):
+    """m of Gilbert's channel (BSTJ 1960), for which a datagram that follows a lost one at a distance d is lost with probability
+    p + (1 - p) m^d: 1 - 1 / (b (1 - p)) for bursts of mean length b, 0 for independent losses. p may be an array."""
+    return np.maximum(0.0, 1 - 1 / (mean_burst * np.maximum(1 - packet_error_rate, 1e-9))) if mean_burst >= 1 else 0.0
 
-    The copies of a patch are packets / copies datagrams apart. On a Gilbert channel a datagram that follows a lost one at a
-    distance d is lost with probability p + (1 - p) m^d, m = 1 - 1 / (b (1 - p)) for bursts of mean length b (Gilbert, BSTJ
-    1960); for independent losses m is 0.
+
+def spread_of_bursts(packet_error_rate: float, mean_burst: float) -> float:
+    """By how much bursts enlarge the variance of the share of many packets that is lost: (1 + m) / (1 - m)."""
+    memory = float(burst_memory(packet_error_rate, mean_burst))
+    return (1 + memory) / max(1 - memory, 1e-9)
+
+
+def patches_lost(packet_error_rate, mean_burst: float, copies, packets):
+    """The share of the patches of which no copy arrives. Rate, copies and packets may be arrays.
+
+    The copies of a patch are packets / copies datagrams apart (`burst_memory`).
     """
-    p = packet_error_rate
-    if not 0 < p < 1:
-        return float(p == 1)
-    memory = max(0.0, 1 - 1 / (mean_burst * (1 - p))) if mean_burst >= 1 else 0.0
-    return p * (p + (1 - p) * memory ** (packets / copies)) ** (copies - 1)
+    p = np.asarray(packet_error_rate, float)
+    memory = burst_memory(p, mean_burst)
+    return p * (p + (1 - p) * memory ** (packets / np.asarray(copies))) ** (np.asarray(copies) - 1)

@@ -14,16 +14,11 @@ from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
-from evitif.protocol.datagram import HEADER, TOKENS_HEADER, UNIT_INDEX
+from evitif.protocol.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER, UNIT_INDEX
 from evitif.protocol.frame_sender import Sending
-from evitif.protocol.packetiser import MAX_PATCH_COPIES
-from evitif.protocol.statistics import sufficient_copies
+from evitif.protocol.pacing import IP_UDP_BYTES
 from evitif.selection import Selector
-
-LOST = 0.1              # share of the patches that may be lost before one more copy of each is sent
-MOST_COPIES = 4
-NOTHING = 0.005         # share of the frames of which nothing may arrive
-FEWEST_PACKETS = 6
+from evitif.selection.sending import copies_for, packets_for
 
 
 class SelectionEdge(EdgeStrategy):
@@ -42,7 +37,8 @@ class SelectionEdge(EdgeStrategy):
         self.description = (f'light model {config.light_model} on {self.placement.note}: it answers where its {settings.gate_rule} is '
                             f'below {settings.eta:g}, else {code.model} gets the patches with {100 * settings.delta:g} % of the scores')
         self._large_view = code.preprocessor()
-        self._copies, self._min_packets = config.patch_copies, config.min_packets
+        self._copies = config.patch_copies
+        self._header_bytes = IP_UDP_BYTES + HEADER.size + TOKENS_HEADER.size + (SEAL_BYTES if config.key_file else 0)
 
     def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
         began = time.monotonic()
@@ -52,11 +48,9 @@ class SelectionEdge(EdgeStrategy):
 
     def encode(self, sight: Sight, uplink: Sending) -> Encoded:
         chosen = sight.content.chosen
-        copies = self._copies_for(uplink)
-        packets = sufficient_copies(uplink.packet_error_rate, NOTHING, FEWEST_PACKETS, MAX_PATCH_COPIES, uplink.mean_burst)
-        if not self._copies and len(chosen) < packets:      # there are no more packets than patches, or than copies
-            copies = max(copies, packets)
-        return Encoded(sight.content.rows, self.parameters.quantisation, chosen, copies)
+        copies = self._copies or copies_for(uplink.packet_error_rate, uplink.mean_burst, len(chosen))
+        return Encoded(sight.content.rows, self.parameters.quantisation, chosen, copies,
+                       packets_for(copies, uplink.packet_error_rate, uplink.mean_burst))
 
     def answer_alone(self, sight: Sight) -> np.ndarray:
         return sight.content.glance.probabilities
@@ -69,14 +63,12 @@ class SelectionEdge(EdgeStrategy):
         height, width = self.parameters.image_size
         self.see(np.zeros((height, width, 3), np.uint8), Sending())
 
-    def _copies_for(self, uplink: Sending) -> int:
-        return self._copies or sufficient_copies(uplink.packet_error_rate, LOST, 1, MOST_COPIES, uplink.mean_burst)
-
     def _budget(self, uplink: Sending) -> int | None:
-        """Patches that fit into what a frame may take, `min_packets` headers included; None where there is no limit."""
+        """Patches that fit into what a frame may take, headers included; None where there is no limit."""
         if math.isinf(uplink.frame_bytes):
             return None
-        headers, copies = HEADER.size + TOKENS_HEADER.size, self._copies_for(uplink)
+        copies = self._copies or copies_for(uplink.packet_error_rate, uplink.mean_burst)
         row = copies * (UNIT_INDEX.itemsize + self.parameters.row_bytes)
-        spread = (uplink.frame_bytes - self._min_packets * headers) / row
-        return int(spread if spread >= self._min_packets else uplink.frame_bytes / (row + copies * headers))
+        packets = packets_for(copies, uplink.packet_error_rate, uplink.mean_burst)
+        spread = (uplink.frame_bytes - packets * self._header_bytes) / row
+        return int(spread if spread >= packets else uplink.frame_bytes / (row + copies * self._header_bytes))

@@ -38,13 +38,14 @@ class SplitEdge(EdgeStrategy):
         if self._choice is None:
             return Encoded(self.stream.quantiser.quantise(values), self.parameters.quantisation)
         before, note = self._setting, ''
-        setting = self._setting = self._choice.choose(uplink.frame_bytes, uplink.packet_error_rate, uplink.mean_burst, before)
+        setting = self._setting = self._choice.choose(uplink.frame_bytes, uplink.packet_error_rate, uplink.mean_burst, before,
+                                                       uplink.name_bytes)
         if before is not None and setting.quantisation != before.quantisation:
             note = (f'tokens travel as {setting.quantisation}, each patch {setting.patch_copies} times, instead of as '
                     f'{before.quantisation}: link {uplink.state}, {100 * uplink.packet_error_rate:.0f} % of the datagrams are lost, '
                     f'{uplink.allowed_bit_s / 1e6:.1f} Mbit/s allowed')
         return Encoded(quantisers[setting.quantisation].quantise(values), setting.quantisation,
-                       chosen_tokens(self.parameters, setting.share), setting.patch_copies, note)
+                       chosen_tokens(self.parameters, setting.share), setting.patch_copies, setting.min_packets, note)
 
     def answer_alone(self, sight: Sight) -> np.ndarray:
         return self.stream.tail(sight.content)

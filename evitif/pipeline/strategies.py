@@ -5,11 +5,27 @@ from __future__ import annotations
 from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.split_edge import SplitEdge
 from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
+from evitif.pipeline.strategy_table import resolved
 from evitif.pipeline.tail_pipeline import TailPipeline
 
 
 def edge_strategy(config: EdgeRuntimeConfig) -> EdgeStrategy:
     """The robot's share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
+    config, note = resolved(config)
+    strategy = _edge_strategy(config)
+    strategy.description = f'{note}; {strategy.description}' if note else strategy.description
+    return strategy
+
+
+def bridge_strategy(config: BridgeRuntimeConfig) -> BridgeStrategy:
+    """The off-board share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
+    config, note = resolved(config)
+    strategy = _bridge_strategy(config)
+    strategy.description = f'{note}; {strategy.description}' if note else strategy.description
+    return strategy
+
+
+def _edge_strategy(config: EdgeRuntimeConfig) -> EdgeStrategy:
     if config.strategy == 'selection':
         from evitif.pipeline.selection_edge import SelectionEdge
         return SelectionEdge(config)
@@ -19,8 +35,7 @@ def edge_strategy(config: EdgeRuntimeConfig) -> EdgeStrategy:
     return SplitEdge(config)
 
 
-def bridge_strategy(config: BridgeRuntimeConfig) -> BridgeStrategy:
-    """The off-board share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
+def _bridge_strategy(config: BridgeRuntimeConfig) -> BridgeStrategy:
     if config.strategy == 'selection':
         from evitif.pipeline.selection_bridge import SelectionBridge
         return SelectionBridge(config)

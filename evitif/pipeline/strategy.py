@@ -41,6 +41,7 @@ class Encoded:
     quantisation: str
     sent: np.ndarray | None = None            # int [n], tokens, most important first; None: all
     patch_copies: int = 0                     # 0: as the packetiser has it
+    min_packets: int = 0                      # the same
     note: str = ''                            # a sentence for the log, where something has changed
 
 

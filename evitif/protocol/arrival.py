@@ -48,6 +48,11 @@ class ArrivalEstimator:
         self._gap += _GAP_GAIN * (seconds - self._gap)
         self.silence(seconds)
 
+    def together(self, packets: int) -> None:
+        """So many more packets came at the same time."""
+        for _ in range(packets):
+            self._gap -= _GAP_GAIN * self._gap
+
     def overtaken(self, seconds: float) -> None:
         """A packet came so long after one of a higher index of its frame, or after the frame's grace had begun."""
         self._lag = max(self._lag, min(seconds, self._deadline))

@@ -29,8 +29,10 @@ import math
 from collections import OrderedDict, deque
 from random import Random, SystemRandom
 
+import numpy as np
+
 from evitif.protocol import answer as answers
-from evitif.protocol import datagram
+from evitif.protocol import datagram, runs
 from evitif.protocol.clock import ClockFilter
 from evitif.protocol.congestion import Report
 from evitif.protocol.datagram import Datagram, DatagramError
@@ -78,7 +80,9 @@ class EdgeConnection:
         self._state = IDLE
         self._session_id: int | None = None
         self._traffic = Traffic()
-        self._outgoing: deque[bytes] = deque()
+        self._outgoing: deque[bytes | np.ndarray] = deque()
+        self._release_at: float | None = None    # as of when more of the frame that waits may leave
+        self._released = False                   # whether some of it has, so that a PING follows
         self._events: deque = deque()
 
         self._new_instance()
@@ -94,13 +98,13 @@ class EdgeConnection:
         self._tracker = SequenceTracker()        # of what the bridge sends in this session
         self._remote = None                      # the bridge's last report
         self._clock = ClockFilter()
-        self._pings: OrderedDict[float, None] = OrderedDict()
+        self._pings: OrderedDict[float, tuple[int, int]] = OrderedDict()      # bytes sent by then, and `ahead_bytes`
 
         self._hello_at = math.inf
         self._hello_interval = config.hello_interval_s
         self._hello_since = 0.0
         self._ping_at = math.inf
-        self._pinged_at = -math.inf
+        self._pinged_ahead_at = self._pinged_behind_at = -math.inf      # of a frame
         self._heard_at = 0.0
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
@@ -145,9 +149,19 @@ class EdgeConnection:
 
     def datagrams_to_send(self, now: float) -> list[bytes]:
         """What is to be sent now, in order."""
-        datagrams = list(self._outgoing)
-        self._outgoing.clear()
+        datagrams = []
+        while (run := self.run_to_send(now)) is not None:
+            datagrams += [run] if isinstance(run, bytes) else [row.tobytes() for row in run]
         return datagrams
+
+    def run_to_send(self, now: float) -> bytes | np.ndarray | None:
+        """What is to be sent next, in order: a datagram, or a run of them, uint8 [n, size]; None: nothing is to be sent now.
+
+        What is sent before the next is asked for is on its way while that is made ready.
+        """
+        while not self._outgoing and self._release_at is not None:
+            self._release(self._release_at)
+        return self._outgoing.popleft() if self._outgoing else None
 
     # What the owner does
 
@@ -180,6 +194,8 @@ class EdgeConnection:
         """
         if self._state != CONNECTED:
             return False
+        while self._release_at is not None:      # nobody has asked for what may leave of the frame before
+            self._release(self._release_at)
         packets, size = self._sender.give(frame, now)
         if frame.frame_id in self._sent:
             self._expire(frame.frame_id)
@@ -188,20 +204,28 @@ class EdgeConnection:
         self._sent[frame.frame_id] = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
                                                self.parameters.tokens if frame.sent is None else len(frame.sent))
         self._traffic.frames['sent'] += 1
-        self._release(now)
+        if self._sender.delayed and now >= self._pinged_ahead_at + _FRAME_PING_INTERVAL_S:
+            self._pinged_ahead_at = now
+            self._send_pings(1, now)
+        self._release_at = now
         return True
 
     def _release(self, now: float) -> None:
-        """Send what pacing allows of the frame that waits, and a PING behind it, which tells what it meets."""
-        for data in (released := self._sender.release(self._finished, now)):
-            self._traffic.sent(len(data))
-            self._outgoing.append(data)
-        if released and now >= self._pinged_at + _FRAME_PING_INTERVAL_S:
-            self._send_pings(1, now)
-
-    def _finished(self, view: memoryview) -> bytes:
-        self._sequence += 1
-        return self._finish(view, self._session_id, self._sequence - 1)
+        """Send what pacing allows of the frame that waits, a run at a time, and a PING behind it."""
+        run = None
+        if self._state == CONNECTED:
+            finish = runs.finish if self._sealer is None else self._sealer.finish_run
+            run = self._sender.release(finish, self._session_id, self._sequence, now)
+            if run is not None:
+                self._sequence += len(run)
+                self._traffic.sent(run.size, len(run))
+                self._outgoing.append(run)
+            elif self._released and now >= self._pinged_behind_at + _FRAME_PING_INTERVAL_S and now > self._pinged_ahead_at:
+                self._send_pings(1, now)
+                self._pinged_behind_at = now
+        self._released = run is not None
+        if run is None:
+            self._release_at = None
 
     # Time
 
@@ -227,7 +251,7 @@ class EdgeConnection:
             else:
                 if now >= self._ping_at:
                     self._ping(now)
-                self._release(now)
+                self._release_at = now
         if self._state in (CONNECTING, REFUSED) and now >= self._hello_at:
             self._hello(now)
 
@@ -254,10 +278,10 @@ class EdgeConnection:
         self._ping_at = now + self.config.ping_interval_s
 
     def _send_pings(self, copies: int, now: float) -> None:
+        sent = self._sender.sent_bytes, self._sender.ahead_bytes(now)
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, self._tracker.report()))
-        self._pings[now] = None
-        self._pinged_at = now
+        self._pings[now] = sent
         if len(self._pings) > _PINGS_REMEMBERED:
             self._pings.popitem(last=False)
 
@@ -394,10 +418,10 @@ class EdgeConnection:
             t1, t2, t3, self._remote = datagram.parse_pong(received.body)
             self._heard(now)
             if t1 in self._pings:      # else a further copy
-                del self._pings[t1]
+                sent = self._pings.pop(t1)
                 self._clock.add(t1, t2, t3, arrived_at)
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
-                self._sender.on_report(Report(t1, t2, round_trip, self._remote.expected, self._remote.received),
+                self._sender.on_report(Report(t1, t2, round_trip, self._remote.expected, self._remote.received, *sent),
                                        self._remote.packet_error_rate, self._remote.mean_burst, now)
         else:
             self._on_answer(received, now)

@@ -92,6 +92,14 @@ class FrameReady:
 
 
 @dataclass(frozen=True, eq=False)
+class FrameLate:
+    """What a device sent of an image whose joint frame was handed on without it."""
+
+    robot: str
+    frame: ReceivedFrame
+
+
+@dataclass(frozen=True, eq=False)
 class FramesJoined:
     """What came in time of one image from the devices of a robot, at least one frame."""
 

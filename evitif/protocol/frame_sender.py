@@ -5,18 +5,22 @@ next one comes is never sent, since a newer frame is never behind an older one, 
 other side would take for loss.
 """
 
+import bisect
 import math
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import OrderedDict
 from dataclasses import dataclass
 
-from evitif.protocol.congestion import BREAKER, OPEN, CongestionControl, Report
+import numpy as np
+
+from evitif.protocol.congestion import BREAKER, OPEN, TARGET_S, CongestionControl, Report
 from evitif.protocol.edge_config import EdgeConfig
 from evitif.protocol.pacing import IP_UDP_BYTES, Pacer
-from evitif.protocol.packetiser import Packetiser, TokenFrame
+from evitif.protocol.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.runs import FinishRun
 
-_PACKETISERS = 24            # kept, by quantisation and copies
+RUN_DATAGRAMS = 50           # that are finished together: about as many of 1,200 bytes as the kernel takes in one call (UDP_SEGMENT)
+_PACKETISERS = 24            # kept, by quantisation, copies and fewest packets
 _RATE_GAIN = 1 / 8           # of the frame rate's and the used rate's smoothing
 _LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt from
 
@@ -29,6 +33,7 @@ class Sending:
     allowed_bit_s: float = math.inf
     used_bit_s: float = 0.0
     frame_bytes: float = math.inf           # that a frame may take, IP and UDP headers included
+    name_bytes: int = SOURCE_FRAME_RESERVE  # of the source frame's name in each datagram of the last frame
     queueing_delay_s: float = math.nan
     packet_error_rate: float = math.nan     # of the uplink, as last reported, and
     mean_burst: float = math.nan
@@ -42,17 +47,21 @@ class FrameSender:
 
     def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
         self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
-        self._own = {kind: self._packetiser(kind, config.patch_copies) for kind in parameters.row_formats}
-        self._others: OrderedDict[tuple[str, int], Packetiser] = OrderedDict()
+        self._own = {kind: self._packetiser(kind, config.patch_copies, config.min_packets) for kind in parameters.row_formats}
+        self._others: OrderedDict[tuple[str, int, int], Packetiser] = OrderedDict()
         self._pacer = Pacer(config.rate_limit_bit_s)
         self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
-        self._waiting: deque[memoryview] = deque()
+        self._waiting: Layout | None = None
+        self._next = 0                       # of the datagrams of what waits
         self._waiting_bytes = 0
         self._frame_id = -1                  # of what waits
         self._frame_at = math.nan            # when the last frame was given
         self._interval = math.nan            # between frames, smoothed
         self._used, self._used_at = 0.0, math.nan
+        self._name_bytes = SOURCE_FRAME_RESERVE
+        self._beside = self._beside_smoothed = 0.0              # bytes since the last frame that were no frame's; smoothed
         self._burst = self._loss = math.nan
+        self.sent_bytes = 0                  # on the wire, IP and UDP headers included
         self.frames_cut = 0                  # not sent to their end, because a newer one came
         self.sending = Sending()             # replaced whole, so that it may be read without a lock
 
@@ -86,7 +95,18 @@ class FrameSender:
 
     def spend(self, payload: int, now: float) -> None:
         """Note a datagram that is sent whatever the rate."""
+        self.sent_bytes += payload + IP_UDP_BYTES
+        self._beside += payload + IP_UDP_BYTES
         self._pacer.spend(payload, now)
+
+    def ahead_bytes(self, now: float) -> int:
+        """See `Pacer.ahead_bytes`."""
+        return self._pacer.ahead_bytes(now)
+
+    @property
+    def delayed(self) -> bool:
+        """Whether a queue was seen of late, so that it is worth to look whether it is still there before more is sent."""
+        return self._control.last_queueing_s > TARGET_S / 2
 
     def give(self, frame: TokenFrame, now: float) -> tuple[int, int]:
         """Cut a frame; what is left of the one before is dropped. Returns its datagrams and their bytes, without seals.
@@ -96,33 +116,60 @@ class FrameSender:
         kind = frame.quantisation or self._parameters.quantisation
         if kind not in self._own:
             raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._own)}')
-        packetiser = self._own[kind] if frame.patch_copies in (0, self._own[kind].patch_copies) else self._other(kind, frame.patch_copies)
-        views = packetiser.prepare(frame)
+        layout = self._packetiser_for(frame, kind).prepare(frame)
         if self._waiting:
             self.frames_cut += 1
-        self._waiting, self._frame_id = deque(views), frame.frame_id
-        self._waiting_bytes = sum(len(view) + IP_UDP_BYTES for view in views)
+        self._waiting, self._next, self._frame_id = layout, 0, frame.frame_id
+        self._waiting_bytes = layout.bytes + IP_UDP_BYTES * layout.packets
         if now - self._frame_at <= _LONGEST_INTERVAL_S:
             interval = now - self._frame_at
             self._interval = interval if math.isnan(self._interval) else self._interval + _RATE_GAIN * (interval - self._interval)
-        self._frame_at = now
+            self._beside_smoothed += _RATE_GAIN * (self._beside - self._beside_smoothed)
+        self._frame_at, self._beside, self._name_bytes = now, 0.0, len(frame.source_frame.encode())
         self._state(now)
-        return len(views), sum(map(len, views))
+        return layout.packets, layout.bytes
 
-    def release(self, finish: Callable[[memoryview], bytes], now: float) -> list[bytes]:
-        """The datagrams that may leave now; `finish` numbers and seals."""
-        released = []
-        while self._waiting and self._pacer.allows(len(self._waiting[0]), now):
-            view = self._waiting.popleft()
-            self._waiting_bytes -= len(view) + IP_UDP_BYTES
-            data = finish(view)
-            self._pacer.spend(len(data), now)
-            released.append(data)
-        if released:
-            wire = sum(map(len, released)) + IP_UDP_BYTES * len(released)
-            self._control.sent(len(released), wire)
-            self._use(wire, now)
-        return released
+    def release(self, finish: FinishRun, session_id: int, sequence: int, now: float) -> np.ndarray | None:
+        """The next datagrams that may leave now, uint8 [n, size], numbered from `sequence` on and finished; None: no more may.
+
+        A large frame leaves in some such runs, so that the first is on its way while the next is finished.
+        """
+        if self._waiting is None:
+            return None
+        layout = self._waiting
+        run = layout.run(self._next, RUN_DATAGRAMS)
+        run = run[:self._spend_on(*run.shape, now)]
+        if not len(run):
+            return None
+        finished = finish(run, session_id, sequence)
+        self._next += len(run)
+        self._waiting_bytes -= run.size + IP_UDP_BYTES * len(run)
+        if self._next == layout.packets:
+            self._drop_waiting()
+        wire = finished.size + IP_UDP_BYTES * len(run)
+        self.sent_bytes += wire
+        self._control.sent(len(run), wire)
+        self._use(wire, now)
+        return finished
+
+    def _spend_on(self, count: int, payload: int, now: float) -> int:
+        """How many datagrams of `payload` bytes, at most `count`, may leave now one after the other; they are paid for."""
+        if not self._pacer.allows(payload, now):
+            return 0
+        sealed = payload + self._config.max_datagram_bytes - self._size
+        self._pacer.spend(sealed, now)
+        # The bucket is not full any more, so that it allows no more than what is in it.
+        cost = sealed + IP_UDP_BYTES
+
+        def too_many(more: int) -> bool:
+            return not self._pacer.allows((more - 1) * cost + payload, now)
+
+        more = count - 1
+        if more and too_many(more):
+            more = bisect.bisect_left(range(1, count), True, key=too_many)
+        if more:
+            self._pacer.spend(more * cost - IP_UDP_BYTES, now)
+        return 1 + more
 
     def get_timer(self) -> float:
         """When more may leave; infinite where nothing waits."""
@@ -135,8 +182,7 @@ class FrameSender:
             self._drop_waiting()
 
     def _drop_waiting(self) -> None:
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._waiting, self._waiting_bytes = None, 0
 
     def _use(self, wire: int, now: float) -> None:
         """The rate in use: an average over about a second."""
@@ -150,19 +196,21 @@ class FrameSender:
         longest = self._config.answer_deadline_s / 2
         interval = longest if math.isnan(self._interval) else min(self._interval, longest)
         used = 0.0 if math.isnan(self._used_at) else self._used * math.exp(self._used_at - now)
-        self.sending = Sending(self._control.state, rate, used, rate / 8 * interval, self._control.queueing_delay_s, self._loss,
-                               self._burst)
+        self.sending = Sending(self._control.state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
+                               self._control.queueing_delay_s, self._loss, self._burst)
 
-    def _other(self, kind: str, copies: int) -> Packetiser:
-        key = kind, copies
+    def _packetiser_for(self, frame: TokenFrame, kind: str) -> Packetiser:
+        own = self._own[kind]
+        key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
+        if key[1:] == (own.patch_copies, own.min_packets):
+            return own
         if key not in self._others:
-            self._others[key] = self._packetiser(kind, copies)
+            self._others[key] = self._packetiser(*key)
             if len(self._others) > _PACKETISERS:
                 self._others.popitem(last=False)
         self._others.move_to_end(key)
         return self._others[key]
 
-    def _packetiser(self, kind: str, copies: int) -> Packetiser:
-        c = self._config
-        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=c.min_packets,
-                          prefix_copies=c.prefix_copies, patch_copies=copies)
+    def _packetiser(self, kind: str, copies: int, min_packets: int) -> Packetiser:
+        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=min_packets,
+                          prefix_copies=self._config.prefix_copies, patch_copies=copies)

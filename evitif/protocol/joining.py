@@ -13,7 +13,8 @@ group; what comes within the deadline, even behind a joint frame that did not wa
 died costs the others a few deadlines until its session ends, one that is too slow costs them nothing, and one that
 was restarted counts from its first frame on.
 
-A frame that is not newer than the last joint frame is late, counted and not used; after ORDER_MEMORY_S without a joint frame any
+A frame that is not newer than the last joint frame is late, counted and not used, but told of where one of the last HANDED_ON joint
+frames was its image's, so that its device can be given the answer of the others; after ORDER_MEMORY_S without a joint frame any
 stamp is taken, which is how a camera whose clock was set back gets through. Memory is bounded by the sessions: a group is kept
 while one of its devices is connected, with FRAMES_IN_FLIGHT joint frames and what is needed of the last few.
 """
@@ -23,15 +24,18 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.events import FrameReady, FramesJoined, RobotConnected, RobotLost
+import numpy as np
+
+from evitif.protocol.bridge import BridgeEndpoint
+from evitif.protocol.bridge_config import BridgeConfig
+from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost
 from evitif.protocol.parameters import StreamParameters, check_seconds
 from evitif.protocol.reassembly import ORDER_MEMORY_S, ReceivedFrame
 
 FRAMES_IN_FLIGHT = 4
 DEADLINE_S = 0.1
 PATIENCE = 3                 # joint frames without a device until they no longer wait for it
-_HANDED_ON = 16              # joint frames whose late frames are recognised
+HANDED_ON = 16               # joint frames whose late frames are recognised
 
 
 def link_name(robot: str, device: str) -> str:
@@ -65,7 +69,7 @@ class _Joint:
 class _Group:
     members: dict[str, _Member] = field(default_factory=dict)            # by device
     joints: list[_Joint] = field(default_factory=list)                   # in flight, by stamp, oldest first
-    handed_on: deque[_Joint] = field(default_factory=lambda: deque(maxlen=_HANDED_ON))
+    handed_on: deque[_Joint] = field(default_factory=lambda: deque(maxlen=HANDED_ON))
     handed_on_at: float = -math.inf
 
     def joint_of(self, frame: ReceivedFrame) -> _Joint:
@@ -93,7 +97,7 @@ class Joiner:
         self._deadline = check_seconds('deadline_s', deadline_s)
         self._groups: dict[str, _Group] = {}
         self._sessions: dict[int, tuple[str, str]] = {}      # group and device
-        self._ready: deque[FramesJoined] = deque()
+        self._ready: deque[FramesJoined | FrameLate] = deque()
         self.counts: Counter[str] = Counter()                # joint frames complete, partial; frames late, duplicate
 
     def join(self, group: str, device: str, session_id: int) -> None:
@@ -127,8 +131,10 @@ class Joiner:
         member = group.members[device]
         if group.is_late(frame.capture_stamp_ns, now):
             for joint in group.handed_on:
-                if joint.stamp == frame.capture_stamp_ns and now <= joint.first_arrival + self._deadline:
-                    member.missed = 0
+                if joint.stamp == frame.capture_stamp_ns:
+                    self._ready.append(FrameLate(name, frame))
+                    if now <= joint.first_arrival + self._deadline:
+                        member.missed = 0
             self.counts['late'] += 1
             return
         joint = group.joint_of(frame)
@@ -151,8 +157,8 @@ class Joiner:
             due = [index for index, joint in enumerate(group.joints, 1) if joint.first_arrival + self._deadline <= now]
             self._hand_on(name, group, max(due, default=0), now)
 
-    def next_joint(self) -> FramesJoined | None:
-        """The next joint frame, or None."""
+    def next_joint(self) -> FramesJoined | FrameLate | None:
+        """The next joint frame, or what came late of an earlier one, or None."""
         return self._ready.popleft() if self._ready else None
 
     def _hand_on_complete(self, name: str, group: _Group, now: float) -> None:
@@ -174,14 +180,14 @@ class Joiner:
 
 
 class JoiningEndpoint(BridgeEndpoint):
-    """A bridge of devices: `FramesJoined` instead of `FrameReady`.
+    """A bridge of devices: `FramesJoined` and `FrameLate` instead of `FrameReady`.
 
     :param join_deadline_s: see `Joiner`
     """
 
     def __init__(self, parameters: Sequence[StreamParameters], name: str, config: BridgeConfig | None = None, *,
                  join_deadline_s: float = DEADLINE_S, **options):
-        super().__init__(parameters, name, config or BridgeConfig(), **options)
+        super().__init__(parameters, name, config, **options)
         self.joiner = Joiner(join_deadline_s)
         self._joined: deque = deque()
 
@@ -190,6 +196,10 @@ class JoiningEndpoint(BridgeEndpoint):
 
     def receive_datagram(self, data, addr, now: float, arrived_at: float | None = None) -> None:
         super().receive_datagram(data, addr, now, arrived_at)
+        self._join(now)
+
+    def receive_run(self, datagrams: np.ndarray, addr, now: float, arrived_at: float | None = None) -> None:
+        super().receive_run(datagrams, addr, now, arrived_at)
         self._join(now)
 
     def get_timer(self) -> float | None:

@@ -65,6 +65,11 @@ class Pacer:
         missing = min(waiting, self._depth) - self._level
         return self._at + missing / self._rate + 1e-6 if missing > 0 else self._at
 
+    def ahead_bytes(self, now: float) -> int:
+        """How much of what was sent would not have left yet at an even rate: it left in a burst."""
+        self._fill(now)
+        return int(max(self._depth - self._level, 0.0)) if math.isfinite(self._depth) else 0
+
     def _fill(self, now: float) -> None:
         if now > self._at:
             if math.isfinite(self._at):

@@ -1,8 +1,8 @@
 """A frame's rows into datagrams: each at most so many bytes, each decodable alone.
 
 Everything that does not change from frame to frame is written once, into one buffer that holds all datagrams of a
-frame: headers, source frame, unit indices. A frame then costs one `take`, and per packet a few stores, one copy and a
-CRC, or a seal.
+frame: headers, source frame, unit indices. A frame then costs one `take` and a few stores, whatever its packets, and a CRC,
+or a seal, for each of them.
 """
 
 import math
@@ -16,6 +16,7 @@ from evitif.protocol import datagram
 from evitif.protocol.datagram import HEADER, MAX_UDP_PAYLOAD, QUANTISATIONS, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
 from evitif.protocol.interleaving import arrange, importance_laps, interleave, prefix_copies_of, scattered_order, units_of
 from evitif.protocol.parameters import StreamParameters, check_count
+from evitif.protocol.runs import TOKENS_HEAD, heads_of
 
 MAX_DATAGRAM_BYTES = 1200      # UDP payload that no path on the Internet fragments (RFC 9000, section 14)
 MIN_PACKETS = 24
@@ -40,6 +41,7 @@ class TokenFrame:
     quantisation: str = ''         # one of the stream's `row_formats`; empty: the stream's own
     sent: np.ndarray | None = None      # int [n], the tokens that travel, most important first; None: all. Other rows are not read
     patch_copies: int = 0          # packets that each patch travels in; 0: as the packetiser has it
+    min_packets: int = 0           # cut no coarser than this; 0: as the packetiser has it. Both are for `FrameSender`, which has several
 
 
 def row_capacity(max_datagram_bytes: int, source_frame_bytes: int = SOURCE_FRAME_RESERVE) -> int:
@@ -110,7 +112,7 @@ def filled(packets: list[np.ndarray]) -> list[np.ndarray]:
     return result
 
 
-class _Layout:
+class Layout:
     """The datagrams of frames that carry the same numbers of units, with all that stays the same already written.
 
     :param packets: for each packet, which of the units in `packetise`'s sequence it carries
@@ -122,38 +124,55 @@ class _Layout:
         if self.packets > MAX_PACKETS:
             raise ValueError(f'a frame takes {self.packets} datagrams; expected at most {MAX_PACKETS}')
         self.places = np.concatenate(packets)
-        self.rows = np.empty((len(self.places), parameters.row_bytes), np.uint8)
-        flat_rows = self.rows.reshape(-1)
+        self._rows = np.empty((len(self.places), parameters.row_bytes), np.uint8)
         fixed = HEADER.size + TOKENS_HEADER.size + len(source)
-        sizes = [fixed + len(places) * (2 + parameters.row_bytes) for places in packets]
-        self.bytes = sum(sizes)
-        buffer = np.zeros(self.bytes, np.uint8)
-        quantisation = QUANTISATIONS.index(parameters.quantisation)
-        self.views: list[memoryview] = []
-        self.heads: list[tuple] = []
-        self.copies: list[tuple[np.ndarray, np.ndarray]] = []
-        self._indices: list[tuple[np.ndarray, slice]] = []
-        at = row_at = unit_at = 0
-        for places, size in zip(packets, sizes, strict=True):
-            n = len(places)
-            view = memoryview(buffer[at:at + size])
-            HEADER.pack_into(view, 0, datagram.MAGIC, datagram.VERSION, datagram.TOKENS, 0, 0, 0)
-            view[HEADER.size + TOKENS_HEADER.size:fixed] = source
-            self._indices.append((buffer[at + fixed:at + fixed + 2 * n].view(UNIT_INDEX), slice(unit_at, unit_at + n)))
-            self.views.append(view)
-            self.heads.append((quantisation, parameters.row_bytes, n, units, len(source)))
-            row_bytes = n * parameters.row_bytes
-            self.copies.append((buffer[at + fixed + 2 * n:at + size], flat_rows[row_at:row_at + row_bytes]))
-            at += size
-            row_at += row_bytes
-            unit_at += n
+        counts = [len(places) for places in packets]
+        unit_bytes = UNIT_INDEX.itemsize + parameters.row_bytes
+        self.sizes = [fixed + count * unit_bytes for count in counts]
+        self.bytes = sum(self.sizes)
+        self.size = max(self.sizes)
+        self.datagrams = np.zeros((self.packets, self.size), np.uint8)
+        heads = heads_of(self.datagrams)
+        heads['magic'], heads['version'], heads['type'] = datagram.MAGIC, datagram.VERSION, datagram.TOKENS
+        tokens = heads_of(self.datagrams[:, HEADER.size:], TOKENS_HEAD)
+        tokens['index'], tokens['count'] = np.arange(self.packets), self.packets
+        tokens['quantisation'] = QUANTISATIONS.index(parameters.quantisation)
+        tokens['row_bytes'], tokens['units'], tokens['sent'], tokens['name'] = parameters.row_bytes, counts, units, len(source)
+        self._frame_ids, self._stamps = tokens['frame_id'], tokens['stamp']
+        self.datagrams[:, HEADER.size + TOKENS_HEADER.size:fixed] = np.frombuffer(source, np.uint8)
+        # Where the units and rows are: once for all datagrams, or, where these differ in size, for each.
+        ends = np.cumsum(counts).tolist()
+        parts = [(self.datagrams, slice(None), counts[0])] if len(set(counts)) == 1 else \
+            [(self.datagrams[k:k + 1], slice(end - count, end), count) for k, (count, end) in enumerate(zip(counts, ends, strict=True))]
+        self._units: list[tuple[np.ndarray, slice]] = []
+        self._areas: list[tuple[np.ndarray, np.ndarray]] = []
+        for whole, part, count in parts:
+            rows_at = fixed + UNIT_INDEX.itemsize * count
+            self._units.append((whole[:, fixed:rows_at].view(UNIT_INDEX), part))
+            shape = len(whole), count, parameters.row_bytes
+            area = whole[:, rows_at:rows_at + count * parameters.row_bytes]
+            self._areas.append((area, self._rows[part].reshape(shape[0], -1)))
 
     def name(self, sequence: np.ndarray) -> np.ndarray:
         """Write which units the datagrams carry, int [len(places)], and return them; `sequence` has those of the frame."""
         units = sequence[self.places]
-        for target, part in self._indices:
-            target[:] = units[part]
+        for target, part in self._units:
+            target[:] = units[part].reshape(target.shape)
         return units
+
+    def write(self, frame: TokenFrame, units: np.ndarray) -> None:
+        """Put a frame, of whose rows the datagrams carry `units`, into them; their numbers and checksums are still missing."""
+        # 'clip' spares numpy a buffer; all indices are in range.
+        np.take(frame.rows, units, axis=0, out=self._rows, mode='clip')
+        self._frame_ids[:], self._stamps[:] = frame.frame_id, frame.capture_stamp_ns
+        for area, rows in self._areas:
+            area[:] = rows
+
+    def run(self, begin: int, most: int) -> np.ndarray:
+        """Datagrams of one size from the one numbered `begin` on, at most so many, uint8 [n, size]."""
+        size, most = self.sizes[begin], min(self.packets, begin + most)
+        end = most if len(self._areas) == 1 else next((k for k in range(begin, most) if self.sizes[k] != size), most)
+        return self.datagrams[begin:end, :size]
 
 
 class Packetiser:
@@ -186,7 +205,7 @@ class Packetiser:
         self.prefix_copies = prefix_copies
         self.patch_copies = patch_copies_of(parameters, patch_copies, max_datagram_bytes=max_datagram_bytes,
                                             min_packets=min_packets, prefix_copies=prefix_copies)
-        self._layouts: OrderedDict[tuple, _Layout] = OrderedDict()
+        self._layouts: OrderedDict[tuple, Layout] = OrderedDict()
         self._rank = np.argsort(scattered_order(parameters.grid))
 
     def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0,
@@ -196,10 +215,11 @@ class Packetiser:
         :param finish: adds the checksum, or seals; what it adds comes on top of `max_datagram_bytes`
         :raises ValueError: see `prepare`
         """
-        return [finish(view, session_id, first_sequence + index) for index, view in enumerate(self.prepare(frame))]
+        layout = self.prepare(frame)
+        return [finish(layout.datagrams[index, :size].data, session_id, first_sequence + index) for index, size in enumerate(layout.sizes)]
 
-    def prepare(self, frame: TokenFrame) -> list[memoryview]:
-        """The datagrams of `frame` without number and checksum, in buffers that the next frame overwrites.
+    def prepare(self, frame: TokenFrame) -> Layout:
+        """The datagrams of `frame` without numbers and checksums, in a buffer that the next frame overwrites.
 
         :raises ValueError: the rows are not uint8 [units, row_bytes], `sent` is not of different tokens, a number is out
             of its range, or the source frame's name is longer than 255 bytes or leaves no room for a row
@@ -219,12 +239,8 @@ class Packetiser:
         else:
             layout, sequence = self._layout_of_some(source, self._checked(frame.sent))
             units = layout.name(sequence)
-        # 'clip' spares numpy a buffer; all indices are in range.
-        np.take(frame.rows, units, axis=0, out=layout.rows, mode='clip')
-        for index, (view, head, (target, rows)) in enumerate(zip(layout.views, layout.heads, layout.copies, strict=True)):
-            TOKENS_HEADER.pack_into(view, HEADER.size, frame.frame_id, index, layout.packets, frame.capture_stamp_ns, *head)
-            target[:] = rows
-        return layout.views
+        layout.write(frame, units)
+        return layout
 
     def packets(self, source_frame: str = '') -> int:
         """How many datagrams a frame with this source frame becomes, where all its tokens are sent."""
@@ -237,36 +253,36 @@ class Packetiser:
             raise ValueError(f'sent is {str(sent):.80}; expected an array of 1 to {tokens} different tokens, 0 to {tokens - 1}')
         return sent.astype(np.int64)
 
-    def _layout_of_all(self, source: bytes) -> _Layout:
-        def build(slots: int) -> _Layout:
+    def _layout_of_all(self, source: bytes) -> Layout:
+        def build(slots: int) -> Layout:
             p = self.parameters
             packets = interleave(p.grid, p.prefix_tokens, p.groups, slots=slots, min_packets=self.min_packets,
                                  prefix_copies=self.prefix_copies, patch_copies=self.patch_copies)
-            layout = _Layout(p, source, filled(packets), p.units)
+            layout = Layout(p, source, filled(packets), p.units)
             layout.name(np.arange(p.units))
             return layout
 
         return self._cached((source,), source, build)
 
-    def _layout_of_some(self, source: bytes, sent: np.ndarray) -> tuple[_Layout, np.ndarray]:
+    def _layout_of_some(self, source: bytes, sent: np.ndarray) -> tuple[Layout, np.ndarray]:
         """The layout for as many tokens as `sent`, and the sequence of units that its places point into."""
         p = self.parameters
         prefix, patches = np.sort(sent[sent < p.prefix_tokens]), sent[sent >= p.prefix_tokens] - p.prefix_tokens
         order, laps = importance_laps(patches, self._rank, self.patch_copies)
         sequence = units_of(np.concatenate([prefix, p.prefix_tokens + order]), p.groups)
 
-        def build(slots: int) -> _Layout:
+        def build(slots: int) -> Layout:
             wanted = prefix_copies_of(p.prefix_tokens, len(patches), self.prefix_copies)
             packets = arrange(laps, [wanted[token] for token in prefix], p.groups, slots=slots,
                               min_packets=packets_of_part(self.min_packets, len(patches), len(self._rank)))
             first = len(prefix) * p.groups
             places = [np.concatenate([np.asarray(units, np.int64), np.arange(first + part.start, first + part.stop)])
                       for units, part in packets]
-            return _Layout(p, source, places, len(sent) * p.groups)
+            return Layout(p, source, places, len(sent) * p.groups)
 
         return self._cached((source, tuple(prefix.tolist()), len(patches)), source, build), sequence
 
-    def _cached(self, key: tuple, source: bytes, build: Callable[[int], _Layout]) -> _Layout:
+    def _cached(self, key: tuple, source: bytes, build: Callable[[int], Layout]) -> Layout:
         layout = self._layouts.get(key)
         if layout is None:
             slots = row_capacity(self.max_datagram_bytes, len(source)) // (2 + self.parameters.row_bytes)

@@ -20,16 +20,19 @@ Memory: at most `frames` frames in flight, in a ring indexed by the low bits of 
 few that were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
 """
 
+import bisect
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from evitif.protocol.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S, ArrivalEstimator
 from evitif.protocol.datagram import QUANTISATIONS, TokensBody
 from evitif.protocol.parameters import StreamParameters, check_seconds
+from evitif.protocol.runs import TokensRun
 
 FRAMES_IN_FLIGHT = 4
 DEADLINE_S = 0.1
@@ -81,6 +84,11 @@ class _Frame:
         self.highest_at = now
         self.ending_at = math.inf        # when the last packet, or a packet of a newer frame, was first seen
 
+    def fits(self, body: TokensBody) -> bool:
+        """Whether a packet says of its frame what the others said."""
+        return (body.packet_count == self.packet_count and body.capture_stamp_ns == self.stamp and body.source_frame == self.source
+                and body.quantisation == self.quantisation and body.sent_units == self.sent)
+
     @property
     def has_all(self) -> bool:
         """Whether every unit that was sent arrived."""
@@ -96,6 +104,14 @@ class _Finished:
     packets: int
     quiet_since: float       # its last arrival, where the quiet time ended it, else NaN
     ending_at: float         # when its grace began, where the grace ended it, else NaN
+
+
+class RunPart(NamedTuple):
+    """What of a run can be taken at once."""
+
+    run: TokensRun
+    received: np.ndarray | None      # bool [units], of its frame, then; None: the frame is not in flight any more
+    complete: bool                   # whether the frame then has all units
 
 
 def newer(a: int, b: int) -> bool:
@@ -143,7 +159,7 @@ class Reassembler:
         if frame is None or frame.id != body.frame_id:
             if frame is not None and not newer(body.frame_id, frame.id):
                 return 'late'
-            if kind := self._kind_of_finished(body, now):
+            if kind := self._kind_of_finished(body.frame_id, body.capture_stamp_ns, body.packet_index, now):
                 return kind
             try:
                 body.source_frame.decode()
@@ -152,14 +168,8 @@ class Reassembler:
             if frame is not None:
                 self.evicted += 1
                 self._deliver([frame], now)
-            frame = self._ring[slot] = _Frame(body, parameters, now)
-            for other in self._ring:
-                if other is not None and newer(frame.id, other.id):
-                    other.ending_at = min(other.ending_at, now)
-                elif other is not None and newer(other.id, frame.id):
-                    frame.ending_at = now
-        elif (body.packet_count != frame.packet_count or body.capture_stamp_ns != frame.stamp
-              or body.source_frame != frame.source or body.quantisation != frame.quantisation or body.sent_units != frame.sent):
+            frame = self._begin(slot, body, now)
+        elif not frame.fits(body):
             return 'inconsistent'
         bit = 1 << body.packet_index
         if frame.packets & bit:
@@ -169,6 +179,82 @@ class Reassembler:
         if frame.packets_received == frame.packet_count or frame.units >= frame.sent and frame.has_all:
             self._deliver([frame], now)
         return None
+
+    def part_of_run(self, run: TokensRun, now: float) -> RunPart | None:
+        """How many packets of a run, from the first on, `receive_run` can take: up to the one that completes their frame; None where
+        the first is not simply the next of a frame."""
+        first, parameters = run.first, self._parameters
+        if first.sent_units > parameters.units or first.rows.shape[1] != self._row_bytes.get(first.quantisation) \
+                or int(run.units.max()) >= parameters.units:
+            return None
+        frame = self._ring[first.frame_id % len(self._ring)]
+        if (frame is None or newer(first.frame_id, frame.id)) and self._has_finished(first):
+            return RunPart(run, None, False)
+        if frame is None:
+            if not self._in_order(first.frame_id, now):
+                return None
+        elif frame.id != first.frame_id or not frame.fits(first) or frame.packets >> first.packet_index:
+            return None
+
+        def received(count: int) -> np.ndarray:
+            units = np.zeros(parameters.units, np.bool_) if frame is None else frame.received.copy()
+            units[run.units[:count]] = True
+            return units
+
+        def complete(count: int) -> bool:
+            return int(np.count_nonzero(received(count))) >= first.sent_units
+
+        units = received(len(run))
+        if int(np.count_nonzero(units)) < first.sent_units:
+            return RunPart(run, units, False)
+        if not complete(len(run) - 1):      # as where each patch travels once
+            return RunPart(run, units, True)
+        count = bisect.bisect_left(range(len(run)), True, 1, key=complete)
+        return RunPart(run.part(count), received(count), True)
+
+    def receive_run(self, part: RunPart, size: int, now: float) -> Counter[str]:
+        """As `receive` each packet of what `part_of_run` said, datagrams of `size` bytes. Returns how many were dropped, by kind."""
+        run, first = part.run, part.run.first
+        if part.received is None:
+            return Counter(self._kind_of_finished(first.frame_id, first.capture_stamp_ns, index, now) for index in run.indices)
+        slot = first.frame_id % len(self._ring)
+        frame = self._ring[slot]
+        if frame is None:
+            try:
+                first.source_frame.decode()
+            except UnicodeDecodeError:
+                return Counter(malformed=len(run))
+            frame = self._begin(slot, first, now)
+        frame.rows[run.units] = run.rows
+        frame.received = part.received
+        packets, (begin, end) = len(run), (run.indices[0], run.indices[-1])
+        frame.packets |= ((1 << packets) - 1) << begin if end - begin == packets - 1 else sum(1 << index for index in run.indices)
+        frame.units += run.units.size
+        frame.bytes += packets * size
+        if frame.packets_received:
+            self.arrival.gap(max(now - frame.last_arrival, 0.0))
+        self.arrival.together(packets - 1)
+        frame.packets_received += packets
+        frame.last_arrival = frame.highest_at = now
+        frame.highest = end
+        if end == frame.packet_count - 1:
+            frame.ending_at = min(frame.ending_at, now)
+        if part.complete or frame.packets_received == frame.packet_count:
+            self._deliver([frame], now)
+        return Counter()
+
+    def _has_finished(self, body: TokensBody) -> bool:
+        """Whether a packet's frame was in flight and is not any more."""
+        return any(finished.id == body.frame_id and finished.stamp == body.capture_stamp_ns for finished in self._finished)
+
+    def _begin(self, slot: int, body: TokensBody, now: float) -> _Frame:
+        frame = self._ring[slot] = _Frame(body, self._parameters, now)
+        for other in self._ring:
+            if other is not None and newer(frame.id, other.id):
+                other.ending_at = min(other.ending_at, now)
+            elif other is not None and newer(other.id, frame.id):
+                frame.ending_at = now
+        return frame
 
     def _store(self, frame: _Frame, body: TokensBody, bit: int, size: int, now: float) -> None:
         frame.rows[body.units] = body.rows
@@ -187,11 +273,11 @@ class Reassembler:
         if body.packet_index == frame.packet_count - 1:
             frame.ending_at = min(frame.ending_at, now)
 
-    def _kind_of_finished(self, body: TokensBody, now: float) -> str | None:
+    def _kind_of_finished(self, frame_id: int, stamp: int, packet_index: int, now: float) -> str | None:
         """How a packet that belongs to no frame in flight is counted, or None where it begins a new frame."""
         for finished in self._finished:
-            if finished.id == body.frame_id and finished.stamp == body.capture_stamp_ns:
-                bit = 1 << body.packet_index
+            if finished.id == frame_id and finished.stamp == stamp:
+                bit = 1 << packet_index
                 if finished.packets & bit:
                     return 'duplicate'
                 finished.packets |= bit
@@ -200,7 +286,7 @@ class Reassembler:
                 if not math.isnan(finished.ending_at):
                     self.arrival.overtaken(now - finished.ending_at)
                 return 'late'
-        return None if self._in_order(body.frame_id, now) else 'late'
+        return None if self._in_order(frame_id, now) else 'late'
 
     def _in_order(self, frame_id: int, now: float) -> bool:
         return now - self._delivered_at > ORDER_MEMORY_S or newer(frame_id, self._delivered_id)

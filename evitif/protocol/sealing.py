@@ -10,10 +10,12 @@ import hmac
 import struct
 from hashlib import sha256
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from evitif.protocol.datagram import HEADER, MAGIC, SEAL_BYTES, SEALED_VERSION, Datagram, DatagramError
+from evitif.protocol.runs import heads_of
 
 FORGERIES = 1 << 36          # datagrams that a key may refuse before it has to go (RFC 9001, section 6.6)
 REPLAY_WINDOW = 1024         # sequence numbers; a second of a robot that sends 30 frames of 33 packets
@@ -43,6 +45,15 @@ class ReplayWindow:
         else:
             self._mask = (self._mask << -behind | 1) & (1 << REPLAY_WINDOW) - 1 if -behind < REPLAY_WINDOW else 1
             self._highest = sequence
+
+    def all_new(self, sequences: list[int]) -> int:
+        """How many from the first on are each above all that was taken and that stands before it."""
+        highest = self._highest
+        for count, sequence in enumerate(sequences):
+            if sequence <= highest:
+                return count
+            highest = sequence
+        return len(sequences)
 
 
 class Sealer:
@@ -78,6 +89,46 @@ class Sealer:
         view = memoryview(buffer)
         header = sealed_header(view[_TYPE_AT], session_id, sequence)
         return header + self._seal(_NONCE.pack(self._direction, sequence), view[HEADER.size:], header)
+
+    def finish_run(self, datagrams: np.ndarray, session_id: int, first_sequence: int) -> np.ndarray:
+        """As `finish` each of `datagrams`, uint8 [n, size], numbered from `first_sequence` on: uint8 [n, size + 16]."""
+        count, size = datagrams.shape
+        if first_sequence < self._next:
+            raise ValueError(f'sequence is {first_sequence}; expected at least {self._next}: a sequence number is sealed once')
+        self._next = first_sequence + count
+        sequences = range(first_sequence, first_sequence + count)
+        kind = int(datagrams[0, _TYPE_AT])
+        bodies, length = datagrams[:, HEADER.size:].tobytes(), size - HEADER.size
+        seal, nonce, direction, parts = self._seal, _NONCE.pack, self._direction, []
+        for sequence, at in zip(sequences, range(0, len(bodies), length), strict=True):
+            header = sealed_header(kind, session_id, sequence)
+            parts += header, seal(nonce(direction, sequence), bodies[at:at + length], header)
+        return np.frombuffer(b''.join(parts), np.uint8).reshape(count, size + SEAL_BYTES)
+
+    def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray]:
+        """As `open` each of a run of one session and type, uint8 [n, size], from the first on as far as each is newer than all
+        before and its seal fits.
+
+        Returns the sequence numbers, their lower 32 bits, and the bodies, uint8 [opened, size - 36]. Nothing is counted or
+        said of the datagram that ended it.
+        """
+        count, size = datagrams.shape
+        heads = heads_of(datagrams)
+        lower = heads['sequence'].tolist()
+        sequences = [upper << 32 | low for upper, low in zip(heads['checksum'].tolist(), lower, strict=True)]
+        count = self._window.all_new(sequences)
+        data = datagrams[:count].tobytes()
+        unseal, nonce, direction, bodies = self._open, _NONCE.pack, 1 - self._direction, []
+        try:
+            for sequence, at in zip(sequences, range(0, count * size, size), strict=False):
+                body = at + HEADER.size
+                bodies.append(unseal(nonce(direction, sequence), data[body:at + size], data[at:body]))
+        except InvalidTag:
+            count = len(bodies)
+        for sequence in sequences[:count]:
+            self._window.take(sequence)
+        length = size - HEADER.size - SEAL_BYTES
+        return lower[:count], np.frombuffer(b''.join(bodies), np.uint8).reshape(count, length)
 
     def open(self, received: Datagram) -> Datagram:
         """The datagram with its body decrypted, and the lower 32 bits of its sequence number.

@@ -4,8 +4,10 @@ import math
 from collections import Counter, deque
 from dataclasses import dataclass
 
+import numpy as np
+
 from evitif.protocol import answer as answers
-from evitif.protocol import datagram
+from evitif.protocol import datagram, runs
 from evitif.protocol.datagram import ReceiverReport
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.reassembly import Reassembler
@@ -54,6 +56,15 @@ class BridgeSession:
         self._sequence += 1
         self.traffic.sent(len(data))
         return data
+
+    @property
+    def version(self) -> int:
+        """Of this session's datagrams."""
+        return datagram.VERSION if self.sealer is None else datagram.SEALED_VERSION
+
+    def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray]:
+        """The sequence numbers and bodies of a run of this session, of one type, as far as checksums or seals fit."""
+        return runs.open_run(datagrams) if self.sealer is None else self.sealer.open_run(datagrams)
 
     def downlink_loss(self) -> tuple[float, float]:
         """The best guess at the loss on the way to the robot: packet error rate (0..1) and mean burst, NaN when

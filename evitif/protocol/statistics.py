@@ -75,6 +75,28 @@ class SequenceTracker:
             self._restart_at = (sequence + 1) % _MODULUS
         return True
 
+    def receive_run(self, sequences: list[int]) -> bool:
+        """As `receive` of each, where each is a little ahead of all before; False, and nothing is noted, where that is not so."""
+        first, last = sequences[0], sequences[-1]
+        ahead, span = (first - self._highest) % _MODULUS, last - first
+        if not (0 < ahead <= MAX_DROPOUT and span >= 0 and ahead + span < WINDOW):
+            return False
+        arrived = (1 << span + 1) - 1
+        if sequences != [*range(first, last + 1)]:
+            arrived, highest = 0, first - 1
+            for sequence in sequences:
+                if sequence <= highest:
+                    return False
+                arrived |= 1 << last - sequence
+                highest = sequence
+        self._restart_at = None
+        self._highest = last
+        self._mask = (self._mask << ahead + span | arrived) & (1 << WINDOW) - 1
+        self._span = min(self._span + ahead + span, WINDOW)
+        self.expected += ahead + span
+        self.received += len(sequences)
+        return True
+
     def _advance(self, sequence: int, ahead: int) -> None:
         self._highest = sequence
         self._mask = ((self._mask << ahead) | 1) & ((1 << WINDOW) - 1) if ahead < WINDOW else 1
@@ -139,12 +161,12 @@ class Traffic:
         self.dropped: Counter[str] = Counter()
         self.frames: Counter[str] = Counter()
 
-    def sent(self, size: int) -> None:
-        self.datagrams_sent += 1
+    def sent(self, size: int, datagrams: int = 1) -> None:
+        self.datagrams_sent += datagrams
         self.bytes_sent += size
 
-    def received(self, size: int) -> None:
-        self.datagrams_received += 1
+    def received(self, size: int, datagrams: int = 1) -> None:
+        self.datagrams_received += datagrams
         self.bytes_received += size
 
     def snapshot(self, tracker: SequenceTracker | None = None, remote: ReceiverReport | None = None,

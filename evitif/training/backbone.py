@@ -55,10 +55,6 @@ class BackboneTraining:
     distil_temperature: float = 2.0
     held_out: float = 0.0                # share of the training images left for `evitif calibrate`
     stored_as: str = 'float16'           # float32, float16 or int8; the figures are those of the stored weights
-    distil_from: str | None = None       # a model folder of the same classes and image size, whose answers are learned
-    distil_weight: float = 0.7           # of its answers, against the labels
-    distil_temperature: float = 2.0
-    held_out: float = 0.0                # share of the training images left for `evitif calibrate`
     seed: int = 0
     device: str = 'cpu'
     precision: str = 'fp32'              # of the arithmetic: fp32, or bf16 (automatic mixed precision; weights stay fp32)

@@ -1,5 +1,5 @@
-"""The gradient descent that all trainings beside the backbone's share: AdamW, a cosine schedule, and the moving average of the
-weights, which is what is kept. Resumes where it was interrupted."""
+"""The gradient descent that all trainings beside the backbone's share: AdamW, where asked for with Muon, a cosine schedule, and the
+moving average of the weights, which is what is kept. Resumes where it was interrupted."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Descent:
     warmup: int                 # steps in which the learning rate rises
     average_decay: float
     save_every: int             # steps between checkpoints
+    matrix_rate: float | None = None    # Muon's learning rate for the weight matrices of transformer blocks; None: AdamW for all
 
 
 def descend(descent: Descent, module: nn.Module, losses: Callable[[int], dict[str, torch.Tensor]],
@@ -37,13 +38,14 @@ def descend(descent: Descent, module: nn.Module, losses: Callable[[int], dict[st
     :param losses: of a step, by name; what they sum up to says `total`
     :param clipped: groups of parameters whose gradients' norms are clipped to 1, each group by itself
     """
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [list(group) for group in clipped]
     average = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=warmed_up_average(descent.average_decay))
-    optimiser = torch.optim.AdamW(parameters, lr=descent.learning_rate, weight_decay=descent.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / descent.warmup) * 0.5
-                                                 * (1 + math.cos(math.pi * min(1.0, step / descent.steps))))
-    parts = {'module': module, 'average': average, 'optimiser': optimiser, 'schedule': schedule}
+    optimisers = _optimisers(descent, module)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / descent.warmup) * 0.5
+                                                   * (1 + math.cos(math.pi * min(1.0, step / descent.steps))))
+                 for optimiser in optimisers]
+    parts = {'module': module, 'average': average, **{f'optimiser{index}': one for index, one in enumerate(optimisers)},
+             **{f'schedule{index}': one for index, one in enumerate(schedules)}}
     began_at, spent, began = 0, 0.0, time.monotonic()
     if checkpoint is not None and (state := checkpoint.load()) is not None:
         for name, part in parts.items():
@@ -53,12 +55,13 @@ def descend(descent: Descent, module: nn.Module, losses: Callable[[int], dict[st
     bar = tqdm(range(began_at, descent.steps), desc=title, unit='step', initial=began_at, total=descent.steps, mininterval=1)
     for step in bar:
         found = losses(step)
-        optimiser.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         total(found).backward()
         for group in groups:
             torch.nn.utils.clip_grad_norm_(group, 1.0)
-        optimiser.step()
-        schedule.step()
+        for optimiser, schedule in zip(optimisers, schedules, strict=True):
+            optimiser.step()
+            schedule.step()
         average.update_parameters(module)
         for name, value in found.items():
             smooth[name] = value.item() if name not in smooth else 0.98 * smooth[name] + 0.02 * value.item()
@@ -67,3 +70,12 @@ def descend(descent: Descent, module: nn.Module, losses: Callable[[int], dict[st
             checkpoint.save({**{name: part.state_dict() for name, part in parts.items()}, 'step': step + 1,
                              'seconds': spent + time.monotonic() - began})
     return average.module, smooth, spent + time.monotonic() - began
+
+
+def _optimisers(descent: Descent, module: nn.Module) -> list[torch.optim.Optimizer]:
+    """AdamW, and for the weight matrices of transformer blocks Muon (Jordan et al., 2024) where it is asked for."""
+    parameters = [(descent.matrix_rate is not None and parameter.ndim == 2 and 'blocks.' in name, parameter)
+                  for name, parameter in module.named_parameters() if parameter.requires_grad]
+    matrices, others = ([parameter for matrix, parameter in parameters if matrix is which] for which in (True, False))
+    muon = [torch.optim.Muon(matrices, lr=descent.matrix_rate, weight_decay=descent.weight_decay)] if matrices else []
+    return [torch.optim.AdamW(others, lr=descent.learning_rate, weight_decay=descent.weight_decay), *muon]

@@ -20,14 +20,15 @@ from evitif.model.fingerprint import fingerprint
 from evitif.partition.artifact import save_partition
 from evitif.partition.placement import Placed, place, read_inventory
 from evitif.partition.pruning import Limit, Size, prune, size_within
-from evitif.partition.slicing import Shape, blank, multiply_adds_of, parameters_of, require_prunable, shape_of
+from evitif.partition.slicing import Shape, blank, parameters_of, require_prunable, shape_of
 from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise, load_images
+from evitif.training.partition_body import read_stages, train_body
 from evitif.training.partition_retraining import Schedule, System, arrived_features, fuse, retrain
 from evitif.training.training_answers import TrainingAnswers, training_answers
 
-STEPS = ('subsets', 'prune', 'retrain', 'fuse')
+STEPS = ('subsets', 'body', 'prune', 'retrain', 'fuse')
 REDUCTIONS = {1: 2.0, 2: 4.0, 3: 6.0, 5: 10.0, 10: 28.9}      # of the parameters, by number of devices
 
 
@@ -49,9 +50,14 @@ class PartitionTraining:
     rate: float = 10.0                   # frames a second, for the inventory's compute
     images: int = 50000                  # training images at most
     calibration_images: int = 64         # for the importance and the divergence, of each device
+    body: tuple[str, ...] | list[str] = ()   # `read_stages`: of the model of all classes to prune from; (): the original
+    body_learning_rate: float = 5e-3     # high, as most is lost by pruning; for a reduction of 2 to 4 rather a tenth
+    body_matrix_rate: float = 0.01
+    common_blocks: int = 0               # of a sub-model, the first of which are the same on all devices
     steps: int = 2000
-    batch_size: int = 32
-    learning_rate: float = 1.5e-3
+    batch_size: int = 64
+    learning_rate: float = 5e-3
+    matrix_rate: float = 0.01
     fusion_images: int = 10000
     fusion_steps: int = 1000
     answers: str | None = None           # folder of the original's answers on the training images, which trainings share
@@ -63,7 +69,12 @@ class PartitionTraining:
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(self.steps, self.batch_size, self.learning_rate)
+        return Schedule(self.steps, self.batch_size, self.learning_rate, self.matrix_rate)
+
+    @property
+    def shared(self) -> Path:
+        """Where the original's answers and the bodies are kept."""
+        return Path(self.answers) if self.answers else Path(self.output) / 'steps'
 
 
 @dataclass
@@ -99,11 +110,15 @@ def train_partition(configuration: PartitionTraining, command: str = '') -> dict
     c = configuration
     if c.step not in ('all', *STEPS):
         raise ValueError(f'step {c.step!r} is unknown (expected all, {", ".join(STEPS)})')
+    read_stages(c.body)
     if c.reduction is not None and not c.reduction >= 1:
         raise ValueError(f'reduction is {c.reduction}: expected at least 1')
     for precision in (c.precision, c.answers_precision):
         place_on(c.device, precision)
-    return _Run(c, load_original(c.model, c.checkpoint, c.pretrained), command).run()
+    original = load_original(c.model, c.checkpoint, c.pretrained)
+    if not 0 <= c.common_blocks <= len(original.module.blocks):
+        raise ValueError(f'common_blocks is {c.common_blocks}: expected 0 to {len(original.module.blocks)}, the blocks of {c.model}')
+    return _Run(c, original, command).run()
 
 
 class _Run:
@@ -112,8 +127,10 @@ class _Run:
         self.folder = Path(c.output) / 'steps'
         self._answers: TrainingAnswers | None = None
         about = {'subsets': ['data', 'devices', 'subsets', 'redundancy', 'images', 'answers_precision', 'seed'],
-                 'prune': ['reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images'],
-                 'retrain': ['steps', 'batch_size', 'learning_rate', 'precision'], 'fuse': ['fusion_images', 'fusion_steps']}
+                 'body': ['reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images', 'body', 'body_learning_rate',
+                          'body_matrix_rate', 'batch_size', 'precision'],
+                 'prune': ['common_blocks'],
+                 'retrain': ['steps', 'learning_rate', 'matrix_rate'], 'fuse': ['fusion_images', 'fusion_steps']}
         content = [original.fingerprint]
         self.keys = {}
         for step in STEPS:      # a step's result is of use as long as nothing that it or an earlier one depends on changed
@@ -160,19 +177,35 @@ class _Run:
             print(f'device {index}: {", ".join(self.original.built.labels[one] for one in subset)}', flush=True)
         return {'subsets': [list(subset) for subset in subsets], 'figures': figures}
 
+    def _body(self, results: dict) -> dict:
+        """Where the sub-models are to be put, and what they are pruned from."""
+        c, original = self.c, self.original
+        placed = self._place([tuple(subset) for subset in results['subsets']['subsets']])
+        largest = max((one.size for one in placed), key=lambda size: size.parameters).shape
+        devices = [{'device': one.device, 'shape': one.size.shape.as_dict(), 'parameters': one.size.parameters,
+                    'multiply_adds': one.size.multiply_adds, 'pruned_harder': one.rounds} for one in placed]
+        if not c.body:
+            return {'devices': devices, 'figures': []}
+        body, figures = body_of(c, original, self.answers, largest)
+        return {'devices': devices, 'shape': figures[-1]['shape'], 'weights': body.state_dict(), 'figures': figures}
+
     def _prune(self, results: dict) -> dict:
         c, module = self.c, self.original.module
         subsets = [tuple(subset) for subset in results['subsets']['subsets']]
-        placed = self._place(subsets)
         normalise = Normalise(self.original.built.data_config)
+        if 'weights' in results['body']:
+            module = blank(copy.deepcopy(module), Shape(**results['body']['shape']), self.original.classes)
+            module.load_state_dict(results['body']['weights'])
+            module.eval().requires_grad_(False)
+        common = common_part(c, self.answers, normalise)
         devices, weights = [], []
-        for index, (subset, one) in enumerate(zip(subsets, placed, strict=True)):
-            print(f'device {index} ({one.device}): {one.size.parameters:,} parameters, {one.size.multiply_adds:,} multiply-adds, '
-                  f'{one.size.shape}', flush=True)
+        for index, (subset, entry) in enumerate(zip(subsets, results['body']['devices'], strict=True)):
+            shape = Shape(**entry['shape'])
+            print(f'device {index} ({entry["device"]}): {entry["parameters"]:,} parameters, {entry["multiply_adds"]:,} multiply-adds, '
+                  f'{shape}', flush=True)
             images = normalise(self.answers.images[calibration(self.answers, subset, index, c)])
-            pruned, steps = prune(module, images, subset, one.size.shape, c.seed, told=lambda text: print(f'  {text}', flush=True))
-            devices.append({'device': one.device, 'shape': one.size.shape.as_dict(), 'parameters': parameters_of(pruned),
-                            'multiply_adds': multiply_adds_of(pruned), 'pruned_harder': one.rounds, 'pruning': steps})
+            pruned, steps = prune(module, images, subset, shape, c.seed, lambda text: print(f'  {text}', flush=True), common)
+            devices.append({**entry, 'pruning': steps})
             weights.append(pruned.state_dict())
         return {'devices': devices, 'weights': weights, 'figures': {'devices': devices}}
 
@@ -196,8 +229,7 @@ class _Run:
             module.half().float()                # as they are stored
         network, figures = fuse(system, self.answers, built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device)
         network.half().float()
-        test = open_images(c.data, 'test', class_names=built.class_names)
-        images, ids = load_images(test, int(built.data_config['input_size'][1]), built.data_config['input_size'][0], 'test images')
+        images, ids = test_images(c, self.original)
         arrived = arrived_features(system, images, Normalise(built.data_config, c.device), c.device)
         with torch.inference_mode():
             fused = network(arrived, torch.ones(arrived.shape[:2], dtype=torch.bool)).argmax(1)
@@ -215,7 +247,8 @@ class _Run:
                         for index, entry in enumerate(pruned)],
             'figures': {'test_top1': round(top1, 4), 'test_images': len(images), 'parameters_original': original,
                         'reduction': round(original / max(entry['parameters'] for entry in pruned), 2),
-                        'subsets': results['subsets']['figures'], 'retraining': results['retrain']['figures'], 'fusion': figures},
+                        'subsets': results['subsets']['figures'], 'body': results['body']['figures'],
+                        'retraining': results['retrain']['figures'], 'fusion': figures},
             'made_by': {'command': self.command, 'configuration': asdict(c), 'torch': torch.__version__}})
         return {'description': description, 'figures': description['figures']}
 
@@ -225,7 +258,7 @@ class _Run:
         if self._answers is None:
             c, built = self.c, self.original.built
             self._answers = training_answers(built.module, self.original.fingerprint, built.data_config, built.class_names, c.data,
-                                             c.images, c.answers or self.folder, c.seed, c.device, c.answers_precision)
+                                             c.images, c.shared, c.seed, c.device, c.answers_precision)
         return self._answers
 
     def _place(self, subsets: list[tuple[int, ...]]) -> tuple[Placed, ...]:
@@ -253,7 +286,7 @@ class _Run:
             module.load_state_dict(state)
             modules.append(module.requires_grad_(True))
         torch.manual_seed(self.c.seed)
-        return System(modules, subsets, self.original.classes, shape_of(self.original.module).width)
+        return System(modules, subsets, self.original.classes, shape_of(self.original.module).width, self.c.common_blocks)
 
     def _architecture(self) -> dict:
         description = self.original.built.description
@@ -276,6 +309,26 @@ class _Run:
         partial = self._path(step).with_suffix('.partial')
         torch.save({'key': self.keys[step], 'result': result}, partial)
         partial.replace(self._path(step))
+
+
+def body_of(c: PartitionTraining, original: Original, answers: TrainingAnswers, largest: Shape) -> tuple[nn.Module, list[dict]]:
+    """What the sub-models are pruned from, whose largest has that shape, and what is known of each stage; see `train_body`."""
+    identity = json.dumps([original.fingerprint, c.data, c.images, c.answers_precision])
+    schedule = Schedule(0, c.batch_size, c.body_learning_rate, c.body_matrix_rate)
+    return train_body(original.module, identity, original.built.data_config, answers, largest, read_stages(c.body), schedule,
+                      answers.images[:2 * c.calibration_images], test_images(c, original), c.shared, c.seed, c.device, c.precision)
+
+
+def common_part(c: PartitionTraining, answers: TrainingAnswers, normalise: Normalise) -> tuple[int, torch.Tensor] | None:
+    """`prune`'s argument `common`."""
+    return (c.common_blocks, normalise(answers.images[:2 * c.calibration_images])) if c.common_blocks else None
+
+
+def test_images(c: PartitionTraining, original: Original) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 [n, C, H, W] and class ids [n], for figures alone."""
+    config = original.built.data_config
+    return load_images(open_images(c.data, 'test', class_names=original.built.class_names), int(config['input_size'][1]),
+                       config['input_size'][0], 'test images')
 
 
 def calibration(answers: TrainingAnswers, subset: tuple[int, ...], device: int, c: PartitionTraining) -> torch.Tensor:

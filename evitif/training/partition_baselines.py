@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from evitif.partition.artifact import Description
-from evitif.partition.pruning import Limit, prune, size_within
-from evitif.partition.slicing import parameters_of, shape_of
+from evitif.partition.pruning import Limit, prune_for_all, size_within
+from evitif.partition.slicing import Shape, parameters_of, shape_of
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise
-from evitif.training.partition import Original, PartitionTraining, calibration
+from evitif.training.partition import Original, PartitionTraining, body_of, calibration, common_part
 from evitif.training.partition_cnn import WIDTHS, Cnn, prune_cnn
 from evitif.training.partition_retraining import Ensemble, System, arrived_features, fuse, retrain
 from evitif.training.training_answers import TrainingAnswers, training_answers
@@ -37,7 +37,7 @@ def judge_baselines(description: Description, original: Original, data: str, ima
     c = PartitionTraining(**made)
     built = original.built
     answers = training_answers(built.module, original.fingerprint, built.data_config, built.class_names, c.data, c.images,
-                               c.answers or Path(c.output) / 'steps', c.seed, c.device, c.answers_precision)
+                               c.shared, c.seed, c.device, c.answers_precision)
     normalise = Normalise(built.data_config)
     ensemble, figures = _ensemble(description, c, original, answers)
     with torch.inference_mode():
@@ -83,20 +83,19 @@ def _split_cnn(description: Description, c: PartitionTraining, original: Origina
 
 def _ensemble(description: Description, c: PartitionTraining, original: Original, answers: TrainingAnswers) -> tuple[Ensemble, dict]:
     """Models of all classes, each of at most the largest sub-model's parameters, pruned from the original and retrained alone."""
-    every = tuple(range(original.classes))
     count = len(description.devices)
-    limit = Limit(max(entry.parameters for entry in description.devices))
-    shape = size_within(original.module, limit, original.classes + 1).shape
+    largest = max(description.devices, key=lambda entry: entry.parameters)
+    shape = size_within(original.module, Limit(largest.parameters), original.classes + 1).shape
     normalise, modules = Normalise(original.built.data_config), []
+    whole = body_of(c, original, answers, largest.shape)[0] if c.body else original.module
+    common = common_part(c, answers, normalise)
+    shape = Shape(**{name: min(value, getattr(shape_of(whole), name)) for name, value in shape.as_dict().items()})
     for index in range(count):
         chosen = torch.randperm(len(answers.images), generator=torch.Generator().manual_seed(c.seed * 1009 + index))
-        module, _ = prune(original.module, normalise(answers.images[chosen[:c.calibration_images]]), every, shape, c.seed + index)
-        with torch.no_grad():       # no 'other'
-            module.head.weight = torch.nn.Parameter(module.head.weight[:-1].clone())
-            module.head.bias = torch.nn.Parameter(module.head.bias[:-1].clone())
-        modules.append(module)
+        images = normalise(answers.images[chosen[:c.calibration_images]])
+        modules.append(prune_for_all(whole, images, shape, c.seed, common=common)[0])
     torch.manual_seed(c.seed)
-    ensemble = Ensemble(modules, [shape.width] * count, shape_of(original.module).width)
+    ensemble = Ensemble(modules, [shape.width] * count, shape_of(original.module).width, c.common_blocks)
     return trained(ensemble, 'averaged', c, description, original, answers)
 
 

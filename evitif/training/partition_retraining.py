@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from evitif.model.device import mixed_precision
 from evitif.model.quantise import TokenQuantiser
-from evitif.partition.artifact import sub_features
+from evitif.model.split import SplitModel
 from evitif.partition.fusion import FusionNetwork, draw_present
 from evitif.partition.importance import grouped_log_probabilities
+from evitif.partition.slicing import shape_of
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.descent import Descent, descend
@@ -34,13 +35,14 @@ class Schedule:
     """How long and how fast a training goes."""
 
     steps: int
-    batch_size: int = 32
-    learning_rate: float = 1.5e-3
+    batch_size: int = 64
+    learning_rate: float = 5e-3        # AdamW's
+    matrix_rate: float = 0.01          # Muon's (Jordan et al., 2024), for the blocks' weight matrices
     weight_decay: float = 0.02
     average_decay: float = 0.995
     temperature: float = 2.0           # of the fused answer's distillation (Hinton et al., arXiv 1503.02531)
     own_weight: float = 0.5            # of the answers about own classes, against the fused one
-    feature_weight: float = 0.5        # of the original's features, likewise
+    feature_weight: float = 1.0        # of the original's features, likewise
     shift_pixels: int = 1
     flip: bool = True
 
@@ -48,17 +50,22 @@ class Schedule:
 class System(nn.Module):
     """Sub-models, the fusion network, and the maps to the original's features, which only training needs."""
 
-    def __init__(self, modules: list[nn.Module], subsets: tuple[tuple[int, ...], ...], classes: int, original_width: int):
+    def __init__(self, modules: list[nn.Module], subsets: tuple[tuple[int, ...], ...], classes: int, original_width: int,
+                 common_blocks: int = 0):
+        """:param common_blocks: so many of the first blocks, and what precedes them, are one for all sub-models of one shape"""
         super().__init__()
         self.subsets = subsets
+        self.common_blocks = common_blocks
         self.channels = max(int(module.num_features) for module in modules)
+        share_first_blocks(modules, common_blocks)
         self.modules_ = nn.ModuleList(modules)
         self.fusion = FusionNetwork(len(modules), self.channels, classes)
         self.hints = nn.ModuleList(nn.Linear(self.channels, original_width) for _ in modules)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Preprocessed images [B, C, H, W] to features [B, N, F]."""
-        return torch.stack([sub_features(module, images, self.channels) for module in self.modules_], 1)
+        return torch.stack([functional.pad(row, (0, self.channels - row.shape[1]))
+                            for row in pooled_tokens(self.modules_, images, self.common_blocks)], 1)
 
     def losses(self, images: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, present: torch.Tensor,
                temperature: float) -> dict[str, torch.Tensor]:
@@ -79,8 +86,10 @@ class System(nn.Module):
 class Ensemble(nn.Module):
     """Models of all classes that are trained each alone, as a comparison: answers are averaged, nothing is fused."""
 
-    def __init__(self, modules: list[nn.Module], channels: list[int], original_width: int):
+    def __init__(self, modules: list[nn.Module], channels: list[int], original_width: int, common_blocks: int = 0):
         super().__init__()
+        self.common_blocks = common_blocks
+        share_first_blocks(modules, common_blocks)
         self.modules_ = nn.ModuleList(modules)
         self.hints = nn.ModuleList(nn.Linear(width, original_width) for width in channels)
 
@@ -88,12 +97,55 @@ class Ensemble(nn.Module):
                temperature: float) -> dict[str, torch.Tensor]:
         """As `System.losses`."""
         fused = feature = 0.0
-        for module, hint in zip(self.modules_, self.hints, strict=True):
-            pooled = module.forward_head(module.forward_features(images), pre_logits=True)
+        rows = pooled_tokens(self.modules_, images, self.common_blocks)
+        for module, hint, pooled in zip(self.modules_, self.hints, rows, strict=True):
             answer = module.get_classifier()(pooled)
             fused = fused + distillation(answer, logits, temperature)
             feature = feature + functional.mse_loss(hint(pooled).float(), target)
         return {'fused': fused, 'feature': feature}
+
+
+def share_first_blocks(modules: list[nn.Module], blocks: int) -> None:
+    """Let sub-models of one shape have one object for what precedes the blocks and for the first `blocks`. Raises ValueError
+    where they differ: they have to be pruned alike."""
+    firsts: dict = {}
+    for module in modules if blocks else ():
+        first = firsts.setdefault(shape_of(module), module)
+        theirs, own = (SplitModel(one, blocks) for one in (first, module))
+        if not torch.equal(theirs.blank_tokens(), own.blank_tokens()):
+            raise ValueError(f'the first {blocks} blocks are to be common, and two sub-models differ there: expected the same pruning')
+        for name in ('patch_embed', 'cls_token', 'reg_token', 'pos_embed'):
+            if getattr(module, name, None) is not None:
+                setattr(module, name, getattr(first, name))
+        for index in range(blocks):
+            module.blocks[index] = first.blocks[index]
+
+
+def pooled_tokens(modules: nn.ModuleList, images: torch.Tensor, common_blocks: int) -> list[torch.Tensor]:
+    """The normed, pooled token [B, width] of each model; what they share is computed once."""
+    if not common_blocks:
+        return [module.forward_head(module.forward_features(images), pre_logits=True).float() for module in modules]
+    tokens: dict[int, torch.Tensor] = {}
+    rows = []
+    for module in modules:
+        first = id(module.patch_embed)
+        if first not in tokens:
+            tokens[first] = SplitModel(module, common_blocks).head(images)
+        x = module.norm(module.blocks[common_blocks:](tokens[first]))
+        rows.append(module.forward_head(x, pre_logits=True).float())
+    return rows
+
+
+def groups_of(system: nn.Module) -> list[list[nn.Parameter]]:
+    """What is clipped together: each model's own part, what several share, the fusion network and the maps to the features."""
+    groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
+    owners: dict[nn.Parameter, list[int]] = {}
+    for index, module in enumerate(system.modules_):
+        for parameter in module.parameters():
+            owners.setdefault(parameter, []).append(index)
+    for parameter in system.parameters():
+        groups.setdefault(tuple(owners.get(parameter, ())), []).append(parameter)
+    return list(groups.values())
 
 
 def distillation(answer: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -121,12 +173,12 @@ def retrain(system: System | Ensemble, answers: TrainingAnswers, data_config: di
         with mixed_precision(device, precision):
             return system.losses(images, answers.logits[chosen].to(device), target, present, s.temperature)
 
-    descent = Descent(s.steps, s.learning_rate, s.weight_decay, max(1, s.steps // 20), s.average_decay, save_every=200)
+    descent = Descent(s.steps, s.learning_rate, s.weight_decay, max(1, s.steps // 20), s.average_decay, save_every=200,
+                      matrix_rate=s.matrix_rate)
     trained, smooth, seconds = descend(
         descent, system, losses,
         lambda found: found['fused'] + s.own_weight * found.get('own', 0.0) + s.feature_weight * found['feature'],
-        [module.parameters() for module in (*system.modules_, *([system.fusion] if hasattr(system, 'fusion') else []))],
-        title, checkpoint)
+        groups_of(system), title, checkpoint)
     figures = {**{f'training_{name}': round(value, 4) for name, value in smooth.items()}, 'seconds': round(seconds, 1)}
     return trained.eval().to('cpu'), figures
 

@@ -19,7 +19,11 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
+
+from evitif.transport import message_batch
 from evitif.transport.addresses import TransportError, format_address
 
 # Of <linux/udp.h>; CPython's socket module has the names from 3.14 on at the earliest.
@@ -31,6 +35,10 @@ MAX_SEGMENTS = 64               # UDP_MAX_SEGMENTS before Linux 6.9, 128 since
 MAX_RUN_BYTES = 65507           # of one sendmsg: an IPv4 packet's payload without options and the UDP header
 
 LARGEST_DATAGRAM = 65535        # bytes, UDP's length field (RFC 768); of a run that is received, too
+BATCH = 64                      # system calls, and about as many datagrams, that are received before any of it is handled
+ROOM_BYTES = 4 * LARGEST_DATAGRAM       # for these; what does not fit any more is of the next batch
+LEAST_OF_RUN = 256              # bytes; datagrams that came apart are put together from this size on: small ones, whose times of arrival
+#                                 are what clocks are compared by, keep these
 
 _SEGMENT_SIZE = struct.Struct('=H')
 _GRO_SIZE = struct.Struct('=i')
@@ -46,6 +54,15 @@ _REFUSALS = frozenset({
 })
 
 Failed = Callable[[OSError, int], None]     # the error, and how many datagrams it cost
+_WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+
+
+class Received(NamedTuple):
+    """A datagram (memoryview), or some of one size from one sender (uint8 [n, size]), in room that the next batch overwrites."""
+
+    data: memoryview | np.ndarray
+    address: tuple
+    stamped_at: float       # see `DatagramReceiver`
 
 
 def runs(datagrams: Sequence) -> Iterator[list]:
@@ -71,6 +88,13 @@ def runs(datagrams: Sequence) -> Iterator[list]:
         yield run
 
 
+def parts(datagrams: np.ndarray) -> Iterator[np.ndarray]:
+    """As `runs`, datagrams of one size, uint8 [n, size], not empty."""
+    most = min(MAX_SEGMENTS, max(1, MAX_RUN_BYTES // datagrams.shape[1]))
+    for begin in range(0, len(datagrams), most):
+        yield datagrams[begin:begin + most]
+
+
 class DatagramSender:
     """One system call a datagram."""
 
@@ -79,7 +103,7 @@ class DatagramSender:
 
     def send(self, datagrams: Sequence, address: tuple, failed: Failed) -> tuple[int, int]:
         """
-        Send datagrams (bytes-like) to one address, in order.
+        Send datagrams (bytes-like; or of one size, uint8 [n, size]) to one address, in order.
 
         :param failed: told what the kernel did not take, which is lost
         :return: datagrams and bytes of payload that it took
@@ -109,12 +133,13 @@ class RunSender(DatagramSender):
             return super().send(datagrams, address, failed)
         sendmsg = self.socket.sendmsg
         sent = sent_bytes = 0
-        for run in runs(datagrams):
+        whole = isinstance(datagrams, np.ndarray)
+        for run in (parts(datagrams) if whole else runs(datagrams)):
             if len(run) == 1 or self._refused:
                 count, size = super().send(run, address, failed)
             else:
                 try:
-                    size = sendmsg(run, [(SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(len(run[0])))], 0, address)
+                    size = sendmsg([run] if whole else run, [(SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(len(run[0])))], 0, address)
                     count = len(run)
                 except OSError as error:
                     count, size = self._resend(error, run, address, failed)
@@ -150,6 +175,7 @@ class DatagramReceiver:
         self.socket = udp
         self.stamped_at = math.nan
         self._stamp_space = 0
+        self._room: memoryview | None = None
 
     def ask_for_stamps(self) -> bool:
         """Let the kernel say from now on when a datagram arrived (SO_TIMESTAMPNS, socket(7)); whether it can."""
@@ -175,6 +201,32 @@ class DatagramReceiver:
         size, ancillary, _, address = self.socket.recvmsg_into((room,), self._stamp_space)
         return size, self._read(ancillary) or size, address
 
+    def receive_batch(self, failed: Failed) -> tuple[list[Received], bool]:
+        """
+        Read what has come, up to about 64 datagrams, into room of its own.
+
+        :param failed: told what the network reports
+        :return: what was read, in order, and whether there may be more
+        """
+        if self._room is None:
+            self._room = memoryview(bytearray(ROOM_BYTES))
+        received: list[Received] = []
+        begin = taken = 0
+        for _ in range(BATCH):
+            try:
+                size, segment, address = self.receive(self._room[begin:])
+            except OSError as error:
+                if error.errno in _WOULD_BLOCK:
+                    return received, False
+                failed(error, 1)
+                continue
+            received += _pieces(self._room[begin:begin + size], segment, address, self.stamped_at)
+            begin += size
+            taken += -(-size // segment) if segment else 1       # an empty datagram is one, too
+            if taken >= BATCH or begin + LARGEST_DATAGRAM > ROOM_BYTES:
+                break
+        return received, True
+
     def _read(self, ancillary: list[tuple[int, int, bytes]]) -> int:
         """Keep the stamp; bytes of each datagram of a run, 0 where it is none."""
         self.stamped_at, segment = math.nan, 0
@@ -187,12 +239,51 @@ class DatagramReceiver:
         return segment
 
 
+def _pieces(data: memoryview, segment: int, address: tuple, stamped_at: float) -> list[Received]:
+    """What one system call brought, apart: datagrams of `segment` bytes, of which the last may be shorter."""
+    whole = len(data) // segment if segment else 0
+    if whole < 2:
+        cuts = (0, segment) if whole and len(data) > segment else (0,)
+        return [Received(data[at:at + segment], address, stamped_at) for at in cuts]
+    end = whole * segment
+    pieces = [Received(np.frombuffer(data[:end], np.uint8).reshape(whole, segment), address, stamped_at)]
+    return pieces + [Received(data[end:], address, stamped_at)] * (end < len(data))
+
+
 class RunReceiver(DatagramReceiver):
-    """One system call for as many datagrams as the kernel has put together (UDP_GRO)."""
+    """One system call for as many datagrams as the kernel has put together (UDP_GRO), and for a batch of these (recvmmsg)."""
+
+    def __init__(self, udp: socket.socket):
+        super().__init__(udp)
+        self._messages: message_batch.MessageBatch | None = None
 
     def receive(self, room: memoryview) -> tuple[int, int, tuple]:
         size, ancillary, _, address = self.socket.recvmsg_into((room,), _GRO_SPACE + self._stamp_space)
         return size, self._read(ancillary) or size, address
+
+    def receive_batch(self, failed: Failed) -> tuple[list[Received], bool]:
+        if not message_batch.available():
+            return super().receive_batch(failed)
+        if self._messages is None:
+            self._messages = message_batch.MessageBatch(self.socket)
+        messages, received = self._messages, []
+        try:
+            count = messages.receive()
+        except OSError as error:
+            if error.errno not in _WOULD_BLOCK:
+                failed(error, 1)
+            return received, error.errno not in _WOULD_BLOCK
+        for begin, end in messages.alike(count):
+            segment, address = self._read(messages.controls(begin)), messages.address(begin)
+            data = messages.data(begin, end)
+            if not segment and len(data) > 1 and data.shape[1] >= LEAST_OF_RUN:
+                received.append(Received(data, address, self.stamped_at))
+                continue
+            for row in range(end - begin):
+                if row:
+                    segment = self._read(messages.controls(begin + row))
+                received += _pieces(data[row].data, segment or data.shape[1], address, self.stamped_at)
+        return received, count == message_batch.MESSAGES
 
 
 def choose_calls(

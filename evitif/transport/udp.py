@@ -26,8 +26,10 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
+
+import numpy as np
 
 from evitif.transport.addresses import (
     TransportError,
@@ -39,12 +41,10 @@ from evitif.transport.addresses import (
     resolve,
     resolve_remote,
 )
-from evitif.transport.batching import LARGEST_DATAGRAM, choose_calls
+from evitif.transport.batching import choose_calls
 
 T = TypeVar('T')
 
-BATCH = 64                      # system calls, and about as many datagrams, before the protocol handles what came
-ROOM_BYTES = 4 * LARGEST_DATAGRAM       # for a batch; what does not fit any more is of the next one
 SEND_BUFFER_BYTES = 1 << 20     # several frames; the kernel's default of 208 KiB is two at fp16
 STOP_TIMEOUT_S = 10.0
 TIMER_PATIENCE_S = 0.01        # how long a due timer waits for the datagrams that had arrived before it
@@ -56,7 +56,6 @@ _ADVICE = {
     errno.ENETUNREACH: ' (there is no way to that network from here)',
     errno.EHOSTUNREACH: ' (nobody answers for that host)',
 }
-_WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,8 +261,7 @@ class UdpLoop:
     # --- in the loop's thread ---
 
     def _run(self) -> None:
-        room = memoryview(bytearray(ROOM_BYTES))
-        batch: list[tuple[memoryview, tuple, float, float]] = []
+        batch: list[tuple[memoryview | np.ndarray, tuple, float, float]] = []
         selector = selectors.DefaultSelector()
         selector.register(self._socket, selectors.EVENT_READ)
         selector.register(self._wake_receiver, selectors.EVENT_READ)
@@ -274,7 +272,7 @@ class UdpLoop:
                     if key.fileobj is self._wake_receiver:
                         self._drain_waker()
                     else:
-                        self._receive(room, batch)
+                        self._receive(batch)
                 with self._lock:
                     self._next_wake = -math.inf
                     self._handle(batch)
@@ -310,39 +308,19 @@ class UdpLoop:
         except OSError:
             pass
 
-    def _receive(self, room: memoryview, batch: list[tuple[memoryview, tuple, float, float]]) -> None:
-        """Take a batch from the kernel: views of `room`, which they fill from its beginning."""
-        receive, clock, remote = self._receiver.receive, self._clock, self._remote_address
-        ahead = self._clock_ahead()
-        received = room.toreadonly()
-        begin = taken = 0
-        for _ in range(BATCH):
-            try:
-                size, segment, address = receive(room[begin:])
-            except OSError as error:
-                if error.errno in _WOULD_BLOCK:
-                    return
-                self._count(self._receive_errors, error)
-                continue
-            end = begin + size
-            count = -(-size // segment) if segment else 1       # an empty datagram is one, too
-            taken += count
+    def _receive(self, batch: list[tuple[memoryview | np.ndarray, tuple, float, float]]) -> None:
+        """Take a batch from the kernel: datagrams, and runs of them, in the receiver's room."""
+        remote, ahead = self._remote_address, self._clock_ahead()
+        received, self._more_waiting = self._receiver.receive_batch(self._count_unread)
+        now = self._clock()
+        for data, address, stamped_at in received:
+            count, size = (1, len(data)) if isinstance(data, memoryview) else (len(data), data.size)
             if remote is not None and address[:2] != remote[:2]:
                 self._foreign += count
             else:
                 self._received += count
                 self._bytes_received += size
-                now = clock()
-                arrived_at = self._arrival(self._receiver.stamped_at + ahead, now)
-                if count == 1:
-                    batch.append((received[begin:end], address, now, arrived_at))
-                else:
-                    for start in range(begin, end, segment):
-                        batch.append((received[start:min(start + segment, end)], address, now, arrived_at))
-                begin = end
-            if taken >= BATCH or begin + LARGEST_DATAGRAM > ROOM_BYTES:
-                break
-        self._more_waiting = True
+                batch.append((data, address, now, self._arrival(stamped_at + ahead, now)))
 
     def _clock_ahead(self) -> float:
         """
@@ -363,14 +341,18 @@ class UdpLoop:
         self._latest_arrival = max(self._latest_arrival, stamped_at)
         return self._latest_arrival
 
-    def _handle(self, batch: list[tuple[memoryview, tuple, float, float]]) -> None:
-        receive_datagram = self.protocol.receive_datagram
+    def _handle(self, batch: list[tuple[memoryview | np.ndarray, tuple, float, float]]) -> None:
+        receive_datagram, receive_run = self.protocol.receive_datagram, getattr(self.protocol, 'receive_run', None)
         for data, address, read_at, arrived_at in batch:
             now = self._latest_now = max(self._latest_now, read_at)
-            if self._remote_address is not None:
-                self._guarded(receive_datagram, data, now, arrived_at)
+            about = (now, arrived_at) if self._remote_address is not None else (address, now, arrived_at)
+            if not isinstance(data, np.ndarray):
+                self._guarded(receive_datagram, data, *about)
+            elif receive_run is not None:
+                self._guarded(receive_run, data, *about)
             else:
-                self._guarded(receive_datagram, data, address, now, arrived_at)
+                for row in data:
+                    self._guarded(receive_datagram, row.data, *about)
         now = self._now()
         timer = self._timer()
         # More may have arrived by now, which a deadline has to wait for.
@@ -424,19 +406,42 @@ class UdpLoop:
         return ('0.0.0.0', 0) if family == socket.AF_INET else ('::', 0)
 
     def _send_pending(self, now: float) -> None:
+        if hasattr(self.protocol, 'run_to_send'):
+            self._send_runs(now)
+            return
         pending = self._guarded(self.protocol.datagrams_to_send, now)
         if not pending:
             return
         if self._remote_address is not None:
-            by_address = {self._remote_address: pending}
-        else:
-            by_address = {}
-            for data, address in pending:
-                by_address.setdefault(address, []).append(data)
+            self._send(pending, self._remote_address)
+            return
+        by_address = {}
+        for data, address in pending:
+            by_address.setdefault(address, []).append(data)
         for address, datagrams in by_address.items():
-            sent, sent_bytes = self._sender.send(datagrams, address, self._count_unsent)
-            self._sent += sent
-            self._bytes_sent += sent_bytes
+            self._send(datagrams, address)
+
+    def _send_runs(self, now: float) -> None:
+        single: list[bytes] = []
+        while True:
+            run = self._guarded(self.protocol.run_to_send, now)
+            if isinstance(run, bytes):
+                single.append(run)
+                continue
+            if single:
+                self._send(single, self._remote_address)
+                single = []
+            if run is None:
+                return
+            self._send(run, self._remote_address)
+
+    def _send(self, datagrams: Sequence, address: tuple) -> None:
+        sent, sent_bytes = self._sender.send(datagrams, address, self._count_unsent)
+        self._sent += sent
+        self._bytes_sent += sent_bytes
+
+    def _count_unread(self, error: OSError, datagrams: int) -> None:
+        self._count(self._receive_errors, error, datagrams)
 
     def _count_unsent(self, error: OSError, datagrams: int) -> None:
         self._count(self._send_errors, error, datagrams)

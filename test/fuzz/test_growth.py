@@ -31,36 +31,32 @@ def strangers(draw: random.Random, key):
             signed(bytes(32), datagram.HELLO, 0, 0, bytes(48) + hello))), address
 
 
+def sizes(endpoint, receive, seed):
+    """What an endpoint keeps after half of the datagrams and after all, given to `receive(data, address, now)`."""
+    now, found = 0.0, []
+    for number, (data, address) in enumerate(strangers(random.Random(seed), KEY)):
+        now += 1e-4
+        receive(data, address, now)
+        if number % 64 == 0:
+            endpoint.handle_timer(now)
+            endpoint.datagrams_to_send(now)
+            while endpoint.next_event() is not None:
+                pass
+        if number in (DATAGRAMS // 2, DATAGRAMS - 1):
+            found.append(footprint(endpoint))
+    return found
+
+
 @pytest.mark.parametrize('sealed', [False, True])
 def test_a_bridge_s_memory_is_bounded_whoever_writes_to_it(sealed):
     bridge = BridgeEndpoint(PARAMETERS, 'bridge', BridgeConfig(max_sessions=8), keys=RobotKeys(default=KEY) if sealed else None)
-    now, sizes = 0.0, []
-    for number, (data, address) in enumerate(strangers(random.Random(1), KEY)):
-        now += 1e-4
-        bridge.receive_datagram(data, address, now)
-        if number % 64 == 0:
-            bridge.handle_timer(now)
-            bridge.datagrams_to_send(now)
-            while bridge.next_event() is not None:
-                pass
-        if number in (DATAGRAMS // 2, DATAGRAMS - 1):
-            sizes.append(footprint(bridge))
-    assert sizes[1] < 1.1 * sizes[0] < 2_000_000
+    half, whole = sizes(bridge, bridge.receive_datagram, seed=1)
+    assert whole < 1.1 * half < 2_000_000
 
 
 @pytest.mark.parametrize('key', [None, KEY], ids=['unsealed', 'sealed'])
 def test_an_edge_s_memory_is_bounded_whoever_writes_to_it(key):
     edge = EdgeConnection(PARAMETERS, 'robot', key=key)
     edge.connect(0.0)
-    now, sizes = 0.0, []
-    for number, (data, _) in enumerate(strangers(random.Random(2), KEY)):
-        now += 1e-4
-        edge.receive_datagram(data, now)
-        if number % 64 == 0:
-            edge.handle_timer(now)
-            edge.datagrams_to_send(now)
-            while edge.next_event() is not None:
-                pass
-        if number in (DATAGRAMS // 2, DATAGRAMS - 1):
-            sizes.append(footprint(edge))
-    assert sizes[1] < 1.1 * sizes[0] < 2_000_000
+    half, whole = sizes(edge, lambda data, address, now: edge.receive_datagram(data, now), seed=2)
+    assert whole < 1.1 * half < 2_000_000

@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from small_systems import write_pair, write_partition
 
+from evitif.pipeline.strategy_table import Measured, save_table
+
 LAUNCH_FOLDER = Path(__file__).resolve().parents[2] / 'launch'
 
 # A small ViT with random weights, the same on both sides, so that no file is needed: 65 tokens.
@@ -65,6 +67,19 @@ def selection_file(tmp_path):
     light, large = write_pair(tmp_path / 'pair')
     path = tmp_path / 'selection.yaml'
     path.write_text(STRATEGY.format(strategy='selection', models=f"model: '{large}', light_model: '{light}'"))
+    return path
+
+
+@pytest.fixture
+def auto_file(tmp_path):
+    """The same pair, with a table of strategies by which a thin link takes selection and another one split."""
+    light, large = write_pair(tmp_path / 'pair')
+    rates = (0.0, 0.3, 0.6)
+    save_table(large, 'large', [
+        Measured('split', 1, None, 1e6, dict.fromkeys(rates, 9000.0), dict.fromkeys(rates, 0.0)),
+        Measured('selection', None, light, 1e6, dict.fromkeys(rates, 900.0), dict.fromkeys(rates, -0.8))], '')
+    path = tmp_path / 'auto.yaml'
+    path.write_text(STRATEGY.format(strategy='auto', models=f"model: '{large}'"))
     return path
 
 

@@ -91,6 +91,22 @@ def test_selected_patches_are_answered_off_board_and_with_the_bridge_gone_the_li
 
 
 @launch_pytest.fixture
+def auto_demo(request, ros_domain, launch_folder, auto_file, image_folder, free_ports, processes):
+    return demo(launch_folder, processes, params_file=auto_file, source=image_folder, rate=RATE, loss=0.3, auto_loss=0.3,
+                auto_frame_bytes=request.param, bridge_port=free_ports[0], link_port=free_ports[1], robot_name='owl')
+
+
+@pytest.mark.parametrize('auto_demo', [0.0, 2000.0], indirect=True)
+@pytest.mark.launch(fixture=auto_demo)
+def test_both_sides_choose_the_strategy_that_the_expected_link_calls_for(request, auto_demo, listener):
+    wanted = 'selection' if request.node.callspec.params['auto_demo'] else 'split'
+    on_robot = listener.listen(Prediction, '/prediction')
+    listener.wait_until(lambda: sum(message.how == 'off-board' for message in on_robot) >= FRAMES // 3, START_S,
+                        lambda: f'{[message.how for message in on_robot]}')
+    assert {message.strategy for message in on_robot if message.how == 'off-board'} == {wanted}
+
+
+@launch_pytest.fixture
 def partition_demo(ros_domain, launch_folder, partition_file, image_folder, free_ports, processes):
     return demo(launch_folder, processes, params_file=partition_file, source=image_folder, rate=RATE, loss=0.3,
                 bridge_port=free_ports[0], link_port=free_ports[1], robot_name='herd', partition_devices=','.join(DEVICES))

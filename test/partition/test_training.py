@@ -13,7 +13,7 @@ from evitif.model.errors import ArtifactError
 from evitif.partition import load_device, load_fusion, read_partition
 from evitif.partition.pruning import Limit
 from evitif.training import partition as training
-from evitif.training import partition_baselines
+from evitif.training import partition_baselines, partition_body
 from evitif.training.partition_cnn import Cnn, prune_cnn
 
 
@@ -118,10 +118,30 @@ def test_steps_run_alone_and_ask_for_the_one_before(train, tmp_path):
     with pytest.raises(ValueError, match="step 'retrain' needs the result of 'subsets'"):
         train(tmp_path / 'p', step='retrain')
     assert 'confusions_within' in train(tmp_path / 'p', step='subsets')
+    train(tmp_path / 'p', step='body')
     figures = train(tmp_path / 'p', step='prune')
     assert len(figures['devices']) == 3 and not (tmp_path / 'p' / 'partition.json').exists()
     with pytest.raises(ValueError, match="step 'fuse' needs the result of 'retrain'"):
         train(tmp_path / 'p', step='fuse')
+
+
+def test_sub_models_of_one_body_have_their_first_blocks_alike_and_the_body_is_trained_once(train, tmp_path, monkeypatch):
+    more = {'body': ['1.5:3', '4'], 'common_blocks': 1, 'answers': str(tmp_path / 'shared'), 'steps': 4, 'fusion_steps': 2}
+    description = train(tmp_path / 'p', **more)
+    first, second = description['figures']['body']
+    assert description['figures']['reduction'] >= 3.0 > second['reduction'] > first['reduction'] >= 1.5
+    assert first['training']['steps'] == 3 and 0 <= second['top1'] <= 1
+    devices = [load_device(tmp_path / 'p', index).module for index in range(3)]
+    weights = [module.state_dict() for module in devices]
+    for name, tensor in weights[0].items():
+        if name.startswith(('patch_embed', 'cls_token', 'pos_embed', 'blocks.0')):
+            assert all(torch.equal(tensor, other[name]) for other in weights[1:]), name
+    assert not torch.equal(weights[0]['blocks.1.mlp.fc1.weight'], weights[1]['blocks.1.mlp.fc1.weight'])
+    monkeypatch.setattr(partition_body, 'retrain', lambda *arguments, **more: pytest.fail('trained the body again'))
+    assert train(tmp_path / 'q', **more, subsets='random')['figures']['body'] == [first, second]
+    monkeypatch.undo()
+    assert main(['evaluate', 'partition', '--partitions', str(tmp_path / 'p'), '--seeds', '1', '--json', str(tmp_path / 'r.json')]) == 0
+    assert '## The model that is divided' in (tmp_path / 'r.md').read_text()
 
 
 def test_each_class_is_on_two_devices_where_asked_for(train, tmp_path):
@@ -202,6 +222,10 @@ def test_a_pruned_cnn_answers_as_if_the_rest_were_masked():
     (['--subsets', 'whim'], "subsets 'whim' is neither"),
     (['--subsets', '{tmp}/overlap.json'], '1 (green) overlap'),
     (['--reduction', '100000'], 'a sub-model cannot be pruned to'),
+    (['--body', '8:400'], "stage 1 of the body is '8:400'"),
+    (['--body', 'long', '3'], "stage 1 of the body is 'long'"),
+    (['--body', '8:3', '3'], 'less than the largest sub-model'),
+    (['--body', '3', '--common-blocks', '9'], 'common_blocks is 9: expected 0 to 2'),
 ])
 def test_a_mistake_ends_in_one_sentence(model, images, tmp_path, arguments, expected, capsys):
     (tmp_path / 'overlap.json').write_text('[[0, 1], [1, 2], [1]]')

@@ -69,6 +69,23 @@ def test_a_device_that_is_gone_is_left_out_and_the_others_go_on(partition):
     assert both[-1].recovery == 'omission'
 
 
+def test_a_device_that_is_late_gets_what_the_others_were_told_and_has_no_part_in_it(partition):
+    with System(*[device(partition, name) for name in DEVICES], bridge=bridge(partition, join_deadline=0.05)) as system:
+        system.connected()
+        for edge in (system.edges[0], system.edges[2]):
+            edge.submit(IMAGE, 7, 'camera')
+        wait(lambda: system.off_board)
+        wait(lambda: len(system.robot) == 2)
+        system.edges[1].submit(IMAGE, 7, 'camera')
+        wait(lambda: len(system.robot) == 3)
+        statistics = system.bridge.statistics()
+    ((_, off_board),), late = system.off_board, system.robot[2]
+    assert off_board.received.tolist() == late.received.tolist() == [True, False, True]
+    assert (late.how, late.class_ids, late.scores) == ('off-board', off_board.class_ids, off_board.scores)
+    assert late.sent.tolist() == [False, True, False] and late.packets_received >= 1
+    assert (statistics.frames_ready, statistics.frames_answered, statistics.joined) == (3, 3, {'partial': 1, 'late': 1})
+
+
 def test_alone_a_device_says_what_it_knows_of_its_own_classes_and_of_the_others_together(partition):
     answers = []
     edge = EdgeRuntime(EdgeRuntimeConfig(**device(partition, 'middle', bridge_port=9)), on_prediction=answers.append)

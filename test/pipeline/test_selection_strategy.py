@@ -8,13 +8,18 @@ import torch
 from running_system import IMAGE, System, wait
 from small_systems import CLASSES, write_pair
 
+from evitif.evaluation.wire_bytes import SelectedFrames
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
 from evitif.pipeline.selection_edge import SelectionEdge
-from evitif.protocol.frame_sender import Sending
+from evitif.protocol.datagram import SEAL_BYTES
+from evitif.protocol.edge_config import EdgeConfig
+from evitif.protocol.frame_sender import FrameSender, Sending
+from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, TokenFrame
 from evitif.selection import PatchModel, Selector
+from evitif.selection.sending import copies_for, packets_for
 
 LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
 
@@ -36,7 +41,8 @@ def test_the_large_model_answers_from_the_chosen_patches_with_the_light_one_s_an
     assert 0 < len(decision.chosen) < 16
     assert np.flatnonzero(answer.sent).tolist() == sorted(decision.chosen) == np.flatnonzero(answer.received).tolist()
     assert (answer.tokens_sent, answer.tokens_received, answer.recovery) == (len(decision.chosen),) * 2 + ('omission',)
-    assert off_board.tokens_sent == len(decision.chosen) and off_board.sent is None and off_board.grid == (4, 4)
+    assert off_board.tokens_sent == len(decision.chosen) and off_board.grid == (4, 4)
+    assert np.array_equal(off_board.sent, answer.sent)       # all that was sent arrived, so that the others were not sent
     built = build_model(ModelSpec(pair[1]))
     patches = selector.patch_code.patches_from(decision.rows, selector.settings.quantisation)
     logits = PatchModel(SplitModel(built.module, 0)).answer(patches, torch.from_numpy(answer.received)[None])
@@ -46,6 +52,17 @@ def test_the_large_model_answers_from_the_chosen_patches_with_the_light_one_s_an
     assert answer.class_ids == tuple(np.argsort(-fused, kind='stable').tolist())
     assert answer.labels[0] == CLASSES[answer.class_ids[0]]
     assert answer.stages.head > 0 and answer.stages.tail > 0 and answer.stages.total < 1
+
+
+def test_missing_patches_are_filled_in_by_the_recovery_that_the_bridge_is_told(pair):
+    with System(both(pair), bridge=both(pair, recovery='mean')) as system:
+        system.connected()
+        system.edge.submit(IMAGE, 7)
+        wait(lambda: system.robot)
+    (answer,) = system.robot
+    assert (answer.recovery, answer.how) == ('mean', 'off-board') and answer.tokens_received < 16
+    with pytest.raises(ArtifactError, match='recovery surrogate was asked for, but none was trained for .* at cut 0'):
+        BridgeRuntime(BridgeRuntimeConfig(**both(pair, recovery='surrogate')), on_prediction=print)
 
 
 @pytest.mark.parametrize('loss', [0.3, 0.6])
@@ -66,19 +83,31 @@ def test_over_a_lossy_link_what_was_sent_and_what_was_lost_is_known(pair, loss):
     assert np.mean([prediction.received.sum() / prediction.sent.sum() for prediction in answered]) == pytest.approx(1 - loss, abs=0.1)
 
 
-def test_patches_travel_in_as_many_copies_as_the_loss_asks_for_and_no_more_than_a_frame_may_take(pair):
+def test_patches_travel_in_as_many_copies_and_packets_as_the_loss_asks_for_and_no_more_than_a_frame_may_take(pair):
     edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=1.0)))
 
     def encoded(**uplink):
         uplink = Sending(**uplink)
         return edge.encode(edge.see(IMAGE, uplink), uplink)
-    assert [encoded(packet_error_rate=rate).patch_copies for rate in (np.nan, 0.0, 0.3, 0.6)] == [1, 1, 2, 4]
+    for rate in (np.nan, 0.0, 0.3, 0.6):
+        sent = encoded(packet_error_rate=rate)
+        assert sent.patch_copies == copies_for(rate, patches=16) and sent.min_packets == packets_for(sent.patch_copies, rate)
     all_of_them = encoded()
-    some = encoded(frame_bytes=700.0)
-    assert len(all_of_them.sent) == 16 and 3 <= len(some.sent) <= 10
+    some = encoded(frame_bytes=450.0)
+    assert len(all_of_them.sent) == 16 and 3 <= len(some.sent) <= 13
     assert some.sent.tolist() == all_of_them.sent[:len(some.sent)].tolist()
     few = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=0.0)))
-    assert few.encode(few.see(IMAGE, Sending()), Sending(packet_error_rate=0.6)).patch_copies >= 10      # of one patch
+    assert few.encode(few.see(IMAGE, Sending()), Sending(packet_error_rate=0.6)).patch_copies == copies_for(0.6, patches=1) > 7
+
+
+def test_what_the_edge_sends_takes_the_bytes_that_the_evaluation_counts(pair):
+    edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=0.7)))
+    for rate in (0.0, 0.3, 0.6):
+        uplink = Sending(packet_error_rate=rate)
+        sent = edge.encode(edge.see(IMAGE, uplink), uplink)
+        sender = FrameSender(edge.parameters, EdgeConfig(), MAX_DATAGRAM_BYTES - SEAL_BYTES)
+        packets, size = sender.give(TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.sent, sent.patch_copies, sent.min_packets), 0.0)
+        assert size + packets * SEAL_BYTES == SelectedFrames(edge.parameters, rate).bytes(len(sent.sent))
 
 
 def test_a_light_model_that_is_sure_answers_at_once_and_sends_nothing(pair):
@@ -123,7 +152,7 @@ def test_models_that_do_not_belong_together_are_refused_with_both_values(pair, t
 
 @pytest.mark.parametrize('values, expected', [
     ({'delta': 1.5}, 'delta is 1.5'), ({'eta': 9.0}, 'eta is 9'), ({'light_model': None}, 'light_model is None: expected a folder'),
-    ({'strategy': 'guess'}, "strategy is 'guess': expected split, selection, partition")])
+    ({'strategy': 'guess'}, "strategy is 'guess': expected split, selection, partition, auto")])
 def test_impossible_values_are_refused(pair, values, expected):
     with pytest.raises(ValueError, match=expected):
         EdgeRuntime(EdgeRuntimeConfig(**both(pair, **values)), on_prediction=print)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evitif.pipeline.rate_table import RateTable
-from evitif.pipeline.sending_choice import SendingChoice, chosen_tokens, settings_of
+from evitif.pipeline.sending_choice import HYSTERESIS, SendingChoice, chosen_tokens, settings_of
 from evitif.protocol.datagram import SEAL_BYTES
 from evitif.protocol.pacing import IP_UDP_BYTES
 from evitif.protocol.packetiser import Packetiser, TokenFrame
@@ -29,14 +29,14 @@ def test_the_bytes_of_a_setting_are_those_of_its_datagrams(seal):
     for setting in settings_of(PARAMETERS, **OPTIONS, seal_bytes=seal)[::7]:
         p = PARAMETERS.in_format(setting.quantisation)
         frame = TokenFrame(1, 2, 's' * 64, np.zeros((65, p.row_bytes), np.uint8), sent=chosen_tokens(p, setting.share))
-        sent = Packetiser(p, patch_copies=setting.patch_copies).packetise(frame)
+        sent = Packetiser(p, patch_copies=setting.patch_copies, min_packets=setting.min_packets or 24).packetise(frame)
         assert len(sent) == setting.packets
         wire = sum(map(len, sent)) + (IP_UDP_BYTES + seal) * len(sent)
         assert setting.bytes <= wire <= 1.015 * setting.bytes         # packets may be filled up to one size
 
 
 def test_no_setting_takes_more_than_int8_once():
-    once, = [setting.bytes for setting in SETTINGS if (setting.quantisation, setting.patch_copies, setting.share) == ('int8', 1, 1.0)]
+    once = next(s.bytes for s in SETTINGS if (s.quantisation, s.patch_copies, s.share, s.min_packets) == ('int8', 1, 1.0, 0))
     assert max(setting.bytes for setting in SETTINGS) == once
 
 
@@ -47,13 +47,39 @@ def test_with_room_and_no_loss_tokens_are_exact_and_travel_once():
 
 
 @pytest.mark.parametrize('loss', [0.0, 0.3, 0.8])
-def test_the_choice_is_the_cheapest_that_fits(loss):
+def test_the_choice_is_the_cheapest_that_fits_and_fewer_packets_have_to_save_a_fifth(loss):
     costs = CHOICE.costs(loss)
-    for room in (4_000, 6_000, 9_000, 14_000, 30_000):
+    for room in (2_500, 4_000, 6_000, 9_000, 14_000, 30_000):
         chosen = CHOICE.choose(room, loss)
         assert chosen.bytes <= room
-        fitting = [cost for setting, cost in zip(CHOICE.settings, costs, strict=True) if setting.bytes <= room]
-        assert costs[CHOICE.settings.index(chosen)] <= min(fitting) + 5e-4
+        usual, fewer = ([cost for setting, cost in zip(CHOICE.settings, costs, strict=True)
+                         if setting.bytes <= room and (setting.min_packets > 0) == few] for few in (False, True))
+        cost = costs[CHOICE.settings.index(chosen)]
+        assert cost <= min(usual) + 1e-12 and cost <= min(fewer) / HYSTERESIS + 1e-12
+        if chosen.min_packets:
+            assert cost <= HYSTERESIS * min(usual) + 1e-12
+
+
+def test_a_low_rate_is_met_with_fewer_packets_of_all_the_patches_and_without_a_limit_there_are_as_many_as_ever():
+    low = CHOICE.choose(2_500, 0.0)
+    assert low.share == 1.0 and 0 < low.packets < 24
+    for loss in (0.0, 0.1, 0.3, 0.6, 0.8, 0.95):
+        assert CHOICE.choose(math.inf, loss).packets >= 24
+    few, many = (min((s for s in SETTINGS if (s.quantisation, s.patch_copies, s.share) == ('klt1', 2, 1.0)), key=lambda s: sign * s.packets)
+                 for sign in (1, -1))
+    costs = CHOICE.costs(0.4, 6.0)
+    assert costs[SETTINGS.index(few)] > costs[SETTINGS.index(many)]       # each loss is a greater part of the frame
+
+
+def test_a_short_name_of_the_source_frame_leaves_room():
+    for room in (2_000, 3_000, 5_000, 8_000):
+        chosen = CHOICE.choose(room, 0.2, name_bytes=6)
+        p = PARAMETERS.in_format(chosen.quantisation)
+        frame = TokenFrame(1, 2, 'camera', np.zeros((65, p.row_bytes), np.uint8), sent=chosen_tokens(p, chosen.share))
+        sent = Packetiser(p, patch_copies=chosen.patch_copies, min_packets=chosen.min_packets or 24).packetise(frame)
+        assert sum(map(len, sent)) + IP_UDP_BYTES * len(sent) <= 1.015 * room
+        costs = CHOICE.costs(0.2)
+        assert costs[CHOICE.settings.index(chosen)] < costs[CHOICE.settings.index(CHOICE.choose(room, 0.2))]
 
 
 def test_less_room_and_more_loss_mean_coarser_tokens_or_more_copies():

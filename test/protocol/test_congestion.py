@@ -29,7 +29,7 @@ class AdaptiveStream:
     def send(self, number):
         sending = self.edge.sending
         self.allowed.append((self.run.now, sending.allowed_bit_s, sending.state, sending.queueing_delay_s))
-        share = min(1.0, 0.9 * (sending.frame_bytes - 6_000) / (WHOLE - 6_000)) if sending.frame_bytes < WHOLE else 1.0
+        share = min(1.0, 0.9 * (sending.frame_bytes - 1_000) / (WHOLE - 1_000)) if sending.frame_bytes < WHOLE else 1.0
         patches = ORDER[:max(8, round(share * len(ORDER)))]
         frame = TokenFrame(number, number, 'camera', rows_of(PARAMETERS, 1), sent=None if share == 1.0 else np.append(0, patches))
         self.edge.send_frame(frame, self.run.now)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evitif.protocol.edge_config import EdgeConfig
-from evitif.protocol.events import FramesJoined, RobotConnected, RobotRefused
+from evitif.protocol.events import FrameLate, FramesJoined, RobotConnected, RobotRefused
 from evitif.protocol.joining import FRAMES_IN_FLIGHT, PATIENCE, Joiner, JoiningEndpoint, group_of, link_name
 from evitif.protocol.packetiser import TokenFrame
 from evitif.protocol.parameters import StreamParameters
@@ -39,7 +39,7 @@ class Timeline:
     """A joiner whose timer is heeded to the moment."""
 
     def __init__(self):
-        self.joiner, self.now, self.joined, self.lives = Joiner(DEADLINE), 0.0, [], Counter()
+        self.joiner, self.now, self.joined, self.late, self.lives = Joiner(DEADLINE), 0.0, [], [], Counter()
 
     def until(self, now: float) -> None:
         while (timer := self.joiner.get_timer()) is not None and timer <= now:
@@ -62,7 +62,10 @@ class Timeline:
 
     def _take(self) -> None:
         while (event := self.joiner.next_joint()) is not None:
-            self.joined.append(Joined(self.now, event, self.lives[event.robot]))
+            if isinstance(event, FrameLate):
+                self.late.append(event)
+            else:
+                self.joined.append(Joined(self.now, event, self.lives[event.robot]))
 
 
 def run(lags: dict[str, float | None], frames: int = 20, timeline: Timeline | None = None, first: int = 0) -> list[tuple[float, set[str]]]:
@@ -98,6 +101,9 @@ def test_a_device_that_is_slower_than_the_deadline_is_counted_and_holds_nobody_u
     waits = run({'a': 0.001, 'b': 0.13}, timeline=timeline)
     assert [wait for wait, _ in waits[-10:]] == [pytest.approx(0.001)] * 10
     assert timeline.joiner.counts['late'] >= 18
+    assert [(late.robot, late.frame.session_id) for late in timeline.late] == [('robot', 1)] * timeline.joiner.counts['late']
+    answered = {joint.event.capture_stamp_ns for joint in timeline.joined if 'b' not in joint.event.frames}
+    assert {late.frame.capture_stamp_ns for late in timeline.late} == answered        # none of them is left without an answer
 
 
 def test_a_device_that_comes_back_is_waited_for_again():
@@ -214,6 +220,8 @@ def test_whatever_happens_each_frame_is_joined_once_or_counted_in_time_in_order_
     counts = timeline.joiner.counts
     assert set(used) <= set(received)
     assert len(used) + counts['late'] + counts['duplicate'] == len(received)
+    assert {(late.robot, late.frame.capture_stamp_ns) for late in timeline.late} <= \
+        {(joint.event.robot, joint.event.capture_stamp_ns) for joint in timeline.joined}
     assert len(timeline.joined) == counts['complete'] + counts['partial']
     last: dict[tuple[str, int], tuple[int, float]] = {}
     for joint in timeline.joined:

@@ -1,16 +1,22 @@
 """`evitif calibrate` and `evitif evaluate selection`, on random models: what they write, and what they refuse."""
 
 import json
+import math
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_pair import CLASSES, LIGHT, images, write_model
 
 from evitif.cli import main
+from evitif.datasets import Sample
+from evitif.evaluation.codecs import LOSSLESS, through
 from evitif.evaluation.selection_front import Point, cheapest, pareto
+from evitif.evaluation.selection_trial import Trial
 from evitif.evaluation.wire_bytes import SelectedFrames, answer_bytes, datagrams_with_parity, image_bytes_on_wire
+from evitif.model.build import ModelSpec
 from evitif.protocol.packetiser import packets_of_part
 from evitif.protocol.parameters import StreamParameters
 from evitif.selection import load_selection
@@ -78,7 +84,7 @@ def test_evaluation_writes_figures_tables_and_a_plot(calibrated, pair, data, tmp
     assert lossy['copies'] == copies_for(0.5) > 1 and 0 <= lossy['patches_lost'] < 0.5 and len(lossy['runs']) == 2
     text = file.with_suffix('.md').read_text()
     for part in ('as calibrated', 'JPEG 30', 'at random', 'omission', 'min-entropy',
-                 'two scattered mosaics, WebP 70', 'Made by `evitif evaluate'):
+                 'scattered mosaics, WebP 70', 'WebP lossless', 'Made by `evitif evaluate'):
         assert part in text
     assert file.with_suffix('.png').stat().st_size > 10_000
     assert evaluate(calibrated, pair[1], data, '--eta', '0.5', '3', '--json', str(file)) == 1
@@ -121,13 +127,20 @@ def parameters(row_bytes=24, patches=64):
 @pytest.mark.parametrize('rate, copies', [(0.0, 1), (0.3, 3), (0.6, 7)])
 def test_a_selected_frame_has_every_chosen_patch_in_several_packets(rate, copies):
     assert copies_for(rate) == copies
-    frames = SelectedFrames(parameters(), copies)
+    frames = SelectedFrames(parameters(), rate)
     chosen = np.random.default_rng(0).permutation(64)[:30]
     packets = frames.packets(chosen)
     counts = np.bincount(np.concatenate(packets), minlength=64)
-    assert set(np.flatnonzero(counts)) == set(chosen) and len(packets) >= packets_of_part(packets_for(copies), 30, 64)
+    assert set(np.flatnonzero(counts)) == set(chosen) and len(packets) >= packets_of_part(packets_for(copies, rate), 30, 64)
     assert counts[chosen].sum() == 30 * copies and np.all(counts[chosen[:7]] >= counts[chosen[-7:]])
     assert frames.bytes(30) == sum(44 + 16 + 26 * len(units) for units in packets)      # header, seal, index and row of each
+
+
+def test_a_few_patches_take_more_copies_lest_nothing_of_them_arrive():
+    assert copies_for(0.6, patches=1) == copies_for(0.6, patches=10) == 11 and 0.6**11 < 0.005
+    assert copies_for(0.6, patches=11) == copies_for(0.6) == 7
+    assert copies_for(0.0, patches=1) == copies_for(math.nan, patches=1) == 1
+    assert len(SelectedFrames(parameters(), 0.6).packets(np.array([5]))) == 11
 
 
 def test_an_image_with_parity_takes_as_many_packets_as_a_loss_asks_for():
@@ -148,3 +161,15 @@ def test_only_what_nothing_beats_is_on_the_front():
     assert [entry.bytes for entry in pareto(found, 'bytes')] == [90, 100, 150, 200]
     assert [entry.top1 for entry in pareto(found, 'cost')] == [0.7, 0.8]
     assert cheapest(found, 0.75, 'bytes').bytes == 150 and cheapest(found, 0.9, 'bytes') is None
+
+
+def test_a_codec_is_given_what_the_large_model_sees(calibrated, pair, tmp_path):
+    """Of photographs larger than the model's input the codec's file is not of what is cropped away, and nothing is lost before it."""
+    picture = (np.random.default_rng(0).random((48, 80, 3)) * 255).astype(np.uint8)
+    dataset = [Sample(picture, 1, 'b', 'one'), Sample(picture[:32, :32].copy(), 2, 'c', 'two')]
+    trial = Trial(ModelSpec(str(calibrated)), ModelSpec(str(pair[1])), dataset, [0, 1])
+    views = trial.views()
+    assert [view.shape for view in views] == [(32, 32, 3)] * 2 and np.array_equal(views[1], dataset[1].image)
+    assert torch.allclose(trial.of_views(views), trial.images(trial.large), atol=1e-5)
+    sent, size = through(views[0], 'WebP', LOSSLESS)
+    assert np.array_equal(sent, views[0]) and size > through(views[0], 'WebP', 80)[1]

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from evitif.transport import TransportError, UdpLoop, batching
 from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import (
     LARGEST_DATAGRAM,
+    LEAST_OF_RUN,
     MAX_RUN_BYTES,
     MAX_SEGMENTS,
     SOL_UDP,
@@ -229,6 +231,73 @@ def test_other_systems_send_one_datagram_a_call(monkeypatch, caplog):
         sender, receiver = choose_calls(opened, None, LOG)
     assert (type(sender), type(receiver)) == (DatagramSender, DatagramReceiver)
     assert 'no UDP_SEGMENT: darwin has none' in caplog.text
+
+
+def one_by_one(received):
+    """The datagrams and senders of a batch."""
+    datagrams = [(piece if isinstance(piece, memoryview) else row, address) for piece, address, _ in received
+                 for row in (piece if not isinstance(piece, memoryview) else [piece])]
+    return [(bytes(data), address) for data, address in datagrams]
+
+
+@pytest.mark.parametrize('family', [socket.AF_INET, pytest.param(socket.AF_INET6, marks=pytest.mark.skipif(
+    not socket.has_ipv6, reason='no IPv6'))])
+@pytest.mark.parametrize('calls', ['one a batch', 'one a run', 'one a datagram'])
+def test_a_batch_has_what_waits_from_whoever_sent_it(monkeypatch, family, calls):
+    """Sizes and senders in turn, runs and single datagrams, more than one batch of them, and the address as the socket module writes it."""
+    if calls != 'one a batch':
+        monkeypatch.setattr(batching.message_batch, 'available', lambda: False)
+    host = ('127.0.0.1', 0) if family == socket.AF_INET else ('::1', 0, 0, 0)
+    try:
+        opened = [open_udp_socket(family, host, receive_buffer_bytes=4 << 20, send_buffer_bytes=4 << 20) for _ in range(3)]
+    except TransportError:
+        pytest.skip('no IPv6')
+    target, *sources = opened
+    try:
+        _, receiver = choose_calls(target, None if calls != 'one a datagram' else False, LOG)
+        receiver.ask_for_stamps()
+        assert receiver.receive_batch(unexpected) == ([], False)
+        expected = []
+        parts = [(0, 1040, 20), (1, 1040, 20), (0, 1040, 3), (0, 60, 5), (0, 0, 2), (1, 300, 90), (0, 700, 1)]
+        for k, (which, size, count) in enumerate(parts):
+            sender = choose_calls(sources[which], None if k % 2 else False, LOG)[0]
+            datagrams = numbered([size] * count)
+            assert sender.send(datagrams, target.getsockname(), unexpected)[0] == count
+            expected += [(data, sources[which].getsockname()) for data in datagrams]
+        arrived, more = [], True
+        while more:
+            received, more = receiver.receive_batch(unexpected)
+            arrived += one_by_one(received)
+            assert all(math.isnan(at) or abs(at - time.time()) < 60 for _, _, at in received)
+        assert arrived == expected
+    finally:
+        for udp in opened:
+            udp.close()
+
+
+@pytest.mark.skipif(not batching.message_batch.available(), reason='this system has no recvmmsg')
+def test_datagrams_that_came_apart_are_handed_over_together_from_a_size_on():
+    with udp_socket() as source, udp_socket() as target:
+        _, receiver = choose_calls(target, None, LOG)
+        for size in (LEAST_OF_RUN, LEAST_OF_RUN - 1):
+            for data in numbered([size] * 30):
+                source.sendto(data, target.getsockname())
+        received, _ = receiver.receive_batch(unexpected)
+        assert [piece.data.shape for piece in received] == [(30, LEAST_OF_RUN)] + [(LEAST_OF_RUN - 1,)] * 30
+
+
+def test_a_run_in_one_array_is_sent_as_its_rows_are():
+    with udp_socket() as source, udp_socket() as target:
+        array = np.arange(70 * 1200, dtype=np.uint32).astype(np.uint8).reshape(70, 1200)
+        for sender in (RunSender(source, LOG), DatagramSender(source)):
+            assert sender.send(array, target.getsockname(), unexpected) == (70, 84_000)
+            assert everything(DatagramReceiver(target), 70)[0] == [row.tobytes() for row in array]
+        failures = []
+        full = RunSender(Socket(source, sendmsg=errno.ENOBUFS), LOG)
+        assert full.send(array, target.getsockname(), lambda *failure: failures.append(failure)) == (0, 0)
+        assert [count for _, count in failures] == [54, 16]
+        assert RunSender(Socket(source, sendmsg=errno.EIO), LOG).send(array, target.getsockname(), unexpected) == (70, 84_000)
+        assert everything(DatagramReceiver(target), 70)[0] == [row.tobytes() for row in array]
 
 
 # --- in the loop ---

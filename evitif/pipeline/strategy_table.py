@@ -1,0 +1,120 @@
+"""`strategy: auto`: which strategy a link and a robot call for, by what was measured of each.
+
+The table is `strategies.json` in the large model's folder, written by `python -m evitif.evaluation.strategies`. Edge and bridge
+choose each for itself, from the same table and the same expectations; should they differ, the handshake says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from evitif.model.artifact import read_artifact
+from evitif.model.errors import ArtifactError
+from evitif.model.folder import find_model_folder
+from evitif.pipeline.configuration import AUTO, ModelConfig
+
+FILE = 'strategies.json'
+FORMAT, KIND, TITLE = 1, 'strategies', 'table of strategies'
+AS_GOOD = 0.5       # points of accuracy, within which the fewest bytes decide
+
+Config = TypeVar('Config', bound=ModelConfig)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one way of answering takes and gives."""
+
+    strategy: str                       # split or selection
+    cut: int | None                     # of split
+    light_model: str | None             # of selection
+    multiply_adds: float                # on the robot, for an image
+    bytes: dict[float, float]           # by packet error rate: of UDP payload for an image on average, both ways
+    points: dict[float, float]          # by packet error rate: of top-1 against the large model alone
+
+    @property
+    def title(self) -> str:
+        return f'split at block {self.cut}' if self.strategy == 'split' else f'selection with {self.light_model}'
+
+
+def save_table(folder: Path | str, model: str, rows: list[Measured], command: str) -> None:
+    """Write what `load_table` reads."""
+    content = [{**vars(row), **{name: {f'{rate:g}': value for rate, value in getattr(row, name).items()} for name in ('bytes', 'points')}}
+               for row in rows]
+    (Path(folder) / FILE).write_text(json.dumps({'format': FORMAT, 'kind': KIND, 'model': model, 'made_by': {'command': command},
+                                                 'rows': content}, indent=2) + '\n')
+
+
+def load_table(model: str) -> list[Measured]:
+    """The table in the model folder `model`. Raises ArtifactError where there is none, or it cannot be used."""
+    folder = find_model_folder(model)
+    if folder is None or not (folder / FILE).is_file():
+        raise ArtifactError(f'{model!r} has no {FILE}, by which strategy auto chooses: expected a model folder that `evitif evaluate '
+                            'recovery`, `evitif evaluate selection` and `python -m evitif.evaluation.strategies` were run for, or '
+                            'another strategy')
+    path = folder / FILE
+    description = read_artifact(path, TITLE, FORMAT, (KIND,))
+    try:
+        rows = [Measured(str(row['strategy']), row['cut'], row['light_model'], float(row['multiply_adds']),
+                         *({float(rate): float(value) for rate, value in row[name].items()} for name in ('bytes', 'points')))
+                for row in description['rows']]
+        if not rows or any(not row.bytes or row.bytes.keys() != row.points.keys() or
+                           row.strategy not in ('split', 'selection') for row in rows):
+            raise ValueError('expected rows of split and selection with figures for the same losses')
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ArtifactError(f'{TITLE} {path}: cannot be used: {error}') from None
+    return rows
+
+
+def choose(rows: list[Measured], frame_bytes: float = 0.0, loss: float = 0.0, multiply_adds: float = 0.0) -> Measured:
+    """The most accurate row that fits; of those within half a point of it the one with the fewest bytes, then multiply-adds.
+
+    :param frame_bytes: that the link is expected to carry for an image, both ways; 0: any
+    :param loss: packet error rate that is expected, 0 to 1; between two that were measured it is interpolated
+    :param multiply_adds: that the robot can afford for an image; 0: any
+    :raises ValueError: none fits; the text says what would do
+    """
+    affordable = [row for row in rows if not multiply_adds or row.multiply_adds <= multiply_adds]
+    if not affordable:
+        raise ValueError(f'no strategy takes at most {multiply_adds / 1e6:g} million multiply-adds for an image on the robot: expected '
+                         f'at least {min(row.multiply_adds for row in rows) / 1e6:.0f}')
+    fitting = [row for row in affordable if not frame_bytes or _at(row.bytes, loss) <= frame_bytes]
+    if not fitting:
+        raise ValueError(f'no strategy takes at most {frame_bytes:g} bytes for an image at {100 * loss:g} % loss: expected at least '
+                         f'{math.ceil(min(_at(row.bytes, loss) for row in affordable))}')
+    best = max(_at(row.points, loss) for row in fitting)
+    return min((row for row in fitting if _at(row.points, loss) >= best - AS_GOOD),
+               key=lambda row: (_at(row.bytes, loss), row.multiply_adds))
+
+
+def resolved(config: Config) -> tuple[Config, str]:
+    """`config` with the strategy that `auto` stands for and what goes with it, and a sentence for the log; any other as it is.
+
+    A cut or a light model that the configuration names is kept to. Raises ArtifactError or ValueError.
+    """
+    if config.strategy != AUTO:
+        return config, ''
+    rows = [row for row in load_table(config.model)
+            if (row.strategy != 'split' or config.cut in (None, row.cut))
+            and (row.strategy != 'selection' or config.light_model is None
+                 or find_model_folder(config.light_model) == find_model_folder(row.light_model))]
+    if not rows:
+        raise ValueError(f'cut is {config.cut} and light_model {config.light_model!r}: expected some that the {TITLE} of '
+                         f'{config.model!r} has figures of')
+    row = choose(rows, config.auto_frame_bytes, config.auto_loss, 1e6 * config.auto_multiply_adds)
+    loss = config.auto_loss
+    note = (f'strategy auto: {row.title}, {_at(row.bytes, loss):.0f} bytes an image and {_at(row.points, loss):+.2f} points at '
+            f'{100 * loss:g} % loss, {row.multiply_adds / 1e6:.0f} million multiply-adds on the robot')
+    return replace(config, strategy=row.strategy, cut=row.cut, light_model=row.light_model), note
+
+
+def _at(by_loss: dict[float, float], loss: float) -> float:
+    """The value at `loss`, linear between those that were measured, and as the nearest beyond them."""
+    rates = sorted(by_loss)
+    low = max((rate for rate in rates if rate <= loss), default=rates[0])
+    high = min((rate for rate in rates if rate >= loss), default=rates[-1])
+    share = 0.0 if high == low else (loss - low) / (high - low)
+    return (1 - share) * by_loss[low] + share * by_loss[high]
