@@ -8,7 +8,6 @@ and beside TCP. In a round each way sends some frames, in an order drawn anew; w
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import random
 import tempfile
@@ -21,7 +20,7 @@ from benchmarks.link.conditions import Condition
 from benchmarks.link.namespaces import BRIDGE_ADDRESS, NamespaceLink, remove_leftovers, unavailable
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.transport_side import WAYS, protocol_cost
-from benchmarks.part import ROOT, PartError, save, target
+from benchmarks.part import PartError, parser_of, print_part, save, target
 from evitif.protocol.keys import write_key_file
 
 TITLE = 'The transport\'s part'
@@ -159,16 +158,9 @@ def section(result: dict, images: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.link.transport', description=__doc__.partition('\n')[0])
-    parser.add_argument('--quick', action='store_true', help='fewer rounds')
-    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
+    parser = parser_of('link.transport', __doc__, 'fewer rounds')
     options = parser.parse_args(arguments)
-    try:
-        print(section(run(options.quick, options.output), options.output))
-    except PartError as error:
-        print(f'transport: {error}')
-        return 1
-    return 0
+    return print_part(lambda: run(options.quick, options.output), section, parser, options.output)
 
 
 if __name__ == '__main__':

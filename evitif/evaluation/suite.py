@@ -54,8 +54,13 @@ class ShippedModel:
     pretrained: bool = False
 
     @property
+    def cuts(self) -> list[int]:
+        """Where tokens are cut; what fills in patches, at cut 0, is for `evitif evaluate selection` to judge."""
+        return sorted(cut for cut in self.kinds if cut)
+
+    @property
     def middle_cut(self) -> int:
-        return sorted(self.kinds)[len(self.kinds) // 2]
+        return self.cuts[len(self.cuts) // 2]
 
 
 def shipped_models(artifacts: Path, data: dict[str, str], imagenet_checkpoint: Path) -> list[ShippedModel]:
@@ -66,8 +71,7 @@ def shipped_models(artifacts: Path, data: dict[str, str], imagenet_checkpoint: P
         kinds: dict[int, list[str]] = {}
         for path in sorted(folder.glob('*.json')):
             match = re.fullmatch(r'(.+)-cut(\d+)', path.stem)
-            # Those for cut 0 fill in patches, which `evitif evaluate selection` judges.
-            if match and match[1] in LEARNED and int(match[2]) and path.with_suffix('.safetensors').is_file():
+            if match and match[1] in LEARNED and path.with_suffix('.safetensors').is_file():
                 kinds.setdefault(int(match[2]), []).append(match[1])
         if not kinds:
             continue
@@ -95,9 +99,11 @@ def jobs_of(model: ShippedModel, results: Path, quick: bool, images: int | None)
             methods=tuple(methods), seeds=min(seeds, 2) if quick else seeds, images=QUICK_IMAGES if quick else images or judged,
             json=str(results / f'{name}.json'), **more))
 
+    if not model.cuts:
+        return
     middle = model.middle_cut
     rates = (0.0, *(QUICK_RATES if quick else RATES))
-    for cut in [middle] if quick else sorted(model.kinds):
+    for cut in [middle] if quick else model.cuts:
         methods = [name for name in MAIN if name == 'omission' or name in model.kinds[cut]]
         for label, pattern in (('iid', {}), ('burst8', {'pattern': 'burst', 'burst': 8})):
             if cut in model.codes:
