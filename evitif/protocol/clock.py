@@ -35,3 +35,8 @@ class ClockFilter:
     def offset_s(self) -> float:
         """The bridge's clock minus the edge's, seconds; NaN before the first exchange."""
         return min(self._samples)[1] if self._samples else math.nan
+
+
+def not_negative(seconds: float) -> float:
+    """At least 0: an offset is an estimate, and may make a short time look negative. NaN stays."""
+    return max(0.0, seconds) if not math.isnan(seconds) else math.nan
