@@ -50,8 +50,7 @@ from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic
 
 IDLE, CONNECTING, REFUSED, CONNECTED, CLOSED = 'idle', 'connecting', 'refused', 'connected', 'closed'
 
-_ANSWERED_REMEMBERED = 256
-_HINT_INTERVAL_S = 10.0      # between two `Refused` that anybody could have caused
+_ANSWERED_REMEMBERED, _HINT_INTERVAL_S = 256, 10.0      # the latter between two `Refused` that anybody could have caused
 
 
 class EdgeConnection:
