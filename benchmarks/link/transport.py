@@ -85,7 +85,7 @@ def _quartiles(values: np.ndarray) -> dict:
     return {'median': float(median), 'quartiles': [float(low), float(high)]}
 
 
-def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict[str, float]]) -> list[dict]:
+def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict]) -> list[dict]:
     """Judged on the link where each datagram is a packet, as on a real one; without namespaces on loopback."""
     judged = []
     for model, links in cells.items():
@@ -93,10 +93,12 @@ def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict[str, 
         ways = links[link]['ways']
         where = f'{model}, int8, {LINKS[link]}'
         own, paced = protocol[model], ways[UNSEALED]['us']['median'] - ways[UNPACED]['us']['median']
-        reason = (f'of {ways[UNSEALED]["us"]["median"]:.0f} µs pacing is {paced:.0f} µs. The protocol itself, without sockets, takes '
-                  f'{own["packetise_us"]:.0f} µs to packetise a frame and {own["reassemble_us"]:.0f} µs to take its '
-                  f'{own["datagrams"]} datagrams: each is checked, counted and put in its place by Python as it comes; the bare loop '
-                  'only adds up their bytes')
+        rested, us = own['after_pause'], {name: ways[name]['us']['median'] for name in ways}
+        reason = (f'of {us[UNSEALED]:.0f} µs the bare loop\'s are {us[BARE]:.0f} and those of pacing {paced:.0f}. The protocol itself, '
+                  f'without sockets, takes {own["packetise_us"]:.0f} µs to packetise a frame and {own["reassemble_us"]:.0f} µs to take its '
+                  f'{own["datagrams"]} datagrams when it does nothing else, but {rested["packetise_us"]:.0f} and '
+                  f'{rested["reassemble_us"]:.0f} µs after pauses of {1000 * INTERVAL_S:g} ms, as there are between these frames: the '
+                  'processor then has to fetch interpreter and libraries into its caches again, and the bare loop needs little of them')
         for way, words in ((UNSEALED, ''), (UNPACED, ', congestion control off')):
             bare, tcp = ways[way]['of_bare']['median'], ways[way]['of_tcp']['median']
             note = '' if words or bare <= 1.3 else reason
@@ -127,7 +129,8 @@ def run(quick: bool, output: Path) -> dict:
         with tqdm(total=len(MODELS) * len(links) * (rounds + WARM_UP) * len(WAYS), desc='turns', unit='turn', mininterval=1) as bar:
             cells = {model: {link: measure(link, channels, rounds, cpu_frames, bar) for link in links}
                      for model, channels in MODELS.items()}
-        protocol = {model: protocol_cost(channels) for model, channels in MODELS.items()}
+        protocol = {model: protocol_cost(channels) | {'after_pause': protocol_cost(channels, pause_s=INTERVAL_S)}
+                    for model, channels in MODELS.items()}
     except ProcessError as error:
         raise PartError(str(error)) from None
     return save(output, 'transport', f'python -m benchmarks.link.transport{" --quick" if quick else ""}', cells,

@@ -48,9 +48,12 @@ def frame_of(parameters: StreamParameters, number: int = 0) -> TokenFrame:
     return TokenFrame(number, 0, 'camera', rows)
 
 
-def protocol_cost(channels: int, frames: int = 60) -> dict[str, float]:
+def protocol_cost(channels: int, frames: int = 60, pause_s: float = 0.0) -> dict[str, float]:
     """What of it is the protocol's own work, unsealed and unpaced, without sockets and threads: µs a frame to packetise it and to take its
-    datagrams in the runs that they leave in, medians, and how many these are."""
+    datagrams in the runs that they leave in, medians, and how many datagrams these are.
+
+    :param pause_s: before each of the two, after which a processor has to fetch again what it runs
+    """
     parameters, seconds = parameters_of(channels), {'packetise': [], 'reassemble': []}
     edge = EdgeConnection(parameters, 'robot', EdgeConfig(congestion_control=False))
     bridge, address, now = BridgeEndpoint(parameters, 'bridge'), ('robot', 1), 0.0
@@ -63,26 +66,23 @@ def protocol_cost(channels: int, frames: int = 60) -> dict[str, float]:
     edge.datagrams_to_send(now)
     for number in range(frames):
         now += 0.03
-        frame = frame_of(parameters, number)
+        frame, runs = frame_of(parameters, number), []
+        time.sleep(pause_s)
         began = time.perf_counter()
         edge.send_frame(frame, now)
-        runs = []
         while (run := edge.run_to_send(now)) is not None:
-            runs.append(run)
-        sent = time.perf_counter()
-        datagrams = 0
+            if not isinstance(run, bytes):      # a PING
+                runs.append(run)
+        seconds['packetise'].append(time.perf_counter() - began)
+        time.sleep(pause_s)
+        began = time.perf_counter()
         for run in runs:
-            if isinstance(run, bytes):      # a PING
-                bridge.receive_datagram(run, address, now)
-            else:
-                bridge.receive_run(run, address, now)
-                datagrams += len(run)
+            bridge.receive_run(run, address, now)
         while bridge.next_event() is not None:
             pass
-        seconds['reassemble'].append(time.perf_counter() - sent)
-        seconds['packetise'].append(sent - began)
+        seconds['reassemble'].append(time.perf_counter() - began)
         bridge.datagrams_to_send(now)
-    return {f'{name}_us': 1e6 * float(np.median(values)) for name, values in seconds.items()} | {'datagrams': datagrams}
+    return {f'{name}_us': 1e6 * float(np.median(values)) for name, values in seconds.items()} | {'datagrams': sum(map(len, runs))}
 
 
 def raise_error(error: OSError, datagrams: int) -> None:

@@ -36,7 +36,10 @@ class ClockFilter:
         """The bridge's clock minus the edge's, seconds; NaN before the first exchange."""
         return min(self._samples)[1] if self._samples else math.nan
 
+    def uplink_s(self, t1: float, t2: float) -> float:
+        """From the edge to the bridge, seconds; NaN before the first exchange."""
+        return max(t2 - self.offset_s - t1, 0.0)      # in this order NaN stays
 
-def not_negative(seconds: float) -> float:
-    """At least 0: an offset is an estimate, and may make a short time look negative. NaN stays."""
-    return max(0.0, seconds) if not math.isnan(seconds) else math.nan
+    def downlink_s(self, t3: float, t4: float) -> float:
+        """From the bridge to the edge, seconds; NaN before the first exchange."""
+        return max(t4 - (t3 - self.offset_s), 0.0)

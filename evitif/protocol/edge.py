@@ -26,14 +26,14 @@ needed. Nothing is sent again.
 """
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from random import Random, SystemRandom
 
 import numpy as np
 
 from evitif.protocol import answer as answers
 from evitif.protocol import datagram, runs
-from evitif.protocol.clock import ClockFilter, not_negative
+from evitif.protocol.clock import ClockFilter
 from evitif.protocol.congestion import Report
 from evitif.protocol.datagram import Datagram, DatagramError
 from evitif.protocol.edge_config import EdgeConfig
@@ -46,11 +46,12 @@ from evitif.protocol.parameters import StreamParameters, check_name
 from evitif.protocol.pings import Pings, copies_of_ping
 from evitif.protocol.sealed_handshake import EdgeHandshake
 from evitif.protocol.sealing import Sealer
+from evitif.protocol.sent_frames import SentFrames
 from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic
 
 IDLE, CONNECTING, REFUSED, CONNECTED, CLOSED = 'idle', 'connecting', 'refused', 'connected', 'closed'
 
-_ANSWERED_REMEMBERED, _HINT_INTERVAL_S = 256, 10.0      # the latter between two `Refused` that anybody could have caused
+_HINT_INTERVAL_S = 10.0      # between two `Refused` that anybody could have caused
 
 
 class EdgeConnection:
@@ -104,8 +105,7 @@ class EdgeConnection:
         self._asked_at = -math.inf               # when HELLO last went out
         self._prompted = False                   # whether that was because of a CHALLENGE
 
-        self._sent: OrderedDict[int, SentFrame] = OrderedDict()          # by frame id, oldest first
-        self._answered: deque[tuple[int, int]] = deque(maxlen=_ANSWERED_REMEMBERED)
+        self._sent = SentFrames(config.frames_remembered, config.answer_deadline_s)
 
     # What the owner asks for
 
@@ -148,10 +148,8 @@ class EdgeConnection:
         return datagrams
 
     def run_to_send(self, now: float) -> bytes | np.ndarray | None:
-        """What is to be sent next, in order: a datagram, or a run of them, uint8 [n, size]; None: nothing is to be sent now.
-
-        What is sent before the next is asked for is on its way while that is made ready.
-        """
+        """What is to be sent next, in order: a datagram, or a run of them, uint8 [n, size]; None: nothing is to be sent now. A run that
+        is sent before the next is asked for is on its way while that is made ready."""
         while not self._outgoing and self._release_at is not None:
             self._release(self._release_at)
         return self._outgoing.popleft() if self._outgoing else None
@@ -190,12 +188,10 @@ class EdgeConnection:
         while self._release_at is not None:      # nobody has asked for what may leave of the frame before
             self._release(self._release_at)
         packets, size = self._sender.give(frame, now)
-        if frame.frame_id in self._sent:
-            self._expire(frame.frame_id)
-        elif len(self._sent) >= self.config.frames_remembered:
-            self._expire(next(iter(self._sent)))
-        self._sent[frame.frame_id] = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
-                                               self.parameters.tokens if frame.sent is None else len(frame.sent))
+        sent = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
+                         self.parameters.tokens if frame.sent is None else len(frame.sent))
+        if (former := self._sent.add(sent)) is not None:
+            self._expire(former)
         self._traffic.frames['sent'] += 1
         if self._sender.delayed and self._pings.go_ahead(now):
             self._send_pings(1, now)
@@ -214,9 +210,7 @@ class EdgeConnection:
                 self._outgoing.append(run)
             elif self._released and self._pings.follow(now):
                 self._send_pings(1, now)
-        self._released = run is not None
-        if run is None:
-            self._release_at = None
+        self._released, self._release_at = (False, None) if run is None else (True, now)
 
     # Time
 
@@ -228,9 +222,7 @@ class EdgeConnection:
         if self._state == CONNECTED:
             times += [self._pings.due_at, self._heard_at + self.config.link_timeout_s]
             times.append(self._sender.get_timer())
-        if self._sent:
-            times.append(next(iter(self._sent.values())).sent_at + self.config.answer_deadline_s)
-        return min(times)
+        return min(*times, self._sent.expires_at())
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
@@ -272,15 +264,11 @@ class EdgeConnection:
             self._send(datagram.PING, now, datagram.ping_body(now, self._tracker.report()))
 
     def _expire_due(self, now: float) -> None:
-        while self._sent:
-            frame = next(iter(self._sent.values()))
-            if now < frame.sent_at + self.config.answer_deadline_s:
-                return
-            self._expire(frame.frame_id)
+        for frame in self._sent.expired(now):
+            self._expire(frame)
 
-    def _expire(self, frame_id: int) -> None:
-        frame = self._sent.pop(frame_id)
-        self._sender.abandon(frame_id)
+    def _expire(self, frame: SentFrame) -> None:
+        self._sender.abandon(frame.frame_id)
         self._traffic.frames['expired'] += 1
         self._events.append(FrameExpired(frame.frame_id, frame.capture_stamp_ns))
 
@@ -417,21 +405,14 @@ class EdgeConnection:
             raise DatagramError('inconsistent')
         self._heard(now)
         self._expire_due(now)
-        sent = self._sent.get(answer.frame_id)
-        if sent is None or sent.capture_stamp_ns != answer.capture_stamp_ns:
-            known = (answer.frame_id, answer.capture_stamp_ns) in self._answered
-            raise DatagramError('answer_copy' if known else 'late')
-        del self._sent[answer.frame_id]
-        self._answered.append((answer.frame_id, answer.capture_stamp_ns))
+        sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns)
         self._traffic.frames['answered'] += 1
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
         answer_sent = answer.first_arrival + answer.hold_s
         self._clock.add(sent.sent_at, answer.first_arrival, answer_sent, now)
         self._sender.on_round_trip(max(now - sent.sent_at - answer.hold_s, 0.0), now)
-        offset = self._clock.offset_s
-        self._events.append(AnswerArrived(
-            answer, sent, now - sent.sent_at, not_negative(answer.first_arrival - offset - sent.sent_at),
-            not_negative(now - (answer_sent - offset)), copies * received.size))
+        self._events.append(AnswerArrived(answer, sent, now - sent.sent_at, self._clock.uplink_s(sent.sent_at, answer.first_arrival),
+                                          self._clock.downlink_s(answer_sent, now), copies * received.size))
 
     def _heard(self, now: float) -> None:
         """The bridge was heard in this session."""
@@ -486,8 +467,7 @@ class EdgeConnection:
     def _forget_session(self) -> None:
         """No answer of this session can come any more."""
         self._session_id = self._sealer = None
-        for frame_id in list(self._sent):
-            self._expire(frame_id)
+        self._expire_due(math.inf)
 
     def _send(self, kind: int, now: float, body: bytes = b'') -> None:
         self._transmit(datagram.build(kind, self._session_id, self._sequence, body, self._finish), now)
