@@ -56,8 +56,8 @@ class PartitionTraining:
     common_blocks: int = 0               # of a sub-model, the first of which are the same on all devices
     steps: int = 2000
     batch_size: int = 64
-    learning_rate: float = 5e-3
-    matrix_rate: float = 0.01
+    learning_rate: float = 3e-3          # AdamW's
+    matrix_rate: float = 5e-3            # Muon's, of the blocks' weight matrices
     fusion_images: int = 10000
     fusion_steps: int = 1000
     answers: str | None = None           # folder of the original's answers on the training images, which trainings share
