@@ -26,7 +26,7 @@ needed. Nothing is sent again.
 """
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from random import Random, SystemRandom
 
 import numpy as np
@@ -43,17 +43,14 @@ from evitif.protocol.handshake import Hello, Refuse, Welcome
 from evitif.protocol.keys import Key
 from evitif.protocol.packetiser import TokenFrame
 from evitif.protocol.parameters import StreamParameters, check_name
+from evitif.protocol.pings import Pings, copies_of_ping
 from evitif.protocol.sealed_handshake import EdgeHandshake
 from evitif.protocol.sealing import Sealer
 from evitif.protocol.sent_frames import SentFrames
-from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic, sufficient_copies
+from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic
 
 IDLE, CONNECTING, REFUSED, CONNECTED, CLOSED = 'idle', 'connecting', 'refused', 'connected', 'closed'
 
-_PINGS_REMEMBERED = 64
-_FRAME_PING_INTERVAL_S = 0.05      # between the PINGs that follow frames, at least
-_PING_FAILURE = 0.2          # share of the PING intervals that may pass without a PONG
-_MAX_PING_COPIES = 8
 _HINT_INTERVAL_S = 10.0      # between two `Refused` that anybody could have caused
 
 
@@ -88,8 +85,7 @@ class EdgeConnection:
         self._new_instance()
         size = len(self._hello_datagram())
         if size > config.max_datagram_bytes:
-            raise ValueError(f'HELLO takes {size} bytes; expected at most max_datagram_bytes, '
-                             f'{config.max_datagram_bytes}')
+            raise ValueError(f'HELLO takes {size} bytes; expected at most max_datagram_bytes, {config.max_datagram_bytes}')
         self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes)
 
         self._sealer: Sealer | None = None       # of this session
@@ -98,13 +94,11 @@ class EdgeConnection:
         self._tracker = SequenceTracker()        # of what the bridge sends in this session
         self._remote = None                      # the bridge's last report
         self._clock = ClockFilter()
-        self._pings: OrderedDict[float, tuple[int, int]] = OrderedDict()      # bytes sent by then, and `ahead_bytes`
+        self._pings = Pings()
 
         self._hello_at = math.inf
         self._hello_interval = config.hello_interval_s
         self._hello_since = 0.0
-        self._ping_at = math.inf
-        self._pinged_ahead_at = self._pinged_behind_at = -math.inf      # of a frame
         self._heard_at = 0.0
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
@@ -138,9 +132,9 @@ class EdgeConnection:
     @property
     def statistics(self) -> LinkStatistics:
         self._traffic.frames['cut'] = self._sender.frames_cut
-        return self._traffic.snapshot(
-            self._tracker, self._remote, round_trip_s=self._clock.round_trip_s,
-            round_trip_variation_s=self._clock.round_trip_variation_s, clock_offset_s=self._clock.offset_s)
+        clock = self._clock
+        return self._traffic.snapshot(self._tracker, self._remote, round_trip_s=clock.round_trip_s,
+                                      round_trip_variation_s=clock.round_trip_variation_s, clock_offset_s=clock.offset_s)
 
     def next_event(self):
         """The next event, or None."""
@@ -199,8 +193,7 @@ class EdgeConnection:
         if (former := self._sent.add(sent)) is not None:
             self._expire(former)
         self._traffic.frames['sent'] += 1
-        if self._sender.delayed and now >= self._pinged_ahead_at + _FRAME_PING_INTERVAL_S:
-            self._pinged_ahead_at = now
+        if self._sender.delayed and self._pings.go_ahead(now):
             self._send_pings(1, now)
         self._release_at = now
         return True
@@ -215,9 +208,8 @@ class EdgeConnection:
                 self._sequence += len(run)
                 self._traffic.sent(run.size, len(run))
                 self._outgoing.append(run)
-            elif self._released and now >= self._pinged_behind_at + _FRAME_PING_INTERVAL_S and now > self._pinged_ahead_at:
+            elif self._released and self._pings.follow(now):
                 self._send_pings(1, now)
-                self._pinged_behind_at = now
         self._released, self._release_at = (False, None) if run is None else (True, now)
 
     # Time
@@ -228,7 +220,7 @@ class EdgeConnection:
             return None
         times = [self._hello_at]
         if self._state == CONNECTED:
-            times += [self._ping_at, self._heard_at + self.config.link_timeout_s]
+            times += [self._pings.due_at, self._heard_at + self.config.link_timeout_s]
             times.append(self._sender.get_timer())
         return min(*times, self._sent.expires_at())
 
@@ -240,7 +232,7 @@ class EdgeConnection:
                 self._events.append(LinkLost(now - self._heard_at))
                 self._say_hello_from(now)
             else:
-                if now >= self._ping_at:
+                if now >= self._pings.due_at:
                     self._ping(now)
                 self._release_at = now
         if self._state in (CONNECTING, REFUSED) and now >= self._hello_at:
@@ -262,19 +254,14 @@ class EdgeConnection:
 
     def _ping(self, now: float) -> None:
         downlink = self._tracker.packet_error_rate
-        uplink = self._remote.packet_error_rate if self._remote else downlink
-        both = 1.0 - (1.0 - _known(downlink)) * (1.0 - _known(uplink))
-        fewest = 1 if self._remote else self.config.hello_copies      # until the bridge has told what the uplink is like
-        self._send_pings(sufficient_copies(both, _PING_FAILURE, fewest, _MAX_PING_COPIES), now)
-        self._ping_at = now + self.config.ping_interval_s
+        uplink, fewest = (self._remote.packet_error_rate, 1) if self._remote else (downlink, self.config.hello_copies)      # not told yet
+        self._send_pings(copies_of_ping(downlink, uplink, fewest), now)
+        self._pings.due_at = now + self.config.ping_interval_s
 
     def _send_pings(self, copies: int, now: float) -> None:
-        sent = self._sender.sent_bytes, self._sender.ahead_bytes(now)
+        self._pings.note(now, self._sender.sent_bytes, self._sender.ahead_bytes(now))
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, self._tracker.report()))
-        self._pings[now] = sent
-        if len(self._pings) > _PINGS_REMEMBERED:
-            self._pings.popitem(last=False)
 
     def _expire_due(self, now: float) -> None:
         for frame in self._sent.expired(now):
@@ -404,8 +391,7 @@ class EdgeConnection:
         if received.type == datagram.PONG:
             t1, t2, t3, self._remote = datagram.parse_pong(received.body)
             self._heard(now)
-            if t1 in self._pings:      # else a further copy
-                sent = self._pings.pop(t1)
+            if (sent := self._pings.take(t1)) is not None:      # else a further copy
                 self._clock.add(t1, t2, t3, arrived_at)
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
                 self._sender.on_report(Report(t1, t2, round_trip, self._remote.expected, self._remote.received, *sent),
@@ -435,7 +421,7 @@ class EdgeConnection:
             self._state = CONNECTED
             self._refused_reason = None
             self._hello_at = math.inf
-            self._ping_at = now
+            self._pings.due_at = now
             self._sender.restart(now)
             self._events.append(Connected(self._session_id, self._bridge))
 
@@ -491,7 +477,3 @@ class EdgeConnection:
         self._sender.spend(len(data), now)
         self._traffic.sent(len(data))
         self._outgoing.append(data)
-
-
-def _known(rate: float) -> float:
-    return 0.0 if math.isnan(rate) else rate

@@ -86,9 +86,9 @@ class LinearCompletion(LearnedRecovery):
         system, cross = rows.index_select(1, kept), rows.index_select(1, lost)
         system.diagonal().add_(self.ridge)
         factor = torch.linalg.cholesky_ex(system)[0]
-        cross, whitened = torch.linalg.solve_triangular(factor, torch.cat((cross, centred), 1), upper=False).split(
-            (len(lost), centred.shape[1]), 1)
-        return cross.T @ whitened, self.covariance.diagonal().index_select(0, lost) - cross.square().sum(0)
+        whitened = torch.linalg.solve_triangular(factor, cross, upper=False)        # [R, L]
+        weights = torch.linalg.solve_triangular(factor.T, whitened, upper=True)
+        return weights.T @ centred, self.covariance.diagonal().index_select(0, lost) - whitened.square().sum(0)
 
     def _estimate_lost(self, centred: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, kept: torch.Tensor,
                        lost: torch.Tensor, packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
