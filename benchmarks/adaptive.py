@@ -9,7 +9,6 @@ and follow the same congestion control; a fixed one sends each frame in one quan
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import itertools
 import math
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.part import ROOT, PartError, machine, save, sources_digest, target
+from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.plots import lines
 from evitif.datasets import open_images
 from evitif.evaluation.partial import PartialResult
@@ -212,7 +211,7 @@ def drifting(seconds: float):
 
 def links(quick: bool) -> list[tuple[str, object, float, float]]:
     """Name, link, seconds, and those of them that are not judged."""
-    points, seconds, drift = (POINTS[::2], 13.0, 60.0) if quick else (POINTS, 23.0, 120.0)
+    points, seconds, drift = (POINTS[2::3], 13.0, 30.0) if quick else (POINTS, 23.0, 120.0)
     steadily = [(f'{100 * loss:.0f} % loss' + (f', bursts of {burst}' if burst > 1 else '') + f', {rate:g} Mbit/s',
                  steady(loss, burst, rate), seconds, WARM_UP_S) for loss, burst, rate in points]
     return [*steadily, (DRIFT, drifting(drift), drift, 0.0)]
@@ -224,7 +223,7 @@ def run(quick: bool, output: Path) -> dict:
 
     :raises PartError: the model or its images are not there
     """
-    seeds = range(1 if quick else 3)
+    seeds = range(1 if quick else 2)
     jobs = links(quick)
     images = int(max(len(seeds) * max(length for name, _, length, _ in jobs if name != DRIFT), jobs[-1][2]) * FRAME_RATE)
     try:
@@ -267,9 +266,13 @@ def targets_of(cells: list[dict]) -> list[dict]:
         difference = 100 * (adaptive.astype(float) - of[best])
         ahead, half = difference.mean(), 1.96 * difference.std() / math.sqrt(len(difference))
         expected, holds = ('more than 0 points', ahead > 0) if link == DRIFT else ('at least -0.5 points', ahead >= -0.5)
+        note = ''
+        if not holds and link != DRIFT and ahead + half >= -0.5:
+            note = (f'within chance on {len(difference)} frames: the interval reaches what is asked for, and the best of {len(of)} fixed '
+                    'settings was picked on the same frames')
         judged.append(target(f'adaptive beside the best fixed setting, {link}', expected,
                              f'{ahead:+.1f} points (95 %: {ahead - half:+.1f} to {ahead + half:+.1f}; adaptive '
-                             f'{100 * adaptive.mean():.1f} %, {best} {100 * of[best].mean():.1f} %)', holds))
+                             f'{100 * adaptive.mean():.1f} %, {best} {100 * of[best].mean():.1f} %)', holds, note))
     return judged
 
 
@@ -300,19 +303,9 @@ def section(result: dict, images: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.adaptive', description=__doc__.partition('\n')[0])
-    parser.add_argument('--quick', action='store_true', help='five links for 10 s and a drift of one minute, one seed')
-    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
+    parser = parser_of('adaptive', __doc__, 'three links for 10 s and a drift of half a minute, one seed')
     options = parser.parse_args(arguments)
-    try:
-        result = run(options.quick, options.output)
-    except PartError as error:
-        print(f'adaptive: {error}')
-        return 1
-    print(section(result, options.output))
-    for entry in result['targets']:
-        print(f'{entry["name"]}: {entry["measured"]}')
-    return 0
+    return print_part(lambda: run(options.quick, options.output), section, parser, options.output)
 
 
 if __name__ == '__main__':

@@ -8,7 +8,6 @@ without a seal, and HELLOs with another key, in equal parts, from ever other por
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import socket
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.part import ROOT, PartError, save, target
+from benchmarks.part import PartError, parser_of, print_part, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
 from evitif.cli.arguments import positive_int
@@ -93,7 +92,7 @@ def run(quick: bool, output: Path, rate: int = RATE) -> dict:
     :raises PartError: a process of it does not answer
     """
     try:
-        rows = _rounds(*((3, 3.0) if quick else (8, 8.0)), rate)
+        rows = _rounds(*((2, 3.0) if quick else (8, 8.0)), rate)
     except TimeoutError as error:
         raise PartError(str(error)) from None
     calm, flooded = rows[0::2], rows[1::2]
@@ -187,20 +186,11 @@ def _told(pipe, question: str):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog='flood', description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
+    """Measure and print."""
+    parser = parser_of('flood', __doc__, 'fewer and shorter rounds')
     parser.add_argument('--rate', type=positive_int, default=RATE, help='foreign datagrams a second (default: %(default)s)')
-    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
     options = parser.parse_args(arguments)
-    try:
-        result = run(options.quick, options.output, options.rate)
-    except PartError as error:
-        print(f'flood: {error}')
-        return 1
-    print(section(result, options.output))
-    for entry in result['targets']:
-        print(f'{entry["name"]}: {entry["measured"]} (target: {entry["target"]}) {entry["note"]}')
-    return 0
+    return print_part(lambda: run(options.quick, options.output, options.rate), section, parser, options.output)
 
 
 if __name__ == '__main__':

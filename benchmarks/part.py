@@ -8,11 +8,12 @@ A part is a module with `run(quick, output) -> dict`, which measures and writes 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import math
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from evitif.evaluation.partial import write_json
@@ -90,3 +91,24 @@ def ratio_interval95(hits: int, count: int) -> tuple[float, float]:
     middle = (share + z * z / (2 * count)) / scale
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / scale
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def parser_of(name: str, description: str, quick: str) -> argparse.ArgumentParser:
+    """The arguments of the command that makes the part `name` (a module below `benchmarks`) alone; `quick` says what is less."""
+    parser = argparse.ArgumentParser(prog=f'python -m benchmarks.{name}', description=description.partition('\n')[0])
+    parser.add_argument('--quick', action='store_true', help=quick)
+    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
+    return parser
+
+
+def print_part(measure: Callable[[], dict], section: Callable[[dict, Path], str], parser: argparse.ArgumentParser, output: Path) -> int:
+    """Measure a part and print it and its targets; the exit status, 1 where it cannot be measured here."""
+    try:
+        result = measure()
+    except PartError as error:
+        print(f'{parser.prog.rpartition(".")[2]}: {error}')
+        return 1
+    print(section(result, output))
+    for entry in result['targets']:
+        print(f'{entry["name"]}: {entry["measured"]} (target: {entry["target"]})')
+    return 0

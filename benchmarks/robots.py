@@ -1,6 +1,6 @@
 """Many robots on one bridge: how fairly it serves them, and how much of the bare tail's throughput they get.
 
-    python -m benchmarks.robots [--quick] [--model NAME:CUT ...] [--robots 1 8 64] [--output FOLDER]
+    python -m benchmarks.robots [--quick] [--model NAME:CUT ...] [--robots 8 64] [--output FOLDER]
 
 The robots are in one process (`robot_fleet`), the bridge in another. They send half as much again as the bridge can answer. In
 turns with that the bridge's process runs its tail alone, on batches of the size that it takes, without any robot; throughput is
@@ -9,7 +9,6 @@ compared by the wall's clock and, since other programs disturb that, by the proc
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import statistics
 import time
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.part import ROOT, PartError, machine, save, sources_digest, target
+from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
 from evitif.cli.arguments import positive_int
 from evitif.evaluation.partial import PartialResult
@@ -118,14 +117,16 @@ def _ask(pipe, question):
     return pipe.recv()
 
 
-def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tuple[int, ...] = (1, 8, 64)) -> dict:
+def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tuple[int, ...] = (8, 64)) -> dict:
     """
     The part of `make bench`; goes on after the last model and number of robots that was measured.
 
     :raises PartError: a bridge does not answer
     """
     rounds, seconds, longest = (1, 3.0, 20.0) if quick else (2, 8.0, LONGEST_S)
-    cells = [(*model.rsplit(':', 1), count) for model in models for count in (robots[-1:] if quick else robots)]
+    if quick:
+        models, robots = models[-1:], robots[-1:]
+    cells = [(*model.rsplit(':', 1), count) for model in models for count in robots]
     partial = PartialResult(output / 'robots.json', {'cells': cells, 'rounds': rounds, 'machine': machine(), 'sources': sources_digest(
         ('evitif/transport', 'evitif/protocol', 'evitif/pipeline', *SOURCES))})
     state = partial.load() or {'next': 'the first', 'results': []}
@@ -178,21 +179,12 @@ def section(result: dict, images: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.robots', description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true', help='the most robots only, one short round')
+    parser = parser_of('robots', __doc__, 'the last model and the most robots only, one short round')
     parser.add_argument('--model', nargs='+', default=MODELS, metavar='NAME:CUT', help='a model folder or a timm model, random weights')
-    parser.add_argument('--robots', nargs='+', type=positive_int, default=(1, 8, 64))
-    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
+    parser.add_argument('--robots', nargs='+', type=positive_int, default=(8, 64))
     options = parser.parse_args(arguments)
-    try:
-        result = run(options.quick, options.output, tuple(options.model), tuple(options.robots))
-    except PartError as error:
-        print(f'robots: {error}')
-        return 1
-    print(section(result, options.output))
-    for entry in result['targets']:
-        print(f'{entry["name"]}: {entry["measured"]} (target: {entry["target"]}) {entry["note"]}')
-    return 0
+    return print_part(lambda: run(options.quick, options.output, tuple(options.model), tuple(options.robots)), section, parser,
+                      options.output)
 
 
 if __name__ == '__main__':

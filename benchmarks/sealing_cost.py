@@ -16,13 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cryptography
+import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from benchmarks.part import save
 from evitif.cli.arguments import positive_int
-from evitif.protocol import datagram
+from evitif.protocol import datagram, runs
 from evitif.protocol.bridge import BridgeEndpoint
 from evitif.protocol.edge import EdgeConnection
+from evitif.protocol.frame_sender import RUN_DATAGRAMS
 from evitif.protocol.keys import Key, RobotKeys
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.sealing import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer
@@ -70,6 +72,25 @@ def seal_read() -> float:
     return timed(lambda k: opener.open(datagram.parse(sent[k])), DATAGRAMS)
 
 
+def rows_of(size: int) -> np.ndarray:
+    return np.tile(np.frombuffer(whole(size), np.uint8), (RUN_DATAGRAMS, 1))
+
+
+def run_made(sealed: bool) -> float:
+    """Of a datagram of a run."""
+    rows = rows_of(DATAGRAM_BYTES - datagram.SEAL_BYTES * sealed)
+    finish = pair()[0].finish_run if sealed else runs.finish
+    return timed(lambda k: finish(rows, 1, k * RUN_DATAGRAMS), DATAGRAMS // RUN_DATAGRAMS) / RUN_DATAGRAMS
+
+
+def run_read(sealed: bool) -> float:
+    """Of a datagram of a run, each run made before."""
+    rows, (sealer, opener) = rows_of(DATAGRAM_BYTES - datagram.SEAL_BYTES * sealed), pair()
+    finish, read = (sealer.finish_run, opener.open_run) if sealed else (runs.finish, runs.open_run)
+    sent = [finish(rows, 1, k * RUN_DATAGRAMS).copy() for k in range(DATAGRAMS // RUN_DATAGRAMS)]
+    return timed(lambda k: read(sent[k]), len(sent)) / RUN_DATAGRAMS
+
+
 def bare(cipher) -> float:
     encrypt, nonce, header = cipher(secrets.token_bytes(32)).encrypt, bytes(12), bytes(datagram.HEADER.size)
     body = whole(DATAGRAM_BYTES - datagram.SEAL_BYTES)[datagram.HEADER.size:]
@@ -99,6 +120,8 @@ def pair() -> tuple[Sealer, Sealer]:
 
 FIGURES = {
     'checksum and copy': checksum_made, 'seal and copy': seal_made, 'parse with checksum': checksum_read, 'parse and open': seal_read,
+    'checksum and copy, in a run': lambda: run_made(False), 'seal and copy, in a run': lambda: run_made(True),
+    'checksum, in a run': lambda: run_read(False), 'open, in a run': lambda: run_read(True),
     'ChaCha20-Poly1305 alone': lambda: bare(ChaCha20Poly1305), 'AES-256-GCM alone': lambda: bare(AESGCM), 'handshake': handshake,
 }
 

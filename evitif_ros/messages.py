@@ -90,7 +90,8 @@ def bridge_link_message(link, connected: bool, robot: str, peer: str, session_id
                         allowed_rate=math.nan, used_rate=math.nan, queueing_delay=math.nan, share_sent=math.nan)
     _fill_directions(message, link, incoming='uplink', outgoing='downlink')
     if link is not None:
-        message.frames_received = sum(link.frames.values())
+        message.frames_replaced, message.frames_failed = (link.frames.get(fate, 0) for fate in ('replaced', 'failed'))
+        message.frames_received = sum(link.frames.values()) - message.frames_replaced - message.frames_failed
     return message
 
 

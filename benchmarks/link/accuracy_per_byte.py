@@ -9,7 +9,6 @@ side is sealed.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.link.images import decode, encode
 from benchmarks.link.parity import data_datagrams, failure_of, protected_bytes
-from benchmarks.part import ROOT, PartError, ratio_interval95, save
+from benchmarks.part import ROOT, PartError, parser_of, print_part, ratio_interval95, save
 from benchmarks.plots import lines
 from evitif.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif.evaluation.suite import IMAGENET_CHECKPOINT, Job
@@ -52,8 +51,8 @@ class Judged:
 
 
 MODELS = (
-    Judged('CIFAR-10, 32 × 32', 'artifacts/cifar10_vit', 4, 'data/cifar10', 400, 100),
-    Judged('Tiny ImageNet, 50 classes, 64 × 64', 'artifacts/tiny_imagenet_50', 4, 'data/tiny-imagenet-50', 400, 100),
+    Judged('CIFAR-10, 32 × 32', 'artifacts/cifar10_vit', 4, 'data/cifar10', 250, 100),
+    Judged('Tiny ImageNet, 50 classes, 64 × 64', 'artifacts/tiny_imagenet_50', 4, 'data/tiny-imagenet-50', 250, 100),
     Judged('photographs, ViT-Tiny, 224 × 224', Path(IMAGENET_CHECKPOINT).stem, 6, 'data/imagenet-photos', 150, 30, IMAGENET_CHECKPOINT),
 )
 
@@ -192,16 +191,9 @@ def _series(cell: dict, losses: list[str]) -> dict[str, dict[str, list[tuple[flo
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.link.accuracy_per_byte', description=__doc__.partition('\n')[0])
-    parser.add_argument('--quick', action='store_true', help='fewer images, budgets and losses')
-    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
+    parser = parser_of('link.accuracy_per_byte', __doc__, 'fewer images, budgets and losses')
     options = parser.parse_args(arguments)
-    try:
-        print(section(run(options.quick, options.output), options.output))
-    except PartError as error:
-        print(f'accuracy_per_byte: {error}')
-        return 1
-    return 0
+    return print_part(lambda: run(options.quick, options.output), section, parser, options.output)
 
 
 if __name__ == '__main__':

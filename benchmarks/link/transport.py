@@ -8,7 +8,6 @@ and beside TCP. In a round each way sends some frames, in an order drawn anew; w
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import random
 import tempfile
@@ -21,7 +20,7 @@ from benchmarks.link.conditions import Condition
 from benchmarks.link.namespaces import BRIDGE_ADDRESS, NamespaceLink, remove_leftovers, unavailable
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.transport_side import WAYS, protocol_cost
-from benchmarks.part import ROOT, PartError, save, target
+from benchmarks.part import PartError, parser_of, print_part, save, target
 from evitif.protocol.keys import write_key_file
 
 TITLE = 'The transport\'s part'
@@ -86,7 +85,7 @@ def _quartiles(values: np.ndarray) -> dict:
     return {'median': float(median), 'quartiles': [float(low), float(high)]}
 
 
-def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict[str, float]]) -> list[dict]:
+def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict]) -> list[dict]:
     """Judged on the link where each datagram is a packet, as on a real one; without namespaces on loopback."""
     judged = []
     for model, links in cells.items():
@@ -94,10 +93,12 @@ def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict[str, 
         ways = links[link]['ways']
         where = f'{model}, int8, {LINKS[link]}'
         own, paced = protocol[model], ways[UNSEALED]['us']['median'] - ways[UNPACED]['us']['median']
-        reason = (f'of {ways[UNSEALED]["us"]["median"]:.0f} µs pacing is {paced:.0f} µs. The protocol itself, without sockets, takes '
-                  f'{own["packetise_us"]:.0f} µs to packetise a frame and {own["reassemble_us"]:.0f} µs to take its '
-                  f'{own["datagrams"]} datagrams: each is checked, counted and put in its place by Python as it comes; the bare loop '
-                  'only adds up their bytes')
+        rested, us = own['after_pause'], {name: ways[name]['us']['median'] for name in ways}
+        reason = (f'of {us[UNSEALED]:.0f} µs the bare loop\'s are {us[BARE]:.0f} and those of pacing {paced:.0f}. The protocol itself, '
+                  f'without sockets, takes {own["packetise_us"]:.0f} µs to packetise a frame and {own["reassemble_us"]:.0f} µs to take its '
+                  f'{own["datagrams"]} datagrams when it does nothing else, but {rested["packetise_us"]:.0f} and '
+                  f'{rested["reassemble_us"]:.0f} µs after pauses of {1000 * INTERVAL_S:g} ms, as there are between these frames: the '
+                  'processor then has to fetch interpreter and libraries into its caches again, and the bare loop needs little of them')
         for way, words in ((UNSEALED, ''), (UNPACED, ', congestion control off')):
             bare, tcp = ways[way]['of_bare']['median'], ways[way]['of_tcp']['median']
             note = '' if words or bare <= 1.3 else reason
@@ -128,7 +129,8 @@ def run(quick: bool, output: Path) -> dict:
         with tqdm(total=len(MODELS) * len(links) * (rounds + WARM_UP) * len(WAYS), desc='turns', unit='turn', mininterval=1) as bar:
             cells = {model: {link: measure(link, channels, rounds, cpu_frames, bar) for link in links}
                      for model, channels in MODELS.items()}
-        protocol = {model: protocol_cost(channels) for model, channels in MODELS.items()}
+        protocol = {model: protocol_cost(channels) | {'after_pause': protocol_cost(channels, pause_s=INTERVAL_S)}
+                    for model, channels in MODELS.items()}
     except ProcessError as error:
         raise PartError(str(error)) from None
     return save(output, 'transport', f'python -m benchmarks.link.transport{" --quick" if quick else ""}', cells,
@@ -156,16 +158,9 @@ def section(result: dict, images: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.link.transport', description=__doc__.partition('\n')[0])
-    parser.add_argument('--quick', action='store_true', help='fewer rounds')
-    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
+    parser = parser_of('link.transport', __doc__, 'fewer rounds')
     options = parser.parse_args(arguments)
-    try:
-        print(section(run(options.quick, options.output), options.output))
-    except PartError as error:
-        print(f'transport: {error}')
-        return 1
-    return 0
+    return print_part(lambda: run(options.quick, options.output), section, parser, options.output)
 
 
 if __name__ == '__main__':

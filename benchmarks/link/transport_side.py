@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import selectors
 import socket
 import struct
 import sys
@@ -27,7 +26,7 @@ from evitif.protocol.packetiser import Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
 from evitif.transport import UdpLoop
 from evitif.transport.addresses import open_udp_socket
-from evitif.transport.batching import SOL_UDP, UDP_SEGMENT, RunReceiver, choose_calls
+from evitif.transport.batching import LARGEST_DATAGRAM, SOL_UDP, UDP_SEGMENT, RunReceiver, choose_calls
 from evitif.transport.batching import runs as batching_runs
 
 WAYS = ('bare loop', 'evitif, unsealed, unpaced', 'evitif, unsealed', 'evitif, sealed', 'TCP')
@@ -48,9 +47,12 @@ def frame_of(parameters: StreamParameters, number: int = 0) -> TokenFrame:
     return TokenFrame(number, 0, 'camera', rows)
 
 
-def protocol_cost(channels: int, frames: int = 60) -> dict[str, float]:
+def protocol_cost(channels: int, frames: int = 60, pause_s: float = 0.0) -> dict[str, float]:
     """What of it is the protocol's own work, unsealed and unpaced, without sockets and threads: µs a frame to packetise it and to take its
-    datagrams in the runs that they leave in, medians, and how many these are."""
+    datagrams in the runs that they leave in, medians, and how many datagrams these are.
+
+    :param pause_s: before each of the two, after which a processor has to fetch again what it runs
+    """
     parameters, seconds = parameters_of(channels), {'packetise': [], 'reassemble': []}
     edge = EdgeConnection(parameters, 'robot', EdgeConfig(congestion_control=False))
     bridge, address, now = BridgeEndpoint(parameters, 'bridge'), ('robot', 1), 0.0
@@ -63,30 +65,23 @@ def protocol_cost(channels: int, frames: int = 60) -> dict[str, float]:
     edge.datagrams_to_send(now)
     for number in range(frames):
         now += 0.03
-        frame = frame_of(parameters, number)
+        frame, runs = frame_of(parameters, number), []
+        time.sleep(pause_s)
         began = time.perf_counter()
         edge.send_frame(frame, now)
-        runs = []
         while (run := edge.run_to_send(now)) is not None:
-            runs.append(run)
-        sent = time.perf_counter()
-        datagrams = 0
+            if not isinstance(run, bytes):      # a PING
+                runs.append(run)
+        seconds['packetise'].append(time.perf_counter() - began)
+        time.sleep(pause_s)
+        began = time.perf_counter()
         for run in runs:
-            if isinstance(run, bytes):      # a PING
-                bridge.receive_datagram(run, address, now)
-            else:
-                bridge.receive_run(run, address, now)
-                datagrams += len(run)
+            bridge.receive_run(run, address, now)
         while bridge.next_event() is not None:
             pass
-        seconds['reassemble'].append(time.perf_counter() - sent)
-        seconds['packetise'].append(sent - began)
+        seconds['reassemble'].append(time.perf_counter() - began)
         bridge.datagrams_to_send(now)
-    return {f'{name}_us': 1e6 * float(np.median(values)) for name, values in seconds.items()} | {'datagrams': datagrams}
-
-
-def raise_error(error: OSError, datagrams: int) -> None:
-    raise error
+    return {f'{name}_us': 1e6 * float(np.median(values)) for name, values in seconds.items()} | {'datagrams': sum(map(len, runs))}
 
 
 def _udp(address: tuple) -> socket.socket:
@@ -122,22 +117,19 @@ class Receiver:
         return on_event
 
     def _bare(self, udp: socket.socket) -> None:
-        """Wait, take what is there, add up its bytes: the system calls of `UdpLoop`."""
+        """One `recvmsg` for what the kernel has put together: as quick here as `recvmmsg` and what it takes to call it."""
         _, receiver = choose_calls(udp, None, logging.getLogger(__name__))
-        arrived = self._arrived['bare loop']
+        room, arrived = memoryview(bytearray(LARGEST_DATAGRAM)), self._arrived['bare loop']
         expected = sum(map(len, Packetiser(self.parameters).packetise(frame_of(self.parameters))))
-        selector = selectors.DefaultSelector()
-        selector.register(udp, selectors.EVENT_READ)
         number, total = -1, 0
         while True:
-            selector.select()
-            for data, _, _ in receiver.receive_batch(raise_error)[0]:
-                first, = NUMBER.unpack_from(data if isinstance(data, memoryview) else data[0])
-                if first != number:
-                    number, total = first, 0
-                total += data.nbytes
-                if total == expected:
-                    arrived.append((number, time.monotonic()))
+            size, _, _ = receiver.receive(room)
+            first, = NUMBER.unpack_from(room)
+            if first != number:
+                number, total = first, 0
+            total += size
+            if total == expected:
+                arrived.append((number, time.monotonic()))
 
     def _tcp(self, listener: socket.socket) -> None:
         opened, _ = listener.accept()

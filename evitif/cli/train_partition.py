@@ -34,8 +34,8 @@ def add_parser(verbs) -> None:
     parser.add_argument('--common-blocks', type=int, metavar='K', help='the first K blocks are the same on all devices (default: 0)')
     parser.add_argument('--steps', type=positive_int, help='of the retraining (default: 2000)')
     parser.add_argument('--batch-size', type=positive_int)
-    parser.add_argument('--learning-rate', type=float, help="AdamW's (default: 5e-3)")
-    parser.add_argument('--matrix-rate', type=float, help="Muon's, of the blocks' weight matrices (default: 0.01)")
+    parser.add_argument('--learning-rate', type=float, help="AdamW's (default: 3e-3)")
+    parser.add_argument('--matrix-rate', type=float, help="Muon's, of the blocks' weight matrices (default: 5e-3)")
     parser.add_argument('--fusion-images', type=positive_int, help='(default: 10000)')
     parser.add_argument('--fusion-steps', type=positive_int, help='(default: 1000)')
     parser.add_argument('--answers', metavar='DIR', help="where the original's answers on the training images and the bodies are kept, for "

@@ -14,7 +14,7 @@ import logging
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -75,7 +75,8 @@ class BridgeRuntime:
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Slot] = LatestSlots()
         self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # the last of each group, by stamp, for who is late
-        self._lock = threading.Lock()  # guards the statistics
+        self._lock = threading.Lock()  # guards the statistics, and
+        self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed
         self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
         self._batch = 1
         self._worker: threading.Thread | None = None
@@ -134,25 +135,23 @@ class BridgeRuntime:
 
     def statistics(self) -> BridgeStatistics:
         """A snapshot of the counts and of every robot's link."""
-        def links(now: float) -> dict[str, LinkStatistics]:
-            return {session.robot: self._endpoint.statistics_of(session_id)
+        def links(now: float) -> dict[str, tuple[int, LinkStatistics]]:
+            return {session.robot: (session_id, self._endpoint.statistics_of(session_id))
                     for session_id, session in self._endpoint.sessions.items()}
         by_robot = self._loop.call(links)
         joined = dict(self._endpoint.joiner.counts) if isinstance(self._endpoint, JoiningEndpoint) else {}
         with self._lock:
-            return dataclasses.replace(self._statistics, links=by_robot, joined=joined)
+            linked = {robot: dataclasses.replace(link, frames={**link.frames, **self._fates.get(session_id, {})})
+                      for robot, (session_id, link) in by_robot.items()}
+            return dataclasses.replace(self._statistics, links=linked, joined=joined)
 
     # The worker's thread.
 
     def _work(self) -> None:
         while slots := self._slots.take_up_to(self._batch):
             items = [slot for slot in slots if not isinstance(slot, FrameLate)]
-            for item, answers in zip(items, self._answers(items) if items else (), strict=True):
-                if answers is not None:
-                    try:
-                        self._deliver(item, answers)
-                    except Exception as error:
-                        self._fail(item, error)
+            self._deliver([(item, answers) for item, answers in zip(items, self._answers(items) if items else (), strict=True)
+                           if answers is not None])
             for slot in slots:
                 if isinstance(slot, FrameLate):
                     try:
@@ -173,15 +172,37 @@ class BridgeRuntime:
         self._add(batches=1)
         return [list(itertools.islice(answers, len(item))) for item in items]
 
-    def _deliver(self, item: Item, answers: list[Answer]) -> None:
-        for frame, answer in zip(item, answers, strict=True):
-            self._loop.call(lambda now, frame=frame, answer=answer: self._endpoint.send_answer(frame.session_id, answer, now))
+    def _deliver(self, answered: list[tuple[Item, list[Answer]]]) -> None:
+        # All under one lock: the loop has it while it takes a batch of datagrams, so that each time it has to be waited for.
+        try:
+            errors = self._loop.call(lambda now: [self._send(item, answers, now) for item, answers in answered])
+        except Exception as error:
+            errors = [error] * len(answered)
+        for (item, answers), error in zip(answered, errors, strict=True):
+            try:
+                if error is not None:
+                    raise error
+                self._tell(item, answers[0])
+            except Exception as reason:
+                self._fail(item, reason)
+
+    def _send(self, item: Item, answers: list[Answer], now: float) -> Exception | None:
+        """Send the answers to an item; what is wrong with one is returned."""
+        try:
+            for frame, answer in zip(item, answers, strict=True):
+                self._endpoint.send_answer(frame.session_id, answer, now)
+        except Exception as error:
+            return error
+
+    def _tell(self, item: Item, answer: Answer) -> None:
+        """Count what was sent, and publish it off-board."""
         self._add(frames_answered=len(item))
+        group = group_of(item[0].robot, item[0].device)
         if item[0].device:
-            self._fused[group_of(item[0].robot, item[0].device), item[0].capture_stamp_ns] = answers[0]
+            self._fused[group, item[0].capture_stamp_ns] = answer
             while len(self._fused) > HANDED_ON * self.config.max_robots:
                 self._fused.popitem(last=False)
-        self._on_prediction(group_of(item[0].robot, item[0].device), self._prediction(item, answers[0]))
+        self._on_prediction(group, self._prediction(item, answer))
 
     def _answer_late(self, late: FrameLate) -> None:
         """Who came late gets what the others were told of the image, which it has no part in."""
@@ -199,6 +220,7 @@ class BridgeRuntime:
 
     def _fail(self, item: Item, error: Exception) -> None:
         self._add(frames_failed=len(item))
+        self._note('failed', item)
         self._log(logging.ERROR, f'frame {item[0].frame_id} of robot {item[0].robot} failed: {error}')
 
     def _prediction(self, item: Item, answer: Answer) -> Prediction:
@@ -245,11 +267,13 @@ class BridgeRuntime:
             self._add(frames_ready=len(item))
             if (replaced := self._slots.put(key, item)) is not None:
                 self._add(frames_replaced=len(replaced))
+                self._note('replaced', replaced)
             return
         if isinstance(event, FrameLate):
             self._add(frames_ready=1)
             if self._slots.put((event.robot, event.frame.session_id), event) is not None:
                 self._add(frames_replaced=1)
+                self._note('replaced', (event.frame,))
             return
         if isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')
@@ -258,8 +282,16 @@ class BridgeRuntime:
                                      f'{event.reason}')
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
+            with self._lock:
+                self._fates.pop(event.session_id, None)
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')
         self._on_event(event)
+
+    def _note(self, fate: str, item: Item) -> None:
+        with self._lock:
+            for frame in item:
+                if frame.session_id in self._endpoint.sessions:
+                    self._fates[frame.session_id][fate] += 1
 
     def _add(self, **counts: int) -> None:
         with self._lock:

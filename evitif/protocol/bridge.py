@@ -89,6 +89,8 @@ class BridgeEndpoint:
         self.config = config = config or BridgeConfig()
         self._random = random or SystemRandom()
         self._sessions: dict[int, BridgeSession] = {}
+        self._due: dict[int, float] = {}                # by session, when it wants a timer; may be too early, never too late
+        self._touched: set[int] = set()                 # sessions whose time may be another by now
         self._robots: dict[str, BridgeSession] = {}
         self._outgoing: deque[tuple[bytes, object]] = deque(maxlen=_OUTGOING)
         self._events: deque = deque()
@@ -150,6 +152,7 @@ class BridgeEndpoint:
             raise ValueError(f'tokens_expected is {answer.tokens_expected}; expected {parameters.tokens}')
         if not all(0 <= class_id < parameters.classes for class_id in answer.class_ids):
             raise ValueError(f'class_ids are {answer.class_ids}; expected 0 to {parameters.classes - 1}')
+        self._touched.add(session_id)
         for data in session.queue_answer(answer, self.config.answer_copies, self.config.max_datagram_bytes, now):
             self._transmit(data, session.address)
         return True
@@ -171,6 +174,7 @@ class BridgeEndpoint:
             for _ in range(self.config.bye_copies):
                 self._transmit(session.build(datagram.BYE), session.address)
         self._sessions.clear()
+        self._due.clear()
         self._robots.clear()
         self._closed = True
 
@@ -178,12 +182,18 @@ class BridgeEndpoint:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called next, on the caller's clock; None: not before something arrives."""
-        return min((min(session.get_timer(), session.heard_at + self.config.session_timeout_s)
-                    for session in self._sessions.values()), default=None)
+        for session_id in self._touched:
+            session = self._sessions.get(session_id)
+            if session is not None:
+                self._due[session_id] = min(session.get_timer(), session.heard_at + self.config.session_timeout_s)
+        self._touched.clear()
+        return min(self._due.values(), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
-        for session in list(self._sessions.values()):
+        BridgeEndpoint.get_timer(self)
+        for session_id in [session_id for session_id, due in self._due.items() if due <= now]:
+            session = self._sessions[session_id]
             session.reassembler.handle_timer(now)
             self._collect_frames(session)
             for data in session.copies_due(now):
@@ -198,10 +208,12 @@ class BridgeEndpoint:
     def _lose(self, session: BridgeSession, reason: str) -> None:
         del self._sessions[session.session_id]
         del self._robots[session.robot]
+        self._due.pop(session.session_id, None)
         self._past_frames += session.frames()
         self._events.append(RobotLost(session.session_id, session.robot, reason, session.parameters.device))
 
     def _collect_frames(self, session: BridgeSession) -> None:
+        self._touched.add(session.session_id)
         while (frame := session.reassembler.next_frame()) is not None:
             self._events.append(FrameReady(frame))
 
@@ -433,6 +445,7 @@ class BridgeEndpoint:
             quiet_floor_s=self.config.quiet_floor_s, packet_error_rate=lambda: tracker.packet_error_rate)
         session = BridgeSession(session_id, hello.robot, hello.instance, addr, parameters, reassembler, tracker, now, sealer)
         self._sessions[session_id] = self._robots[hello.robot] = session
+        self._touched.add(session_id)
         self._refusals.pop((hello.robot, addr), None)
         self._events.append(RobotConnected(session_id, hello.robot, addr, parameters.device))
         return session

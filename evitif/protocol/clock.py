@@ -35,3 +35,11 @@ class ClockFilter:
     def offset_s(self) -> float:
         """The bridge's clock minus the edge's, seconds; NaN before the first exchange."""
         return min(self._samples)[1] if self._samples else math.nan
+
+    def uplink_s(self, t1: float, t2: float) -> float:
+        """From the edge to the bridge, seconds; NaN before the first exchange."""
+        return max(t2 - self.offset_s - t1, 0.0)      # in this order NaN stays
+
+    def downlink_s(self, t3: float, t4: float) -> float:
+        """From the bridge to the edge, seconds; NaN before the first exchange."""
+        return max(t4 - (t3 - self.offset_s), 0.0)

@@ -1,8 +1,9 @@
 """How fast frames may be sent: delay tells congestion from radio loss.
 
 The receiver reports (PONG) say when a PING arrived, and how many datagrams did. From that come the queueing delay, which is the
-one-way delay above the least of the last ten seconds, as in BBR (draft-ietf-ccwg-bbr) and Copa (NSDI 2018); what is lost;
-and the rate at which data is delivered. The offset between the clocks drops out. After each interval of 0.2 s, or a round trip
+one-way delay above the least of the last ten seconds, as in BBR (draft-ietf-ccwg-bbr) and Copa (NSDI 2018), less what the sender's
+own burst takes; what is lost; and the rate at which data is delivered, which is what the bottleneck carries only while it is busy: it is
+counted from the first report that met a queue to the last. The offset between the clocks drops out. After each interval of 0.2 s, or a round trip
 where that is longer, the rate is decided anew:
 
 * The *least* queueing delay of the interval is above the target of 25 ms, so a queue stands: congestion. The rate falls to 90 %
@@ -12,12 +13,12 @@ where that is longer, the rate is decided anew:
 * Neither, and the rate is being used: it grows. It doubles each 0.05 s or round trip until the first congestion (slow start), later by 5 %
   a second, and twice as fast with each second that all goes well, up to doubling in a second, as CUBIC does (RFC 9438).
 * Loss without delay is the radio's (RFC 8836, section 4, asks that it be told from congestion) and takes nothing from the rate.
-  Where the share that is lost has risen by ten points since the rate began to grow, and the rate by a quarter, the growth is
-  taken back: short queues and policers lose without delay.
+  Where the share that is lost has risen by ten points, in at most eight seconds in which the rate grew by a quarter, the growth
+  is taken back: short queues and policers lose without delay.
 * Delay that has not gone although less was sent for long enough: another flow fills the queue, as TCP does. Yielding on and on
   would leave nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681): half a datagram
   a round trip more in each, 30 % less for a loss, which is as fair as one and a half (RFC 9438, section 4.3). Every five
-  seconds it is halved for two intervals to see whether the queue was its own.
+  seconds it is halved for two intervals to see whether the queue was its own; a queue that is seen empty twice is nobody's.
 """
 
 import math
@@ -33,7 +34,7 @@ DRAIN_S = 0.5                # in which a standing queue is to be gone
 RENO_BETA, RENO_ALPHA = 0.7, 0.53       # as fair to Reno as its own 1/2 and 1: alpha = 3 (1 - beta) / (1 + beta) (RFC 9438, section 4.3)
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
-LOSS_RISE, COMPARE_S = 0.1, 8.0          # share more lost than at most so long ago
+LOSS_RISE, COMPARE_S = 0.1, 8.0         # share more lost than at most so long ago
 CLEAR_S = 1.0                # without a standing queue end an episode
 PROBE_EVERY_S = 5.0
 FLOOR_BIT_S, CEILING_BIT_S = 150_000.0, 10e9

@@ -26,7 +26,7 @@ needed. Nothing is sent again.
 """
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from random import Random, SystemRandom
 
 import numpy as np
@@ -43,17 +43,14 @@ from evitif.protocol.handshake import Hello, Refuse, Welcome
 from evitif.protocol.keys import Key
 from evitif.protocol.packetiser import TokenFrame
 from evitif.protocol.parameters import StreamParameters, check_name
+from evitif.protocol.pings import Pings, copies_of_ping
 from evitif.protocol.sealed_handshake import EdgeHandshake
 from evitif.protocol.sealing import Sealer
-from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic, sufficient_copies
+from evitif.protocol.sent_frames import SentFrames
+from evitif.protocol.statistics import LinkStatistics, SequenceTracker, Traffic
 
 IDLE, CONNECTING, REFUSED, CONNECTED, CLOSED = 'idle', 'connecting', 'refused', 'connected', 'closed'
 
-_PINGS_REMEMBERED = 64
-_FRAME_PING_INTERVAL_S = 0.05      # between the PINGs that follow frames, at least
-_ANSWERED_REMEMBERED = 256
-_PING_FAILURE = 0.2          # share of the PING intervals that may pass without a PONG
-_MAX_PING_COPIES = 8
 _HINT_INTERVAL_S = 10.0      # between two `Refused` that anybody could have caused
 
 
@@ -88,8 +85,7 @@ class EdgeConnection:
         self._new_instance()
         size = len(self._hello_datagram())
         if size > config.max_datagram_bytes:
-            raise ValueError(f'HELLO takes {size} bytes; expected at most max_datagram_bytes, '
-                             f'{config.max_datagram_bytes}')
+            raise ValueError(f'HELLO takes {size} bytes; expected at most max_datagram_bytes, {config.max_datagram_bytes}')
         self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes)
 
         self._sealer: Sealer | None = None       # of this session
@@ -98,21 +94,18 @@ class EdgeConnection:
         self._tracker = SequenceTracker()        # of what the bridge sends in this session
         self._remote = None                      # the bridge's last report
         self._clock = ClockFilter()
-        self._pings: OrderedDict[float, tuple[int, int]] = OrderedDict()      # bytes sent by then, and `ahead_bytes`
+        self._pings = Pings()
 
         self._hello_at = math.inf
         self._hello_interval = config.hello_interval_s
         self._hello_since = 0.0
-        self._ping_at = math.inf
-        self._pinged_ahead_at = self._pinged_behind_at = -math.inf      # of a frame
         self._heard_at = 0.0
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
         self._asked_at = -math.inf               # when HELLO last went out
         self._prompted = False                   # whether that was because of a CHALLENGE
 
-        self._sent: OrderedDict[int, SentFrame] = OrderedDict()          # by frame id, oldest first
-        self._answered: deque[tuple[int, int]] = deque(maxlen=_ANSWERED_REMEMBERED)
+        self._sent = SentFrames(config.frames_remembered, config.answer_deadline_s)
 
     # What the owner asks for
 
@@ -139,9 +132,9 @@ class EdgeConnection:
     @property
     def statistics(self) -> LinkStatistics:
         self._traffic.frames['cut'] = self._sender.frames_cut
-        return self._traffic.snapshot(
-            self._tracker, self._remote, round_trip_s=self._clock.round_trip_s,
-            round_trip_variation_s=self._clock.round_trip_variation_s, clock_offset_s=self._clock.offset_s)
+        clock = self._clock
+        return self._traffic.snapshot(self._tracker, self._remote, round_trip_s=clock.round_trip_s,
+                                      round_trip_variation_s=clock.round_trip_variation_s, clock_offset_s=clock.offset_s)
 
     def next_event(self):
         """The next event, or None."""
@@ -155,10 +148,8 @@ class EdgeConnection:
         return datagrams
 
     def run_to_send(self, now: float) -> bytes | np.ndarray | None:
-        """What is to be sent next, in order: a datagram, or a run of them, uint8 [n, size]; None: nothing is to be sent now.
-
-        What is sent before the next is asked for is on its way while that is made ready.
-        """
+        """What is to be sent next, in order: a datagram, or a run of them, uint8 [n, size]; None: nothing is to be sent now. A run that
+        is sent before the next is asked for is on its way while that is made ready."""
         while not self._outgoing and self._release_at is not None:
             self._release(self._release_at)
         return self._outgoing.popleft() if self._outgoing else None
@@ -197,15 +188,12 @@ class EdgeConnection:
         while self._release_at is not None:      # nobody has asked for what may leave of the frame before
             self._release(self._release_at)
         packets, size = self._sender.give(frame, now)
-        if frame.frame_id in self._sent:
-            self._expire(frame.frame_id)
-        elif len(self._sent) >= self.config.frames_remembered:
-            self._expire(next(iter(self._sent)))
-        self._sent[frame.frame_id] = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
-                                               self.parameters.tokens if frame.sent is None else len(frame.sent))
+        sent = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
+                         self.parameters.tokens if frame.sent is None else len(frame.sent))
+        if (former := self._sent.add(sent)) is not None:
+            self._expire(former)
         self._traffic.frames['sent'] += 1
-        if self._sender.delayed and now >= self._pinged_ahead_at + _FRAME_PING_INTERVAL_S:
-            self._pinged_ahead_at = now
+        if self._sender.delayed and self._pings.go_ahead(now):
             self._send_pings(1, now)
         self._release_at = now
         return True
@@ -220,12 +208,9 @@ class EdgeConnection:
                 self._sequence += len(run)
                 self._traffic.sent(run.size, len(run))
                 self._outgoing.append(run)
-            elif self._released and now >= self._pinged_behind_at + _FRAME_PING_INTERVAL_S and now > self._pinged_ahead_at:
+            elif self._released and self._pings.follow(now):
                 self._send_pings(1, now)
-                self._pinged_behind_at = now
-        self._released = run is not None
-        if run is None:
-            self._release_at = None
+        self._released, self._release_at = (False, None) if run is None else (True, now)
 
     # Time
 
@@ -235,11 +220,9 @@ class EdgeConnection:
             return None
         times = [self._hello_at]
         if self._state == CONNECTED:
-            times += [self._ping_at, self._heard_at + self.config.link_timeout_s]
+            times += [self._pings.due_at, self._heard_at + self.config.link_timeout_s]
             times.append(self._sender.get_timer())
-        if self._sent:
-            times.append(next(iter(self._sent.values())).sent_at + self.config.answer_deadline_s)
-        return min(times)
+        return min(*times, self._sent.expires_at())
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
@@ -249,7 +232,7 @@ class EdgeConnection:
                 self._events.append(LinkLost(now - self._heard_at))
                 self._say_hello_from(now)
             else:
-                if now >= self._ping_at:
+                if now >= self._pings.due_at:
                     self._ping(now)
                 self._release_at = now
         if self._state in (CONNECTING, REFUSED) and now >= self._hello_at:
@@ -271,30 +254,21 @@ class EdgeConnection:
 
     def _ping(self, now: float) -> None:
         downlink = self._tracker.packet_error_rate
-        uplink = self._remote.packet_error_rate if self._remote else downlink
-        both = 1.0 - (1.0 - _known(downlink)) * (1.0 - _known(uplink))
-        fewest = 1 if self._remote else self.config.hello_copies      # until the bridge has told what the uplink is like
-        self._send_pings(sufficient_copies(both, _PING_FAILURE, fewest, _MAX_PING_COPIES), now)
-        self._ping_at = now + self.config.ping_interval_s
+        uplink, fewest = (self._remote.packet_error_rate, 1) if self._remote else (downlink, self.config.hello_copies)      # not told yet
+        self._send_pings(copies_of_ping(downlink, uplink, fewest), now)
+        self._pings.due_at = now + self.config.ping_interval_s
 
     def _send_pings(self, copies: int, now: float) -> None:
-        sent = self._sender.sent_bytes, self._sender.ahead_bytes(now)
+        self._pings.note(now, self._sender.sent_bytes, self._sender.ahead_bytes(now))
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, self._tracker.report()))
-        self._pings[now] = sent
-        if len(self._pings) > _PINGS_REMEMBERED:
-            self._pings.popitem(last=False)
 
     def _expire_due(self, now: float) -> None:
-        while self._sent:
-            frame = next(iter(self._sent.values()))
-            if now < frame.sent_at + self.config.answer_deadline_s:
-                return
-            self._expire(frame.frame_id)
+        for frame in self._sent.expired(now):
+            self._expire(frame)
 
-    def _expire(self, frame_id: int) -> None:
-        frame = self._sent.pop(frame_id)
-        self._sender.abandon(frame_id)
+    def _expire(self, frame: SentFrame) -> None:
+        self._sender.abandon(frame.frame_id)
         self._traffic.frames['expired'] += 1
         self._events.append(FrameExpired(frame.frame_id, frame.capture_stamp_ns))
 
@@ -417,8 +391,7 @@ class EdgeConnection:
         if received.type == datagram.PONG:
             t1, t2, t3, self._remote = datagram.parse_pong(received.body)
             self._heard(now)
-            if t1 in self._pings:      # else a further copy
-                sent = self._pings.pop(t1)
+            if (sent := self._pings.take(t1)) is not None:      # else a further copy
                 self._clock.add(t1, t2, t3, arrived_at)
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
                 self._sender.on_report(Report(t1, t2, round_trip, self._remote.expected, self._remote.received, *sent),
@@ -432,21 +405,14 @@ class EdgeConnection:
             raise DatagramError('inconsistent')
         self._heard(now)
         self._expire_due(now)
-        sent = self._sent.get(answer.frame_id)
-        if sent is None or sent.capture_stamp_ns != answer.capture_stamp_ns:
-            known = (answer.frame_id, answer.capture_stamp_ns) in self._answered
-            raise DatagramError('answer_copy' if known else 'late')
-        del self._sent[answer.frame_id]
-        self._answered.append((answer.frame_id, answer.capture_stamp_ns))
+        sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns)
         self._traffic.frames['answered'] += 1
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
         answer_sent = answer.first_arrival + answer.hold_s
         self._clock.add(sent.sent_at, answer.first_arrival, answer_sent, now)
         self._sender.on_round_trip(max(now - sent.sent_at - answer.hold_s, 0.0), now)
-        offset = self._clock.offset_s
-        self._events.append(AnswerArrived(
-            answer, sent, now - sent.sent_at, _not_negative(answer.first_arrival - offset - sent.sent_at),
-            _not_negative(now - (answer_sent - offset)), copies * received.size))
+        self._events.append(AnswerArrived(answer, sent, now - sent.sent_at, self._clock.uplink_s(sent.sent_at, answer.first_arrival),
+                                          self._clock.downlink_s(answer_sent, now), copies * received.size))
 
     def _heard(self, now: float) -> None:
         """The bridge was heard in this session."""
@@ -455,7 +421,7 @@ class EdgeConnection:
             self._state = CONNECTED
             self._refused_reason = None
             self._hello_at = math.inf
-            self._ping_at = now
+            self._pings.due_at = now
             self._sender.restart(now)
             self._events.append(Connected(self._session_id, self._bridge))
 
@@ -501,8 +467,7 @@ class EdgeConnection:
     def _forget_session(self) -> None:
         """No answer of this session can come any more."""
         self._session_id = self._sealer = None
-        for frame_id in list(self._sent):
-            self._expire(frame_id)
+        self._expire_due(math.inf)
 
     def _send(self, kind: int, now: float, body: bytes = b'') -> None:
         self._transmit(datagram.build(kind, self._session_id, self._sequence, body, self._finish), now)
@@ -512,11 +477,3 @@ class EdgeConnection:
         self._sender.spend(len(data), now)
         self._traffic.sent(len(data))
         self._outgoing.append(data)
-
-
-def _known(rate: float) -> float:
-    return 0.0 if math.isnan(rate) else rate
-
-
-def _not_negative(seconds: float) -> float:
-    return max(0.0, seconds) if not math.isnan(seconds) else math.nan

@@ -21,6 +21,7 @@ FORGERIES = 1 << 36          # datagrams that a key may refuse before it has to 
 REPLAY_WINDOW = 1024         # sequence numbers; a second of a robot that sends 30 frames of 33 packets
 EDGE_TO_BRIDGE, BRIDGE_TO_EDGE = 0, 1
 _NONCE = struct.Struct('>IQ')      # direction, sequence number: 96 bits (RFC 8439, section 2.8)
+_HALVES = struct.Struct('>II')     # of the sequence number, the lower one first: the end of the header
 _TYPE_AT = 3
 
 
@@ -46,9 +47,21 @@ class ReplayWindow:
             self._mask = (self._mask << -behind | 1) & (1 << REPLAY_WINDOW) - 1 if -behind < REPLAY_WINDOW else 1
             self._highest = sequence
 
+    def take_rising(self, sequences: list[int]) -> None:
+        """As `take` of each, where each is above all before."""
+        if not sequences or sequences[-1] - sequences[0] != len(sequences) - 1 or len(sequences) > REPLAY_WINDOW:
+            for sequence in sequences:
+                self.take(sequence)
+            return
+        ahead = sequences[-1] - self._highest
+        kept = self._mask << ahead & (1 << REPLAY_WINDOW) - 1 if ahead < REPLAY_WINDOW else 0
+        self._mask, self._highest = kept | (1 << len(sequences)) - 1, sequences[-1]
+
     def all_new(self, sequences: list[int]) -> int:
         """How many from the first on are each above all that was taken and that stands before it."""
         highest = self._highest
+        if sequences[0] > highest and sequences == [*range(sequences[0], sequences[0] + len(sequences))]:
+            return len(sequences)
         for count, sequence in enumerate(sequences):
             if sequence <= highest:
                 return count
@@ -96,13 +109,13 @@ class Sealer:
         if first_sequence < self._next:
             raise ValueError(f'sequence is {first_sequence}; expected at least {self._next}: a sequence number is sealed once')
         self._next = first_sequence + count
-        sequences = range(first_sequence, first_sequence + count)
-        kind = int(datagrams[0, _TYPE_AT])
+        beginning = sealed_header(int(datagrams[0, _TYPE_AT]), session_id, 0)[:-_HALVES.size]
         bodies, length = datagrams[:, HEADER.size:].tobytes(), size - HEADER.size
-        seal, nonce, direction, parts = self._seal, _NONCE.pack, self._direction, []
-        for sequence, at in zip(sequences, range(0, len(bodies), length), strict=True):
-            header = sealed_header(kind, session_id, sequence)
-            parts += header, seal(nonce(direction, sequence), bodies[at:at + length], header)
+        seal, nonce, halves, direction, parts = self._seal, _NONCE.pack, _HALVES.pack, self._direction, []
+        for sequence, at in zip(range(first_sequence, self._next), range(0, len(bodies), length), strict=True):
+            header = beginning + halves(sequence & 0xFFFFFFFF, sequence >> 32)
+            parts.append(header)
+            parts.append(seal(nonce(direction, sequence), bodies[at:at + length], header))
         return np.frombuffer(b''.join(parts), np.uint8).reshape(count, size + SEAL_BYTES)
 
     def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray]:
@@ -125,8 +138,7 @@ class Sealer:
                 bodies.append(unseal(nonce(direction, sequence), data[body:at + size], data[at:body]))
         except InvalidTag:
             count = len(bodies)
-        for sequence in sequences[:count]:
-            self._window.take(sequence)
+        self._window.take_rising(sequences[:count])
         length = size - HEADER.size - SEAL_BYTES
         return lower[:count], np.frombuffer(b''.join(bodies), np.uint8).reshape(count, length)
 

@@ -138,7 +138,8 @@ class LinkStatistics:
     bytes_received: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)     # datagrams by kind, see DROP_KINDS
     frames: Mapping[str, int] = field(default_factory=dict)      # edge: sent, answered, expired, cut;
-    #                                                              bridge: complete, partial, evicted, superseded
+    #                                                              bridge: complete, partial, evicted, superseded;
+    #                                                              its runtime's: of these, replaced and failed
     packet_error_rate: float = math.nan         # of what comes in here, over the recent datagrams, 0..1
     mean_burst: float = math.nan                # of what comes in here: losses in a row
     reordered: int = 0

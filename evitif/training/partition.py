@@ -24,7 +24,7 @@ from evitif.partition.slicing import Shape, blank, parameters_of, require_prunab
 from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise, load_images
-from evitif.training.partition_body import read_stages, train_body
+from evitif.training.partition_body import begin_fusion, read_stages, train_body
 from evitif.training.partition_retraining import Schedule, System, arrived_features, fuse, retrain
 from evitif.training.training_answers import TrainingAnswers, training_answers
 
@@ -56,8 +56,8 @@ class PartitionTraining:
     common_blocks: int = 0               # of a sub-model, the first of which are the same on all devices
     steps: int = 2000
     batch_size: int = 64
-    learning_rate: float = 5e-3
-    matrix_rate: float = 0.01
+    learning_rate: float = 3e-3          # AdamW's
+    matrix_rate: float = 5e-3            # Muon's, of the blocks' weight matrices
     fusion_images: int = 10000
     fusion_steps: int = 1000
     answers: str | None = None           # folder of the original's answers on the training images, which trainings share
@@ -194,9 +194,7 @@ class _Run:
         subsets = [tuple(subset) for subset in results['subsets']['subsets']]
         normalise = Normalise(self.original.built.data_config)
         if 'weights' in results['body']:
-            module = blank(copy.deepcopy(module), Shape(**results['body']['shape']), self.original.classes)
-            module.load_state_dict(results['body']['weights'])
-            module.eval().requires_grad_(False)
+            module = self._body_model(results['body'])
         common = common_part(c, self.answers, normalise)
         devices, weights = [], []
         for index, (subset, entry) in enumerate(zip(subsets, results['body']['devices'], strict=True)):
@@ -212,6 +210,8 @@ class _Run:
     def _retrain(self, results: dict) -> dict:
         c = self.c
         system = self._system(results, results['prune']['weights'])
+        if 'weights' in results['body']:
+            begin_fusion(system.fusion, self._body_model(results['body']), [shape_of(module).width for module in system.modules_])
         torch.manual_seed(c.seed)
         checkpoint = Checkpoint(self.folder / 'retrain', {'key': self.keys['retrain'], **asdict(c.schedule)})
         trained, figures = retrain(system, self.answers, self.original.built.data_config, c.schedule, c.seed, c.device, c.precision,
@@ -277,6 +277,11 @@ class _Run:
             return tuple(Placed(within(index, limit), f'device{index}', limit, 0) for index in range(len(subsets)))
         inventory = read_inventory(c.inventory)
         return place(limits, within, inventory, c.rate)
+
+    def _body_model(self, result: dict) -> nn.Module:
+        module = blank(copy.deepcopy(self.original.module), Shape(**result['shape']), self.original.classes)
+        module.load_state_dict(result['weights'])
+        return module.eval().requires_grad_(False)
 
     def _system(self, results: dict, weights: list[dict]) -> System:
         subsets = tuple(tuple(subset) for subset in results['subsets']['subsets'])

@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from evitif.partition.fusion import FusionNetwork
 from evitif.partition.pruning import Limit, prune_for_all, size_within
-from evitif.partition.slicing import Shape, blank, parameters_of, shape_of
+from evitif.partition.slicing import Shape, blank, final_norm, parameters_of, shape_of
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise
 from evitif.training.partition_retraining import Ensemble, Schedule, retrain
@@ -105,6 +106,19 @@ def _shape(original: nn.Module, before: Shape, stage: Stage, largest: Shape) -> 
     if any(getattr(shape, name) < value for name, value in largest.as_dict().items()):
         raise ValueError(f'a stage of the body has {shape}, less than the largest sub-model, {largest}: expected a smaller reduction')
     return shape
+
+
+@torch.no_grad()
+def begin_fusion(network: FusionNetwork, body: nn.Module, widths: list[int]) -> None:
+    """Let the fusion begin as the mean of what `body` would say of the features of the sub-models, of these widths, that are as wide
+    as it: they begin as parts of it."""
+    head, norm, features = body.head, final_norm(body), network.options['features']
+    alike = [index for index, width in enumerate(widths) if width == head.in_features]
+    network.linear.weight.zero_()
+    for index in alike:         # a sub-model's own norm begins as the identity
+        first = index * (features + 1)
+        network.linear.weight[:, first:first + head.in_features] = head.weight * norm.weight / len(alike)
+    network.linear.bias.copy_(head.bias + head.weight @ norm.bias)
 
 
 @torch.inference_mode()

@@ -80,9 +80,11 @@ class UdpLoop:
 
     The protocol object has `receive_datagram(data, now, arrived_at)` where `remote` is given, else
     `receive_datagram(data, addr, now, arrived_at)`; `datagrams_to_send(now)` of bytes or of (bytes, addr);
-    `get_timer()`, `handle_timer(now)`, `next_event()`, `close(now)`. The `data` that it receives is a read-only
-    memoryview, valid until `receive_datagram` returns; the bytes that it sends are read before `datagrams_to_send` is
-    called again. The order is kept for each address. `arrived_at` is when the kernel got the datagram, on the loop's
+    `get_timer()`, `handle_timer(now)`, `next_event()`, `close(now)`. It may have `receive_run`, as
+    `receive_datagram` but for datagrams of one size that came together, uint8 [n, size], which it may write to, and, with
+    `remote`, `run_to_send(now)` instead of `datagrams_to_send`: one datagram or such a run at a time, until None. The
+    `data` that it receives is valid until the call returns; what it sends is read before it is asked for more. The
+    order is kept for each address. `arrived_at` is when the kernel got the datagram, on the loop's
     clock: never after `now`, and before it by as long as the thread waited for the processor. Where the kernel does not
     tell, it is when the datagram was read. Neither goes backwards.
 

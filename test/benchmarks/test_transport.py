@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))      # it is run from the rep
 from benchmarks.link import transport
 from benchmarks.link.transport_side import WAYS, frame_of, parameters_of, protocol_cost
 
-PROTOCOL = {'ViT-Tiny': {'packetise_us': 80.0, 'reassemble_us': 400.0, 'datagrams': 49}}
+COST = {'packetise_us': 80.0, 'reassemble_us': 400.0, 'datagrams': 49}
+PROTOCOL = {'ViT-Tiny': COST | {'after_pause': COST}}
 
 
 def cells(of_bare, of_tcp, of_unsealed, cpu):

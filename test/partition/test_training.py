@@ -2,19 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from random_vit import build
 
 from evitif.cli import main
 from evitif.evaluation.partition import datagram_bytes
 from evitif.model.errors import ArtifactError
 from evitif.partition import load_device, load_fusion, read_partition
-from evitif.partition.pruning import Limit
+from evitif.partition.pruning import Limit, prune
+from evitif.partition.slicing import shape_of
 from evitif.training import partition as training
 from evitif.training import partition_baselines, partition_body
+from evitif.training.partition_body import begin_fusion
 from evitif.training.partition_cnn import Cnn, prune_cnn
+from evitif.training.partition_retraining import System
 
 
 def test_a_partition_answers_as_its_description_says(partition, images):
@@ -142,6 +147,21 @@ def test_sub_models_of_one_body_have_their_first_blocks_alike_and_the_body_is_tr
     monkeypatch.undo()
     assert main(['evaluate', 'partition', '--partitions', str(tmp_path / 'p'), '--seeds', '1', '--json', str(tmp_path / 'r.json')]) == 0
     assert '## The model that is divided' in (tmp_path / 'r.md').read_text()
+
+
+def test_the_fusion_begins_with_the_answer_of_the_body_that_the_sub_models_are_parts_of():
+    body = build().requires_grad_(False)
+    shape = shape_of(body)
+    for block in body.blocks:
+        block.mlp.fc2.weight[:, -8:] = 0                # so that what is pruned did nothing
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    modules = [prune(body, images, own, replace(shape, hidden=shape.hidden - 8))[0] for own in ((0,), (1, 2))]
+    narrow, _ = prune(body, images, (2,), replace(shape, width=24))
+    system = System([*modules, narrow], ((0,), (1, 2), (2,)), 3, shape.width)
+    begin_fusion(system.fusion, body, [shape_of(module).width for module in system.modules_])
+    with torch.no_grad():
+        answer = system.fusion(system.features(images), torch.ones(6, 3, dtype=torch.bool))
+    assert torch.allclose(answer, body(images), atol=1e-3)
 
 
 def test_each_class_is_on_two_devices_where_asked_for(train, tmp_path):

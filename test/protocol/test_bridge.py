@@ -13,7 +13,7 @@ from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotR
 from evitif.protocol.handshake import Hello, Refuse, Welcome
 from evitif.protocol.packetiser import Packetiser
 
-from .simulated_link import SMALL, answer_to, frame_of
+from .simulated_link import SMALL, Impairment, Simulation, answer_to, frame_of
 
 HOME, AWAY = ('10.0.0.1', 4000), ('10.0.0.2', 5000)
 PACKETISER = Packetiser(SMALL)
@@ -157,6 +157,23 @@ def test_copies_of_an_answer_are_spaced_and_say_when_they_left(bridge):
         assert announced == 18
         assert answer.hold_s == pytest.approx(when - 1.0)
     assert len({datagram.parse(data).sequence for _, data in copies}) == 18
+
+
+def test_the_timer_is_never_later_than_that_of_any_robot_and_what_is_due_is_done():
+    run = Simulation(uplink=Impairment(0.3), downlink=Impairment(0.3), seed=3)
+    bridge = run.add_bridge(SMALL)
+    for number in range(6):
+        edge = run.add_edge(SMALL, robot=f'robot {number}', address=('10.0.0.1', number))
+        run.at(run.now + 0.5, lambda edge=edge: run.stream(edge, SMALL, 20, rate=7.0))
+    for _ in range(250):
+        run.run(0.02)
+        timer, now = bridge.get_timer(), run.now + run.clock_offset
+        times = [min(session.get_timer(), session.heard_at + bridge.config.session_timeout_s) for session in bridge.sessions.values()]
+        assert not times or now <= timer <= min(times)
+    assert len(run.received) >= 100 and len(bridge.sessions) == 6
+    run.edges.clear()
+    run.run(2.5)
+    assert not bridge.sessions and bridge.get_timer() is None
 
 
 def test_answers_do_not_pile_up(bridge):

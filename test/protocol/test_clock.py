@@ -32,3 +32,11 @@ def test_an_exchange_that_ended_before_it_began_is_ignored():
     clock = ClockFilter()
     clock.add(5.0, 100.0, 103.0, 6.0)
     assert math.isnan(clock.offset_s)
+
+
+def test_the_two_ways_are_not_negative_and_unknown_at_first():
+    clock = ClockFilter()
+    assert math.isnan(clock.uplink_s(1.0, 2.0)) and math.isnan(clock.downlink_s(1.0, 2.0))
+    clock.add(0.0, 100.01, 100.02, 0.05)
+    assert clock.uplink_s(1.0, 101.02) == pytest.approx(0.03) and clock.downlink_s(101.0, 1.05) == pytest.approx(0.04)
+    assert clock.uplink_s(1.0, 100.0) == clock.downlink_s(103.0, 1.0) == 0.0

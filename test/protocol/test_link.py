@@ -255,6 +255,6 @@ def test_memory_is_flat_over_a_long_run():
         session, = run.bridge.sessions.values()
         assert not edge._sent
         assert not session._pending
-        assert len(edge._answered) <= 256
+        assert len(edge._sent._answered) <= 256
         assert len(edge._pings) <= 64
         assert session.reassembler.get_timer() is None

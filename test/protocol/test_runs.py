@@ -3,6 +3,7 @@
 import math
 from collections import Counter, deque
 from dataclasses import replace
+from itertools import accumulate
 from random import Random
 
 import numpy as np
@@ -16,7 +17,7 @@ from evitif.protocol.datagram import HEADER, DatagramError
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.keys import Key, RobotKeys
 from evitif.protocol.packetiser import Packetiser
-from evitif.protocol.sealing import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer
+from evitif.protocol.sealing import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, ReplayWindow, Sealer
 from evitif.protocol.statistics import SequenceTracker
 
 from .simulated_link import PARAMETERS, SMALL, frame_of
@@ -184,6 +185,21 @@ def test_a_sealed_run_is_opened_as_far_as_its_seals_fit():
     with pytest.raises(DatagramError, match='corrupt'):
         opener.open(datagram.parse(sealed[4]))
     assert opener.open_run(sealed[5:])[0] == [12, 13, 14, 15]
+
+
+@given(st.lists(st.tuples(st.integers(1, 3000), st.lists(st.integers(1, 3) | st.integers(1, 3000), max_size=9)), max_size=6))
+def test_the_replay_window_takes_a_run_as_its_numbers_one_by_one(parts):
+    at_once, one_by_one, at = ReplayWindow(), ReplayWindow(), -1
+    for first, steps in parts:
+        sequences = [*accumulate(steps, initial=at + first)]
+        at = sequences[-1]
+        assert at_once.all_new(sequences) == len(sequences)
+        at_once.take_rising(sequences)
+        for sequence in sequences:
+            one_by_one.take(sequence)
+        assert vars(at_once) == vars(one_by_one)
+        assert at_once.all_new([at + 1, at + 2, at + 2, at + 3]) == 2 and at_once.all_new([at, at + 1]) == 0
+        assert at_once.all_new([at + 1, at + 5]) == 2
 
 
 @given(st.lists(st.lists(st.integers(0, 40) | st.integers(0, 4000), min_size=1, max_size=12), max_size=8), st.sampled_from([0, 2**32 - 30]))

@@ -1,11 +1,16 @@
 """Frames of several robots are answered together as each would have been alone, whatever each of them has lost."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
 from evitif.pipeline.tail_pipeline import TailPipeline
+from evitif.protocol.events import FrameReady
 from evitif.protocol.reassembly import ReceivedFrame
+from evitif.protocol.statistics import LinkStatistics
 from evitif.recovery import LEARNED, METHODS
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
@@ -66,3 +71,19 @@ def test_a_frame_that_cannot_be_answered_does_not_take_those_beside_it_along():
     assert [item and item[0].frame_id for item in answers] == [0, None, 2]
     assert sum('frame 1 of robot robot 1 failed' in text for text in log) == 1
     assert bridge._statistics.frames_failed == 1
+
+
+def test_what_became_of_a_robots_frames_is_in_its_link(monkeypatch):
+    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True, bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
+                           log=lambda *_: None)
+    frames = [replace(frame, session_id=7) for frame in frames_of(bridge._strategy, [0.0, 0.0, 0.0])]
+    bridge._loop.start()
+    try:
+        monkeypatch.setattr(type(bridge._endpoint), 'sessions', {7: SimpleNamespace(robot='rover')})
+        monkeypatch.setattr(bridge._endpoint, 'statistics_of', lambda session_id: LinkStatistics(frames={'complete': 3}))
+        for frame in frames:
+            bridge._handle(FrameReady(frame))
+        bridge._fail((frames[2],), ValueError('no'))
+        assert bridge.statistics().links['rover'].frames == {'complete': 3, 'replaced': 2, 'failed': 1}
+    finally:
+        bridge._loop.stop()

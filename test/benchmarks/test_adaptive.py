@@ -1,0 +1,39 @@
+"""What the comparison of the adaptive sender with fixed ones makes of its streams."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))      # it is run from the repository and not installed
+pytest.importorskip('torch')
+from benchmarks.adaptive import ADAPTIVE, DRIFT, drifting, links, section, targets_of
+
+
+def cell(link, sender, *rights):
+    return {'link': link, 'sender': sender, 'runs': [{'right': right} for right in rights]}
+
+
+def test_adaptive_is_judged_beside_the_best_of_the_fixed_ones_on_the_same_frames():
+    cells = [cell('poor', ADAPTIVE, '1110', '1111'), cell('poor', 'a', '1111', '1111'), cell('poor', 'b', '0000', '1111'),
+             cell(DRIFT, ADAPTIVE, '1111'), cell(DRIFT, 'a', '1110'), cell(DRIFT, 'b', '0000')]
+    poor, drift = targets_of(cells)
+    assert poor['measured'].startswith('-12.5 points (95 %: ') and 'a 100.0 %' in poor['measured'] and not poor['holds']
+    assert drift['measured'].startswith('+25.0 points') and drift['holds']
+    equal, = targets_of([cell('poor', ADAPTIVE, '10'), cell('poor', 'a', '01')])
+    assert equal['holds'] and equal['measured'].startswith('+0.0 points')
+
+
+def test_the_page_has_each_sender_on_each_link(tmp_path):
+    result = {'model': 'm', 'cut': 1, 'data': 'd', 'frame_rate': 10.0, 'delay_s': 0.01, 'queue_s': 0.3, 'deadline_s': 0.5, 'seeds': 1,
+              'figures': {'cells': [cell('poor', ADAPTIVE, '10'), cell('poor', 'a', '11'), cell(DRIFT, ADAPTIVE, '1'),
+                                    cell(DRIFT, 'a', '0')]}}
+    text = section(result, tmp_path)
+    assert '| poor | 50.0 | **100.0** |' in text and f'| {DRIFT} | **100.0** | 0.0 |' in text
+
+
+def test_the_drift_begins_and_ends_well_and_is_bad_between():
+    link = drifting(60.0)
+    assert link(0.0).loss == 0 and link(0.0).rate_bit_s == pytest.approx(5e6) and link(30.0).loss == pytest.approx(0.8)
+    assert min(link(second).rate_bit_s for second in range(60)) == pytest.approx(0.3e6, rel=0.1)
+    assert [name for name, *_ in links(True)][-1] == DRIFT
