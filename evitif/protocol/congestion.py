@@ -2,9 +2,9 @@
 
 The receiver reports (PONG) say when a PING arrived, and how many datagrams did. From that come the queueing delay, which is the
 one-way delay above the least of the last ten seconds, as in BBR (draft-ietf-ccwg-bbr) and Copa (NSDI 2018), less what the sender's
-own burst takes; what is lost; and the rate at which data is delivered, which is what the bottleneck carries only while it is busy: it is
-counted from the first report that met a queue to the last. The offset between the clocks drops out. After each interval of 0.2 s, or a round trip
-where that is longer, the rate is decided anew:
+own burst takes; what is lost; and the rate at which data is delivered, which is what the bottleneck carries only while it is busy: it
+is counted from the first report that met a queue to the last. The offset between the clocks drops out. After each interval of 0.2 s, or
+a round trip where that is longer, the rate is decided anew:
 
 * The *least* queueing delay of the interval is above the target of 25 ms, so a queue stands: congestion. The rate falls to 90 %
   of what was delivered meanwhile, as in GCC (draft-ietf-rmcat-gcc), and until the queue has gone below that, by up to a half.
