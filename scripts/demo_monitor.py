@@ -14,6 +14,7 @@ from evitif_msgs.msg import LabelStamped, LinkStats, Prediction
 from evitif_ros import qos
 
 NAMESPACE = '/demo'
+ROBOT = 'robot'      # the edge node's default
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Monitor:
     delays: dict[int, float] = field(default_factory=dict)     # stamp to arrival here, seconds, as `ros2 topic delay`
     pictures: dict[int, Image] = field(default_factory=dict)
     links: dict[str, LinkStats] = field(default_factory=dict)  # by edge
+    bridge: LinkStats | None = None      # the bridge's of the robot; of a partition, of the device that it last told of
     last: float = 0.0
     killed: str = ''             # the edge that was ended half-way, and the newest image's stamp then
     killed_at: float = math.inf
@@ -50,6 +52,7 @@ class Monitor:
             self.node.create_subscription(Prediction, f'{below}prediction', self._on_prediction, qos.RESULTS)
             self.node.create_subscription(LinkStats, f'{below}link_stats', lambda message, edge=edge: self.links.update({edge: message}),
                                           qos.RESULTS)
+        self.node.create_subscription(LinkStats, f'{ROBOT}/link_stats', self._on_bridge, qos.RESULTS)
         self.node.create_subscription(Image, self.picture_topic, self._on_picture, qos.IMAGES)
 
     @property
@@ -75,6 +78,9 @@ class Monitor:
         self.predictions[stamp] = message
         self.delays[stamp] = self.node.get_clock().now().nanoseconds / 1e9 - stamp / 1e9
         self.last = time.monotonic()
+
+    def _on_bridge(self, message: LinkStats) -> None:
+        self.bridge = message
 
     def _on_picture(self, message: Image) -> None:
         self.pictures[nanoseconds(message.header)] = message

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from evitif.pipeline import StageTimes
 from evitif_edge_node.image_conversion import image_to_rgb
 from evitif_edge_node.image_sources import open_source
-from evitif_msgs.msg import Prediction
+from evitif_msgs.msg import LinkStats, Prediction
 
 STAGES = list(StageTimes().as_dict())
 BATCH = 20
@@ -83,8 +83,9 @@ def summarise(monitor: Monitor, reference: Reference, lossless: float | None, op
         'stage_ms': {stage: rounded_median(values) for stage, values in stages.items()},
         'overhead_ms': rounded_median([1e3 * value for value in overhead]),
         'overhead_share_of_head_and_tail': rounded_median([a / b for a, b in zip(overhead, computed)], 3),
-        'edge_counts': {name: int(getattr(monitor.link, f'frames_{name}')) for name in
-                        ('received', 'replaced', 'rate_limited', 'sent', 'answered', 'expired', 'unsent')},
+        'edge_counts': frame_counts(monitor.link, 'received', 'replaced', 'rate_limited', 'sent', 'answered', 'expired', 'unsent'),
+        'edge_drops': dict(zip(monitor.link.drop_kinds, map(int, monitor.link.drop_counts), strict=True)),
+        'bridge_counts': None if monitor.bridge is None else frame_counts(monitor.bridge, 'received', 'replaced', 'failed'),
         'predicted': dict(Counter(p.labels[0] for p in predictions if p.labels).most_common()),
         'answered_by': {name: sum(f'{p.strategy}/{p.recovery}' == name for p in predictions)
                         for name in sorted({f'{p.strategy}/{p.recovery}' for p in predictions})},
@@ -94,6 +95,10 @@ def summarise(monitor: Monitor, reference: Reference, lossless: float | None, op
         'images': options.images, 'rate': options.rate, 'burst': options.burst, 'seed': options.seed,
         'device': reference.device, 'ros': ros,
     }
+
+
+def frame_counts(stats: LinkStats, *names: str) -> dict[str, int]:
+    return {name: int(getattr(stats, f'frames_{name}')) for name in names}
 
 
 def missing_sequences(predictions: list[Prediction]) -> list[int]:
