@@ -182,17 +182,20 @@ class BridgeEndpoint:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called next, on the caller's clock; None: not before something arrives."""
+        return min(self._times().values(), default=None)
+
+    def _times(self) -> dict[int, float]:
+        """`_due`, with what was touched looked at anew."""
         for session_id in self._touched:
             session = self._sessions.get(session_id)
             if session is not None:
                 self._due[session_id] = min(session.get_timer(), session.heard_at + self.config.session_timeout_s)
         self._touched.clear()
-        return min(self._due.values(), default=None)
+        return self._due
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
-        BridgeEndpoint.get_timer(self)
-        for session_id in [session_id for session_id, due in self._due.items() if due <= now]:
+        for session_id in [session_id for session_id, due in self._times().items() if due <= now]:
             session = self._sessions[session_id]
             session.reassembler.handle_timer(now)
             self._collect_frames(session)
