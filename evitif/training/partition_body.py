@@ -20,6 +20,7 @@ from torch import nn
 from evitif.partition.fusion import FusionNetwork
 from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, blank, final_norm, parameters_of, shape_of
+from evitif.training.backbone import top1
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise
 from evitif.training.partition_retraining import Ensemble, Schedule, retrain
@@ -119,9 +120,3 @@ def begin_fusion(network: FusionNetwork, body: nn.Module, widths: list[int]) -> 
         first = index * (features + 1)
         network.linear.weight[:, first:first + head.in_features] = head.weight * norm.weight / len(alike)
     network.linear.bias.copy_(head.bias + head.weight @ norm.bias)
-
-
-@torch.inference_mode()
-def top1(module: nn.Module, images: torch.Tensor, ids: torch.Tensor, normalise: Normalise) -> float:
-    """Of a model of all classes on images uint8 [n, C, H, W] with class ids [n]."""
-    return float((torch.cat([module(normalise(batch)).argmax(1) for batch in images.split(64)]) == ids).float().mean())
