@@ -209,12 +209,13 @@ def drifting(seconds: float):
     return link
 
 
-def links(quick: bool) -> list[tuple[str, object, float, float]]:
-    """Name, link, seconds, and those of them that are not judged."""
+def links(quick: bool) -> list[tuple[str, object, float, float, int]]:
+    """Name, link, seconds, those of them that are not judged, and seeds: a drift is as long as six points."""
     points, seconds, drift = (POINTS[2::3], 13.0, 30.0) if quick else (POINTS, 23.0, 120.0)
+    seeds, drifts = (1, 1) if quick else (5, 2)
     steadily = [(f'{100 * loss:.0f} % loss' + (f', bursts of {burst}' if burst > 1 else '') + f', {rate:g} Mbit/s',
-                 steady(loss, burst, rate), seconds, WARM_UP_S) for loss, burst, rate in points]
-    return [*steadily, (DRIFT, drifting(drift), drift, 0.0)]
+                 steady(loss, burst, rate), seconds, WARM_UP_S, seeds) for loss, burst, rate in points]
+    return [*steadily, (DRIFT, drifting(drift), drift, 0.0, drifts)]
 
 
 def run(quick: bool, output: Path) -> dict:
@@ -223,31 +224,31 @@ def run(quick: bool, output: Path) -> dict:
 
     :raises PartError: the model or its images are not there
     """
-    seeds = range(1 if quick else 2)
     jobs = links(quick)
-    images = int(max(len(seeds) * max(length for name, _, length, _ in jobs if name != DRIFT), jobs[-1][2]) * FRAME_RATE)
+    images = int(max(seeds * length for _, _, length, _, seeds in jobs[:-1]) * FRAME_RATE)      # a steady link's frames have one each
     try:
         bench = Bench(MODEL, DATA, CUT, images)
     except (ValueError, OSError) as error:
         raise PartError(str(error)) from None
     senders = [None, *bench.fixed()]
-    partial = PartialResult(output / 'adaptive.json', {'quick': quick, 'machine': machine(), 'seeds': len(seeds), 'sources': sources_digest(
+    extent = [(name, length, seeds) for name, _, length, _, seeds in jobs]
+    partial = PartialResult(output / 'adaptive.json', {'links': extent, 'machine': machine(), 'sources': sources_digest(
         ('evitif/protocol', 'evitif/pipeline', *SOURCES, 'benchmarks/adaptive.py'))})
     state = partial.load() or {'next': 'the first stream', 'runs': {}}
-    with tqdm(total=len(jobs) * len(senders) * len(seeds), desc='streams', unit='stream', mininterval=1) as bar:
-        for name, link, length, skip in jobs:
-            for sender, seed in itertools.product(senders, seeds):
+    with tqdm(total=sum(seeds for *_, seeds in jobs) * len(senders), desc='streams', unit='stream', mininterval=1) as bar:
+        for name, link, length, skip, seeds in jobs:
+            for sender, seed in itertools.product(senders, range(seeds)):
                 key = f'{name} / {ADAPTIVE if sender is None else sender.name} / {seed}'
                 if key not in state['runs']:
                     state['runs'][key] = bench.stream_of(sender, link, length, seed, skip)
                     state['next'] = f'after {key}'
                     partial.save(state)
                 bar.update()
-    cells = [{'link': name, 'sender': title, 'runs': [state['runs'][f'{name} / {title} / {seed}'] for seed in seeds]}
-             for name, *_ in jobs for title in (ADAPTIVE, *(sender.name for sender in senders[1:]))]
+    cells = [{'link': name, 'sender': title, 'runs': [state['runs'][f'{name} / {title} / {seed}'] for seed in range(seeds)]}
+             for name, *_, seeds in jobs for title in (ADAPTIVE, *(sender.name for sender in senders[1:]))]
     partial.remove()
     return save(output, 'adaptive', f'python -m benchmarks.adaptive{" --quick" if quick else ""}', {'cells': cells}, targets_of(cells),
-                model=MODEL, cut=CUT, data=DATA, images=len(bench.ids), frame_rate=FRAME_RATE, seeds=len(seeds), delay_s=DELAY_S,
+                model=MODEL, cut=CUT, data=DATA, images=len(bench.ids), frame_rate=FRAME_RATE, delay_s=DELAY_S,
                 queue_s=QUEUE_S, deadline_s=bench.edge_config.answer_deadline)
 
 
@@ -287,7 +288,7 @@ def section(result: dict, images: Path) -> str:
             f'a queue of {1e3 * result["queue_s"]:g} ms; a frame without an answer within {1e3 * result["deadline_s"]:g} ms counts as '
             'wrong. The adaptive sender chooses quantisation, copies, packets and patches; a fixed one always sends the same, cut to what '
             f'the rate allows. {frames[names[0]]} frames a point and {frames[DRIFT]} of the drift (loss 0 to 80 % and back, in bursts in '
-            f'every other sixth, the rate between 5 and 0.3 Mbit/s three times), seeds: {result["seeds"]}. The best fixed setting is '
+            f'every other sixth, the rate between 5 and 0.3 Mbit/s three times). The best fixed setting is '
             'picked afterwards, on the same frames, which favours it.', '',
             '| | ' + ' | '.join(senders) + ' |', '| --- |' + ' ---: |' * len(senders)]
     for name in names:

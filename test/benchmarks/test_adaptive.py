@@ -25,7 +25,7 @@ def test_adaptive_is_judged_beside_the_best_of_the_fixed_ones_on_the_same_frames
 
 
 def test_the_page_has_each_sender_on_each_link(tmp_path):
-    result = {'model': 'm', 'cut': 1, 'data': 'd', 'frame_rate': 10.0, 'delay_s': 0.01, 'queue_s': 0.3, 'deadline_s': 0.5, 'seeds': 1,
+    result = {'model': 'm', 'cut': 1, 'data': 'd', 'frame_rate': 10.0, 'delay_s': 0.01, 'queue_s': 0.3, 'deadline_s': 0.5,
               'figures': {'cells': [cell('poor', ADAPTIVE, '10'), cell('poor', 'a', '11'), cell(DRIFT, ADAPTIVE, '1'),
                                     cell(DRIFT, 'a', '0')]}}
     text = section(result, tmp_path)
