@@ -22,6 +22,8 @@ def add_parser(verbs) -> None:
     parser.add_argument('--epochs', type=positive_int)
     parser.add_argument('--batch-size', type=positive_int)
     parser.add_argument('--distil-from', metavar='MODEL', help='a model folder of the same classes, whose answers are learned as well')
+    parser.add_argument('--distil-views', action='store_true', default=None,
+                        help='ask it about each shifted, mirrored, erased and mixed image as the student sees it: better and slower')
     parser.add_argument('--held-out', type=rate, metavar='SHARE',
                         help='share of the training images left for `evitif calibrate` (default: 0)')
     for name in ('learning-rate', 'weight-decay', 'warmup-epochs', 'mixup-alpha', 'distil-temperature'):

@@ -53,6 +53,7 @@ class BackboneTraining:
     distil_from: str | None = None       # a model folder of the same classes and image size, whose answers are learned
     distil_weight: float = 0.7           # of its answers, against the labels
     distil_temperature: float = 2.0
+    distil_views: bool = False           # the teacher answers to each view of an image instead of once to the image
     held_out: float = 0.0                # share of the training images left for `evitif calibrate`
     stored_as: str = 'float16'           # float32, float16 or int8; the figures are those of the stored weights
     seed: int = 0
@@ -90,7 +91,7 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: _warmup_cosine(step, c.warmup_epochs * steps, c.epochs * steps))
     teacher = None if c.distil_from is None else Teacher(c.distil_from, train.class_names, images, c.distil_weight,
-                                                         c.distil_temperature, c.device, c.precision)
+                                                         c.distil_temperature, c.device, c.precision, c.distil_views)
     checkpoint = Checkpoint(c.output, asdict(c))
     history: list[dict] = []
     state = checkpoint.load()
@@ -108,16 +109,17 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
         bar = tqdm(order.split(c.batch_size), desc=f'epoch {epoch + 1}/{c.epochs}', unit='step', mininterval=1)
         for step, chosen in enumerate(bar):
             batch = shift_and_flip(images[chosen].to(c.device), c.shift_pixels, generator)
-            batch = normalise(erase(batch, c.erase_probability, generator))
+            batch = erase(batch, c.erase_probability, generator)
             targets = functional.one_hot(class_ids[chosen], len(train.class_names)).float()
-            if teacher is not None:         # side by side, so that both are mixed with the same weights
-                targets = torch.cat((targets, teacher.answers[chosen]), 1)
+            if teacher is not None and teacher.once is not None:         # side by side, so that both are mixed with the same weights
+                targets = torch.cat((targets, teacher.once[chosen]), 1)
             batch, targets = mixup(batch, targets.to(c.device), c.mixup_alpha, generator)
             with mixed_precision(c.device, c.precision):
-                logits = model(batch).float()
-            loss = functional.cross_entropy(logits, targets[:, :logits.shape[1]], label_smoothing=c.label_smoothing)
+                logits = model(normalise(batch)).float()
+            labels, answers = targets[:, :logits.shape[1]], targets[:, logits.shape[1]:]
+            loss = functional.cross_entropy(logits, labels, label_smoothing=c.label_smoothing)
             if teacher is not None:
-                loss = teacher.loss(loss, logits, targets[:, logits.shape[1]:])
+                loss = teacher.loss(loss, logits, answers if teacher.once is not None else teacher.softened(batch))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

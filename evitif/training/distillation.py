@@ -1,5 +1,6 @@
 """A small model learns from a large one's answers (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network",
-arXiv 1503.02531)."""
+arXiv 1503.02531), given once for each image or for each view of it (Beyer et al., "Knowledge distillation: A good teacher is patient
+and consistent", arXiv 2106.05237)."""
 
 from __future__ import annotations
 
@@ -15,16 +16,17 @@ BATCH = 250
 
 
 class Teacher:
-    """The answers of the model folder `source` to the training images, softened by a temperature and computed once.
+    """The answers of the model folder `source` to the training images, softened by a temperature.
 
-    They are those to the images as they are: the student is to give them for shifted, mirrored and erased ones as well.
+    Computed once, they are those to the images as they are: the student is to give them for shifted, mirrored and erased ones as well.
+    With `views` nothing is computed beforehand: the teacher is asked about what the student sees, at its arithmetic in every epoch.
 
     :param images: uint8 [n, 3, H, W]
     :raises ValueError: the teacher has other classes or another image size, or weight or temperature are out of range
     """
 
     def __init__(self, source: str, class_names: tuple[str, ...], images: torch.Tensor, weight: float, temperature: float,
-                 device: str = 'cpu', precision: str = 'fp32'):
+                 device: str = 'cpu', precision: str = 'fp32', views: bool = False):
         if not 0 < weight <= 1 or not temperature > 0:
             raise ValueError(f'distil_weight is {weight:g} and distil_temperature {temperature:g}: expected a weight of more '
                              'than 0 and at most 1, and a temperature of more than 0')
@@ -35,18 +37,18 @@ class Teacher:
         if size != given:
             raise ValueError(f'the teacher {source!r} takes images of {size[0]}x{size[1]}, the student of {given[0]}x{given[1]}')
         self.weight, self.temperature = weight, temperature
-        self.answers = self._softened(built.module.to(device), images, Normalise(built.data_config, device), device, precision)
+        self._module, self._device, self._precision = built.module.to(device).eval(), device, precision
+        self._normalise = Normalise(built.data_config, device)
+        self.once = None if views else torch.cat([
+            self.softened(part.to(device)).cpu()
+            for part in tqdm(images.split(BATCH), desc="the teacher's answers", unit='batch', mininterval=1)])
 
-    @torch.inference_mode()
-    def _softened(self, module: torch.nn.Module, images: torch.Tensor, normalise: Normalise, device: str,
-                  precision: str) -> torch.Tensor:
-        """Probabilities float32 [n, classes], on the CPU."""
-        parts = []
-        for part in tqdm(images.split(BATCH), desc="the teacher's answers", unit='batch', mininterval=1):
-            with mixed_precision(device, precision):
-                logits = module(normalise(part.to(device)))
-            parts.append((logits.float() / self.temperature).softmax(1).cpu())
-        return torch.cat(parts).clone()
+    @torch.no_grad()
+    def softened(self, images: torch.Tensor) -> torch.Tensor:
+        """Probabilities float32 [n, classes] for images [n, 3, H, W] of 0 to 255; `once` holds those of all training images."""
+        with mixed_precision(self._device, self._precision):
+            logits = self._module(self._normalise(images))
+        return (logits.float() / self.temperature).softmax(1)
 
     def loss(self, label_loss: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
         """The loss on labels and that on the teacher's softened `answers` [B, classes], weighted. The square of the

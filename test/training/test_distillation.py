@@ -31,10 +31,19 @@ def test_the_loss_is_least_at_the_teachers_own_answer(folder):
     path, module = folder
     teacher = Teacher(path, CLASSES, images(), weight=1.0, temperature=3.0)
     logits = module((images().float() / 255 - 0.5) / 0.5).detach()
-    torch.testing.assert_close(teacher.answers, (logits / 3).softmax(1))
-    own = teacher.loss(torch.tensor(99.0), logits, teacher.answers)
-    assert own < teacher.loss(torch.tensor(99.0), logits + torch.randn_like(logits), teacher.answers)
-    assert own == pytest.approx(9 * float(functional.cross_entropy(logits / 3, teacher.answers)))      # and labels do not count
+    torch.testing.assert_close(teacher.once, (logits / 3).softmax(1))
+    own = teacher.loss(torch.tensor(99.0), logits, teacher.once)
+    assert own < teacher.loss(torch.tensor(99.0), logits + torch.randn_like(logits), teacher.once)
+    assert own == pytest.approx(9 * float(functional.cross_entropy(logits / 3, teacher.once)))      # and labels do not count
+
+
+def test_the_teacher_answers_views_as_it_answers_images(folder):
+    asked = Teacher(folder[0], CLASSES, images(), weight=1.0, temperature=3.0, views=True)
+    once = Teacher(folder[0], CLASSES, images(), weight=1.0, temperature=3.0)
+    assert asked.once is None
+    torch.testing.assert_close(asked.softened(images()), once.once)
+    assert not torch.allclose(asked.softened(images().flip(0).float()), once.once)
+    assert not asked.softened(images()).requires_grad
 
 
 @pytest.mark.parametrize('classes, size, weight, message', [
