@@ -198,7 +198,7 @@ class Network:
     def wait(self) -> None:
         self.now += self.stream.choice((0.001, 0.003, 0.01, 0.1, 0.3, 1.1, 30.0))
         for side in (self.edge, self.bridge):
-            handle_due(side, self.now)
+            handle_due(side, self.now, self._collect)
 
     def move(self) -> None:
         self.address = self.stream.choice(_ADDRESSES)

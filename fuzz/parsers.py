@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -37,14 +38,15 @@ KEY = Key(bytes(range(32)))
 SCRATCH = Path(tempfile.mkdtemp(prefix='evitif-fuzz-'))
 
 
-def handle_due(side, now: float) -> None:
-    """Call a side's timer while it is due: delivering a frame may shorten the wait of those beside it, so that once is not always
-    enough, but it comes to rest."""
+def handle_due(side, now: float, collect: Callable[[], None] = lambda: None) -> None:
+    """Call a side's timer while it is due, and after each call `collect`, which takes what the side has to send: delivering a frame may
+    shorten the wait of those beside it, so that once is not always enough, but it comes to rest."""
     for _ in range(8):
         timer = side.get_timer()
         if timer is None or timer > now:
             return
         side.handle_timer(now)
+        collect()
     raise AssertionError(f'{type(side).__name__} does not come to rest')
 
 
