@@ -26,7 +26,7 @@ from evitif.training.calibration_split import training_split
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.distillation import Teacher
 from evitif.training.images import Normalise, erase, load_images, mixup, shift_and_flip
-from evitif.training.initial_weights import start_from
+from evitif.training.initial_weights import commands_before, start_from
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,13 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
                          'optimiser': optimiser.state_dict(), 'schedule': schedule.state_dict(), 'history': history})
     figures = {'test_top1': history[-1]['top1'], 'test_images': len(judged), 'epochs': c.epochs,
                'parameters': sum(parameter.numel() for parameter in model.parameters())}
+    before = commands_before(c.initial_weights)
     save_model(c.output, average.module.eval(), {
         'name': Path(c.output).name, 'architecture': c.architecture,
         'model_kwargs': {**c.model_kwargs, 'img_size': c.image_size}, 'pretrained_cfg': data_config,
         'class_names': list(train.class_names), 'default_cut': c.default_cut, 'figures': figures, 'history': history,
-        'made_by': {'command': command, 'configuration': asdict(c), 'torch': torch.__version__}}, c.stored_as)
+        'made_by': {'command': command, **({'after': before} if before else {}), 'configuration': asdict(c), 'torch': torch.__version__}},
+        c.stored_as)
     checkpoint.remove()
     return figures
 

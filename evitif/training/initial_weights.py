@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import torch
 
 from evitif.model.build import ModelSpec, build_model
-from evitif.model.folder import find_model_folder
+from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
 
 
 def start_from(module: torch.nn.Module, class_names: tuple[str, ...], source: str, architecture: str,
@@ -39,6 +41,16 @@ def start_from(module: torch.nn.Module, class_names: tuple[str, ...], source: st
     fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     module.load_state_dict(fitting, strict=False)
     return f'{len(fitting)} of {len(own)} tensors start from {source}'
+
+
+def commands_before(source: str | None) -> list[str]:
+    """The commands that made the weights a training starts from, first to last: of a model folder those that it names, else none."""
+    folder = None if source in (None, 'pretrained') else find_model_folder(source)
+    try:
+        made_by = json.loads((folder / DESCRIPTION_FILE).read_text())['made_by'] if folder else {}
+        return [*made_by.get('after', []), *([made_by['command']] if made_by.get('command') else [])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []       # a folder that says nothing of it, or that another program wrote
 
 
 def _adapted(own: dict, given: dict, given_prefix: int, own_prefix: int) -> dict[str, torch.Tensor]:

@@ -1,10 +1,12 @@
 """A training begins from another model's weights, whatever prefix tokens and depth either has."""
 
+import json
+
 import pytest
 import torch
 
 from evitif.model.build import ModelSpec, build_model, save_model
-from evitif.training.initial_weights import start_from
+from evitif.training.initial_weights import commands_before, start_from
 
 SMALL = {'patch_size': 8, 'embed_dim': 24, 'num_heads': 2, 'depth': 3}
 CLASSES = ('a', 'b', 'c')
@@ -74,6 +76,18 @@ def test_a_checkpoint_of_a_larger_image_is_resampled(tmp_path):
     start_from(module, CLASSES, str(tmp_path / 'large.pth'), 'vit_tiny_patch16_224', SMALL)
     assert torch.equal(module.blocks[2].mlp.fc2.weight, large.blocks[2].mlp.fc2.weight)
     assert not torch.equal(module.head.weight, large.head.weight[:3])
+
+
+def test_what_made_the_weights_before_is_told(folder):
+    path, _ = folder
+    assert commands_before(str(path)) == []         # it does not say
+    description = json.loads((path / 'model.json').read_text())
+    (path / 'model.json').write_text(json.dumps({**description, 'made_by': {'command': 'second', 'after': ['first']}}))
+    assert commands_before(str(path)) == ['first', 'second']
+    for other in (None, 'pretrained', 'some/checkpoint.safetensors'):
+        assert commands_before(other) == []
+    (path / 'model.json').write_text('{')
+    assert commands_before(str(path)) == []
 
 
 def test_a_wider_source_lends_evenly_spaced_channels(folder):
