@@ -31,6 +31,8 @@ from demo_report import live_line, lossless_accuracy, memory_growth, plot_latenc
 from tqdm import tqdm  # noqa: E402
 
 from evitif.pipeline import ModelConfig  # noqa: E402
+from evitif.pipeline.configuration import AUTO  # noqa: E402
+from evitif.pipeline.strategy_table import resolved  # noqa: E402
 from evitif.protocol.keys import write_key_file  # noqa: E402
 from evitif.protocol.parameters import STREAM_STRATEGIES  # noqa: E402
 from evitif_edge_node.image_sources import open_source  # noqa: E402
@@ -38,6 +40,7 @@ from evitif_edge_node.image_sources import open_source  # noqa: E402
 START_LIMIT_S = 120.0   # for the nodes to load their models and to connect
 QUIET_LIMIT_S = 3.0     # after the camera's last image
 ENOUGH_ANSWERED = 0.99
+LIGHT_MODEL = 'artifacts/fashion_mnist_light'
 
 
 def main() -> int:
@@ -47,12 +50,17 @@ def main() -> int:
     for old in (*reports.glob('*.png'), *reports.glob('*.json')):
         old.unlink()
     try:
-        models = reference(model_config(options))
+        asked = model_config(options)
+        config, note = resolved(asked)
+        options.strategy = config.strategy      # from here on what `auto` stands for; the nodes find that out for themselves
+        models = reference(config)
         source = open_source(options.images, shuffle=True, seed=options.seed)
     except (ValueError, OSError) as error:
         print(f'demo: {error}', file=sys.stderr)
         return 2
     ros = ros_in_use()
+    if note:
+        print(f'demo: {note}')
     print(f'demo: ROS 2 from {ros}; {models.title}; {source.description}; {100 * options.loss:g} % loss each way')
     source.close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -63,7 +71,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             key_file = Path(folder) / 'demo.key'
             write_key_file(key_file)
-            run(options, monitor, processes, key_file)
+            run(options, asked, monitor, processes, key_file)
     except DemoError as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
@@ -93,10 +101,12 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Camera, edge node, lossy link and bridge on this machine.')
-    parser.add_argument('--strategy', choices=STREAM_STRATEGIES, default='split', help='how edge and bridge share the work (default: '
-                                                                                       '%(default)s)')
+    parser.add_argument('--strategy', choices=(*STREAM_STRATEGIES, AUTO), default='split',
+                        help='how edge and bridge share the work (default: %(default)s)')
     parser.add_argument('--model', default='artifacts/fashion_mnist', help='a model folder or a timm name; of selection the large one')
-    parser.add_argument('--light-model', default='artifacts/fashion_mnist_light', help='of selection: a folder (default: %(default)s)')
+    parser.add_argument('--light-model', help=f'of selection: a folder (default: {LIGHT_MODEL})')
+    parser.add_argument('--frame-bytes', type=number(0, 1e9), default=0.0, help='of auto: bytes for an image, both ways, that the link '
+                                                                                'carries (default: any)')
     parser.add_argument('--partition', default='artifacts/fashion_mnist/partition-3', help='of partition: a folder (default: %(default)s)')
     parser.add_argument('--checkpoint', help="weights for a timm name (default: timm's hub)")
     parser.add_argument('--cut', type=number(0, 1000, int), help="cut after this block (default: the model's own)")
@@ -123,9 +133,11 @@ def number(low: float, high: float, kind: Callable = float) -> Callable[[str], f
 
 
 def model_config(options: argparse.Namespace) -> ModelConfig:
+    auto = {'auto_loss': options.loss, 'auto_frame_bytes': options.frame_bytes} if options.strategy == AUTO else {}
     pretrained = not options.checkpoint and not Path(options.model).expanduser().is_dir() and '/' not in options.model
     return ModelConfig(model=options.model, checkpoint=options.checkpoint, pretrained=pretrained, cut=options.cut,
-                       strategy=options.strategy, light_model=options.light_model, partition=options.partition)
+                       strategy=options.strategy, partition=options.partition, **auto,
+                       light_model=options.light_model or (LIGHT_MODEL if options.strategy == 'selection' else None))
 
 
 def edge_names(options: argparse.Namespace) -> tuple[str, ...]:
@@ -141,13 +153,14 @@ def ros_in_use() -> str:
     return 'wheels' if Path(rclpy.__file__).resolve().is_relative_to(Path(sys.prefix).resolve()) else 'distribution'
 
 
-def run(options: argparse.Namespace, monitor: Monitor, processes: Processes, key_file: Path) -> None:
+def run(options: argparse.Namespace, config: ModelConfig, monitor: Monitor, processes: Processes, key_file: Path) -> None:
     """Start the nodes, wait for the connection, play the camera, and collect until the stream is quiet."""
     bridge_port, link_port = free_udp_ports(2)
-    config = model_config(options)
-    model = {'model': options.model, 'checkpoint': options.checkpoint, 'pretrained': config.pretrained,
-             'cut': options.cut, 'key_file': key_file, 'strategy': options.strategy}
-    model |= {'selection': {'light_model': options.light_model}, 'partition': {'partition': options.partition}}.get(options.strategy, {})
+    model = {'model': config.model, 'checkpoint': config.checkpoint, 'pretrained': config.pretrained, 'cut': config.cut,
+             'key_file': key_file, 'strategy': config.strategy}
+    model |= {'selection': {'light_model': config.light_model}, 'partition': {'partition': config.partition},
+              AUTO: {'light_model': config.light_model, 'auto_loss': config.auto_loss, 'auto_frame_bytes': config.auto_frame_bytes}
+              }.get(config.strategy, {})
     processes.start('bridge', 'evitif_cloud_bridge.bridge_node', NAMESPACE, bind_host='127.0.0.1', port=bridge_port,
                     recovery_artifact=options.artifact, **model)
     impairments = {f'{way}.{name}': value for way in ('uplink', 'downlink')

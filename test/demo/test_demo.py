@@ -68,6 +68,20 @@ def test_three_devices_answer_together_and_two_go_on(images, tmp_path):
     assert summary['accuracy'] > 0.6
 
 
+def test_auto_takes_what_the_bytes_allow(images, tmp_path):
+    done = demo('--strategy', 'auto', '--frame-bytes', '2500', '--frames', '30', '--rate', '6', '--loss', '0.3', '--reports', str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'demo: strategy auto: selection, as calibrated' in done.stdout
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['strategy'] == 'selection' and summary['predictions'] == 30 and summary['how']['local'] > 0
+    assert summary['uplink_bytes_per_frame'] < 2500
+
+
+def test_auto_says_what_would_fit(images, tmp_path):
+    done = demo('--strategy', 'auto', '--frame-bytes', '10', '--reports', str(tmp_path))
+    assert done.returncode == 2 and 'no strategy takes at most 10 bytes' in done.stderr and 'Traceback' not in done.stderr
+
+
 def test_a_light_model_answers_or_asks_with_patches(images, tmp_path):
     done = demo('--strategy', 'selection', '--frames', '60', '--rate', '6', '--loss', '0.3', '--reports', str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
