@@ -71,7 +71,7 @@ def test_three_devices_answer_together_and_two_go_on(images, tmp_path):
 def test_auto_takes_what_the_bytes_allow(images, tmp_path):
     done = demo('--strategy', 'auto', '--frame-bytes', '2500', '--frames', '30', '--rate', '6', '--loss', '0.3', '--reports', str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert 'demo: strategy auto: selection, as calibrated' in done.stdout
+    assert 'demo: strategy auto: selection with' in done.stdout
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert summary['strategy'] == 'selection' and summary['predictions'] == 30 and summary['how']['local'] > 0
     assert summary['uplink_bytes_per_frame'] < 2500
