@@ -38,6 +38,8 @@ def add_parser(verbs) -> None:
     parser.add_argument('--matrix-rate', type=float, help="Muon's, of the blocks' weight matrices (default: 5e-3)")
     parser.add_argument('--fusion-images', type=positive_int, help='(default: 10000)')
     parser.add_argument('--fusion-steps', type=positive_int, help='(default: 1000)')
+    parser.add_argument('--views', type=int, metavar='V',
+                        help='train on V more views of each image too, moved and mixed, each answered by the original (default: 0)')
     parser.add_argument('--answers', metavar='DIR', help="where the original's answers on the training images and the bodies are kept, for "
                                                          'several trainings to share (default: OUTPUT/steps)')
     parser.add_argument('--seed', type=int)

@@ -60,6 +60,7 @@ class PartitionTraining:
     matrix_rate: float = 5e-3            # Muon's, of the blocks' weight matrices
     fusion_images: int = 10000
     fusion_steps: int = 1000
+    views: int = 0                       # of each training image, which the original answers too
     answers: str | None = None           # folder of the original's answers on the training images, which trainings share
     seed: int = 0
     device: str = 'cpu'
@@ -111,6 +112,8 @@ def train_partition(configuration: PartitionTraining, command: str = '') -> dict
     if c.step not in ('all', *STEPS):
         raise ValueError(f'step {c.step!r} is unknown (expected all, {", ".join(STEPS)})')
     read_stages(c.body)
+    if c.views < 0:
+        raise ValueError(f'views are {c.views}: expected 0 or more')
     if c.reduction is not None and not c.reduction >= 1:
         raise ValueError(f'reduction is {c.reduction}: expected at least 1')
     for precision in (c.precision, c.answers_precision):
@@ -127,7 +130,7 @@ class _Run:
         self.folder = Path(c.output) / 'steps'
         self._answers: TrainingAnswers | None = None
         about = {'subsets': ['data', 'devices', 'subsets', 'redundancy', 'images', 'answers_precision', 'seed'],
-                 'body': ['reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images', 'body', 'body_learning_rate',
+                 'body': ['views', 'reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images', 'body', 'body_learning_rate',
                           'body_matrix_rate', 'batch_size', 'precision'],
                  'prune': ['common_blocks'],
                  'retrain': ['steps', 'learning_rate', 'matrix_rate'], 'fuse': ['fusion_images', 'fusion_steps']}
@@ -258,7 +261,7 @@ class _Run:
         if self._answers is None:
             c, built = self.c, self.original.built
             self._answers = training_answers(built.module, self.original.fingerprint, built.data_config, built.class_names, c.data,
-                                             c.images, c.shared, c.seed, c.device, c.answers_precision)
+                                             c.images, c.shared, c.seed, c.device, c.answers_precision, c.views)
         return self._answers
 
     def _place(self, subsets: list[tuple[int, ...]]) -> tuple[Placed, ...]:
@@ -318,7 +321,7 @@ class _Run:
 
 def body_of(c: PartitionTraining, original: Original, answers: TrainingAnswers, largest: Shape) -> tuple[nn.Module, list[dict]]:
     """What the sub-models are pruned from, whose largest has that shape, and what is known of each stage; see `train_body`."""
-    identity = json.dumps([original.fingerprint, c.data, c.images, c.answers_precision])
+    identity = json.dumps([original.fingerprint, c.data, c.images, c.answers_precision, c.views])
     schedule = Schedule(0, c.batch_size, c.body_learning_rate, c.body_matrix_rate)
     return train_body(original.module, identity, original.built.data_config, answers, largest, read_stages(c.body), schedule,
                       answers.images[:2 * c.calibration_images], test_images(c, original), c.shared, c.seed, c.device, c.precision)
@@ -347,7 +350,7 @@ def calibration(answers: TrainingAnswers, subset: tuple[int, ...], device: int, 
 
 def confusions_of(answers: TrainingAnswers, classes: int) -> np.ndarray:
     """float [classes, classes]: row c is the original's mean output on training images of class c."""
-    probabilities = answers.logits.softmax(1)
+    probabilities = answers.logits[:len(answers.class_ids)].softmax(1)
     total = torch.zeros(classes, classes).index_add_(0, answers.class_ids, probabilities)
     return (total / torch.bincount(answers.class_ids, minlength=classes).clamp(min=1)[:, None]).numpy()
 

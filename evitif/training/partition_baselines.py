@@ -37,7 +37,7 @@ def judge_baselines(description: Description, original: Original, data: str, ima
     c = PartitionTraining(**made)
     built = original.built
     answers = training_answers(built.module, original.fingerprint, built.data_config, built.class_names, c.data, c.images,
-                               c.shared, c.seed, c.device, c.answers_precision)
+                               c.shared, c.seed, c.device, c.answers_precision, c.views)
     normalise = Normalise(built.data_config)
     ensemble, figures = _ensemble(description, c, original, answers)
     with torch.inference_mode():

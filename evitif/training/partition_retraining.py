@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -225,5 +226,9 @@ def _batch(step: int, images: int, batch_size: int, seed: int) -> torch.Tensor:
     """The images of a step: epochs of a fresh order each, without replacement."""
     per_epoch = max(1, images // batch_size)
     epoch, place = divmod(step, per_epoch)
-    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed * 7919 + epoch))
-    return order[place * batch_size:(place + 1) * batch_size]
+    return _order(images, seed * 7919 + epoch)[place * batch_size:(place + 1) * batch_size]
+
+
+@lru_cache(maxsize=1)
+def _order(images: int, seed: int) -> torch.Tensor:
+    return torch.randperm(images, generator=torch.Generator().manual_seed(seed))

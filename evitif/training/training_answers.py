@@ -1,4 +1,9 @@
-"""The training images with the original's answers on them, computed once and kept in a file for every training that needs them."""
+"""The training images, and views of them, with the original's answers on each, computed once and kept in files for every training
+that needs them.
+
+Answers to each view, mixed images among them, are what small models learn most from: Beyer et al., 'Knowledge distillation: a good
+teacher is patient and consistent', arXiv 2106.05237.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +20,17 @@ from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.model.device import mixed_precision
-from evitif.training.images import Normalise, load_images
+from evitif.training.images import Normalise, load_images, shift_and_flip
+from evitif.training.memory import require_memory
 
 CHUNK = 2000
+MIXUP_ALPHA = 0.3     # of the views
 
 
 @dataclass(frozen=True)
 class TrainingAnswers:
-    """Images uint8 [n, C, H, W], class ids int64 [n], and of the original logits float32 [n, classes] and the last norm's
-    pooled token float32 [n, width]."""
+    """Images uint8 [n, C, H, W], class ids int64 [m] of the first m (the others are views of these), and of the original logits
+    float32 [n, classes] and the last norm's pooled token float32 [n, width]."""
 
     images: torch.Tensor
     class_ids: torch.Tensor
@@ -32,31 +39,66 @@ class TrainingAnswers:
 
 
 def training_answers(module: nn.Module, identity: str, data_config: dict, class_names: tuple[str, ...], data: str, limit: int,
-                     folder: Path | str, seed: int = 0, device: str = 'cpu', precision: str = 'fp32') -> TrainingAnswers:
+                     folder: Path | str, seed: int = 0, device: str = 'cpu', precision: str = 'fp32', views: int = 0) -> TrainingAnswers:
     """Load or compute them for at most `limit` training images of `data`, drawn by `seed`; goes on where it was interrupted.
 
     :param identity: the fingerprint of `module`
-    :param folder: where the file is kept; another model, data set, limit or seed makes another file
+    :param folder: where the files are kept; another model, data set, limit or seed makes other ones
+    :param views: so many times each image comes again as the original sees it too: moved, mirrored and mixed with another
     :raises DatasetError: the images cannot be opened, or have no labels of the model's classes
     """
     key = hashlib.sha256(json.dumps([identity, data, limit, seed, precision]).encode()).hexdigest()[:16]
     path = Path(folder) / f'answers-{key}.pt'
     state = torch.load(path, weights_only=True) if path.is_file() else None
-    size = int(data_config['input_size'][1])
     if state is None:
-        dataset = open_images(data, 'train', class_names=class_names)
-        order = np.random.default_rng(seed).permutation(len(dataset))[:limit]
-        images, class_ids = load_images(dataset if len(order) == len(dataset) else Subset(dataset, np.sort(order).tolist()),
-                                        size, channels=data_config['input_size'][0], title='training images')
-        if int(class_ids.min()) < 0 or int(class_ids.max()) >= len(class_names):
-            raise ValueError(f'{data}: training needs labelled images of the model\'s {len(class_names)} classes')
-        shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-        state = {'images': images[shuffled], 'class_ids': class_ids[shuffled], 'logits': [], 'features': []}
-    images = state['images']
+        state = {**_images(data_config, class_names, data, limit, seed), 'logits': [], 'features': []}
+    images, class_ids = state['images'], state['class_ids']
+    require_memory(views * images.numel(), f'{views} views of {len(images)} images')
+    module.to(device)
+    answered = [_answer_all(module, images, state, path, "the original's answers", data_config, device, precision)]
+    parts = [images]
+    for number in range(views):
+        parts.append(view_of(images, number, seed))
+        path = Path(folder) / f'answers-{key}-view-{number}.pt'
+        state = torch.load(path, weights_only=True) if path.is_file() else {'logits': [], 'features': []}
+        answered.append(_answer_all(module, parts[-1], state, path, f'the same, view {number + 1} of {views}', data_config, device,
+                                    precision))
+    module.to('cpu')
+    return TrainingAnswers(torch.cat(parts), class_ids, *(torch.cat(found).float() for found in zip(*answered, strict=True)))
+
+
+def view_of(images: torch.Tensor, number: int, seed: int = 0) -> torch.Tensor:
+    """Another view of each image, uint8 [n, C, H, W]: moved by up to a tenth, half of them mirrored, each mixed with another one
+    (mixup, arXiv 1710.09412, most of them hardly). The same for the same number and seed."""
+    parts = []
+    for index, chunk in enumerate(images.split(CHUNK)):
+        random = np.random.default_rng([seed, number, index])
+        generator = torch.Generator().manual_seed(int(random.integers(2**31)))
+        moved = shift_and_flip(chunk, images.shape[2] // 10, generator)
+        weight = torch.from_numpy(random.beta(MIXUP_ALPHA, MIXUP_ALPHA, len(chunk))).float()[:, None, None, None]
+        other = moved[torch.randperm(len(chunk), generator=generator)]
+        parts.append((weight * moved + (1 - weight) * other).round().to(torch.uint8))
+    return torch.cat(parts)
+
+
+def _images(data_config: dict, class_names: tuple[str, ...], data: str, limit: int, seed: int) -> dict:
+    size = int(data_config['input_size'][1])
+    dataset = open_images(data, 'train', class_names=class_names)
+    order = np.random.default_rng(seed).permutation(len(dataset))[:limit]
+    images, class_ids = load_images(dataset if len(order) == len(dataset) else Subset(dataset, np.sort(order).tolist()),
+                                    size, channels=data_config['input_size'][0], title='training images')
+    if int(class_ids.min()) < 0 or int(class_ids.max()) >= len(class_names):
+        raise ValueError(f'{data}: training needs labelled images of the model\'s {len(class_names)} classes')
+    shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return {'images': images[shuffled], 'class_ids': class_ids[shuffled]}
+
+
+def _answer_all(module: nn.Module, images: torch.Tensor, state: dict, path: Path, title: str, data_config: dict, device: str,
+                precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and features (float16) of all `images`: what `state` has of them, and the rest, which is added to it and kept in `path`."""
     normalise = Normalise(data_config, device)
     done = sum(len(part) for part in state['logits'])
-    module.to(device)
-    with tqdm(total=len(images), initial=done, desc="the original's answers", unit='image', mininterval=1) as bar:
+    with tqdm(total=len(images), initial=done, desc=title, unit='image', mininterval=1, disable=done == len(images)) as bar:
         while done < len(images):
             parts = [_answer(module, normalise(batch.to(device)), device, precision)
                      for batch in images[done:done + CHUNK].split(100)]
@@ -68,8 +110,7 @@ def training_answers(module: nn.Module, identity: str, data_config: dict, class_
             partial = path.with_suffix('.partial')
             torch.save(state, partial)
             partial.replace(path)
-    module.to('cpu')
-    return TrainingAnswers(images, state['class_ids'], torch.cat(state['logits']).float(), torch.cat(state['features']).float())
+    return torch.cat(state['logits']), torch.cat(state['features'])
 
 
 @torch.inference_mode()
