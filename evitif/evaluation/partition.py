@@ -72,8 +72,9 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '') -
         else:
             print(f'{folder}: measured already', flush=True)
         entries.append(entry)
-        if c.json:      # those of other partitions stay
-            others = [one for one in found if one['identity']['partition'] not in [known['identity']['partition'] for known in entries]]
+        if c.json:      # those of other partitions stay, but not of one that was in the same folder before
+            others = [one for one in found if not any(one['identity']['partition'] == known['identity']['partition']
+                                                      or one['partition'] == known['partition'] for known in entries)]
             write_json(c.json, {'format': FORMAT, 'entries': [*others, *entries]})
     return {'format': FORMAT, 'entries': entries if not c.json else json.loads(Path(c.json).read_text())['entries']}
 

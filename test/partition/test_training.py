@@ -186,9 +186,10 @@ def test_an_inventory_names_the_devices_and_prunes_harder(train, tmp_path):
 
 def test_the_command_trains_and_judges(model, images, tmp_path, capsys):
     output, report = tmp_path / 'p', tmp_path / 'report.json'
-    assert main(['train', 'partition', '--model', str(model), '--data', str(images), '--output', str(output), '--devices', '2',
-                 '--reduction', '3', '--steps', '20', '--batch-size', '16', '--fusion-steps', '30', '--calibration-images', '8',
-                 '--subsets', 'random']) == 0
+    training = ['train', 'partition', '--model', str(model), '--data', str(images), '--output', str(output), '--devices', '2',
+                '--reduction', '3', '--steps', '20', '--batch-size', '16', '--fusion-steps', '30', '--calibration-images', '8',
+                '--subsets', 'random', '--views', '1']
+    assert main(training) == 0
     arguments = ['evaluate', 'partition', '--partitions', str(output), '--loss', '0.5', '--copies', '1', '--seeds', '2',
                  '--json', str(report)]
     assert main(arguments) == 0
@@ -203,6 +204,9 @@ def test_the_command_trains_and_judges(model, images, tmp_path, capsys):
     assert report.with_suffix('.md').is_file() and report.with_suffix('.png').is_file()
     assert main(arguments) == 0
     assert 'measured already' in capsys.readouterr().out
+    assert main([*training, '--seed', '1']) == main(arguments) == 0         # another partition in the same folder takes its place
+    replaced, = json.loads(report.read_text())['entries']
+    assert replaced['identity']['partition'] == load_fusion(output).fingerprint != entry['identity']['partition']
 
 
 def test_what_a_partition_is_compared_with_is_trained_once_and_no_larger_than_a_sub_model(partition, tmp_path, capsys, monkeypatch):
@@ -223,6 +227,11 @@ def test_what_a_partition_is_compared_with_is_trained_once_and_no_larger_than_a_
     assert json.loads((tmp_path / 'second.json').read_text())['entries'][0]['baselines'] == baselines
     assert began == {path: path.stat().st_mtime_ns for path in (partition / 'steps').glob('baseline-*.pt')}
     assert '## Beside the partition' in capsys.readouterr().out
+
+
+def test_a_negative_number_of_views_is_refused(train, tmp_path):
+    with pytest.raises(ValueError, match='views are -1: expected 0 or more'):
+        train(tmp_path / 'p', views=-1)
 
 
 def test_a_pruned_cnn_answers_as_if_the_rest_were_masked():
