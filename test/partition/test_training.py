@@ -253,6 +253,7 @@ def test_a_pruned_cnn_answers_as_if_the_rest_were_masked():
     (['--reduction', '100000'], 'a sub-model cannot be pruned to'),
     (['--body', '8:400'], "stage 1 of the body is '8:400'"),
     (['--body', 'long', '3'], "stage 1 of the body is 'long'"),
+    (['--body', '3', '8:400'], "stage 1 of the body is '3'"),
     (['--body', '8:3', '3'], 'less than the largest sub-model'),
     (['--body', '3', '--common-blocks', '9'], 'common_blocks is 9: expected 0 to 2'),
 ])
