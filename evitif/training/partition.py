@@ -259,9 +259,7 @@ class _Run:
     def answers(self) -> TrainingAnswers:
         """Of the original on the training images; read or computed when first asked for."""
         if self._answers is None:
-            c, built = self.c, self.original.built
-            self._answers = training_answers(built.module, self.original.fingerprint, built.data_config, built.class_names, c.data,
-                                             c.images, c.shared, c.seed, c.device, c.answers_precision, c.views)
+            self._answers = answers_of(self.c, self.original)
         return self._answers
 
     def _place(self, subsets: list[tuple[int, ...]]) -> tuple[Placed, ...]:
@@ -317,6 +315,13 @@ class _Run:
         partial = self._path(step).with_suffix('.partial')
         torch.save({'key': self.keys[step], 'result': result}, partial)
         partial.replace(self._path(step))
+
+
+def answers_of(c: PartitionTraining, original: Original) -> TrainingAnswers:
+    """The original's, on the training images and their views; read, or computed and kept."""
+    built = original.built
+    return training_answers(built.module, original.fingerprint, built.data_config, built.class_names, c.data, c.images, c.shared, c.seed,
+                            c.device, c.answers_precision, c.views)
 
 
 def body_of(c: PartitionTraining, original: Original, answers: TrainingAnswers, largest: Shape) -> tuple[nn.Module, list[dict]]:

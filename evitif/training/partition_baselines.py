@@ -16,10 +16,10 @@ from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, parameters_of, shape_of
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise
-from evitif.training.partition import Original, PartitionTraining, body_of, calibration, common_part
+from evitif.training.partition import Original, PartitionTraining, answers_of, body_of, calibration, common_part
 from evitif.training.partition_cnn import WIDTHS, Cnn, prune_cnn
 from evitif.training.partition_retraining import Ensemble, System, arrived_features, fuse, retrain
-from evitif.training.training_answers import TrainingAnswers, training_answers
+from evitif.training.training_answers import TrainingAnswers
 
 
 def model_of(description: Description) -> tuple[str, str | None, bool]:
@@ -35,10 +35,8 @@ def judge_baselines(description: Description, original: Original, data: str, ima
     """
     made = description.content['made_by']['configuration']
     c = PartitionTraining(**made)
-    built = original.built
-    answers = training_answers(built.module, original.fingerprint, built.data_config, built.class_names, c.data, c.images,
-                               c.shared, c.seed, c.device, c.answers_precision, c.views)
-    normalise = Normalise(built.data_config)
+    answers = answers_of(c, original)
+    normalise = Normalise(original.built.data_config)
     ensemble, figures = _ensemble(description, c, original, answers)
     with torch.inference_mode():
         outputs = torch.stack([torch.cat([module(normalise(batch)).softmax(1) for batch in images.split(64)])
@@ -91,7 +89,7 @@ def _ensemble(description: Description, c: PartitionTraining, original: Original
     common = common_part(c, answers, normalise)
     shape = Shape(**{name: min(value, getattr(shape_of(whole), name)) for name, value in shape.as_dict().items()})
     for index in range(count):
-        chosen = torch.randperm(len(answers.images), generator=torch.Generator().manual_seed(c.seed * 1009 + index))
+        chosen = torch.randperm(len(answers.class_ids), generator=torch.Generator().manual_seed(c.seed * 1009 + index))
         images = normalise(answers.images[chosen[:c.calibration_images]])
         modules.append(prune_for_all(whole, images, shape, c.seed, common=common)[0])
     torch.manual_seed(c.seed)

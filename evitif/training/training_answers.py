@@ -23,7 +23,7 @@ from evitif.model.device import mixed_precision
 from evitif.training.images import Normalise, load_images, shift_and_flip
 from evitif.training.memory import require_memory
 
-CHUNK = 2000
+CHUNK = 2000            # images that are answered between two savings, and among which a view mixes: another number makes other views
 MIXUP_ALPHA = 0.3     # of the views
 
 
@@ -53,18 +53,19 @@ def training_answers(module: nn.Module, identity: str, data_config: dict, class_
     if state is None:
         state = {**_images(data_config, class_names, data, limit, seed), 'logits': [], 'features': []}
     images, class_ids = state['images'], state['class_ids']
-    require_memory(views * images.numel(), f'{views} views of {len(images)} images')
+    count = len(images)
+    require_memory((views + 1) * images.numel(), f'{count} images and {views} views of each')
+    every = images.new_empty((views + 1) * count, *images.shape[1:])
+    every[:count] = images
     module.to(device)
     answered = [_answer_all(module, images, state, path, "the original's answers", data_config, device, precision)]
-    parts = [images]
     for number in range(views):
-        parts.append(view_of(images, number, seed))
+        view = every[(number + 1) * count:(number + 2) * count].copy_(view_of(images, number, seed))
         path = Path(folder) / f'answers-{key}-view-{number}.pt'
         state = torch.load(path, weights_only=True) if path.is_file() else {'logits': [], 'features': []}
-        answered.append(_answer_all(module, parts[-1], state, path, f'the same, view {number + 1} of {views}', data_config, device,
-                                    precision))
+        answered.append(_answer_all(module, view, state, path, f'the same, view {number + 1} of {views}', data_config, device, precision))
     module.to('cpu')
-    return TrainingAnswers(torch.cat(parts), class_ids, *(torch.cat(found).float() for found in zip(*answered, strict=True)))
+    return TrainingAnswers(every, class_ids, *(torch.cat(found).float() for found in zip(*answered, strict=True)))
 
 
 def view_of(images: torch.Tensor, number: int, seed: int = 0) -> torch.Tensor:
