@@ -6,10 +6,13 @@ Start everything on this machine: camera node, edge node, link simulator and bri
 Images go from the camera node to the edge node, tokens from there through the link simulator to the bridge node,
 answers back through the link simulator. The robot's topics are at the top (/prediction), the bridge's below /bridge
 (/bridge/robot/prediction). With `partition_devices` there is an edge node for each, its topics below its name.
+The link is sealed with a key that is made at first use, $ROS_HOME/evitif_demo.key (~/.ros without ROS_HOME).
 `ros2 launch evitif demo.launch.py --show-args` lists the arguments.
 """
 
+import os
 import re
+from pathlib import Path
 
 from launch import LaunchDescription
 from launch.actions import (
@@ -18,6 +21,7 @@ from launch.actions import (
     IncludeLaunchDescription,
     OpaqueFunction,
     SetEnvironmentVariable,
+    SetLaunchConfiguration,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import (
@@ -45,7 +49,7 @@ LINK = {
 }
 # Arguments that are handed on to edge.launch.py and bridge.launch.py.
 BOTH = {
-    'key_file': 'file with the key that seals the link; unsealed:=false belongs with it',
+    'key_file': 'file with the key that seals the link; with the parameter file of this package one is made at first use',
     'unsealed': 'run the link without a key: true or false',
     'strategy': 'how edge and bridge share the work: split, selection, partition or auto',
     'light_model': "strategy selection: folder of the robot's light model",
@@ -70,6 +74,7 @@ BRIDGE = {
                 'or tuned-tail',
     'recovery_artifact': 'description (JSON) of a trained recovery',
 }
+PARAMS_FILE = PathJoinSubstitution([FindPackageShare('evitif'), 'config', 'demo.yaml'])
 COMMON = ('use_sim_time', 'params_file', 'autostart', 'use_respawn', 'log_level')
 
 
@@ -78,6 +83,19 @@ def include(file, names, extra):
     arguments = {name: LaunchConfiguration(name) for name in (*COMMON, *BOTH, *names)}
     source = PythonLaunchDescriptionSource([ThisLaunchFileDir(), '/', file])
     return GroupAction([IncludeLaunchDescription(source, launch_arguments={**arguments, **extra}.items())])
+
+
+def key_of_the_demo(context):
+    """Seal the link with a key that is made at first use, where neither an argument nor another parameter file says how."""
+    from evitif.protocol.keys import write_key_file
+    named = any(LaunchConfiguration(name).perform(context) for name in ('key_file', 'unsealed'))
+    if named or LaunchConfiguration('params_file').perform(context) != PARAMS_FILE.perform(context):
+        return []
+    path = Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser() / 'evitif_demo.key'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_key_file(path)
+    return [SetLaunchConfiguration('key_file', str(path))]
 
 
 def edges(context):
@@ -161,8 +179,7 @@ def generate_launch_description():
         DeclareLaunchArgument(
             'use_sim_time', default_value='false', choices=yes_or_no, description='take the time from /clock'),
         DeclareLaunchArgument(
-            'params_file', default_value=PathJoinSubstitution([FindPackageShare('evitif'), 'config', 'demo.yaml']),
-            description='YAML file with the parameters of all nodes'),
+            'params_file', default_value=PARAMS_FILE, description='YAML file with the parameters of all nodes'),
         DeclareLaunchArgument(
             'autostart', default_value='true', choices=yes_or_no,
             description='activate the nodes; false leaves them unconfigured for a lifecycle manager'),
@@ -191,6 +208,7 @@ def generate_launch_description():
         SetEnvironmentVariable(
             'FASTDDS_BUILTIN_TRANSPORTS',
             EnvironmentVariable('FASTDDS_BUILTIN_TRANSPORTS', default_value='LARGE_DATA')),
+        OpaqueFunction(function=key_of_the_demo),
         include('bridge.launch.py', BRIDGE, {
             'namespace': LaunchConfiguration('bridge_namespace'), 'bind_host': '127.0.0.1',
             'port': LaunchConfiguration('bridge_port'), 'device': LaunchConfiguration('bridge_device'),

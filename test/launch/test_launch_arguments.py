@@ -10,6 +10,7 @@ pytest.importorskip(
 
 from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.substitutions import TextSubstitution
 
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, LINK_SIMULATOR_PARAMETERS
 from evitif_edge_node.parameters import CAMERA_PARAMETERS, EDGE_PARAMETERS
@@ -84,11 +85,30 @@ def test_images_pass_through_fast_dds_unless_the_user_chose_a_transport(loaded, 
     ('edge', 'autostart', 'maybe'), ('edge', 'bridge_port', 'http'), ('bridge', 'reassembly_deadline', 'soon'),
     ('demo', 'loss', 'much'),
 ])
-def test_a_wrong_value_is_refused_before_anything_starts(name, argument, value, loaded, monkeypatch):
+def test_a_wrong_value_is_refused_before_anything_starts(name, argument, value, loaded, monkeypatch, tmp_path):
     monkeypatch.setenv('FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA')
+    monkeypatch.setenv('ROS_HOME', str(tmp_path))       # for the demo's key
     context = LaunchContext()
     context.launch_configurations[argument] = value
     with pytest.raises((RuntimeError, ValueError)) as error:
         for entity in loaded(name).generate_launch_description().entities:
             entity.visit(context)
     assert argument in str(error.value) and value in str(error.value)
+
+
+@pytest.mark.parametrize(('chosen', 'made'), [
+    ({}, True), ({'key_file': 'mine.key'}, False), ({'unsealed': 'true'}, False), ({'params_file': 'mine.yaml'}, False),
+])
+def test_the_demos_key_is_made_once_where_nobody_says_another(loaded, monkeypatch, tmp_path, chosen, made):
+    monkeypatch.setenv('ROS_HOME', str(tmp_path / 'ros'))
+    demo, context = loaded('demo'), LaunchContext()
+    monkeypatch.setattr(demo, 'PARAMS_FILE', TextSubstitution(text='shipped.yaml'))
+    context.launch_configurations.update({'key_file': '', 'unsealed': '', 'params_file': 'shipped.yaml', **chosen})
+    contents = []
+    for _ in range(2):
+        for action in demo.key_of_the_demo(context):
+            action.execute(context)
+        contents += [path.read_bytes() for path in tmp_path.glob('ros/*.key')]
+        if made:
+            context.launch_configurations['key_file'] = ''      # another start
+    assert len(set(contents)) == made and len(contents) == 2 * made

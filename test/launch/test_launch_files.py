@@ -149,8 +149,14 @@ def test_edge_and_bridge_meet_by_their_own_launch_files(two_sides, listener):
         lambda: f'{len(on_robot)} predictions on the robot, {len(off_board)} off-board')
 
 
+@pytest.fixture
+def ros_home(tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_HOME', str(tmp_path / 'ros'))
+    return tmp_path / 'ros'
+
+
 @launch_pytest.fixture
-def shipped_demo(ros_domain, launch_folder, image_folder, free_ports):
+def shipped_demo(ros_domain, ros_home, launch_folder, image_folder, free_ports):
     """The demo with its own parameter file and the model that ships, as a user starts it; only the pictures differ."""
     return LaunchDescription([
         included(launch_folder, 'demo', source=image_folder, bridge_port=free_ports[0], link_port=free_ports[1]),
@@ -160,8 +166,9 @@ def shipped_demo(ros_domain, launch_folder, image_folder, free_ports):
 
 @pytest.mark.skipif(not SHIPPED_MODEL.exists(), reason='the model artifacts/fashion_mnist is not there')
 @pytest.mark.launch(fixture=shipped_demo)
-def test_the_demo_runs_as_it_ships(shipped_demo, listener):
+def test_the_demo_runs_as_it_ships(shipped_demo, ros_home, listener):
     on_robot = listener.listen(Prediction, '/prediction')
     listener.wait_until(lambda: len(on_robot) >= 20, START_S, lambda: f'{len(on_robot)} predictions on /prediction')
     assert all(message.recovery == 'paldn' for message in on_robot if message.tokens_received < message.tokens_sent)
     assert on_robot[-1].packet_error_rate == pytest.approx(0.6, abs=0.15)
+    assert (ros_home / 'evitif_demo.key').stat().st_mode & 0o777 == 0o600
