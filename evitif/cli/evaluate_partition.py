@@ -13,7 +13,8 @@ def add_parser(verbs) -> None:
     parser.add_argument('--data', nargs='+', help='for each partition, or one for all (default: what each was trained for)')
     parser.add_argument('--model', help='the original (default: what the partition names)')
     parser.add_argument('--loss', nargs='+', type=rate, metavar='RATE', help='packet error rates (default: 0.3 0.6)')
-    parser.add_argument('--copies', type=positive_int, metavar='N', help="datagrams that carry a device's features (default: 6)")
+    parser.add_argument('--copies', type=positive_int, metavar='N',
+                        help="datagrams that carry a device's features (default: as many as it sends at that loss)")
     parser.add_argument('--seeds', type=positive_int, help='repetitions with other losses (default: 5)')
     parser.add_argument('--images', type=positive_int, help='judge by so many images (default: all)')
     parser.add_argument('--baselines', action='store_true', default=None,

@@ -23,13 +23,15 @@ from evitif.model.device import place
 from evitif.model.quantise import TokenQuantiser
 from evitif.partition.artifact import DeviceModel, Fusion, load_device, load_fusion
 from evitif.partition.slicing import multiply_adds_of, parameters_of
-from evitif.protocol.packetiser import Packetiser, TokenFrame
+from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
+from evitif.protocol.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.statistics import sufficient_copies
 from evitif.training.images import Normalise, load_images
 from evitif.training.partition import Original, load_original
 from evitif.training.partition_baselines import judge_baselines, model_of
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 64
 TIMED_RUNS = 40
 LINK_RATES = (1e5, 1e6, 1e7)        # bit/s that all devices share, for the share of the network in the latency
@@ -43,7 +45,7 @@ class PartitionEvaluation:
     data: tuple[str, ...] | list[str] = ()    # for each partition; none: what it was trained for
     model: str | None = None                  # the original; None: what the partition's description names
     loss: tuple[float, ...] | list[float] = (0.3, 0.6)
-    copies: int = 6                           # datagrams that carry a device's features of a frame
+    copies: int | None = None                 # datagrams that carry a device's features of a frame; None: as many as it sends at that loss
     seeds: int = 5
     images: int | None = None                 # that judge at most; None: all
     baselines: bool = False                   # train the comparisons, as long as the partition was, and judge them
@@ -101,6 +103,7 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
     top1 = _top1(fusion, features, present, ids)
     arrived = _quantised(features)
     whole = _top1(fusion, arrived, present, ids)
+    copies = {f'{rate:g}': c.copies or sufficient_copies(rate, LOST, FEWEST_COPIES, MAX_PATCH_COPIES) for rate in (0.0, *c.loss)}
     gone = {}
     for index, entry in enumerate(fusion.devices):
         if len(fusion.devices) > 1:
@@ -124,10 +127,10 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
         'retraining': content['made_by']['configuration'], 'body': content['figures'].get('body', []),
         'top1_original': top1_original, 'top1_unquantised': top1, 'top1': whole,
         'points_below_original': round(100 * (top1_original - whole), 2),
-        'device_gone': gone, 'packet_loss': {f'{rate:g}': _packet_loss(c, fusion, arrived, ids, rate, whole) for rate in c.loss},
-        'copies': c.copies, 'latency': _latency(original, devices, fusion, images[:1], normalise)}
-    result['bytes_per_device'] = c.copies * datagram_bytes(fusion)
-    result['bytes_per_frame'] = len(devices) * result['bytes_per_device']
+        'device_gone': gone, 'copies': copies,
+        'packet_loss': {f'{rate:g}': _packet_loss(fusion, arrived, ids, rate, copies[f'{rate:g}'], c.seeds, whole) for rate in c.loss},
+        'bytes_per_frame': {rate: len(devices) * count * datagram_bytes(fusion) for rate, count in copies.items()},
+        'latency': _latency(original, devices, fusion, images[:1], normalise)}
     if c.baselines:
         result['baselines'] = judge_baselines(description, original, data, images, ids)
     return {**result, 'torch': torch.__version__, 'device': place().note}
@@ -166,12 +169,12 @@ def _top1(fusion: Fusion, features: torch.Tensor, present: torch.Tensor, ids: to
     return float((fusion.network(features, present).argmax(1) == ids).float().mean())
 
 
-def _packet_loss(c: PartitionEvaluation, fusion: Fusion, features: torch.Tensor, ids: torch.Tensor, rate: float, whole: float) -> dict:
+def _packet_loss(fusion: Fusion, features: torch.Tensor, ids: torch.Tensor, rate: float, copies: int, seeds: int, whole: float) -> dict:
     """Independent losses of packets, each device's features in `copies` of them. A frame of which nothing comes counts as wrong."""
     runs, nothing = [], []
-    for seed in range(c.seeds):
+    for seed in range(seeds):
         generator = torch.Generator().manual_seed(seed)
-        packets = torch.rand(*features.shape[:2], c.copies, generator=generator) >= rate
+        packets = torch.rand(*features.shape[:2], copies, generator=generator) >= rate
         present = packets.any(2)
         with torch.inference_mode():
             right = (fusion.network(features, present).argmax(1) == ids) & present.any(1)

@@ -60,22 +60,24 @@ def _gone(entries: list[dict]) -> list[str]:
 def _lost(entries: list[dict]) -> list[str]:
     rates = sorted({rate for one in entries for rate in one['packet_loss']}, key=float)
     lines = ['Points lost against the whole system without loss, independent losses; ± is half of the 95 % interval over seeds of the '
-             'losses. A frame of which nothing comes counts as wrong. Bytes are UDP payload, unsealed.', '',
-             '| model | devices | copies | bytes a device | bytes a frame | '
-             + ' | '.join(f'{100 * float(rate):g} %' for rate in rates) + ' |',
-             '| --- | ---: | ---: | ---: | ---: |' + ' ---: |' * len(rates)]
+             'losses. A frame of which nothing comes counts as wrong. Copies are the datagrams that carry a device\'s features of a '
+             'frame, bytes a frame the UDP payload of all devices, unsealed, each at '
+             f'{" / ".join(f"{100 * float(rate):g}" for rate in ("0", *rates))} % loss.', '',
+             '| model | devices | copies | bytes a frame | ' + ' | '.join(f'{100 * float(rate):g} %' for rate in rates) + ' |',
+             '| --- | ---: | ---: | ---: |' + ' ---: |' * len(rates)]
     for one in entries:
         cells = [plus_minus(cell['points_lost'], cell['interval95']) if (cell := one['packet_loss'].get(rate)) else '–' for rate in rates]
-        lines.append(f'| {_name(one)} | {one["devices"]} | {one["copies"]} | {one["bytes_per_device"]:,} | {one["bytes_per_frame"]:,} | '
-                     + ' | '.join(cells) + ' |')
+        copies, sizes = (' / '.join(f'{one[name][rate]:,}' if rate in one[name] else '–' for rate in ('0', *rates))
+                         for name in ('copies', 'bytes_per_frame'))
+        lines.append(f'| {_name(one)} | {one["devices"]} | {copies} | {sizes} | ' + ' | '.join(cells) + ' |')
     return lines
 
 
 def _latency(entries: list[dict]) -> list[str]:
     lines = ['Milliseconds for one frame on one CPU thread, medians of '
              f'{entries[0]["latency"]["runs"] if entries else 0} runs in turn with the original\'s; *faster* is the median of the ratios. '
-             'The last columns are what the bytes of all devices take on a link that they share (computed), and in brackets what part '
-             'of the whole fusion and network are then.', '',
+             'The last columns are what the bytes of all devices take on a link without loss that they share (computed), and in brackets what '
+             'part of the whole fusion and network are then.', '',
              '| model | devices | original | sub-model | faster | fusion | '
              + ' | '.join(f'{rate / 1e6:g} Mbit/s' for rate in LINK_RATES) + ' |',
              '| --- | ---: | ---: | ---: | ---: | ---: |' + ' ---: |' * len(LINK_RATES)]
@@ -83,7 +85,7 @@ def _latency(entries: list[dict]) -> list[str]:
         times = one['latency']['milliseconds']
         cells = []
         for rate in LINK_RATES:
-            network = 8e3 * one['bytes_per_frame'] / rate
+            network = 8e3 * one['bytes_per_frame']['0'] / rate
             rest = network + times['fusion']
             cells.append(f'{network:.1f} ms ({100 * rest / (rest + times["sub_model"]):.0f} %)')
         lines.append(f'| {_name(one)} | {one["devices"]} | {times["original"]:.1f} | {times["sub_model"]:.1f} | '

@@ -132,7 +132,8 @@ class Measurement:
             while state['next'] < total:
                 began, start = time.monotonic(), state['next']
                 chosen = slice(start, min(start + CHUNK, total))
-                tokens, lossless, ids, uncut_right = self._head(self.order[chosen], bar)
+                used = {runs[0].kinds[0]}.union(*(run.kinds[chosen] for run in runs))
+                tokens, lossless, ids, uncut_right = self._head(self.order[chosen], used, bar)
                 state['uncut'] += uncut_right
                 state['lossless'] += _right(lossless[runs[0].kinds[0]], ids)
                 for index, run in enumerate(runs):
@@ -183,11 +184,12 @@ class Measurement:
         return recovered_logits(self.stream, method, tokens[frames], received, loss.measured[chosen][frames], lossless[frames])
 
     @torch.inference_mode()
-    def _head(self, chosen: np.ndarray, bar: tqdm) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor, int]:
-        """By quantisation tokens as they arrive without loss and their logits; the class ids, and how many of the uncut
-        model's answers are right."""
+    def _head(self, chosen: np.ndarray, kinds: set[str],
+              bar: tqdm) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor, int]:
+        """By quantisation, of the `kinds` that any frame travels in, tokens as they arrive without loss and their logits; the
+        class ids, and how many of the uncut model's answers are right."""
         stream, right, ids_parts = self.stream, 0, []
-        parts: dict[str, list] = {kind: [] for kind in self.patterns}
+        parts: dict[str, list] = {kind: [] for kind in self.patterns if kind in kinds}
         for start in range(0, len(chosen), BATCH):
             images, ids = _load(self.dataset, chosen[start:start + BATCH], stream)
             images = images.to(stream.placement.device, stream.placement.dtype)

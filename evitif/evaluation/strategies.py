@@ -72,12 +72,12 @@ def _row(name: str, edge: int, sizes: dict, change: dict, **choice: str | int) -
 
 def _partition(entry: dict, selection: dict) -> dict:
     """A partition's row: each device's multiply-adds and, of all devices together, the bytes of a frame."""
-    sent = entry['bytes_per_frame'] + SEAL_BYTES * entry['devices'] * entry['copies']
+    sent = {rate: size + SEAL_BYTES * entry['devices'] * entry['copies'][rate] for rate, size in entry['bytes_per_frame'].items()}
     reply = {rate: entry['devices'] * answer_bytes(selection['classes'], entry['devices'], float(rate)) for rate in RATES}
     lossy = {rate: entry['packet_loss'].get(rate) for rate in RATES[1:]}
     name = 'partition, one device' if entry['devices'] == 1 else f'partition among {entry["devices"]} devices'
     name += ', each class on two' if entry['redundancy'] > 1 else ''
-    return _row(name, entry['multiply_adds_largest'], {rate: sent + reply[rate] for rate in RATES},
+    return _row(name, entry['multiply_adds_largest'], {rate: sent[rate] + reply[rate] if rate in sent else None for rate in RATES},
                 {'0': entry['top1'] - entry['top1_original'],
                  **{rate: row and row['top1'] - entry['top1_original'] for rate, row in lossy.items()}})
 

@@ -147,6 +147,8 @@ def test_sub_models_of_one_body_have_their_first_blocks_alike_and_the_body_is_tr
     monkeypatch.undo()
     assert main(['evaluate', 'partition', '--partitions', str(tmp_path / 'p'), '--seeds', '1', '--json', str(tmp_path / 'r.json')]) == 0
     assert '## The model that is divided' in (tmp_path / 'r.md').read_text()
+    entry, = json.loads((tmp_path / 'r.json').read_text())['entries']
+    assert entry['copies'] == {'0': 3, '0.3': 5, '0.6': 11}     # as a device sends: but 0.5 % of the frames, and three at least
 
 
 def test_the_fusion_begins_with_the_answer_of_the_body_that_the_sub_models_are_parts_of():
@@ -199,7 +201,7 @@ def test_the_command_trains_and_judges(model, images, tmp_path, capsys):
     assert set(entry['device_gone']) == {'device0', 'device1'}
     assert entry['packet_loss']['0.5']['frames_of_nothing'] == pytest.approx(0.25, abs=0.15)
     assert entry['packet_loss']['0.5']['points_lost'] > 0
-    assert entry['bytes_per_frame'] == 2 * datagram_bytes(load_fusion(output))
+    assert entry['copies'] == {'0': 1, '0.5': 1} and set(entry['bytes_per_frame'].values()) == {2 * datagram_bytes(load_fusion(output))}
     assert entry['latency']['milliseconds']['original'] > 0
     assert report.with_suffix('.md').is_file() and report.with_suffix('.png').is_file()
     assert main(arguments) == 0
