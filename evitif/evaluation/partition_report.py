@@ -76,8 +76,8 @@ def _lost(entries: list[dict]) -> list[str]:
 def _latency(entries: list[dict]) -> list[str]:
     lines = ['Milliseconds for one frame on one CPU thread, medians of '
              f'{entries[0]["latency"]["runs"] if entries else 0} runs in turn with the original\'s; *faster* is the median of the ratios. '
-             'The last columns are what the bytes of all devices take on a link without loss that they share (computed), and in brackets what '
-             'part of the whole fusion and network are then.', '',
+             'The last columns are what the bytes of all devices take on a link without loss that they share (computed), and in brackets '
+             'what part of the whole fusion and network are then.', '',
              '| model | devices | original | sub-model | faster | fusion | '
              + ' | '.join(f'{rate / 1e6:g} Mbit/s' for rate in LINK_RATES) + ' |',
              '| --- | ---: | ---: | ---: | ---: | ---: |' + ' ---: |' * len(LINK_RATES)]
