@@ -58,7 +58,7 @@ class PartitionTraining:
     batch_size: int = 64
     learning_rate: float = 3e-3          # AdamW's
     matrix_rate: float = 5e-3            # Muon's, of the blocks' weight matrices
-    fusion_images: int = 10000
+    fusion_images: int = 20000           # drawn over all images and their views
     fusion_steps: int = 1000
     views: int = 0                       # of each training image, which the original answers too
     answers: str | None = None           # folder of the original's answers on the training images, which trainings share

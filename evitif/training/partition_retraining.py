@@ -186,10 +186,14 @@ def retrain(system: System | Ensemble, answers: TrainingAnswers, data_config: di
 
 def fuse(system: System, answers: TrainingAnswers, data_config: dict, images: int, steps: int, seed: int = 0,
          device: str = 'cpu', temperature: float = 2.0) -> tuple[FusionNetwork, dict]:
-    """Train the fusion network on the finished sub-models' features as they arrive, quantised; the sub-models stay as they are."""
+    """Train the fusion network on the finished sub-models' features as they arrive, quantised; the sub-models stay as they are.
+
+    :param images: so many are drawn, views among them: from the plain training images alone it learns to trust the sub-models too much
+    """
     began = time.monotonic()
-    features = arrived_features(system, answers.images[:images], Normalise(data_config, device), device)
-    logits = answers.logits[:images]
+    drawn = torch.randperm(len(answers.images), generator=torch.Generator().manual_seed(seed))[:images]
+    features = arrived_features(system, answers.images[drawn], Normalise(data_config, device), device)
+    logits = answers.logits[drawn]
     network = system.fusion.to(device).train()
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=warmed_up_average(0.99))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
