@@ -55,7 +55,7 @@ def compare(selection: dict, splits: list[dict], light: str, large: str, partiti
                      strategy='selection', light_model=light))
     rows.append(_row('local: the light model alone', _multiply_adds(light, 0), dict.fromkeys(RATES, 0.0),
                      dict.fromkeys(RATES, selection['top1']['light'] - top1)))
-    rows += [_partition(entry, selection) for entry in partitions]
+    rows += [_partition(entry, selection) for entry in sorted(partitions, key=lambda entry: (entry['devices'], entry['reduction']))]
     if (webp := selection['reference']['WebP']) is not None:
         rows.append(_row(f'WebP {webp["quality"]} of every image, ideal parity', 0,
                          {rate: codec_bytes(selection, rate=float(rate)) for rate in RATES}, dict.fromkeys(RATES, webp['top1'] - top1)))
@@ -76,7 +76,8 @@ def _partition(entry: dict, selection: dict) -> dict:
     reply = {rate: entry['devices'] * answer_bytes(selection['classes'], entry['devices'], float(rate)) for rate in RATES}
     lossy = {rate: entry['packet_loss'].get(rate) for rate in RATES[1:]}
     name = 'partition, one device' if entry['devices'] == 1 else f'partition among {entry["devices"]} devices'
-    name += ', each class on two' if entry['redundancy'] > 1 else ''
+    name += f', {entry["reduction"]:.1f}× smaller' + (', each class on two' if entry['redundancy'] > 1 else '') \
+        + (', random subsets' if entry['subsets'] == 'random' else '')
     return _row(name, entry['multiply_adds_largest'], {rate: sent[rate] + reply[rate] if rate in sent else None for rate in RATES},
                 {'0': entry['top1'] - entry['top1_original'],
                  **{rate: row and row['top1'] - entry['top1_original'] for rate, row in lossy.items()}})

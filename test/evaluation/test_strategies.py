@@ -28,6 +28,19 @@ def test_rows_have_what_was_measured(monkeypatch):
     assert '| local: the light model alone | 0 M | 0 / 0 / 0 | -10.00 / -10.00 / -10.00 |' in text
 
 
+def test_a_partition_sends_as_many_copies_as_the_loss_asks_for(monkeypatch):
+    monkeypatch.setattr(strategies, '_multiply_adds', lambda folder, cut: 100)
+    entry = {'devices': 3, 'redundancy': 1, 'subsets': 'random', 'reduction': 6.04, 'multiply_adds_largest': 10, 'top1': 0.75,
+             'top1_original': 0.8, 'copies': {'0': 3, '0.3': 5},
+             'bytes_per_frame': {'0': 900, '0.3': 1500}, 'packet_loss': {'0.3': {'top1': 0.74}}}
+    rows = strategies.compare(selection(), [], 'light', 'large', [{**entry, 'devices': 5}, entry])['rows']
+    three, five = (row for row in rows if row['strategy'].startswith('partition'))
+    assert three['strategy'] == 'partition among 3 devices, 6.0× smaller, random subsets' and 'among 5 devices' in five['strategy']
+    sizes = three['bytes']
+    assert sizes['0'] > 900 + 16 * 3 * 3 and sizes['0.3'] > 1500 + 16 * 3 * 5 and sizes['0.6'] is None
+    assert [round(three['points'][rate], 6) for rate in ('0', '0.3')] == [-5, -6] and three['points']['0.6'] is None
+
+
 def test_without_figures_it_says_so(tmp_path, capsys):
     assert strategies.main(['--results', str(tmp_path)]) == 1
     assert 'holds no figures' in capsys.readouterr().err
