@@ -26,6 +26,7 @@ def add_parser(verbs) -> None:
     parser.add_argument('--rate', type=float, help='frames a second, for the inventory (default: 10)')
     parser.add_argument('--images', type=positive_int, help='training images at most (default: 50000)')
     parser.add_argument('--calibration-images', type=positive_int, help='by which a device is pruned (default: 64)')
+    parser.add_argument('--begin', metavar='PARTITION', help='go on from an earlier partition of the model: its sub-models and fusion')
     parser.add_argument('--body', nargs='+', metavar='STAGE',
                         help='prune the sub-models from a model of all classes that is pruned and trained once, in stages REDUCTION:STEPS '
                              'and at last STEPS, such as 8:400 3000 (default: from the original)')
@@ -36,8 +37,11 @@ def add_parser(verbs) -> None:
     parser.add_argument('--batch-size', type=positive_int)
     parser.add_argument('--learning-rate', type=float, help="AdamW's (default: 3e-3)")
     parser.add_argument('--matrix-rate', type=float, help="Muon's, of the blocks' weight matrices (default: 5e-3)")
-    parser.add_argument('--fusion-images', type=positive_int, help='(default: 10000)')
+    parser.add_argument('--fusion-images', type=positive_int, help='(default: 20000)')
     parser.add_argument('--fusion-steps', type=positive_int, help='(default: 1000)')
+    parser.add_argument('--device-views', type=int, metavar='PIXELS',
+                        help='each device looks at the image moved by so many pixels, every second one at its mirror image; what is fused '
+                             'then errs less alike (default: 0, all see it as it is)')
     parser.add_argument('--views', type=int, metavar='V',
                         help='train on V more views of each image too, moved and mixed, each answered by the original (default: 0)')
     parser.add_argument('--answers', metavar='DIR', help="where the original's answers on the training images and the bodies are kept, for "

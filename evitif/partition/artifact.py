@@ -6,7 +6,7 @@
 | `device-<i>.safetensors` | sub-model i: weights as fp16, with the partition's identity in the file's metadata | device i |
 | `fusion.safetensors` | the fusion network, likewise | the bridge |
 
-The partition's identity is a SHA-256 over the original's fingerprint, the subsets and the digests of all weights, so that a
+The partition's identity is a SHA-256 over the original's fingerprint, the subsets, the digests of all weights and the views, so that a
 device and a bridge can tell in their handshake whether they are parts of one system.
 """
 
@@ -30,6 +30,7 @@ from evitif.partition.fusion import FusionNetwork
 from evitif.partition.placement import check_device_name, check_unique
 from evitif.partition.slicing import Shape, blank
 from evitif.partition.subsets import check_subsets
+from evitif.partition.views import View
 
 FORMAT = 1
 DESCRIPTION_FILE, FUSION_FILE = 'partition.json', 'fusion.safetensors'
@@ -47,6 +48,7 @@ class DeviceEntry:
     multiply_adds: int               # for one image
     digest: str                      # hex SHA-256 of the sub-model's weights (`evitif.model.fingerprint`)
     fingerprint: str                 # hex SHA-256: the device's identity in the partition, for the handshake
+    view: View = View()              # how it looks at the image
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,8 @@ class DeviceModel:
         return self.features_of(image)[0].cpu().numpy()
 
     def features_of(self, images: torch.Tensor) -> torch.Tensor:
-        """Preprocessed images [B, C, H, W] to float32 [B, F]."""
-        return sub_features(self.module, images, self.channels)
+        """Preprocessed images [B, C, H, W], as all devices are given them, to float32 [B, F]."""
+        return sub_features(self.module, self.entry.view(images), self.channels)
 
     @torch.inference_mode()
     def local_probabilities(self, features: np.ndarray) -> np.ndarray:
@@ -170,7 +172,8 @@ def save_partition(folder: Path | str, modules: list[nn.Module], network: Fusion
     Modules and network are rounded in place to fp16, which is how they are stored.
 
     :param about: `original`, `model`, `architecture`, `model_kwargs`, `class_names`, `labels`, `data_config`, `redundancy`,
-        `features`, `devices` (for each a dict with name, classes, shape, parameters, multiply_adds, …), `figures`, `made_by`
+        `features`, `devices` (for each a dict with name, classes, shape, parameters, multiply_adds, where it has one its view, …),
+        `figures`, `made_by`
     """
     from safetensors.torch import save_file
     folder = Path(folder)
@@ -179,7 +182,7 @@ def save_partition(folder: Path | str, modules: list[nn.Module], network: Fusion
         module.half().float()
     digests = [fingerprint(module) for module in modules]
     fusion_digest = _digest(network)
-    identity = _identity(about['original'], [entry['classes'] for entry in about['devices']], digests, fusion_digest)
+    identity = _identity(about['original'], about['devices'], digests, fusion_digest)
     for index, module in enumerate(modules):
         save_file(_halved(module), folder / _device_file(index), {'partition': identity, 'device': str(index)})
     save_file(_halved(network), folder / FUSION_FILE, {'partition': identity})
@@ -212,13 +215,14 @@ def read_partition(folder: Path | str) -> Description:
         for index, entry in enumerate(content['devices']):
             check_device_name(entry['name'], f'device {index}')
         check_unique([entry['name'] for entry in content['devices']], 'devices')
-        identity = _identity(content['original'], subsets, [entry['digest'] for entry in content['devices']],
+        views = [View(**entry.get('view', {})) for entry in content['devices']]
+        identity = _identity(content['original'], content['devices'], [entry['digest'] for entry in content['devices']],
                              content['fusion']['digest'])
         if identity != content['fingerprint']:
             raise ValueError(f'its fingerprint is {content["fingerprint"][:16]}…, what it describes has {identity[:16]}…')
         devices = tuple(DeviceEntry(index, entry['name'], tuple(entry['classes']), Shape(**entry['shape']),
                                     entry['parameters'], entry['multiply_adds'], entry['digest'],
-                                    _device_identity(identity, index, entry['digest']))
+                                    _device_identity(identity, index, entry['digest']), views[index])
                         for index, entry in enumerate(content['devices']))
         return Description(folder, content, identity, content['original'], content['model'], tuple(content['class_names']),
                            tuple(content['labels']), content['features'], content['redundancy'], content['data_config'], devices)
@@ -303,8 +307,11 @@ def _digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _identity(original: str, subsets: list, digests: list[str], fusion: str) -> str:
-    return hashlib.sha256(json.dumps([original, [list(subset) for subset in subsets], digests, fusion]).encode()).hexdigest()
+def _identity(original: str, devices: list[dict], digests: list[str], fusion: str) -> str:
+    content = [original, [list(entry['classes']) for entry in devices], digests, fusion]
+    if any('view' in entry for entry in devices):       # a device that looked otherwise would send other features
+        content.append([entry.get('view') for entry in devices])
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _device_identity(partition: str, index: int, digest: str) -> str:

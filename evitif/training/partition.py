@@ -22,8 +22,10 @@ from evitif.partition.placement import Placed, place, read_inventory
 from evitif.partition.pruning import Limit, Size, prune, size_within
 from evitif.partition.slicing import Shape, blank, parameters_of, require_prunable, shape_of
 from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
+from evitif.partition.views import View, device_views
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise, load_images
+from evitif.training.partition_begin import EarlierPartition
 from evitif.training.partition_body import begin_fusion, read_stages, train_body
 from evitif.training.partition_retraining import Schedule, System, arrived_features, fuse, retrain
 from evitif.training.training_answers import TrainingAnswers, training_answers
@@ -50,6 +52,7 @@ class PartitionTraining:
     rate: float = 10.0                   # frames a second, for the inventory's compute
     images: int = 50000                  # training images at most
     calibration_images: int = 64         # for the importance and the divergence, of each device
+    begin: str | None = None             # an earlier partition of the model to go on from: its subsets, sub-models and fusion
     body: tuple[str, ...] | list[str] = ()   # `read_stages`: of the model of all classes to prune from; (): the original
     body_learning_rate: float = 5e-3     # high, as most is lost by pruning; for a reduction of 2 to 4 rather a tenth
     body_matrix_rate: float = 0.01
@@ -60,6 +63,7 @@ class PartitionTraining:
     matrix_rate: float = 5e-3            # Muon's, of the blocks' weight matrices
     fusion_images: int = 20000           # drawn over all images and their views
     fusion_steps: int = 1000
+    device_views: int = 0                # pixels by which each device sees the image moved, every second one mirrored; 0: all as it is
     views: int = 0                       # of each training image, which the original answers too
     answers: str | None = None           # folder of the original's answers on the training images, which trainings share
     seed: int = 0
@@ -114,6 +118,9 @@ def train_partition(configuration: PartitionTraining, command: str = '') -> dict
     read_stages(c.body)
     if c.views < 0:
         raise ValueError(f'views are {c.views}: expected 0 or more')
+    if c.begin is not None and c.body:
+        raise ValueError(f'begin names the partition {c.begin!r} and body {" ".join(c.body)!r}: expected one of them, since what is begun '
+                         'with is pruned already')
     if c.reduction is not None and not c.reduction >= 1:
         raise ValueError(f'reduction is {c.reduction}: expected at least 1')
     for precision in (c.precision, c.answers_precision):
@@ -121,6 +128,9 @@ def train_partition(configuration: PartitionTraining, command: str = '') -> dict
     original = load_original(c.model, c.checkpoint, c.pretrained)
     if not 0 <= c.common_blocks <= len(original.module.blocks):
         raise ValueError(f'common_blocks is {c.common_blocks}: expected 0 to {len(original.module.blocks)}, the blocks of {c.model}')
+    size = min(original.built.data_config['input_size'][1:])
+    if not 0 <= c.device_views < size // 2:
+        raise ValueError(f'device_views is {c.device_views}: expected 0 to {size // 2 - 1} pixels, less than half of the image')
     return _Run(c, original, command).run()
 
 
@@ -129,12 +139,13 @@ class _Run:
         self.c, self.original, self.command = c, original, command
         self.folder = Path(c.output) / 'steps'
         self._answers: TrainingAnswers | None = None
+        self.earlier = EarlierPartition(c.begin, original.fingerprint, c.devices) if c.begin else None
         about = {'subsets': ['data', 'devices', 'subsets', 'redundancy', 'images', 'answers_precision', 'seed'],
                  'body': ['views', 'reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images', 'body', 'body_learning_rate',
                           'body_matrix_rate', 'batch_size', 'precision'],
                  'prune': ['common_blocks'],
-                 'retrain': ['steps', 'learning_rate', 'matrix_rate'], 'fuse': ['fusion_images', 'fusion_steps']}
-        content = [original.fingerprint]
+                 'retrain': ['steps', 'learning_rate', 'matrix_rate'], 'fuse': ['fusion_images', 'fusion_steps', 'device_views']}
+        content = [original.fingerprint, self.earlier and self.earlier.fingerprint]
         self.keys = {}
         for step in STEPS:      # a step's result is of use as long as nothing that it or an earlier one depends on changed
             content.append({name: getattr(c, name) for name in about[step]})
@@ -161,6 +172,8 @@ class _Run:
 
     def _subsets(self, results: dict) -> dict:
         c, classes = self.c, self.original.classes
+        if self.earlier:
+            return self.earlier.subsets
         figures = {}
         if c.subsets == 'random':
             subsets = random_subsets(classes, c.devices, c.seed)
@@ -183,6 +196,8 @@ class _Run:
     def _body(self, results: dict) -> dict:
         """Where the sub-models are to be put, and what they are pruned from."""
         c, original = self.c, self.original
+        if self.earlier:
+            return self.earlier.body
         placed = self._place([tuple(subset) for subset in results['subsets']['subsets']])
         largest = max((one.size for one in placed), key=lambda size: size.parameters).shape
         devices = [{'device': one.device, 'shape': one.size.shape.as_dict(), 'parameters': one.size.parameters,
@@ -194,6 +209,8 @@ class _Run:
 
     def _prune(self, results: dict) -> dict:
         c, module = self.c, self.original.module
+        if self.earlier:
+            return self.earlier.pruned
         subsets = [tuple(subset) for subset in results['subsets']['subsets']]
         normalise = Normalise(self.original.built.data_config)
         if 'weights' in results['body']:
@@ -215,6 +232,8 @@ class _Run:
         system = self._system(results, results['prune']['weights'])
         if 'weights' in results['body']:
             begin_fusion(system.fusion, self._body_model(results['body']), [shape_of(module).width for module in system.modules_])
+        if 'fusion' in results['prune']:
+            system.fusion.load_state_dict(results['prune']['fusion'])
         torch.manual_seed(c.seed)
         checkpoint = Checkpoint(self.folder / 'retrain', {'key': self.keys['retrain'], **asdict(c.schedule)})
         trained, figures = retrain(system, self.answers, self.original.built.data_config, c.schedule, c.seed, c.device, c.precision,
@@ -226,7 +245,8 @@ class _Run:
 
     def _fuse(self, results: dict) -> dict:
         c, built = self.c, self.original.built
-        system = self._system(results, results['retrain']['weights'])
+        views = device_views(c.devices, c.device_views)
+        system = self._system(results, results['retrain']['weights'], views)
         system.fusion.load_state_dict(results['retrain']['fusion'])
         for module in system.modules_:
             module.half().float()                # as they are stored
@@ -243,16 +263,19 @@ class _Run:
         description = save_partition(c.output, list(system.modules_), network, {
             'original': self.original.fingerprint, 'model': built.name, **self._architecture(),
             'class_names': list(built.class_names), 'labels': list(built.labels),
-            'data_config': json.loads(json.dumps(built.data_config)), 'redundancy': c.redundancy, 'features': system.channels,
+            'data_config': json.loads(json.dumps(built.data_config)), 'features': system.channels,
+            'redundancy': self.earlier.redundancy if self.earlier else c.redundancy,
             'devices': [{'name': entry['device'], 'classes': results['subsets']['subsets'][index], 'shape': entry['shape'],
                          'parameters': entry['parameters'], 'multiply_adds': entry['multiply_adds'],
-                         'pruned_harder': entry['pruned_harder'], 'pruning': entry['pruning']}
+                         'pruned_harder': entry['pruned_harder'], 'pruning': entry['pruning'],
+                         **({'view': views[index].as_dict()} if c.device_views else {})}
                         for index, entry in enumerate(pruned)],
             'figures': {'test_top1': round(top1, 4), 'test_images': len(images), 'parameters_original': original,
                         'reduction': round(original / max(entry['parameters'] for entry in pruned), 2),
                         'subsets': results['subsets']['figures'], 'body': results['body']['figures'],
                         'retraining': results['retrain']['figures'], 'fusion': figures},
-            'made_by': {'command': self.command, 'configuration': asdict(c), 'torch': torch.__version__}})
+            'made_by': {'command': self.command, **({'after': self.earlier.commands} if self.earlier else {}), 'configuration': asdict(c),
+                        'torch': torch.__version__}})
         return {'description': description, 'figures': description['figures']}
 
     @property
@@ -284,7 +307,7 @@ class _Run:
         module.load_state_dict(result['weights'])
         return module.eval().requires_grad_(False)
 
-    def _system(self, results: dict, weights: list[dict]) -> System:
+    def _system(self, results: dict, weights: list[dict], views: tuple[View, ...] = ()) -> System:
         subsets = tuple(tuple(subset) for subset in results['subsets']['subsets'])
         modules = []
         for subset, entry, state in zip(subsets, results['prune']['devices'], weights, strict=True):
@@ -292,7 +315,8 @@ class _Run:
             module.load_state_dict(state)
             modules.append(module.requires_grad_(True))
         torch.manual_seed(self.c.seed)
-        return System(modules, subsets, self.original.classes, shape_of(self.original.module).width, self.c.common_blocks)
+        return System(modules, subsets, self.original.classes, shape_of(self.original.module).width, self.c.common_blocks,
+                      views)
 
     def _architecture(self) -> dict:
         description = self.original.built.description

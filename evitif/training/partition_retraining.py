@@ -22,6 +22,7 @@ from evitif.model.split import SplitModel
 from evitif.partition.fusion import FusionNetwork, draw_present
 from evitif.partition.importance import grouped_log_probabilities
 from evitif.partition.slicing import shape_of
+from evitif.partition.views import View
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.descent import Descent, descend
@@ -52,10 +53,13 @@ class System(nn.Module):
     """Sub-models, the fusion network, and the maps to the original's features, which only training needs."""
 
     def __init__(self, modules: list[nn.Module], subsets: tuple[tuple[int, ...], ...], classes: int, original_width: int,
-                 common_blocks: int = 0):
-        """:param common_blocks: so many of the first blocks, and what precedes them, are one for all sub-models of one shape"""
+                 common_blocks: int = 0, views: tuple[View, ...] = ()):
+        """:param common_blocks: so many of the first blocks, and what precedes them, are one for all sub-models of one shape
+        :param views: how each looks at an image; (): all as it is
+        """
         super().__init__()
         self.subsets = subsets
+        self.views = views
         self.common_blocks = common_blocks
         self.channels = max(int(module.num_features) for module in modules)
         share_first_blocks(modules, common_blocks)
@@ -66,7 +70,7 @@ class System(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Preprocessed images [B, C, H, W] to features [B, N, F]."""
         return torch.stack([functional.pad(row, (0, self.channels - row.shape[1]))
-                            for row in pooled_tokens(self.modules_, images, self.common_blocks)], 1)
+                            for row in pooled_tokens(self.modules_, images, self.common_blocks, self.views)], 1)
 
     def losses(self, images: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, present: torch.Tensor,
                temperature: float) -> dict[str, torch.Tensor]:
@@ -122,17 +126,19 @@ def share_first_blocks(modules: list[nn.Module], blocks: int) -> None:
             module.blocks[index] = first.blocks[index]
 
 
-def pooled_tokens(modules: nn.ModuleList, images: torch.Tensor, common_blocks: int) -> list[torch.Tensor]:
+def pooled_tokens(modules: nn.ModuleList, images: torch.Tensor, common_blocks: int, views: tuple[View, ...] = ()) -> list[torch.Tensor]:
     """The normed, pooled token [B, width] of each model; what they share is computed once."""
-    if not common_blocks:
-        return [module.forward_head(module.forward_features(images), pre_logits=True).float() for module in modules]
-    tokens: dict[int, torch.Tensor] = {}
+    seen = {view: view(images) for view in views or (View(),)}
+    tokens: dict[tuple[int, View], torch.Tensor] = {}
     rows = []
-    for module in modules:
-        first = id(module.patch_embed)
-        if first not in tokens:
-            tokens[first] = SplitModel(module, common_blocks).head(images)
-        x = module.norm(module.blocks[common_blocks:](tokens[first]))
+    for module, view in zip(modules, views or (View(),) * len(modules), strict=True):
+        if not common_blocks:
+            x = module.forward_features(seen[view])
+        else:
+            first = id(module.patch_embed), view
+            if first not in tokens:
+                tokens[first] = SplitModel(module, common_blocks).head(seen[view])
+            x = module.norm(module.blocks[common_blocks:](tokens[first]))
         rows.append(module.forward_head(x, pre_logits=True).float())
     return rows
 

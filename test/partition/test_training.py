@@ -258,6 +258,7 @@ def test_a_pruned_cnn_answers_as_if_the_rest_were_masked():
     (['--body', '3', '8:400'], "stage 1 of the body is '3'"),
     (['--body', '8:3', '3'], 'less than the largest sub-model'),
     (['--body', '3', '--common-blocks', '9'], 'common_blocks is 9: expected 0 to 2'),
+    (['--device-views', '16'], 'device_views is 16: expected 0 to 15 pixels'),
 ])
 def test_a_mistake_ends_in_one_sentence(model, images, tmp_path, arguments, expected, capsys):
     (tmp_path / 'overlap.json').write_text('[[0, 1], [1, 2], [1]]')
@@ -265,3 +266,42 @@ def test_a_mistake_ends_in_one_sentence(model, images, tmp_path, arguments, expe
     assert main(['train', 'partition', '--model', str(model), '--data', str(images), '--output', str(tmp_path / 'p'), *filled]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('evitif: ') and expected in error
+
+
+def test_a_partition_goes_on_from_an_earlier_one(train, partition, tmp_path):
+    description = train(tmp_path / 'p', begin=str(partition), steps=3, fusion_steps=2)
+    earlier = read_partition(partition).content
+    assert [entry['classes'] for entry in description['devices']] == [entry['classes'] for entry in earlier['devices']]
+    assert [entry['shape'] for entry in description['devices']] == [entry['shape'] for entry in earlier['devices']]
+    assert description['made_by']['after'] == ['command'] and description['fingerprint'] != earlier['fingerprint']
+    again = train(tmp_path / 'again', begin=str(partition), steps=1, learning_rate=1e-12, matrix_rate=1e-12, fusion_steps=1)
+    assert again['figures']['test_top1'] == pytest.approx(earlier['figures']['test_top1'], abs=0.04)      # nothing was lost on the way
+    third = train(tmp_path / 'third', begin=str(tmp_path / 'p'), steps=1, fusion_steps=1)
+    assert third['made_by']['after'] == ['command', 'command']
+    with pytest.raises(ValueError, match='to begin with has 3 devices: expected 2'):
+        train(tmp_path / 'q', begin=str(partition), devices=2)
+    with pytest.raises(ValueError, match='expected one of them'):
+        train(tmp_path / 'q', begin=str(partition), body=['3'])
+    with pytest.raises(ArtifactError, match='cannot be read'):
+        train(tmp_path / 'q', begin=str(tmp_path / 'none'))
+
+
+def test_each_device_looks_at_the_image_in_its_own_way_and_the_artifact_says_how(train, partition, tmp_path):
+    description = train(tmp_path / 'p', begin=str(partition), steps=1, fusion_steps=20, device_views=1)
+    assert [entry['view'] for entry in description['devices']] == [
+        {'down': 0, 'right': 0, 'mirrored': False}, {'down': 0, 'right': 1, 'mirrored': True}, {'down': 1, 'right': 0, 'mirrored': False}]
+    image = torch.rand(1, 3, 32, 32)
+    device = load_device(tmp_path / 'p', 1)
+    moved = torch.cat((image[..., 1:2], image[..., :-1]), 3).flip(3)        # reflected at the border: column 1 comes in
+    plain = device.module.forward_head(device.module.forward_features(moved), pre_logits=True)[0].numpy()
+    assert np.allclose(device.features(image)[:len(plain)], plain, atol=1e-5)
+    path = tmp_path / 'p' / 'partition.json'
+    content = json.loads(path.read_text())
+    content['devices'][1]['view']['down'] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match='its fingerprint is'):
+        read_partition(tmp_path / 'p')
+    content['devices'][1]['view']['down'] = 'far'
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match='expected whole pixels down and right'):
+        read_partition(tmp_path / 'p')
