@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--seeds', type=int, default=2)
     parser.add_argument('--only', nargs='+', help='names of variants')
     options = parser.parse_args(arguments)
-    stream = SplitStream.load(ModelConfig(model=options.model, cut=options.cut))
+    stream = SplitStream.load(ModelConfig(model=options.model, cut=options.cut, quantisation='int8'))
     split, parameters = stream.split, stream.parameters
     split.module.requires_grad_(False)
     normalise, random = Normalise(stream.preprocessor.data_config), np.random.default_rng(0)
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         parts[name] = TokenCache({parameters.cut: split}, images[chosen], normalise, 'cpu', 'bf16'), ids[chosen]
     cache, (judge, ids) = parts['train'][0], parts['test']
     tokens, logits = judge.take(parameters.cut, torch.arange(len(judge)))
-    pattern = PacketLoss(parameters)
+    pattern = PacketLoss(parameters, patch_copies=1)
     sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
     base = RecoveryTraining(model=options.model, data=[options.data], steps=options.steps, precision='bf16')
     table = {}

@@ -11,7 +11,7 @@ from evitif.model.code_artifact import FORMAT as CODE_FORMAT
 from evitif.model.code_artifact import KIND, load_code
 from evitif.model.errors import ArtifactError, ModelError
 from evitif.model.folder import DESCRIPTION_FILE, artifact_path
-from evitif.pipeline.rate_table import RateTable
+from evitif.pipeline.rate_table import FIGURES, RateTable
 from evitif.recovery.artifact import FORMAT as RECOVERY_FORMAT
 from evitif.recovery.artifact import load_recovery
 from fuzz.parsers import SCRATCH
@@ -54,11 +54,12 @@ def _description(stream: Stream) -> dict:
     value = {'format': stream.choice((CODE_FORMAT, RECOVERY_FORMAT)), 'architecture': 'vit_tiny_patch16_224', 'model_kwargs': {},
              'pretrained_cfg': {}, 'class_names': ['a', 'b'], 'kind': stream.choice((KIND, 'linear', 'paldn')), 'cut': 1,
              'fingerprint': FINGERPRINT, 'default': 'klt1', 'digest': '0',
-             'figures': {'klt1': {'training_divergence': 0.1}, 'omission_divergence': [[0.0, 0.0], [1.0, 2.0]]}}
+             'figures': {FIGURES: {'coding': {'klt1': 0.1}, 'lost': [[0.0, 0.0], [1.0, 0.8]]}}}
     for _ in range(stream.number() % 4):
         key = stream.choice(_KEYS)
         value[key] = stream.choice((None, 1, -1.5, True, '', [], {}, [None], {'a': 1}, [1, 2], [[0, 1]], {'klt1': {}},
-                                    {'omission_divergence': 1}, stream.value(), stream.take(4).decode('latin-1')))
+                                    {FIGURES: 1}, {FIGURES: {'coding': 1, 'lost': [[0, 0]]}}, {FIGURES: {'coding': {}, 'lost': []}},
+                                    stream.value(), stream.take(4).decode('latin-1')))
     return value
 
 

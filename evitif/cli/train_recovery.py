@@ -40,7 +40,10 @@ def run(options: argparse.Namespace, command: str) -> int:
     show(configuration)
     if not options.no_code:
         _fit_codes(configuration, command)
-    for description in train_recovery(configuration, command):
+    descriptions = train_recovery(configuration, command)
+    if not options.no_code and 'paldn' in configuration.method:
+        _measure_rates(configuration, descriptions, command)
+    for description in descriptions:
         figures = description['figures']
         print(f'{description["kind"]} for {description["model"]} at cut {description["cut"]}: {figures["parameters"]:,} '
               f'parameters, {100 * figures["share_of_tail_multiply_adds"]:.1f} % of the tail\'s multiply-adds')
@@ -50,10 +53,24 @@ def run(options: argparse.Namespace, command: str) -> int:
 def _fit_codes(recovery, command: str) -> None:
     """The transform codes that are not there yet, from the same images: fewer of them, since a code has a closed form."""
     from evitif.cli.train_code import tell
-    from evitif.training.transform_code import CodeTraining, train_code
+    from evitif.training.transform_code import train_code
+    for description in train_code(_code_training(recovery), command, keep=True):
+        tell(description)
+
+
+def _measure_rates(recovery, descriptions: list[dict], command: str) -> None:
+    """What the codes' rates cost with the PALDN that was just trained."""
+    from evitif.cli.train_code import tell
+    from evitif.training.transform_code import measure_again
+    cuts = sorted({description['cut'] for description in descriptions})
+    for description in measure_again(replace(_code_training(recovery), cut=cuts), command, keep=True):
+        tell(description)
+
+
+def _code_training(recovery):
+    from evitif.training.transform_code import CodeTraining
     names = ('model', 'data', 'output', 'checkpoint', 'pretrained', 'cut', 'seed', 'device')
     code = CodeTraining(**{name: getattr(recovery, name) for name in names})
     limits = [min(limit, code.images) for limit in recovery.limits or [code.images] * len(recovery.data)]
     views = None if recovery.views is None else [min(count, 4) for count in recovery.views]
-    for description in train_code(replace(code, limits=limits, views=views), command, keep=True):
-        tell(description)
+    return replace(code, limits=limits, views=views)

@@ -3,9 +3,10 @@
 What a coarser quantisation saves goes into copies of each patch, so where the rate is not the limit the choice is between few
 exact tokens and nearly all tokens, coarse; which is better depends on the loss alone.
 
-The cost of a choice is measured, not guessed (`rate_table`): the divergence that the quantisation costs, and that of the share of
-the patches that will be missing, because they are not sent or because no copy of them is likely to arrive. Of the choices that
-fit into the frame's share of the allowed rate the cheapest one is taken.
+The cost of a choice is measured, not guessed (`rate_table`): the accuracy that the quantisation costs, and what the share of the
+patches costs that will be missing, because they are not sent or because no copy of them arrives. How many packets of a frame
+arrive varies, most of all in bursts, and the cost rises faster than what is missing: so it is averaged over all that may
+happen. Of the choices that fit into the frame's share of the allowed rate the cheapest one is taken.
 
 Where the rate is low, what is sent beside the tokens counts: every datagram has headers and the class token. A frame then travels
 in fewer datagrams than `min_packets`, where that makes room for enough: each of them that is lost is a greater part of the frame.
@@ -19,17 +20,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evitif.pipeline.configuration import EdgeRuntimeConfig
-from evitif.pipeline.rate_table import RateTable, patches_lost, spread_of_bursts
+from evitif.pipeline.rate_table import RateTable, arrivals, burst_memory, patches_missing
 from evitif.pipeline.split_stream import SplitStream
 from evitif.protocol.interleaving import arrange, prefix_copies_of, scattered_order
 from evitif.protocol.pacing import IP_UDP_BYTES
 from evitif.protocol.packetiser import MAX_PATCH_COPIES, SOURCE_FRAME_RESERVE, packets_of_part, row_capacity
 from evitif.protocol.parameters import StreamParameters
 
-HYSTERESIS = 0.8        # a new choice has to cost less than this share of what the present one does
+HYSTERESIS = 0.95       # a new choice has to cost less than this share of what the present one does
+FEWER_PACKETS_SAVE = 0.8        # so much, at most, has to be the cost of a frame in fewer packets than usual
 SHARES = (0.25, 0.4, 0.55, 0.7, 0.85)       # of the patches; more than one copy of a part of them is never better than more of them
 FEWER_PACKETS = (2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6)     # of `min_packets`
-NO_ANSWER = 2.0             # times the divergence of an answer without patches
+NO_ANSWER = 1.0             # what a frame costs of which nothing arrives, in top-1
 
 
 @dataclass(frozen=True)
@@ -93,30 +95,24 @@ class SendingChoice:
         self.settings = [setting for setting in settings if setting.quantisation in table.coding]
         if not self.settings:
             raise ValueError(f'the table knows {", ".join(table.coding)}; expected one of the quantisations of the settings')
-        self._coding = np.array([table.coding[setting.quantisation] for setting in self.settings])
         self._bytes = np.array([setting.bytes for setting in self.settings])
         self._packets = np.array([setting.packets for setting in self.settings])
-        self._copies = np.array([setting.patch_copies for setting in self.settings])
-        self._sent = np.array([setting.share for setting in self.settings])
         self._fewer = np.array([setting.min_packets > 0 for setting in self.settings])
-        usual = {(s.quantisation, s.patch_copies, s.share): s.packets for s in self.settings if not s.min_packets}
-        self._variance = np.array([max(1 / s.packets - 1 / usual.get((s.quantisation, s.patch_copies, s.share), s.packets), 0.0)
-                                   for s in self.settings])
-        self._shares, self._divergences = zip(*table.lost, strict=True)
+        shares, lost = zip(*table.lost, strict=True)
+        # Cost of each setting where so many of its packets arrive: any of them, and some in a row.
+        self._scattered, self._in_a_row = np.zeros((2, len(self.settings), int(self._packets.max()) + 1))
+        for index, setting in enumerate(self.settings):
+            both = patches_missing(setting.patch_copies, setting.packets)
+            for costs, missing in zip((self._scattered, self._in_a_row), both, strict=True):
+                gone = np.interp(1 - setting.share * (1 - missing), shares, lost)
+                costs[index, :setting.packets + 1] = table.coding[setting.quantisation] + gone
+                costs[index, 0] = NO_ANSWER
 
     def costs(self, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
-        """The divergence to expect of each of `settings`, nats: float [settings]."""
-        p = packet_error_rate
-        # With fewer packets the share of them that is lost varies more, and the divergence rises faster than that share.
-        deviation = np.sqrt(p * (1 - p) * np.minimum(1.0, spread_of_bursts(p, mean_burst) * self._variance))
-        cost = np.zeros(len(self.settings))
-        for rate in (p - deviation, p + deviation):
-            arrived = self._sent * (1 - patches_lost(np.clip(rate, 0.0, 1.0), mean_burst, self._copies, self._packets))
-            cost += (self._coding + np.interp(1 - arrived, self._shares, self._divergences)) / 2
-        # Nothing at all arrives, not even the class token (`sufficient_copies` has the formula): as bad as without an answer.
-        stays = max(p, 1 - 1 / mean_burst) if mean_burst >= 1 else p
-        nothing = p * stays ** (self._packets - 1)
-        return (1 - nothing) * cost + nothing * NO_ANSWER * self._divergences[-1]
+        """The loss of top-1 to expect of each of `settings`, 0 to 1: float [settings]."""
+        likely = arrivals(packet_error_rate, mean_burst, self._scattered.shape[1] - 1)[self._packets]
+        memory = burst_memory(packet_error_rate, mean_burst)        # between chance and one run: a good measure of where
+        return (likely * ((1 - memory) * self._scattered + memory * self._in_a_row)).sum(1)
 
     def choose(self, frame_bytes: float, packet_error_rate: float, mean_burst: float = math.nan, present: Setting | None = None,
                name_bytes: int = SOURCE_FRAME_RESERVE) -> Setting:
@@ -130,7 +126,7 @@ class SendingChoice:
         :param name_bytes: of the source frame's name, which is in each datagram
         """
         costs = self.costs(0.0 if math.isnan(packet_error_rate) else packet_error_rate, mean_burst)
-        costs = np.where(self._fewer, costs / HYSTERESIS, costs)
+        costs = np.where(self._fewer, costs / FEWER_PACKETS_SAVE, costs)
         sizes = self._bytes - (SOURCE_FRAME_RESERVE - name_bytes) * self._packets
         fits = sizes <= frame_bytes
         if fits[~self._fewer].all():         # the rate is not the limit

@@ -168,13 +168,13 @@ def fit_by_gradient(network: LearnedRecovery, split: SplitModel, pattern: Packet
     descent = Descent(c.steps, LEARNING_RATES.get(network.name, c.learning_rate), weight_decay=0.01, warmup=100,
                       average_decay=c.average_decay, save_every=500)
     trained, losses, seconds = descend(
-        descent, network, lambda step: _losses(step, cache, cut, network, split, pattern, c),
+        descent, network, lambda step: recovery_losses(step, cache, cut, network, split, pattern, c),
         lambda losses: losses['features'] + c.logit_weight * losses['divergence'], [parameters], f'{network.name} cut {cut}',
         checkpoint)
     return trained, {**{f'training_{name}': value for name, value in losses.items()}, 'seconds': round(seconds, 1)}
 
 
-def _losses(step: int, cache: TokenCache, cut: int, network: LearnedRecovery, split: SplitModel, pattern: PacketLoss,
+def recovery_losses(step: int, cache: TokenCache, cut: int, network: LearnedRecovery, split: SplitModel, pattern: PacketLoss,
             c: RecoveryTraining) -> dict[str, torch.Tensor]:
     """The squared error of the normalised tokens at lost places, and the divergence of the tail's outputs (nats)."""
     generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step)

@@ -22,16 +22,17 @@ from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel
 from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
 from evitif.pipeline.configuration import ModelConfig
+from evitif.pipeline.rate_table import FIGURES
 from evitif.pipeline.split_stream import SplitStream
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
 from evitif.training.images import Normalise, load_views
+from evitif.training.rate_measurement import IMAGES, measure_rates, recovery_in
 
 BATCH = 50
 PLAIN = ('int8', 'int4')        # that a frame may travel in as well where little is lost
 TOKEN_RATES = tuple(kind for kind, bits in RATES.items() if bits >= 0.5)      # below, patches of pixels are of use, tokens are not
-SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches, of which the rates' choice knows the cost
 DIVERGENCE = 0.01        # nats that the coarsest rate that is taken by default may cost
 _SAMPLE = 200_000       # coefficients that the levels are chosen on
 
@@ -65,31 +66,25 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
     :raises MemoryError: the images do not fit into memory
     """
     c = configuration
-    folder = find_model_folder(c.model) if c.output is None else Path(c.output)
-    if folder is None and os.sep not in c.model:
-        raise ValueError(f'{c.model!r} is not a model folder: expected --output, a folder for the artifact')
+    folder = _folder(c)
     if c.pixels and c.cut:
         raise ValueError(f'cut is {c.cut}, but pixels are coded before the embedding: expected one of the two')
     images, descriptions = None, []
     for cut in c.cut or [0 if c.pixels else None]:
         began = time.monotonic()
-        stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
-                                              quantisation='fp16', device=c.device))
-        stream.split.module.requires_grad_(False)
+        stream = _stream(c, cut)
         split, kind = (PatchModel(stream.split), PIXELS) if c.pixels else (stream.split, KIND)
         path = artifact_path(folder, stream.parameters.cut, kind)
         if keep and _fits(path, stream.parameters.fingerprint, kind):
             continue
-        if images is None:
-            images = load_views(c.data, stream.split.image_size[0], c.views, c.limits, c.seed)
-            chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(c.seed))[:c.images]
-            images = images[chosen]
-        normalise = Normalise(stream.preprocessor.data_config, c.device)
-        tokens, answers = _tokens(split, images, normalise)
+        images = _images(c, stream) if images is None else images
+        tokens, answers = _tokens(split, images, Normalise(stream.preprocessor.data_config, c.device))
         fisher = fisher_information(split, tokens[:c.gradient_images], c.seed)
         code = half_precision(fit_code(tokens, split.prefix_tokens, fisher, c.ridge))
-        parameters, figures = stream.parameters, _figures(split, code, tokens, answers,
-                                                      tuple(RATES) if c.pixels else TOKEN_RATES, c.seed)
+        kinds = (*(RATES if c.pixels else TOKEN_RATES), *PLAIN)
+        parameters, figures = stream.parameters, _figures(split, code, tokens, answers, kinds)
+        if not c.pixels:
+            figures[FIGURES] = measure_rates(stream, code, *recovery_in(folder, stream), tokens, answers, kinds, c.seed)
         about = PatchCode.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config) if c.pixels else {}
         descriptions.append(save_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about,
@@ -98,6 +93,50 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
             'made_by': {'command': command, 'configuration': json.loads(json.dumps({**asdict(c), 'cut': parameters.cut})),
                         'torch': torch.__version__}}, kind))
     return descriptions
+
+
+def measure_again(configuration: CodeTraining, command: str = '', keep: bool = False) -> list[dict]:
+    """Measure anew, with the recovery that lies beside them, what the rates of the codes that are there cost; return the descriptions.
+
+    With `keep`, tables that were measured with this recovery already are left as they are, and not returned.
+
+    :raises ValueError: or one of its kinds, as `train_code`; ArtifactError where a cut has no code of these weights
+    """
+    c = configuration
+    folder, images, descriptions = _folder(c), None, []
+    for cut in c.cut or [None]:
+        stream = _stream(c, cut)
+        path = artifact_path(folder, stream.parameters.cut, KIND)
+        code, description = load_code(path, stream.parameters.fingerprint)
+        recovery, digest = recovery_in(folder, stream)
+        if keep and description['figures'].get(FIGURES, {}).get('recovery_digest') == digest:
+            continue
+        images = _images(c, stream) if images is None else images
+        tokens, answers = _tokens(stream.split, images[-IMAGES:], Normalise(stream.preprocessor.data_config, c.device))
+        table = measure_rates(stream, code, recovery, digest, tokens, answers, (*TOKEN_RATES, *PLAIN), c.seed)
+        description['figures'][FIGURES] = {**table, 'command': command}
+        path.write_text(json.dumps(description, indent=2) + '\n')
+        descriptions.append(description)
+    return descriptions
+
+
+def _folder(c: CodeTraining) -> Path:
+    folder = find_model_folder(c.model) if c.output is None else Path(c.output)
+    if folder is None and os.sep not in c.model:
+        raise ValueError(f'{c.model!r} is not a model folder: expected --output, a folder for the artifact')
+    return folder
+
+
+def _stream(c: CodeTraining, cut: int | None) -> SplitStream:
+    stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
+                                          quantisation='fp16', device=c.device))
+    stream.split.module.requires_grad_(False)
+    return stream
+
+
+def _images(c: CodeTraining, stream: SplitStream) -> torch.Tensor:
+    images = load_views(c.data, stream.split.image_size[0], c.views, c.limits, c.seed)
+    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(c.seed))[:c.images]]
 
 
 def _fits(path: Path, fingerprint: str, kind: str) -> bool:
@@ -218,13 +257,13 @@ def default_rate(figures: dict) -> str:
 
 @torch.inference_mode()
 def _figures(split: SplitModel | PatchModel, code: TransformCode, tokens: torch.Tensor, answers: torch.Tensor,
-             rates: tuple[str, ...], seed: int) -> dict:
+             kinds: tuple[str, ...]) -> dict:
     """On the last of the training tokens: of each quantisation the bytes of a token, how often the answer's class stays, and
-    the divergence of the answer in nats; and the divergence where a share of the patches is left out."""
+    the divergence of the answer in nats."""
     tokens, answers = tokens[-500:], answers[-500:]
     device = next(split.module.parameters()).device
     figures = {}
-    for kind in (*rates, *PLAIN):
+    for kind in kinds:
         if (size := row_bytes(kind, code.channels)) is None:
             continue
         quantiser = TokenQuantiser(kind, code.channels, code=code if kind in RATES else None)
@@ -233,17 +272,7 @@ def _figures(split: SplitModel | PatchModel, code: TransformCode, tokens: torch.
         figures[kind] = {'token_bytes': size,
                          'training_agreement': round(float((logits.argmax(1) == answers.argmax(1)).float().mean()), 4),
                          'training_divergence': round(_divergence(logits, answers), 5)}
-    generator, patches = torch.Generator().manual_seed(seed), split.tokens - split.prefix_tokens
-    curve = [(0.0, 0.0)]
-    for share in SHARES_LOST:
-        kept = max(1, round((1 - share) * patches))
-        order = torch.rand(len(tokens), patches, generator=generator).argsort(1)[:, :kept].sort(1).values + split.prefix_tokens
-        prefix = torch.arange(split.prefix_tokens).expand(len(tokens), -1)
-        index = torch.cat((prefix, order), 1)
-        logits = torch.cat([split.tail(part.to(device), chosen.to(device)).float().cpu()
-                            for part, chosen in zip(tokens.split(BATCH), index.split(BATCH), strict=True)])
-        curve.append((share, round(_divergence(logits, answers), 5)))
-    return {**figures, 'omission_divergence': curve}
+    return figures
 
 
 def _divergence(logits: torch.Tensor, answers: torch.Tensor) -> float:

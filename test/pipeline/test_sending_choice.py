@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evitif.pipeline.rate_table import RateTable
-from evitif.pipeline.sending_choice import HYSTERESIS, SendingChoice, chosen_tokens, settings_of
+from evitif.pipeline.sending_choice import FEWER_PACKETS_SAVE, SendingChoice, chosen_tokens, settings_of
 from evitif.protocol.datagram import SEAL_BYTES
 from evitif.protocol.pacing import IP_UDP_BYTES
 from evitif.protocol.packetiser import Packetiser, TokenFrame
@@ -20,7 +20,7 @@ PARAMETERS = StreamParameters(
 OPTIONS = {'max_datagram_bytes': 1200, 'min_packets': 24, 'prefix_copies': 0}
 SETTINGS = settings_of(PARAMETERS, **OPTIONS)
 TABLE = RateTable({'int8': 0.0, 'int4': 0.002, 'klt2': 0.004, 'klt1': 0.012, 'klt0.5': 0.05},
-                  ((0.0, 0.0), (0.1, 0.01), (0.4, 0.1), (0.8, 0.6), (1.0, 2.0)))
+                  ((0.0, 0.0), (0.1, 0.01), (0.4, 0.1), (0.8, 0.4), (1.0, 0.8)))
 CHOICE = SendingChoice(TABLE, SETTINGS)
 
 
@@ -55,9 +55,9 @@ def test_the_choice_is_the_cheapest_that_fits_and_fewer_packets_have_to_save_a_f
         usual, fewer = ([cost for setting, cost in zip(CHOICE.settings, costs, strict=True)
                          if setting.bytes <= room and (setting.min_packets > 0) == few] for few in (False, True))
         cost = costs[CHOICE.settings.index(chosen)]
-        assert cost <= min(usual) + 1e-12 and cost <= min(fewer) / HYSTERESIS + 1e-12
+        assert cost <= min(usual) + 1e-12 and cost <= min(fewer) / FEWER_PACKETS_SAVE + 1e-12
         if chosen.min_packets:
-            assert cost <= HYSTERESIS * min(usual) + 1e-12
+            assert cost <= FEWER_PACKETS_SAVE * min(usual) + 1e-12
 
 
 def test_a_low_rate_is_met_with_fewer_packets_of_all_the_patches_and_without_a_limit_there_are_as_many_as_ever():

@@ -41,6 +41,28 @@ def test_a_recovery_fits_the_codes_that_are_not_there(small, tmp_path):
     assert (tmp_path / 'klt-cut1.json').stat().st_mtime_ns == written
 
 
+def test_what_the_rates_cost_is_measured_with_the_recovery_that_is_there_and_again_when_one_was_trained(small, tmp_path, capsys):
+    steps = ('--cut', '1', '--steps', '1', '--batch-size', '4', '--budget', '0.5')
+    assert fit(small, tmp_path, '--cut', '1') == 0
+    described = json.loads((tmp_path / 'klt-cut1.json').read_text())
+    before = described['figures']['accuracy_cost']
+    assert before['recovery'] == 'omission' and before['images'] == 20
+    assert fit(small, tmp_path, *steps, what='recovery') == 0
+    assert 'expected loss of top-1 in points, with paldn for what is lost' in capsys.readouterr().out
+    again = json.loads((tmp_path / 'klt-cut1.json').read_text())
+    after = again['figures']['accuracy_cost']
+    assert after['recovery'] == 'paldn' and after['recovery_digest'] and again['digest'] == described['digest']
+    assert after['coding'] == before['coding']              # of the same images
+    for table in (before, after):
+        shares, costs = zip(*table['lost'], strict=True)
+        assert shares[0] == 0 < shares[-1] and sorted(costs) == list(costs) and 0 <= costs[-1] <= 1
+        assert table['coding']['int8'] <= table['coding']['klt0.5']
+    assert fit(small, tmp_path, '--cut', '1', '--table-only', '--images', '10') == 0
+    assert json.loads((tmp_path / 'klt-cut1.json').read_text())['figures']['accuracy_cost']['images'] == 10
+    assert fit(small, tmp_path, '--table-only', '--pixels') == 1
+    assert '--table-only is for the code of tokens' in capsys.readouterr().err
+
+
 def test_the_information_is_that_of_the_answer(small):
     """Adding a vector to a token moves the answer by the information along it: KL = v F v / 2 for small v."""
     split = SplitStream.load(ModelConfig(model=str(small / 'model'), cut=2, quantisation='fp16')).split

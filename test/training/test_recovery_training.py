@@ -32,14 +32,14 @@ def test_every_method_at_two_cuts_by_one_command(small, tmp_path, capsys):
 
 def test_an_interrupted_training_goes_on(small, tmp_path, monkeypatch, capsys):
     assert train(small, tmp_path / 'whole', '--cut', '2', '--steps', '520') == 0
-    losses, calls = recovery._losses, []
+    losses, calls = recovery.recovery_losses, []
 
     def interrupted(step, *rest):
         calls.append(step)
         if step == 510 and calls.count(510) == 1:
             raise KeyboardInterrupt
         return losses(step, *rest)
-    monkeypatch.setattr(recovery, '_losses', interrupted)
+    monkeypatch.setattr(recovery, 'recovery_losses', interrupted)
     assert train(small, tmp_path / 'parts', '--cut', '2', '--steps', '520') == 130
     assert train(small, tmp_path / 'parts', '--cut', '2', '--steps', '520') == 0
     assert calls.count(499) == 1 and calls.count(500) == 2

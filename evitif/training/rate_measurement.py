@@ -1,0 +1,80 @@
+"""Measure what each quantisation of a model's tokens costs and what lost patches cost with the recovery that there is: the table
+by which a robot chooses how its frames travel (`evitif.pipeline.rate_table`). No labels are used.
+
+The unit is accuracy. Where the exact tokens are answered with the probabilities p and the class a, and what arrived with the class
+b, p(a) - p(b) is what that changed answer costs, if p is to be believed: nothing for a tie that goes the other way, much for an
+answer that was sure. Divergence, which was taken before, counts a hundred answers that moved a little for as bad as one that was
+turned round, and takes tokens for too good that are coded coarsely (docs/recovery.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from evitif.model.errors import ArtifactError
+from evitif.model.folder import artifact_path
+from evitif.model.quantise import TokenQuantiser, row_bytes
+from evitif.model.transform_code import RATES, TransformCode
+from evitif.pipeline.split_stream import SplitStream
+from evitif.recovery import Omission, Recovery, load_recovery
+
+BATCH = 50
+IMAGES = 2000           # at most
+SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches
+
+
+def recovery_in(folder: Path, stream: SplitStream) -> tuple[Recovery, str]:
+    """The PALDN in `folder` for the model and cut of `stream` with a hash of its weights; omission and '' where none fits."""
+    path = artifact_path(folder, stream.parameters.cut, 'paldn')
+    try:
+        network, _ = load_recovery(path, stream.parameters.fingerprint, stream.split)
+    except ArtifactError:
+        return Omission(stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid), ''
+    return network.to(stream.placement.device), hashlib.sha256(path.with_suffix('.safetensors').read_bytes()).hexdigest()[:16]
+
+
+@torch.inference_mode()
+def measure_rates(stream: SplitStream, code: TransformCode, recovery: Recovery, digest: str, tokens: torch.Tensor, answers: torch.Tensor,
+                  kinds: tuple[str, ...], seed: int = 0) -> dict:
+    """:param tokens: exact ones of training images, [n, N, D], of which the last IMAGES are taken
+    :param answers: the tail's logits on these, [n, classes]
+    :param kinds: quantisations; those that have no row of these channels are left out
+    :returns: `coding`, `lost`, and with what they were measured, for the description of the code
+    """
+    split, tokens, answers = stream.split, tokens[-IMAGES:], answers[-IMAGES:].softmax(1)
+    device, patches = stream.placement.device, split.tokens - split.prefix_tokens
+    generator = torch.Generator().manual_seed(seed)
+    coding, lost = {}, [(0.0, 0.0)]
+    kinds = tuple(kind for kind in kinds if row_bytes(kind, code.channels) is not None)
+    with tqdm(total=len(kinds) + len(SHARES_LOST), desc=f'cost of coding and loss at cut {split.cut}', unit='row', mininterval=1) as bar:
+        for kind in kinds:
+            quantiser = TokenQuantiser(kind, code.channels, code=code if kind in RATES else None)
+            arrived = torch.from_numpy(quantiser.dequantise(quantiser.quantise(tokens.flatten(0, 1).numpy()))).view(tokens.shape)
+            coding[kind] = _cost(answers, arrived, lambda part, _: split.tail(part.to(device)))
+            bar.update()
+        for share in SHARES_LOST:
+            received = torch.ones(tokens.shape[:2], dtype=torch.bool)
+            received[:, split.prefix_tokens:] = torch.rand(len(tokens), patches, generator=generator).argsort(1) >= round(share * patches)
+
+            def recovered(part: torch.Tensor, chosen: slice, received=received, share=share) -> torch.Tensor:
+                mask = received[chosen].to(device)
+                rates = torch.full((len(part),), share, device=device)
+                return recovery.recover(part.to(device) * mask[:, :, None], mask, rates).logits(split)
+            lost.append((share, _cost(answers, tokens, recovered)))
+            bar.update()
+    rising = np.maximum.accumulate([cost for _, cost in lost])      # that more lost patches cost less is chance
+    return {'recovery': recovery.name, 'recovery_digest': digest, 'images': len(tokens), 'coding': coding,
+            'lost': [[share, float(cost)] for (share, _), cost in zip(lost, rising, strict=True)]}
+
+
+def _cost(probabilities: torch.Tensor, tokens: torch.Tensor, answer: Callable[[torch.Tensor, slice], torch.Tensor]) -> float:
+    """The mean of p(a) - p(b), with `answer` to the tokens of a slice of the images."""
+    parts = [slice(start, start + BATCH) for start in range(0, len(tokens), BATCH)]
+    classes = torch.cat([answer(tokens[part], part).argmax(1).cpu() for part in parts])
+    return round(float((probabilities.max(1).values - probabilities.gather(1, classes[:, None])[:, 0]).mean()), 6)
