@@ -54,16 +54,18 @@ def _fit_codes(recovery, command: str) -> None:
     """The transform codes that are not there yet, from the same images: fewer of them, since a code has a closed form."""
     from evitif.cli.train_code import tell
     from evitif.training.transform_code import train_code
-    for description in train_code(_code_training(recovery), command, keep=True):
+    table = 'paldn' not in recovery.method       # else it is measured with that, once it is trained
+    for description in train_code(_code_training(recovery), command, keep=True, table=table):
         tell(description)
 
 
 def _measure_rates(recovery, descriptions: list[dict], command: str) -> None:
     """What the codes' rates cost with the PALDN that was just trained."""
     from evitif.cli.train_code import tell
+    from evitif.training.rate_measurement import IMAGES
     from evitif.training.transform_code import measure_again
     cuts = sorted({description['cut'] for description in descriptions})
-    for description in measure_again(replace(_code_training(recovery), cut=cuts), command, keep=True):
+    for description in measure_again(replace(_code_training(recovery), cut=cuts, images=IMAGES), command, keep=True):
         tell(description)
 
 

@@ -1,5 +1,5 @@
 """Fit the transform code of a model's tokens at given cuts (`evitif.model.transform_code`). No labels are used: the metric
-comes from the tail's own answers. It takes a minute, since all but the gradients has a closed form."""
+comes from the tail's own answers. It takes a minute or two, since all but the gradients has a closed form."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ class CodeTraining:
     device: str = 'cpu'
 
 
-def train_code(configuration: CodeTraining, command: str = '', keep: bool = False) -> list[dict]:
+def train_code(configuration: CodeTraining, command: str = '', keep: bool = False, table: bool = True) -> list[dict]:
     """Fit a code for every cut, write `klt-cut<k>.json` with its arrays, and return the descriptions.
 
-    With `keep`, cuts that have a code of these weights already are left as they are, and not returned.
+    With `keep`, cuts that have a code of these weights already are left as they are, and not returned. Without `table` what the rates
+    cost is left for `measure_again`, after a recovery was trained.
 
     :raises ValueError: or one of its kinds, for a model or data that cannot be used
     :raises MemoryError: the images do not fit into memory
@@ -83,8 +84,8 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         code = half_precision(fit_code(tokens, split.prefix_tokens, fisher, c.ridge))
         kinds = (*(RATES if c.pixels else TOKEN_RATES), *PLAIN)
         parameters, figures = stream.parameters, _figures(split, code, tokens, answers, kinds)
-        if not c.pixels:
-            figures[FIGURES] = measure_rates(stream, code, *recovery_in(folder, stream), tokens, answers, kinds, c.seed)
+        if table and not c.pixels:
+            figures[FIGURES] = measure_rates(stream, code, *recovery_in(folder, stream), tokens[-IMAGES:], answers[-IMAGES:], kinds, c.seed)
         about = PatchCode.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config) if c.pixels else {}
         descriptions.append(save_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about,
@@ -109,12 +110,13 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
         path = artifact_path(folder, stream.parameters.cut, KIND)
         code, description = load_code(path, stream.parameters.fingerprint)
         recovery, digest = recovery_in(folder, stream)
-        if keep and description['figures'].get(FIGURES, {}).get('recovery_digest') == digest:
+        figures = description.setdefault('figures', {})
+        if keep and figures.get(FIGURES, {}).get('recovery_digest') == digest:
             continue
         images = _images(c, stream) if images is None else images
-        tokens, answers = _tokens(stream.split, images[-IMAGES:], Normalise(stream.preprocessor.data_config, c.device))
+        tokens, answers = _tokens(stream.split, images, Normalise(stream.preprocessor.data_config, c.device))
         table = measure_rates(stream, code, recovery, digest, tokens, answers, (*TOKEN_RATES, *PLAIN), c.seed)
-        description['figures'][FIGURES] = {**table, 'command': command}
+        figures[FIGURES] = {**table, 'command': command}
         path.write_text(json.dumps(description, indent=2) + '\n')
         descriptions.append(description)
     return descriptions
