@@ -14,7 +14,6 @@ import torch
 from evitif.partition.artifact import Description
 from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, parameters_of, shape_of
-from evitif.partition.views import View
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.images import Normalise
 from evitif.training.partition import Original, PartitionTraining, answers_of, body_of, calibration, common_part
@@ -39,22 +38,15 @@ def judge_baselines(description: Description, original: Original, data: str, ima
     answers = answers_of(c, original)
     normalise = Normalise(original.built.data_config)
     ensemble, figures = _ensemble(description, c, original, answers)
-    outputs = _probabilities(ensemble, [View()] * len(ensemble.modules_), images, normalise)
+    with torch.inference_mode():        # what is averaged may look as the devices do, of which the first sees the image as it is
+        outputs = torch.stack([torch.cat([module(entry.view(normalise(batch))).softmax(1) for batch in images.split(64)])
+                               for module, entry in zip(ensemble.modules_, description.devices, strict=True)])
     single = float((outputs[0].argmax(1) == ids).float().mean())
-    if c.device_views:          # what is averaged may look as the devices do, the single one sees the image as it is
-        outputs = _probabilities(ensemble, [entry.view for entry in description.devices], images, normalise)
     averaged = float((outputs.mean(0).argmax(1) == ids).float().mean())
     return {'distilled': {'top1': single, 'parameters': parameters_of(ensemble.modules_[0])},
             'averaged': {'top1': averaged, 'models': len(ensemble.modules_), 'runs': [float((one.argmax(1) == ids).float().mean())
                                                                                     for one in outputs]},
             'training': figures, 'cnn': _split_cnn(description, c, original, answers, images, ids)}
-
-
-@torch.inference_mode()
-def _probabilities(ensemble: Ensemble, views: list[View], images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
-    """float32 [models, n, classes]"""
-    return torch.stack([torch.cat([module(view(normalise(batch))).softmax(1) for batch in images.split(64)])
-                        for module, view in zip(ensemble.modules_, views, strict=True)])
 
 
 def _split_cnn(description: Description, c: PartitionTraining, original: Original, answers: TrainingAnswers, images: torch.Tensor,
