@@ -41,7 +41,7 @@ def add_parser(verbs) -> None:
     parser.add_argument('--fusion-steps', type=positive_int, help='(default: 1000)')
     parser.add_argument('--device-views', type=int, metavar='PIXELS',
                         help='each device looks at the image moved by so many pixels, every second one at its mirror image; what is fused '
-                             'then errs less alike (default: 0, all see it as it is)')
+                             'then errs less alike (default: 0, all see it as it is); with --common-blocks all learn from it as it is')
     parser.add_argument('--views', type=int, metavar='V',
                         help='train on V more views of each image too, moved and mixed, each answered by the original (default: 0)')
     parser.add_argument('--answers', metavar='DIR', help="where the original's answers on the training images and the bodies are kept, for "

@@ -18,7 +18,7 @@ from evitif.protocol.frame_sender import Sending
 from evitif.protocol.packetiser import MAX_PATCH_COPIES
 from evitif.protocol.statistics import sufficient_copies
 
-LOST = 0.005            # share of the frames of which no packet may arrive
+LOST = 0.001            # share of the frames of which no packet may arrive: the others' answer waits for such a one until the deadline
 FEWEST_COPIES = 3
 
 

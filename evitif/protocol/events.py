@@ -104,6 +104,7 @@ class FramesJoined:
     """What came in time of one image from the devices of a robot, at least one frame."""
 
     robot: str
+    number: int                              # of the robot's joint frames, counted from its first device's arrival
     capture_stamp_ns: int
     frames: Mapping[str, ReceivedFrame]      # by device
     connected: frozenset[str]                # devices

@@ -71,6 +71,7 @@ class _Group:
     joints: list[_Joint] = field(default_factory=list)                   # in flight, by stamp, oldest first
     handed_on: deque[_Joint] = field(default_factory=lambda: deque(maxlen=HANDED_ON))
     handed_on_at: float = -math.inf
+    count: int = 0                                                       # of those handed on
 
     def joint_of(self, frame: ReceivedFrame) -> _Joint:
         """The joint frame in flight that a frame belongs to, a new one where there is none."""
@@ -174,7 +175,8 @@ class Joiner:
             for device in absent:
                 group.members[device].missed += 1
             self.counts['partial' if absent else 'complete'] += 1
-            self._ready.append(FramesJoined(name, joint.stamp, joint.frames, frozenset(group.members)))
+            self._ready.append(FramesJoined(name, group.count, joint.stamp, joint.frames, frozenset(group.members)))
+            group.count += 1
             group.handed_on.append(_Joint(joint.stamp, joint.first_arrival))
             group.handed_on_at = now
 

@@ -144,7 +144,8 @@ class _Run:
                  'body': ['views', 'reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images', 'body', 'body_learning_rate',
                           'body_matrix_rate', 'batch_size', 'precision'],
                  'prune': ['common_blocks'],
-                 'retrain': ['steps', 'learning_rate', 'matrix_rate'], 'fuse': ['fusion_images', 'fusion_steps', 'device_views']}
+                 'retrain': ['steps', 'learning_rate', 'matrix_rate', *([] if c.common_blocks else ['device_views'])],
+                 'fuse': ['fusion_images', 'fusion_steps', 'device_views']}
         content = [original.fingerprint, self.earlier and self.earlier.fingerprint]
         self.keys = {}
         for step in STEPS:      # a step's result is of use as long as nothing that it or an earlier one depends on changed
@@ -229,7 +230,8 @@ class _Run:
 
     def _retrain(self, results: dict) -> dict:
         c = self.c
-        system = self._system(results, results['prune']['weights'])
+        # blocks that are common are so to be computed once for all, and so all learn from the image as it is then
+        system = self._system(results, results['prune']['weights'], () if c.common_blocks else self.views)
         if 'weights' in results['body']:
             begin_fusion(system.fusion, self._body_model(results['body']), [shape_of(module).width for module in system.modules_])
         if 'fusion' in results['prune']:
@@ -245,8 +247,7 @@ class _Run:
 
     def _fuse(self, results: dict) -> dict:
         c, built = self.c, self.original.built
-        views = device_views(c.devices, c.device_views)
-        system = self._system(results, results['retrain']['weights'], views)
+        system = self._system(results, results['retrain']['weights'], self.views)
         system.fusion.load_state_dict(results['retrain']['fusion'])
         for module in system.modules_:
             module.half().float()                # as they are stored
@@ -268,7 +269,7 @@ class _Run:
             'devices': [{'name': entry['device'], 'classes': results['subsets']['subsets'][index], 'shape': entry['shape'],
                          'parameters': entry['parameters'], 'multiply_adds': entry['multiply_adds'],
                          'pruned_harder': entry['pruned_harder'], 'pruning': entry['pruning'],
-                         **({'view': views[index].as_dict()} if c.device_views else {})}
+                         **({'view': self.views[index].as_dict()} if c.device_views else {})}
                         for index, entry in enumerate(pruned)],
             'figures': {'test_top1': round(top1, 4), 'test_images': len(images), 'parameters_original': original,
                         'reduction': round(original / max(entry['parameters'] for entry in pruned), 2),
@@ -277,6 +278,10 @@ class _Run:
             'made_by': {'command': self.command, **({'after': self.earlier.commands} if self.earlier else {}), 'configuration': asdict(c),
                         'torch': torch.__version__}})
         return {'description': description, 'figures': description['figures']}
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        return device_views(self.c.devices, self.c.device_views)
 
     @property
     def answers(self) -> TrainingAnswers:

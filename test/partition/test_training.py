@@ -15,6 +15,7 @@ from evitif.model.errors import ArtifactError
 from evitif.partition import load_device, load_fusion, read_partition
 from evitif.partition.pruning import Limit, prune
 from evitif.partition.slicing import shape_of
+from evitif.partition.views import device_views
 from evitif.training import partition as training
 from evitif.training import partition_baselines, partition_body
 from evitif.training.partition_body import begin_fusion
@@ -148,7 +149,7 @@ def test_sub_models_of_one_body_have_their_first_blocks_alike_and_the_body_is_tr
     assert main(['evaluate', 'partition', '--partitions', str(tmp_path / 'p'), '--seeds', '1', '--json', str(tmp_path / 'r.json')]) == 0
     assert '## The model that is divided' in (tmp_path / 'r.md').read_text()
     entry, = json.loads((tmp_path / 'r.json').read_text())['entries']
-    assert entry['copies'] == {'0': 3, '0.3': 5, '0.6': 11}     # as a device sends: but 0.5 % of the frames, and three at least
+    assert entry['copies'] == {'0': 3, '0.3': 6, '0.6': 14}     # as a device sends: but 0.1 % of the frames, and three at least
 
 
 def test_the_fusion_begins_with_the_answer_of_the_body_that_the_sub_models_are_parts_of():
@@ -284,6 +285,14 @@ def test_a_partition_goes_on_from_an_earlier_one(train, partition, tmp_path):
         train(tmp_path / 'q', begin=str(partition), body=['3'])
     with pytest.raises(ArtifactError, match='cannot be read'):
         train(tmp_path / 'q', begin=str(tmp_path / 'none'))
+
+
+@pytest.mark.parametrize('common_blocks', [0, 1])
+def test_devices_learn_from_what_each_will_see_unless_they_have_blocks_in_common(train, tmp_path, monkeypatch, common_blocks):
+    seen, losses = [], System.losses
+    monkeypatch.setattr(System, 'losses', lambda system, *arguments: seen.append(system.views) or losses(system, *arguments))
+    train(tmp_path / 'p', body=['2'], steps=1, fusion_steps=1, device_views=1, common_blocks=common_blocks)
+    assert seen == [() if common_blocks else device_views(3, 1)]
 
 
 def test_each_device_looks_at_the_image_in_its_own_way_and_the_artifact_says_how(train, partition, tmp_path):

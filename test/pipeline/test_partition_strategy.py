@@ -69,6 +69,25 @@ def test_a_device_that_is_gone_is_left_out_and_the_others_go_on(partition):
     assert both[-1].recovery == 'omission'
 
 
+def test_an_image_that_a_device_missed_is_answered_beside_the_next_one(partition):
+    # What waits for a device is handed on at the same moment as the newer image that is whole.
+    with System(*[device(partition, name) for name in DEVICES], bridge=bridge(partition, join_deadline=10.0)) as system:
+        system.connected()
+        others = system.edges[1:]
+        for stamp in range(1, 41, 2):
+            for edge in others:
+                edge.submit(IMAGE, stamp)
+            wait(lambda stamp=stamp: [link.frames['complete'] for link in system.bridge.statistics().links.values()].count(stamp) == 2)
+            for edge in system.edges:
+                edge.submit(IMAGE, stamp + 1)
+            wait(lambda stamp=stamp: any(prediction.capture_stamp_ns == stamp + 1 for _, prediction in system.off_board))
+        wait(lambda: len(system.robot) == 100)
+        statistics = system.bridge.statistics()
+    assert {prediction.capture_stamp_ns: int(prediction.received.sum()) for _, prediction in system.off_board} == {
+        stamp: 3 - stamp % 2 for stamp in range(1, 41)}
+    assert statistics.joined == {'complete': 20, 'partial': 20} and not statistics.frames_replaced
+
+
 def test_a_device_that_is_late_gets_what_the_others_were_told_and_has_no_part_in_it(partition):
     with System(*[device(partition, name) for name in DEVICES], bridge=bridge(partition, join_deadline=0.05)) as system:
         system.connected()
