@@ -77,6 +77,11 @@ class PartitionTraining:
         return Schedule(self.steps, self.batch_size, self.learning_rate, self.matrix_rate)
 
     @property
+    def training_views(self) -> tuple[View, ...]:
+        """How each sub-model looks at an image while it learns: as it is where blocks are common, which are so to be computed once."""
+        return () if self.common_blocks else device_views(self.devices, self.device_views)
+
+    @property
     def shared(self) -> Path:
         """Where the original's answers and the bodies are kept."""
         return Path(self.answers) if self.answers else Path(self.output) / 'steps'
@@ -230,8 +235,7 @@ class _Run:
 
     def _retrain(self, results: dict) -> dict:
         c = self.c
-        # blocks that are common are so to be computed once for all, and so all learn from the image as it is then
-        system = self._system(results, results['prune']['weights'], () if c.common_blocks else self.views)
+        system = self._system(results, results['prune']['weights'], c.training_views)
         if 'weights' in results['body']:
             begin_fusion(system.fusion, self._body_model(results['body']), [shape_of(module).width for module in system.modules_])
         if 'fusion' in results['prune']:

@@ -65,7 +65,7 @@ def _split_cnn(description: Description, c: PartitionTraining, original: Origina
     parts = [prune_cnn(cnn, normalise(answers.images[calibration(answers, subset, index, c)]), subset, limit, size, c.seed)
              for index, subset in enumerate(subsets)]
     torch.manual_seed(c.seed)
-    system = System(parts, subsets, original.classes, shape_of(original.module).width)
+    system = System(parts, subsets, original.classes, shape_of(original.module).width, views=c.training_views)
     system, split_figures = trained(system, 'cnn-split', c, description, original, answers)
     system.views = tuple(entry.view for entry in description.devices)
     network, _ = fuse(system, answers, original.built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device)
@@ -94,7 +94,7 @@ def _ensemble(description: Description, c: PartitionTraining, original: Original
         images = normalise(answers.images[chosen[:c.calibration_images]])
         modules.append(prune_for_all(whole, images, shape, c.seed, common=common)[0])
     torch.manual_seed(c.seed)
-    ensemble = Ensemble(modules, [shape.width] * count, shape_of(original.module).width, c.common_blocks)
+    ensemble = Ensemble(modules, [shape.width] * count, shape_of(original.module).width, c.common_blocks, c.training_views)
     return trained(ensemble, 'averaged', c, description, original, answers)
 
 

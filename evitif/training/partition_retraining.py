@@ -91,8 +91,10 @@ class System(nn.Module):
 class Ensemble(nn.Module):
     """Models of all classes that are trained each alone, as a comparison: answers are averaged, nothing is fused."""
 
-    def __init__(self, modules: list[nn.Module], channels: list[int], original_width: int, common_blocks: int = 0):
+    def __init__(self, modules: list[nn.Module], channels: list[int], original_width: int, common_blocks: int = 0,
+                 views: tuple[View, ...] = ()):
         super().__init__()
+        self.views = views
         self.common_blocks = common_blocks
         share_first_blocks(modules, common_blocks)
         self.modules_ = nn.ModuleList(modules)
@@ -102,7 +104,7 @@ class Ensemble(nn.Module):
                temperature: float) -> dict[str, torch.Tensor]:
         """As `System.losses`."""
         fused = feature = 0.0
-        rows = pooled_tokens(self.modules_, images, self.common_blocks)
+        rows = pooled_tokens(self.modules_, images, self.common_blocks, self.views)
         for module, hint, pooled in zip(self.modules_, self.hints, rows, strict=True):
             answer = module.get_classifier()(pooled)
             fused = fused + distillation(answer, logits, temperature)
