@@ -34,7 +34,8 @@ def markdown(result: dict) -> str:
 
 def _name(one: dict) -> str:
     return one['model'] + (f', each class on {one["redundancy"]}' if one['redundancy'] > 1 else '') \
-        + (', random subsets' if one['subsets'] == 'random' else '')
+        + (', random subsets' if one['subsets'] == 'random' else '') \
+        + (', a view each' if one['retraining'].get('device_views') else '')
 
 
 def _met(one: dict) -> str:
