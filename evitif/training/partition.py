@@ -77,9 +77,14 @@ class PartitionTraining:
         return Schedule(self.steps, self.batch_size, self.learning_rate, self.matrix_rate)
 
     @property
+    def own_views(self) -> tuple[View, ...]:
+        """How each device looks at an image."""
+        return device_views(self.devices, self.device_views)
+
+    @property
     def training_views(self) -> tuple[View, ...]:
-        """How each sub-model looks at an image while it learns: as it is where blocks are common, which are so to be computed once."""
-        return () if self.common_blocks else device_views(self.devices, self.device_views)
+        """The same while the sub-models learn: as it is where blocks are common, which are so to be computed once."""
+        return () if self.common_blocks else self.own_views
 
     @property
     def shared(self) -> Path:
@@ -251,7 +256,8 @@ class _Run:
 
     def _fuse(self, results: dict) -> dict:
         c, built = self.c, self.original.built
-        system = self._system(results, results['retrain']['weights'], self.views)
+        views = c.own_views
+        system = self._system(results, results['retrain']['weights'], views)
         system.fusion.load_state_dict(results['retrain']['fusion'])
         for module in system.modules_:
             module.half().float()                # as they are stored
@@ -273,7 +279,7 @@ class _Run:
             'devices': [{'name': entry['device'], 'classes': results['subsets']['subsets'][index], 'shape': entry['shape'],
                          'parameters': entry['parameters'], 'multiply_adds': entry['multiply_adds'],
                          'pruned_harder': entry['pruned_harder'], 'pruning': entry['pruning'],
-                         **({'view': self.views[index].as_dict()} if c.device_views else {})}
+                         **({'view': views[index].as_dict()} if c.device_views else {})}
                         for index, entry in enumerate(pruned)],
             'figures': {'test_top1': round(top1, 4), 'test_images': len(images), 'parameters_original': original,
                         'reduction': round(original / max(entry['parameters'] for entry in pruned), 2),
@@ -282,10 +288,6 @@ class _Run:
             'made_by': {'command': self.command, **({'after': self.earlier.commands} if self.earlier else {}), 'configuration': asdict(c),
                         'torch': torch.__version__}})
         return {'description': description, 'figures': description['figures']}
-
-    @property
-    def views(self) -> tuple[View, ...]:
-        return device_views(self.c.devices, self.c.device_views)
 
     @property
     def answers(self) -> TrainingAnswers:
