@@ -9,6 +9,7 @@ from evitif.evaluation.drawing import draw
 from evitif.evaluation.partition import LINK_RATES
 from evitif.evaluation.report import plus_minus
 
+COLOURS = ('#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00')       # by number of devices
 # Reduction and points below the original that a partition is to reach, by classes and devices.
 TARGETS = {(10, 10): (28.9, 1.0), (10, 5): (10.0, 0.5), (50, 10): (34.1, 2.0)}
 
@@ -28,8 +29,8 @@ def markdown(result: dict) -> str:
     lines += ['', '✓: the target is met; ✗: it is not. The targets: '
               + '; '.join(f'{reduction}× smaller and at most {points} points below for {classes} classes on {devices} devices'
                           for (classes, devices), (reduction, points) in TARGETS.items()) + '.']
-    return '\n'.join([*lines, '', '## Devices gone', '', *_gone(entries), '', '## Packets lost', '', *_lost(entries), '',
-                      '## Latency', '', *_latency(entries), *_bodies(entries), *_baselines(entries)])
+    return '\n'.join([*lines, *sizes_within_points(entries), '', '## Devices gone', '', *_gone(entries), '', '## Packets lost', '',
+                      *_lost(entries), '', '## Latency', '', *_latency(entries), *_bodies(entries), *_baselines(entries)])
 
 
 def _name(one: dict) -> str:
@@ -38,11 +39,40 @@ def _name(one: dict) -> str:
         + (', a view each' if one['retraining'].get('device_views') else '')
 
 
+def _target(one: dict) -> tuple[float, float] | None:
+    """What it is to reach, as in `TARGETS`; None where nothing was asked of so many classes and devices."""
+    if one['redundancy'] > 1:
+        return None
+    return TARGETS.get((len({index for subset in one['class_subsets'] for index in subset}), one['devices']))
+
+
 def _met(one: dict) -> str:
-    target = TARGETS.get((len({index for subset in one['class_subsets'] for index in subset}), one['devices']))
-    if target is None or one['redundancy'] > 1:
+    target = _target(one)
+    if target is None:
         return ''
     return ' ✓' if one['reduction'] >= target[0] and one['points_below_original'] <= target[1] else ' ✗'
+
+
+def sizes_within_points(entries: list[dict]) -> list[str]:
+    """At which size the points that a target allows were measured, and what the size that it asks for costs."""
+    groups: dict[tuple, list[dict]] = {}
+    for one in entries:
+        if (target := _target(one)) is not None:
+            groups.setdefault((one['model'], one['devices'], *target), []).append(one)
+    rows = []
+    for (model, devices, reduction, points), found in sorted(groups.items()):
+        within = max((one for one in found if one['points_below_original'] <= points), key=lambda one: one['reduction'], default=None)
+        asked = min((one for one in found if one['reduction'] >= reduction), key=lambda one: one['points_below_original'], default=None)
+        rows.append(f'| {model} | {devices} | {points:.1f} | '
+                    + (f'{within["reduction"]:.1f}× ({within["points_below_original"]:.2f} below) | ' if within else '– | ')
+                    + (f'{asked["points_below_original"]:.2f} at {asked["reduction"]:.1f}× |' if asked else '– |'))
+    if not rows:
+        return []
+    return ['', '## At which size the points that are allowed hold', '',
+            'The smallest sub-models among those measured whose system stays within them, and what the size that is asked for costs at '
+            'best. –: none of those measured.', '',
+            '| model | devices | points allowed | smaller, within them | points below at the size that is asked for |',
+            '| --- | ---: | ---: | ---: | ---: |', *rows]
 
 
 def _gone(entries: list[dict]) -> list[str]:
@@ -141,24 +171,35 @@ def write_report(result: dict, json_path: Path | str) -> list[str]:
 
 
 def plot(result: dict, path: Path | str) -> str:
-    """Draw top-1 over the reduction, a colour a model, as PNG; return a sentence about it."""
-    return draw(partial(_paint, result), path, (7.2, 4.4), dpi=130)
+    """Draw the points below the original over the reduction, a panel a model, as PNG; return a sentence about it."""
+    models = len({one['model'] for one in result['entries']})
+    return draw(partial(_paint, result), path, (max(6.0, 3.6 * models), 4.2), dpi=130)
 
 
 def _paint(result: dict, figure) -> None:
-    axes = figure.add_subplot()
-    colours = ['#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00']
-    for number, model in enumerate(sorted({one['model'] for one in result['entries']})):
-        colour = colours[number % len(colours)]
-        points = sorted((one['reduction'], 100 * one['top1'], one['devices'], one['redundancy'])
-                        for one in result['entries'] if one['model'] == model)
-        original = next(100 * one['top1_original'] for one in result['entries'] if one['model'] == model)
-        axes.plot([1, *(point[0] for point in points)], [original] * (len(points) + 1), color=colour, linestyle='--', linewidth=1)
-        axes.scatter([point[0] for point in points], [point[1] for point in points], color=colour, label=model)
-        for reduction, top1, devices, redundancy in points:
-            axes.annotate(f'{devices} devices' + (f', r = {redundancy}' if redundancy > 1 else ''), (reduction, top1), fontsize=7,
-                          xytext=(4, 4), textcoords='offset points')
-    axes.set_xscale('log')
-    axes.set_xlabel("the original's parameters over a sub-model's (dashed: the original's top-1)")
-    axes.set_ylabel('top-1 of the whole system in %')
-    axes.legend(frameon=False, fontsize=8)
+    models = sorted({one['model'] for one in result['entries']})
+    panels = figure.subplots(1, len(models), squeeze=False)[0]
+    counts = sorted({one['devices'] for one in result['entries']})
+    colours = {devices: COLOURS[number % len(COLOURS)] for number, devices in enumerate(counts)}
+    for axes, model in zip(panels, models, strict=True):
+        entries = [one for one in result['entries'] if one['model'] == model]
+        below = [one['points_below_original'] for one in entries]
+        for devices in sorted({one['devices'] for one in entries}):
+            colour = colours[devices]
+            for views in (False, True):
+                points = [(one['reduction'], one['points_below_original']) for one in entries
+                          if one['devices'] == devices and bool(one['retraining'].get('device_views')) is views]
+                axes.scatter(*zip(*points, strict=True) if points else ((), ()), edgecolors=colour, facecolors=colour if views else 'none')
+            axes.scatter((), (), color=colour, label=f'{devices} device{"s" if devices > 1 else ""}')
+            for target in {target for one in entries if one['devices'] == devices and (target := _target(one)) is not None}:
+                axes.scatter(*target, marker='*', s=130, edgecolors=colour, facecolors='none')
+        axes.axhline(0, color='grey', linestyle='--', linewidth=1)
+        axes.set_title(f'{model}, {100 * entries[0]["top1_original"]:.2f} %', fontsize=9)
+        axes.set_xscale('log')
+        axes.set_xlim(1, max(40, 1.3 * max(one['reduction'] for one in entries)))
+        axes.set_xticks((1, 2, 4, 10, 20, 40), ('1', '2', '4', '10', '20', '40'))
+        axes.minorticks_off()
+        axes.set_ylim(max(3.5, 1.1 * max(below)), min(-0.5, 1.1 * min(below)))
+        axes.legend(frameon=False, fontsize=7, loc='lower left')
+    panels[0].set_ylabel('points below the original')
+    figure.supxlabel("the original's parameters over a sub-model's (filled: each device has its own view; star: the aim)", fontsize=9)

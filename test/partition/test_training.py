@@ -10,6 +10,7 @@ import torch
 from random_vit import build
 
 from evitif.cli import main
+from evitif.evaluation import partition_report
 from evitif.evaluation.partition import datagram_bytes
 from evitif.model.errors import ArtifactError
 from evitif.partition import load_device, load_fusion, read_partition
@@ -230,6 +231,17 @@ def test_what_a_partition_is_compared_with_is_trained_once_and_no_larger_than_a_
     assert json.loads((tmp_path / 'second.json').read_text())['entries'][0]['baselines'] == baselines
     assert began == {path: path.stat().st_mtime_ns for path in (partition / 'steps').glob('baseline-*.pt')}
     assert '## Beside the partition' in capsys.readouterr().out
+
+
+def test_the_report_says_at_which_size_the_points_that_are_allowed_hold():
+    def entry(reduction: float, below: float, redundancy: int = 1) -> dict:
+        return {'model': 'm', 'devices': 5, 'redundancy': redundancy, 'class_subsets': [[i, i + 5] for i in range(5)],
+                'reduction': reduction, 'points_below_original': below}
+    sizes = partition_report.sizes_within_points
+    assert sizes([entry(4.0, 0.5), entry(6.0, 0.51), entry(10.1, 3.2), entry(10.2, 0.8), entry(8.0, 0.1, redundancy=2)])[-1] == \
+        '| m | 5 | 0.5 | 4.0× (0.50 below) | 0.80 at 10.2× |'
+    assert sizes([entry(4.0, 0.6)])[-1] == '| m | 5 | 0.5 | – | – |'
+    assert sizes([entry(4.0, 0.6) | {'devices': 3}]) == []           # of which nothing was asked
 
 
 def test_a_negative_number_of_views_is_refused(train, tmp_path):
