@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
+from evitif.training.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -77,5 +78,5 @@ def _optimisers(descent: Descent, module: nn.Module) -> list[torch.optim.Optimiz
     parameters = [(descent.matrix_rate is not None and parameter.ndim == 2 and 'blocks.' in name, parameter)
                   for name, parameter in module.named_parameters() if parameter.requires_grad]
     matrices, others = ([parameter for matrix, parameter in parameters if matrix is which] for which in (True, False))
-    muon = [torch.optim.Muon(matrices, lr=descent.matrix_rate, weight_decay=descent.weight_decay)] if matrices else []
+    muon = [Muon(matrices, lr=descent.matrix_rate, weight_decay=descent.weight_decay)] if matrices else []
     return [torch.optim.AdamW(others, lr=descent.learning_rate, weight_decay=descent.weight_decay), *muon]
