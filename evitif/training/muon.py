@@ -36,12 +36,18 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     alike.setdefault(parameter.shape, []).append(parameter)
             for (rows, columns), parameters in alike.items():
-                gradients = [parameter.grad for parameter in parameters]
-                buffers = [self.state[parameter].setdefault('momentum_buffer', torch.zeros_like(parameter)) for parameter in parameters]
-                torch._foreach_lerp_(buffers, gradients, 1 - group['momentum'])
-                updates = orthogonalised(torch.stack(gradients).lerp_(torch.stack(buffers), group['momentum']))
-                torch._foreach_mul_(parameters, 1 - group['lr'] * group['weight_decay'])
-                torch._foreach_add_(parameters, updates.unbind(), alpha=-group['lr'] * math.sqrt(max(1, rows / columns)))
+                updates = orthogonalised(torch.stack([self._with_momentum(parameter, group['momentum']) for parameter in parameters]))
+                for parameter, update in zip(parameters, updates, strict=True):
+                    parameter.mul_(1 - group['lr'] * group['weight_decay'])
+                    parameter.add_(update, alpha=-group['lr'] * math.sqrt(max(1, rows / columns)))
+
+    def _with_momentum(self, parameter: torch.nn.Parameter, momentum: float) -> torch.Tensor:
+        """The parameter's gradient with Nesterov's momentum."""
+        state = self.state[parameter]
+        if not state:
+            state['momentum_buffer'] = torch.zeros_like(parameter)
+        buffer = state['momentum_buffer'].lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(buffer, momentum)
 
 
 def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
