@@ -37,6 +37,9 @@ def add_parser(verbs) -> None:
     parser.add_argument('--batch-size', type=positive_int)
     parser.add_argument('--learning-rate', type=float, help="AdamW's (default: 3e-3)")
     parser.add_argument('--matrix-rate', type=float, help="Muon's, of the blocks' weight matrices (default: 5e-3)")
+    parser.add_argument('--held-out', type=int, metavar='IMAGES',
+                        help='training images at least that no sub-model learns from, only the fusion, which then knows how far to trust '
+                             'them (default: 0, it learns from theirs)')
     parser.add_argument('--fusion-images', type=positive_int, help='(default: 20000)')
     parser.add_argument('--fusion-steps', type=positive_int, help='(default: 1000)')
     parser.add_argument('--device-views', type=int, metavar='PIXELS',

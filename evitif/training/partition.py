@@ -61,6 +61,7 @@ class PartitionTraining:
     batch_size: int = 64
     learning_rate: float = 3e-3          # AdamW's
     matrix_rate: float = 5e-3            # Muon's, of the blocks' weight matrices
+    held_out: int = 0                    # training images at least that no sub-model learns from, only the fusion; 0: it learns from theirs
     fusion_images: int = 20000           # drawn over all images and their views
     fusion_steps: int = 1000
     device_views: int = 0                # pixels by which each device sees the image moved, every second one mirrored; 0: all as it is
@@ -126,6 +127,8 @@ def train_partition(configuration: PartitionTraining, command: str = '') -> dict
     if c.step not in ('all', *STEPS):
         raise ValueError(f'step {c.step!r} is unknown (expected all, {", ".join(STEPS)})')
     read_stages(c.body)
+    if c.held_out < 0:
+        raise ValueError(f'held_out is {c.held_out}: expected 0 or more training images')
     if c.views < 0:
         raise ValueError(f'views are {c.views}: expected 0 or more')
     if c.begin is not None and c.body:
@@ -148,9 +151,11 @@ class _Run:
     def __init__(self, c: PartitionTraining, original: Original, command: str):
         self.c, self.original, self.command = c, original, command
         self.folder = Path(c.output) / 'steps'
-        self._answers: TrainingAnswers | None = None
+        self._answers: tuple[TrainingAnswers, TrainingAnswers] | None = None
         self.earlier = EarlierPartition(c.begin, original.fingerprint, c.devices) if c.begin else None
-        about = {'subsets': ['data', 'devices', 'subsets', 'redundancy', 'images', 'answers_precision', 'seed'],
+        if self.earlier:
+            self.earlier.require_held_out(c.held_out, data=c.data, images=c.images, seed=c.seed)
+        about = {'subsets': ['data', 'devices', 'subsets', 'redundancy', 'images', 'held_out', 'answers_precision', 'seed'],
                  'body': ['views', 'reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images', 'body', 'body_learning_rate',
                           'body_matrix_rate', 'batch_size', 'precision'],
                  'prune': ['common_blocks'],
@@ -261,7 +266,8 @@ class _Run:
         system.fusion.load_state_dict(results['retrain']['fusion'])
         for module in system.modules_:
             module.half().float()                # as they are stored
-        network, figures = fuse(system, self.answers, built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device)
+        network, figures = fuse(system, self.fusion_answers, built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device,
+                                judged=c.held_out > 0)
         network.half().float()
         images, ids = test_images(c, self.original)
         arrived = arrived_features(system, images, Normalise(built.data_config, c.device), c.device)
@@ -291,7 +297,15 @@ class _Run:
 
     @property
     def answers(self) -> TrainingAnswers:
-        """Of the original on the training images; read or computed when first asked for."""
+        """Of the original on what the sub-models learn from; read or computed when first asked for."""
+        return self._both_answers()[0]
+
+    @property
+    def fusion_answers(self) -> TrainingAnswers:
+        """The same on what the fusion learns from."""
+        return self._both_answers()[1]
+
+    def _both_answers(self) -> tuple[TrainingAnswers, TrainingAnswers]:
         if self._answers is None:
             self._answers = answers_of(self.c, self.original)
         return self._answers
@@ -352,16 +366,18 @@ class _Run:
         partial.replace(self._path(step))
 
 
-def answers_of(c: PartitionTraining, original: Original) -> TrainingAnswers:
-    """The original's, on the training images and their views; read, or computed and kept."""
+def answers_of(c: PartitionTraining, original: Original) -> tuple[TrainingAnswers, TrainingAnswers]:
+    """The original's on the training images and their views, read, or computed and kept: for the sub-models, and for the fusion, the
+    same where nothing is held out."""
     built = original.built
-    return training_answers(built.module, original.fingerprint, built.data_config, built.class_names, c.data, c.images, c.shared, c.seed,
-                            c.device, c.answers_precision, c.views)
+    answers = training_answers(built.module, original.fingerprint, built.data_config, built.class_names, c.data, c.images, c.shared, c.seed,
+                               c.device, c.answers_precision, c.views)
+    return answers.divided(c.held_out) if c.held_out else (answers, answers)
 
 
 def body_of(c: PartitionTraining, original: Original, answers: TrainingAnswers, largest: Shape) -> tuple[nn.Module, list[dict]]:
     """What the sub-models are pruned from, whose largest has that shape, and what is known of each stage; see `train_body`."""
-    identity = json.dumps([original.fingerprint, c.data, c.images, c.answers_precision, c.views])
+    identity = json.dumps([original.fingerprint, c.data, c.images, c.held_out, c.answers_precision, c.views])
     schedule = Schedule(0, c.batch_size, c.body_learning_rate, c.body_matrix_rate)
     return train_body(original.module, identity, original.built.data_config, answers, largest, read_stages(c.body), schedule,
                       answers.images[:2 * c.calibration_images], test_images(c, original), c.shared, c.seed, c.device, c.precision)

@@ -35,7 +35,7 @@ def judge_baselines(description: Description, original: Original, data: str, ima
     """
     made = description.content['made_by']['configuration']
     c = PartitionTraining(**made)
-    answers = answers_of(c, original)
+    answers, fusion_answers = answers_of(c, original)
     normalise = Normalise(original.built.data_config)
     ensemble, figures = _ensemble(description, c, original, answers)
     with torch.inference_mode():        # what is averaged may look as the devices do, of which the first sees the image as it is
@@ -46,11 +46,11 @@ def judge_baselines(description: Description, original: Original, data: str, ima
     return {'distilled': {'top1': single, 'parameters': parameters_of(ensemble.modules_[0])},
             'averaged': {'top1': averaged, 'models': len(ensemble.modules_), 'runs': [float((one.argmax(1) == ids).float().mean())
                                                                                     for one in outputs]},
-            'training': figures, 'cnn': _split_cnn(description, c, original, answers, images, ids)}
+            'training': figures, 'cnn': _split_cnn(description, c, original, answers, fusion_answers, images, ids)}
 
 
-def _split_cnn(description: Description, c: PartitionTraining, original: Original, answers: TrainingAnswers, images: torch.Tensor,
-               ids: torch.Tensor) -> dict:
+def _split_cnn(description: Description, c: PartitionTraining, original: Original, answers: TrainingAnswers,
+               fusion_answers: TrainingAnswers, images: torch.Tensor, ids: torch.Tensor) -> dict:
     """A CNN trained from the original's answers, divided over the same subsets within the largest sub-ViT's parameters and
     multiply-adds, retrained and fused as the partition was."""
     size, channels = images.shape[2], images.shape[1]
@@ -68,7 +68,8 @@ def _split_cnn(description: Description, c: PartitionTraining, original: Origina
     system = System(parts, subsets, original.classes, shape_of(original.module).width, views=c.training_views)
     system, split_figures = trained(system, 'cnn-split', c, description, original, answers)
     system.views = tuple(entry.view for entry in description.devices)
-    network, _ = fuse(system, answers, original.built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device)
+    network, _ = fuse(system, fusion_answers, original.built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device,
+                      judged=c.held_out > 0)
     arrived = arrived_features(system, images, normalise)
     with torch.inference_mode():
         top1 = float((network(arrived, torch.ones(arrived.shape[:2], dtype=torch.bool)).argmax(1) == ids).float().mean())

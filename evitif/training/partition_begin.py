@@ -50,6 +50,15 @@ class EarlierPartition:
         return {'devices': devices, 'weights': [_weights(model) for model in self._models], 'fusion': _weights(self._fusion),
                 'figures': {'devices': devices}}
 
+    def require_held_out(self, held_out: int, **same) -> None:
+        """That it learnt from none of the images that are to be `held_out`, which `same` (settings of its training) tell apart. Raises
+        ValueError."""
+        made = self._content['made_by']['configuration']
+        before = {'held_out': made.get('held_out', 0), **{name: made.get(name) for name in same}}
+        if held_out and before != {'held_out': held_out, **same}:
+            raise ValueError(f'held_out is {held_out} with {same}, and the partition to begin with was trained with {before}: expected the '
+                             'same, or it has learnt from what is to be held out; or 0')
+
     @property
     def commands(self) -> list[str]:
         """Those that made it, the first one first."""

@@ -7,6 +7,7 @@ through a linear map that is thrown away after. The second and third are ours; E
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -193,20 +194,37 @@ def retrain(system: System | Ensemble, answers: TrainingAnswers, data_config: di
 
 
 def fuse(system: System, answers: TrainingAnswers, data_config: dict, images: int, steps: int, seed: int = 0,
-         device: str = 'cpu', temperature: float = 2.0) -> tuple[FusionNetwork, dict]:
+         device: str = 'cpu', temperature: float = 2.0, judged: bool = False) -> tuple[FusionNetwork, dict]:
     """Train the fusion network on the finished sub-models' features as they arrive, quantised; the sub-models stay as they are.
 
-    :param images: so many are drawn, views among them: from the plain training images alone it learns to trust the sub-models too much
+    On images that the sub-models learnt from it learns to trust them too much; on ones that they never saw it does not (stacked
+    generalisation: Wolpert, 1992).
+
+    :param images: so many are drawn, views among them
+    :param judged: the sub-models never saw these images. A fifth of them is kept from the fusion's training too, and what is returned
+        is the network with the least divergence on these, of those after every 50 steps and the one that it began as.
     """
     began = time.monotonic()
     drawn = torch.randperm(len(answers.images), generator=torch.Generator().manual_seed(seed))[:images]
     features = arrived_features(system, answers.images[drawn], Normalise(data_config, device), device)
     logits = answers.logits[drawn]
-    network = system.fusion.to(device).train()
+    aside = drawn % len(answers.class_ids) >= len(answers.class_ids) * 4 // 5 if judged else torch.zeros(len(drawn), dtype=torch.bool)
+    jury = (features[aside], logits[aside]) if judged else None
+    network, figures = train_fusion(system.fusion, features[~aside], logits[~aside], steps, seed, device, temperature, jury)
+    return network, {**figures, 'images': len(features), 'seconds': round(time.monotonic() - began, 1)}
+
+
+def train_fusion(network: FusionNetwork, features: torch.Tensor, logits: torch.Tensor, steps: int, seed: int = 0, device: str = 'cpu',
+                 temperature: float = 2.0, jury: tuple[torch.Tensor, torch.Tensor] | None = None) -> tuple[FusionNetwork, dict]:
+    """As `fuse`, on features [n, N, F] and the original's logits [n, classes]; a `jury` of both chooses among the networks on the way."""
+    network = network.to(device).train()
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=warmed_up_average(0.99))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
     loss = torch.zeros(())
+    best = _Best(jury, seed, temperature, device) if jury is not None else None
+    if best is not None:
+        best.hear(network, 0)
     for step in tqdm(range(steps), desc='fusion', unit='step', mininterval=1):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         chosen = torch.randint(0, len(features), (256,), generator=generator)
@@ -217,8 +235,36 @@ def fuse(system: System, answers: TrainingAnswers, data_config: dict, images: in
         optimiser.step()
         rates.step()
         average.update_parameters(network)
-    return average.module.eval().to('cpu'), {'training_divergence': round(loss.item(), 4), 'images': len(features),
-                                             'seconds': round(time.monotonic() - began, 1)}
+        if best is not None and ((step + 1) % 50 == 0 or step + 1 == steps):
+            best.hear(average.module, step + 1)
+    figures = {'training_divergence': round(loss.item(), 4)}
+    if best is not None:
+        return best.network.eval().to('cpu'), {**figures, **best.figures}
+    return average.module.eval().to('cpu'), figures
+
+
+class _Best:
+    """The network with the least divergence on a jury's images, of those that were heard."""
+
+    def __init__(self, jury: tuple[torch.Tensor, torch.Tensor], seed: int, temperature: float, device: str):
+        features, logits = jury
+        self._features, self._logits, self._temperature = features.to(device), logits.to(device), temperature
+        self._present = draw_present(len(features), features.shape[1], torch.Generator().manual_seed(seed)).to(device)
+        self._found: dict[int, float] = {}
+        self.network: FusionNetwork
+
+    @torch.no_grad()
+    def hear(self, network: FusionNetwork, step: int) -> None:
+        divergence = distillation(network(self._features, self._present), self._logits, self._temperature).item()
+        if not self._found or divergence < min(self._found.values()):
+            self.network = copy.deepcopy(network)
+        self._found[step] = divergence
+
+    @property
+    def figures(self) -> dict:
+        kept = min(self._found, key=self._found.__getitem__)
+        return {'jury_images': len(self._features), 'jury_divergence_before': round(self._found[0], 4),
+                'jury_divergence': round(self._found[kept], 4), 'kept_step': kept}
 
 
 @torch.inference_mode()

@@ -37,6 +37,21 @@ class TrainingAnswers:
     logits: torch.Tensor
     features: torch.Tensor
 
+    def divided(self, held_out: int) -> tuple[TrainingAnswers, TrainingAnswers]:
+        """What is trained on, and at least `held_out` of the images that is kept from it, each with its views; nothing of one is mixed
+        into a view of the other. Raises ValueError where no image would be left to train on."""
+        count = len(self.class_ids)
+        first = (count - held_out) // CHUNK * CHUNK       # views mix within a chunk
+        if held_out < 1 or first < 1:
+            raise ValueError(f'held_out is {held_out} of {count} training images: expected 1 to {count - CHUNK}, whole groups of {CHUNK} '
+                             'are left to train on')
+        require_memory(self.images.numel(), f'a second time {len(self.images)} images')
+        which = torch.arange(len(self.images)) % count < first
+
+        def part(chosen: torch.Tensor) -> TrainingAnswers:
+            return TrainingAnswers(self.images[chosen], self.class_ids[chosen[:count]], self.logits[chosen], self.features[chosen])
+        return part(which), part(~which)
+
 
 def training_answers(module: nn.Module, identity: str, data_config: dict, class_names: tuple[str, ...], data: str, limit: int,
                      folder: Path | str, seed: int = 0, device: str = 'cpu', precision: str = 'fp32', views: int = 0) -> TrainingAnswers:

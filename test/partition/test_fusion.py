@@ -1,9 +1,12 @@
 """The fusion answers from any subset of the devices, and what is absent has no influence."""
 
+import copy
+
 import pytest
 import torch
 
 from evitif.partition.fusion import FusionNetwork, draw_present
+from evitif.training.partition_retraining import train_fusion
 
 
 @pytest.fixture
@@ -37,3 +40,18 @@ def test_training_sees_whole_frames_single_losses_and_more_and_never_nothing():
     assert (counts == 4).float().mean() > 0.3
     assert (counts <= 3).float().mean() > 0.05
     assert draw_present(50, 1, torch.Generator().manual_seed(0)).all()
+
+
+def test_a_jury_keeps_the_network_that_it_finds_best():
+    torch.manual_seed(0)
+    features, classes = torch.randn(400, 2, 3), 4
+    teacher = torch.randn(6, classes)
+    logits = 3 * features.flatten(1) @ teacher
+    wrong = -logits
+    fresh = FusionNetwork(2, 3, classes)
+    trained, figures = train_fusion(copy.deepcopy(fresh), features, logits, 100, jury=(features, logits))
+    assert figures['kept_step'] in (50, 100) and figures['jury_divergence'] < figures['jury_divergence_before']
+    kept, figures = train_fusion(copy.deepcopy(fresh), features, wrong, 100, jury=(features, logits))
+    assert figures['kept_step'] == 0 and figures['jury_divergence'] == figures['jury_divergence_before']
+    assert all(torch.equal(one, other) for one, other in zip(kept.parameters(), fresh.parameters(), strict=True))
+    assert not torch.equal(trained.linear.weight, fresh.linear.weight)

@@ -18,10 +18,10 @@ from evitif.partition.pruning import Limit, prune
 from evitif.partition.slicing import shape_of
 from evitif.partition.views import device_views
 from evitif.training import partition as training
-from evitif.training import partition_baselines, partition_body
+from evitif.training import partition_baselines, partition_body, training_answers
 from evitif.training.partition_body import begin_fusion
 from evitif.training.partition_cnn import Cnn, prune_cnn
-from evitif.training.partition_retraining import System
+from evitif.training.partition_retraining import System, fuse, retrain
 
 
 def test_a_partition_answers_as_its_description_says(partition, images):
@@ -244,6 +244,24 @@ def test_the_report_says_at_which_size_the_points_that_are_allowed_hold():
     assert sizes([entry(4.0, 0.6) | {'devices': 3}]) == []           # of which nothing was asked
 
 
+def test_the_fusion_learns_from_images_that_no_sub_model_saw(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_answers, 'CHUNK', 40)
+    learnt, fused = [], []
+    monkeypatch.setattr(training, 'retrain', lambda system, answers, *more: learnt.append(answers) or retrain(system, answers, *more))
+    monkeypatch.setattr(partition_body, 'retrain', lambda system, answers, *more: learnt.append(answers) or retrain(system, answers, *more))
+    monkeypatch.setattr(training, 'fuse', lambda system, answers, *more, **judged: fused.append(answers)
+                        or fuse(system, answers, *more, **judged))
+    figures = train(tmp_path / 'p', body=['2'], views=1, held_out=5, steps=2, fusion_steps=2)['figures']['fusion']
+    assert [len(answers.class_ids) for answers in learnt] == [80, 80] and [len(answers.class_ids) for answers in fused] == [10]
+    seen, held = ({image.numpy().tobytes() for image in answers.images} for answers in (learnt[0], fused[0]))
+    assert len(held) == 20 and not seen & held
+    assert figures['images'] == 20 and figures['jury_images'] == 4 and figures['kept_step'] in (0, 2)
+    train(tmp_path / 'again', begin=str(tmp_path / 'p'), held_out=5, steps=1, fusion_steps=1)
+    for more in ({'held_out': 6}, {'held_out': 5, 'images': 60}):
+        with pytest.raises(ValueError, match='it has learnt from what is to be held out'):
+            train(tmp_path / 'again', begin=str(tmp_path / 'p'), **more)
+
+
 def test_a_negative_number_of_views_is_refused(train, tmp_path):
     with pytest.raises(ValueError, match='views are -1: expected 0 or more'):
         train(tmp_path / 'p', views=-1)
@@ -271,6 +289,8 @@ def test_a_pruned_cnn_answers_as_if_the_rest_were_masked():
     (['--body', '3', '8:400'], "stage 1 of the body is '3'"),
     (['--body', '8:3', '3'], 'less than the largest sub-model'),
     (['--body', '3', '--common-blocks', '9'], 'common_blocks is 9: expected 0 to 2'),
+    (['--held-out', '90'], 'held_out is 90 of 90 training images'),
+    (['--held-out', '-1'], 'held_out is -1: expected 0 or more'),
     (['--device-views', '16'], 'device_views is 16: expected 0 to 15 pixels'),
 ])
 def test_a_mistake_ends_in_one_sentence(model, images, tmp_path, arguments, expected, capsys):

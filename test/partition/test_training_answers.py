@@ -1,5 +1,7 @@
 """The original's answers on training images and views of them: each is about the picture beside it, and nothing is asked twice."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -76,3 +78,27 @@ def test_a_view_is_the_image_moved_mirrored_and_mixed():
 def test_confusions_are_of_the_images_as_they_are(original, images, tmp_path):
     viewed, plain = (confusions_of(answers_of(original, images, tmp_path, views=views), 3) for views in (3, 0))
     assert (viewed == plain).all()
+
+
+def test_what_is_held_out_is_in_nothing_that_is_trained_on(original, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(under_test, 'CHUNK', 40)
+    whole = answers_of(original, images, tmp_path, views=2)
+    learnt, held = whole.divided(7)                      # 90 images are groups of 40, 40 and 10
+    assert len(learnt.class_ids) == 80 and len(held.class_ids) == 10
+    for view in range(3):
+        for part, first, count in ((learnt, 0, 80), (held, 80, 10)):
+            there, here = slice(90 * view + first, 90 * view + first + count), slice(count * view, count * (view + 1))
+            for name in ('images', 'logits', 'features'):
+                assert torch.equal(getattr(part, name)[here], getattr(whole, name)[there])
+    assert torch.equal(torch.cat((learnt.class_ids, held.class_ids)), whole.class_ids)
+    others = dataclasses.replace(whole, images=whole.images[:90].clone())
+    others.images[80:] = 0                               # the views of what is learnt from do not depend on what is held out
+    assert torch.equal(view_of(others.images, 0)[:80], learnt.images[80:160])
+    assert len(whole.divided(11)[1].class_ids) == 50
+
+
+@pytest.mark.parametrize('held_out', [0, -1, 51, 90])
+def test_so_many_held_out_that_nothing_is_left_is_refused(original, images, tmp_path, monkeypatch, held_out):
+    monkeypatch.setattr(under_test, 'CHUNK', 40)
+    with pytest.raises(ValueError, match=f'held_out is {held_out} of 90 training images: expected 1 to 50'):
+        answers_of(original, images, tmp_path).divided(held_out)
