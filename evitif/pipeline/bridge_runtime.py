@@ -27,7 +27,7 @@ from evitif.pipeline.strategies import bridge_strategy
 from evitif.protocol.answer import Answer
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
 from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused
-from evitif.protocol.joining import FRAMES_IN_FLIGHT, HANDED_ON, JoiningEndpoint, group_of
+from evitif.protocol.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint, group_of
 from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.protocol.statistics import LinkStatistics
@@ -265,7 +265,7 @@ class BridgeRuntime:
             if isinstance(event, FrameReady):
                 key, item = event.frame.session_id, (event.frame,)
             else:       # an incomplete joint frame is handed on at the same moment as the one after it: neither takes the other's place
-                key, item = (event.robot, event.number % FRAMES_IN_FLIGHT), tuple(event.frames.values())
+                key, item = (event.robot, event.number % JOINTS_IN_FLIGHT), tuple(event.frames.values())
             self._add(frames_ready=len(item))
             if (replaced := self._slots.put(key, item)) is not None:
                 self._add(frames_replaced=len(replaced))

@@ -6,7 +6,7 @@ its own, reassembled like any other; what has the same capture stamp belongs tog
 1. complete, when every device that is waited for has delivered;
 2. at its deadline, counted from the first packet of the first of its frames;
 3. with a newer one that is handed on, since what a device sends comes in order;
-4. when its place among FRAMES_IN_FLIGHT of its group is needed.
+4. when its place among JOINTS_IN_FLIGHT of its group is needed.
 
 A device is waited for while it is connected, unless it delivered nothing in time of the last PATIENCE joint frames of its
 group; what comes within the deadline, even behind a joint frame that did not wait for it, brings it back. So a device that
@@ -16,7 +16,7 @@ was restarted counts from its first frame on.
 A frame that is not newer than the last joint frame is late, counted and not used, but told of where one of the last HANDED_ON joint
 frames was its image's, so that its device can be given the answer of the others; after ORDER_MEMORY_S without a joint frame any
 stamp is taken, which is how a camera whose clock was set back gets through. Memory is bounded by the sessions: a group is kept
-while one of its devices is connected, with FRAMES_IN_FLIGHT joint frames and what is needed of the last few.
+while one of its devices is connected, with JOINTS_IN_FLIGHT joint frames and what is needed of the last few.
 """
 
 import math
@@ -32,7 +32,7 @@ from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotCon
 from evitif.protocol.parameters import StreamParameters, check_seconds
 from evitif.protocol.reassembly import ORDER_MEMORY_S, ReceivedFrame
 
-FRAMES_IN_FLIGHT = 4
+JOINTS_IN_FLIGHT = 4
 DEADLINE_S = 0.1
 PATIENCE = 3                 # joint frames without a device until they no longer wait for it
 HANDED_ON = 16               # joint frames whose late frames are recognised
@@ -145,7 +145,7 @@ class Joiner:
         joint.frames[device] = frame
         member.missed = 0
         self._hand_on_complete(name, group, now)
-        self._hand_on(name, group, len(group.joints) - FRAMES_IN_FLIGHT, now)
+        self._hand_on(name, group, len(group.joints) - JOINTS_IN_FLIGHT, now)
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called, on the clock of the frames' arrival; None: nothing is in flight."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evitif.protocol.edge_config import EdgeConfig
 from evitif.protocol.events import FrameLate, FramesJoined, RobotConnected, RobotRefused
-from evitif.protocol.joining import FRAMES_IN_FLIGHT, PATIENCE, Joiner, JoiningEndpoint, group_of, link_name
+from evitif.protocol.joining import JOINTS_IN_FLIGHT, PATIENCE, Joiner, JoiningEndpoint, group_of, link_name
 from evitif.protocol.packetiser import TokenFrame
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.reassembly import ORDER_MEMORY_S, ReceivedFrame
@@ -211,7 +211,7 @@ def test_whatever_happens_each_frame_is_joined_once_or_counted_in_time_in_order_
         elif what == 'frame' and who in sessions:
             received.append((sessions[who], stamp))
             timeline.frame(sessions[who], stamp, at)
-        assert sum(len(group.joints) for group in timeline.joiner._groups.values()) <= 2 * FRAMES_IN_FLIGHT
+        assert sum(len(group.joints) for group in timeline.joiner._groups.values()) <= 2 * JOINTS_IN_FLIGHT
     timeline.until(timeline.now + 1.0)
     assert timeline.joiner.get_timer() is None
     assert set(timeline.joiner._groups) == {group for group, _ in sessions}
