@@ -36,7 +36,8 @@ def markdown(result: dict) -> str:
 def _name(one: dict) -> str:
     return one['model'] + (f', each class on {one["redundancy"]}' if one['redundancy'] > 1 else '') \
         + (', random subsets' if one['subsets'] == 'random' else '') \
-        + (', a view each' if one['retraining'].get('device_views') else '')
+        + (', a view each' if one['retraining'].get('device_views') else '') \
+        + (', fusion from images held out' if one['retraining'].get('held_out') else '')
 
 
 def _target(one: dict) -> tuple[float, float] | None:
