@@ -197,8 +197,8 @@ def fuse(system: System, answers: TrainingAnswers, data_config: dict, images: in
          device: str = 'cpu', temperature: float = 2.0, judged: bool = False) -> tuple[FusionNetwork, dict]:
     """Train the fusion network on the finished sub-models' features as they arrive, quantised; the sub-models stay as they are.
 
-    On images that the sub-models learnt from it learns to trust them too much; on ones that they never saw it does not (stacked
-    generalisation: Wolpert, 1992).
+    On images that the sub-models learnt from it learns to trust them too much, which ones that they never saw are to prevent (stacked
+    generalisation: Wolpert, 1992; docs/partition.md has where that helps).
 
     :param images: so many are drawn, views among them
     :param judged: the sub-models never saw these images. A fifth of them is kept from the fusion's training too, and what is returned
