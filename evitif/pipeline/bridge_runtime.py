@@ -36,6 +36,7 @@ from evitif.transport import UdpLoop
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
 Slot = Item | FrameLate
 KEY_WATCH_S = 1.0       # between two looks at the key files
+_KEYS_SAID = 8          # files that cannot be used, each with a sentence of its own
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class BridgeRuntime:
         require_choice(config.key_file, config.unsealed)
         self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
+        self._refused_keys = keys.refused if keys else ()
         self.config = config
         self._strategy = bridge_strategy(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
@@ -113,6 +115,7 @@ class BridgeRuntime:
         self._log(logging.INFO, self._strategy.note)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
+        self._say_refused_keys(self._refused_keys)
         self._batch = self._strategy.warm_up(self.config.max_batch)
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
         self._loop.start()
@@ -250,13 +253,20 @@ class BridgeRuntime:
                 self._read_keys()
 
     def _read_keys(self) -> None:
+        """What cannot be read is refused, what is gone is gone: a robot whose key was stolen stays out, whatever else is wrong."""
         try:
             keys = read_robot_keys(self.config.key_file)
         except KeyFileError as error:
-            self._log(logging.ERROR, f'the keys were changed, and the former ones are kept: {error}')
-            return
+            keys = RobotKeys(refused=[f'no robot has a key any more: {error}'])
         self._loop.call(lambda now: self._endpoint.set_keys(keys))
         self._log(logging.INFO, f'the keys in {self.config.key_file} were changed and read again')
+        self._say_refused_keys(keys.refused)
+
+    def _say_refused_keys(self, sentences: tuple[str, ...]) -> None:
+        for sentence in sentences[:_KEYS_SAID]:
+            self._log(logging.ERROR, sentence)
+        if (more := len(sentences) - _KEYS_SAID) > 0:
+            self._log(logging.ERROR, f'{more} more files in {self.config.key_file} cannot be used')
 
     # The loop's thread, or that of whoever called it.
 
