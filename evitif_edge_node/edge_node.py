@@ -214,6 +214,8 @@ class EdgeNode(AutostartNode):
         values = {name.removeprefix('frames_').replace('_', ' '): getattr(now, name) for name in names}
         lost = {name.removeprefix('frames_'): recent[name]
                 for name in ('frames_expired', 'frames_unsent', 'frames_failed') if recent[name] > 0}
+        if now.stamps:
+            return Status(ERROR, now.stamps, values)
         if lost:
             text = ', '.join(f'{count} {name}' for name, count in lost.items())
             return Status(WARN, f'in the last second: {text}, {recent["frames_answered"]} answered', values)

@@ -26,9 +26,10 @@ from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategies import bridge_strategy
 from evitif.protocol.answer import Answer
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused
-from evitif.protocol.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint, group_of
+from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
+from evitif.protocol.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
 from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
+from evitif.protocol.link_names import group_of
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.protocol.statistics import LinkStatistics
 from evitif.transport import UdpLoop
@@ -36,6 +37,7 @@ from evitif.transport import UdpLoop
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
 Slot = Item | FrameLate
 KEY_WATCH_S = 1.0       # between two looks at the key files
+_SAID_AGAIN_S = 30.0    # that a device's stamps are refused
 _KEYS_SAID = 8          # files that cannot be used, each with a sentence of its own
 
 
@@ -51,7 +53,8 @@ class BridgeStatistics:
     frames_failed: int = 0
     batches: int = 0                  # runs of the tail over one frame or several
     counters: dict = field(default_factory=dict)                    # datagrams of no session, by kind
-    joined: dict = field(default_factory=dict)                      # of devices: joint frames complete, partial; frames late, duplicate
+    # Of devices: joint frames complete, partial; frames late, duplicate, refused.
+    joined: dict = field(default_factory=dict)
     links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot
 
 
@@ -77,6 +80,7 @@ class BridgeRuntime:
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Slot] = LatestSlots()
         self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # the last of each group, by stamp, for who is late
+        self._stamps_refused_at: dict[int, float] = {}      # by session, when it was last said
         self._lock = threading.Lock()  # guards the statistics, and
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed
         self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
@@ -287,13 +291,19 @@ class BridgeRuntime:
                 self._add(frames_replaced=1)
                 self._note('replaced', (event.frame,))
             return
-        if isinstance(event, RobotConnected):
+        if isinstance(event, StampRefused):
+            if time.monotonic() - self._stamps_refused_at.get(event.session_id, -math.inf) < _SAID_AGAIN_S:
+                return
+            self._stamps_refused_at[event.session_id] = time.monotonic()
+            self._log(logging.ERROR, f'robot {event.robot}, {event.reason}; such frames are not answered')
+        elif isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')
         elif isinstance(event, RobotRefused):
             self._log(logging.ERROR, f'robot {event.robot} at {event.address[0]}:{event.address[1]} refused: '
                                      f'{event.reason}')
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
+            self._stamps_refused_at.pop(event.session_id, None)
             with self._lock:
                 self._fates.pop(event.session_id, None)
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')
