@@ -202,7 +202,8 @@ class EdgeNode(AutostartNode):
             return Status(ERROR, f'refused by the bridge at {self._peer()}: {statistics.reason}', values)
         if statistics.state == 'lost':
             return Status(ERROR, f'link to {self._peer()} lost: {statistics.reason}', values)
-        return Status(WARN, f'no answer from a bridge at {self._peer()} yet', values)
+        why = f': {statistics.reason}' if statistics.reason else ''
+        return Status(WARN, f'no answer from a bridge at {self._peer()} yet{why}', values)
 
     def _frame_status(self) -> Status:
         if not self._running:

@@ -125,7 +125,8 @@ class EdgeRuntime:
         return self._strategy.placement.note
 
     def start(self) -> None:
-        """Connect and begin. Raises TransportError (an OSError) when the bridge's host name does not resolve."""
+        """Connect and begin. A bridge whose name does not resolve is asked for again and again; raises TransportError (an OSError) where
+        the name can be no host's."""
         self._log(logging.INFO, self._strategy.description)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
@@ -176,7 +177,10 @@ class EdgeRuntime:
             'quantisation': last.quantisation, 'patch_copies': last.patch_copies,
             'share_sent': 1.0 if last.sent is None else len(last.sent) / parameters.tokens}
         with self._lock:
-            return dataclasses.replace(self._statistics, link=link, sending=self._connection.sending, **chosen)
+            own = self._statistics
+            if own.state in ('connecting', 'lost') and self._loop.remote_problem:
+                chosen['reason'] = self._loop.remote_problem
+            return dataclasses.replace(own, link=link, sending=self._connection.sending, **chosen)
 
     # The worker's thread.
 

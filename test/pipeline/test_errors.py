@@ -1,6 +1,7 @@
 """Each thing that goes wrong ends in a sentence that says what to do, or simply works."""
 
 import logging
+import re
 import socket
 import time
 
@@ -35,9 +36,26 @@ def test_a_port_in_use_is_named():
             bridge.start()
 
 
-def test_a_host_that_does_not_resolve_is_named():
-    with pytest.raises(TransportError, match="host 'no-such-host.invalid' .* does not resolve: .*; expected a host name known here"):
-        edge_of(7600, bridge_host='no-such-host.invalid').start()
+def test_a_host_that_does_not_resolve_is_named_and_asked_for_until_it_does(monkeypatch):
+    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True, bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None)
+    bridge.start()
+    real, known = socket.getaddrinfo, []
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda host, *more, **options: real(
+        '127.0.0.1' if host == 'base.invalid' and known else host, *more, **options))
+    edge = edge_of(bridge.local_address[1], bridge_host='base.invalid')
+    edge.start()
+    try:
+        edge.submit(IMAGE, 1)
+        wait(lambda: edge.statistics().frames_unsent == 1)
+        assert edge.statistics().state == 'connecting'
+        reason = edge.statistics().reason
+        assert re.search(r"host 'base.invalid' \(port \d+\) does not resolve: .*; expected a host name known here", reason)
+        known.append(True)
+        wait(lambda: edge.statistics().state == 'connected')
+        assert edge.statistics().reason == ''
+    finally:
+        edge.stop()
+        bridge.stop()
 
 
 @pytest.mark.parametrize('host', ['192.0.2.1', '127.0.0.1'], ids=['of nobody', 'without a bridge'])
