@@ -21,8 +21,8 @@ def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
         except ValueError:
             value = least - 1
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f'{shortened(text, 40)!r} is not a whole number from {least} to {most}' if most != MOST or value > most
-                                             else f'{shortened(text, 40)!r} is not a whole number of at least {least}')
+            between = f'from {least} to {most}' if most != MOST or value > most else f'of at least {least}'
+            raise argparse.ArgumentTypeError(f'{shortened(text, 40)!r} is not a whole number {between}')
         return value
     return convert
 

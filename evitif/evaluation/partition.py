@@ -88,7 +88,7 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
     devices = [load_device(description.folder, entry.index) for entry in description.devices]
     dataset = open_images(data, 'test', class_names=description.class_names)
     config = description.data_config
-    images, ids = load_images(dataset, int(config['input_size'][1]), config['input_size'][0], 'test images')
+    images, ids = load_images(dataset, int(config['input_size'][1]), 'test images')
     if c.images is not None and c.images < len(images):
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:c.images]
         images, ids = images[chosen], ids[chosen]

@@ -89,7 +89,8 @@ def save_model(folder: Path | str, module: nn.Module, description: dict, stored_
     """Write a model folder. `description` has `architecture`, `model_kwargs`, `pretrained_cfg`, `class_names`, …; `stored_as`
     is one of `stored_weights.STORED_AS`."""
     folder = Path(folder)
-    write_described(folder / DESCRIPTION_FILE, {'format': FORMAT, **description}, folder / WEIGHTS_FILE, rounded(module.state_dict(), stored_as))
+    write_described(folder / DESCRIPTION_FILE, {'format': FORMAT, **description}, folder / WEIGHTS_FILE,
+                    rounded(module.state_dict(), stored_as))
 
 
 def read_description(folder: Path | str) -> dict:

@@ -33,7 +33,7 @@ from evitif.partition.placement import check_device_name, check_unique
 from evitif.partition.slicing import Shape, blank
 from evitif.partition.subsets import check_subsets
 from evitif.partition.views import View
-from evitif.wording import few, shortened
+from evitif.wording import shortened
 
 FORMAT = 1
 DESCRIPTION_FILE, FUSION_FILE = 'partition.json', 'fusion.safetensors'

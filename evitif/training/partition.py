@@ -392,7 +392,7 @@ def test_images(c: PartitionTraining, original: Original) -> tuple[torch.Tensor,
     """uint8 [n, C, H, W] and class ids [n], for figures alone."""
     config = original.built.data_config
     return load_images(open_images(c.data, 'test', class_names=original.built.class_names), int(config['input_size'][1]),
-                       config['input_size'][0], 'test images')
+                       'test images')
 
 
 def calibration(answers: TrainingAnswers, subset: tuple[int, ...], device: int, c: PartitionTraining) -> torch.Tensor:

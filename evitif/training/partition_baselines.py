@@ -53,7 +53,7 @@ def _split_cnn(description: Description, c: PartitionTraining, original: Origina
                fusion_answers: TrainingAnswers, images: torch.Tensor, ids: torch.Tensor) -> dict:
     """A CNN trained from the original's answers, divided over the same subsets within the largest sub-ViT's parameters and
     multiply-adds, retrained and fused as the partition was."""
-    size, channels = images.shape[2], images.shape[1]
+    size, channels = images.shape[2], int(original.built.data_config['input_size'][0])
     normalise = Normalise(original.built.data_config)
     torch.manual_seed(c.seed)
     cnn = Cnn(WIDTHS, original.classes, channels)
