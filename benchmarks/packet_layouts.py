@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from evitif.datasets import open_images
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import Omission

@@ -16,7 +16,7 @@ import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ('evitif/transport', 'evitif/protocol', 'evitif/pipeline')      # what the figures of every part depend on

@@ -19,7 +19,7 @@ import math
 from pathlib import Path
 
 from evitif.cli.arguments import positive_int
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
 
 LOAD = 0.7              # beyond which waiting times grow fast
 HEADERS = 28 / 1200     # of a datagram's payload

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from benchmarks.soak_report import judge, write_report
 from benchmarks.soak_sides import Soak, bridge_life, edge_life, write_model
 from evitif.cli.arguments import positive_int
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
 from evitif.protocol.keys import write_key_file
 from evitif.transport import Impairment, LinkSimulator
 

@@ -19,7 +19,7 @@ from types import ModuleType
 
 from benchmarks.part import LIBRARY, ROOT, PartError, machine, sources_digest
 from benchmarks.suite_page import page
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
 
 # Where a part belongs in the page is its place here.
 PARTS = (

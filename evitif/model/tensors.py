@@ -9,8 +9,15 @@ from typing import Any
 
 import torch
 
-from evitif.files import json_text, replacing, require_finite, write_bytes
+from evitif.files import json_text, not_finite, replacing, require_finite, write_bytes
+from evitif.model.errors import ModelError
 from evitif.wording import shortened
+
+
+def require_finite_answers(title: str, **tensors: torch.Tensor) -> None:
+    """Raise ModelError unless what a model computed is finite: weights that are too large overflow on the way."""
+    if (found := not_finite(tensors)) is not None:
+        raise ModelError(f'{title}: {found}: expected a model whose answers are numbers')
 
 
 def write_tensors(path: Path | str, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:

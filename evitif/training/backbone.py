@@ -26,11 +26,12 @@ from evitif.model.fingerprint import fingerprint
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.model.split import require_cuttable
 from evitif.model.stored_weights import round_weights
+from evitif.model.tensors import require_finite_answers
 from evitif.training.average import warmed_up_average
 from evitif.training.calibration_split import training_split
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.distillation import Teacher, fitting_teacher
-from evitif.training.divergence import require_finite_answers, require_finite_step, require_finite_weights
+from evitif.training.divergence import require_finite_step, require_finite_weights
 from evitif.training.finished import PLACE, is_finished, retire
 from evitif.training.images import Normalise, erase, load_images, mixup, shift_and_flip
 from evitif.training.initial_weights import commands_before, start_from

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.device import mixed_precision
-from evitif.training.divergence import require_finite_answers
+from evitif.model.tensors import require_finite_answers
 from evitif.training.images import Normalise
 from evitif.wording import few
 

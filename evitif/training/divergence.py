@@ -33,9 +33,3 @@ def require_finite_weights(title: str, step: str, weights: Mapping[str, torch.Te
 def _error(what: str, checkpoint: Checkpoint | None) -> DivergenceError:
     kept = checkpoint.kept if checkpoint else ''
     return DivergenceError(f'{what}: the training stops, and nothing of it is written{kept}; {ADVICE}')
-
-
-def require_finite_answers(title: str, **tensors: torch.Tensor) -> None:
-    """Raise ValueError unless what a model computed is finite: weights that are too large overflow on the way."""
-    if (found := not_finite(tensors)) is not None:
-        raise ValueError(f'{title}: {found}: expected a model whose answers are numbers')

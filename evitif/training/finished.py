@@ -20,26 +20,33 @@ RETIRED = 'retired'
 
 
 def is_finished(path: Path | str, made_by: dict, configuration: dict, made_from: dict, overwrite: bool) -> bool:
-    """Whether the artifact `path` is the one that is asked for; says so.
+    """Whether the artifact `path` is the one that is asked for; says so. The other arguments are those of `differs`.
 
-    :param made_by: what its description says of how it was made
-    :param configuration: of the training that is asked for, with defaults for what an older description does not name
-    :param made_from: what else it depends on now: the data (`identity_of`) and fingerprints
+    :param overwrite: it is not, whatever it is
     :raises ValueError: it is another one, which would be replaced; the text says what differs
     """
     if overwrite:
         print(f'{path} is replaced', flush=True)
         return False
-    known = {name: value for name, value in made_by.get('made_from', {}).items() if name in made_from}
-    left_out = (*PLACE, *(['data'] if 'data' in known else []))      # which images they are says more than where they lie
-    wanted = {name: value for name, value in _plain(configuration).items() if name not in left_out}
-    recorded = {name: value for name, value in made_by.get('configuration', {}).items() if name in wanted}
-    different = differences({**wanted, **recorded, **known}, {**wanted, **{name: _plain(made_from)[name] for name in known}})
-    if different:
+    if different := differs(made_by, configuration, made_from):
         raise ValueError(f'{path} is there already, of another training ({shortened("; ".join(different), 600)}): choose another output '
                          'folder, or give --overwrite to replace it')
     print(f'{path} is there already, made by the same configuration', flush=True)
     return True
+
+
+def differs(made_by: dict, configuration: dict, made_from: dict) -> list[str]:
+    """In what an artifact is another one than is asked for: a phrase each.
+
+    :param made_by: what its description says of how it was made
+    :param configuration: of the training that is asked for, with defaults for what an older description does not name
+    :param made_from: what else it depends on now: the data (`identity_of`) and fingerprints
+    """
+    known = {name: value for name, value in made_by.get('made_from', {}).items() if name in made_from}
+    left_out = (*PLACE, *(['data'] if 'data' in known else []))      # which images they are says more than where they lie
+    wanted = {name: value for name, value in _plain(configuration).items() if name not in left_out}
+    recorded = {name: value for name, value in made_by.get('configuration', {}).items() if name in wanted}
+    return differences({**wanted, **recorded, **known}, {**wanted, **{name: _plain(made_from)[name] for name in known}})
 
 
 def artifact_folder(model: str, output: str | None) -> Path:

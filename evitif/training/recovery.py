@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from evitif.datasets.identity import identity_of
+from evitif.datasets.identity import digest_of as data_digest
 from evitif.model.device import mixed_precision, place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
@@ -90,7 +90,7 @@ class RecoveryPlan:
                 raise ValueError(f'cut {stream.parameters.cut} leaves the tail without a block, and a recovery is measured by the blocks: '
                                  f'expected 0 to {stream.split.depth - 1}')
             self.streams[stream.parameters.cut] = stream
-        data = [identity_of(dataset) for dataset in open_sources(c.data, c.views, c.limits)]
+        data = [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]
         self.jobs = [_Job(c, folder, stream, name, command, data, overwrite)
                      for stream in self.streams.values() for name in dict.fromkeys(c.method)]
         for job in self.jobs:
@@ -117,7 +117,8 @@ class RecoveryPlan:
 class _Job:
     """One method at one cut."""
 
-    def __init__(self, c: RecoveryTraining, folder: Path, stream: SplitStream, method: str, command: str, data: list[dict], overwrite: bool):
+    def __init__(self, c: RecoveryTraining, folder: Path, stream: SplitStream, method: str, command: str, data: list[str],
+                 overwrite: bool):
         self.c, self.stream, self.method, self.command = c, stream, method, command
         self.cut = stream.parameters.cut
         self.path = artifact_path(folder, self.cut, method)

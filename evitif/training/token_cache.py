@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from evitif.model.device import mixed_precision
 from evitif.model.split import SplitModel
-from evitif.training.divergence import require_finite_answers
+from evitif.model.tensors import require_finite_answers
 from evitif.training.images import Normalise
 from evitif.training.memory import fits
 

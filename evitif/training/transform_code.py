@@ -14,13 +14,14 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from evitif.datasets.identity import identity_of
+from evitif.datasets.identity import digest_of as data_digest
 from evitif.files import require_finite, write_json
 from evitif.model.code_artifact import KIND, half_precision, load_code, save_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel
+from evitif.model.tensors import require_finite_answers
 from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.rate_table import FIGURES
@@ -28,7 +29,6 @@ from evitif.pipeline.split_stream import SplitStream
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
-from evitif.training.divergence import require_finite_answers
 from evitif.training.finished import artifact_folder, is_finished
 from evitif.training.images import Normalise, load_views, open_sources
 from evitif.training.rate_measurement import IMAGES, measure_rates, recovery_in
@@ -76,7 +76,7 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         raise ValueError(f'cut is {c.cut}, but pixels are coded before the embedding: expected one of the two')
     folder, kind = artifact_folder(c.model, c.output), PIXELS if c.pixels else KIND
     streams = {stream.parameters.cut: stream for stream in (_stream(c, cut) for cut in c.cut or [0 if c.pixels else None])}
-    made_from = {'data': [identity_of(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
+    made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
     paths = {cut: artifact_path(folder, cut, kind) for cut in streams}
     open_cuts = [cut for cut, stream in streams.items() if not _is_there(c, paths[cut], stream, kind, keep, made_from, overwrite)]
     images, descriptions = None, []
