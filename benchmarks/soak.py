@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from benchmarks.soak_report import judge, write_report
 from benchmarks.soak_sides import Soak, bridge_life, edge_life, write_model
-from evitif.cli.arguments import positive_int
 from evitif.files import write_json
+from evitif.options import positive, positive_int, seed
 from evitif.protocol.keys import write_key_file
 from evitif.transport import Impairment, LinkSimulator
 
@@ -211,8 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--restarts', type=positive_int, default=120)
     parser.add_argument('--cuts', type=positive_int, default=6)
     parser.add_argument('--moves', type=positive_int, default=100, help='of the robot, to another address')
-    parser.add_argument('--rate', type=float, default=60.0, help='frames/s (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--rate', type=positive, default=60.0, help='frames/s (default: %(default)s)')
+    parser.add_argument('--seed', type=seed, default=0)
     parser.add_argument('--quick', action='store_true', help='2,000 frames, 8 restarts, one cut of 4 s')
     parser.add_argument('--output', type=Path, default=Path('reports/soak'), help='default: %(default)s')
     options = parser.parse_args(arguments)

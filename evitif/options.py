@@ -30,7 +30,7 @@ def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
 def real(least: float = 0.0, most: float = MOST_FLOAT, above: bool = False, below: bool = False) -> Callable[[str], float]:
     """A type of finite numbers from `least` to `most`, without the ends where `above` and `below` say so."""
     low = f'more than {least:g}' if above else f'at least {least:g}'
-    expected = f'a finite number of {low}' + (f' and {"less than" if below else "at most"} {most:g}' if most != MOST_FLOAT else '')
+    high = f'{"less than" if below else "at most"} {most:g}'
 
     def convert(text: str) -> float:
         try:
@@ -38,7 +38,8 @@ def real(least: float = 0.0, most: float = MOST_FLOAT, above: bool = False, belo
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and least <= value <= most) or above and value == least or below and value == most:
-            raise argparse.ArgumentTypeError(f'{shortened(text, 40)!r} is not {expected}')
+            expected = low if most == MOST_FLOAT and not value > most else f'{low} and {high}'
+            raise argparse.ArgumentTypeError(f'{shortened(text, 40)!r} is not a finite number of {expected}')
         return value
     return convert
 

@@ -14,7 +14,7 @@ def few(names: Iterable[object], shown: int = 5) -> str:
 
 def shortened(text: object, limit: int = 200) -> str:
     """`text`, such as another library's error, on one line of at most `limit` characters."""
-    line = ' '.join(str(text).split()) or type(text).__name__
+    line = ' '.join(str(text).split()) or ('' if isinstance(text, str) else type(text).__name__)
     return line if len(line) <= limit else line[:limit - 2] + ' …'
 
 

@@ -6,6 +6,7 @@ import argparse
 
 from evitif.cli.arguments import add_overwrite, chosen, keyword, show
 from evitif.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
+from evitif.wording import few
 
 
 def add_parser(verbs) -> None:
@@ -46,7 +47,10 @@ def add_parser(verbs) -> None:
 def run(options: argparse.Namespace, command: str) -> int:
     from evitif.model.device import place
     from evitif.training.backbone import BackboneTraining, train_backbone
-    options.model_kwargs = dict(options.model_kwargs or ())
+    given = options.model_kwargs or ()
+    options.model_kwargs = dict(given)
+    if len(options.model_kwargs) < len(given):
+        raise ValueError(f'--model-kwargs are {few(name for name, _ in given)}: expected each name once')
     configuration = BackboneTraining(**chosen(options, BackboneTraining))
     show(configuration)
     print(place(configuration.device, configuration.precision).note)

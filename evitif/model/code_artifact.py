@@ -34,7 +34,8 @@ def half_precision(code: TransformCode) -> TransformCode:
 
 
 def _stored(code: TransformCode) -> dict[str, np.ndarray]:
-    return {name: array if name.startswith(('levels', 'order')) else array.astype(np.float16) for name, array in code.arrays().items()}
+    with np.errstate(over='ignore'):        # what is infinite in fp16 is refused where it is written
+        return {name: array if name.startswith(('levels', 'order')) else array.astype(np.float16) for name, array in code.arrays().items()}
 
 
 def load_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tuple[TransformCode, dict]:

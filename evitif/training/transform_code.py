@@ -15,7 +15,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from evitif.datasets.identity import digest_of as data_digest
-from evitif.files import require_finite, write_json
+from evitif.files import not_finite, require_finite, write_json
 from evitif.model.code_artifact import KIND, half_precision, load_code, save_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
@@ -87,6 +87,8 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         tokens, answers = _tokens(split, images, Normalise(stream.preprocessor.data_config, c.device))
         fisher = fisher_information(split, tokens[:c.gradient_images], c.seed)
         code = half_precision(fit_code(tokens, split.prefix_tokens, fisher, c.ridge))
+        if not_finite(code.arrays()) is not None:
+            raise ValueError(f'a code cannot be fitted to {len(images)} images that differ so little: expected more, and different ones')
         kinds = (*(RATES if c.pixels else TOKEN_RATES), *PLAIN)
         parameters, figures = stream.parameters, _figures(split, code, tokens, answers, kinds)
         if table and not c.pixels:
@@ -199,7 +201,7 @@ def fit_code(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, rid
     mean = tokens.mean(0)
     centred = (tokens - mean).double()
     if not float(centred.abs().max()):
-        raise ValueError(f'a code cannot be fitted: the tokens of all {len(tokens)} images are the same; expected some different images')
+        raise ValueError(f'a code cannot be fitted to {len(tokens)} images that are all the same: expected some different ones')
     scale = centred.square().mean((0, 1)).sqrt().clamp(min=1e-6)
     parts = [centred[:, place] for place in range(prefix_tokens)] + [centred[:, prefix_tokens:].flatten(0, 1)]
     transforms = [_transform(part, information, scale, ridge) for part, information in zip(parts, fisher, strict=True)]
