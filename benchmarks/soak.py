@@ -12,7 +12,6 @@ same command goes on from there. It writes soak.json, soak.md and soak.png, and 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
@@ -28,7 +27,7 @@ from tqdm import tqdm
 
 from benchmarks.soak_report import judge, write_report
 from benchmarks.soak_sides import Soak, bridge_life, edge_life, write_model
-from evitif.files import write_json
+from evitif.files import read_json, write_json
 from evitif.options import positive, positive_int, seed
 from evitif.protocol.keys import write_key_file
 from evitif.transport import Impairment, LinkSimulator
@@ -183,7 +182,10 @@ def run(frames: int, restarts: int, cuts: int, moves: int, *, cut_s: float = CUT
     events = plan(frames, restarts, cuts, moves, seed)
     state_file, state = folder / 'state.json', None
     if state_file.is_file():
-        state = json.loads(state_file.read_text())
+        try:
+            state = read_json(state_file)
+        except ValueError as error:
+            raise SystemExit(f'soak: {error}; remove it to begin anew') from None
         soak = Soak(**state.pop('soak'))
         if [tuple(event) for event in state.pop('events')] != events or (soak.frames, soak.rate, soak.seed) != (frames, rate, seed) \
                 or soak.folder != str(folder):
