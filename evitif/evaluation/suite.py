@@ -143,7 +143,7 @@ def measure(job: Job) -> dict:
 def _stands(earlier: dict, wanted: dict) -> bool:
     """Whether an earlier measurement is the wanted one, or differs from it by having judged more images."""
     images = earlier.get('images')
-    earlier = {**earlier, 'pictures': earlier.get('pictures', wanted['pictures'])}      # older figures do not say
+    earlier = {**earlier, 'pictures': earlier.get('pictures', wanted.get('pictures'))}      # older figures do not say
     return isinstance(images, int) and images >= wanted['images'] and {**earlier, 'images': 0} == {**wanted, 'images': 0}
 
 

@@ -19,7 +19,7 @@ from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError
 from evitif.model.preprocess import Preprocessor
 from evitif.partition.subsets import similar_subsets
-from evitif.training import backbone
+from evitif.training import backbone, recovery
 from evitif.training.images import Normalise, load_images
 
 KWARGS = ['--model-kwargs', 'patch_size=8', 'embed_dim=24', 'depth=2', 'num_heads=2']
@@ -172,6 +172,39 @@ def test_a_class_added_or_another_image_is_refused(images, tmp_path, monkeypatch
     assert train(images, tmp_path / 'o') == 1
     assert 'digest' in sentence(capsys)
     assert train(images, tmp_path / 'o', '--overwrite') == 0
+
+
+def test_a_recovery_begun_on_other_images_is_refused(model, tmp_path, monkeypatch, capsys):
+    descent, losses = recovery.Descent, recovery.recovery_losses
+    monkeypatch.setattr(recovery, 'Descent', lambda *values, **more: descent(*values, **{**more, 'save_every': 2}))
+    arguments = ['train', 'recovery', '--model', str(model / 'model'), '--output', str(tmp_path / 'o'), '--no-code', '--steps', '6',
+                 '--batch-size', '4', '--data', str(make_images(tmp_path / 'images'))]
+
+    def interrupted(step, *rest):
+        if step == 3:
+            raise KeyboardInterrupt
+        return losses(step, *rest)
+    monkeypatch.setattr(recovery, 'recovery_losses', interrupted)
+    assert main(arguments) == 130
+    monkeypatch.setattr(recovery, 'recovery_losses', losses)
+    Image.new('RGB', (32, 32), 'red').save(tmp_path / 'images' / 'train' / 'c0' / '0.png')
+    capsys.readouterr()
+    assert main(arguments) == 1
+    assert 'is of another training (data: ' in sentence(capsys)
+    assert main([*arguments, '--overwrite']) == 0
+
+
+def test_a_measurement_of_other_images_is_not_gone_on_with(images, model, tmp_path, capsys):
+    arguments = ['evaluate', 'recovery', '--model', str(model / 'model'), '--data', str(images), '--loss', '0.5', '--json',
+                 str(tmp_path / 'r.json')]
+    assert main(arguments) == 0
+    result = json.loads((tmp_path / 'r.json').read_text())
+    state = {'next': 4, 'uncut': 4, 'lossless': 4, 'seconds': 1.0, 'right': {name: [4] for name in result['top1']}}
+    write_json(tmp_path / 'r.json.partial', {'identity': result['identity'], 'state': state})
+    Image.new('RGB', (32, 32), 'red').save(images / 'val' / 'c0' / '0.png')
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert 'is of another measurement (pictures: ' in capsys.readouterr().out
 
 
 def interrupt_second_epoch(monkeypatch, command):
