@@ -15,6 +15,7 @@ from evitif.model.device import mixed_precision
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
 from evitif.model.split import SplitModel
+from evitif.model.tensors import require_finite_answers
 from evitif.recovery.methods import Recovery
 from evitif.selection.artifact import require_same_classes
 from evitif.selection.choice import select
@@ -85,8 +86,9 @@ class Trial:
         for part in tqdm(self.images(self.light).split(BATCH), desc=f'light model, {rule}', unit='batch', mininterval=1):
             with mixed_precision(self.device, self.precision):
                 parts.append(light.glance_batch(part.to(self.device)))
-        logits, scores = zip(*parts, strict=True)
-        return torch.cat(logits).cpu().numpy(), torch.cat(scores).cpu().numpy()
+        logits, scores = map(torch.cat, zip(*parts, strict=True))
+        require_finite_answers('the light model', logits=logits, scores=scores)
+        return logits.cpu().numpy(), scores.cpu().numpy()
 
     def coded(self, quantisation: str | None) -> torch.Tensor:
         """All images' patches float32 [n, P, C * h * w] as they come off the wire; None: the pixels themselves."""
@@ -103,7 +105,9 @@ class Trial:
         for part in tqdm(images.split(BATCH), desc='large model, whole images', unit='batch', mininterval=1):
             with mixed_precision(self.device, self.precision):
                 parts.append(self.large.module(part.to(self.device)).float().cpu())
-        return torch.cat(parts).numpy()
+        logits = torch.cat(parts)
+        require_finite_answers('the large model', logits=logits)
+        return logits.numpy()
 
     def answers(self, patches: torch.Tensor, received: np.ndarray, chosen: np.ndarray | None = None,
                 recovery: Recovery | None = None, packet_error_rate: float = 0.0, title: str = 'large model') -> np.ndarray:
@@ -119,6 +123,7 @@ class Trial:
             with mixed_precision(self.device, self.precision):
                 logits = model.answer(patches[part].to(self.device), torch.from_numpy(received[part]).to(self.device),
                                       torch.full((len(part),), packet_error_rate))
+            require_finite_answers('the large model', logits=logits)
             found[part] = logits.cpu().numpy()
         return found[chosen]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
+from evitif.files import parse_json
 from evitif.model.errors import ArtifactError
+from evitif.wording import shortened
 
 T = TypeVar('T')
 
@@ -18,11 +19,11 @@ def read_artifact(path: Path | str, title: str, format: int, kinds: Collection[s
     Raises ArtifactError where it cannot be read or is not of this format and of one of these kinds.
     """
     try:
-        description = json.loads(Path(path).expanduser().read_text())
+        description = parse_json(Path(path).expanduser().read_bytes())
     except OSError as error:
         raise ArtifactError(f'{title} {path}: cannot be read: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f'{title} {path}: cannot be read: not valid JSON: {error}') from None
+        raise ArtifactError(f'{title} {path}: cannot be read: not valid JSON: {shortened(error)}') from None
     if not isinstance(description, dict) or description.get('format') != format or str(description.get('kind')) not in kinds:
         raise ArtifactError(f'{title} {path}: expected a description of format {format} and kind {" or ".join(kinds)}')
     return description
@@ -42,4 +43,4 @@ def read_arrays(path: Path | str, title: str, build: Callable[[Path], T]) -> T:
     try:
         return build(arrays)
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
-        raise ArtifactError(f'{title} {arrays}: cannot be read: {" ".join(str(error).split())[:200]}') from None
+        raise ArtifactError(f'{title} {arrays}: cannot be read: {shortened(error)}') from None

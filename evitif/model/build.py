@@ -6,16 +6,17 @@ names, where it comes from); `evitif train model` writes one.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from evitif.files import not_finite, parse_json
 from evitif.model.errors import ModelError
 from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
-from evitif.model.stored_weights import load_weights, save_weights
+from evitif.model.stored_weights import load_weights, rounded
+from evitif.model.tensors import write_described
 from evitif.model.timm_import import timm
 
 WEIGHTS_FILE, FORMAT = 'model.safetensors', 1
@@ -78,6 +79,8 @@ def build_model(spec: ModelSpec) -> BuiltModel:
     elif spec.pretrained:
         arguments['pretrained'] = True
     module = _create(spec.model, arguments, spec.random_seed)
+    if spec.random_seed is None and (found := not_finite(module.state_dict())) is not None:
+        raise ModelError(f'{spec.checkpoint or spec.model}: {found}')
     class_names, labels = _imagenet_labels(module)
     return BuiltModel(spec.model, module, class_names, labels, _data_config(module), {})
 
@@ -86,16 +89,15 @@ def save_model(folder: Path | str, module: nn.Module, description: dict, stored_
     """Write a model folder. `description` has `architecture`, `model_kwargs`, `pretrained_cfg`, `class_names`, …; `stored_as`
     is one of `stored_weights.STORED_AS`."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_weights(folder / WEIGHTS_FILE, module, stored_as)
-    (folder / DESCRIPTION_FILE).write_text(json.dumps({'format': FORMAT, **description}, indent=2) + '\n')
+    write_described(folder / DESCRIPTION_FILE, {'format': FORMAT, **description}, folder / WEIGHTS_FILE,
+                    rounded(module.state_dict(), stored_as))
 
 
 def read_description(folder: Path | str) -> dict:
     """Read and check `model.json`. Raises ModelError."""
     path = Path(folder).expanduser() / DESCRIPTION_FILE
     try:
-        description = json.loads(path.read_text())
+        description = parse_json(path.read_bytes())
     except OSError as error:
         raise ModelError(f'{path}: cannot be read: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
