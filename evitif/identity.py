@@ -1,0 +1,27 @@
+"""The form of a model's fingerprint, 64 hexadecimal digits: its parts, and which of them differ between two."""
+
+from __future__ import annotations
+
+PARTS = {'weights': 28, 'architecture': 16, 'preprocessing': 16, 'cut': 4}      # hexadecimal digits of each, in this order
+NO_CUT = 'f' * PARTS['cut']
+
+
+def joined(weights: str, architecture: str, preprocessing: str, cut: int | None = None) -> str:
+    """A fingerprint from the SHA-256 of each part, of which it keeps the first digits, and the cut as it is."""
+    digits = weights, architecture, preprocessing, NO_CUT if cut is None else f'{cut:0{PARTS["cut"]}x}'
+    return ''.join(value[:length] for value, length in zip(digits, PARTS.values(), strict=True))
+
+
+def parts(fingerprint: str) -> dict[str, str]:
+    """The digits of each part."""
+    found, start = {}, 0
+    for name, length in PARTS.items():
+        found[name] = fingerprint[start:start + length]
+        start += length
+    return found
+
+
+def differing(first: str, second: str) -> list[str]:
+    """The parts in which two fingerprints differ."""
+    one, other = parts(first), parts(second)
+    return [name for name in PARTS if one[name] != other[name]]

@@ -1,0 +1,169 @@
+"""A timm model with weights from a file or from timm's hub, all of them, with the classifier that comes with them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from evitif.model.checkpoint_file import is_numpy_archive, read_checkpoint
+from evitif.model.errors import ModelError
+from evitif.model.listing import some
+from evitif.model.loading import Loaded, classifiers_of, load_whole, loads_seen_by, of_classifier
+
+Create = Callable[[dict], nn.Module]      # keyword arguments of timm.create_model to the model
+
+
+class Follow(Exception):
+    """The model has to be built otherwise, for the file to fit: with these keyword arguments."""
+
+
+def build_from_file(name: str, path: Path, arguments: dict, create: Create, *, for_training: bool = False,
+                    reset_head: bool = False) -> tuple[nn.Module, Loaded]:
+    """A timm model with the weights of a checkpoint. Number of classes and, unless `arguments` say one, image size are the file's.
+
+    :param for_training: a patch embedding of another size is resampled
+    :param reset_head: the classifier may be missing
+    :raises ModelError: not all of the model's weights are in the file, or more than those
+    """
+    if is_numpy_archive(path):
+        return _from_numpy(name, path, arguments, create, reset_head)
+    tensors = read_checkpoint(path)
+    origin = f'checkpoint {str(path)!r}'
+    for _ in range(3):
+        found: list[Loaded] = []
+
+        def load(module: nn.Module, filtered: dict[str, torch.Tensor]) -> None:
+            _follow(module, tensors, filtered, arguments, origin)
+            resized = tuple(key for key, tensor in filtered.items() if key in tensors and tensors[key].shape != tensor.shape)
+            patch = 'patch_embed.proj.weight'
+            if patch in resized and tensors[patch].ndim == filtered[patch].ndim == 4 and not for_training:
+                raise ModelError(f'{origin} has patches of {_size(tensors[patch])} pixels, {name} has {_size(filtered[patch])}')
+            loaded = load_whole(module, filtered, origin, reset_head=reset_head, advice=_advice(name, path, module, filtered))
+            found.append(replace(loaded, resized=resized))
+
+        try:
+            with loads_seen_by(load):
+                module = create({**arguments, 'pretrained': True, 'pretrained_cfg_overlay': _overlay(arguments, tensors)})
+        except Follow as follow:
+            arguments = {**arguments, **follow.args[0]}
+            continue
+        if not found:
+            raise ModelError(f'{origin}: timm has no way to load a file into {name}')
+        return module, found[0]
+    raise ModelError(f'{origin} does not fit {name}')
+
+
+def build_from_hub(name: str, arguments: dict, create: Create, *, reset_head: bool = False) -> tuple[nn.Module, Loaded]:
+    """A timm model with the weights of timm's hub. Raises ModelError where not all of them came from there."""
+    origin = f"timm's pretrained {name}"
+    found: list[Loaded] = []
+
+    def load(module: nn.Module, filtered: dict[str, torch.Tensor]) -> None:
+        _require_classes(module, arguments, origin)
+        found.append(load_whole(module, filtered, origin, reset_head=reset_head))
+
+    with loads_seen_by(load):
+        module = create({**arguments, 'pretrained': True})
+    _require_classes(module, arguments, origin)
+    if not found:
+        raise ModelError(f'{origin}: timm does not tell which weights it loaded; download the file '
+                         f'({module.pretrained_cfg.get("url") or module.pretrained_cfg.get("hf_hub_id")}) and give it as the checkpoint')
+    return module, found[0]
+
+
+def _require_classes(module: nn.Module, arguments: dict, origin: str) -> None:
+    own, asked = module.pretrained_cfg.get('num_classes'), arguments.get('num_classes')
+    if asked is not None and own is not None and own != asked:
+        raise ModelError(f'{origin} has a classifier of {own} classes, num_classes={asked} was asked for')
+
+
+def _overlay(arguments: dict, tensors: dict[str, torch.Tensor]) -> dict:
+    """What timm has to think of the file: that its classifier is the model's, else it would throw it away."""
+    overlay = {'state_dict': tensors, 'custom_load': False, 'source': ''}
+    return overlay | ({'num_classes': arguments['num_classes']} if 'num_classes' in arguments else {})
+
+
+def _follow(module: nn.Module, tensors: dict[str, torch.Tensor], filtered: dict[str, torch.Tensor], arguments: dict, origin: str) -> None:
+    """Raise Follow where the file has other classes or another image size than `module`, and nobody asked for those."""
+    changed = {}
+    counts = {len(filtered[f'{classifier}.weight']) for classifier in classifiers_of(module)
+              if getattr(filtered.get(f'{classifier}.weight'), 'ndim', 0) == 2}
+    if len(counts) == 1 and (count := counts.pop()) != module.num_classes:
+        if 'num_classes' in arguments:
+            raise ModelError(f'{origin} has a classifier of {count} classes, num_classes={arguments["num_classes"]} was asked for')
+        changed['num_classes'] = count
+    if 'img_size' not in arguments and (size := _image_size(module, tensors)) is not None:
+        changed['img_size'] = size
+    if changed:
+        raise Follow(changed)
+
+
+def _image_size(module: nn.Module, tensors: dict[str, torch.Tensor]) -> int | None:
+    """The side of the image that the file's position embedding is for, in pixels, where it is square and not the model's own."""
+    given, own = tensors.get('pos_embed'), getattr(module, 'pos_embed', None)
+    patch = tensors.get('patch_embed.proj.weight')
+    if given is None or own is None or given.ndim != 3 or own.ndim != 3 or given.shape == own.shape or patch is None:
+        return None
+    patches = given.shape[1] - (0 if getattr(module, 'no_embed_class', False) else int(module.num_prefix_tokens))
+    side, patch_size = math.isqrt(max(0, patches)), getattr(module.patch_embed, 'patch_size', None)
+    if side < 1 or side**2 != patches or patch_size is None or tuple(patch.shape[-2:]) != tuple(patch_size):
+        return None
+    return side * patch_size[0]
+
+
+def _advice(name: str, path: Path, module: nn.Module, tensors: dict[str, torch.Tensor]) -> str:
+    """Where the way goes on from a file without a classifier, or of another architecture."""
+    own = [key for key in module.state_dict() if not of_classifier(key, module)]
+    if all(key in tensors for key in own) and not any(of_classifier(key, module) for key in tensors):
+        return f' (a backbone without a classifier: {train_a_classifier(name, str(path))})'
+    if sum(key in tensors for key in own) < len(own) / 2:
+        return f' (its names begin with {some(tensors, 3)}: expected the weights of {name} as timm names them)'
+    return ''
+
+
+def train_a_classifier(name: str, weights: str) -> str:
+    """What to do with a model that has no classifier."""
+    return (f'`evitif train model --architecture {name} --initial-weights {weights} --reset-head --data FOLDER --output FOLDER` trains '
+            'one on your own classes')
+
+
+def _size(patch: torch.Tensor) -> str:
+    return 'x'.join(map(str, patch.shape[-2:]))
+
+
+def _from_numpy(name: str, path: Path, arguments: dict, create: Create, reset_head: bool) -> tuple[nn.Module, Loaded]:
+    """The first Vision Transformers' files (JAX), which an architecture reads by itself: asked by what it leaves untouched."""
+    import numpy as np
+    origin = f'checkpoint {str(path)!r}'
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = archive.files
+            bias = next((archive[key] for key in names if re.search(r'(^|/)head/bias$', key)), None)
+    except (OSError, ValueError, EOFError) as error:
+        raise ModelError(f'{origin} cannot be read: {" ".join(str(error).split())[:200]}') from None
+    if bias is not None and arguments.get('num_classes', len(bias)) != len(bias):
+        raise ModelError(f'{origin} has a classifier of {len(bias)} classes, num_classes={arguments["num_classes"]} was asked for')
+    module = create(arguments if bias is None else {**arguments, 'num_classes': len(bias)})
+    if not hasattr(module, 'load_pretrained'):
+        raise ModelError(f'{origin}: timm reads no .npz file for {name}')
+    kept = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(math.nan)
+    try:
+        module.load_pretrained(str(path))
+    except Exception as error:      # a missing key, a shape, another layout: timm lets through whatever comes
+        raise ModelError(f'{origin} does not fit {name}: {" ".join(str(error).split())[:200]}') from None
+    untouched = [key for key, tensor in module.state_dict().items() if tensor.is_floating_point() and tensor.isnan().any()]
+    blocks = {match[1] for key in names if (match := re.search(r'encoderblock_(\d+)/', key))}
+    left_over = sorted(f'encoderblock_{block}' for block in blocks if int(block) >= len(module.blocks))
+    tensors = {key: tensor for key, tensor in module.state_dict().items() if key not in untouched}
+    loaded = load_whole(module, tensors | {block: torch.zeros(1) for block in left_over}, origin, reset_head=reset_head)
+    module.load_state_dict({key: kept[key] for key in loaded.missing}, strict=False)
+    return module, loaded
