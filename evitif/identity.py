@@ -21,7 +21,9 @@ def parts(fingerprint: str) -> dict[str, str]:
     return found
 
 
-def differing(first: str, second: str) -> list[str]:
-    """The parts in which two fingerprints differ."""
+def difference(first: str, second: str) -> str:
+    """Which parts of two fingerprints differ, as ' (other weights; …)'; '' where all do, and there is nothing to tell apart."""
     one, other = parts(first), parts(second)
-    return [name for name in PARTS if one[name] != other[name]]
+    agree = [name for name in PARTS if one[name] == other[name]]
+    differ = [name for name in PARTS if name not in agree]
+    return f' (other {" and ".join(differ)}; the same {", ".join(agree)})' if agree and differ else ''

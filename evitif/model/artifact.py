@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
+from evitif.identity import difference
 from evitif.model.errors import ArtifactError
 
 T = TypeVar('T')
@@ -29,10 +30,11 @@ def read_artifact(path: Path | str, title: str, format: int, kinds: Collection[s
 
 
 def require_fingerprint(path: Path | str, title: str, made_for: object, model: object, fingerprint: str) -> None:
-    """Raise ArtifactError, with both values, unless `made_for`, the fingerprint of `model` in the description, is this one."""
+    """Raise ArtifactError, with both values and what differs, unless `made_for`, the fingerprint of `model` in the description, is
+    this one."""
     if made_for != fingerprint:
-        raise ArtifactError(f'{title} {path} was made for the model {model!r} with fingerprint {str(made_for)[:16]}…, '
-                            f'this model has {fingerprint[:16]}…')
+        raise ArtifactError(f'{title} {path} was made for the model {model!r:.100} with fingerprint {str(made_for)[:16]}…, '
+                            f'this model has {fingerprint[:16]}…{difference(str(made_for), fingerprint)}')
 
 
 def read_arrays(path: Path | str, title: str, build: Callable[[Path], T]) -> T:

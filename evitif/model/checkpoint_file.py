@@ -32,7 +32,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     try:
         found = _unwrapped(_read(path))
     except Exception as error:      # PyTorch's readers raise many kinds for a damaged file
-        raise ModelError(f'checkpoint {str(path)!r} cannot be read: {" ".join(str(error).split())[:300] or type(error).__name__}') from None
+        raise ModelError(f'checkpoint {str(path)!r} cannot be read: {" ".join(str(error).split())[:400] or type(error).__name__}') from None
     return _without_prefix(path, renamed(found, str(path)))
 
 
@@ -69,7 +69,7 @@ def _read(path: Path) -> object:
 
 def _foreign(path: Path) -> str:
     try:
-        return f' ({some(torch.serialization.get_unsafe_globals_in_checkpoint(path))})'
+        return f' ({some(torch.serialization.get_unsafe_globals_in_checkpoint(path), 2)})'
     except Exception:       # older files, of which PyTorch cannot tell
         return ''
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,10 @@ def build_from_file(name: str, path: Path, arguments: dict, create: Create, *, f
         except Follow as follow:
             arguments = {**arguments, **follow.args[0]}
             continue
+        except ModelError as error:
+            if error.__cause__ is not None:     # timm's filter gave up: what is it that does not fit?
+                load_whole(create(arguments), tensors, origin)
+            raise
         if not found:
             raise ModelError(f'{origin}: timm has no way to load a file into {name}')
         return module, found[0]
@@ -127,10 +132,19 @@ def _advice(name: str, path: Path, module: nn.Module, tensors: dict[str, torch.T
     return ''
 
 
+def require_classifier(module: nn.Module, name: str, checkpoint: str | None, pretrained: bool) -> None:
+    """Raise ModelError, saying where the way goes on, for a backbone that knows no classes."""
+    if int(getattr(module, 'num_classes', 0)) > 0:
+        return
+    weights = checkpoint or ('pretrained' if pretrained else None)
+    way = 'set num_classes' if weights is None else train_a_classifier(name, weights)
+    raise ModelError(f'model {name!r} has no classifier (0 classes): {way}')
+
+
 def train_a_classifier(name: str, weights: str) -> str:
     """What to do with a model that has no classifier."""
-    return (f'`evitif train model --architecture {name} --initial-weights {weights} --reset-head --data FOLDER --output FOLDER` trains '
-            'one on your own classes')
+    command = shlex.join(['evitif', 'train', 'model', '--architecture', name, '--initial-weights', weights, '--reset-head'])
+    return f'`{command} --data FOLDER --output FOLDER` trains one on your own classes, and FOLDER is then the model'
 
 
 def _size(patch: torch.Tensor) -> str:

@@ -17,6 +17,7 @@ from evitif.datasets import open_images
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.device import place as place_on
 from evitif.model.fingerprint import fingerprint
+from evitif.model.pretrained import require_classifier
 from evitif.partition.artifact import save_partition
 from evitif.partition.placement import Placed, place, read_inventory
 from evitif.partition.pruning import Limit, Size, prune, size_within
@@ -112,6 +113,7 @@ class Original:
 def load_original(model: str, checkpoint: str | None = None, pretrained: bool = False) -> Original:
     """Build the model. Raises ModelError where it cannot be pruned."""
     built = build_model(ModelSpec(model, checkpoint, pretrained))
+    require_classifier(built.module, model, checkpoint, pretrained)
     require_prunable(built.module)
     built.module.requires_grad_(False)
     return Original(built, fingerprint(built.module))
