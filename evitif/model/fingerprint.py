@@ -23,7 +23,7 @@ import json
 import torch
 from torch import nn
 
-from evitif.identity import joined
+from evitif.identity import PARTS, joined, parts
 from evitif.model.preprocess import data_config_of
 
 _IDLE = {'Identity', 'Dropout', 'Dropout1d', 'Dropout2d', 'DropPath', 'DropBlock2d', 'PatchDropout', 'PatchDropoutWithIndices'}
@@ -66,6 +66,11 @@ def architecture_digest(module: nn.Module) -> str:
 def preprocessing_digest(data_config: dict) -> str:
     """Hex SHA-256 over what timm's evaluation transform is made from."""
     return _sha256({name: _plain(data_config.get(name, default)) for name, default in _PREPROCESSING.items()})
+
+
+def same_preprocessing(fingerprint: str, data_config: dict) -> bool:
+    """Whether a fingerprint is of a model with this preprocessing, for who has not the model itself."""
+    return parts(fingerprint)['preprocessing'] == preprocessing_digest(data_config)[:PARTS['preprocessing']]
 
 
 def settings(module: nn.Module) -> dict[str, dict]:
