@@ -17,9 +17,10 @@ from evitif.model.errors import ModelError
 from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
 from evitif.model.loading import Loaded, load_whole
 from evitif.model.preprocess import data_config_of
-from evitif.model.pretrained import Follow, build_from_file, build_from_hub
+from evitif.model.pretrained import OtherSizeError, build_from_file, build_from_hub
 from evitif.model.stored_weights import load_weights, save_weights
 from evitif.model.timm_import import timm
+from evitif.wording import shortened
 
 WEIGHTS_FILE, FORMAT = 'model.safetensors', 1
 _KEYS = {'architecture': str, 'model_kwargs': dict, 'pretrained_cfg': dict, 'class_names': list}     # that have to be there
@@ -147,7 +148,7 @@ def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
     try:
         tensors = load_weights(weights)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f'{weights}: cannot be read: {error}') from None
+        raise ModelError(f'{weights}: cannot be read: {shortened(error)}') from None
     load_whole(module, tensors, f'{weights}: does not fit {description["architecture"]}: it')
     class_names = tuple(description['class_names'])
     labels = tuple(description.get('labels') or class_names)
@@ -167,11 +168,11 @@ def _create(architecture: str, arguments: dict, seed: int) -> nn.Module:
         module = timm.create_model(architecture, **arguments).eval()
         module.pretrained_cfg.pop('state_dict', None)       # the file's own tensors
         return module
-    except (ModelError, Follow):
+    except (ModelError, OtherSizeError):
         raise
     except Exception as error:  # timm and its hub raise many kinds; all mean: no model
         asked = {name: value for name, value in arguments.items() if name not in ('pretrained', 'pretrained_cfg_overlay')}
-        raise ModelError(f'model {architecture!r} could not be built{f" with {asked}" if asked else ""}: {_short(error)}') from error
+        raise ModelError(f'model {architecture!r} could not be built with {asked or "its defaults"}: {shortened(error, 300)}') from error
     finally:
         torch.set_rng_state(generator_state)
 
@@ -190,8 +191,3 @@ def _imagenet_labels(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _tuples(config: dict) -> dict:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-
-
-def _short(error: Exception, limit: int = 300) -> str:
-    text = ' '.join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[:limit] + ' …'

@@ -16,8 +16,8 @@ import torch
 
 from evitif.model.errors import ModelError
 from evitif.model.hugging_face import renamed
-from evitif.model.listing import some
 from evitif.model.stored_weights import restored
+from evitif.wording import few, shortened
 
 # Where training programs put the weights of a model, the one to take before the other: an average of them before the last ones.
 WRAPPERS = ('state_dict_ema', 'model_ema', 'ema_state_dict', 'ema_model', 'ema', 'teacher', 'state_dict', 'model_state_dict', 'model_state',
@@ -32,7 +32,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     try:
         found = _unwrapped(_read(path))
     except Exception as error:      # PyTorch's readers raise many kinds for a damaged file
-        raise ModelError(f'checkpoint {str(path)!r} cannot be read: {" ".join(str(error).split())[:400] or type(error).__name__}') from None
+        raise ModelError(f'checkpoint {str(path)!r} cannot be read: {shortened(error, 400)}') from None
     return _without_prefix(path, renamed(found, str(path)))
 
 
@@ -63,13 +63,13 @@ def _read(path: Path) -> object:
         with torch.serialization.safe_globals([argparse.Namespace]), open(path, 'rb') as file:
             return torch.load(file, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError:
-        raise ValueError(f'it holds Python objects{_foreign(path)}, which would have to be run, or is damaged; where you trust it, save its '
-                         "tensors alone: torch.save(model.state_dict(), 'weights.pth')") from None
+        raise ValueError(f'it holds Python objects{_foreign(path)}, which would have to be run, or is damaged; where you trust it, save '
+                         "its tensors alone: torch.save(model.state_dict(), 'weights.pth')") from None
 
 
 def _foreign(path: Path) -> str:
     try:
-        return f' ({some(torch.serialization.get_unsafe_globals_in_checkpoint(path), 2)})'
+        return f' ({few(torch.serialization.get_unsafe_globals_in_checkpoint(path), 2)})'
     except Exception:       # older files, of which PyTorch cannot tell
         return ''
 
@@ -91,7 +91,7 @@ def _unwrapped(content: object) -> dict[str, torch.Tensor]:
         elif len(inner) == 1:
             content = content[inner[0]]
         else:
-            raise ValueError(f'it holds several sets of tensors ({some(map(str, inner))}): save the one that is meant alone')
+            raise ValueError(f'it holds several sets of tensors ({few(map(str, inner))}): save the one that is meant alone')
     raise ValueError('its containers are nested too deeply')
 
 
@@ -113,7 +113,7 @@ def _without_prefix(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, t
         words = sorted({prefix.split('.')[0] + '.' for prefix in prefixes})
         preferred = words if len(words) == 1 else [word for word in words if any(part in word for part in _PREFERRED)]
         if len(preferred) != 1:
-            raise ModelError(f'checkpoint {str(path)!r} holds several models ({some(words)}): save the one that is meant alone')
+            raise ModelError(f'checkpoint {str(path)!r} holds several models ({few(words)}): save the one that is meant alone')
         others = tuple(word for word in words if word != preferred[0])
         kept = [(name.removeprefix(preferred[0]), tensor) for name, tensor in tensors.items() if not name.startswith(others)]
         tensors = dict(kept)

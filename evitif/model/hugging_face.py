@@ -13,7 +13,7 @@ import torch
 from evitif.model.errors import ModelError
 
 _MARK = re.compile(r'(.*?)encoder\.layer\.0\.attention\.attention\.query\.weight')
-_OTHERS = re.compile(r'(vision_model\.|.*encoder\.layers\.\d+\.self_attn\.|.*\bencoder\.layer\.\d+\.attention\.|(model\.)?layer\.\d+\.attention\.)')
+_OTHERS = re.compile(r'.*(vision_model\.|\blayers?\.\d+\.(self_attn|self_attention|attention)\.)')
 _NAMES = (
     (r'^embeddings\.cls_token$', 'cls_token'),
     (r'^embeddings\.distillation_token$', 'dist_token'),
@@ -60,7 +60,8 @@ def renamed(tensors: dict[str, torch.Tensor], origin: str) -> dict[str, torch.Te
             own = _timm_name(name)
             if own is not None:
                 found[own] = tensor
-    if any('.ls1.gamma' in name for name in found) and 'head.weight' in found and found['head.weight'].shape[1] != found['norm.bias'].shape[0]:
+    head, norm = found.get('head.weight'), found.get('norm.bias')
+    if head is not None and norm is not None and head.shape[1] == 2 * len(norm):
         raise ModelError(f"checkpoint {origin!r} is Hugging Face's DINOv2 with a classifier on the class token joined with the mean of "
                          'the others, which no model of timm has')
     return found

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from evitif.model.errors import ModelError
-from evitif.model.listing import some
+from evitif.wording import few
 
 # First words of the names of a Vision Transformer's own tensors. What else a file holds may be left over where the classifier may be
 # missing: another head, a decoder, a mask token.
@@ -56,14 +56,14 @@ def load_whole(module: nn.Module, tensors: dict[str, torch.Tensor], origin: str,
              if name in tensors and _form(tensors[name]) != _form(tensor)]
     required = [name for name in missing if not (reset_head and of_classifier(name, module))]
     in_the_way = [name for name in left_over if not reset_head or name.split('.')[0] in _BODY]
-    complaints = [f'{what}: {some(names)}' for what, names in (
+    complaints = [f'{what}: {few(names)}' for what, names in (
         ('not in it', required), ('of another shape', other), ('left over in it', in_the_way)) if names]
     if complaints:
         came = len(own) - len(missing) - len(other)
         raise ModelError(f'{origin} brings {came} of the {len(own)} tensors of {type(module).__name__}; {"; ".join(complaints)}{advice}')
     broken = [name for name in own if name in tensors and tensors[name].is_floating_point() and not tensors[name].isfinite().all()]
     if broken:
-        raise ModelError(f'{origin} holds values that are not finite: {some(broken)}')
+        raise ModelError(f'{origin} holds values that are not finite: {few(broken)}')
     module.load_state_dict({name: tensors[name] for name in own if name in tensors}, strict=False)
     return Loaded(tuple(missing), tuple(left_over))
 

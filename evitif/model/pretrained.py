@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,14 +14,14 @@ from torch import nn
 
 from evitif.model.checkpoint_file import is_numpy_archive, read_checkpoint
 from evitif.model.errors import ModelError
-from evitif.model.listing import some
 from evitif.model.loading import Loaded, classifiers_of, load_whole, loads_seen_by, of_classifier
+from evitif.wording import few, shortened
 
 Create = Callable[[dict], nn.Module]      # keyword arguments of timm.create_model to the model
 
 
-class Follow(Exception):
-    """The model has to be built otherwise, for the file to fit: with these keyword arguments."""
+class OtherSizeError(Exception):
+    """The file is of a model of another size: of these keyword arguments."""
 
 
 def build_from_file(name: str, path: Path, arguments: dict, create: Create, *, for_training: bool = False,
@@ -34,34 +34,59 @@ def build_from_file(name: str, path: Path, arguments: dict, create: Create, *, f
     """
     if is_numpy_archive(path):
         return _from_numpy(name, path, arguments, create, reset_head)
-    tensors = read_checkpoint(path)
-    origin = f'checkpoint {str(path)!r}'
-    for _ in range(3):
+    file = _File(name, path, read_checkpoint(path), for_training, reset_head)
+    for _ in range(2):
+        try:
+            return file.build(arguments, create)
+        except OtherSizeError as other:
+            arguments = {**arguments, **other.args[0]}
+    return file.build(arguments, create)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A checkpoint, and the name of the architecture that it is read for."""
+
+    name: str
+    path: Path
+    tensors: dict[str, torch.Tensor]
+    for_training: bool
+    reset_head: bool
+
+    @property
+    def origin(self) -> str:
+        return f'checkpoint {str(self.path)!r}'
+
+    def build(self, arguments: dict, create: Create) -> tuple[nn.Module, Loaded]:
+        """Raises OtherSizeError where the file has other classes or another image size, and nobody asked for those."""
         found: list[Loaded] = []
 
         def load(module: nn.Module, filtered: dict[str, torch.Tensor]) -> None:
-            _follow(module, tensors, filtered, arguments, origin)
-            resized = tuple(key for key, tensor in filtered.items() if key in tensors and tensors[key].shape != tensor.shape)
-            patch = 'patch_embed.proj.weight'
-            if patch in resized and tensors[patch].ndim == filtered[patch].ndim == 4 and not for_training:
-                raise ModelError(f'{origin} has patches of {_size(tensors[patch])} pixels, {name} has {_size(filtered[patch])}')
-            loaded = load_whole(module, filtered, origin, reset_head=reset_head, advice=_advice(name, path, module, filtered))
-            found.append(replace(loaded, resized=resized))
+            _require_size(module, self.tensors, filtered, arguments, self.origin)
+            found.append(self._load(module, filtered))
 
+        # timm has to think that the classifier is the model's, else it throws it away.
+        overlay = {'state_dict': self.tensors, 'custom_load': False, 'source': '',
+                   **{key: arguments[key] for key in ('num_classes',) if key in arguments}}
         try:
             with loads_seen_by(load):
-                module = create({**arguments, 'pretrained': True, 'pretrained_cfg_overlay': _overlay(arguments, tensors)})
-        except Follow as follow:
-            arguments = {**arguments, **follow.args[0]}
-            continue
+                module = create({**arguments, 'pretrained': True, 'pretrained_cfg_overlay': overlay})
         except ModelError as error:
             if error.__cause__ is not None:     # timm's filter gave up: what is it that does not fit?
-                load_whole(create(arguments), tensors, origin)
+                load_whole(create(arguments), self.tensors, self.origin)
             raise
         if not found:
-            raise ModelError(f'{origin}: timm has no way to load a file into {name}')
+            raise ModelError(f'{self.origin}: timm has no way to load a file into {self.name}')
         return module, found[0]
-    raise ModelError(f'{origin} does not fit {name}')
+
+    def _load(self, module: nn.Module, filtered: dict[str, torch.Tensor]) -> Loaded:
+        resized = tuple(key for key, tensor in filtered.items() if key in self.tensors and self.tensors[key].shape != tensor.shape)
+        patch = 'patch_embed.proj.weight'
+        if patch in resized and self.tensors[patch].ndim == filtered[patch].ndim == 4 and not self.for_training:
+            raise ModelError(f'{self.origin} has patches of {_size(self.tensors[patch])} pixels, {self.name} has {_size(filtered[patch])}')
+        loaded = load_whole(module, filtered, self.origin, reset_head=self.reset_head,
+                            advice=_advice(self.name, self.path, module, filtered))
+        return replace(loaded, resized=resized)
 
 
 def build_from_hub(name: str, arguments: dict, create: Create, *, reset_head: bool = False) -> tuple[nn.Module, Loaded]:
@@ -88,14 +113,10 @@ def _require_classes(module: nn.Module, arguments: dict, origin: str) -> None:
         raise ModelError(f'{origin} has a classifier of {own} classes, num_classes={asked} was asked for')
 
 
-def _overlay(arguments: dict, tensors: dict[str, torch.Tensor]) -> dict:
-    """What timm has to think of the file: that its classifier is the model's, else it would throw it away."""
-    overlay = {'state_dict': tensors, 'custom_load': False, 'source': ''}
-    return overlay | ({'num_classes': arguments['num_classes']} if 'num_classes' in arguments else {})
-
-
-def _follow(module: nn.Module, tensors: dict[str, torch.Tensor], filtered: dict[str, torch.Tensor], arguments: dict, origin: str) -> None:
-    """Raise Follow where the file has other classes or another image size than `module`, and nobody asked for those."""
+def _require_size(module: nn.Module, tensors: dict[str, torch.Tensor], filtered: dict[str, torch.Tensor], arguments: dict,
+                  origin: str) -> None:
+    """Raise OtherSizeError where the file has other classes or another image size than `module`; ModelError where somebody asked for
+    other classes."""
     changed = {}
     counts = {len(filtered[f'{classifier}.weight']) for classifier in classifiers_of(module)
               if getattr(filtered.get(f'{classifier}.weight'), 'ndim', 0) == 2}
@@ -106,7 +127,7 @@ def _follow(module: nn.Module, tensors: dict[str, torch.Tensor], filtered: dict[
     if 'img_size' not in arguments and (size := _image_size(module, tensors)) is not None:
         changed['img_size'] = size
     if changed:
-        raise Follow(changed)
+        raise OtherSizeError(changed)
 
 
 def _image_size(module: nn.Module, tensors: dict[str, torch.Tensor]) -> int | None:
@@ -128,7 +149,7 @@ def _advice(name: str, path: Path, module: nn.Module, tensors: dict[str, torch.T
     if all(key in tensors for key in own) and not any(of_classifier(key, module) for key in tensors):
         return f' (a backbone without a classifier: {train_a_classifier(name, str(path))})'
     if sum(key in tensors for key in own) < len(own) / 2:
-        return f' (its names begin with {some(tensors, 3)}: expected the weights of {name} as timm names them)'
+        return f' (its names begin with {few(tensors, 3)}: expected the weights of {name} as timm names them)'
     return ''
 
 
@@ -160,7 +181,7 @@ def _from_numpy(name: str, path: Path, arguments: dict, create: Create, reset_he
             names = archive.files
             bias = next((archive[key] for key in names if re.search(r'(^|/)head/bias$', key)), None)
     except (OSError, ValueError, EOFError) as error:
-        raise ModelError(f'{origin} cannot be read: {" ".join(str(error).split())[:200]}') from None
+        raise ModelError(f'{origin} cannot be read: {shortened(error)}') from None
     if bias is not None and arguments.get('num_classes', len(bias)) != len(bias):
         raise ModelError(f'{origin} has a classifier of {len(bias)} classes, num_classes={arguments["num_classes"]} was asked for')
     module = create(arguments if bias is None else {**arguments, 'num_classes': len(bias)})
@@ -173,7 +194,7 @@ def _from_numpy(name: str, path: Path, arguments: dict, create: Create, reset_he
     try:
         module.load_pretrained(str(path))
     except Exception as error:      # a missing key, a shape, another layout: timm lets through whatever comes
-        raise ModelError(f'{origin} does not fit {name}: {" ".join(str(error).split())[:200]}') from None
+        raise ModelError(f'{origin} does not fit {name}: {shortened(error)}') from None
     untouched = [key for key, tensor in module.state_dict().items() if tensor.is_floating_point() and tensor.isnan().any()]
     blocks = {match[1] for key in names if (match := re.search(r'encoderblock_(\d+)/', key))}
     left_over = sorted(f'encoderblock_{block}' for block in blocks if int(block) >= len(module.blocks))

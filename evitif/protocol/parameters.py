@@ -52,7 +52,7 @@ class StreamParameters:
     """
 
     model: str
-    fingerprint: str                   # of weights, architecture, preprocessing and cut (evitif.identity); of a partition over all its models
+    fingerprint: str                   # of weights, architecture, preprocessing, cut (evitif.identity); of a partition: of all its models
     cut: int                           # blocks on the robot
     quantisation: str                  # one of datagram.QUANTISATIONS
     image_size: tuple[int, int]        # (height, width) of the model's input, pixels

@@ -59,8 +59,7 @@ class PatchCode:
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f'patch code {path}: its description lacks or has the wrong form of {error}') from None
         if not same_preprocessing(found.fingerprint, found.data_config):
-            raise ArtifactError(f'patch code {path}: its data_config is not the preprocessing of the model {found.model!r:.100} that it was '
-                                'made for')
+            raise ArtifactError(f'patch code {path}: its data_config is not the preprocessing of the model that it was made for')
         return found
 
     @classmethod

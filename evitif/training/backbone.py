@@ -38,6 +38,7 @@ class BackboneTraining:
     architecture: str = 'vit_tiny_patch16_224'
     model_kwargs: dict = field(default_factory=dict)
     initial_weights: str | None = None   # 'pretrained' (timm's hub), a checkpoint of the full architecture, or a model folder
+    reset_head: bool = False             # the classifier begins anew, and `initial_weights` may lack one
     image_size: int = 28
     default_cut: int | None = None       # where the model is to be cut unless one says otherwise; None: half of the depth
     epochs: int = 20
@@ -76,8 +77,10 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
     require_cuttable(built.module)       # not after hours of training
     data_config = {'input_size': [3, c.image_size, c.image_size], 'mean': [0.5] * 3, 'std': [0.5] * 3,
                    'interpolation': 'bicubic', 'crop_pct': 1.0, 'crop_mode': 'center'}
+    if c.reset_head and c.initial_weights is None:
+        raise ValueError('--reset-head is given without --initial-weights: then the whole model begins anew')
     if c.initial_weights is not None:
-        print(start_from(built.module, train.class_names, c.initial_weights, c.architecture, c.model_kwargs), flush=True)
+        print(start_from(built.module, train.class_names, c.initial_weights, c.architecture, c.model_kwargs, c.reset_head), flush=True)
     model = built.module.to(c.device)
     normalise = Normalise(data_config, c.device)
     images, class_ids = load_images(train, c.image_size, title='training images')

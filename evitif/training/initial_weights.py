@@ -9,9 +9,8 @@ import torch
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.errors import ModelError
 from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
-from evitif.model.listing import some
 from evitif.model.loading import of_classifier
-
+from evitif.wording import few
 
 _SOURCE_SIZES = ('patch_size', 'embed_dim', 'num_heads', 'in_chans')     # that the full architecture is taken in
 
@@ -42,10 +41,10 @@ def start_from(module: torch.nn.Module, class_names: tuple[str, ...], source: st
                  for name, tensor in given.items()}
     fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     if not any(name.startswith('blocks.') for name in fitting):
-        raise ModelError(f'nothing of the blocks of {source} fits: it has {len(origin.module.blocks)} of {origin.module.embed_dim} channels, '
-                         f'the model to be trained has {len(module.blocks)} of {module.embed_dim}')
+        raise ModelError(f'nothing of the blocks of {source} fits: they have {origin.module.embed_dim} channels, those of the model that '
+                         f'is to be trained {module.embed_dim}')
     module.load_state_dict(fitting, strict=False)
-    notes = [f'{what}: {some(names)}' for what, names in (
+    notes = [f'{what}: {few(names)}' for what, names in (
         ('resampled', [name for name in origin.loaded.resized if name in fitting]),
         ('adapted', [name for name in adapted if name in fitting]),
         ('begin anew', [name for name in own if name not in fitting]),
