@@ -146,7 +146,7 @@ def _image_size(module: nn.Module, tensors: dict[str, torch.Tensor]) -> int | No
 def _advice(name: str, path: Path, module: nn.Module, tensors: dict[str, torch.Tensor]) -> str:
     """Where the way goes on from a file without a classifier, or of another architecture."""
     own = [key for key in module.state_dict() if not of_classifier(key, module)]
-    if all(key in tensors for key in own) and not any(of_classifier(key, module) for key in tensors):
+    if all(key in tensors for key in own) and not any(key in tensors for key in module.state_dict() if of_classifier(key, module)):
         return f' (a backbone without a classifier: {train_a_classifier(name, str(path))})'
     if sum(key in tensors for key in own) < len(own) / 2:
         return f' (its names begin with {few(tensors, 3)}: expected the weights of {name} as timm names them)'

@@ -212,8 +212,8 @@ def test_hugging_face_dinov2_is_renamed(saved):
     renamed = {}
     for name, tensor in hugging_face(weights).items():
         name = name.removeprefix('vit.').replace('layernorm_before', 'norm1').replace('layernorm_after', 'norm2')
-        name = name.replace('.intermediate.dense', '.mlp.fc1').replace('attention.output.dense', 'kept').replace('.output.dense', '.mlp.fc2')
-        name = re.sub(r'\.ls(\d)\.gamma', r'.layer_scale\1.lambda1', name.replace('kept', 'attention.output.dense'))
+        name = re.sub(r'(?<!attention)\.output\.dense', '.mlp.fc2', name.replace('.intermediate.dense', '.mlp.fc1'))
+        name = re.sub(r'\.ls(\d)\.gamma', r'.layer_scale\1.lambda1', name)
         renamed[name] = tensor
     path = saved({**renamed, 'embeddings.mask_token': torch.zeros(1, 48)})
     built = build_model(ModelSpec('vit_small_patch14_dinov2', checkpoint=path, model_kwargs=kwargs))
@@ -224,3 +224,23 @@ def test_a_backbone_without_a_classifier_leads_to_the_training_of_one(saved):
     path = saved(random_weights(0))
     with pytest.raises(ModelError, match='evitif train model --architecture test_vit --initial-weights .*weights.pth --reset-head'):
         SplitStream.load(EdgeRuntimeConfig(model=NAME, checkpoint=path, unsealed=True))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A function that says what timm's hub has."""
+    import timm.models._builder as builder
+    monkeypatch.setattr(builder, 'has_hf_hub', lambda *_, **__: True)
+    return lambda weights: monkeypatch.setattr(builder, 'load_state_dict_from_hf', lambda *_, **__: dict(weights))
+
+
+def test_all_weights_come_from_the_hub_too(hub):
+    weights = random_weights(1000)
+    hub(weights)
+    built = build_model(ModelSpec(NAME, pretrained=True))
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in built.module.state_dict().items())
+    with pytest.raises(ModelError, match='has a classifier of 1000 classes, num_classes=10 was asked for'):
+        build_model(ModelSpec(NAME, pretrained=True, num_classes=10))
+    hub({name: tensor for name, tensor in weights.items() if name != 'norm.bias'})
+    with pytest.raises(ModelError, match="timm's pretrained test_vit brings 79 of the 80 tensors .*not in it: norm.bias"):
+        build_model(ModelSpec(NAME, pretrained=True))
