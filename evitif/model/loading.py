@@ -14,9 +14,9 @@ from evitif.model.errors import ModelError
 from evitif.wording import few
 
 # First words of the names of a Vision Transformer's own tensors. What else a file holds may be left over where the classifier may be
-# missing: another head, a decoder, a mask token.
-_BODY = {'blocks', 'patch_embed', 'pos_embed', 'cls_token', 'dist_token', 'reg_token', 'register_tokens', 'norm', 'norm_pre', 'fc_norm',
-         'attn_pool', 'rope', 'rel_pos_bias', 'blocks_token_only', 'layers', 'encoder', 'embeddings'}
+# missing, and in a model that has none: another head, attention pooling, a decoder, a mask token.
+_BODY = {'blocks', 'patch_embed', 'pos_embed', 'cls_token', 'dist_token', 'reg_token', 'register_tokens', 'norm', 'norm_pre', 'rope',
+         'rel_pos_bias', 'blocks_token_only', 'layers', 'encoder', 'embeddings'}
 _CLASSIFIERS = ('head', 'head_dist')
 _lock = threading.RLock()
 
@@ -49,13 +49,13 @@ def load_whole(module: nn.Module, tensors: dict[str, torch.Tensor], origin: str,
     :param advice: how the text of an error ends
     :raises ModelError: some are missing, left over, of another shape or not finite; the text names a few and says how many
     """
-    own = module.state_dict()
+    own, head_is_free = module.state_dict(), reset_head or getattr(module, 'num_classes', None) == 0
     missing = [name for name in own if name not in tensors]
     left_over = [name for name in tensors if name not in own]
     other = [f'{name} ({_form(tensors[name])} there, {_form(tensor)} in the model)' for name, tensor in own.items()
              if name in tensors and _form(tensors[name]) != _form(tensor)]
-    required = [name for name in missing if not (reset_head and of_classifier(name, module))]
-    in_the_way = [name for name in left_over if not reset_head or name.split('.')[0] in _BODY]
+    required = [name for name in missing if not (head_is_free and of_classifier(name, module))]
+    in_the_way = [name for name in left_over if not head_is_free or name.split('.')[0] in _BODY]
     complaints = [f'{what}: {few(names)}' for what, names in (
         ('not in it', required), ('of another shape', other), ('left over in it', in_the_way)) if names]
     if complaints:

@@ -244,3 +244,12 @@ def test_all_weights_come_from_the_hub_too(hub):
     hub({name: tensor for name, tensor in weights.items() if name != 'norm.bias'})
     with pytest.raises(ModelError, match="timm's pretrained test_vit brings 79 of the 80 tensors .*not in it: norm.bias"):
         build_model(ModelSpec(NAME, pretrained=True))
+
+
+def test_what_a_backbone_of_the_hub_has_beside_it_does_not_stop_it(hub):
+    kwargs = {'depth': 1, 'embed_dim': 48, 'num_heads': 3}
+    weights = random_weights(0, 'vit_base_patch16_siglip_224', **kwargs)
+    assert any(name.startswith('attn_pool') for name in weights)
+    hub(weights)
+    built = build_model(ModelSpec('vit_base_patch16_siglip_gap_224', pretrained=True, model_kwargs=kwargs))
+    assert torch.equal(built.module.norm.weight, weights['norm.weight']) and 'attn_pool.q.weight' in built.loaded.left_over
