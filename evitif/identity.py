@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 PARTS = {'weights': 28, 'architecture': 16, 'preprocessing': 16, 'cut': 4}      # hexadecimal digits of each, in this order
 NO_CUT = 'f' * PARTS['cut']
+_FORM = re.compile(rf'[0-9a-f]{{60}}(0[0-3][0-9a-f][0-9a-f]|{NO_CUT})')         # of fewer than 1024 blocks
 
 
 def joined(weights: str, architecture: str, preprocessing: str, cut: int | None = None) -> str:
@@ -19,6 +22,11 @@ def parts(fingerprint: str) -> dict[str, str]:
         found[name] = fingerprint[start:start + length]
         start += length
     return found
+
+
+def of_a_model(text: str) -> bool:
+    """Whether this can be a fingerprint: earlier versions of evitif had others, of the weights alone."""
+    return _FORM.fullmatch(text) is not None
 
 
 def difference(first: str, second: str) -> str:

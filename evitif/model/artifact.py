@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
-from evitif.identity import difference
+from evitif.identity import difference, of_a_model
 from evitif.model.errors import ArtifactError
 
 T = TypeVar('T')
@@ -33,8 +33,10 @@ def require_fingerprint(path: Path | str, title: str, made_for: object, model: o
     """Raise ArtifactError, with both values and what differs, unless `made_for`, the fingerprint of `model` in the description, is
     this one."""
     if made_for != fingerprint:
+        known = isinstance(made_for, str) and of_a_model(made_for)
+        what = difference(made_for, fingerprint) if known else ' (made by an earlier version of evitif? then it has to be made again)'
         raise ArtifactError(f'{title} {path} was made for the model {model!r:.100} with fingerprint {str(made_for)[:16]}…, '
-                            f'this model has {fingerprint[:16]}…{difference(str(made_for), fingerprint)}')
+                            f'this model has {fingerprint[:16]}…{what}')
 
 
 def read_arrays(path: Path | str, title: str, build: Callable[[Path], T]) -> T:

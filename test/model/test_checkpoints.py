@@ -157,7 +157,7 @@ class Dangerous:
 
 
 def test_no_code_in_a_file_is_run(tmp_path, saved, capsys):
-    (tmp_path / 'old.pth').write_bytes(pickle.dumps({'state_dict': Dangerous()}))
+    (tmp_path / 'old.pth').write_bytes(pickle.dumps({'state_dict': Dangerous()}, protocol=2))
     for path in (saved({'state_dict': WEIGHTS, 'extra': Dangerous()}), str(tmp_path / 'old.pth')):
         assert 'holds Python objects' in refusal(path)
     assert 'must not run' not in capsys.readouterr().out
