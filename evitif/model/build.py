@@ -149,7 +149,7 @@ def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
         tensors = load_weights(weights)
     except (OSError, SafetensorError) as error:
         raise ModelError(f'{weights}: cannot be read: {shortened(error)}') from None
-    load_whole(module, tensors, f'{weights}: does not fit {description["architecture"]}: it')
+    load_whole(module, tensors, str(weights), description['architecture'])
     class_names = tuple(description['class_names'])
     labels = tuple(description.get('labels') or class_names)
     return BuiltModel(str(description.get('name') or folder.name), module, class_names, labels, data_config_of(module),

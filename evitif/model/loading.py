@@ -41,10 +41,11 @@ def of_classifier(name: str, module: nn.Module) -> bool:
     return name.startswith(tuple(f'{classifier}.' for classifier in classifiers_of(module)))
 
 
-def load_whole(module: nn.Module, tensors: dict[str, torch.Tensor], origin: str, *, reset_head: bool = False, advice: str = '') -> Loaded:
+def load_whole(module: nn.Module, tensors: dict[str, torch.Tensor], origin: str, name: str, *, reset_head: bool = False,
+               advice: str = '') -> Loaded:
     """Give `module` every one of its tensors, and leave none over.
 
-    :param origin: of the tensors, for the text of an error
+    :param origin: of the tensors, and the architecture's name: for the text of an error
     :param reset_head: the classifier may be missing, and what belongs to no Vision Transformer may be left over
     :param advice: how the text of an error ends
     :raises ModelError: some are missing, left over, of another shape or not finite; the text names a few and says how many
@@ -60,7 +61,7 @@ def load_whole(module: nn.Module, tensors: dict[str, torch.Tensor], origin: str,
         ('not in it', required), ('of another shape', other), ('left over in it', in_the_way)) if names]
     if complaints:
         came = len(own) - len(missing) - len(other)
-        raise ModelError(f'{origin} brings {came} of the {len(own)} tensors of {type(module).__name__}; {"; ".join(complaints)}{advice}')
+        raise ModelError(f'{origin} does not fit {name}: it brings {came} of the {len(own)} tensors; {"; ".join(complaints)}{advice}')
     broken = [name for name in own if name in tensors and tensors[name].is_floating_point() and not tensors[name].isfinite().all()]
     if broken:
         raise ModelError(f'{origin} holds values that are not finite: {few(broken)}')

@@ -73,7 +73,7 @@ class _File:
                 module = create({**arguments, 'pretrained': True, 'pretrained_cfg_overlay': overlay})
         except ModelError as error:
             if error.__cause__ is not None:     # timm's filter gave up: what is it that does not fit?
-                load_whole(create(arguments), self.tensors, self.origin)
+                load_whole(create(arguments), self.tensors, self.origin, self.name)
             raise
         if not found:
             raise ModelError(f'{self.origin}: timm has no way to load a file into {self.name}')
@@ -84,19 +84,19 @@ class _File:
         patch = 'patch_embed.proj.weight'
         if patch in resized and self.tensors[patch].ndim == filtered[patch].ndim == 4 and not self.for_training:
             raise ModelError(f'{self.origin} has patches of {_size(self.tensors[patch])} pixels, {self.name} has {_size(filtered[patch])}')
-        loaded = load_whole(module, filtered, self.origin, reset_head=self.reset_head,
+        loaded = load_whole(module, filtered, self.origin, self.name, reset_head=self.reset_head,
                             advice=_advice(self.name, self.path, module, filtered))
         return replace(loaded, resized=resized)
 
 
 def build_from_hub(name: str, arguments: dict, create: Create, *, reset_head: bool = False) -> tuple[nn.Module, Loaded]:
     """A timm model with the weights of timm's hub. Raises ModelError where not all of them came from there."""
-    origin = f"timm's pretrained {name}"
+    origin = f"timm's pretrained file of {name}"
     found: list[Loaded] = []
 
     def load(module: nn.Module, filtered: dict[str, torch.Tensor]) -> None:
         _require_classes(module, arguments, origin)
-        found.append(load_whole(module, filtered, origin, reset_head=reset_head))
+        found.append(load_whole(module, filtered, origin, name, reset_head=reset_head))
 
     with loads_seen_by(load):
         module = create({**arguments, 'pretrained': True})
@@ -199,6 +199,6 @@ def _from_numpy(name: str, path: Path, arguments: dict, create: Create, reset_he
     blocks = {match[1] for key in names if (match := re.search(r'encoderblock_(\d+)/', key))}
     left_over = sorted(f'encoderblock_{block}' for block in blocks if int(block) >= len(module.blocks))
     tensors = {key: tensor for key, tensor in module.state_dict().items() if key not in untouched}
-    loaded = load_whole(module, tensors | {block: torch.zeros(1) for block in left_over}, origin, reset_head=reset_head)
+    loaded = load_whole(module, tensors | {block: torch.zeros(1) for block in left_over}, origin, name, reset_head=reset_head)
     module.load_state_dict({key: kept[key] for key in loaded.missing}, strict=False)
     return module, loaded
