@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,6 +18,7 @@ from evitif.model.errors import ModelError
 from evitif.model.loading import Loaded, classifiers_of, load_whole, loads_seen_by, of_classifier
 from evitif.wording import few, shortened
 
+_PATCH = 'patch_embed.proj.weight'
 Create = Callable[[dict], nn.Module]      # keyword arguments of timm.create_model to the model
 
 
@@ -33,7 +35,7 @@ def build_from_file(name: str, path: Path, arguments: dict, create: Create, *, f
     :raises ModelError: not all of the model's weights are in the file, or more than those
     """
     if is_numpy_archive(path):
-        return _from_numpy(name, path, arguments, create, reset_head)
+        return _from_numpy(name, path, arguments, create, for_training, reset_head)
     file = _File(name, path, read_checkpoint(path), for_training, reset_head)
     for _ in range(2):
         try:
@@ -81,9 +83,8 @@ class _File:
 
     def _load(self, module: nn.Module, filtered: dict[str, torch.Tensor]) -> Loaded:
         resized = tuple(key for key, tensor in filtered.items() if key in self.tensors and self.tensors[key].shape != tensor.shape)
-        patch = 'patch_embed.proj.weight'
-        if patch in resized and self.tensors[patch].ndim == filtered[patch].ndim == 4 and not self.for_training:
-            raise ModelError(f'{self.origin} has patches of {_size(self.tensors[patch])} pixels, {self.name} has {_size(filtered[patch])}')
+        if not self.for_training:
+            _require_patches(module, self.tensors, self.origin, self.name)
         loaded = load_whole(module, filtered, self.origin, self.name, reset_head=self.reset_head,
                             advice=_advice(self.name, self.path, module, filtered))
         return replace(loaded, resized=resized)
@@ -130,10 +131,17 @@ def _require_size(module: nn.Module, tensors: dict[str, torch.Tensor], filtered:
         raise OtherSizeError(changed)
 
 
+def _require_patches(module: nn.Module, tensors: dict[str, torch.Tensor], origin: str, name: str) -> None:
+    """Raise ModelError for a patch embedding of another size, which timm would resample."""
+    given, own = tensors.get(_PATCH), module.state_dict().get(_PATCH)
+    if given is not None and own is not None and given.ndim == own.ndim == 4 and given.shape[-2:] != own.shape[-2:]:
+        raise ModelError(f'{origin} has patches of {_size(given)} pixels, {name} has {_size(own)}')
+
+
 def _image_size(module: nn.Module, tensors: dict[str, torch.Tensor]) -> int | None:
     """The side of the image that the file's position embedding is for, in pixels, where it is square and not the model's own."""
     given, own = tensors.get('pos_embed'), getattr(module, 'pos_embed', None)
-    patch = tensors.get('patch_embed.proj.weight')
+    patch = tensors.get(_PATCH)
     if given is None or own is None or given.ndim != 3 or own.ndim != 3 or given.shape == own.shape or patch is None:
         return None
     patches = given.shape[1] - (0 if getattr(module, 'no_embed_class', False) else int(module.num_prefix_tokens))
@@ -172,19 +180,33 @@ def _size(patch: torch.Tensor) -> str:
     return 'x'.join(map(str, patch.shape[-2:]))
 
 
-def _from_numpy(name: str, path: Path, arguments: dict, create: Create, reset_head: bool) -> tuple[nn.Module, Loaded]:
+_NUMPY_NAMES = {'head/bias': 'head.bias', 'embedding/kernel': _PATCH, 'Transformer/posembed_input/pos_embedding': 'pos_embed',
+                'pos_embedding': 'pos_embed'}       # the last is of Big Vision
+
+
+def _as_pytorch(array: np.ndarray) -> torch.Tensor:
+    """Of a convolution [h, w, in, out] as [out, in, h, w]."""
+    return torch.from_numpy(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array)
+
+
+def _from_numpy(name: str, path: Path, arguments: dict, create: Create, for_training: bool, reset_head: bool) -> tuple[nn.Module, Loaded]:
     """The first Vision Transformers' files (JAX), which an architecture reads by itself: asked by what it leaves untouched."""
-    import numpy as np
     origin = f'checkpoint {str(path)!r}'
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = archive.files
-            bias = next((archive[key] for key in names if re.search(r'(^|/)head/bias$', key)), None)
+            arrays = {ending: archive[key] for key in names for ending in _NUMPY_NAMES if re.search(rf'(^|/){ending}$', key)}
     except (OSError, ValueError, EOFError) as error:
         raise ModelError(f'{origin} cannot be read: {shortened(error)}') from None
+    bias, sizes = arrays.pop('head/bias', None), {_NUMPY_NAMES[ending]: _as_pytorch(array) for ending, array in arrays.items()}
     if bias is not None and arguments.get('num_classes', len(bias)) != len(bias):
         raise ModelError(f'{origin} has a classifier of {len(bias)} classes, num_classes={arguments["num_classes"]} was asked for')
-    module = create(arguments if bias is None else {**arguments, 'num_classes': len(bias)})
+    arguments = arguments if bias is None else {**arguments, 'num_classes': len(bias)}
+    module = create(arguments)
+    if 'img_size' not in arguments and (size := _image_size(module, sizes)) is not None:
+        module = create({**arguments, 'img_size': size})
+    if not for_training:
+        _require_patches(module, sizes, origin, name)
     if not hasattr(module, 'load_pretrained'):
         raise ModelError(f'{origin}: timm reads no .npz file for {name}')
     kept = {key: tensor.clone() for key, tensor in module.state_dict().items()}

@@ -51,11 +51,11 @@ class PatchCode:
         code, description = load_code(path, fingerprint, KIND)
         try:
             found = cls(code, str(description['model']), str(description['fingerprint']), tuple(description['image_size']),
-                       tuple(description['grid']), tuple(description['patch_size']), tuple(description['class_names']),
-                       tuple(description['labels']),
-                       {key: tuple(value) if isinstance(value, list) else value
-                        for key, value in description['data_config'].items()},
-                       description['default'], dict(description['figures']))
+                        tuple(description['grid']), tuple(description['patch_size']), tuple(description['class_names']),
+                        tuple(description['labels']),
+                        {key: tuple(value) if isinstance(value, list) else value
+                         for key, value in description['data_config'].items()},
+                        description['default'], dict(description['figures']))
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f'patch code {path}: its description lacks or has the wrong form of {error}') from None
         if not same_preprocessing(found.fingerprint, found.data_config):

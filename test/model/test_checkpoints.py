@@ -171,10 +171,10 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path, content):
 
 
 def test_the_first_vision_transformers_files_are_asked_too(tmp_path):
-    def arrays(blocks=6, classes=4):
+    def arrays(blocks=6, classes=4, tokens=101, patch=16):
         draw = np.random.default_rng(2).standard_normal
-        found = {'embedding/kernel': draw((16, 16, 3, 64)), 'embedding/bias': draw(64), 'cls': draw((1, 1, 64)),
-                 'Transformer/posembed_input/pos_embedding': draw((1, 101, 64)), 'Transformer/encoder_norm/scale': draw(64),
+        found = {'embedding/kernel': draw((patch, patch, 3, 64)), 'embedding/bias': draw(64), 'cls': draw((1, 1, 64)),
+                 'Transformer/posembed_input/pos_embedding': draw((1, tokens, 64)), 'Transformer/encoder_norm/scale': draw(64),
                  'Transformer/encoder_norm/bias': draw(64)}
         if classes:
             found |= {'head/kernel': draw((64, classes)), 'head/bias': draw(classes)}
@@ -196,6 +196,10 @@ def test_the_first_vision_transformers_files_are_asked_too(tmp_path):
     assert len(built.class_names) == 4 and built.module.head.weight.isfinite().all()
     assert np.array_equal(built.module.head.weight.detach().numpy(), arrays()['head/kernel'].T)
     assert 'num_classes=5 was asked for' in refusal(str(path), num_classes=5)
+    np.savez(path, **arrays(tokens=197))
+    assert build_model(ModelSpec(NAME, checkpoint=str(path))).data_config['input_size'] == (3, 224, 224)
+    np.savez(path, **arrays(patch=8))
+    assert 'has patches of 8x8 pixels, test_vit has 16x16' in refusal(str(path))
     np.savez(path, **arrays(blocks=7))
     assert 'left over in it: encoderblock_6' in refusal(str(path))
     np.savez(path, **arrays(blocks=5))
