@@ -18,6 +18,8 @@ def add_parser(verbs) -> None:
     parser.add_argument('--model-kwargs', nargs='*', type=keyword, metavar='NAME=VALUE',
                         help='keyword arguments of timm.create_model, such as patch_size=4 depth=6')
     parser.add_argument('--initial-weights', help="'pretrained' (timm's hub), a checkpoint or a model folder to start from")
+    parser.add_argument('--reset-head', action='store_true', default=None,
+                        help='a new classifier, where --initial-weights have none (a backbone such as DINOv2) or another one is wanted')
     parser.add_argument('--image-size', type=positive_int, metavar='PIXELS', help="(default: the architecture's own)")
     parser.add_argument('--default-cut', type=not_negative_int, help='where to cut unless one says otherwise (default: half of the depth)')
     parser.add_argument('--epochs', type=positive_int)

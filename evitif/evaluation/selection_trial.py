@@ -14,6 +14,7 @@ from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.device import mixed_precision
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
+from evitif.model.pretrained import require_classifier
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
 from evitif.recovery.methods import Recovery
@@ -40,6 +41,8 @@ class Trial:
                  precision: str = 'fp32'):
         self.device, self.precision = device, precision
         self.light, self.large = build_model(light), build_model(large)
+        for spec, built in ((light, self.light), (large, self.large)):
+            require_classifier(built.module, spec.model, spec.checkpoint, spec.pretrained)
         require_same_classes(light.model, self.light.class_names, large.model, self.large.class_names)
         self.light_fingerprint, self.large_fingerprint = fingerprint(self.light.module), fingerprint(self.large.module, 0)
         self.model = PatchModel(SplitModel(self.large.module.to(device), 0, self.large.data_config['input_size'][0]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from evitif.files import parse_json
+from evitif.identity import difference, of_a_model
 from evitif.model.errors import ArtifactError
 from evitif.wording import shortened
 
@@ -30,10 +31,13 @@ def read_artifact(path: Path | str, title: str, format: int, kinds: Collection[s
 
 
 def require_fingerprint(path: Path | str, title: str, made_for: object, model: object, fingerprint: str) -> None:
-    """Raise ArtifactError, with both values, unless `made_for`, the fingerprint of `model` in the description, is this one."""
+    """Raise ArtifactError, with both values and what differs, unless `made_for`, the fingerprint of `model` in the description, is
+    this one."""
     if made_for != fingerprint:
-        raise ArtifactError(f'{title} {path} was made for the model {model!r} with fingerprint {str(made_for)[:16]}…, '
-                            f'this model has {fingerprint[:16]}…')
+        known = isinstance(made_for, str) and of_a_model(made_for)
+        what = difference(made_for, fingerprint) if known else ' (made by an earlier version of evitif? then it has to be made again)'
+        raise ArtifactError(f'{title} {path} was made for the model {model!r:.100} with fingerprint {str(made_for)[:16]}…, '
+                            f'this model has {fingerprint[:16]}…{what}')
 
 
 def read_arrays(path: Path | str, title: str, build: Callable[[Path], T]) -> T:

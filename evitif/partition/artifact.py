@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from evitif.files import parse_json, read_json, require_finite, write_json
+from evitif.identity import difference
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import fingerprint
@@ -49,7 +50,7 @@ class DeviceEntry:
     shape: Shape
     parameters: int
     multiply_adds: int               # for one image
-    digest: str                      # hex SHA-256 of the sub-model's weights (`evitif.model.fingerprint`)
+    digest: str                      # the sub-model's fingerprint (`evitif.model.fingerprint`), of its weights, settings and preprocessing
     fingerprint: str                 # hex SHA-256: the device's identity in the partition, for the handshake
     view: View = View()              # how it looks at the image
 
@@ -61,7 +62,7 @@ class Description:
     folder: Path
     content: dict                    # all of it
     fingerprint: str                 # hex SHA-256: the partition's identity
-    original: str                    # hex SHA-256: the fingerprint of the model that was divided
+    original: str                    # the fingerprint of the model that was divided
     model: str                       # its name
     class_names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -181,7 +182,7 @@ def save_partition(folder: Path | str, modules: list[nn.Module], network: Fusion
     folder = Path(folder)
     for module in (*modules, network):
         module.half().float()
-    digests = [fingerprint(module) for module in modules]
+    digests = [fingerprint(module, data_config=about['data_config']) for module in modules]
     fusion_digest = _digest(network)
     identity = _identity(about['original'], about['devices'], digests, fusion_digest)
     require_finite(about, f'{folder / DESCRIPTION_FILE} is not written')
@@ -247,9 +248,9 @@ def load_device(folder: Path | str, which: str | int, device: str | torch.device
     module = build_model(ModelSpec(content['architecture'], random_seed=0, model_kwargs=kwargs)).module
     blank(module, entry.shape, len(entry.classes) + 1)
     _fill(module, weights, path)
-    if fingerprint(module) != entry.digest:
+    if (found := fingerprint(module, data_config=description.data_config)) != entry.digest:
         raise ArtifactError(f'{path} is not the sub-model that {DESCRIPTION_FILE} describes: its digest is '
-                            f'{fingerprint(module)[:16]}…, expected {entry.digest[:16]}…')
+                            f'{found[:16]}…, expected {entry.digest[:16]}…{difference(entry.digest, found)}')
     labels = (*(description.labels[index] for index in entry.classes), 'other')
     return DeviceModel(entry, description.fingerprint, module.eval().requires_grad_(False).to(device),
                        Preprocessor(_tuples(description.data_config)), description.features, entry.classes, labels)

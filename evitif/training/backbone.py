@@ -51,6 +51,7 @@ class BackboneTraining:
     architecture: str = 'vit_tiny_patch16_224'
     model_kwargs: dict = field(default_factory=dict)
     initial_weights: str | None = None   # 'pretrained' (timm's hub), a checkpoint of the full architecture, or a model folder
+    reset_head: bool = False             # the classifier begins anew, and `initial_weights` may lack one
     image_size: int | None = None        # pixels; None: `img_size` of model_kwargs, else the architecture's own
     default_cut: int | None = None       # where the model is to be cut unless one says otherwise; None: half of the depth
     epochs: int = 20
@@ -94,8 +95,10 @@ def train_backbone(configuration: BackboneTraining, command: str = '', overwrite
         return there['figures']
     built, size = _build(c, len(train.class_names))
     chosen = torch.from_numpy(training_split(len(train), c.held_out)[0]) if c.held_out else None
+    if c.reset_head and c.initial_weights is None:
+        raise ValueError('--reset-head is given without --initial-weights: then the whole model begins anew')
     if c.initial_weights is not None:
-        print(start_from(built.module, train.class_names, c.initial_weights, c.architecture, c.model_kwargs), flush=True)
+        print(start_from(built.module, train.class_names, c.initial_weights, c.architecture, c.model_kwargs, c.reset_head), flush=True)
         made_from['begins_with'] = fingerprint(built.module)
     if c.distil_from is not None:
         fitting = fitting_teacher(c.distil_from, train.class_names, (size, size), c.distil_weight, c.distil_temperature)

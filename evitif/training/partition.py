@@ -15,6 +15,7 @@ from evitif.datasets import open_images
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import fingerprint
+from evitif.model.pretrained import require_classifier
 from evitif.partition.artifact import DESCRIPTION_FILE, read_partition, save_partition
 from evitif.partition.placement import Placed, place
 from evitif.partition.pruning import Limit, Size, prune, size_within
@@ -119,6 +120,7 @@ class Original:
 def load_original(model: str, checkpoint: str | None = None, pretrained: bool = False) -> Original:
     """Build the model. Raises ModelError where it cannot be pruned."""
     built = build_model(ModelSpec(model, checkpoint, pretrained))
+    require_classifier(built.module, model, checkpoint, pretrained)
     require_prunable(built.module)
     built.module.requires_grad_(False)
     return Original(built, fingerprint(built.module))
