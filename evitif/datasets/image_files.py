@@ -1,0 +1,48 @@
+"""Image files to samples, and what a data set's files of more than 8 bits have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from evitif.datasets.errors import DatasetError
+from evitif.datasets.files import survey
+from evitif.pictures import PictureError, SignificantBits, read_samples
+
+_MAY_BE_WIDE = ('.png', '.tif', '.tiff', '.pgm', '.ppm', '.pnm')
+_ENOUGH = 64            # images by which the significant bits are found
+
+
+def read_file(path: Path) -> np.ndarray:
+    """Read an image file as `evitif.pictures.read_samples` does. Raises DatasetError, naming the file, whatever is wrong with it."""
+    try:
+        return read_samples(path.read_bytes())
+    except (OSError, PictureError, MemoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DatasetError(f'{path}: cannot be read as an image: {reason or "it does not fit into memory"}') from None
+
+
+def find_significant_bits(folder: Path) -> tuple[int, int]:
+    """The significant bits of the images of more than 8 bits below `folder`, and how many of them were looked at.
+
+    Spread over the folder, so that they do not depend on which image is read first. At least 8, though all were black.
+    """
+    significant, wide = SignificantBits(), 0
+    for looked_at, path in enumerate(_spread([path for path in survey(folder)[0] if path.suffix.lower() in _MAY_BE_WIDE])):
+        if looked_at >= _ENOUGH and wide:
+            break
+        try:
+            samples = read_file(path)
+        except DatasetError:        # whoever reads it for its own sake says so
+            continue
+        if samples.itemsize > 1:
+            significant.to_8_bits(samples)
+            wide += 1
+    return max(significant.bits, 8), wide
+
+
+def _spread(paths: list[Path]) -> list[Path]:
+    """The same paths in another order: first some that are spread evenly, then the rest."""
+    stride = max(1, len(paths) // _ENOUGH)
+    return paths[::stride] + [path for index, path in enumerate(paths) if index % stride]
