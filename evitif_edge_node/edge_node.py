@@ -11,6 +11,7 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif.pictures import SignificantBits
 from evitif_edge_node.annotation import annotate
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
@@ -43,6 +44,7 @@ class EdgeNode(AutostartNode):
         self._runtime: EdgeRuntime | None = None
         self._running = False
         self._watch: ImageWatch | None = None
+        self._significant = SignificantBits()
         self._subscription = self._stats_timer = self._annotator = None
         self._owned = []
         self._previous: EdgeStatistics | None = None
@@ -114,6 +116,8 @@ class EdgeNode(AutostartNode):
             kind, topic, callback, name = CompressedImage, f'{image}/compressed', self._on_compressed, 'CompressedImage'
         else:
             kind, topic, callback, name = Image, image, self._on_image, 'Image'
+        self._significant = SignificantBits(self._values['significant_bits'],
+                                            lambda sentence: self.get_logger().info(f'{self._subscription.topic_name}: {sentence}'))
         self._subscription = self.create_subscription(kind, topic, callback, **qos.overridable(qos.NEWEST_IMAGE))
         self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
 
@@ -139,7 +143,7 @@ class EdgeNode(AutostartNode):
             return
         self._watch.image(message)
         try:
-            image = convert(message)
+            image = convert(message, self._significant)
         except ImageConversionError as error:
             self._watch.refused(str(error))
             self.get_logger().error(str(error), throttle_duration_sec=REPEAT_ERROR_S)
@@ -180,7 +184,7 @@ class EdgeNode(AutostartNode):
     def _image_status(self) -> Status:
         if self._watch is None:
             return Status(OK, 'the node is not active')
-        return self._watch.status(self._values['image_timeout'])
+        return self._watch.status(self._values['image_timeout'], self._significant)
 
     def _link_status(self) -> Status:
         if not self._running:

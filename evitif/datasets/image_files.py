@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from evitif.datasets.errors import DatasetError
 from evitif.datasets.files import survey
-from evitif.pictures import PictureError, SignificantBits, read_samples
+from evitif.datasets.sample import Sample
+from evitif.pictures import PictureError, SignificantBits, read_samples, to_rgb
 
 _MAY_BE_WIDE = ('.png', '.tif', '.tiff', '.pgm', '.ppm', '.pnm')
 _ENOUGH = 64            # images by which the significant bits are found
@@ -21,6 +23,25 @@ def read_file(path: Path) -> np.ndarray:
     except (OSError, PictureError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DatasetError(f'{path}: cannot be read as an image: {reason or "it does not fit into memory"}') from None
+
+
+class ImageFile:
+    """One image file, without a label."""
+
+    class_names = ()
+    split = 'all'
+
+    def __init__(self, path: Path | str, significant_bits: int, say: Callable[[str], None]):
+        self._path = Path(path).expanduser()
+        self._significant = SignificantBits(significant_bits, lambda sentence: say(f'{path}: {sentence}'))
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Sample:
+        if index:
+            raise IndexError(index)
+        return Sample(to_rgb(read_file(self._path), self._significant), -1, '', self._path.name)
 
 
 def find_significant_bits(folder: Path) -> tuple[int, int]:

@@ -61,7 +61,7 @@ class ImageFolder:
                 say(f'{self.folder}: left out {beside} images that lie beside the class folders')
         else:
             self.class_names = ()
-            self._add(self.folder, -1, '', f'{self.folder} holds no class folder and no image')
+            self._add(self.folder, -1, '', f'{self.folder} holds no image and no class folder')
         if self._unread:
             say(f'{self.folder}: left out {named(self._unread)}: images of these kinds are not read here')
 
@@ -98,9 +98,6 @@ class ImageFolder:
         samples = read_file(path)
         if samples.itemsize > 1:
             self._decide_significant_bits()
-            highest = int(samples.max())
-            if highest >> self.significant_bits:
-                self._say(f'{path}: values up to {highest} do not fit in {self.significant_bits} significant bits and become white')
         return Sample(to_rgb(samples, self._significant), class_id, label, str(path.relative_to(self.folder)))
 
     def _decide_significant_bits(self) -> None:
@@ -110,7 +107,7 @@ class ImageFolder:
                 self.significant_bits, looked_at = find_significant_bits(self._whole)
                 self._say(f'{self._whole}: images of more than 8 bits, of which {self.significant_bits} are significant, by the largest '
                           f'value in {looked_at} of them')
-            self._significant = SignificantBits(self.significant_bits)
+            self._significant = SignificantBits(self.significant_bits, lambda sentence: self._say(f'{self._whole}: {sentence}'))
 
 
 def split_folder(folder: Path | str, output: Path | str, every: int) -> dict[str, int]:

@@ -65,6 +65,6 @@ def _refuse_unknown(folder: Path) -> None:
     alike = [entry for entry in entries if _LIKE_A_SPLIT.search(entry.name.lower())]
     if alike and (len(alike) == len(entries) or len(alike) > 1 and all(not images_in(entry) and subfolders(entry) for entry in alike)):
         names = ', '.join(f'{entry.name}/' for entry in alike[:3])
-        raise DatasetError(f'{folder} has {names}, which look like parts of a data set and not like classes: expected train/ beside val/ or '
-                           'test/ (links will do), or one folder for each class; `python -m evitif.datasets split IMAGES FOLDER` makes '
+        raise DatasetError(f'{folder} has {names}, which look like parts of a data set, not like classes: expected train/ beside val/ '
+                           'or test/ (links will do), or one folder for each class; `python -m evitif.datasets split IMAGES FOLDER` makes '
                            'train/ and val/ of one folder of images')

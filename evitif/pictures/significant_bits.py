@@ -20,14 +20,16 @@ class SignificantBits:
     """The significant bits of one stream or data set; `bits` is 0 as long as nothing is known.
 
     Where the bits are not given they follow from the largest value so far, rounded up to an even number, at least 8. They
-    never go down: a dark image after a bright one is dark. `on_found` gets a sentence each time that they are found or rise.
+    never go down: a dark image after a bright one is dark. `say` gets a sentence each time that they are found or rise, and once
+    where values are too large for those that are given.
     """
 
-    def __init__(self, bits: int = 0, on_found: Callable[[str], None] = lambda sentence: None):
+    def __init__(self, bits: int = 0, say: Callable[[str], None] = lambda sentence: None):
         self.given = bits > 0
         self.bits = bits
         self.darkness = ''          # a sentence, while the images are nearly black
-        self._on_found = on_found
+        self._say = say
+        self._said_too_large = False
         self._dark_images = 0
 
     def to_8_bits(self, samples: np.ndarray) -> np.ndarray:
@@ -40,16 +42,22 @@ class SignificantBits:
         if self.bits > 8:
             self._judge(samples, self.bits)
         if highest >> self.bits:
+            self._say_too_large(highest)
             samples = np.minimum(samples, (1 << self.bits) - 1)
-        scaled = np.empty(samples.shape, np.uint8)
-        return np.right_shift(samples, self.bits - 8, out=scaled, casting='unsafe')
+        shift = np.right_shift if self.bits >= 8 else np.left_shift
+        return shift(samples, abs(self.bits - 8), out=np.empty(samples.shape, np.uint8), casting='unsafe')
+
+    def _say_too_large(self, highest: int) -> None:
+        if not self._said_too_large:
+            self._said_too_large = True
+            self._say(f'values up to {highest} do not fit in {self.bits} significant bits and become white')
 
     def _find(self, highest: int) -> None:
         bits = bits_of(highest)
         if bits <= self.bits:
             return
         before, self.bits = self.bits, bits
-        self._on_found(f'{bits} significant bits in samples of more than 8 bits, found from values up to {highest}'
+        self._say(f'{bits} significant bits in samples of more than 8 bits, found from values up to {highest}'
                        + (f' ({before} until now)' if before else ''))
 
     def judge_reduced(self, samples: np.ndarray) -> None:
