@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 
 from evitif.pictures import SignificantBits
 from evitif_edge_node.annotation import annotate
+from evitif_edge_node.fonts import remark_on
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
@@ -73,7 +74,8 @@ class EdgeNode(AutostartNode):
         self._runtime.start()
         self._running = True
         self._labels.publish(messages.labels_message(self._runtime.labels, self.get_clock().now().to_msg()))
-        self._annotator = _Annotator(self._publish_annotated)
+        self._annotator = _Annotator(self._publish_annotated, self._runtime.labels, self.get_logger().warning)
+        self._significant = SignificantBits(self._values['significant_bits'], lambda text: self.get_logger().info(f'images: {text}'))
         self._subscribe()
         self._start_stats_timer()
 
@@ -116,8 +118,6 @@ class EdgeNode(AutostartNode):
             kind, topic, callback, name = CompressedImage, f'{image}/compressed', self._on_compressed, 'CompressedImage'
         else:
             kind, topic, callback, name = Image, image, self._on_image, 'Image'
-        self._significant = SignificantBits(self._values['significant_bits'],
-                                            lambda sentence: self.get_logger().info(f'{self._subscription.topic_name}: {sentence}'))
         self._subscription = self.create_subscription(kind, topic, callback, **qos.overridable(qos.NEWEST_IMAGE))
         self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
 
@@ -235,9 +235,9 @@ class EdgeNode(AutostartNode):
 class _Annotator:
     """Draws in a thread of its own, the newest prediction only, so that drawing never delays an answer."""
 
-    def __init__(self, draw):
+    def __init__(self, draw, labels, warn):
         from evitif.pipeline.slot import LatestSlots
-        self._draw, self._slots = draw, LatestSlots()
+        self._draw, self._labels, self._warn, self._slots = draw, labels, warn, LatestSlots()
         self._thread = threading.Thread(target=self._work, name='evitif-annotate', daemon=True)
         self._thread.start()
 
@@ -249,8 +249,12 @@ class _Annotator:
         self._thread.join()
 
     def _work(self) -> None:
+        said = False
         while (prediction := self._slots.take()) is not None:
             self._draw(prediction)
+            if not said and (remark := remark_on(self._labels)):
+                self._warn(remark)
+            said = True
 
 
 def _describe(message: Image | CompressedImage) -> str:

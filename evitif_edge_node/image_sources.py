@@ -13,7 +13,6 @@ import numpy as np
 
 from evitif.datasets import EXTENSIONS, DatasetError, FashionMnist, ImageDataset, open_images, say_once
 
-
 _IMAGES = frozenset(EXTENSIONS) - {'.gif'}      # a GIF is a film here
 _NAMED = 20             # images that cannot be read, in the log
 

@@ -42,11 +42,11 @@ def add_parser(verbs) -> None:
 def run(options: argparse.Namespace, command: str) -> int:
     from evitif.model.device import place
     from evitif.training.backbone import BackboneTraining, train_backbone
+    from evitif.training.judging import describe_figures
     options.model_kwargs = dict(options.model_kwargs or ())
     configuration = BackboneTraining(**chosen(options, BackboneTraining))
     show(configuration)
     print(place(configuration.device, configuration.precision).note)
     figures = train_backbone(configuration, command)
-    print(f'{configuration.output}: test accuracy {100 * figures["test_top1"]:.2f} % on {figures["test_images"]} '
-          f'images, {figures["parameters"]:,} parameters')
+    print(f'{configuration.output}: {describe_figures(figures)}, {figures["parameters"]:,} parameters')
     return 0

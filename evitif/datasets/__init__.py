@@ -8,10 +8,11 @@ from evitif.datasets.fashion_mnist import FashionMnist
 from evitif.datasets.files import EXTENSIONS
 from evitif.datasets.image_files import ImageFile
 from evitif.datasets.image_folder import ImageFolder, say_once, split_folder
+from evitif.datasets.layout import split_of
 from evitif.datasets.sample import ImageDataset, Sample
 
-__all__ = ['EXTENSIONS', 'DatasetError', 'FashionMnist', 'ImageDataset', 'ImageFile', 'ImageFolder', 'Sample', 'open_images', 'say_once',
-           'split_folder']
+__all__ = ['EXTENSIONS', 'DatasetError', 'FashionMnist', 'ImageDataset', 'ImageFile', 'ImageFolder', 'Sample', 'judging_split',
+           'open_images', 'say_once', 'split_folder']
 
 
 def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] | None = None, ranked: bool = False,
@@ -28,3 +29,10 @@ def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] |
     if Path(source).expanduser().is_file():
         return ImageFile(source, significant_bits, say)
     return ImageFolder.at_split(source, split, class_names=class_names, ranked=ranked, significant_bits=significant_bits, say=say)
+
+
+def judging_split(source: str) -> str:
+    """What `open_images(source, 'test')` opens: `test`, `val`, or `all` of a folder that is not divided. Raises DatasetError as it does."""
+    if source.replace('_', '-').lower() == FashionMnist.name:
+        return 'test'
+    return split_of(Path(source).expanduser(), 'test')[1]

@@ -10,10 +10,11 @@ from pathlib import Path
 from PIL import features
 
 EXTENSIONS = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.dib', '.ppm', '.pgm', '.pbm', '.pnm', '.tif', '.tiff', '.gif',
-              *(('.avif',) if features.check('avif') else ()))
+              *(('.avif',) if 'avif' in features.modules and features.check('avif') else ()))
 # Images of kinds that are not read, camera makers' raw kinds among them: a folder may hold them beside others.
 _UNREAD = {'.avif', '.heic', '.heif', '.hif', '.jp2', '.j2k', '.jpx', '.jpf', '.jxl', '.jxr', '.tga', '.exr', '.hdr', '.psd', '.svg',
-           '.pcx', '.dds', '.xcf', '.bpg', '.ico', '.cr2', '.cr3', '.nef', '.arw', '.dng', '.raf', '.orf', '.rw2', '.pef', '.srw'} - {*EXTENSIONS}
+           '.pcx', '.dds', '.xcf', '.bpg', '.ico', '.cr2', '.cr3', '.nef', '.arw', '.dng', '.raf', '.orf', '.rw2', '.pef',
+           '.srw'} - {*EXTENSIONS}
 # Folders that macOS, Synology, Windows and file systems put beside the user's.
 _SYSTEM = {'__macosx', '@eadir', '#recycle', '#snapshot', '$recycle.bin', 'system volume information', 'lost+found', '__pycache__'}
 

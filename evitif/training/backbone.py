@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from evitif.datasets import open_images
+from evitif.datasets import ImageDataset, open_images
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.device import mixed_precision
 from evitif.model.split import require_cuttable
@@ -27,6 +27,7 @@ from evitif.training.checkpoint import Checkpoint
 from evitif.training.distillation import Teacher
 from evitif.training.images import Normalise, erase, load_images, mixup, shift_and_flip
 from evitif.training.initial_weights import commands_before, start_from
+from evitif.training.judging import accuracy_words, judged_figures
 
 
 @dataclass(frozen=True)
@@ -133,16 +134,17 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
         accuracy = top1(average.module, judged, judged_ids, normalise, c.device)
         history.append({'epoch': epoch + 1, 'loss': round(total / steps, 4), 'top1': round(accuracy, 4),
                         'seconds': round(time.monotonic() - began, 1)})
-        print(f'epoch {epoch + 1}: training loss {total / steps:.3f}, test accuracy {100 * accuracy:.2f} %', flush=True)
+        print(f'epoch {epoch + 1}: training loss {total / steps:.3f}, {accuracy_words(test.split)} {100 * accuracy:.2f} %', flush=True)
         checkpoint.save({'model': model.state_dict(), 'average': average.state_dict(),
                          'optimiser': optimiser.state_dict(), 'schedule': schedule.state_dict(), 'history': history})
-    figures = {'test_top1': history[-1]['top1'], 'test_images': len(judged), 'epochs': c.epochs,
+    figures = {**judged_figures(test.split, history[-1]['top1'], len(judged)), 'epochs': c.epochs,
                'parameters': sum(parameter.numel() for parameter in model.parameters())}
     before = commands_before(c.initial_weights)
     save_model(c.output, average.module.eval(), {
         'name': Path(c.output).name, 'architecture': c.architecture,
         'model_kwargs': {**c.model_kwargs, 'img_size': c.image_size}, 'pretrained_cfg': data_config,
-        'class_names': list(train.class_names), 'default_cut': c.default_cut, 'figures': figures, 'history': history,
+        'class_names': list(train.class_names), **_significant_bits(train), 'default_cut': c.default_cut, 'figures': figures,
+        'history': history,
         'made_by': {'command': command, **({'after': before} if before else {}), 'configuration': asdict(c), 'torch': torch.__version__}},
         c.stored_as)
     checkpoint.remove()
@@ -158,6 +160,12 @@ def top1(model: torch.nn.Module, images: torch.Tensor, class_ids: torch.Tensor, 
     for batch, ids in zip(images.split(batch_size), class_ids.split(batch_size)):
         right += int((model(normalise(batch.to(device))).argmax(1).cpu() == ids).sum())
     return right / len(images)
+
+
+def _significant_bits(dataset: ImageDataset) -> dict:
+    """For the description: how images of more than 8 bits were scaled, where there were any."""
+    bits = getattr(dataset, 'significant_bits', 0)
+    return {'significant_bits': bits} if bits else {}
 
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
