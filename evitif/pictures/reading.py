@@ -105,9 +105,9 @@ def _decode_by_opencv(data: memoryview, wide: bool) -> np.ndarray:
 def _decode_by_pillow(data: memoryview) -> tuple[np.ndarray, int]:
     with _opened(data, _PILLOW_FORMATS) as image:
         _check_size(image.height, image.width)
-        tags, exif = getattr(image, 'tag_v2', {}), image.getexif()
+        tags = getattr(image, 'tag_v2', {})
+        orientation = 1 if image.format == 'TIFF' else image.getexif().get(_ORIENTATION, 1)     # Pillow turns a TIFF when it loads it
         image.load()
-        orientation = exif.get(_ORIENTATION, 1)     # after loading: newer Pillows turn a TIFF themselves, and take this out
         if image.mode.startswith(('I', 'F')):
             if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
                 raise PictureError('its samples have more than 8 bits and 0 is white: expected 0 to be black')
