@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 WIDEST = 32             # bits of a sample
-_DARK_SHARE = 4         # bits: all values below 1/16 of the range are a picture that is nearly black
+_DARK_BITS = 3          # all values below 1/8 of the range are a picture that is nearly black
 _DARK_IMAGES = 10       # in a row, until it is said
 _DARK_GRID = 64         # rows and columns that are looked at
 
@@ -65,9 +65,9 @@ class SignificantBits:
         self._judge(samples, 8, 'whoever made 8 bits of 16 took the wrong ones: let the driver publish 8 bits, or compress with png')
 
     def _judge(self, samples: np.ndarray, bits: int, remedy: str = '') -> None:
-        """Count the images in a row of which all but a thousandth lies in the lowest sixteenth of the range."""
+        """Count the images in a row of which all but a thousandth lies in the lowest eighth of the range."""
         some = samples[::max(1, samples.shape[0] // _DARK_GRID), ::max(1, samples.shape[1] // _DARK_GRID)]
-        dark = np.count_nonzero(some >> (bits - _DARK_SHARE)) * 1000 <= some.size
+        dark = np.count_nonzero(some >> (bits - _DARK_BITS)) * 1000 <= some.size
         self._dark_images = self._dark_images + 1 if dark else 0
         if self._dark_images < _DARK_IMAGES:
             self.darkness = ''
@@ -75,7 +75,7 @@ class SignificantBits:
         if not remedy:
             used = max(8, bits_of(int(np.sort(some, axis=None)[some.size * 999 // 1000 - 1])))
             remedy = f'if the sensor has {used} bits, set significant_bits to {used}'
-        self.darkness = f'the images are nearly black: their values lie in the lowest sixteenth of {bits} bits; {remedy}'
+        self.darkness = f'the images are nearly black: their values lie in the lowest eighth of {bits} bits; {remedy}'
 
 
 def bits_of(highest: int) -> int:
