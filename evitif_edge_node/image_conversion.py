@@ -23,12 +23,11 @@ class ImageConversionError(ValueError):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a pixel lies in memory: bytes a sample, samples a pixel, and which samples are red, green and blue."""
+    """How a pixel lies in memory: bytes a sample, samples a pixel, and OpenCV's conversion to RGB; None where it is RGB."""
 
     sample_bytes: int
     samples: int
-    rgb: tuple[int, ...] = ()       # positions of red, green and blue; empty where a cv2 conversion does it
-    cv2_code: int | None = None
+    to_rgb: int | None
 
     @property
     def pixel_bytes(self) -> int:
@@ -43,25 +42,25 @@ _BAYER = {
     'grbg': cv2.COLOR_BayerGB2RGB,
 }
 _LAYOUTS = {
-    'rgb8': _Layout(1, 3, (0, 1, 2)),
-    'bgr8': _Layout(1, 3, (2, 1, 0)),
-    'rgba8': _Layout(1, 4, (0, 1, 2)),
-    'bgra8': _Layout(1, 4, (2, 1, 0)),
-    'mono8': _Layout(1, 1, (0, 0, 0)),
-    'rgb16': _Layout(2, 3, (0, 1, 2)),
-    'bgr16': _Layout(2, 3, (2, 1, 0)),
-    'rgba16': _Layout(2, 4, (0, 1, 2)),
-    'bgra16': _Layout(2, 4, (2, 1, 0)),
-    'mono16': _Layout(2, 1, (0, 0, 0)),
-    '8UC1': _Layout(1, 1, (0, 0, 0)),
-    '8UC3': _Layout(1, 3, (2, 1, 0)),   # OpenCV's own order, as cv_bridge takes it
-    '8UC4': _Layout(1, 4, (2, 1, 0)),
-    'yuv422': _Layout(1, 2, cv2_code=cv2.COLOR_YUV2RGB_UYVY),
-    'uyvy': _Layout(1, 2, cv2_code=cv2.COLOR_YUV2RGB_UYVY),
-    'yuv422_yuy2': _Layout(1, 2, cv2_code=cv2.COLOR_YUV2RGB_YUY2),
-    'yuyv': _Layout(1, 2, cv2_code=cv2.COLOR_YUV2RGB_YUY2),
-    **{f'bayer_{pattern}8': _Layout(1, 1, cv2_code=code) for pattern, code in _BAYER.items()},
-    **{f'bayer_{pattern}16': _Layout(2, 1, cv2_code=code) for pattern, code in _BAYER.items()},
+    'rgb8': _Layout(1, 3, None),
+    'bgr8': _Layout(1, 3, cv2.COLOR_BGR2RGB),
+    'rgba8': _Layout(1, 4, cv2.COLOR_RGBA2RGB),
+    'bgra8': _Layout(1, 4, cv2.COLOR_BGRA2RGB),
+    'mono8': _Layout(1, 1, cv2.COLOR_GRAY2RGB),
+    'rgb16': _Layout(2, 3, None),
+    'bgr16': _Layout(2, 3, cv2.COLOR_BGR2RGB),
+    'rgba16': _Layout(2, 4, cv2.COLOR_RGBA2RGB),
+    'bgra16': _Layout(2, 4, cv2.COLOR_BGRA2RGB),
+    'mono16': _Layout(2, 1, cv2.COLOR_GRAY2RGB),
+    '8UC1': _Layout(1, 1, cv2.COLOR_GRAY2RGB),
+    '8UC3': _Layout(1, 3, cv2.COLOR_BGR2RGB),   # OpenCV's own order, as cv_bridge takes it
+    '8UC4': _Layout(1, 4, cv2.COLOR_BGRA2RGB),
+    'yuv422': _Layout(1, 2, cv2.COLOR_YUV2RGB_UYVY),
+    'uyvy': _Layout(1, 2, cv2.COLOR_YUV2RGB_UYVY),
+    'yuv422_yuy2': _Layout(1, 2, cv2.COLOR_YUV2RGB_YUY2),
+    'yuyv': _Layout(1, 2, cv2.COLOR_YUV2RGB_YUY2),
+    **{f'bayer_{pattern}8': _Layout(1, 1, code) for pattern, code in _BAYER.items()},
+    **{f'bayer_{pattern}16': _Layout(2, 1, code) for pattern, code in _BAYER.items()},
 }
 SUPPORTED_ENCODINGS = tuple(_LAYOUTS)
 _GENERIC = re.compile(r'(8|16|32|64)[USF]C\d*', re.IGNORECASE)    # OpenCV's types: a picture only where _LAYOUTS says so
@@ -89,22 +88,17 @@ def image_to_rgb(message, significant: SignificantBits | None = None) -> np.ndar
     needed = step * (height - 1) + row_bytes
     if len(message.data) < needed:
         raise _mismatch(message, f'at least {needed} bytes of data')
-    if layout.cv2_code in _SUBSAMPLED and width % 2:
+    if layout.to_rgb in _SUBSAMPLED and width % 2:
         raise _mismatch(message, 'an even width, since two pixels share their colour')
     sample = np.uint8 if layout.sample_bytes == 1 else np.dtype('>u2' if message.is_bigendian else '<u2')
     rows = np.ndarray((height, width * layout.samples), sample, message.data, strides=(step, layout.sample_bytes))
     if layout.sample_bytes == 2:
         rows = (significant or SignificantBits()).to_8_bits(rows)
-    elif rows.flags.writeable:
-        rows.flags.writeable = False
     pixels = rows.reshape(height, width, layout.samples)
-    if layout.cv2_code is not None:
-        return cv2.cvtColor(np.ascontiguousarray(pixels), layout.cv2_code)
-    if layout.rgb == tuple(range(layout.samples)):
-        return pixels
-    if layout.samples == 1:
-        return np.repeat(pixels, 3, axis=2)
-    return np.ascontiguousarray(pixels[:, :, list(layout.rgb)])
+    if layout.to_rgb is not None:
+        return cv2.cvtColor(np.ascontiguousarray(pixels), layout.to_rgb)
+    pixels.flags.writeable = False              # the message's own
+    return pixels
 
 
 def compressed_image_to_rgb(message, significant: SignificantBits | None = None) -> np.ndarray:
@@ -130,7 +124,7 @@ def compressed_image_to_rgb(message, significant: SignificantBits | None = None)
         significant.judge_reduced(samples)
     if encoding.startswith('bayer_') and not target:
         mosaic = samples[:, :, 0] if samples.ndim == 3 else significant.to_8_bits(samples)
-        return cv2.cvtColor(np.ascontiguousarray(mosaic), _LAYOUTS[encoding].cv2_code)
+        return cv2.cvtColor(np.ascontiguousarray(mosaic), _LAYOUTS[encoding].to_rgb)
     return to_rgb(samples, significant)
 
 
@@ -155,7 +149,7 @@ def _refusal_of_format(format: str, encoding: str, lossy: bool, target: str) -> 
         return 'is a mosaic of colours that JPEG has blurred: let the driver publish rgb8, or compress with png'
     if layout is None or encoding.startswith('bayer_'):
         return ''
-    if layout.cv2_code is not None and not target.startswith(('bgr', 'rgb')):
+    if layout.to_rgb in _SUBSAMPLED and not target.startswith(('bgr', 'rgb')):
         return f'has lost its colours before it was compressed: let the driver publish rgb8 instead of {encoding}'
     if layout.sample_bytes == 2 and lossy and not target:
         return 'has values above 255 cut off, since JPEG has 8 bits: compress with png, or let the driver publish 8 bits'

@@ -99,7 +99,9 @@ def _decode_by_opencv(data: memoryview, wide: bool) -> np.ndarray:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if decoded is None:
         raise PictureError('it is damaged: the decoder refuses it')
-    return decoded if decoded.ndim == 2 else np.ascontiguousarray(decoded[:, :, 2::-1])      # BGR or BGRA
+    if decoded.ndim == 2:
+        return decoded
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB if decoded.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
 
 
 def _decode_by_pillow(data: memoryview) -> tuple[np.ndarray, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 WIDEST = 32             # bits of a sample
@@ -88,4 +89,4 @@ def to_rgb(samples: np.ndarray, significant: SignificantBits) -> np.ndarray:
     """Samples [H, W] or [H, W, 3], uint8 or wider, to uint8 [H, W, 3] RGB; grey is repeated."""
     if samples.dtype != np.uint8:
         samples = significant.to_8_bits(samples)
-    return samples if samples.ndim == 3 else np.repeat(samples[:, :, None], 3, axis=2)
+    return samples if samples.ndim == 3 else cv2.cvtColor(samples, cv2.COLOR_GRAY2RGB)
