@@ -7,6 +7,7 @@ keeps 16 bits in every layout, as Pillow does not. All others: Pillow.
 from __future__ import annotations
 
 import io
+import logging
 import re
 import struct
 import warnings
@@ -27,6 +28,7 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 _PNG_TEXT = (b'Raw profile type exif', b'Raw profile type APP1', b'XML:com.adobe.xmp')     # where programs hide an orientation
 _WIDE_PPM = re.compile(rb'P([56])(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,6})\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(?:#[^\n]*\n\s*)*(\d{3,5})\s')
 Image.init()                    # fills Image.OPEN
+logging.getLogger('PIL').addHandler(logging.NullHandler())      # what it says of a damaged TIFF is in the refusal, once
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262
 _WHITE_IS_ZERO = 0
 
