@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +52,8 @@ def _name_for(text: str) -> str | None:
 def _installed() -> tuple[str, ...]:
     """The files of all other fonts, plain ones first."""
     found = []
-    for folder in map(Path, _FOLDERS):
-        found += (path for path in folder.expanduser().rglob('*') if path.suffix.lower() in ('.ttf', '.ttc', '.otf'))
+    for folder in map(os.path.expanduser, _FOLDERS):
+        found += (path for path in Path(folder).rglob('*') if path.suffix.lower() in ('.ttf', '.ttc', '.otf'))
     found.sort(key=lambda path: (sum(word in path.stem.lower() for word in _UNUSUAL), path.name))
     matplotlib = importlib.util.find_spec('matplotlib')
     for folder in (matplotlib.submodule_search_locations or ()) if matplotlib else ():

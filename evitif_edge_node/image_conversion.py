@@ -64,6 +64,7 @@ _LAYOUTS = {
 }
 SUPPORTED_ENCODINGS = tuple(_LAYOUTS)
 _GENERIC = re.compile(r'(8|16|32|64)[USF]C\d*', re.IGNORECASE)    # OpenCV's types: a picture only where _LAYOUTS says so
+_GREY = ('mono8', 'mono16', '8UC1')
 _SUBSAMPLED = (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUY2)
 
 
@@ -147,11 +148,10 @@ def _refusal_of_format(format: str, encoding: str, lossy: bool, target: str) -> 
         return f'is a depth image or other data: a picture has an encoding such as rgb8 or mono8, not {encoding}'
     if encoding.startswith('bayer_') and not target and (lossy or layout is None):
         return 'is a mosaic of colours that JPEG has blurred: let the driver publish rgb8, or compress with png'
-    if layout is None or encoding.startswith('bayer_'):
-        return ''
-    if layout.to_rgb in _SUBSAMPLED and not target.startswith(('bgr', 'rgb')):
+    subsampled = layout is not None and layout.to_rgb in _SUBSAMPLED
+    if (target.startswith('mono') and encoding not in _GREY) or (subsampled and not target):
         return f'has lost its colours before it was compressed: let the driver publish rgb8 instead of {encoding}'
-    if layout.sample_bytes == 2 and lossy and not target:
+    if layout is not None and layout.sample_bytes == 2 and lossy and not target:
         return 'has values above 255 cut off, since JPEG has 8 bits: compress with png, or let the driver publish 8 bits'
     return ''
 

@@ -20,9 +20,9 @@ def read_file(path: Path) -> np.ndarray:
     """Read an image file as `evitif.pictures.read_samples` does. Raises DatasetError, naming the file, whatever is wrong with it."""
     try:
         return read_samples(path.read_bytes())
-    except (OSError, PictureError, MemoryError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DatasetError(f'{path}: cannot be read as an image: {reason or "it does not fit into memory"}') from None
+    except (OSError, PictureError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DatasetError(f'{path}: cannot be read as an image: {reason}') from None
 
 
 class ImageFile:

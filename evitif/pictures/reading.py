@@ -38,13 +38,15 @@ def read_samples(data) -> np.ndarray:
 
     Returns RGB uint8 [H, W, 3], or samples that have more than 8 bits as the file has them: uint16 or uint32, [H, W] or RGB
     [H, W, 3]. Alpha is dropped. Floats from 0 to 1 become 8 bits.
-    Raises PictureError where the data is damaged, too large, or no picture that can be read, and MemoryError.
+    Raises PictureError where the data is damaged, too large, or no picture that can be read.
     """
     data = memoryview(data).cast('B')
     try:
         samples, orientation = _decode(data)
-    except (PictureError, MemoryError):
+    except PictureError:
         raise
+    except MemoryError:
+        raise PictureError('it does not fit into memory') from None
     except Exception as error:                      # decoders raise whatever they like about bytes that they do not expect
         raise PictureError(_reason(error)) from None
     if 0 in samples.shape:

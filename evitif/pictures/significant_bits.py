@@ -11,7 +11,6 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-WIDEST = 32             # bits of a sample
 _DARK_BITS = 3          # all values below 1/8 of the range are a picture that is nearly black
 _DARK_IMAGES = 10       # in a row, until it is said
 _DARK_GRID = 64         # rows and columns that are looked at

@@ -56,7 +56,9 @@ def test_depth_and_other_data_are_refused_by_name(picture, format):
     assert repr(format) in str(refusal.value)
 
 
-@pytest.mark.parametrize('format', ['yuv422_yuy2; jpeg compressed mono8', 'uyvy; jpeg compressed ', 'yuv422; png compressed mono8'])
+@pytest.mark.parametrize('format', [
+    'yuv422_yuy2; jpeg compressed mono8', 'uyvy; jpeg compressed ', 'yuv422; png compressed mono8', 'nv21; jpeg compressed mono8',
+    'bayer_rggb8; jpeg compressed mono8', 'rgb8; jpeg compressed mono8'])
 def test_colours_that_were_lost_before_are_refused(picture, format):
     with pytest.raises(ImageConversionError, match='lost its colours.*rgb8'):
         compressed_image_to_rgb(compressed(format, picture[:, :, 0]))
