@@ -39,16 +39,18 @@ class Structure:
 
 def size(data: memoryview) -> tuple[int, int]:
     """(height, width) of a JPEG. Raises PictureError where the header cannot be read."""
+    library = _library()
     try:
-        return _library().decode_jpeg_header(data)[:2]
+        return library.decode_jpeg_header(data)[:2]
     except ValueError as error:
         raise PictureError(f'the JPEG is damaged: {error}') from None
 
 
 def decode(data: memoryview) -> tuple[np.ndarray, Structure]:
     """A JPEG as uint8 [H, W, 3] RGB, not turned, and its structure. Raises PictureError where the decoder had to warn."""
+    library = _library()
     try:
-        image = _library().decode_jpeg(data, 'RGB')
+        image = library.decode_jpeg(data, 'RGB')
     except ValueError as error:
         raise PictureError(f'the JPEG is damaged: {error}') from None
     structure = structure_of(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 
 import cv2
@@ -192,6 +193,12 @@ def test_any_buffer_is_read():
     data = encoded('JPEG')
     for buffer in (bytearray(data), memoryview(data), array.array('B', data), np.frombuffer(data, np.uint8)):
         np.testing.assert_array_equal(rgb(buffer), rgb(data))
+
+
+def test_without_the_decoder_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'simplejpeg', None)
+    with pytest.raises(PictureError, match='^JPEG images need simplejpeg.*pip install simplejpeg'):
+        read_samples(encoded('JPEG'))
 
 
 @pytest.mark.skipif('avif' not in features.modules or not features.check('avif'), reason='this Pillow has no AVIF')
