@@ -35,7 +35,8 @@ class CameraNode(AutostartNode):
         values = self._values = self.values()
         self._source = open_source(
             values['source'], split=values['split'], loop=values['loop'], start_index=values['start_index'],
-            shuffle=values['shuffle'], seed=values['seed'], size=(values['width'], values['height']))
+            shuffle=values['shuffle'], seed=values['seed'], size=(values['width'], values['height']),
+            significant_bits=values['significant_bits'], say=lambda sentence: self.get_logger().warning(sentence))
         self._images = self.create_lifecycle_publisher(Image, 'image', **qos.overridable(qos.IMAGES))
         compressed = f'{self.resolve_topic_name("image")}/compressed'  # a remapped base carries its transports
         self._compressed = self.create_lifecycle_publisher(
@@ -43,7 +44,7 @@ class CameraNode(AutostartNode):
         self._labels = self.create_lifecycle_publisher(LabelStamped, 'label', qos.LABELS) \
             if self._source.labelled else None
         self._owned = [entry for entry in (self._images, self._compressed, self._labels) if entry is not None]
-        self._published = self._skipped = 0
+        self._published = 0
         self._complete_since: float | None = None
         self._said_waiting = False
         self.get_logger().info(f'source: {self._source.description}')
@@ -83,9 +84,6 @@ class CameraNode(AutostartNode):
             self.get_logger().error(str(error))
             self._end(EXIT_FAILED)
             return
-        if self._source.skipped > self._skipped:
-            self.get_logger().warning(f'{self._source.skipped - self._skipped} images could not be read, skipped')
-            self._skipped = self._source.skipped
         if image is None:
             self._end(0)
             return
@@ -122,7 +120,8 @@ class CameraNode(AutostartNode):
 
     def _end(self, exit_code: int) -> None:
         self.deactivate()
-        self.get_logger().info(f'done: published {self._published} images of {self._source.description}')
+        skipped = f', skipped {self._source.skipped} that cannot be read' if self._source.skipped else ''
+        self.get_logger().info(f'done: published {self._published} images of {self._source.description}{skipped}')
         if self._values['exit_when_done'] or exit_code:
             for publisher in self._owned:
                 publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))

@@ -11,7 +11,9 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif.pictures import SignificantBits
 from evitif_edge_node.annotation import annotate
+from evitif_edge_node.fonts import remark_on
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
@@ -43,6 +45,7 @@ class EdgeNode(AutostartNode):
         self._runtime: EdgeRuntime | None = None
         self._running = False
         self._watch: ImageWatch | None = None
+        self._significant = SignificantBits()
         self._subscription = self._stats_timer = self._annotator = None
         self._owned = []
         self._previous: EdgeStatistics | None = None
@@ -71,7 +74,8 @@ class EdgeNode(AutostartNode):
         self._runtime.start()
         self._running = True
         self._labels.publish(messages.labels_message(self._runtime.labels, self.get_clock().now().to_msg()))
-        self._annotator = _Annotator(self._publish_annotated)
+        self._annotator = _Annotator(self._publish_annotated, self._runtime.labels, self.get_logger().warning)
+        self._significant = SignificantBits(self._values['significant_bits'], lambda text: self.get_logger().info(f'images: {text}'))
         self._subscribe()
         self._start_stats_timer()
 
@@ -139,7 +143,7 @@ class EdgeNode(AutostartNode):
             return
         self._watch.image(message)
         try:
-            image = convert(message)
+            image = convert(message, self._significant)
         except ImageConversionError as error:
             self._watch.refused(str(error))
             self.get_logger().error(str(error), throttle_duration_sec=REPEAT_ERROR_S)
@@ -180,7 +184,7 @@ class EdgeNode(AutostartNode):
     def _image_status(self) -> Status:
         if self._watch is None:
             return Status(OK, 'the node is not active')
-        return self._watch.status(self._values['image_timeout'])
+        return self._watch.status(self._values['image_timeout'], self._significant)
 
     def _link_status(self) -> Status:
         if not self._running:
@@ -234,9 +238,9 @@ class EdgeNode(AutostartNode):
 class _Annotator:
     """Draws in a thread of its own, the newest prediction only, so that drawing never delays an answer."""
 
-    def __init__(self, draw):
+    def __init__(self, draw, labels, warn):
         from evitif.pipeline.slot import LatestSlots
-        self._draw, self._slots = draw, LatestSlots()
+        self._draw, self._labels, self._warn, self._slots = draw, labels, warn, LatestSlots()
         self._thread = threading.Thread(target=self._work, name='evitif-annotate', daemon=True)
         self._thread.start()
 
@@ -248,8 +252,12 @@ class _Annotator:
         self._thread.join()
 
     def _work(self) -> None:
+        said = False
         while (prediction := self._slots.take()) is not None:
             self._draw(prediction)
+            if not said and (remark := remark_on(self._labels)):
+                self._warn(remark)
+            said = True
 
 
 def _describe(message: Image | CompressedImage) -> str:

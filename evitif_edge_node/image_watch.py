@@ -6,6 +6,7 @@ import time
 
 from rclpy.qos import QoSCompatibility, ReliabilityPolicy, qos_check_compatible
 
+from evitif.pictures import SignificantBits
 from evitif_ros.diagnostics import ERROR, OK, WARN, Status
 
 
@@ -32,8 +33,8 @@ class ImageWatch:
         self._refused += 1
         self._refusal = reason
 
-    def status(self, timeout_s: float) -> Status:
-        """Since the last call: the rate of images, or what is wrong. Logs once when images stop or come back."""
+    def status(self, timeout_s: float, significant: SignificantBits) -> Status:
+        """Since the last call: the rate of images, or what is wrong. Logs once when images stop or come back, or are nearly black."""
         now = time.monotonic()
         count, period = self._count, now - self._since
         self._count, self._since = 0, now
@@ -41,6 +42,8 @@ class ImageWatch:
         silent = now - self._last
         values = {'topic': topic, 'rate (Hz)': count / period if period > 0 else 0.0, 'image': self._description,
                   'refused': self._refused}
+        if significant.bits:
+            values['significant bits'] = f'{significant.bits}{"" if significant.given else ", found from the images"}'
         if silent > timeout_s:
             level, publishers = self._publishers(topic)
             text = f'no image on {topic} for {silent:.1f} s: {publishers}'
@@ -53,6 +56,9 @@ class ImageWatch:
             self._node.get_logger().info(f'images on {topic} again')
         if self._refusal:
             return Status(ERROR, self._refusal, values)
+        if significant.darkness:
+            self._node.get_logger().warning(f'{topic}: {significant.darkness}', once=True)
+            return Status(WARN, significant.darkness, values)
         return Status(OK, f'images on {topic}', values)
 
     def _publishers(self, topic: str) -> tuple[bytes, str]:

@@ -45,6 +45,8 @@ EDGE_PARAMETERS = (
     *_RUNTIME_PARAMETERS,
     *_STRATEGY_PARAMETERS,
     NodeParameter('image_transport', 'raw', 'subscribe `image` (raw) or `image/compressed`', choices=IMAGE_TRANSPORTS),
+    NodeParameter('significant_bits', 0, 'of samples of 16 bits, those that the sensor fills: 10 or 12 of mono16, say; 0: found out from '
+                  'the images', 'bits', 0, 16),
     NodeParameter('image_timeout', 2.0, 'warn on /diagnostics after this time without an image', 's', 0.1, 3600.0,
                   changeable=Changeable.ALWAYS),
     NodeParameter('publish_stats_rate', 1.0, 'messages a second on `link_stats`', 'Hz', 0.1, 50.0,
@@ -54,9 +56,11 @@ EDGE_PARAMETERS = (
 )
 
 CAMERA_PARAMETERS = (
-    NodeParameter('source', 'fashion-mnist', '`fashion-mnist`, a folder of images (one folder a class, or flat), a '
-                  'video file, or a camera: its number or /dev/video0', required=True),
+    NodeParameter('source', 'fashion-mnist', '`fashion-mnist`, a folder of images (one folder a class, or flat), an '
+                  'image, a video file, or a camera: its number or /dev/video0', required=True),
     NodeParameter('split', 'test', 'part of a data set', choices=('train', 'test')),
+    NodeParameter('significant_bits', 0, 'of image files with more than 8 bits, those that are used; 0: found out from the files', 'bits',
+                  0, 16),
     NodeParameter('rate', 10.0, 'images a second', 'Hz', 0.01, 1000.0, changeable=Changeable.ALWAYS),
     NodeParameter('loop', True, 'begin again after the last image'),
     NodeParameter('count', 0, 'stop after as many images; 0: no limit', 'images', 0),

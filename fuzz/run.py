@@ -29,7 +29,7 @@ LONGEST_INPUT_S, MOST_MEMORY_MB = 10, 2048
 LONGEST_INPUT = 512             # bytes
 CORPUS_BYTES = 30_000           # of the committed file of one target
 NAMES = ('datagram', 'tokens', 'reports', 'handshake', 'sealed-handshake', 'seal', 'answer', 'keys', 'configuration', 'parameters',
-         'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'artifacts')
+         'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'artifacts', 'pictures')
 
 
 class Fuzzer:
