@@ -111,3 +111,15 @@ def test_impairments():
     assert bridge.impairment('downlink', values).rate_bit_s == 1e6
     with pytest.raises(ValueError, match='burst_length'):
         bridge.impairment('uplink', {**values, 'uplink.loss': 0.99})
+
+
+@pytest.mark.parametrize('given, kept', [(10, 10.0), (2.5, 2.5)])
+def test_a_number_is_kept_as_one_whatever_it_is_given_as(given, kept):
+    converted = NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0).converted(given)
+    assert type(converted) is float and converted == kept
+
+
+@pytest.mark.parametrize('parameter', EVERY)
+def test_the_type_of_a_parameter_does_not_change(parameter):
+    pytest.importorskip('rcl_interfaces')
+    assert not parameter.descriptor().dynamic_typing
