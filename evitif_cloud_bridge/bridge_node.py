@@ -77,6 +77,7 @@ class BridgeNode(AutostartNode):
 
     def configure(self) -> None:
         self._values = self.values()
+        self._diagnostics.hardware_id = self._values['bridge_name']
         self._runtime = self._build_runtime()
         self._labels = self.create_lifecycle_publisher(ClassLabels, 'labels', qos.LATCHED)
 

@@ -57,6 +57,7 @@ class EdgeNode(AutostartNode):
 
     def configure(self) -> None:
         self._values = self.values()
+        self._diagnostics.hardware_id = self._values['robot_name']
         self._runtime = self._build_runtime()
         self._predictions = self._own(Prediction, 'prediction', qos.RESULTS)
         self._link_stats = self._own(LinkStats, 'link_stats', qos.RESULTS)

@@ -96,6 +96,10 @@ class NodeParameter:
 
 ParameterTable = tuple[NodeParameter, ...]
 
+# As diagnostic_updater has it, but true: in a fleet the node names are alike, and the aggregator would take one robot for another.
+USE_FQN = NodeParameter('diagnostic_updater.use_fqn', True, 'name the node on /diagnostics with its namespace: `/robot/edge_node: link` '
+                        'instead of `edge_node: link`')
+
 
 def declare(node, table: ParameterTable) -> None:
     """Declare the table's parameters with their overrides. Raises ValueError with the reason for a bad value."""
