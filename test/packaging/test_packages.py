@@ -37,6 +37,7 @@ def test_the_versions_agree(package):
 
 def test_the_licence_is_the_whole_apache_2():
     text = (ROOT / 'LICENSE').read_text()
+    assert (ROOT / 'evitif_msgs' / 'LICENSE').read_text() == text
     assert 'Version 2.0, January 2004' in text and 'END OF TERMS AND CONDITIONS' in text
 
 
