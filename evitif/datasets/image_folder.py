@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from evitif.datasets.class_names import ids_of
 from evitif.datasets.errors import DatasetError
 from evitif.datasets.sample import Sample
 
@@ -60,12 +61,16 @@ class ImageFolder:
         return cls(folder, **numbering)
 
     def _ids_among(self, class_names: tuple[str, ...], names: list[str]) -> list[int]:
-        rank = {name: index for index, name in enumerate(class_names)}
-        unknown = [name for name in names if name not in rank]
+        ids = {name: ids_of(name, class_names) for name in names}
+        unknown = [name for name in names if not ids[name]]
         if unknown:
             raise DatasetError(f'{self.folder}: the class folder {unknown[0]!r} is none of the model\'s {len(class_names)} '
                                f'classes ({", ".join(class_names[:3])}, …)')
-        return [rank[name] for name in names]
+        shared = [name for name in names if len(ids[name]) > 1]
+        if shared:
+            raise DatasetError(f'{self.folder}: the class folder {shared[0]!r} may be any of the model\'s classes '
+                               f'{", ".join(map(str, ids[shared[0]]))}, which have that name: expected names that differ in the model')
+        return [ids[name][0] for name in names]
 
     def __len__(self) -> int:
         return len(self.items)

@@ -98,6 +98,11 @@ class BridgeRuntime:
         return self._strategy.labels
 
     @property
+    def description(self) -> str:
+        """One sentence about which model runs, and how much of it here."""
+        return self._strategy.description
+
+    @property
     def device(self) -> str:
         """One sentence about where the model runs."""
         return self._strategy.placement.note

@@ -1,0 +1,56 @@
+"""What the nodes publish of an answer: a class is its id, since two classes may have one name."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+pytest.importorskip('evitif_msgs.msg', reason='the message package is not built: make build')
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from std_msgs.msg import Header
+
+from evitif.pipeline.prediction import Prediction, StageTimes
+from evitif_ros import messages
+
+LABELS = ('ant', 'crane', 'bee', 'crane')
+
+
+def prediction(**changes) -> Prediction:
+    values = {'frame_id': 1, 'capture_stamp_ns': 0, 'source_frame': '', 'context': None, 'class_ids': (3, 1), 'scores': (0.75, 0.25),
+              'labels': ('crane', 'crane'), 'strategy': 'split', 'how': 'off-board', 'recovery': 'none', 'packets_sent': 1,
+              'packets_received': 1, 'tokens_sent': 2, 'tokens_received': 2, 'uplink_bytes': 1, 'downlink_bytes': 1,
+              'packet_error_rate': 0.0, 'sent': np.ones(2, bool), 'received': np.ones(2, bool), 'prefix_tokens': 1, 'grid': (1, 1),
+              'crop': None, 'devices': (), 'stages': StageTimes()}
+    return Prediction(**{**values, **changes})
+
+
+def vision_msgs():
+    return pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+
+
+def test_classes_of_one_name_are_told_apart():
+    vision_msgs()
+    results = messages.classification_message(prediction(), Header()).results
+    assert [result.class_id for result in results] == ['3', '1']
+    names = {entry.class_id: entry.class_name for entry in messages.label_info_message(LABELS, Time()).class_map}
+    assert [names[int(result.class_id)] for result in results] == ['crane', 'crane'] and names == dict(enumerate(LABELS))
+
+
+def test_none_of_the_known_classes_has_the_id_that_the_prediction_has():
+    vision_msgs()
+    other = prediction(class_ids=(messages.Prediction.OTHER,), labels=('other',), scores=(1.0,))
+    assert messages.classification_message(other, Header()).results[0].class_id == '-1'
+
+
+def test_vision_info_says_where_the_names_are():
+    vision_msgs()
+    info = messages.vision_info_message('model m', '/robot/label_info', Time(sec=3))
+    assert (info.method, info.database_location, info.header.stamp.sec) == ('model m', '/robot/label_info', 3)
+
+
+def test_every_list_of_classes_in_a_message_has_the_ids():
+    message = messages.prediction_message(prediction(), Header(), 'robot')
+    assert list(message.class_ids) == [3, 1] and message.labels == ['crane', 'crane']
+    assert messages.labels_message(LABELS, Time()).labels == list(LABELS)
