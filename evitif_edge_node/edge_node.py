@@ -96,7 +96,7 @@ class EdgeNode(AutostartNode):
     def cleanup(self) -> None:
         self._runtime = None
         for publisher in self._owned:
-            self.destroy_publisher(publisher)
+            self.destroy_lifecycle_publisher(publisher)
         self._owned = []
         if self._class_names is not None:
             self._class_names.destroy()

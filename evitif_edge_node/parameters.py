@@ -68,7 +68,9 @@ CAMERA_PARAMETERS = (
     NodeParameter('seed', 0, 'of the shuffled order', minimum=0, maximum=2 ** 32 - 1),
     NodeParameter('width', 0, 'asked of a camera device; 0: its own choice', 'pixels', 0, 16_384),
     NodeParameter('height', 0, 'asked of a camera device; 0: its own choice', 'pixels', 0, 16_384),
-    NodeParameter('frame_id', 'camera', "frame_id of the images' headers"),
+    NodeParameter('frame_id', 'camera_optical_frame', "frame_id of the images' headers: z forward, x right (REP 103)"),
+    NodeParameter('camera_info_url', '', 'calibration for `camera_info`: file:///PATH or package://PACKAGE/PATH of a YAML file as '
+                  'camera_calibration writes it; empty: uncalibrated'),
     NodeParameter('publish_compressed', False, 'publish `image/compressed` (JPEG) as well'),
     NodeParameter('jpeg_quality', 90, 'of `image/compressed`', 'percent', 1, 100, changeable=Changeable.ALWAYS),
     NodeParameter('wait_for_subscribers', 0, 'wait for as many subscriptions of the images before the first one',

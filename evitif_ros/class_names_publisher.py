@@ -33,5 +33,5 @@ class ClassNamesPublisher:
 
     def destroy(self) -> None:
         for publisher in (self._labels, *self._infos):
-            self._node.destroy_publisher(publisher)
+            self._node.destroy_lifecycle_publisher(publisher)
         self._infos = []

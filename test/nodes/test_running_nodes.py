@@ -261,14 +261,14 @@ def test_bad_parameter_at_start_ends_the_process_with_a_sentence(launch_node, mo
 def test_camera_publishes_images_with_labels(launch_node, probe, tmp_path):
     import numpy as np
     from PIL import Image as Picture
-    from sensor_msgs.msg import CompressedImage, Image
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
     from evitif_msgs.msg import LabelStamped
     for name in ('ant', 'bee'):
         (tmp_path / name).mkdir()
         Picture.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name / '1.png')
     images, labels = probe.collect(Image, '/zoo/image'), probe.collect(LabelStamped, '/zoo/label')
-    compressed = probe.collect(CompressedImage, '/zoo/image/compressed')
+    compressed, infos = probe.collect(CompressedImage, '/zoo/image/compressed'), probe.collect(CameraInfo, '/zoo/camera_info')
     camera = launch_node('evitif_edge_node.camera_node', {
         'source': tmp_path, 'count': 5, 'rate': 20, 'wait_for_subscribers': 2, 'exit_when_done': True,
         'frame_id': 'lens', 'publish_compressed': True}, namespace='/zoo')
@@ -276,6 +276,8 @@ def test_camera_publishes_images_with_labels(launch_node, probe, tmp_path):
     probe.wait(lambda: len(images) == len(labels) == len(compressed) == 5, lambda: f'{len(images)} {len(labels)}')
     assert [(label.class_id, label.label) for label in labels[:3]] == [(0, 'ant'), (1, 'bee'), (0, 'ant')]
     assert [label.header for label in labels] == [image.header for image in images]
+    probe.wait(lambda: len(infos) == 5, lambda: f'{len(infos)} camera_info')
+    assert [info.header for info in infos] == [image.header for image in images] and (infos[0].width, infos[0].height) == (8, 8)
     assert images[0].header.frame_id == 'lens' and 'done: published 5 images' in camera.output
 
 
