@@ -10,6 +10,7 @@ import signal
 import time
 
 import pytest
+import yaml
 from node_process import free_udp_port
 
 from evitif.protocol.keys import write_key_file
@@ -123,6 +124,20 @@ def test_labels_reach_a_late_subscriber(robots, probe):
         assert len(labels[0].labels) == 10
 
 
+def test_classifications_name_classes_by_what_label_info_has(robots, probe):
+    vision = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    for node, above in (('/one', '/one'), ('/server', '/server/robot_1')):
+        classifications = probe.collect(vision.Classification, f'{above}/classification')
+        infos = probe.collect(vision.LabelInfo, f'{node}/label_info', latched=True)
+        methods = probe.collect(vision.VisionInfo, f'{node}/vision_info', latched=True)
+        probe.wait(lambda got=(infos, methods): all(got), f'no label_info of {node}')
+        probe.wait(lambda got=classifications: got or not probe.publish_images('/one/image', 1), 'no classification', 20.0)
+        names = {entry.class_id: entry.class_name for entry in infos[0].class_map}
+        assert names == {index: f'class {index}' for index in range(10)}
+        assert {int(result.class_id) for result in classifications[0].results} <= set(names)
+        assert methods[0].database_location == f'{node}/label_info' and 'vit_tiny_patch16_224' in methods[0].method
+
+
 def test_annotated_image_is_drawn_for_a_subscriber(robots, probe, predictions):
     from sensor_msgs.msg import Image
     pictures = probe.collect(Image, '/one/edge_node/annotated_image')
@@ -188,11 +203,16 @@ def test_parameters_at_run_time(robots, probe):
 
 
 @pytest.mark.parametrize('node', ['/one/edge_node', '/server/bridge_node', '/link_simulator'])
-def test_a_node_s_own_dump_can_be_loaded_again(robots, probe, node):
+def test_a_node_s_own_dump_can_be_loaded_again(robots, probe, node, tmp_path):
+    from rclpy.parameter import parameter_dict_from_yaml_file, parameter_value_to_python
     dumped = probe.dump_parameters(node)
-    assert {'autostart', 'use_sim_time'} <= {parameter.name for parameter in dumped}
-    results = probe.load_parameters(node, dumped)
-    assert [(parameter.name, result.reason) for parameter, result in zip(dumped, results) if not result.successful] == []
+    values = {parameter.name: parameter_value_to_python(parameter.value) for parameter in dumped}
+    assert {'autostart', 'use_sim_time'} <= set(values)
+    (tmp_path / 'dump.yaml').write_text(yaml.dump({node: {'ros__parameters': values}}))
+    given = list(parameter_dict_from_yaml_file(str(tmp_path / 'dump.yaml'), target_nodes=[node]).values())
+    results = probe.load_parameters(node, given)
+    assert len(results) == len(dumped)
+    assert [(parameter.name, result.reason) for parameter, result in zip(given, results) if not result.successful] == []
     assert probe.dump_parameters(node) == dumped
 
 
