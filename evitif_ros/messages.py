@@ -12,9 +12,13 @@ from std_msgs.msg import Header
 from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
 
 try:  # a distribution has it; PyPI's wheels have not
-    from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass, VisionInfo
+    from vision_msgs.msg import Classification, ObjectHypothesis, VisionInfo
 except ImportError:
-    Classification = LabelInfo = ObjectHypothesis = VisionClass = VisionInfo = None
+    Classification = ObjectHypothesis = VisionInfo = None
+try:  # newer than vision_msgs 4.0.0
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:
+    LabelInfo = VisionClass = None
 
 MOST_LABELS = 65_535    # a VisionClass has its id in 16 bits, of which the highest means unlabelled
 

@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif_ros import messages
+from evitif_ros.class_names_publisher import ClassNamesPublisher
 
 LABELS = ('ant', 'crane', 'bee', 'crane')
 
@@ -54,3 +55,44 @@ def test_every_list_of_classes_in_a_message_has_the_ids():
     message = messages.prediction_message(prediction(), Header(), 'robot')
     assert list(message.class_ids) == [3, 1] and message.labels == ['crane', 'crane']
     assert messages.labels_message(LABELS, Time()).labels == list(LABELS)
+
+
+class FakeNode:
+    """Keeps what its publishers publish, by topic."""
+
+    def __init__(self):
+        self.published, self.warnings = {}, []
+
+    def create_lifecycle_publisher(self, kind, topic, profile):
+        return type('Publisher', (), {'topic_name': f'/{topic}', 'publish': lambda _, message: self.published.update({topic: message})})()
+
+    def destroy_lifecycle_publisher(self, publisher):
+        self.published.pop(publisher.topic_name[1:], None)
+
+    def get_clock(self):
+        return type('Clock', (), {'now': lambda _: type('Now', (), {'to_msg': lambda _: Time()})()})()
+
+    def get_logger(self):
+        return type('Logger', (), {'warning': lambda _, text: self.warnings.append(text)})()
+
+
+@pytest.mark.parametrize(('count', 'location'), [
+    (4, '/label_info'), (messages.MOST_LABELS, '/label_info'), (messages.MOST_LABELS + 1, '/labels')])
+def test_more_classes_than_label_info_has_room_for_are_named_in_labels(count, location):
+    vision_msgs()
+    node = FakeNode()
+    names = ClassNamesPublisher(node)
+    names.publish(tuple(map(str, range(count))), 'a model')
+    assert node.published['vision_info'].database_location == location and len(node.published['labels'].labels) == count
+    assert ('label_info' in node.published) == (not node.warnings) == (location == '/label_info')
+    names.destroy()
+    assert not node.published
+
+
+@pytest.mark.parametrize('absent', [('LabelInfo', 'VisionClass'), ('LabelInfo', 'VisionClass', 'VisionInfo', 'Classification')])
+def test_an_older_vision_msgs_or_none_leaves_the_labels(monkeypatch, absent):
+    for name in absent:
+        monkeypatch.setattr(messages, name, None)
+    node = FakeNode()
+    ClassNamesPublisher(node).publish(LABELS, 'a model')
+    assert node.published['labels'].labels == list(LABELS) and 'label_info' not in node.published and not node.warnings
