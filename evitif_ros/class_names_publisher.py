@@ -25,8 +25,9 @@ class ClassNamesPublisher:
             location = self._label_info.topic_name
             self._label_info.publish(messages.label_info_message(labels, stamp))
         elif self._label_info is not None:
-            self._node.get_logger().warning(f'{self._label_info.topic_name} stays empty: it has room for {messages.MOST_LABELS} classes, and '
-                                            f'the model has {len(labels)}; {location} has them all')
+            self._node.get_logger().warning(
+                f'{self._label_info.topic_name} stays empty: it has room for {messages.MOST_LABELS} classes, and the model has '
+                f'{len(labels)}; {location} has them all')
         if self._vision_info is not None:
             self._vision_info.publish(messages.vision_info_message(method, location, stamp))
 
