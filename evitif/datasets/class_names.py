@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
-def ids_of(name: str, class_names: Sequence[str]) -> list[int]:
-    """The ids of all classes that have this name."""
-    return [index for index, other in enumerate(class_names) if other == name]
+def ids_by_name(class_names: Sequence[str]) -> dict[str, list[int]]:
+    """The ids of all classes that have a name, for each name."""
+    ids: dict[str, list[int]] = {}
+    for index, name in enumerate(class_names):
+        ids.setdefault(name, []).append(index)
+    return ids
 
 
-def id_of(name: str, number: int, class_names: Sequence[str]) -> int:
-    """The id of the class that a data set calls `name` and gives this number; -1 where there is no such class.
+def id_of(name: str, number: int, known: Mapping[str, Sequence[int]]) -> int:
+    """The id among `known`, as ids_by_name gives them, of the class that a data set calls `name` and gives this number; -1: none.
 
     Classes are told apart by name, since a data set may number them otherwise; the number decides among classes of one name, and where
     it is none of theirs the class is not known.
     """
-    ids = ids_of(name, class_names)
+    ids = known.get(name, ())
     if len(ids) == 1:
         return ids[0]
     return number if number in ids else -1

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from evitif.datasets.class_names import ids_of
+from evitif.datasets.class_names import ids_by_name
 from evitif.datasets.errors import DatasetError
 from evitif.datasets.sample import Sample
 
@@ -61,8 +61,8 @@ class ImageFolder:
         return cls(folder, **numbering)
 
     def _ids_among(self, class_names: tuple[str, ...], names: list[str]) -> list[int]:
-        ids = {name: ids_of(name, class_names) for name in names}
-        unknown = [name for name in names if not ids[name]]
+        ids = ids_by_name(class_names)
+        unknown = [name for name in names if name not in ids]
         if unknown:
             raise DatasetError(f'{self.folder}: the class folder {unknown[0]!r} is none of the model\'s {len(class_names)} '
                                f'classes ({", ".join(class_names[:3])}, …)')

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from evitif.datasets import DatasetError
-from evitif.datasets.class_names import id_of, told_apart
+from evitif.datasets.class_names import id_of, ids_by_name, told_apart
 from evitif.datasets.image_folder import ImageFolder
 
 NAMES = ('ant', 'crane', 'bee', 'crane')
@@ -17,7 +17,7 @@ NAMES = ('ant', 'crane', 'bee', 'crane')
 @pytest.mark.parametrize(('name', 'number', 'expected'), [
     ('bee', 0, 2), ('crane', 1, 1), ('crane', 3, 3), ('crane', 0, -1), ('crane', -1, -1), ('cat', 1, -1)])
 def test_the_number_decides_among_classes_of_one_name_and_only_there(name, number, expected):
-    assert id_of(name, number, NAMES) == expected
+    assert id_of(name, number, ids_by_name(NAMES)) == expected
 
 
 def test_people_see_the_id_behind_a_name_that_two_classes_have():
