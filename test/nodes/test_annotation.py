@@ -100,7 +100,7 @@ def test_a_robot_that_is_sure_is_not_one_without_a_link():
 
 
 def test_the_picture_tells_classes_of_one_name_apart(monkeypatch):
-    edge_node = pytest.importorskip('evitif_edge_node.edge_node', reason='the nodes need rclpy', exc_type=ModuleNotFoundError)
+    edge_node = pytest.importorskip('evitif_edge_node.edge_node', reason='the nodes need rclpy')
     from evitif.datasets.class_names import told_apart
     drawn = []
     monkeypatch.setattr(edge_node, 'annotate', lambda image, prediction, height: drawn.append(prediction.labels) or image)

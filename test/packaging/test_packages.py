@@ -62,7 +62,7 @@ def test_the_executable_calls_a_main_that_exists(path):
     text = path.read_text()
     assert text.startswith('#!/usr/bin/env python3\n')
     imported = next(node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom) and node.names[0].name == 'main')
-    module = pytest.importorskip(imported.module, reason='the nodes need rclpy', exc_type=ModuleNotFoundError)
+    module = pytest.importorskip(imported.module, reason='the nodes need rclpy')
     assert callable(module.main)
 
 
