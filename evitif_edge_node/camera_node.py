@@ -1,4 +1,4 @@
-"""The camera node: a data set, an image folder, a video file or a camera as `image`, and the known `label`."""
+"""The camera node: a data set, an image folder, a video file or a camera as `image` with its `camera_info`, and the known `label`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import NoReturn
 
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif_edge_node.camera_info import camera_info, camera_info_topic, load_calibration
 from evitif_edge_node.image_conversion import fill_compressed_image, fill_image
 from evitif_edge_node.image_sources import ImageSource, SourceImage, open_source
 from evitif_edge_node.parameters import CAMERA_PARAMETERS
@@ -37,13 +38,16 @@ class CameraNode(AutostartNode):
             values['source'], split=values['split'], loop=values['loop'], start_index=values['start_index'],
             shuffle=values['shuffle'], seed=values['seed'], size=(values['width'], values['height']),
             significant_bits=values['significant_bits'], say=lambda sentence: self.get_logger().warning(sentence))
+        self._calibration = load_calibration(values['camera_info_url'], self.get_name())
+        self._said_uncalibrated = False
+        self._infos = self.create_lifecycle_publisher(CameraInfo, camera_info_topic(self), **qos.overridable(qos.IMAGES))
         self._images = self.create_lifecycle_publisher(Image, 'image', **qos.overridable(qos.IMAGES))
         compressed = f'{self.resolve_topic_name("image")}/compressed'  # a remapped base carries its transports
         self._compressed = self.create_lifecycle_publisher(
             CompressedImage, compressed, **qos.overridable(qos.IMAGES)) if values['publish_compressed'] else None
         self._labels = self.create_lifecycle_publisher(LabelStamped, 'label', qos.LABELS) \
             if self._source.labelled else None
-        self._owned = [entry for entry in (self._images, self._compressed, self._labels) if entry is not None]
+        self._owned = [entry for entry in (self._images, self._infos, self._compressed, self._labels) if entry is not None]
         self._published = 0
         self._complete_since: float | None = None
         self._said_waiting = False
@@ -62,7 +66,7 @@ class CameraNode(AutostartNode):
             self._source.close()
             self._source = None
         for publisher in self._owned:
-            self.destroy_publisher(publisher)
+            self.destroy_lifecycle_publisher(publisher)
         self._owned = []
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
@@ -94,10 +98,19 @@ class CameraNode(AutostartNode):
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id'])
         if self._labels is not None and image.class_id is not None:
             self._labels.publish(LabelStamped(header=header, class_id=image.class_id, label=image.label))
+        self._publish_info(header, *image.image.shape[:2])
         self._images.publish(fill_image(Image(header=header), image.image))
         if self._compressed is not None:
             self._compressed.publish(fill_compressed_image(
                 CompressedImage(header=header), image.image, jpeg_quality=self._values['jpeg_quality']))
+
+    def _publish_info(self, header: Header, height: int, width: int) -> None:
+        found = self._calibration
+        if found is not None and (found.width, found.height) != (width, height) and not self._said_uncalibrated:
+            self._said_uncalibrated = True
+            self.get_logger().warning(f'camera_info_url is of images of {found.width}x{found.height} and the images are {width}x{height}: '
+                                      f'{self._infos.topic_name} says that they are not calibrated')
+        self._infos.publish(camera_info(found, header, width, height))
 
     def _subscribers_complete(self) -> bool:
         wanted = self._values['wait_for_subscribers']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -11,14 +12,16 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif.datasets.class_names import told_apart
 from evitif.pictures import SignificantBits
 from evitif_edge_node.annotation import annotate
 from evitif_edge_node.fonts import remark_on
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
-from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
+from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
+from evitif_ros.class_names_publisher import ClassNamesPublisher
 from evitif_ros.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher, Status
 from evitif_ros.lifecycle import AutostartNode, run
 from evitif_ros.log import log_of
@@ -46,7 +49,7 @@ class EdgeNode(AutostartNode):
         self._running = False
         self._watch: ImageWatch | None = None
         self._significant = SignificantBits()
-        self._subscription = self._stats_timer = self._annotator = None
+        self._subscription = self._stats_timer = self._annotator = self._class_names = None
         self._owned = []
         self._previous: EdgeStatistics | None = None
         super().__init__(**kwargs)
@@ -60,10 +63,12 @@ class EdgeNode(AutostartNode):
 
     def configure(self) -> None:
         self._values = self.values()
+        self._diagnostics.hardware_id = self._values['robot_name']
         self._runtime = self._build_runtime()
         self._predictions = self._own(Prediction, 'prediction', qos.RESULTS)
         self._link_stats = self._own(LinkStats, 'link_stats', qos.RESULTS)
-        self._labels = self._own(ClassLabels, 'labels', qos.LATCHED)
+        self._class_names = ClassNamesPublisher(self)
+        self._labels_shown = told_apart(self._runtime.labels)
         self._classifications = None if messages.Classification is None else \
             self._own(messages.Classification, 'classification', qos.RESULTS)
         self._annotated = self._own(Image, '~/annotated_image', **qos.overridable(qos.IMAGES))
@@ -73,7 +78,7 @@ class EdgeNode(AutostartNode):
             self._runtime = self._build_runtime()
         self._runtime.start()
         self._running = True
-        self._labels.publish(messages.labels_message(self._runtime.labels, self.get_clock().now().to_msg()))
+        self._class_names.publish(self._runtime.labels, self._runtime.description)
         self._annotator = _Annotator(self._publish_annotated, self._runtime.labels, self.get_logger().warning)
         self._significant = SignificantBits(self._values['significant_bits'], lambda text: self.get_logger().info(f'images: {text}'))
         self._subscribe()
@@ -95,8 +100,11 @@ class EdgeNode(AutostartNode):
     def cleanup(self) -> None:
         self._runtime = None
         for publisher in self._owned:
-            self.destroy_publisher(publisher)
+            self.destroy_lifecycle_publisher(publisher)
         self._owned = []
+        if self._class_names is not None:
+            self._class_names.destroy()
+            self._class_names = None
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         self._values.update(values)
@@ -169,7 +177,9 @@ class EdgeNode(AutostartNode):
 
     def _publish_annotated(self, prediction) -> None:
         if self.context.ok() and self._annotated.get_subscription_count():
-            drawn = annotate(prediction.context.image, prediction, self._values['annotated_height'])
+            labels = [self._labels_shown[class_id] if class_id >= 0 else label
+                      for class_id, label in zip(prediction.class_ids, prediction.labels, strict=True)]
+            drawn = annotate(prediction.context.image, dataclasses.replace(prediction, labels=labels), self._values['annotated_height'])
             self._annotated.publish(fill_image(Image(header=prediction.context.header), drawn))
 
     def _publish_stats(self) -> None:

@@ -128,12 +128,18 @@ class AutostartNode(LifecycleNode):
             self.get_logger().error(f'cannot {verb}, by a fault of the program:\n{traceback.format_exc()}')
         return TransitionCallbackReturn.FAILURE
 
+    def set_parameters_atomically(self, parameter_list) -> SetParametersResult:
+        """Set what is changed. Refusals come before rclpy's own, which do not name the value."""
+        changed = parameters.changes(self, self.table, parameter_list)
+        reason = parameters.first_refusal(self.table, {parameter.name: parameter.value for parameter in changed}, self._configured)
+        if reason is not None:
+            return SetParametersResult(successful=False, reason=reason)
+        return super().set_parameters_atomically(changed) if changed else SetParametersResult(successful=True)
+
     def _on_set_parameters(self, changed) -> SetParametersResult:
-        values = {parameter.name: parameter.value for parameter in changed}
-        reason = parameters.first_refusal(self.table, values, self._configured)
-        if reason is None and self._configured:
-            own = {parameter.name: parameter.type for parameter in self.table}
-            reason = self.parameters_changed({name: own[name](value) for name, value in values.items() if name in own})
+        own = {parameter.name for parameter in self.table}
+        values = {parameter.name: parameter.value for parameter in changed if parameter.name in own}
+        reason = self.parameters_changed(values) if values and self._configured else None
         return SetParametersResult(successful=reason is None, reason=reason or '')
 
 

@@ -86,7 +86,7 @@ def summarise(monitor: Monitor, reference: Reference, lossless: float | None, op
         'edge_counts': frame_counts(monitor.link, 'received', 'replaced', 'rate_limited', 'sent', 'answered', 'expired', 'unsent'),
         'edge_drops': dict(zip(monitor.link.drop_kinds, map(int, monitor.link.drop_counts), strict=True)),
         'bridge_counts': None if monitor.bridge is None else frame_counts(monitor.bridge, 'received', 'replaced', 'failed'),
-        'predicted': dict(Counter(p.labels[0] for p in predictions if p.labels).most_common()),
+        'predicted': predicted_classes(predictions),
         'answered_by': {name: sum(f'{p.strategy}/{p.recovery}' == name for p in predictions)
                         for name in sorted({f'{p.strategy}/{p.recovery}' for p in predictions})},
         'how': dict(Counter(p.how for p in predictions).most_common()),
@@ -95,6 +95,13 @@ def summarise(monitor: Monitor, reference: Reference, lossless: float | None, op
         'images': options.images, 'rate': options.rate, 'burst': options.burst, 'seed': options.seed,
         'device': reference.device, 'ros': ros,
     }
+
+
+def predicted_classes(predictions: list[Prediction]) -> dict[str, int]:
+    """How often each class came first, by label; with the id behind it where several had one label."""
+    counts = Counter((p.labels[0], p.class_ids[0]) for p in predictions if p.labels)
+    shared = Counter(label for label, _ in counts)
+    return {label if shared[label] == 1 else f'{label} ({class_id})': count for (label, class_id), count in counts.most_common()}
 
 
 def frame_counts(stats: LinkStats, *names: str) -> dict[str, int]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from evitif.datasets.class_names import ids_by_name
 from evitif.datasets.errors import DatasetError
 from evitif.datasets.files import EXTENSIONS, images_in, named, subfolders, survey
 from evitif.datasets.image_files import find_significant_bits, read_file
@@ -83,12 +84,16 @@ class ImageFolder:
         return opened
 
     def _ids_among(self, class_names: tuple[str, ...], names: list[str]) -> list[int]:
-        rank = {name: index for index, name in enumerate(class_names)}
-        unknown = [name for name in names if name not in rank]
+        ids = ids_by_name(class_names)
+        unknown = [name for name in names if name not in ids]
         if unknown:
             raise DatasetError(f'{self.folder}: the class folder {unknown[0]!r} is none of the model\'s {len(class_names)} '
                                f'classes ({", ".join(class_names[:3])}, …)')
-        return [rank[name] for name in names]
+        shared = [name for name in names if len(ids[name]) > 1]
+        if shared:
+            raise DatasetError(f'{self.folder}: the class folder {shared[0]!r} may be any of the model\'s classes '
+                               f'{", ".join(map(str, ids[shared[0]]))}, which have that name: expected names that differ in the model')
+        return [ids[name][0] for name in names]
 
     def __len__(self) -> int:
         return len(self.items)
