@@ -46,7 +46,7 @@ def receive(qos: QoSProfile) -> int:
     """Count different images until SIGTERM, then print how many."""
     node = rclpy.create_node('picture_subscriber')
     seen = set()
-    node.create_subscription(Image, TOPIC, lambda image: seen.add(image.header.stamp.sec), qos)
+    node.create_subscription(Image, TOPIC, lambda image: seen.add((image.header.stamp.sec, image.header.stamp.nanosec)), qos)
     print('ready', flush=True)
     try:
         rclpy.spin(node)

@@ -61,9 +61,9 @@ def exchange(size: tuple[int, int], reliability: str, domain: int, *, profile: b
     from evitif_ros import fast_dds
     default = default_environment(ROS_DOMAIN_ID=str(domain), **environment)
     publishing = default | ({fast_dds.variable(): str(fast_dds.profile())} if profile else {})
-    with _peer(hosts.subscriber, ['receive', reliability], default) as subscriber:
+    with peer(hosts.subscriber, ['receive', reliability], default) as subscriber:
         subscriber.stdout.readline()
-        with _peer(hosts.publisher, ['publish', *map(str, (*size, images, RATE)), reliability], publishing) as publisher:
+        with peer(hosts.publisher, ['publish', *map(str, (*size, images, RATE)), reliability], publishing) as publisher:
             met = publisher.wait(images / RATE + WAIT_S) == 0
         subscriber.terminate()
         received = int(subscriber.communicate(timeout=WAIT_S)[0])
@@ -71,7 +71,8 @@ def exchange(size: tuple[int, int], reliability: str, domain: int, *, profile: b
 
 
 @contextlib.contextmanager
-def _peer(host: tuple[str, ...], arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen]:
+def peer(host: tuple[str, ...], arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen]:
+    """A process of benchmarks/image_peer.py, run by what `host` gives; killed in the end."""
     process = subprocess.Popen([*host, sys.executable, '-m', 'benchmarks.image_peer', *arguments], cwd=ROOT, env=environment,
                                stdout=subprocess.PIPE, text=True)
     try:

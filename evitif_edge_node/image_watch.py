@@ -10,6 +10,7 @@ from evitif_ros import fast_dds
 from evitif_ros.diagnostics import ERROR, OK, WARN, Status
 
 TOO_MANY_LOST = 0.1     # of the images that were published since the last status
+REPEAT_LOST_S = 60.0    # between log messages about it
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 SUFFIX = '/compressed'  # image_transport's name for what is published beside the raw image
 NAMED = 4               # other topics of images, at most
@@ -65,7 +66,7 @@ class ImageWatch:
             return Status(ERROR, self._refusal, values)
         if lost > TOO_MANY_LOST * (count + lost):
             text = f'{lost} of {count + lost} images on {topic} were lost on their way here: {self._remedy()}'
-            self._node.get_logger().warning(text, once=True)
+            self._node.get_logger().warning(text, throttle_duration_sec=REPEAT_LOST_S)
             return Status(WARN, text, values)
         return Status(OK, f'images on {topic}', values)
 

@@ -1,7 +1,7 @@
 """A user's own images from a folder to predictions over a lossy link, by the commands that the README gives."""
 
+import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +13,12 @@ from PIL import Image
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 pytest.importorskip('evitif_msgs.msg', reason='the message package is not built: make build')
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ros_domains import own_domain
+
+from benchmarks.images import default_environment
+
 ROOT = Path(__file__).resolve().parents[2]
 # Goldfish and tabby: ImageNet numbers them 1 and 281, and the camera does so too; the user's model numbers them 0 and 1.
 CLASSES = {'n01443537': 170, 'n02123045': 0}
@@ -21,12 +27,18 @@ SMALL = ['--image-size', '32', '--model-kwargs', 'patch_size=8', 'embed_dim=24',
          '--erase-probability', '0', '--shift-pixels', '0']
 
 
-def run(*command: str | Path) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != '_ROS_WHEELS_BOOTSTRAP_COMPLETE'}
-    environment |= {'ROS_DOMAIN_ID': str(101 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True,
-                          timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
+def run(*command: str | Path, seen: tuple[str, str] = ()) -> str:
+    """Run a command; a plain node beside it has to see the topic and the node `seen`."""
+    with own_domain() as domain, contextlib.ExitStack() as stack:
+        environment = default_environment(ROS_DOMAIN_ID=str(domain))
+        onlooker = subprocess.Popen([sys.executable, ROOT / 'test' / 'onlooker.py', *seen], env=environment, stdout=subprocess.PIPE,
+                                    text=True) if seen else None
+        if onlooker is not None:
+            stack.callback(onlooker.wait)
+            stack.callback(onlooker.kill)
+        done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert onlooker is None or onlooker.poll() == 0, 'a plain node did not see it'
     return done.stdout
 
 
@@ -56,7 +68,8 @@ def model(images, tmp_path_factory):
 
 
 def demo(model: Path, images: Path, reports: Path) -> dict:
-    run('scripts/demo.py', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--reports', reports)
+    run('scripts/demo.py', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--reports', reports,
+        seen=('/demo/image', 'bridge_node'))
     return json.loads((reports / 'summary.json').read_text())
 
 
