@@ -65,7 +65,7 @@ class ImageWatch:
         if self._refusal:
             return Status(ERROR, self._refusal, values)
         if lost > TOO_MANY_LOST * (count + lost):
-            text = f'{lost} of {count + lost} images on {topic} were lost on their way here: {self._remedy()}'
+            text = f'{lost} of {count + lost} images on {topic} were lost on the way here: {self._remedy()}'
             self._node.get_logger().warning(text, throttle_duration_sec=REPEAT_LOST_S)
             return Status(WARN, text, values)
         return Status(OK, f'images on {topic}', values)
@@ -91,12 +91,12 @@ class ImageWatch:
                 fits = True
             parts.append(part)
         text = f'{len(found)} publisher{"s" if len(found) > 1 else ""}: ' + '; '.join(parts)
-        return level, f'{text}. It publishes none, or they are lost on their way here: {self._remedy()}' if fits else text
+        return level, f'{text}. Nothing is published, or it is lost on the way here: {self._remedy()}' if fits else text
 
     def _remedy(self) -> str:
         """What helps where images are published and do not arrive."""
-        ways = [fast_dds.remedy(), 'set image_transport to compressed where it publishes that too' if self._message_type == RAW else
-                'publish smaller ones']
+        ways = [fast_dds.remedy(), 'set image_transport to compressed, if the publisher offers it' if self._message_type == RAW else
+                'publish smaller images']
         return ', or '.join(filter(None, ways))
 
     def _unpublished(self, topic: str) -> str:

@@ -34,11 +34,14 @@ def profile() -> Path | None:
 
 
 def variable() -> str:
-    """The variable that names profiles to the Fast DDS of this ROS; '' where ROS runs on another DDS."""
+    """The variable that names profiles to the Fast DDS of this ROS; '' where ROS runs on another DDS, or its version is not known."""
     if not get_rmw_implementation_identifier().startswith('rmw_fastrtps'):
         return ''
-    description = Path(get_package_share_directory('rmw_fastrtps_shared_cpp'), 'package.xml')
-    version = ElementTree.parse(description).findtext('version')
+    try:
+        description = Path(get_package_share_directory('rmw_fastrtps_shared_cpp'), 'package.xml')
+        version = ElementTree.parse(description).findtext('version')
+    except (PackageNotFoundError, OSError):
+        return ''
     return FAST_DDS_3 if int(version.partition('.')[0]) >= 9 else FAST_DDS_2    # Kilted has 9, Jazzy 8
 
 
@@ -67,8 +70,8 @@ def take_profile() -> str:
 
 def remedy() -> str:
     """What a user does about large images that are lost on their way from a publisher of the same machine; '' on another DDS."""
-    path = profile()
-    return f'start a publisher of this machine with {variable()}={path}' if variable() and path is not None else ''
+    setting, path = variable(), profile()
+    return f'start a publisher of this machine with {setting}={path}' if setting and path is not None else ''
 
 
 def _segment_bytes(path: Path) -> int:

@@ -1,6 +1,5 @@
 """A user's own images from a folder to predictions over a lossy link, by the commands that the README gives."""
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -15,7 +14,7 @@ pytest.importorskip('evitif_msgs.msg', reason='the message package is not built:
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ros_domains import own_domain
+from ros_domains import own_domain, plain_node_sees
 
 from benchmarks.images import default_environment
 
@@ -27,18 +26,10 @@ SMALL = ['--image-size', '32', '--model-kwargs', 'patch_size=8', 'embed_dim=24',
          '--erase-probability', '0', '--shift-pixels', '0']
 
 
-def run(*command: str | Path, seen: tuple[str, str] = ()) -> str:
-    """Run a command; a plain node beside it has to see the topic and the node `seen`."""
-    with own_domain() as domain, contextlib.ExitStack() as stack:
-        environment = default_environment(ROS_DOMAIN_ID=str(domain))
-        onlooker = subprocess.Popen([sys.executable, ROOT / 'test' / 'onlooker.py', *seen], env=environment, stdout=subprocess.PIPE,
-                                    text=True) if seen else None
-        if onlooker is not None:
-            stack.callback(onlooker.wait)
-            stack.callback(onlooker.kill)
-        done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert onlooker is None or onlooker.poll() == 0, 'a plain node did not see it'
+def run(*command: str | Path, **environment: str) -> str:
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=default_environment(**environment), capture_output=True,
+                          text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -68,8 +59,9 @@ def model(images, tmp_path_factory):
 
 
 def demo(model: Path, images: Path, reports: Path) -> dict:
-    run('scripts/demo.py', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--reports', reports,
-        seen=('/demo/image', 'bridge_node'))
+    with own_domain() as domain, plain_node_sees('/demo/prediction', 'bridge_node', domain):
+        run('scripts/demo.py', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--reports', reports,
+            ROS_DOMAIN_ID=str(domain))
     return json.loads((reports / 'summary.json').read_text())
 
 

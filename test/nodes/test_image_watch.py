@@ -104,7 +104,7 @@ def test_no_image_topic_at_all(watched):
 def test_a_publisher_that_fits_and_no_image_says_what_to_set(watched):
     watch = watched.watch()
     watched.publish(Image, '/camera/image')
-    status = wait_for(watch, '1 publisher: /driver (reliable, volatile)', 'lost on their way', 'image_transport to compressed')
+    status = wait_for(watch, '1 publisher: /driver (reliable, volatile)', 'lost on the way here', 'image_transport to compressed')
     assert status.level == WARN and f'{fast_dds.variable()}={fast_dds.profile()}' in status.message
 
 
@@ -114,7 +114,7 @@ def test_lost_images_are_counted_and_the_remedy_is_named(watched):
         watch.image(None)
     watch.lost(SimpleNamespace(total_count_change=15))
     status = watch.status(60.0)
-    assert status.level == WARN and '15 of 20 images on /camera/image were lost on their way here' in status.message
+    assert status.level == WARN and '15 of 20 images on /camera/image were lost on the way here' in status.message
     assert f'{fast_dds.variable()}={fast_dds.profile()}' in status.message and status.values['lost on the way'] == 15
     watch.image(None)
     assert watch.status(60.0).level == OK
@@ -132,5 +132,5 @@ def test_on_another_dds_its_own_remedy_is_left(watched, monkeypatch):
     monkeypatch.setattr(fast_dds, 'get_rmw_implementation_identifier', lambda: 'rmw_zenoh_cpp')
     watch = watched.watch()
     watched.publish(Image, '/camera/image')
-    status = wait_for(watch, 'lost on their way here: set image_transport to compressed')
+    status = wait_for(watch, 'lost on the way here: set image_transport to compressed')
     assert 'FASTDDS' not in status.message

@@ -155,7 +155,7 @@ def test_large_images_that_get_lost_are_counted_and_what_helps_is_named(robots, 
     from evitif_ros import fast_dds
     on_robot, _ = predictions
     probe.publish_images('/one/image', 10, size=(1920, 1080))
-    status = probe.wait_for_status('/one/edge_node: images', WARN, 'lost on their way', f'{fast_dds.variable()}=', 'fastdds.xml')
+    status = probe.wait_for_status('/one/edge_node: images', WARN, 'lost on the way here', f'{fast_dds.variable()}=', 'fastdds.xml')
     assert 'image_transport to compressed' in status.message
     answered = len(on_robot)
     probe.publish_images('/one/image', 3)
