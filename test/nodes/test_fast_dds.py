@@ -125,3 +125,4 @@ def test_a_plain_node_sees_the_nodes_that_publish_images(ros_domain, launch_node
     camera.wait_for_output('source:')
     with plain_node_sees('/seen/image', 'camera', ros_domain):
         pass
+    camera.kill()

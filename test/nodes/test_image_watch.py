@@ -10,6 +10,7 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 pytest.importorskip('evitif_msgs.msg', reason='the message package is not built: make build')
 
 import rclpy
+from ros_domains import own_domain
 from sensor_msgs.msg import CompressedImage, Image
 
 from evitif_edge_node.image_watch import ImageWatch
@@ -44,9 +45,9 @@ class Watched:
 
 
 @pytest.fixture
-def watched(ros_domain):
-    watched = Watched(ros_domain)
-    with contextlib.closing(watched):
+def watched():
+    """In a domain without the images of other tests."""
+    with own_domain() as domain, contextlib.closing(Watched(domain)) as watched:
         yield watched
 
 
