@@ -25,6 +25,7 @@ ACKNOWLEDGE_S = 1.0     # for reliable subscribers to take the last images befor
 class CameraNode(AutostartNode):
     default_name = 'camera'
     table = CAMERA_PARAMETERS
+    publishes_images = True
 
     def __init__(self, **kwargs):
         self._source: ImageSource | None = None

@@ -26,6 +26,11 @@ from evitif_ros.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher, Status
 from evitif_ros.lifecycle import AutostartNode, run
 from evitif_ros.log import log_of
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:     # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
 if TYPE_CHECKING:
     from evitif.pipeline import EdgeRuntime, EdgeStatistics
 
@@ -43,6 +48,7 @@ class _Source:
 class EdgeNode(AutostartNode):
     default_name = 'edge_node'
     table = EDGE_PARAMETERS
+    publishes_images = True
 
     def __init__(self, **kwargs):
         self._runtime: EdgeRuntime | None = None
@@ -126,7 +132,8 @@ class EdgeNode(AutostartNode):
             kind, topic, callback, name = CompressedImage, f'{image}/compressed', self._on_compressed, 'CompressedImage'
         else:
             kind, topic, callback, name = Image, image, self._on_image, 'Image'
-        self._subscription = self.create_subscription(kind, topic, callback, **qos.overridable(qos.NEWEST_IMAGE))
+        events = SubscriptionEventCallbacks(message_lost=self._on_lost)
+        self._subscription = self.create_subscription(kind, topic, callback, event_callbacks=events, **qos.overridable(qos.NEWEST_IMAGE))
         self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
 
     def _start_stats_timer(self) -> None:
@@ -145,6 +152,10 @@ class EdgeNode(AutostartNode):
 
     def _on_compressed(self, message: CompressedImage) -> None:
         self._take(message, compressed_image_to_rgb)
+
+    def _on_lost(self, event) -> None:
+        if self._watch is not None:
+            self._watch.lost(event)
 
     def _take(self, message, convert) -> None:
         if not self._running:

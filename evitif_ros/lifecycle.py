@@ -16,7 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from evitif_ros import parameters
+from evitif_ros import fast_dds, parameters
 from evitif_ros.log import LogForwarder
 from evitif_ros.parameters import Changeable, NodeParameter, ParameterTable
 
@@ -38,6 +38,7 @@ class AutostartNode(LifecycleNode):
 
     default_name = 'node'
     table: ParameterTable = ()
+    publishes_images = False    # then `run` sees to it that they reach other processes
 
     def __init__(self, **kwargs):
         super().__init__(self.default_name, **kwargs)
@@ -160,6 +161,7 @@ def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
         signal.signal(number, _interrupt)
     try:
         try:
+            warning = fast_dds.take_profile() if node_class.publishes_images else ''
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
             node = node_class()
         except Exception as error:
@@ -168,6 +170,8 @@ def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
             print(f'{node_class.default_name}: {_first_line(error)}', file=sys.stderr)
             return EXIT_BAD_PARAMETER
         forwarder = LogForwarder(node)
+        if warning:
+            node.get_logger().warning(warning)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         if node.values()['autostart'] and not node.start():

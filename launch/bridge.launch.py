@@ -8,8 +8,8 @@ arguments.
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -94,9 +94,5 @@ def generate_launch_description():
                 name, default_value='', choices=choices, description=f'{text}; empty: as params_file says')
             for name, (_, text, choices) in PARAMETERS.items()
         ),
-        # Fast DDS as it comes drops most large messages between two processes of one host; a chosen transport is kept.
-        SetEnvironmentVariable(
-            'FASTDDS_BUILTIN_TRANSPORTS',
-            EnvironmentVariable('FASTDDS_BUILTIN_TRANSPORTS', default_value='LARGE_DATA')),
         OpaqueFunction(function=bridge_node),
     ])

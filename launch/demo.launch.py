@@ -20,12 +20,10 @@ from launch.actions import (
     GroupAction,
     IncludeLaunchDescription,
     OpaqueFunction,
-    SetEnvironmentVariable,
     SetLaunchConfiguration,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import (
-    EnvironmentVariable,
     LaunchConfiguration,
     PathJoinSubstitution,
     ThisLaunchFileDir,
@@ -205,9 +203,6 @@ def generate_launch_description():
             DeclareLaunchArgument(name, default_value='', description=f'{text}; empty: as params_file says')
             for name, text in (own | handed_on).items()
         ),
-        SetEnvironmentVariable(
-            'FASTDDS_BUILTIN_TRANSPORTS',
-            EnvironmentVariable('FASTDDS_BUILTIN_TRANSPORTS', default_value='LARGE_DATA')),
         OpaqueFunction(function=key_of_the_demo),
         include('bridge.launch.py', BRIDGE, {
             'namespace': LaunchConfiguration('bridge_namespace'), 'bind_host': '127.0.0.1',

@@ -7,9 +7,9 @@ What is not given here is taken from `params_file`. `ros2 launch evitif edge.lau
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -112,9 +112,5 @@ def generate_launch_description():
                 name, default_value='', choices=choices, description=f'{text}; empty: as params_file says')
             for name, (_, text, choices) in PARAMETERS.items()
         ),
-        # Fast DDS as it comes drops most images between two processes of one host; whoever chose a transport keeps it.
-        SetEnvironmentVariable(
-            'FASTDDS_BUILTIN_TRANSPORTS',
-            EnvironmentVariable('FASTDDS_BUILTIN_TRANSPORTS', default_value='LARGE_DATA')),
         OpaqueFunction(function=edge_node),
     ])

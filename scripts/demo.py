@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -20,8 +19,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-# Images between processes on one machine get lost over Fast DDS's default transports (0.9 MB at 10 Hz: 18 of 60 came).
-os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA')
 
 import rclpy  # noqa: E402
 from demo_monitor import NAMESPACE, Monitor  # noqa: E402

@@ -1,7 +1,6 @@
 """What the launch tests share: a ROS domain of their own, free ports, images, a small model, and a listening node."""
 
 import contextlib
-import os
 import socket
 import sys
 import time
@@ -11,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ros_domains import own_domain
 from small_systems import write_pair, write_partition
 
 from evitif.pipeline.strategy_table import Measured, save_table
@@ -39,10 +39,11 @@ def launch_folder():
 @pytest.fixture
 def ros_domain(monkeypatch):
     """Give this test's processes a ROS domain of their own, and no more threads than they need."""
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     # Two processes with a thread for every core wait for each other's threads on a loaded machine, for minutes.
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    with own_domain() as domain:
+        monkeypatch.setenv('ROS_DOMAIN_ID', str(domain))
+        yield domain
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """The launch files start what they say, and frames are answered with dropped packets; run by launch_pytest."""
 
+import importlib.util
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ except PackageNotFoundError:
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
+from benchmarks.images import default_environment
 from evitif_msgs.msg import LinkStats, Prediction
 
 SHIPPED_MODEL = Path(__file__).resolve().parents[2] / 'artifacts' / 'fashion_mnist' / 'model.json'
@@ -172,3 +176,25 @@ def test_the_demo_runs_as_it_ships(shipped_demo, ros_home, listener):
     assert all(message.recovery == 'paldn' for message in on_robot if message.tokens_received < message.tokens_sent)
     assert on_robot[-1].packet_error_rate == pytest.approx(0.6, abs=0.15)
     assert (ros_home / 'evitif_demo.key').stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(shutil.which('ros2') is None, reason='the command ros2 is not installed (a ROS 2 distribution has it)')
+@pytest.mark.skipif(not SHIPPED_MODEL.exists(), reason='the model artifacts/fashion_mnist is not there')
+@pytest.mark.launch(fixture=shipped_demo)
+def test_a_fresh_shell_sees_what_was_launched(shipped_demo, ros_domain, listener):
+    """The README's commands, in the environment that ROS comes with."""
+    on_robot = listener.listen(Prediction, '/prediction')
+    listener.wait_until(lambda: on_robot, START_S, lambda: 'no prediction on /prediction')
+    environment = default_environment(ROS_DOMAIN_ID=str(ros_domain))
+
+    def ros2(*command):
+        # A daemon would be left running; without it the command itself has to discover the nodes.
+        done = subprocess.run(['ros2', *command, '--no-daemon', '--spin-time', '10'], env=environment, capture_output=True, text=True,
+                              timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert {'/prediction', '/link_stats', '/bridge/robot/prediction'} <= set(ros2('topic', 'list').split())
+    if importlib.util.find_spec('rosidl_runtime_py'):       # a distribution has it; `topic echo` needs it
+        assert 'class_ids' in ros2('topic', 'echo', '/prediction', '--once')
+    assert {'/camera', '/edge_node', '/bridge/bridge_node', '/bridge/link_simulator'} <= set(ros2('node', 'list').split())

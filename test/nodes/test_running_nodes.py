@@ -165,6 +165,18 @@ def test_wrong_encoding_is_named_and_the_node_goes_on(robots, probe, predictions
     probe.wait(lambda: len(on_robot) >= answered + 2, 'the node did not go on')
 
 
+def test_large_images_that_get_lost_are_counted_and_what_helps_is_named(robots, probe, predictions):
+    """The probe sends by Fast DDS as it comes, whose shared memory a large image does not fit into."""
+    from evitif_ros import fast_dds
+    on_robot, _ = predictions
+    probe.publish_images('/one/image', 10, size=(1920, 1080))
+    status = probe.wait_for_status('/one/edge_node: images', WARN, 'lost on the way here', f'{fast_dds.variable()}=', 'fastdds.xml')
+    assert 'image_transport to compressed' in status.message
+    answered = len(on_robot)
+    probe.publish_images('/one/image', 3)
+    probe.wait(lambda: len(on_robot) >= answered + 2, 'the node did not go on')
+
+
 def test_no_images_names_topic_and_publishers(robots, probe):
     probe.wait_for_status('/one/edge_node: images', WARN, 'no image on /one/image for', '/probe (reliable, volatile)')
     probe.destroy_publisher('/one/image')
