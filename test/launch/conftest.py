@@ -40,7 +40,6 @@ def launch_folder():
 def ros_domain(monkeypatch):
     """Give this test's processes a ROS domain of their own, and no more threads than they need."""
     monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     # Two processes with a thread for every core wait for each other's threads on a loaded machine, for minutes.
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
 
