@@ -12,9 +12,9 @@ import numpy as np
 from demo_monitor import Monitor
 from demo_reference import Reference
 from PIL import Image as Picture
-from tqdm import tqdm
 
 from evitif.pipeline import StageTimes
+from evitif.progress import Progress
 from evitif_edge_node.image_conversion import image_to_rgb
 from evitif_edge_node.image_sources import open_source
 from evitif_msgs.msg import LinkStats, Prediction
@@ -47,7 +47,7 @@ def lossless_accuracy(options: argparse.Namespace, reference: Reference) -> floa
     source = open_source(options.images, loop=True, shuffle=True, seed=options.seed)
     right = []
     count = options.frames if source.labelled else 0
-    with tqdm(total=count, desc=f'the same frames through {reference.lossless}', unit='frame', leave=False) as bar:
+    with Progress(total=count, desc=f'the same frames through {reference.lossless}', unit='frame', leave=False) as bar:
         while bar.n < count:
             images = [source.next_image() for _ in range(min(BATCH, count - bar.n))]
             class_ids = [reference.class_id_of(image.label, image.class_id) for image in images]

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.device import mixed_precision
 from evitif.model.split import require_cuttable
 from evitif.model.stored_weights import round_weights
+from evitif.progress import Progress
 from evitif.training.average import warmed_up_average
 from evitif.training.calibration_split import training_split
 from evitif.training.checkpoint import Checkpoint
@@ -106,7 +106,7 @@ def train_backbone(configuration: BackboneTraining, command: str = '') -> dict:
         began, total = time.monotonic(), 0.0
         model.train()
         order = torch.randperm(len(images), generator=generator)
-        bar = tqdm(order.split(c.batch_size), desc=f'epoch {epoch + 1}/{c.epochs}', unit='step', mininterval=1)
+        bar = Progress(order.split(c.batch_size), desc=f'epoch {epoch + 1}/{c.epochs}', unit='step')
         for step, chosen in enumerate(bar):
             batch = shift_and_flip(images[chosen].to(c.device), c.shift_pixels, generator)
             batch = erase(batch, c.erase_probability, generator)

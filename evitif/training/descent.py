@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from evitif.progress import Progress
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.muon import Muon
@@ -53,7 +53,7 @@ def descend(descent: Descent, module: nn.Module, losses: Callable[[int], dict[st
             part.load_state_dict(state[name])
         began_at, spent = state['step'], state['seconds']
     smooth: dict[str, float] = {}
-    bar = tqdm(range(began_at, descent.steps), desc=title, unit='step', initial=began_at, total=descent.steps, mininterval=1)
+    bar = Progress(range(began_at, descent.steps), desc=title, unit='step', initial=began_at, total=descent.steps)
     for step in bar:
         found = losses(step)
         module.zero_grad(set_to_none=True)

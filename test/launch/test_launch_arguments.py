@@ -122,7 +122,8 @@ def test_a_wrong_value_is_refused_before_anything_starts(name, argument, value, 
 
 
 @pytest.mark.parametrize(('text', 'reason'), [
-    ('a: [', 'not valid YAML, line 1'), ('- edge_node', 'expected node names'), ('', 'found nothing'), ('model: x', "found 'x' below /model"),
+    ('a: [', 'not valid YAML, line 1'), ('- edge_node', 'expected node names'), ('', 'found nothing'),
+    ('model: x', "found 'x' below /model"),
     ('/**: {ros__parameters: {model: $(find-pkg-share nosuch)}}', "package 'nosuch' not found"), ('a: \x00', 'not valid YAML'),
 ])
 @pytest.mark.parametrize('name', FILES)
@@ -142,7 +143,8 @@ def test_yes_and_no_and_log_levels_as_navigation2_takes_them(started, given, exp
     started('bridge', log_level='evitif:=DEBUG')
 
 
-@pytest.mark.parametrize(('name', 'node'), [('edge', 'edge_node'), ('bridge', 'bridge_node'), ('demo', 'camera'), ('demo', 'link_simulator')])
+@pytest.mark.parametrize(('name', 'node'), [
+    ('edge', 'edge_node'), ('bridge', 'bridge_node'), ('demo', 'camera'), ('demo', 'link_simulator')])
 def test_what_is_not_given_is_as_the_params_file_says(started, tmp_path, name, node):
     (tmp_path / 'mine.yaml').write_text(
         '/**: {ros__parameters: {use_sim_time: true, autostart: false, bind_host: 0.0.0.0, port: 9000, bridge_port: 9001}}')
@@ -168,9 +170,10 @@ def test_the_demos_nodes_meet_whatever_the_params_file_says_of_their_ports(start
     (tmp_path / 'some.yaml').write_text(
         '/bridge/*:\n  ros__parameters: {bind_host: 0.0.0.0, port: 9000}\n/**/link_simulator:\n  ros__parameters: {listen_port: 9001}\n')
     assert demo_ports(started) == places(7600, 7601)
-    assert demo_ports(started, params_file=str(tmp_path / 'none.yaml')) == places(7600, 7601)
-    assert demo_ports(started, params_file=str(tmp_path / 'some.yaml')) == places(9000, 9001, '0.0.0.0')
-    assert demo_ports(started, params_file=str(tmp_path / 'some.yaml'), bridge_port='9002', link_port='9003') == places(9002, 9003, '0.0.0.0')
+    none, some = str(tmp_path / 'none.yaml'), str(tmp_path / 'some.yaml')
+    assert demo_ports(started, params_file=none) == places(7600, 7601)
+    assert demo_ports(started, params_file=some) == places(9000, 9001, '0.0.0.0')
+    assert demo_ports(started, params_file=some, bridge_port='9002', link_port='9003') == places(9002, 9003, '0.0.0.0')
     assert demo_ports(started, bridge_port='9002', link_port='9003') == places(9002, 9003)
 
 
@@ -185,8 +188,9 @@ def test_substitutions_in_a_params_file_are_made_and_other_text_is_left_alone(st
     assert parameters_of(nodes['edge_node'])['robot_name'] == 'a\\b$c'
 
 
-def test_a_params_file_of_other_nodes_is_said_to_be_one(started, tmp_path, caplog):
-    logging.getLogger('launch').addHandler(caplog.handler)      # launch's loggers hand nothing on
+def test_a_params_file_of_other_nodes_is_said_to_be_one(started, tmp_path, caplog, monkeypatch):
+    launchs_own = logging.getLogger('launch')      # which hands nothing on
+    monkeypatch.setattr(launchs_own, 'handlers', [*launchs_own.handlers, caplog.handler])
     (tmp_path / 'bridge.yaml').write_text('/server/bridge_node: {ros__parameters: {port: 9000}}')
     (tmp_path / 'all.yaml').write_text('hare: {edge_node: {ros__parameters: {port: 9000}}}')
     started('edge', params_file=str(tmp_path / 'bridge.yaml'))
