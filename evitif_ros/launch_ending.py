@@ -17,6 +17,8 @@ from launch.events.process import ProcessExited, ProcessIO
 
 from evitif_ros.lifecycle import EXIT_BAD_PARAMETER
 
+# What a node says of a wrong value or a missing file (lifecycle.py). It cannot `activate` for what may pass, like a port in use.
+_NOT_CONFIGURED = 'cannot configure: '
 _KEPT_BYTES = 4000
 _LAST_OUTPUT_S = 0.3    # launch may hear of a process's end before its last output
 
@@ -51,23 +53,31 @@ def with_ending(node: Action, name: str, respawn: bool) -> list[Action]:
     configuration is at fault, which no start mends. A crash (a signal) leaves the other nodes running; the launch's exit code tells of it
     where nothing else ran.
     """
-    kept = bytearray()
+    heard = bytearray()
 
     def hear(event: ProcessIO) -> None:
-        kept.extend(event.text)
-        del kept[:-_KEPT_BYTES]
+        heard.extend(event.text)
+        del heard[:-_KEPT_BYTES]
 
     def ended(event: ProcessExited, context: LaunchContext) -> list[Action] | None:
         code = event.returncode
-        if code == 0 or context.is_shutdown or (respawn and code != EXIT_BAD_PARAMETER):
+        if code == 0 or context.is_shutdown:
             return None
-        if code < 0:
-            # Where nothing runs any more, launch would end with exit code 0.
-            sentence = f'{name} was ended by {_signal_name(-code)}'
-            return [RegisterEventHandler(OnShutdown(
-                on_shutdown=lambda event, context: end_launch(sentence) if event.reason == 'idle' else None))]
-        return [TimerAction(period=_LAST_OUTPUT_S, actions=[OpaqueFunction(
-            function=lambda context: end_launch(f'{name} ended with exit code {code}: {_last_error(kept.decode(errors="replace"))}'))])]
+        if code > 0:
+            return [TimerAction(period=_LAST_OUTPUT_S, actions=[OpaqueFunction(function=lambda context: judge(code))])]
+        if respawn:
+            return None
+        # Where nothing runs any more, launch would end with exit code 0.
+        sentence = f'{name} was ended by {_signal_name(-code)}'
+        return [RegisterEventHandler(OnShutdown(
+            on_shutdown=lambda event, context: end_launch(sentence) if event.reason == 'idle' else None))]
+
+    def judge(code: int) -> list[Action] | None:
+        output = heard.decode(errors='replace')
+        heard.clear()
+        if respawn and code != EXIT_BAD_PARAMETER and _NOT_CONFIGURED not in output:
+            return None
+        return end_launch(f'{name} ended with exit code {code}: {_last_error(output)}')
     return [RegisterEventHandler(OnProcessIO(target_action=node, on_stderr=hear)),
             RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended)), node]
 

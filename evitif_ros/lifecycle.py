@@ -24,7 +24,6 @@ AUTOSTART = NodeParameter('autostart', True, 'configure and activate without bei
                           'lifecycle transitions', changeable=Changeable.NEVER)
 # What a user can put right (a wrong value, a missing file, a port in use) gets a sentence; anything else is a bug.
 USER_ERRORS = (ValueError, OSError, ImportError)
-# For a shell, systemd and the launch files: after a failure another start may help (a port in use); a wrong value stays wrong.
 EXIT_FAILED, EXIT_BAD_PARAMETER = 1, 2
 SIGNAL_LATENCY_S = 0.2  # Python sees a signal only between waits for ROS events
 
@@ -44,7 +43,6 @@ class AutostartNode(LifecycleNode):
         super().__init__(self.default_name, **kwargs)
         self._configured = False
         self.exit_code = 0
-        self._failure: Exception | None = None
         self._finished = False
         try:
             parameters.declare(self, (*self.table, AUTOSTART))
@@ -74,11 +72,6 @@ class AutostartNode(LifecycleNode):
         """Configure and activate; False where a transition failed (what was wrong has been logged)."""
         return (self.trigger_configure() == TransitionCallbackReturn.SUCCESS
                 and self.trigger_activate() == TransitionCallbackReturn.SUCCESS)
-
-    @property
-    def start_exit_code(self) -> int:
-        """What `run` returns where `start` failed."""
-        return EXIT_BAD_PARAMETER if isinstance(self._failure, ValueError) else EXIT_FAILED
 
     def finish(self, exit_code: int = 0) -> None:
         """Let `run` return this exit code after the present callback."""
@@ -130,7 +123,6 @@ class AutostartNode(LifecycleNode):
             step()
             return TransitionCallbackReturn.SUCCESS
         except USER_ERRORS as error:
-            self._failure = self._failure or error
             self.get_logger().error(f'cannot {verb}: {error}')
         except Exception:  # noqa: BLE001 - rclpy would drop it without a word
             self.get_logger().error(f'cannot {verb}, by a fault of the program:\n{traceback.format_exc()}')
@@ -173,7 +165,7 @@ def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         if node.values()['autostart'] and not node.start():
-            return node.start_exit_code
+            return EXIT_FAILED
         while rclpy.ok() and not node.finished:
             executor.spin_once(timeout_sec=SIGNAL_LATENCY_S)
         return node.exit_code

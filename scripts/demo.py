@@ -39,6 +39,7 @@ from evitif_edge_node.image_sources import open_source  # noqa: E402
 
 START_LIMIT_S = 120.0   # for the nodes to load their models and to connect
 QUIET_LIMIT_S = 3.0     # after the camera's last image
+CAMERA_LIMIT_S = 30.0   # from an active edge node to the first image: the camera is started when the link is up
 ENOUGH_ANSWERED = 0.99
 LIGHT_MODEL = 'artifacts/fashion_mnist_light'
 
@@ -169,7 +170,7 @@ def run(options: argparse.Namespace, config: ModelConfig, monitor: Monitor, proc
                     forward_host='127.0.0.1', forward_port=bridge_port, seed=options.seed, **impairments)
     for number, edge in enumerate(monitor.edges):
         processes.start(edge_process(edge), 'evitif_edge_node.edge_node', f'{NAMESPACE}/{edge}' if edge else NAMESPACE,
-                        (f'image:={NAMESPACE}/image',), bridge_host='127.0.0.1', bridge_port=link_port,
+                        (f'image:={NAMESPACE}/image',), bridge_host='127.0.0.1', bridge_port=link_port, image_timeout=CAMERA_LIMIT_S,
                         partition_device=f"'{number}'" if edge else None, **model)
     began = time.monotonic()
     with Progress(desc='starting', bar_format='{desc}: {elapsed}', leave=False) as bar:

@@ -57,6 +57,7 @@ def model(images, tmp_path_factory):
 
 def demo(model: Path, images: Path, reports: Path) -> dict:
     run('scripts/demo.py', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--reports', reports)
+    assert 'no image on' not in (reports / 'logs' / 'edge.log').read_text()     # while the camera was not started yet
     return json.loads((reports / 'summary.json').read_text())
 
 

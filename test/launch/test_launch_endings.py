@@ -137,7 +137,7 @@ def test_a_model_that_is_not_there_ends_the_launch_and_is_not_tried_again(launch
     launched = launch('edge', model='no/such', unsealed='true', use_respawn='True')
     assert launched.ended() == 1
     assert len(launched.started) == 1
-    assert "edge_node ended with exit code 2: cannot configure: model folder 'no/such' does not exist" in launched.output
+    assert "edge_node ended with exit code 1: cannot configure: model folder 'no/such' does not exist" in launched.output
 
 
 def test_a_port_that_another_holds_is_tried_again_with_respawn(launch, parameter_file, free_ports):
