@@ -91,6 +91,7 @@ def demo(context):
         **{f'{direction}.{argument.name.removeprefix("link_")}': values[argument.name]
            for argument in LINK if argument.name in values for direction in ('uplink', 'downlink')},
     }
+    check_bursts(values)
     given_to_camera = {argument.name: values[argument.name] for argument in CAMERA if argument.name in values}
     return [
         *key_of_the_demo(context),
@@ -136,6 +137,17 @@ def or_file(file, node_name, **defaults):
 def check_ports(bridge_port, link_port):
     if bridge_port == link_port:
         raise ValueError(f'launch arguments bridge_port and link_port: expected different ports, got {bridge_port} for both')
+
+
+def check_bursts(values):
+    """Not every mean burst can be had at every loss. What only one argument says is checked by the link simulator."""
+    from evitif.transport import Impairment
+    given = {name: values[name] for name in ('loss', 'burst_length') if name in values}
+    if len(given) == 2:
+        try:
+            Impairment(**given)
+        except ValueError as error:
+            raise ValueError(f'launch arguments loss and burst_length: {error}') from None
 
 
 def key_of_the_demo(context):

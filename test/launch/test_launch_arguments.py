@@ -177,6 +177,14 @@ def test_the_demos_nodes_meet_whatever_the_params_file_says_of_their_ports(start
     assert demo_ports(started, bridge_port='9002', link_port='9003') == places(9002, 9003)
 
 
+@pytest.mark.parametrize(('arguments', 'reason'), [
+    ({'bridge_port': '7601'}, 'bridge_port and link_port: expected different ports, got 7601 for both'),
+    ({'loss': '0.9', 'burst_length': '3'}, 'loss and burst_length: burst_length = 3 with loss = 0.9')])
+def test_arguments_that_do_not_go_together_are_refused(started, arguments, reason):
+    with pytest.raises(ValueError, match=reason):
+        started('demo', **arguments)
+
+
 def test_substitutions_in_a_params_file_are_made_and_other_text_is_left_alone(started, tmp_path, monkeypatch):
     monkeypatch.setenv('ROVER', 'hare')
     (tmp_path / 'with.yaml').write_text('/**/edge_node: {ros__parameters: {robot_name: $(env ROVER), model: $(find-pkg-share evitif)/x}}')
