@@ -14,6 +14,7 @@ from launch import LaunchContext, SomeSubstitutionsType
 from launch.actions import DeclareLaunchArgument
 from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
+from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
 from launch_ros.parameter_descriptions import ParameterValue
 from rclpy.exceptions import InvalidNamespaceException, InvalidTopicNameException
 from rclpy.validate_namespace import validate_namespace
@@ -124,10 +125,15 @@ def navigation2_arguments(params_file: SomeSubstitutionsType, whose: str = 'the 
 
 
 def read_arguments(context: LaunchContext, arguments: Iterable[Argument]) -> dict[str, object]:
-    """The values of the arguments that are not empty. Raises ValueError with the argument, its value and what was expected."""
+    """The values of the arguments that are given or have a default.
+
+    Raises ValueError with the argument, its value and what was expected.
+    """
     values = {}
     for argument in arguments:
         text = LaunchConfiguration(argument.name).perform(context).strip()
+        if not text:    # an including file's own configuration of that name may be empty
+            text = perform_substitutions(context, normalize_to_list_of_substitutions(argument.default))
         if not text:
             continue
         try:

@@ -13,7 +13,7 @@ from evitif_ros.launch_arguments import Argument, parameter_values
 from evitif_ros.launch_ending import checked, with_ending
 from evitif_ros.launch_parameter_file import CheckedParameterFile
 
-RESPAWN_DELAY_S = 2.0
+RESPAWN_DELAY_S = 2.0       # Navigation2's
 
 
 def description(arguments: Iterable[Argument], start: Callable[[LaunchContext], Iterable[Action]]) -> LaunchDescription:
@@ -33,7 +33,7 @@ def full_name(context: LaunchContext, namespace: str, name: str) -> str:
 
 
 def node(executable: str, name: str, values: Mapping[str, object], file: CheckedParameterFile, given: Mapping[str, object], *,
-         namespace: str | None = None, remappings: Sequence[tuple[str, str]] = ()) -> list[Action]:
+         namespace: str | None = None, remappings: Sequence[tuple[str, str]] = (), respawn_delay: float = RESPAWN_DELAY_S) -> list[Action]:
     """Start a node with those of its parameters over the parameter file that were given, and watch how it ends.
 
     `values` are those of navigation2_arguments; what it has of `autostart` and `use_sim_time` was given.
@@ -46,6 +46,6 @@ def node(executable: str, name: str, values: Mapping[str, object], file: Checked
         parameters=[file.file, parameter_values({**switches, **given})],
         remappings=list(remappings),
         arguments=['--ros-args', '--log-level', values['log_level']],
-        respawn=respawn, respawn_delay=RESPAWN_DELAY_S,
+        respawn=respawn, respawn_delay=respawn_delay,
     )
     return with_ending(action, name, respawn)

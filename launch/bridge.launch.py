@@ -32,7 +32,7 @@ def bridge(context):
     file = CheckedParameterFile(context, values['params_file'])
     file.warn_unless_for(full_name(context, values.get('namespace', ''), 'bridge_node'))
     given = {argument.name: values[argument.name] for argument in PARAMETERS if argument.name in values}
-    return node('bridge_node', 'bridge_node', values, file, given)
+    return node('bridge_node', 'bridge_node', values, file, given, respawn_delay=0.5)    # robots wait for it
 
 
 def generate_launch_description():

@@ -44,14 +44,16 @@ def edge(context):
     warn_of_unknown_arguments(context, ARGUMENTS)
     values = read_arguments(context, ARGUMENTS)
     file = CheckedParameterFile(context, values['params_file'])
-    file.warn_unless_for(full_name(context, values.get('namespace', ''), 'edge_node'))
+    edge_node = full_name(context, values.get('namespace', ''), 'edge_node')
+    file.warn_unless_for(edge_node)
     given = {argument.name: values[argument.name] for argument in PARAMETERS if argument.name in values}
     actions = node('edge_node', 'edge_node', values, file, given, remappings=[('image', values['image'])])
     if values['rviz']:
+        use_sim_time = values.get('use_sim_time', file.says(edge_node, 'use_sim_time') is True)
         actions.append(Node(
             package='rviz2', executable='rviz2', name='rviz2', namespace=values.get('namespace', ''), output='screen',
             arguments=['-d', values['rviz_config'], '--ros-args', '--log-level', values['log_level']],
-            parameters=[parameter_values({name: values[name] for name in ('use_sim_time',) if name in values})],
+            parameters=[parameter_values({'use_sim_time': use_sim_time})],
         ))
     return actions
 

@@ -209,6 +209,12 @@ def test_a_params_file_of_other_nodes_is_said_to_be_one(started, tmp_path, caplo
 
 
 @pytest.mark.parametrize('name', FILES)
+def test_an_empty_configuration_of_an_including_file_is_as_none(started, name):
+    nodes, _ = started(name, **dict.fromkeys(NAVIGATION2, ''), image='', rviz='')
+    assert nodes
+
+
+@pytest.mark.parametrize('name', FILES)
 def test_nothing_that_a_launch_file_sets_is_left_behind(started, name):
     before = {'params_file_of_mine': 'x', 'namespace': 'mine'}
     _, context = started(name, **before)
