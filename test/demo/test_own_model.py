@@ -27,6 +27,7 @@ def run(*command: str | Path) -> str:
     done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True,
                           timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert '\r' not in done.stdout + done.stderr       # progress in a log: whole lines
     return done.stdout
 
 
