@@ -18,7 +18,8 @@ from evitif_msgs.msg import LabelStamped
 from evitif_ros import qos
 from evitif_ros.lifecycle import EXIT_FAILED, AutostartNode, run
 
-SETTLE_S = 2.0          # a subscription's own side of a match may come a little later than the publisher's
+# A subscription's own side of a match may come a little later than the publisher's. The edge node warns after its image_timeout.
+SETTLE_S = 1.0
 ACKNOWLEDGE_S = 1.0     # for reliable subscribers to take the last images before the process ends
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -56,4 +57,7 @@ class DiagnosticsPublisher:
 
 
 def _text(value: object) -> str:
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
+    """As text; NaN is what is not measured yet."""
+    if isinstance(value, float):
+        return 'unknown' if math.isnan(value) else f'{value:.4g}'
+    return str(value)

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.datasets import ImageDataset, open_images
 from evitif.datasets.identity import identity_of
@@ -27,6 +26,7 @@ from evitif.model.folder import DESCRIPTION_FILE
 from evitif.model.split import require_cuttable
 from evitif.model.stored_weights import round_weights
 from evitif.model.tensors import require_finite_answers
+from evitif.progress import Progress
 from evitif.training.average import warmed_up_average
 from evitif.training.calibration_split import training_split
 from evitif.training.checkpoint import Checkpoint
@@ -202,7 +202,7 @@ def _descend(c: BackboneTraining, model: nn.Module, data_config: dict, class_nam
         began, total = time.monotonic(), 0.0
         model.train()
         order = torch.randperm(len(images), generator=generator)
-        bar = tqdm(order.split(c.batch_size), desc=f'epoch {epoch + 1}/{c.epochs}', unit='step', mininterval=1)
+        bar = Progress(order.split(c.batch_size), desc=f'epoch {epoch + 1}/{c.epochs}', unit='step')
         for step, chosen in enumerate(bar):
             batch = shift_and_flip(images[chosen].to(c.device), c.shift_pixels, generator)
             batch = erase(batch, c.erase_probability, generator)

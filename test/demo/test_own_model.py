@@ -30,6 +30,7 @@ def run(*command: str | Path, **environment: str) -> str:
     done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=default_environment(**environment), capture_output=True,
                           text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert '\r' not in done.stdout + done.stderr       # progress in a log: whole lines
     return done.stdout
 
 
@@ -62,6 +63,7 @@ def demo(model: Path, images: Path, reports: Path) -> dict:
     with own_domain() as domain, plain_node_sees('/demo/prediction', 'bridge_node', domain):
         run('scripts/demo.py', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--reports', reports,
             ROS_DOMAIN_ID=str(domain))
+    assert 'no image on' not in (reports / 'logs' / 'edge.log').read_text()     # while the camera was not started yet
     return json.loads((reports / 'summary.json').read_text())
 
 
