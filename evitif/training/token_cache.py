@@ -59,6 +59,6 @@ class TokenCache:
             x = found[first] = split.head(self._normalise(images.to(self._device)))
             for before, cut in zip((first, *later), later, strict=False):
                 split = self._splits[cut]
-                x = found[cut] = split.module.blocks[before:cut](x)
+                x = found[cut] = split.run(x, before, cut)
             logits = split.tail(x)
         return {cut: tokens.float() for cut, tokens in found.items()}, logits.float()
