@@ -63,6 +63,8 @@ def _why_not(module: nn.Module, kind: type[Trunk]) -> str | None:
         return 'its blocks need rotary position embeddings beside the tokens, which timm gives them only in its class Eva'
     if getattr(module.patch_embed, 'grid_size', None) is None:
         return 'its patch embedding has no fixed grid (build it with an image size)'
+    if not module.global_pool and module.num_classes:
+        return "it pools nothing (its global_pool is ''), so each token has an answer of its own: build it with another, such as avg"
     if kind.needs_fused_attention and any(getattr(part, 'fused_attn', True) is False for part in module.modules()):
         return ("timm's fused attention is switched off (TIMM_FUSED_ATTN=0 in the environment), and without it this class takes no mask: "
                 'unset that variable')

@@ -133,6 +133,26 @@ def test_models_that_cannot_be_cut_are_refused_with_the_reason(architecture, rea
         require_cuttable(module)
 
 
+def test_a_model_that_pools_nothing_is_refused_once_it_has_classes():
+    arguments = {**SMALL, 'img_size': 64, 'global_pool': ''}
+    require_cuttable(timm.create_model('vit_tiny_patch16_224', num_classes=0, **arguments))
+    with pytest.raises(ModelError, match='it pools nothing .*such as avg'):
+        require_cuttable(timm.create_model('vit_tiny_patch16_224', **arguments))
+
+
+@pytest.mark.parametrize(('variant', 'needs'), [('BEiT', True), ('relative positions', True), ('CaiT', False), ('DINOv3', False)])
+def test_without_timms_fused_attention_relative_positions_are_refused(variant, needs):
+    module = build(variant).module
+    for part in module.modules():
+        if hasattr(part, 'fused_attn'):
+            part.fused_attn = False
+    if needs:
+        with pytest.raises(ModelError, match='TIMM_FUSED_ATTN=0.*unset that variable'):
+            require_cuttable(module)
+    else:
+        require_cuttable(module)
+
+
 def test_fingerprint_knows_the_weights_and_the_cut():
     first, second = build('class token').module, build('class token').module
     assert fingerprint(first, 2) == fingerprint(second, 2)
