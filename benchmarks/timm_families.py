@@ -1,9 +1,9 @@
 """Which of timm's Vision Transformers can be cut, tried one by one with random weights.
 
-`python -m benchmarks.timm_families` (minutes; `--only PATTERN …` for some): each architecture is built small (three blocks, four patches a side,
-narrow where it is wide), all its weights made random, and cut. Head and tail are compared with the model's own forward pass, tokens left out with a
-forward pass in which hooks take the tokens and their positions away, and tokens of weight 0 with tokens left out. Half of the tokens are then lost
-after they were quantised. Writes docs/results/timm.json and timm.md.
+`python -m benchmarks.timm_families` (a quarter of an hour; `--only PATTERN …` tries some): builds each architecture small (three
+blocks, four patches a side, at most 256 channels), makes all its weights random and cuts it. It compares head and tail with the model's own
+forward pass, tokens left out with a forward pass from which hooks take the tokens and their positions away, and tokens of weight 0
+with tokens left out. It then quantises the tokens and loses half of them. Writes docs/results/timm.json and timm.md.
 """
 
 from __future__ import annotations
@@ -29,47 +29,51 @@ from evitif.model.timm_import import timm
 from evitif.recovery import METHODS
 
 REPORT = Path('docs/results/timm.json')
-MODULES = ('beit', 'cait', 'convit', 'crossvit', 'deepseek_vit', 'deit', 'eva', 'gemma4_vit', 'hiera', 'hieradet_sam2', 'naflexvit', 'qwen3_vit',
-           'tnt', 'twins', 'vision_transformer', 'vision_transformer_hybrid', 'vision_transformer_relpos', 'vision_transformer_sam', 'vitamin', 'xcit')
+MODULES = ('beit', 'cait', 'convit', 'crossvit', 'deepseek_vit', 'deit', 'eva', 'gemma4_vit', 'hiera', 'hieradet_sam2', 'naflexvit',
+           'qwen3_vit', 'tnt', 'twins', 'vision_transformer', 'vision_transformer_hybrid', 'vision_transformer_relpos',
+           'vision_transformer_sam', 'vitamin', 'xcit')
 # The first that fits a name, or the module's name where none does.
-FAMILIES = {'DINOv3': '*dinov3*', 'DINOv2': '*dinov2*', 'SigLIP': '*siglip*', 'EVA-02': 'eva02*', 'EVA': 'eva_*', 'Perception Encoder': 'vit_pe_*',
-            'CLIP': '*clip*', 'MobileCLIP': '*_mci_*', 'BEiT': 'beit*', 'DeiT III': 'deit3*', 'DeiT': 'deit_*', 'CaiT': 'cait*',
-            'rotary positions': '*_rope*', 'relative positions': '*relpos*', 'SAM': 'sam*', 'AIMv2': 'aimv2*', 'I-JEPA': '*ijepa*', 'Sapiens 2': '*sapiens*',
-            'ViTamin': 'vitamin*', 'NaFlex ViT': 'naflex*'}
-TITLES = {'vision_transformer': 'ViT', 'vision_transformer_hybrid': 'ViT on a convolutional network', 'eva': 'others of timm\'s class Eva'}
+FAMILIES = {
+    'DINOv3': '*dinov3*', 'DINOv2': '*dinov2*', 'SigLIP': '*siglip*', 'EVA-02': 'eva02*', 'EVA': 'eva_*', 'Perception Encoder': 'vit_pe_*',
+    'ViTamin': 'vitamin*', 'CLIP': '*clip*', 'MobileCLIP': '*_mci_*', 'BEiT': 'beit*', 'DeiT III': 'deit3*', 'DeiT': 'deit_*',
+    'CaiT': 'cait*',
+    'ROPE-ViT and other rotary positions': '*_rope*', 'relative positions': '*relpos*', 'SAM': 'sam*', 'AIMv2': 'aimv2*',
+    'I-JEPA': '*ijepa*', 'Sapiens 2': '*sapiens*', 'NaFlex ViT': 'naflex*', 'Hiera': '*hiera*', 'XCiT': 'xcit*', 'CrossViT': 'crossvit*',
+    'ConViT': 'convit*', 'Twins': 'twins*', 'TNT': 'tnt*', 'encoders of language models': '*_enc'}
+TITLES = {'vision_transformer': 'ViT', 'vision_transformer_hybrid': 'ViT behind a convolutional network',
+          'eva': "others of timm's class Eva"}
 EXACT = 2e-5        # of logits of a size of about 1, where the arithmetic is the same in another order
 
 
 def architectures(patterns: list[str]) -> dict[str, str]:
     """timm's Vision Transformers: name to the module that defines it."""
-    return {name: module for module in MODULES for name in timm.list_models(module=module) if any(fnmatch(name, pattern) for pattern in patterns)}
+    return {name: module for module in MODULES for name in timm.list_models(module=module)
+            if any(fnmatch(name, pattern) for pattern in patterns)}
 
 
 def family_of(name: str, module: str) -> str:
     return next((family for family, pattern in FAMILIES.items() if fnmatch(name, pattern)), TITLES.get(module, module))
 
 
-def small(name: str) -> nn.Module:
-    """The architecture with three blocks of at most 256 channels, few patches and five classes, with random values everywhere."""
-    with torch.device('meta'):
-        native = timm.create_model(name)
+def small(name: str, native: nn.Module) -> nn.Module:
+    """The architecture, of which `native` is an instance, with three blocks of at most 256 channels (behind a convolutional network as
+    wide as they are), four patches a side and five classes, with random values everywhere."""
     attentions = [block.attn for block in native.blocks if hasattr(block, 'attn')]
-    arguments = {'depth': 3, 'num_classes': 5}
     embedding = native.patch_embed
-    if not hasattr(embedding, 'backbone'):
-        arguments['img_size'] = 4 * embedding.patch_size[0]
+    arguments = {'depth': 3, 'num_classes': 5, 'img_size': 4 * (embedding.img_size[0] // embedding.grid_size[0])}
     if not native.global_pool:
         arguments['global_pool'] = 'avg'
     heads = getattr(attentions[0], 'num_heads', 0) if attentions else 0
     if native.embed_dim > 256 and heads and not hasattr(embedding, 'backbone'):
         arguments.update(embed_dim=4 * (native.embed_dim // heads), num_heads=4)
-        if any(getattr(attention, 'num_kv_heads', heads) != heads for attention in attentions):
-            arguments['num_kv_heads'] = 2
+        if hasattr(attentions[0], 'num_kv_heads'):
+            arguments['num_kv_heads'] = 2 if any(attention.num_kv_heads != heads for attention in attentions) else 4
     module = timm.create_model(name, **arguments).eval()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * min(0.1, parameter.shape[-1] ** -0.5 if parameter.dim() > 1 else 0.1))
+            spread = 0.1 if parameter.dim() < 2 else min(0.1, parameter.shape[-1] ** -0.5)
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
     return module
 
 
@@ -95,7 +99,7 @@ def forward_without(module: nn.Module, image: torch.Tensor, cut: int, kept: torc
     for index, block in list(enumerate(module.blocks))[cut:]:
         undo.append(block.register_forward_pre_hook(partial(drop, index), with_kwargs=True).remove)
         for owner, name in _own_biases(getattr(block, 'attn', None)):
-            setattr(owner, name, lambda whole=getattr(owner, name): of_the_kept(whole()))
+            setattr(owner, name, partial(lambda whole: of_the_kept(whole()), getattr(owner, name)))
             undo.append(partial(delattr, owner, name))
     try:
         return module(image)
@@ -121,7 +125,7 @@ def tried(name: str) -> dict:
         require_cuttable(native)
     except ModelError as error:
         return {**about, 'refused': str(error)}
-    module = small(name)
+    module = small(name, native)
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, 3, *SplitModel(module, 0).image_size, generator=generator)
     whole = module(images)
@@ -139,7 +143,8 @@ def tried(name: str) -> dict:
             differences['left_out'] = max(differences['left_out'], _distance(split.tail(tokens[one], kept[one]), alone))
         if split.takes_key_bias:
             weights = torch.full(tokens.shape[:2], -torch.inf).scatter(1, kept, 0.0)
-            differences['weight_0'] = max(differences['weight_0'], _distance(split.tail(tokens, key_bias=weights), split.tail(tokens, kept)))
+            weighed = _distance(split.tail(tokens, key_bias=weights), split.tail(tokens, kept))
+            differences['weight_0'] = max(differences['weight_0'], weighed)
     return {**about, 'tokens': split.tokens, 'prefix_tokens': split.prefix_tokens, 'differences': differences,
             'takes_weights': split.takes_key_bias, 'coded': _coded(SplitModel(module, 1), images)}
 
@@ -174,28 +179,27 @@ def page(results: dict[str, dict], version: str) -> str:
     families: dict[str, list[dict]] = {}
     for result in results.values():
         families.setdefault(result['family'], []).append(result)
-    lines = ['# timm\'s Vision Transformers', '', f'`python -m benchmarks.timm_families`, with timm {version}.', '',
-             'Each architecture was built small with random weights and cut. *Works*: head and tail together are the model\'s own forward pass, bit for bit; '
-             'leaving tokens out is that of a forward pass without them, in which the others keep their positions; and an answer comes of int8 tokens of which '
-             'half were lost. *Weights* are those that timm names for download (`timm.list_pretrained`).', '',
+    lines = ["# timm's Vision Transformers", '', f'`python -m benchmarks.timm_families`, with timm {version}.', '',
+             'An architecture *works* if, built small with random weights: head and tail together give what the model gives, bit for bit; '
+             'leaving out tokens gives what the model gives without them, the other tokens keeping their positions; and int8 tokens of '
+             'which half are lost still give an answer. *Weights* are those that timm offers for download (`timm.list_pretrained`).', '',
              '| family | architectures | work | weights | work |', '| --- | ---: | ---: | ---: | ---: |']
     for family, members in sorted(families.items(), key=lambda item: -sum(member['weights'] for member in item[1])):
         lines.append(_row(family, members))
+    bare = sorted(name for name, result in results.items() if works(result) and not result['classes'])
     lines += [_row('all', list(results.values())), '', '## Without a classifier', '',
-              'These bring features and no classes (`num_classes` is 0). Fine-tune them on your classes first: `evitif train model --architecture NAME '
-              '--initial-weights pretrained`.', '', ', '.join(sorted(name for name, result in results.items() if works(result) and not result['classes'])), '',
+              'These give features, not classes (their `num_classes` is 0). Fine-tune them on your classes first: `evitif train model '
+              '--architecture NAME --initial-weights pretrained`.', '', ', '.join(bare), '',
               '## Refused', '', '| timm class | architectures | weights | reason |', '| --- | ---: | ---: | --- |']
-    reasons = Counter()
-    weights = Counter()
+    reasons: dict[tuple[str, str], list[dict]] = {}
     for result in results.values():
         if 'refused' in result:
-            reasons[result['timm_class'], result['refused']] += 1
-            weights[result['timm_class'], result['refused']] += result['weights']
-    lines += [f'| {timm_class} | {count} | {weights[timm_class, reason]} | {reason.split(": ", 1)[1].split(" (expected")[0]} |'
-              for (timm_class, reason), count in reasons.most_common()]
+            reasons.setdefault((result['timm_class'], result['refused'].split(': ', 1)[1].split(' (expected')[0]), []).append(result)
+    lines += [f'| {timm_class} | {len(members)} | {sum(member["weights"] for member in members)} | {reason} |'
+              for (timm_class, reason), members in sorted(reasons.items(), key=lambda item: -len(item[1]))]
     failed = {name: result for name, result in results.items() if 'refused' not in result and not works(result)}
     if failed:
-        lines += ['', '## Accepted, but not tried or not equal', '', *(f'- `{name}`: {json.dumps(result)}' for name, result in failed.items())]
+        lines += ['', '## Accepted, but they do not work', '', *(f'- `{name}`: {json.dumps(result)}' for name, result in failed.items())]
     return '\n'.join(lines) + '\n'
 
 
@@ -212,9 +216,7 @@ def main() -> int:
     options = parser.parse_args()
     weights = Counter(name.split('.')[0] for name in timm.list_pretrained())
     results = {}
-    bar = tqdm(architectures(options.only).items(), mininterval=1, unit='architecture')
-    for name, module in bar:
-        bar.set_postfix_str(name)
+    for name, module in tqdm(architectures(options.only).items(), mininterval=5, unit='architecture'):
         results[name] = {'family': family_of(name, module), 'weights': weights[name]}
         try:
             results[name].update(tried(name))
