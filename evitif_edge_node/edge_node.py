@@ -202,7 +202,8 @@ class EdgeNode(AutostartNode):
             return Status(ERROR, f'refused by the bridge at {self._peer()}: {statistics.reason}', values)
         if statistics.state == 'lost':
             return Status(ERROR, f'link to {self._peer()} lost: {statistics.reason}', values)
-        return Status(WARN, f'no answer from a bridge at {self._peer()} yet', values)
+        why = f': {statistics.reason}' if statistics.reason else ''
+        return Status(WARN, f'no answer from a bridge at {self._peer()} yet{why}', values)
 
     def _frame_status(self) -> Status:
         if not self._running:
@@ -214,6 +215,8 @@ class EdgeNode(AutostartNode):
         values = {name.removeprefix('frames_').replace('_', ' '): getattr(now, name) for name in names}
         lost = {name.removeprefix('frames_'): recent[name]
                 for name in ('frames_expired', 'frames_unsent', 'frames_failed') if recent[name] > 0}
+        if now.stamps:
+            return Status(ERROR, now.stamps, values)
         if lost:
             text = ', '.join(f'{count} {name}' for name, count in lost.items())
             return Status(WARN, f'in the last second: {text}, {recent["frames_answered"]} answered', values)
