@@ -65,7 +65,8 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', default=str(REPORT))
     options = parser.parse_args()
-    result = {'command': 'python -m benchmarks.pooling_weights', 'model': options.model, 'images': options.images, 'seed': options.seed, 'rates': list(RATES), 'cuts': {}}
+    result = {'command': 'python -m benchmarks.pooling_weights', 'model': options.model, 'images': options.images,
+              'seed': options.seed, 'rates': list(RATES), 'cuts': {}}
     for cut in options.cut:
         result['cuts'][cut] = counts = measure(options.model, options.data, cut, options.images, options.seed)
         for rate, count in counts.items():
