@@ -44,7 +44,7 @@ class CaitTrunk(Trunk):
         return classify(module, tokens, nn.functional.pad(key_bias, (int(module.num_prefix_tokens), 0)))
 
     def takes_key_bias(self, first: int) -> bool:
-        return all(isinstance(block.attn, TalkingHeadAttn) for block in self.module.blocks) and \
+        return all(isinstance(block.attn, TalkingHeadAttn) for block in islice(self.module.blocks, first, None)) and \
             all(block.attn.fused_attn for block in self.module.blocks_token_only)
 
     def multiply_adds(self, first: int) -> int:

@@ -16,7 +16,7 @@ from evitif.model.trunk import Trunk
 
 _TRUNKS = {timm.models.eva.Eva: RotaryTrunk, timm.models.beit.Beit: BeitTrunk, timm.models.cait.Cait: CaitTrunk,
            timm.models.vision_transformer_relpos.VisionTransformerRelPos: RelativePositionTrunk}
-_PARTS = ('patch_embed', '_pos_embed', 'patch_drop', 'norm_pre', 'norm', 'forward_head', 'num_prefix_tokens')
+_PARTS = ('patch_embed', '_pos_embed', 'patch_drop', 'norm_pre', 'norm', 'forward_head', 'num_prefix_tokens', 'global_pool', 'num_classes')
 _EXPECTED = 'expected a timm Vision Transformer, such as vit_*, deit3_*, eva02_* or beit_*'
 _ENCODER = 'it is the eye of a language model: it answers with tokens and has no classifier'
 _MERGING = 'its blocks merge neighbouring tokens, so the sequence gets shorter on the way and a lost token cannot be left out'

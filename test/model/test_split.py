@@ -188,3 +188,16 @@ def test_multiply_adds_of_the_tail_are_those_of_its_blocks(variant):
         n, d = split.tokens, 48
         hidden = module.blocks[0].mlp.fc1.out_features
         assert split.tail_multiply_adds == (4 - cut) * (4 * n * d**2 + 2 * n * d * hidden + 2 * n**2 * d)
+
+
+@pytest.mark.parametrize('variant', ['EVA-02', 'DINOv3', 'BEiT', 'relative positions', 'CaiT'])
+def test_multiply_adds_are_about_those_that_pytorch_counts(variant):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    split = SplitModel(build(variant).module.requires_grad_(False), 1)
+    tokens = torch.randn(1, split.tokens, 48)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:       # it does not see into fused attention
+        tokens = split.run(tokens, 1, 4)
+        if variant == 'CaiT':
+            split.module.forward_cls(tokens)
+    assert split.tail_multiply_adds == pytest.approx(counter.get_total_flops() / 2, rel=0.05)
