@@ -1,7 +1,7 @@
 """Which of timm's Vision Transformers can be cut, tried one by one with random weights.
 
 `python -m benchmarks.timm_families` (a quarter of an hour; `--only PATTERN …` tries some): builds each architecture small (three
-blocks, four patches a side, at most 256 channels), makes all its weights random and cuts it. It compares head and tail with the model's own
+blocks, four patches a side, few channels), makes all its weights random and cuts it. It compares head and tail with the model's own
 forward pass, tokens left out with a forward pass from which hooks take the tokens and their positions away, and tokens of weight 0
 with tokens left out. It then quantises the tokens and loses half of them. Writes docs/results/timm.json and timm.md.
 """
@@ -39,9 +39,9 @@ FAMILIES = {
     'CaiT': 'cait*',
     'ROPE-ViT and other rotary positions': '*_rope*', 'relative positions': '*relpos*', 'SAM': 'sam*', 'AIMv2': 'aimv2*',
     'I-JEPA': '*ijepa*', 'Sapiens 2': '*sapiens*', 'NaFlex ViT': 'naflex*', 'Hiera': '*hiera*', 'XCiT': 'xcit*', 'CrossViT': 'crossvit*',
-    'ConViT': 'convit*', 'Twins': 'twins*', 'TNT': 'tnt*', 'encoders of language models': '*_enc'}
+    'ConViT': 'convit*', 'Twins': 'twins*', 'TNT': 'tnt*'}
 TITLES = {'vision_transformer': 'ViT', 'vision_transformer_hybrid': 'ViT behind a convolutional network',
-          'eva': "others of timm's class Eva"}
+          'eva': "others of timm's class Eva", **dict.fromkeys(('deepseek_vit', 'gemma4_vit', 'qwen3_vit'), 'encoders of language models')}
 EXACT = 2e-5        # of logits of a size of about 1, where the arithmetic is the same in another order
 
 
@@ -56,8 +56,8 @@ def family_of(name: str, module: str) -> str:
 
 
 def small(name: str, native: nn.Module) -> nn.Module:
-    """The architecture, of which `native` is an instance, with three blocks of at most 256 channels (behind a convolutional network as
-    wide as they are), four patches a side and five classes, with random values everywhere."""
+    """The architecture, of which `native` is an instance, with three blocks of few channels (behind a convolutional network as many as they
+    have), four patches a side and five classes, with random values everywhere."""
     attentions = [block.attn for block in native.blocks if hasattr(block, 'attn')]
     embedding = native.patch_embed
     arguments = {'depth': 3, 'num_classes': 5, 'img_size': 4 * (embedding.img_size[0] // embedding.grid_size[0])}
@@ -65,13 +65,16 @@ def small(name: str, native: nn.Module) -> nn.Module:
         arguments['global_pool'] = 'avg'
     heads = getattr(attentions[0], 'num_heads', 0) if attentions else 0
     if native.embed_dim > 256 and heads and not hasattr(embedding, 'backbone'):
-        arguments.update(embed_dim=4 * (native.embed_dim // heads), num_heads=4)
+        few = 6 if hasattr(native.blocks[0].mlp, 'chunk_dim') else 4         # a packed gated MLP needs an even number of units
+        arguments.update(embed_dim=few * (native.embed_dim // heads), num_heads=few)
         if hasattr(attentions[0], 'num_kv_heads'):
-            arguments['num_kv_heads'] = 2 if any(attention.num_kv_heads != heads for attention in attentions) else 4
+            arguments['num_kv_heads'] = 2 if any(attention.num_kv_heads != heads for attention in attentions) else few
     module = timm.create_model(name, **arguments).eval()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for path, parameter in module.named_parameters():
+            if path.startswith('patch_embed.backbone'):     # has random values already, and many layers that would multiply more
+                continue
             spread = 0.1 if parameter.dim() < 2 else min(0.1, parameter.shape[-1] ** -0.5)
             parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
     return module
@@ -188,8 +191,8 @@ def page(results: dict[str, dict], version: str) -> str:
         lines.append(_row(family, members))
     bare = sorted(name for name, result in results.items() if works(result) and not result['classes'])
     lines += [_row('all', list(results.values())), '', '## Without a classifier', '',
-              'These give features, not classes (their `num_classes` is 0). Fine-tune them on your classes first: `evitif train model '
-              '--architecture NAME --initial-weights pretrained`.', '', ', '.join(bare), '',
+              'With the weights that timm takes by default these give features, not classes. Fine-tune them on your classes first: '
+              '`evitif train model --architecture NAME --initial-weights pretrained`.', '', ', '.join(bare), '',
               '## Refused', '', '| timm class | architectures | weights | reason |', '| --- | ---: | ---: | --- |']
     reasons: dict[tuple[str, str], list[dict]] = {}
     for result in results.values():

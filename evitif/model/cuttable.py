@@ -18,12 +18,14 @@ _TRUNKS = {timm.models.eva.Eva: RotaryTrunk, timm.models.beit.Beit: BeitTrunk, t
            timm.models.vision_transformer_relpos.VisionTransformerRelPos: RelativePositionTrunk}
 _PARTS = ('patch_embed', '_pos_embed', 'patch_drop', 'norm_pre', 'norm', 'forward_head', 'num_prefix_tokens', 'global_pool', 'num_classes')
 _EXPECTED = 'expected a timm Vision Transformer, such as vit_*, deit3_*, eva02_* or beit_*'
-_ENCODER = 'it is the eye of a language model: it answers with tokens and has no classifier'
+_ENCODER = 'it is the image encoder of a language model: it answers with tokens and has no classifier'
+_WITHIN = 'its blocks belong to the encoder of a language model, whose tokens are laid out in a way of its own'
 _MERGING = 'its blocks merge neighbouring tokens, so the sequence gets shorter on the way and a lost token cannot be left out'
 _REASONS = {        # by the names of timm's classes, since most of them are not imported
     'ConVit': 'its class token joins the patches only after some blocks, and those attend by the positions of the whole grid',
     'CrossVit': 'two sequences of patches of different sizes run through its blocks side by side',
     'DeepseekVitEncoder': _ENCODER, 'Gemma4VitEncoder': _ENCODER, 'Qwen3VitEncoder': _ENCODER,
+    'DeepseekVitClassifier': _WITHIN, 'Gemma4VitClassifier': _WITHIN, 'Qwen3VitClassifier': _WITHIN,
     'Hiera': _MERGING, 'HieraDet': _MERGING,
     'MlpMixer': 'its blocks mix a fixed number of tokens by layers of that size, so a lost token cannot be left out',
     'NaFlexVit': 'it takes images of any size and has no grid of its own',
