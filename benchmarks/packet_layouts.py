@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from evitif.datasets import open_images
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
+from evitif.options import not_negative_int, positive_int
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import Omission
@@ -77,9 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m benchmarks.packet_layouts', description=__doc__.partition('\n')[0])
     parser.add_argument('--model', default='artifacts/cifar10_vit')
     parser.add_argument('--data', default='data/cifar10')
-    parser.add_argument('--cut', type=int, default=4)
-    parser.add_argument('--images', type=int, default=300)
-    parser.add_argument('--seeds', type=int, default=2)
+    parser.add_argument('--cut', type=not_negative_int, default=4)
+    parser.add_argument('--images', type=positive_int, default=300)
+    parser.add_argument('--seeds', type=positive_int, default=2)
     options = parser.parse_args(arguments)
     try:
         result = measure(options.model, options.data, options.cut, options.images, options.seeds)

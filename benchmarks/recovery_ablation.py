@@ -8,7 +8,6 @@ spread over training seeds, and not what a full training reaches. Writes reports
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from dataclasses import replace
@@ -20,7 +19,9 @@ from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.evaluation.statistics import half_interval95
+from evitif.files import write_json
 from evitif.model.device import mixed_precision
+from evitif.options import not_negative_int, positive_int
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import LearnedRecovery, Paldn, Sequence
@@ -92,11 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m benchmarks.recovery_ablation', description=__doc__)
     parser.add_argument('--model', default='artifacts/fashion_mnist')
     parser.add_argument('--data', default='fashion-mnist')
-    parser.add_argument('--cut', type=int)
-    parser.add_argument('--steps', type=int, default=300)
-    parser.add_argument('--images', type=int, default=4000, help='training images')
-    parser.add_argument('--judged', type=int, default=1500, help='validation images')
-    parser.add_argument('--seeds', type=int, default=2)
+    parser.add_argument('--cut', type=not_negative_int)
+    parser.add_argument('--steps', type=positive_int, default=300)
+    parser.add_argument('--images', type=positive_int, default=4000, help='training images')
+    parser.add_argument('--judged', type=positive_int, default=1500, help='validation images')
+    parser.add_argument('--seeds', type=positive_int, default=2)
     parser.add_argument('--only', nargs='+', help='names of variants')
     options = parser.parse_args(arguments)
     stream = SplitStream.load(ModelConfig(model=options.model, cut=options.cut, quantisation='int8'))
@@ -130,10 +131,10 @@ def main(arguments: list[str] | None = None) -> int:
                        for channel, lost in values.items()}
         print(f'{name}: ' + ', '.join(f'{channel}: {cell["mean"]:.2f}' for channel, cell in table[name].items()), flush=True)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps({
+    write_json(REPORT, {
         'command': shlex.join(['python', '-m', 'benchmarks.recovery_ablation', *(sys.argv[1:] if arguments is None else arguments)]),
         'model': parameters.model, 'cut': parameters.cut, 'steps': options.steps, 'seeds': options.seeds,
-        'images': len(cache), 'judged': len(ids), 'points_lost': table}, indent=2) + '\n')
+        'images': len(cache), 'judged': len(ids), 'points_lost': table})
     print(f'written to {REPORT}')
     return 0
 

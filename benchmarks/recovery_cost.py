@@ -12,7 +12,6 @@ What is reported is the median of the repetitions' ratios and the quartiles arou
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from benchmarks.part import PartError, processor, save
 from evitif.cli.arguments import positive_int, rate
 from evitif.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
+from evitif.files import write_json
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     report = {'loss': options.loss, 'repetitions': options.repetitions, 'threads': options.threads,
               'machine': platform.machine(), 'processor': processor(), 'torch': torch.__version__, 'results': results}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=2) + '\n')
+    write_json(options.json, report)
     print(markdown(results))
     print(f'\n{100 * options.loss:g} % loss, batch 1, {options.threads} thread(s), {options.repetitions} frames; report: {options.json}')
     return 0

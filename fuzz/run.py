@@ -20,7 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evitif.cli.arguments import positive_int
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
 from fuzz import corpus
 from fuzz.seeds import genuine
 

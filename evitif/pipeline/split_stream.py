@@ -11,9 +11,9 @@ import torch
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.device import Placement
-from evitif.model.errors import ModelError
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
+from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel, require_cuttable
 from evitif.model.transform_code import RATES
@@ -44,9 +44,8 @@ class SplitStream:
         placement = placement_of(config)
         built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
                                       config.num_classes, config.image_size))
-        classes = int(getattr(built.module, 'num_classes', 0))
-        if classes < 1:
-            raise ModelError(f'model {config.model!r} has no classifier (0 classes): set num_classes')
+        require_classifier(built.module, config.model, config.checkpoint, config.pretrained)
+        classes = int(built.module.num_classes)
         require_cuttable(built.module)
         cut = _default_cut(built) if config.cut is None else config.cut
         split = SplitModel(built.module, cut, built.data_config['input_size'][0])
