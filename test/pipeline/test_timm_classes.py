@@ -22,6 +22,7 @@ CLASSES = {
     'relative, no class token': ('vit_relpos_small_patch16_224', {}),
     'class token after the blocks': ('cait_xxs24_224', {'depth_token_only': 1}),
     'attention pooling': ('vit_base_patch16_siglip_224', {}),
+    'pooling that takes no weights': ('vit_tiny_patch16_224', {'class_token': False, 'global_pool': 'prr'}),
 }
 PICTURE = np.random.default_rng(3).integers(0, 255, (32, 32, 3), np.uint8)
 
