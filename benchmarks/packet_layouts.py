@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.options import not_negative_int, positive_int
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.recovery import Omission
 from evitif.recovery.loss_patterns import PacketLoss
 
@@ -47,7 +47,7 @@ def measure(model: str, data: str, cut: int, images: int, seeds: int) -> dict:
     chosen = np.random.default_rng(0).permutation(len(dataset))[:images]
     samples = [dataset[int(index)] for index in chosen]
     ids = torch.tensor([sample.class_id for sample in samples])
-    tokens = torch.cat([stream.head(stream.preprocessor(sample.image)) for sample in tqdm(samples, desc='heads', mininterval=1)])
+    tokens = torch.cat([stream.head(stream.preprocessor(sample.image)) for sample in Progress(samples, desc='heads')])
     uncut = float((torch.cat([stream.split.tail(part) for part in tokens.split(100)]).argmax(1) == ids).float().mean())
     omission = Omission(stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid)
     mean = tokens.mean((0, 1))

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.evaluation.statistics import half_interval95
@@ -24,6 +23,7 @@ from evitif.model.device import mixed_precision
 from evitif.options import not_negative_int, positive_int
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.recovery import LearnedRecovery, Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
 from evitif.training.images import Normalise, load_images
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = {}
     chosen = {name: value for name, value in variants(sequence, base.budget * split.tail_multiply_adds, base).items()
               if not options.only or name in options.only}
-    for name, (build, configuration) in tqdm(chosen.items(), desc='variants', unit='variant'):
+    for name, (build, configuration) in Progress(chosen.items(), desc='variants', unit='variant'):
         runs = []
         for seed in range(options.seeds):
             torch.manual_seed(seed)

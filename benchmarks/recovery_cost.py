@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks.part import PartError, processor, save
 from evitif.cli.arguments import positive_int, rate
@@ -27,6 +26,7 @@ from evitif.files import write_json
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.protocol.statistics import WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
 from evitif.recovery.loss_patterns import PacketLoss
@@ -76,7 +76,7 @@ def _times(stream: SplitStream, network: LearnedRecovery, repetitions: int, loss
     pattern, rates = PacketLoss(stream.parameters), torch.tensor([loss])
     tokens = split.head(torch.randn(1, split.input_channels, *split.image_size, generator=generator))
     seconds = np.empty((WARM_UP + repetitions, 4))
-    for row in tqdm(seconds, desc=f'{stream.parameters.model} cut {split.cut}', unit='frame', mininterval=1):
+    for row in Progress(seconds, desc=f'{stream.parameters.model} cut {split.cut}', unit='frame'):
         received = torch.ones(1, split.tokens, dtype=torch.bool)
         while bool(received.all()):         # without loss nothing is recovered
             received = pattern.received_tokens(pattern.received_packets(rates, 1, generator))

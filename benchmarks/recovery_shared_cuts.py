@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from benchmarks.recovery_ablation import points_lost
 from evitif.datasets import open_images
@@ -25,6 +24,7 @@ from evitif.model.device import mixed_precision
 from evitif.options import not_negative_int, positive_int
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.recovery import Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
 from evitif.training.descent import Descent, descend
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     base = RecoveryTraining(model=options.model, data=[options.data], steps=options.steps, precision='bf16')
     width = Paldn.sized(sequence, base.budget * last.split.tail_multiply_adds).options['width']
     table = {}
-    for name, shared in tqdm(SHARED.items(), desc='variants', unit='variant'):
+    for name, shared in Progress(SHARED.items(), desc='variants', unit='variant'):
         runs: list[dict] = []
         for seed in range(options.seeds):
             torch.manual_seed(seed)

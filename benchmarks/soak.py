@@ -23,12 +23,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.soak_report import judge, write_report
 from benchmarks.soak_sides import Soak, bridge_life, edge_life, write_model
 from evitif.files import read_json, write_json
 from evitif.options import positive, positive_int, seed
+from evitif.progress import Progress
 from evitif.protocol.keys import write_key_file
 from evitif.transport import Impairment, LinkSimulator
 
@@ -74,7 +74,7 @@ class Run:
             for side in ('bridge', 'edge'):
                 self._prepare(side)
                 self._start(side)
-            with tqdm(total=self.soak.frames, initial=self.ledger.submitted, desc='soak', unit='frame', disable=None) as bar:
+            with Progress(total=self.soak.frames, initial=self.ledger.submitted, desc='soak', unit='frame') as bar:
                 while (submitted := self.ledger.submitted) < self.soak.frames or self.sides['edge'].is_alive():
                     bar.update(submitted - bar.n)
                     self._happen(submitted)

@@ -14,8 +14,9 @@ from evitif.protocol.link_names import group_of
 from evitif.transport.addresses import format_address
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_config
 from evitif_cloud_bridge.robot_names import topic_token
-from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
+from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
+from evitif_ros.class_names_publisher import ClassNamesPublisher
 from evitif_ros.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher, Status
 from evitif_ros.lifecycle import AutostartNode, run
 from evitif_ros.log import log_of
@@ -61,7 +62,7 @@ class BridgeNode(AutostartNode):
         self._runtime: BridgeRuntime | None = None
         self._running = False
         self._timers_owned = []
-        self._labels = None
+        self._class_names: ClassNamesPublisher | None = None
         self._robots: dict[str, _Robot] = {}
         self._robots_lock = threading.RLock()  # the runtime's threads add robots, the executor's removes them
         self._refused: dict[str, tuple[str, float]] = {}
@@ -77,15 +78,16 @@ class BridgeNode(AutostartNode):
 
     def configure(self) -> None:
         self._values = self.values()
+        self._diagnostics.hardware_id = self._values['bridge_name']
         self._runtime = self._build_runtime()
-        self._labels = self.create_lifecycle_publisher(ClassLabels, 'labels', qos.LATCHED)
+        self._class_names = ClassNamesPublisher(self)
 
     def activate(self) -> None:
         if self._runtime is None:  # stopped by an earlier deactivation
             self._runtime = self._build_runtime()
         self._runtime.start()
         self._running = True
-        self._labels.publish(messages.labels_message(self._runtime.labels, self.get_clock().now().to_msg()))
+        self._class_names.publish(self._runtime.labels, self._runtime.description)
         self._start_timers()
 
     def deactivate(self) -> None:
@@ -99,9 +101,9 @@ class BridgeNode(AutostartNode):
 
     def cleanup(self) -> None:
         self._runtime = None
-        if self._labels is not None:
-            self.destroy_publisher(self._labels)
-            self._labels = None
+        if self._class_names is not None:
+            self._class_names.destroy()
+            self._class_names = None
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         self._values.update(values)

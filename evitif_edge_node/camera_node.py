@@ -1,4 +1,4 @@
-"""The camera node: a data set, an image folder, a video file or a camera as `image`, and the known `label`."""
+"""The camera node: a data set, an image folder, a video file or a camera as `image` with its `camera_info`, and the known `label`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import NoReturn
 
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif_edge_node.camera_info import camera_info, camera_info_topic, load_calibration
 from evitif_edge_node.image_conversion import fill_compressed_image, fill_image
 from evitif_edge_node.image_sources import ImageSource, SourceImage, open_source
 from evitif_edge_node.parameters import CAMERA_PARAMETERS
@@ -17,13 +18,15 @@ from evitif_msgs.msg import LabelStamped
 from evitif_ros import qos
 from evitif_ros.lifecycle import EXIT_FAILED, AutostartNode, run
 
-SETTLE_S = 2.0          # a subscription's own side of a match may come a little later than the publisher's
+# A subscription's own side of a match may come a little later than the publisher's. The edge node warns after its image_timeout.
+SETTLE_S = 1.0
 ACKNOWLEDGE_S = 1.0     # for reliable subscribers to take the last images before the process ends
 
 
 class CameraNode(AutostartNode):
     default_name = 'camera'
     table = CAMERA_PARAMETERS
+    publishes_images = True
 
     def __init__(self, **kwargs):
         self._source: ImageSource | None = None
@@ -35,15 +38,19 @@ class CameraNode(AutostartNode):
         values = self._values = self.values()
         self._source = open_source(
             values['source'], split=values['split'], loop=values['loop'], start_index=values['start_index'],
-            shuffle=values['shuffle'], seed=values['seed'], size=(values['width'], values['height']))
+            shuffle=values['shuffle'], seed=values['seed'], size=(values['width'], values['height']),
+            significant_bits=values['significant_bits'], say=lambda sentence: self.get_logger().warning(sentence))
+        self._calibration = load_calibration(values['camera_info_url'], self.get_name())
+        self._said_uncalibrated = False
+        self._infos = self.create_lifecycle_publisher(CameraInfo, camera_info_topic(self), **qos.overridable(qos.IMAGES))
         self._images = self.create_lifecycle_publisher(Image, 'image', **qos.overridable(qos.IMAGES))
         compressed = f'{self.resolve_topic_name("image")}/compressed'  # a remapped base carries its transports
         self._compressed = self.create_lifecycle_publisher(
             CompressedImage, compressed, **qos.overridable(qos.IMAGES)) if values['publish_compressed'] else None
         self._labels = self.create_lifecycle_publisher(LabelStamped, 'label', qos.LABELS) \
             if self._source.labelled else None
-        self._owned = [entry for entry in (self._images, self._compressed, self._labels) if entry is not None]
-        self._published = self._skipped = 0
+        self._owned = [entry for entry in (self._images, self._infos, self._compressed, self._labels) if entry is not None]
+        self._published = 0
         self._complete_since: float | None = None
         self._said_waiting = False
         self.get_logger().info(f'source: {self._source.description}')
@@ -61,7 +68,7 @@ class CameraNode(AutostartNode):
             self._source.close()
             self._source = None
         for publisher in self._owned:
-            self.destroy_publisher(publisher)
+            self.destroy_lifecycle_publisher(publisher)
         self._owned = []
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
@@ -83,9 +90,6 @@ class CameraNode(AutostartNode):
             self.get_logger().error(str(error))
             self._end(EXIT_FAILED)
             return
-        if self._source.skipped > self._skipped:
-            self.get_logger().warning(f'{self._source.skipped - self._skipped} images could not be read, skipped')
-            self._skipped = self._source.skipped
         if image is None:
             self._end(0)
             return
@@ -96,10 +100,19 @@ class CameraNode(AutostartNode):
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id'])
         if self._labels is not None and image.class_id is not None:
             self._labels.publish(LabelStamped(header=header, class_id=image.class_id, label=image.label))
+        self._publish_info(header, *image.image.shape[:2])
         self._images.publish(fill_image(Image(header=header), image.image))
         if self._compressed is not None:
             self._compressed.publish(fill_compressed_image(
                 CompressedImage(header=header), image.image, jpeg_quality=self._values['jpeg_quality']))
+
+    def _publish_info(self, header: Header, height: int, width: int) -> None:
+        found = self._calibration
+        if found is not None and (found.width, found.height) != (width, height) and not self._said_uncalibrated:
+            self._said_uncalibrated = True
+            self.get_logger().warning(f'camera_info_url is of images of {found.width}x{found.height} and the images are {width}x{height}: '
+                                      f'{self._infos.topic_name} says that they are not calibrated')
+        self._infos.publish(camera_info(found, header, width, height))
 
     def _subscribers_complete(self) -> bool:
         wanted = self._values['wait_for_subscribers']
@@ -122,7 +135,8 @@ class CameraNode(AutostartNode):
 
     def _end(self, exit_code: int) -> None:
         self.deactivate()
-        self.get_logger().info(f'done: published {self._published} images of {self._source.description}')
+        skipped = f', skipped {self._source.skipped} that cannot be read' if self._source.skipped else ''
+        self.get_logger().info(f'done: published {self._published} images of {self._source.description}{skipped}')
         if self._values['exit_when_done'] or exit_code:
             for publisher in self._owned:
                 publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))

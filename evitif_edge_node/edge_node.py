@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -11,15 +12,24 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif.datasets.class_names import told_apart
+from evitif.pictures import SignificantBits
 from evitif_edge_node.annotation import annotate
+from evitif_edge_node.fonts import remark_on
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
-from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
+from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
+from evitif_ros.class_names_publisher import ClassNamesPublisher
 from evitif_ros.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher, Status
 from evitif_ros.lifecycle import AutostartNode, run
 from evitif_ros.log import log_of
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:     # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 if TYPE_CHECKING:
     from evitif.pipeline import EdgeRuntime, EdgeStatistics
@@ -38,12 +48,14 @@ class _Source:
 class EdgeNode(AutostartNode):
     default_name = 'edge_node'
     table = EDGE_PARAMETERS
+    publishes_images = True
 
     def __init__(self, **kwargs):
         self._runtime: EdgeRuntime | None = None
         self._running = False
         self._watch: ImageWatch | None = None
-        self._subscription = self._stats_timer = self._annotator = None
+        self._significant = SignificantBits()
+        self._subscription = self._stats_timer = self._annotator = self._class_names = None
         self._owned = []
         self._previous: EdgeStatistics | None = None
         super().__init__(**kwargs)
@@ -57,10 +69,12 @@ class EdgeNode(AutostartNode):
 
     def configure(self) -> None:
         self._values = self.values()
+        self._diagnostics.hardware_id = self._values['robot_name']
         self._runtime = self._build_runtime()
         self._predictions = self._own(Prediction, 'prediction', qos.RESULTS)
         self._link_stats = self._own(LinkStats, 'link_stats', qos.RESULTS)
-        self._labels = self._own(ClassLabels, 'labels', qos.LATCHED)
+        self._class_names = ClassNamesPublisher(self)
+        self._labels_shown = told_apart(self._runtime.labels)
         self._classifications = None if messages.Classification is None else \
             self._own(messages.Classification, 'classification', qos.RESULTS)
         self._annotated = self._own(Image, '~/annotated_image', **qos.overridable(qos.IMAGES))
@@ -70,8 +84,9 @@ class EdgeNode(AutostartNode):
             self._runtime = self._build_runtime()
         self._runtime.start()
         self._running = True
-        self._labels.publish(messages.labels_message(self._runtime.labels, self.get_clock().now().to_msg()))
-        self._annotator = _Annotator(self._publish_annotated)
+        self._class_names.publish(self._runtime.labels, self._runtime.description)
+        self._annotator = _Annotator(self._publish_annotated, self._runtime.labels, self.get_logger().warning)
+        self._significant = SignificantBits(self._values['significant_bits'], lambda text: self.get_logger().info(f'images: {text}'))
         self._subscribe()
         self._start_stats_timer()
 
@@ -91,8 +106,11 @@ class EdgeNode(AutostartNode):
     def cleanup(self) -> None:
         self._runtime = None
         for publisher in self._owned:
-            self.destroy_publisher(publisher)
+            self.destroy_lifecycle_publisher(publisher)
         self._owned = []
+        if self._class_names is not None:
+            self._class_names.destroy()
+            self._class_names = None
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         self._values.update(values)
@@ -114,7 +132,8 @@ class EdgeNode(AutostartNode):
             kind, topic, callback, name = CompressedImage, f'{image}/compressed', self._on_compressed, 'CompressedImage'
         else:
             kind, topic, callback, name = Image, image, self._on_image, 'Image'
-        self._subscription = self.create_subscription(kind, topic, callback, **qos.overridable(qos.NEWEST_IMAGE))
+        events = SubscriptionEventCallbacks(message_lost=self._on_lost)
+        self._subscription = self.create_subscription(kind, topic, callback, event_callbacks=events, **qos.overridable(qos.NEWEST_IMAGE))
         self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
 
     def _start_stats_timer(self) -> None:
@@ -134,12 +153,16 @@ class EdgeNode(AutostartNode):
     def _on_compressed(self, message: CompressedImage) -> None:
         self._take(message, compressed_image_to_rgb)
 
+    def _on_lost(self, event) -> None:
+        if self._watch is not None:
+            self._watch.lost(event)
+
     def _take(self, message, convert) -> None:
         if not self._running:
             return
         self._watch.image(message)
         try:
-            image = convert(message)
+            image = convert(message, self._significant)
         except ImageConversionError as error:
             self._watch.refused(str(error))
             self.get_logger().error(str(error), throttle_duration_sec=REPEAT_ERROR_S)
@@ -165,7 +188,9 @@ class EdgeNode(AutostartNode):
 
     def _publish_annotated(self, prediction) -> None:
         if self.context.ok() and self._annotated.get_subscription_count():
-            drawn = annotate(prediction.context.image, prediction, self._values['annotated_height'])
+            labels = [self._labels_shown[class_id] if class_id >= 0 else label
+                      for class_id, label in zip(prediction.class_ids, prediction.labels, strict=True)]
+            drawn = annotate(prediction.context.image, dataclasses.replace(prediction, labels=labels), self._values['annotated_height'])
             self._annotated.publish(fill_image(Image(header=prediction.context.header), drawn))
 
     def _publish_stats(self) -> None:
@@ -180,7 +205,7 @@ class EdgeNode(AutostartNode):
     def _image_status(self) -> Status:
         if self._watch is None:
             return Status(OK, 'the node is not active')
-        return self._watch.status(self._values['image_timeout'])
+        return self._watch.status(self._values['image_timeout'], self._significant)
 
     def _link_status(self) -> Status:
         if not self._running:
@@ -234,9 +259,9 @@ class EdgeNode(AutostartNode):
 class _Annotator:
     """Draws in a thread of its own, the newest prediction only, so that drawing never delays an answer."""
 
-    def __init__(self, draw):
+    def __init__(self, draw, labels, warn):
         from evitif.pipeline.slot import LatestSlots
-        self._draw, self._slots = draw, LatestSlots()
+        self._draw, self._labels, self._warn, self._slots = draw, labels, warn, LatestSlots()
         self._thread = threading.Thread(target=self._work, name='evitif-annotate', daemon=True)
         self._thread.start()
 
@@ -248,8 +273,12 @@ class _Annotator:
         self._thread.join()
 
     def _work(self) -> None:
+        said = False
         while (prediction := self._slots.take()) is not None:
             self._draw(prediction)
+            if not said and (remark := remark_on(self._labels)):
+                self._warn(remark)
+            said = True
 
 
 def _describe(message: Image | CompressedImage) -> str:

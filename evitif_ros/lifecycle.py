@@ -16,7 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from evitif_ros import parameters
+from evitif_ros import fast_dds, parameters
 from evitif_ros.log import LogForwarder
 from evitif_ros.parameters import Changeable, NodeParameter, ParameterTable
 
@@ -38,6 +38,7 @@ class AutostartNode(LifecycleNode):
 
     default_name = 'node'
     table: ParameterTable = ()
+    publishes_images = False    # then `run` sees to it that they reach other processes
 
     def __init__(self, **kwargs):
         super().__init__(self.default_name, **kwargs)
@@ -128,12 +129,18 @@ class AutostartNode(LifecycleNode):
             self.get_logger().error(f'cannot {verb}, by a fault of the program:\n{traceback.format_exc()}')
         return TransitionCallbackReturn.FAILURE
 
+    def set_parameters_atomically(self, parameter_list) -> SetParametersResult:
+        """Set what is changed. Refusals come before rclpy's own, which do not name the value."""
+        changed = parameters.changes(self, self.table, parameter_list)
+        reason = parameters.first_refusal(self.table, {parameter.name: parameter.value for parameter in changed}, self._configured)
+        if reason is not None:
+            return SetParametersResult(successful=False, reason=reason)
+        return super().set_parameters_atomically(changed) if changed else SetParametersResult(successful=True)
+
     def _on_set_parameters(self, changed) -> SetParametersResult:
-        values = {parameter.name: parameter.value for parameter in changed}
-        reason = parameters.first_refusal(self.table, values, self._configured)
-        if reason is None and self._configured:
-            own = {parameter.name: parameter.type for parameter in self.table}
-            reason = self.parameters_changed({name: own[name](value) for name, value in values.items() if name in own})
+        own = {parameter.name for parameter in self.table}
+        values = {parameter.name: parameter.value for parameter in changed if parameter.name in own}
+        reason = self.parameters_changed(values) if values and self._configured else None
         return SetParametersResult(successful=reason is None, reason=reason or '')
 
 
@@ -154,6 +161,7 @@ def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
         signal.signal(number, _interrupt)
     try:
         try:
+            warning = fast_dds.take_profile() if node_class.publishes_images else ''
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
             node = node_class()
         except Exception as error:
@@ -162,6 +170,8 @@ def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
             print(f'{node_class.default_name}: {_first_line(error)}', file=sys.stderr)
             return EXIT_BAD_PARAMETER
         forwarder = LogForwarder(node)
+        if warning:
+            node.get_logger().warning(warning)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         if node.values()['autostart'] and not node.start():

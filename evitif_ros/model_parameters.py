@@ -39,7 +39,6 @@ MODEL_PARAMETERS = (
     NodeParameter('allow_device_fallback', False, 'use the CPU, and say so, where `device` is not available'),
     NodeParameter('precision', 'fp32', 'number format that the model computes in', choices=('fp32', 'fp16', 'bf16')),
     NodeParameter('threads', 0, "CPU threads of PyTorch; 0: PyTorch's choice", 'threads', 0, 1024),
-    NodeParameter('top_k', 5, 'classes in a prediction, most likely first', 'classes', 1, 1000),
 )
 
 TRANSPORT_PARAMETERS = (

@@ -59,14 +59,16 @@ class NodeParameter:
             return None
         return f'{self.name}: expected {self.expectation()}, got {value!r}'
 
+    def converted(self, value: object) -> object:
+        """The value as it is kept: `rate:=10` is an integer for ROS, and a number here. To be called with what was not refused."""
+        return self.type(value)
+
     def descriptor(self):
         """The rcl_interfaces/ParameterDescriptor: description with unit, range, read_only."""
         from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
         descriptor = ParameterDescriptor(name=self.name, read_only=self.changeable is Changeable.NEVER)
         descriptor.description = self.description + (f' [{self.unit}]' if self.unit else '')
         descriptor.additional_constraints = f'{self.expectation()}; may be set {self.changeable.value}'
-        # `rate:=10` is an integer for ROS; rclpy refuses it for a statically typed double. `refusal` checks instead.
-        descriptor.dynamic_typing = self.type is float
         if self.minimum is not None:
             top = self.maximum
             if self.type is int:
@@ -94,23 +96,47 @@ class NodeParameter:
 
 ParameterTable = tuple[NodeParameter, ...]
 
+# As diagnostic_updater has it, but true: in a fleet the node names are alike, and the aggregator would take one robot for another.
+USE_FQN = NodeParameter('diagnostic_updater.use_fqn', True, 'name the node on /diagnostics with its namespace: `/robot/edge_node: link` '
+                        'instead of `edge_node: link`')
+
 
 def declare(node, table: ParameterTable) -> None:
     """Declare the table's parameters with their overrides. Raises ValueError with the reason for a bad value."""
     from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
     for parameter in table:
         overridden = getattr(node, '_parameter_overrides', {}).get(parameter.name)
+        value = parameter.default if overridden is None else overridden.value
+        if parameter.refusal(value):
+            raise ValueError(parameter.refusal(value))
         try:
-            if overridden is not None and parameter.refusal(overridden.value):
-                raise ValueError(parameter.refusal(overridden.value))
-            node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+            # The override is given as the value, since rclpy would take an integer for another type than the default's.
+            node.declare_parameter(parameter.name, parameter.converted(value), parameter.descriptor(), ignore_override=True)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise ValueError(str(error)) from None
 
 
 def read(node, table: ParameterTable) -> dict[str, bool | int | float | str]:
     """The parameters' present values by name, each of its table's type."""
-    return {parameter.name: parameter.type(node.get_parameter(parameter.name).value) for parameter in table}
+    return {parameter.name: node.get_parameter(parameter.name).value for parameter in table}
+
+
+def changes(node, table: ParameterTable, asked: Iterable) -> list:
+    """Those of the rclpy Parameters `asked` for that change something, each of its table's type where it is not refused.
+
+    A parameter that already has the value is left out, read-only ones too: so a node's own dump can be loaded again.
+    """
+    from rclpy.parameter import Parameter
+    by_name = {parameter.name: parameter for parameter in table}
+    found = []
+    for new in asked:
+        declared = by_name.get(new.name)
+        if declared is not None and declared.refusal(new.value) is None:
+            new = Parameter(new.name, value=declared.converted(new.value))
+        old = node.get_parameter(new.name) if node.has_parameter(new.name) else None
+        if old is None or (old.type_, old.value) != (new.type_, new.value):
+            found.append(new)
+    return found
 
 
 def first_refusal(table: ParameterTable, values: Mapping[str, object], configured: bool) -> str | None:

@@ -49,6 +49,7 @@ def add_parser(verbs) -> None:
 def run(options: argparse.Namespace, command: str) -> int:
     from evitif.model.device import place
     from evitif.training.backbone import BackboneTraining, train_backbone
+    from evitif.training.judging import describe_figures
     given = options.model_kwargs or ()
     options.model_kwargs = dict(given)
     if len(options.model_kwargs) < len(given):
@@ -57,6 +58,5 @@ def run(options: argparse.Namespace, command: str) -> int:
     show(configuration)
     print(place(configuration.device, configuration.precision).note)
     figures = train_backbone(configuration, command, options.overwrite)
-    print(f'{configuration.output}: test accuracy {100 * figures["test_top1"]:.2f} % on {figures["test_images"]} '
-          f'images, {figures["parameters"]:,} parameters')
+    print(f'{configuration.output}: {describe_figures(figures)}, {figures["parameters"]:,} parameters')
     return 0

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.datasets.identity import digest_of
@@ -27,6 +26,7 @@ from evitif.model.tensors import require_finite_answers
 from evitif.partition.artifact import DeviceModel, Fusion, load_device, load_fusion
 from evitif.partition.slicing import multiply_adds_of, parameters_of
 from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
+from evitif.progress import Progress
 from evitif.protocol.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.statistics import sufficient_copies
@@ -153,7 +153,7 @@ def _original(c: PartitionEvaluation, fusion: Fusion) -> Original:
 def _features(devices: list[DeviceModel], images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
     """Features float32 [n, N, F] before quantisation."""
     features = torch.cat([torch.stack([device.features_of(batch) for device in devices], 1) for batch in
-                          (normalise(part) for part in tqdm(images.split(BATCH), desc='features', unit='batch', mininterval=1))])
+                          (normalise(part) for part in Progress(images.split(BATCH), desc='features', unit='batch'))])
     require_finite_answers('the sub-models', features=features)
     return features
 
@@ -162,7 +162,7 @@ def _features(devices: list[DeviceModel], images: torch.Tensor, normalise: Norma
 def _classes(original: Original, images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
     """The original's classes [n]."""
     logits = torch.cat([original.module(normalise(part))
-                        for part in tqdm(images.split(BATCH), desc='original', unit='batch', mininterval=1)])
+                        for part in Progress(images.split(BATCH), desc='original', unit='batch')])
     require_finite_answers('the original', logits=logits)
     return logits.argmax(1)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.datasets import DatasetError, ImageDataset, open_images
 from evitif.datasets.identity import digest_of
@@ -29,6 +28,7 @@ from evitif.pipeline.configuration import BridgeRuntimeConfig, ModelConfig
 from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.tail_pipeline import choose_recovery
+from evitif.progress import Progress
 from evitif.protocol.packetiser import Packetiser, TokenFrame
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovery
 from evitif.recovery.kinds import ALL
@@ -132,8 +132,7 @@ class Measurement:
                                    'right': {name: [0] * len(self.runs) for name in self.methods}}
         runs = [self._run(rate, seed) for rate, seed in self.runs]
         answers = len(self.runs) * len(self.methods) + 2
-        with tqdm(total=total * answers, initial=state['next'] * answers, desc='answers', unit_scale=True,
-                  mininterval=1) as bar:
+        with Progress(total=total * answers, initial=state['next'] * answers, desc='answers', unit_scale=True) as bar:
             while state['next'] < total:
                 began, start = time.monotonic(), state['next']
                 chosen = slice(start, min(start + CHUNK, total))
@@ -190,7 +189,7 @@ class Measurement:
 
     @torch.inference_mode()
     def _head(self, chosen: np.ndarray, kinds: set[str],
-              bar: tqdm) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor, int]:
+              bar: Progress) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor, int]:
         """By quantisation, of the `kinds` that any frame travels in, tokens as they arrive without loss and their logits; the
         class ids, and how many of the uncut model's answers are right."""
         stream, right, ids_parts = self.stream, 0, []

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.datasets.identity import digest_of
@@ -29,6 +28,7 @@ from evitif.model.build import build_model
 from evitif.model.device import place
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.model.transform_code import RATES
+from evitif.progress import Progress
 from evitif.protocol.datagram import UNIT_INDEX
 from evitif.recovery import LEARNED, METHODS, load_recovery
 from evitif.selection import gate
@@ -156,7 +156,7 @@ class Measurement:
         """Of each quality the accuracy of the large model and the bytes, with the parity that each loss asks for."""
         trial, views, found = self.trial, self.trial.views(), []
         for quality in QUALITIES[codec]:
-            decoded = [through(view, codec, quality) for view in tqdm(views, desc=f'{codec} {quality}', leave=False, mininterval=1)]
+            decoded = [through(view, codec, quality) for view in Progress(views, desc=f'{codec} {quality}', leave=False)]
             pictures, sizes = zip(*decoded, strict=True)
             top1 = trial.accuracy(trial.whole(trial.of_views(pictures)).argmax(1))
             row = {'quality': quality, 'top1': top1, 'file_bytes': float(np.mean(sizes))}
@@ -277,7 +277,7 @@ class Measurement:
         for codec in OPTIONS:
             for quality in (50, 70, 85):
                 pairs = [self._mosaics(view, np.flatnonzero(mask), codec, quality)
-                         for view, mask in zip(tqdm(views, desc=f'{codec} mosaics', leave=False), sent, strict=True)]
+                         for view, mask in zip(Progress(views, desc=f'{codec} mosaics', leave=False), sent, strict=True)]
                 pictures, sizes = zip(*pairs, strict=True)
                 form(f'{codec} {quality}', float(np.mean(sizes)), trial.model.head(trial.of_views(pictures)))
         return found

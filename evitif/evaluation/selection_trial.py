@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.datasets import DatasetError, ImageDataset
 from evitif.model.build import BuiltModel, ModelSpec, build_model
@@ -17,6 +16,7 @@ from evitif.model.preprocess import Preprocessor
 from evitif.model.pretrained import require_classifier
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
+from evitif.progress import Progress
 from evitif.recovery.methods import Recovery
 from evitif.selection.artifact import require_same_classes
 from evitif.selection.choice import select
@@ -49,7 +49,7 @@ class Trial:
         self.light.module.to(device)
         self.code = PatchCode.beside(large.model, self.large_fingerprint)
         self.classes, self.patches = len(self.large.class_names), self.model.tokens
-        samples = [dataset[int(index)] for index in tqdm(chosen, desc='reading images', unit='image', leave=False, mininterval=1)]
+        samples = [dataset[int(index)] for index in Progress(chosen, desc='reading images', unit='image', leave=False)]
         self.ids = np.array([sample.class_id for sample in samples])
         if len(self.ids) == 0 or self.ids.min() < 0 or self.ids.max() >= self.classes:
             raise DatasetError(f'class ids are {self.ids.min()} to {self.ids.max()}: expected 0 to {self.classes - 1}, of images with '
@@ -86,7 +86,7 @@ class Trial:
         """The light model's logits float32 [n, classes] and scores float32 [n, patches]."""
         light = LightModel(self.light.module, rule, self.model.grid)
         parts = []
-        for part in tqdm(self.images(self.light).split(BATCH), desc=f'light model, {rule}', unit='batch', mininterval=1):
+        for part in Progress(self.images(self.light).split(BATCH), desc=f'light model, {rule}', unit='batch'):
             with mixed_precision(self.device, self.precision):
                 parts.append(light.glance_batch(part.to(self.device)))
         logits, scores = map(torch.cat, zip(*parts, strict=True))
@@ -105,7 +105,7 @@ class Trial:
         """The large model's logits float32 [n, classes] for whole images."""
         images = self.images(self.large) if images is None else images
         parts = []
-        for part in tqdm(images.split(BATCH), desc='large model, whole images', unit='batch', mininterval=1):
+        for part in Progress(images.split(BATCH), desc='large model, whole images', unit='batch'):
             with mixed_precision(self.device, self.precision):
                 parts.append(self.large.module(part.to(self.device)).float().cpu())
         logits = torch.cat(parts)
@@ -120,7 +120,7 @@ class Trial:
         order = chosen[np.argsort(received[chosen].sum(1), kind='stable')]
         model = self.model if recovery is None else PatchModel(self.model.split, recovery)
         found = np.empty((len(self), self.classes), np.float32)
-        bar = tqdm(range(0, len(order), BATCH), desc=title, unit='batch', mininterval=1)
+        bar = Progress(range(0, len(order), BATCH), desc=title, unit='batch')
         for start in bar:
             part = order[start:start + BATCH]
             with mixed_precision(self.device, self.precision):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from evitif.datasets.class_names import id_of, ids_by_name
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.device import Placement
@@ -96,7 +97,7 @@ class SplitStream:
         """
         if not self.names_its_classes:
             return number if 0 <= number < len(self.class_names) else -1
-        return self._ids_by_name.get(label, -1)
+        return id_of(label, number, self._ids_by_name)
 
     @functools.cached_property
     def names_its_classes(self) -> bool:
@@ -104,8 +105,8 @@ class SplitStream:
         return self.class_names != tuple(f'class {index}' for index in range(len(self.class_names)))
 
     @functools.cached_property
-    def _ids_by_name(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.class_names)}
+    def _ids_by_name(self) -> dict[str, list[int]]:
+        return ids_by_name(self.class_names)
 
     @functools.cached_property
     def blank_tokens(self) -> torch.Tensor:

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.datasets import ImageDataset, open_images
 from evitif.datasets.identity import identity_of
@@ -27,6 +26,7 @@ from evitif.model.folder import DESCRIPTION_FILE
 from evitif.model.split import require_cuttable
 from evitif.model.stored_weights import round_weights
 from evitif.model.tensors import require_finite_answers
+from evitif.progress import Progress
 from evitif.training.average import warmed_up_average
 from evitif.training.calibration_split import training_split
 from evitif.training.checkpoint import Checkpoint
@@ -35,6 +35,7 @@ from evitif.training.divergence import require_finite_step, require_finite_weigh
 from evitif.training.finished import PLACE, is_finished, retire
 from evitif.training.images import Normalise, erase, load_images, mixup, shift_and_flip
 from evitif.training.initial_weights import commands_before, start_from
+from evitif.training.judging import accuracy_words, judged_figures
 from evitif.wording import few
 
 FEWEST_PATCHES = 4          # below, there is nothing to attend to, and the loss of one packet takes most of the image
@@ -113,8 +114,9 @@ def train_backbone(configuration: BackboneTraining, command: str = '', overwrite
     if chosen is not None:
         images, class_ids = images[chosen], class_ids[chosen]
     judged = load_images(test, size, title='test images')
-    average, history = _descend(c, built.module, data_config, train.class_names, (images, class_ids), judged, checkpoint)
-    figures = {'test_top1': history[-1]['top1'], 'test_images': len(test), 'epochs': c.epochs,
+    average, history = _descend(c, built.module, data_config, train.class_names, (images, class_ids), judged,
+                                accuracy_words(test.split), checkpoint)
+    figures = {**judged_figures(test.split, history[-1]['top1'], len(test)), 'epochs': c.epochs,
                'parameters': sum(parameter.numel() for parameter in built.module.parameters())}
     before = commands_before(c.initial_weights)
     if overwrite:
@@ -122,7 +124,8 @@ def train_backbone(configuration: BackboneTraining, command: str = '', overwrite
     save_model(c.output, average.eval(), {
         'name': Path(c.output).name, 'architecture': c.architecture,
         'model_kwargs': {**c.model_kwargs, 'img_size': size}, 'pretrained_cfg': data_config,
-        'class_names': list(train.class_names), 'default_cut': c.default_cut, 'figures': figures, 'history': history,
+        'class_names': list(train.class_names), **_significant_bits(train), 'default_cut': c.default_cut, 'figures': figures,
+        'history': history,
         'made_by': {'command': command, **({'after': before} if before else {}), 'configuration': asdict(c), 'made_from': made_from,
                     'torch': torch.__version__}},
         c.stored_as)
@@ -175,10 +178,11 @@ def _square(size: object) -> int:
 
 def _descend(c: BackboneTraining, model: nn.Module, data_config: dict, class_names: tuple[str, ...],
              training: tuple[torch.Tensor, torch.Tensor], judged: tuple[torch.Tensor, torch.Tensor],
-             checkpoint: Checkpoint) -> tuple[nn.Module, list[dict]]:
+             accuracy_is: str, checkpoint: Checkpoint) -> tuple[nn.Module, list[dict]]:
     """The moving average of the trained weights, as they are stored, and what is known of each epoch.
 
     :param training: images uint8 [n, 3, H, W] and class ids int64 [n]; `judged` likewise
+    :param accuracy_is: what the accuracy on `judged` is called
     """
     images, class_ids = training
     model = model.to(c.device)
@@ -198,7 +202,7 @@ def _descend(c: BackboneTraining, model: nn.Module, data_config: dict, class_nam
         began, total = time.monotonic(), 0.0
         model.train()
         order = torch.randperm(len(images), generator=generator)
-        bar = tqdm(order.split(c.batch_size), desc=f'epoch {epoch + 1}/{c.epochs}', unit='step', mininterval=1)
+        bar = Progress(order.split(c.batch_size), desc=f'epoch {epoch + 1}/{c.epochs}', unit='step')
         for step, chosen in enumerate(bar):
             batch = shift_and_flip(images[chosen].to(c.device), c.shift_pixels, generator)
             batch = erase(batch, c.erase_probability, generator)
@@ -229,7 +233,7 @@ def _descend(c: BackboneTraining, model: nn.Module, data_config: dict, class_nam
         accuracy = top1(average.module, *judged, normalise, c.device)
         history.append({'epoch': epoch + 1, 'loss': round(total / steps, 4), 'top1': round(accuracy, 4),
                         'seconds': round(time.monotonic() - began, 1)})
-        print(f'epoch {epoch + 1}: training loss {total / steps:.3f}, test accuracy {100 * accuracy:.2f} %', flush=True)
+        print(f'epoch {epoch + 1}: training loss {total / steps:.3f}, {accuracy_is} {100 * accuracy:.2f} %', flush=True)
         checkpoint.save({**{name: part.state_dict() for name, part in parts.items()}, 'history': history})
     return average.module, history
 
@@ -245,6 +249,12 @@ def top1(model: torch.nn.Module, images: torch.Tensor, class_ids: torch.Tensor, 
         require_finite_answers('the trained model', logits=logits)
         right += int((logits.argmax(1).cpu() == ids).sum())
     return right / len(images)
+
+
+def _significant_bits(dataset: ImageDataset) -> dict:
+    """For the description: how images of more than 8 bits were scaled, where there were any."""
+    bits = getattr(dataset, 'significant_bits', 0)
+    return {'significant_bits': bits} if bits else {}
 
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:

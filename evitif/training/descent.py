@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from evitif.progress import Progress
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.divergence import require_finite_step, require_finite_weights
@@ -52,7 +52,7 @@ def descend(descent: Descent, module: nn.Module, losses: Callable[[int], dict[st
     if checkpoint is not None and (state := checkpoint.restore(parts)) is not None:
         began_at, spent = state['step'], state['seconds']
     smooth: dict[str, float] = {}
-    bar = tqdm(range(began_at, descent.steps), desc=title, unit='step', initial=began_at, total=descent.steps, mininterval=1)
+    bar = Progress(range(began_at, descent.steps), desc=title, unit='step', initial=began_at, total=descent.steps)
     for step in bar:
         found, place = losses(step), f'step {step + 1} of {descent.steps}'
         loss, values = total(found), {name: value.item() for name, value in found.items()}

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.device import mixed_precision
 from evitif.model.tensors import require_finite_answers
+from evitif.progress import Progress
 from evitif.training.images import Normalise
 from evitif.wording import few
 
@@ -35,7 +35,7 @@ class Teacher:
         self._normalise = Normalise(built.data_config, device)
         self.once = None if views else torch.cat([
             self.softened(part.to(device)).cpu()
-            for part in tqdm(images.split(BATCH), desc="the teacher's answers", unit='batch', mininterval=1)])
+            for part in Progress(images.split(BATCH), desc="the teacher's answers", unit='batch')])
 
     @torch.no_grad()
     def softened(self, images: torch.Tensor) -> torch.Tensor:

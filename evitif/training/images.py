@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Subset
-from tqdm import tqdm
 
 from evitif.datasets import FashionMnist, ImageDataset, open_images
+from evitif.progress import Progress
 from evitif.training.memory import require_memory
 from evitif.wording import few
 
@@ -24,7 +24,7 @@ def load_images(dataset: ImageDataset, size: int, title: str = 'images') -> tupl
         return grey.repeat(1, 3, 1, 1), torch.from_numpy(dataset.class_ids.astype(np.int64))
     images = torch.empty(len(dataset), 3, size, size, dtype=torch.uint8)
     class_ids = torch.empty(len(dataset), dtype=torch.int64)
-    for index in tqdm(range(len(dataset)), desc=f'reading {title}', unit='image', leave=False, mininterval=1):
+    for index in Progress(range(len(dataset)), desc=f'reading {title}', unit='image', leave=False):
         sample = dataset[index]
         images[index] = torch.from_numpy(_square(sample.image, size)).permute(2, 0, 1)
         class_ids[index] = sample.class_id
@@ -54,7 +54,7 @@ def load_views(sources: list[str], size: int, views: list[int] | None = None, li
                           for dataset, indices in zip(datasets, chosen, strict=True)])
     crops = torch.empty(total, 3, size, size, dtype=torch.uint8)
     at = 0
-    with tqdm(total=total, desc='cropping training images', unit='crop', leave=False, mininterval=1) as bar:
+    with Progress(total=total, desc='cropping training images', unit='crop', leave=False) as bar:
         for dataset, indices, count in zip(datasets, chosen, views, strict=True):
             for index in indices:
                 image = Image.fromarray(dataset[int(index)].image)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from evitif.datasets import open_images
+from evitif.datasets import judging_split, open_images
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import fingerprint
@@ -24,6 +24,7 @@ from evitif.partition.subsets import check_subsets, random_subsets, similar_subs
 from evitif.partition.views import View, device_views
 from evitif.training.finished import differs
 from evitif.training.images import Normalise, load_images
+from evitif.training.judging import accuracy_words, judged_figures
 from evitif.training.partition_begin import EarlierPartition
 from evitif.training.partition_body import begin_fusion, read_stages, train_body
 from evitif.training.partition_checks import BY_THE_MODEL, Files, check_files, check_values
@@ -287,7 +288,8 @@ class _Run:
         with torch.inference_mode():
             fused = network(arrived, torch.ones(arrived.shape[:2], dtype=torch.bool)).argmax(1)
         top1 = float((fused == ids).float().mean())
-        print(f'the whole system: {100 * top1:.2f} % of {len(images)} test images', flush=True)
+        split = judging_split(c.data)
+        print(f'the whole system: {accuracy_words(split)} {100 * top1:.2f} % on {len(images)} images', flush=True)
         pruned = results['prune']['devices']
         original = parameters_of(self.original.module)
         description = save_partition(c.output, list(system.modules_), network, {
@@ -300,7 +302,7 @@ class _Run:
                          'pruned_harder': entry['pruned_harder'], 'pruning': entry['pruning'],
                          **({'view': views[index].as_dict()} if c.device_views else {})}
                         for index, entry in enumerate(pruned)],
-            'figures': {'test_top1': round(top1, 4), 'test_images': len(images), 'parameters_original': original,
+            'figures': {**judged_figures(split, top1, len(images)), 'parameters_original': original,
                         'reduction': round(original / max(entry['parameters'] for entry in pruned), 2),
                         'subsets': results['subsets']['figures'], 'body': results['body']['figures'],
                         'retraining': results['retrain']['figures'], 'fusion': figures},

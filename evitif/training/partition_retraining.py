@@ -16,7 +16,6 @@ from functools import lru_cache
 import torch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.model.device import mixed_precision
 from evitif.model.quantise import TokenQuantiser
@@ -26,6 +25,7 @@ from evitif.partition.fusion import FusionNetwork, draw_present
 from evitif.partition.importance import grouped_log_probabilities
 from evitif.partition.slicing import shape_of
 from evitif.partition.views import View
+from evitif.progress import Progress
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.descent import Descent, descend
@@ -228,7 +228,7 @@ def train_fusion(network: FusionNetwork, features: torch.Tensor, logits: torch.T
     best = _Best(jury, seed, temperature, device) if jury is not None else None
     if best is not None:
         best.hear(network, 0)
-    for step in tqdm(range(steps), desc='fusion', unit='step', mininterval=1):
+    for step in Progress(range(steps), desc='fusion', unit='step'):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         chosen = torch.randint(0, len(features), (256,), generator=generator)
         present = draw_present(len(chosen), features.shape[1], generator)
@@ -280,7 +280,7 @@ def arrived_features(system: System, images: torch.Tensor, normalise: Normalise,
     system.to(device).eval()
     quantiser = TokenQuantiser(FEATURE_QUANTISATION, system.channels)
     parts = []
-    for batch in tqdm(images.split(64), desc='features', unit='batch', leave=False, mininterval=1):
+    for batch in Progress(images.split(64), desc='features', unit='batch', leave=False):
         features = system.features(normalise(batch.to(device))).cpu()
         require_finite_answers('the sub-models', features=features)
         rows = quantiser.quantise(features.flatten(0, 1).numpy())

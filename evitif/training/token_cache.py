@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from tqdm import tqdm
 
 from evitif.model.device import mixed_precision
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
+from evitif.progress import Progress
 from evitif.training.images import Normalise
 from evitif.training.memory import fits
 
@@ -33,7 +33,7 @@ class TokenCache:
         self._tokens = {cut: torch.empty(len(images), any_split.tokens, any_split.channels, dtype=torch.float16)
                         for cut in splits}
         logits = []
-        for start in tqdm(range(0, len(images), BATCH), desc='tokens of the training images', unit='batch', mininterval=1):
+        for start in Progress(range(0, len(images), BATCH), desc='tokens of the training images', unit='batch'):
             part = slice(start, start + BATCH)
             tokens, answer = self._compute(images[part], list(splits))
             for cut, values in tokens.items():

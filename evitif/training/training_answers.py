@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Subset
-from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.model.device import mixed_precision
 from evitif.model.tensors import read_state, require_finite_answers, write_state
+from evitif.progress import Progress
 from evitif.training.images import Normalise, load_images, shift_and_flip
 from evitif.training.memory import require_memory
 
@@ -122,7 +122,7 @@ def _answer_all(module: nn.Module, images: torch.Tensor, state: dict, path: Path
     """Logits and features (float16) of all `images`: what `state` has of them, and the rest, which is added to it and kept in `path`."""
     normalise = Normalise(data_config, device)
     done = sum(len(part) for part in state['logits'])
-    with tqdm(total=len(images), initial=done, desc=title, unit='image', mininterval=1, disable=done == len(images)) as bar:
+    with Progress(total=len(images), initial=done, desc=title, unit='image', disable=done == len(images)) as bar:
         while done < len(images):
             parts = [_answer(module, normalise(batch.to(device)), device, precision)
                      for batch in images[done:done + CHUNK].split(100)]

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.datasets.identity import digest_of as data_digest
 from evitif.files import not_finite, require_finite, write_json
@@ -26,6 +25,7 @@ from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, 
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.rate_table import FIGURES
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
@@ -162,7 +162,7 @@ def _is_there(c: CodeTraining, path: Path, stream: SplitStream, kind: str, keep:
 def _tokens(split: SplitModel | PatchModel, images: torch.Tensor, normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens float32 [n, N, D] and the tail's logits [n, classes], on the CPU."""
     parts = []
-    for part in tqdm(images.split(BATCH), desc=f'tokens at cut {split.cut}', unit='batch', mininterval=1):
+    for part in Progress(images.split(BATCH), desc=f'tokens at cut {split.cut}', unit='batch'):
         tokens = split.head(normalise(part.to(normalise.mean.device)))
         logits = split.tail(tokens)
         require_finite_answers(f'the model at cut {split.cut}', tokens=tokens, logits=logits)
@@ -181,7 +181,7 @@ def fisher_information(split: SplitModel | PatchModel, tokens: torch.Tensor, see
     prefix, channels = split.prefix_tokens, tokens.shape[2]
     total = torch.zeros(prefix + 1, channels, channels, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    for part in tqdm(tokens.split(BATCH), desc=f'gradients at cut {split.cut}', unit='batch', mininterval=1):
+    for part in Progress(tokens.split(BATCH), desc=f'gradients at cut {split.cut}', unit='batch'):
         leaf = part.clone().to(device).requires_grad_(True)     # a clone: inference tensors take no gradient
         with torch.enable_grad():
             logs = split.tail(leaf).float().log_softmax(1)
