@@ -1,6 +1,6 @@
 """Which of timm's Vision Transformers can be cut, tried one by one with random weights.
 
-`python -m benchmarks.timm_families` (a quarter of an hour; `--only PATTERN …` tries some): builds each architecture small (three
+`python -m benchmarks.timm_families` (some minutes; `--only PATTERN …` tries some): builds each architecture small (three
 blocks, four patches a side, few channels), makes all its weights random and cuts it. It compares head and tail with the model's own
 forward pass, tokens left out with a forward pass from which hooks take the tokens and their positions away, and tokens of weight 0
 with tokens left out. It then quantises the tokens and loses half of them. Writes docs/results/timm.json and timm.md.
