@@ -13,6 +13,7 @@ import rclpy
 from ros_domains import own_domain
 from sensor_msgs.msg import CompressedImage, Image
 
+from evitif.pictures import SignificantBits
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_ros import fast_dds, qos
 from evitif_ros.diagnostics import OK, WARN
@@ -54,7 +55,7 @@ def watched():
 def wait_for(watch, *words):
     """The status, once it says all the words."""
     until = time.monotonic() + 20
-    while not all(word in (status := watch.status(-1.0)).message for word in words):
+    while not all(word in (status := watch.status(-1.0, SignificantBits())).message for word in words):
         assert time.monotonic() < until, f'expected {words}: {status.message}'
         time.sleep(0.05)
     return status
@@ -114,11 +115,11 @@ def test_lost_images_are_counted_and_the_remedy_is_named(watched):
     for _ in range(5):
         watch.image(None)
     watch.lost(SimpleNamespace(total_count_change=15))
-    status = watch.status(60.0)
+    status = watch.status(60.0, SignificantBits())
     assert status.level == WARN and '15 of 20 images on /camera/image were lost on the way here' in status.message
     assert f'{fast_dds.variable()}={fast_dds.profile()}' in status.message and status.values['lost on the way'] == 15
     watch.image(None)
-    assert watch.status(60.0).level == OK
+    assert watch.status(60.0, SignificantBits()).level == OK
 
 
 def test_a_lost_image_now_and_then_is_no_warning(watched):
@@ -126,7 +127,7 @@ def test_a_lost_image_now_and_then_is_no_warning(watched):
     for _ in range(20):
         watch.image(None)
     watch.lost(SimpleNamespace(total_count_change=1))
-    assert watch.status(60.0).level == OK
+    assert watch.status(60.0, SignificantBits()).level == OK
 
 
 def test_on_another_dds_its_own_remedy_is_left(watched, monkeypatch):

@@ -23,7 +23,7 @@ from evitif_ros.diagnostics import OK, DiagnosticsPublisher, Status
 
 def test_diagnostics_say_unknown():
     publisher = DiagnosticsPublisher.__new__(DiagnosticsPublisher)
-    publisher._hardware_id, publisher._node = '', SimpleNamespace(get_fully_qualified_name=lambda: '/edge_node')
+    publisher.hardware_id = ''
     status = publisher._message('link', Status(OK, '', {'loss': math.nan, 'rate': 0.25, 'sent': 3}))
     assert [value.value for value in status.values] == ['unknown', '0.25', '3']
 
