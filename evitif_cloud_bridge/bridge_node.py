@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from evitif_ros.interrupts import end_quietly_while_importing
+
+end_quietly_while_importing(__name__)
+
 import threading
 import time
 from dataclasses import dataclass, field
@@ -61,7 +65,6 @@ class BridgeNode(AutostartNode):
         self._runtime: BridgeRuntime | None = None
         self._running = False
         self._timers_owned = []
-        self._labels = None
         self._robots: dict[str, _Robot] = {}
         self._robots_lock = threading.RLock()  # the runtime's threads add robots, the executor's removes them
         self._refused: dict[str, tuple[str, float]] = {}
@@ -73,12 +76,15 @@ class BridgeNode(AutostartNode):
                            ('model', self._model_status)):
             self._diagnostics.add(name, task)
 
+    def publishes(self) -> tuple[str, ...]:
+        return ('*/prediction', '*/classification', '*/link_stats', 'labels', '/diagnostics')
+
     # Transitions.
 
     def configure(self) -> None:
         self._values = self.values()
         self._runtime = self._build_runtime()
-        self._labels = self.create_lifecycle_publisher(ClassLabels, 'labels', qos.LATCHED)
+        self._labels = self.advertise(ClassLabels, 'labels', qos.LATCHED)
 
     def activate(self) -> None:
         if self._runtime is None:  # stopped by an earlier deactivation
@@ -99,9 +105,7 @@ class BridgeNode(AutostartNode):
 
     def cleanup(self) -> None:
         self._runtime = None
-        if self._labels is not None:
-            self.destroy_publisher(self._labels)
-            self._labels = None
+        self.withdraw()
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         self._values.update(values)
@@ -162,12 +166,13 @@ class BridgeNode(AutostartNode):
             self._make_room()
             token = topic_token(name, {other.token for other in self._robots.values()})
             robot = self._robots[name] = _Robot(
-                name, token, self.create_publisher(Prediction, f'{token}/prediction', qos.RESULTS),
-                self.create_publisher(LinkStats, f'{token}/link_stats', qos.RESULTS),
-                None if messages.Classification is None else
-                self.create_publisher(messages.Classification, f'{token}/classification', qos.RESULTS))
+                name, token, self._advertise(Prediction, f'{token}/prediction'), self._advertise(LinkStats, f'{token}/link_stats'),
+                None if messages.Classification is None else self._advertise(messages.Classification, f'{token}/classification'))
             self.get_logger().info(f'publishing robot {name} on {robot.predictions.topic_name}')
         return robot
+
+    def _advertise(self, kind, topic: str):
+        return self.create_publisher(kind, topic, **qos.overridable(self, qos.PUBLISHER, topic, qos.RESULTS))
 
     def _make_room(self) -> None:
         """Twice as many robots as are served at once keep their topics; then those gone longest lose theirs."""

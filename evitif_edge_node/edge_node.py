@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from evitif_ros.interrupts import end_quietly_while_importing
+
+end_quietly_while_importing(__name__)
+
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -44,7 +48,6 @@ class EdgeNode(AutostartNode):
         self._running = False
         self._watch: ImageWatch | None = None
         self._subscription = self._stats_timer = self._annotator = None
-        self._owned = []
         self._previous: EdgeStatistics | None = None
         super().__init__(**kwargs)
         self._values = self.values()
@@ -53,17 +56,23 @@ class EdgeNode(AutostartNode):
                            ('model', self._model_status)):
             self._diagnostics.add(name, task)
 
+    def publishes(self) -> tuple[str, ...]:
+        return ('prediction', 'classification', 'link_stats', 'labels', '~/annotated_image', '/diagnostics')
+
+    def subscribes(self) -> tuple[str, ...]:
+        return (self._image_topic(),)
+
     # Transitions.
 
     def configure(self) -> None:
         self._values = self.values()
         self._runtime = self._build_runtime()
-        self._predictions = self._own(Prediction, 'prediction', qos.RESULTS)
-        self._link_stats = self._own(LinkStats, 'link_stats', qos.RESULTS)
-        self._labels = self._own(ClassLabels, 'labels', qos.LATCHED)
+        self._predictions = self.advertise(Prediction, 'prediction', qos.RESULTS)
+        self._link_stats = self.advertise(LinkStats, 'link_stats', qos.RESULTS)
+        self._labels = self.advertise(ClassLabels, 'labels', qos.LATCHED)
         self._classifications = None if messages.Classification is None else \
-            self._own(messages.Classification, 'classification', qos.RESULTS)
-        self._annotated = self._own(Image, '~/annotated_image', **qos.overridable(qos.IMAGES))
+            self.advertise(messages.Classification, 'classification', qos.RESULTS)
+        self._annotated = self.advertise(Image, '~/annotated_image', qos.IMAGES, shown=True)
 
     def activate(self) -> None:
         if self._runtime is None:  # stopped by an earlier deactivation
@@ -90,9 +99,7 @@ class EdgeNode(AutostartNode):
 
     def cleanup(self) -> None:
         self._runtime = None
-        for publisher in self._owned:
-            self.destroy_publisher(publisher)
-        self._owned = []
+        self.withdraw()
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         self._values.update(values)
@@ -104,17 +111,16 @@ class EdgeNode(AutostartNode):
         from evitif.pipeline import EdgeRuntime  # imports PyTorch, seconds; a bad parameter is refused before
         return EdgeRuntime(edge_runtime_config(self._values), on_prediction=self._on_prediction, log=log_of(self))
 
-    def _own(self, *arguments, **options):
-        self._owned.append(self.create_lifecycle_publisher(*arguments, **options))
-        return self._owned[-1]
+    def _image_topic(self) -> str:
+        image = self.resolve_topic_name('image')  # as image_transport has it, a remapped base carries its transports
+        return f'{image}/compressed' if self.values()['image_transport'] == 'compressed' else image
 
     def _subscribe(self) -> None:
-        image = self.resolve_topic_name('image')  # as image_transport has it, a remapped base carries its transports
-        if self._values['image_transport'] == 'compressed':
-            kind, topic, callback, name = CompressedImage, f'{image}/compressed', self._on_compressed, 'CompressedImage'
-        else:
-            kind, topic, callback, name = Image, image, self._on_image, 'Image'
-        self._subscription = self.create_subscription(kind, topic, callback, **qos.overridable(qos.NEWEST_IMAGE))
+        topic = self._image_topic()
+        kind, callback, name = (CompressedImage, self._on_compressed, 'CompressedImage') \
+            if self._values['image_transport'] == 'compressed' else (Image, self._on_image, 'Image')
+        self._subscription = self.create_subscription(
+            kind, topic, callback, **qos.overridable(self, qos.SUBSCRIPTION, topic, qos.NEWEST_IMAGE, shown=True))
         self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
 
     def _start_stats_timer(self) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 
+from evitif_ros import qos
+
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 PERIOD_S = 1.0
 
@@ -28,7 +30,8 @@ class DiagnosticsPublisher:
         self._node = node
         self._hardware_id = hardware_id
         self._tasks: list[tuple[str, Callable[[], Status]]] = []
-        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._publisher = node.create_publisher(
+            DiagnosticArray, '/diagnostics', **qos.overridable(node, qos.PUBLISHER, '/diagnostics', qos.DIAGNOSTICS))
         # Steady: a paused simulation must not silence the diagnostics.
         self._timer = node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 

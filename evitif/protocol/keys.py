@@ -121,15 +121,22 @@ def read_key_file(path: str | Path) -> Key:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)      # a FIFO must not hold us
     except OSError as error:
         raise KeyFileError(f'{shown} cannot be read: {error.strerror}; expected a file that `evitif key new` made') from None
-    with os.fdopen(descriptor, 'rb') as file:
+    try:
         # Of the file that is open, so that nobody exchanges it in between.
         mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise KeyFileError(f'{shown} is a folder; expected a file that `evitif key new` made: a folder with a key for each robot '
+                               'is for the bridge')
         if not stat.S_ISREG(mode):
             raise KeyFileError(f'{shown} is not a regular file; expected one that `evitif key new` made')
         if mode & 0o077:
             raise KeyFileError(f'{shown} has mode {stat.S_IMODE(mode):04o}; expected 0600, so that nobody but its owner can read '
                                f'it: `chmod 600 {path}`')
-        content = file.read(_LARGEST_FILE + 1)
+        content = os.read(descriptor, _LARGEST_FILE + 1)
+    except OSError as error:
+        raise KeyFileError(f'{shown} cannot be read: {error.strerror}; expected a file that `evitif key new` made') from None
+    finally:
+        os.close(descriptor)
     try:
         return Key(base64.b64decode(content.strip(), validate=True))
     except (binascii.Error, ValueError):
