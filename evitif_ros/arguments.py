@@ -20,16 +20,19 @@ _EXPECTED = {
 _UNPARSED = re.compile(r"Couldn't parse (?P<what>[^:']+): '(?P<given>.*)'\. Error: (?P<reason>.*)", re.DOTALL)
 
 
-def refuse_other_arguments(arguments: list[str], parameters: Collection[str]) -> None:
-    """Raise ValueError for an argument that would be passed over without a word: one that is not ROS's, of which a node has none, or
-    one of `parameters`, by name, that is given as topics are remapped."""
-    others = remove_ros_args(arguments)
-    if others:
-        raise ValueError(f'argument {others[0]!r} is not known; expected {_USAGE}')
+def refuse_remapped_parameters(arguments: list[str], parameters: Collection[str]) -> None:
+    """Raise ValueError where one of `parameters`, by name, is given as topics are remapped: ROS would pass it over without a word."""
     for before, argument in pairwise(['', *arguments]):
         name, assigned, _ = argument.partition(':=')
         if assigned and name in parameters and before not in ('-p', '--param'):
             raise ValueError(f'argument {argument!r} remaps a topic, and {name} is a parameter; expected --ros-args -p {argument}')
+
+
+def refuse_other_arguments(arguments: list[str]) -> None:
+    """Raise ValueError for an argument that is not ROS's: a node has none of its own, and would pass it over without a word."""
+    others = remove_ros_args(arguments)
+    if others:
+        raise ValueError(f'argument {others[0]!r} is not known; expected {_USAGE}')
 
 
 def argument_sentence(error: Exception) -> str:
@@ -42,7 +45,7 @@ def argument_sentence(error: Exception) -> str:
     if match is None or match['what'] not in _EXPECTED:
         return text
     # rcl numbers the kinds of its lexemes, which says nothing to anybody.
-    reason = '' if 'lexeme' in match['reason'] else f' ({match["reason"].strip()})'
+    reason = '' if 'lexeme' in match['reason'] or match['reason'] == 'error not set' else f' ({match["reason"].strip()})'
     return f'{match["given"]!r} is no {match["what"]}{reason}; expected {_EXPECTED[match["what"]]}'
 
 

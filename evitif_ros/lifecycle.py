@@ -15,11 +15,10 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from evitif_ros import parameters, qos
-from evitif_ros.arguments import argument_sentence, refuse_other_arguments
+from evitif_ros.arguments import argument_sentence, refuse_other_arguments, refuse_remapped_parameters
 from evitif_ros.log import LogForwarder
 from evitif_ros.parameters import Changeable, NodeParameter, ParameterTable
 
@@ -52,7 +51,6 @@ class AutostartNode(LifecycleNode):
         self.exit_code = 0
         self._finished = False
         self._advertised: list = []
-        self._refused: str | None = None     # what is wrong with a value that is just being set
         table, overrides = (*self.table, AUTOSTART), parameters.overrides_of(self)
         try:
             parameters.declare(self, table)
@@ -60,7 +58,6 @@ class AutostartNode(LifecycleNode):
         except ValueError:
             self.destroy_node()
             raise
-        self.add_pre_set_parameters_callback(self._before_set_parameters)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         for sentence in sentences:
             self.get_logger().warning(sentence)
@@ -167,20 +164,19 @@ class AutostartNode(LifecycleNode):
     def _full_name(self, topic: str) -> str:
         return f'{self.get_namespace().rstrip("/")}/{topic}' if '*' in topic else self.resolve_topic_name(topic)
 
-    def _before_set_parameters(self, changed: list[Parameter]) -> list[Parameter]:
-        """Give each value its parameter's type. rclpy refuses a wrong one without its name, and before `_on_set_parameters` is asked:
-        so the present value takes its place, and the sentence is kept until then."""
-        own = {parameter.name: parameter for parameter in (*self.table, AUTOSTART, *parameters.ROS_PARAMETERS)}
-        self._refused = next(filter(None, (own[entry.name].refusal(entry.value) for entry in changed if entry.name in own)), None)
-        return [entry if entry.name not in own else self.get_parameter(entry.name) if self._refused is not None else
-                Parameter(entry.name, value=own[entry.name].converted(entry.value)) for entry in changed]
+    def set_parameters_atomically(self, parameter_list) -> SetParametersResult:
+        """Set what is changed. Refusals come before rclpy's own, which do not name the value."""
+        changed = parameters.changes(self, self.table, parameter_list)
+        reason = parameters.first_refusal((*self.table, AUTOSTART, *parameters.ROS_PARAMETERS),
+                                          {parameter.name: parameter.value for parameter in changed}, self._configured)
+        if reason is not None:
+            return SetParametersResult(successful=False, reason=reason)
+        return super().set_parameters_atomically(changed) if changed else SetParametersResult(successful=True)
 
     def _on_set_parameters(self, changed) -> SetParametersResult:
-        values = {parameter.name: parameter.value for parameter in changed}
-        reason = self._refused or parameters.first_refusal(self.table, values, self._configured)
-        if reason is None and self._configured:
-            own = {parameter.name: parameter.type for parameter in self.table}
-            reason = self.parameters_changed({name: own[name](value) for name, value in values.items() if name in own})
+        own = {parameter.name for parameter in self.table}
+        values = {parameter.name: parameter.value for parameter in changed if parameter.name in own}
+        reason = self.parameters_changed(values) if values and self._configured else None
         return SetParametersResult(successful=reason is None, reason=reason or '')
 
 
@@ -234,11 +230,12 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _start(node_class: type[AutostartNode], arguments: list[str]) -> AutostartNode:
     """The node, built. Raises one of USER_ERRORS for what a user can put right."""
+    refuse_remapped_parameters(arguments, [parameter.name for parameter in node_class.table])
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:
         raise ValueError(argument_sentence(error)) from error
-    refuse_other_arguments(arguments, [parameter.name for parameter in node_class.table])
+    refuse_other_arguments(arguments)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning)     # of rclpy, beside the exception
         try:

@@ -126,7 +126,7 @@ def declare(node, table: ParameterTable) -> None:
     require_accepted(table, overrides)
     for parameter in table:
         value = parameter.converted(overrides.get(parameter.name, parameter.default))
-        # As an override the value would have to be of the parameter's type already.
+        # The override is given as the value, since rclpy would take an integer for another type than the default's.
         node.declare_parameter(parameter.name, value, parameter.descriptor(), ignore_override=True)
 
 
@@ -139,7 +139,25 @@ def require_accepted(table: ParameterTable, values: Mapping[str, object]) -> Non
 
 def read(node, table: ParameterTable) -> dict[str, bool | int | float | str]:
     """The parameters' present values by name, each of its table's type."""
-    return {parameter.name: parameter.type(node.get_parameter(parameter.name).value) for parameter in table}
+    return {parameter.name: node.get_parameter(parameter.name).value for parameter in table}
+
+
+def changes(node, table: ParameterTable, asked: Iterable) -> list:
+    """Those of the rclpy Parameters `asked` for that change something, each of its table's type where it is not refused.
+
+    A parameter that already has the value is left out, read-only ones too: so a node's own dump can be loaded again.
+    """
+    from rclpy.parameter import Parameter
+    by_name = {parameter.name: parameter for parameter in table}
+    found = []
+    for new in asked:
+        declared = by_name.get(new.name)
+        if declared is not None and declared.refusal(new.value) is None:
+            new = Parameter(new.name, value=declared.converted(new.value))
+        old = node.get_parameter(new.name) if node.has_parameter(new.name) else None
+        if old is None or (old.type_, old.value) != (new.type_, new.value):
+            found.append(new)
+    return found
 
 
 def first_refusal(table: ParameterTable, values: Mapping[str, object], configured: bool) -> str | None:

@@ -187,6 +187,24 @@ def test_parameters_at_run_time(robots, probe):
     assert probe.set_parameters('/link_simulator', {'uplink.burst_length': 1.0})[0].successful
 
 
+@pytest.mark.parametrize('node', ['/one/edge_node', '/server/bridge_node', '/link_simulator'])
+def test_a_node_s_own_dump_can_be_loaded_again(robots, probe, node):
+    dumped = probe.dump_parameters(node)
+    assert {'autostart', 'use_sim_time'} <= {parameter.name for parameter in dumped}
+    results = probe.load_parameters(node, dumped)
+    assert [(parameter.name, result.reason) for parameter, result in zip(dumped, results) if not result.successful] == []
+    assert probe.dump_parameters(node) == dumped
+
+
+def test_a_number_stays_one_when_it_is_set_to_an_integer(robots, probe):
+    def rate():
+        return next(parameter.value for parameter in probe.dump_parameters('/one/edge_node') if parameter.name == 'publish_stats_rate')
+    before = rate()
+    assert probe.set_parameters('/one/edge_node', {'publish_stats_rate': 2})[0].successful
+    assert (rate().type, rate().double_value) == (before.type, 2.0)
+    assert 'expected a number from 0.1' in probe.set_parameters('/one/edge_node', {'publish_stats_rate': 0})[0].reason
+
+
 def test_mismatched_model_is_refused_naming_both(robots, probe):
     from evitif_msgs.msg import LinkStats
     robots.stranger.wait_for_output('refused')
