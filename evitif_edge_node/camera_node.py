@@ -6,6 +6,7 @@ from evitif_ros.interrupts import end_quietly_while_importing
 
 end_quietly_while_importing(__name__)
 
+import logging
 import time
 from typing import NoReturn
 
@@ -14,12 +15,14 @@ from rclpy.duration import Duration
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif.repeated_log import RepeatedLog
 from evitif_edge_node.image_conversion import fill_compressed_image, fill_image
 from evitif_edge_node.image_sources import ImageSource, SourceImage, open_source
 from evitif_edge_node.parameters import CAMERA_PARAMETERS
 from evitif_msgs.msg import LabelStamped
 from evitif_ros import qos
 from evitif_ros.lifecycle import EXIT_FAILED, AutostartNode, run
+from evitif_ros.log import log_of
 
 SETTLE_S = 2.0          # a subscription's own side of a match may come a little later than the publisher's
 ACKNOWLEDGE_S = 1.0     # for reliable subscribers to take the last images before the process ends
@@ -33,6 +36,7 @@ class CameraNode(AutostartNode):
         self._source: ImageSource | None = None
         self._timer = None
         super().__init__(**kwargs)
+        self._repeated = RepeatedLog(log_of(self))
 
     def publishes(self) -> tuple[str, ...]:
         return ('image', 'label', *([self._compressed_topic()] if self.values()['publish_compressed'] else ()))
@@ -88,7 +92,7 @@ class CameraNode(AutostartNode):
             self._end(EXIT_FAILED)
             return
         if self._source.skipped > self._skipped:
-            self.get_logger().warning(f'{self._source.skipped - self._skipped} images could not be read, skipped')
+            self._repeated(logging.WARNING, f'{self._source.skipped - self._skipped} images could not be read, skipped', 'skipped')
             self._skipped = self._source.skipped
         if image is None:
             self._end(0)

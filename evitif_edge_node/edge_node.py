@@ -6,6 +6,7 @@ from evitif_ros.interrupts import end_quietly_while_importing
 
 end_quietly_while_importing(__name__)
 
+import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -15,20 +16,22 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif.repeated_log import RepeatedLog
 from evitif_edge_node.annotation import annotate
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
 from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
 from evitif_ros import messages, qos
-from evitif_ros.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher, Status
+from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, DiagnosticsPublisher, Recent, Status
 from evitif_ros.lifecycle import AutostartNode, run
 from evitif_ros.log import log_of
 
 if TYPE_CHECKING:
-    from evitif.pipeline import EdgeRuntime, EdgeStatistics
+    from evitif.pipeline import EdgeRuntime
 
-REPEAT_ERROR_S = 10.0  # between log messages about images that cannot be used
+REPEAT_WARNING_S = 60.0  # between those about a robot that is too slow
+MOST_REPLACED = 0.05  # share of the images that may be: one or two are while a link begins
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ class EdgeNode(AutostartNode):
         self._running = False
         self._watch: ImageWatch | None = None
         self._subscription = self._stats_timer = self._annotator = None
-        self._previous: EdgeStatistics | None = None
+        self._recent = Recent()
         super().__init__(**kwargs)
         self._values = self.values()
+        self._repeated, self._too_slow = RepeatedLog(log_of(self)), RepeatedLog(log_of(self), REPEAT_WARNING_S)
         self._diagnostics = DiagnosticsPublisher(self, self._values['robot_name'])
         for name, task in (('images', self._image_status), ('link', self._link_status), ('frames', self._frame_status),
                            ('model', self._model_status)):
@@ -148,9 +152,8 @@ class EdgeNode(AutostartNode):
             image = convert(message)
         except ImageConversionError as error:
             self._watch.refused(str(error))
-            self.get_logger().error(str(error), throttle_duration_sec=REPEAT_ERROR_S)
+            self._repeated(logging.ERROR, str(error), 'image')
             return
-        self._watch.accepted()
         header = message.header
         looked_at = self._annotated.get_subscription_count() > 0
         self._runtime.submit(image, header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, header.frame_id,
@@ -213,17 +216,20 @@ class EdgeNode(AutostartNode):
     def _frame_status(self) -> Status:
         if not self._running:
             return Status(OK, 'the node is not active')
-        now = self._runtime.statistics()
-        before, self._previous = self._previous or now, now
-        names = [name for name in vars(now) if name.startswith('frames_')]
-        recent = {name: getattr(now, name) - getattr(before, name) for name in names}
-        values = {name.removeprefix('frames_').replace('_', ' '): getattr(now, name) for name in names}
-        lost = {name.removeprefix('frames_'): recent[name]
-                for name in ('frames_expired', 'frames_unsent', 'frames_failed') if recent[name] > 0}
-        if lost:
-            text = ', '.join(f'{count} {name}' for name, count in lost.items())
-            return Status(WARN, f'in the last second: {text}, {recent["frames_answered"]} answered', values)
-        return Status(OK, f'{recent["frames_answered"]} frames answered in the last second', values)
+        statistics = self._runtime.statistics()
+        counts = {name.removeprefix('frames_'): count for name, count in vars(statistics).items() if name.startswith('frames_')}
+        recent = self._recent(counts)
+        values = {name.replace('_', ' '): count for name, count in counts.items()}
+        wrong = [f'{recent[name]} {name}' for name in ('expired', 'unsent', 'failed') if recent[name]]
+        if recent['replaced'] > MOST_REPLACED * recent['received']:
+            from evitif.pipeline.threads import capacity
+            wrong.append(f'{recent["replaced"]} of {recent["received"]} images replaced by newer ones, since one takes longer than the '
+                         f'time between two ({capacity()})')
+            self._too_slow(logging.WARNING, f'in the last {RECENT_S:.0f} s {wrong[-1]}; a lower rate of the camera or max_rate, or fewer '
+                                            'programs beside this one, would help', 'replaced')
+        if wrong:
+            return Status(WARN, f'in the last {RECENT_S:.0f} s: {", ".join(wrong)}, {recent["answered"]} answered', values)
+        return Status(OK, f'{recent["answered"]} frames answered in the last {RECENT_S:.0f} s', values)
 
     def _model_status(self) -> Status:
         if self._runtime is None:
@@ -231,7 +237,7 @@ class EdgeNode(AutostartNode):
         asked = self._values['device']
         as_asked = self._runtime.device.startswith(f'device {asked} ')
         return Status(OK if as_asked else WARN, self._runtime.device,
-                      {'model': self._values['model'], 'device asked for': asked})
+                      {'model': self._values['model'], 'device asked for': asked, 'threads': self._runtime.threads})
 
 
 class _Annotator:

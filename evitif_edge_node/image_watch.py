@@ -6,7 +6,7 @@ import time
 
 from rclpy.qos import QoSCompatibility, ReliabilityPolicy, qos_check_compatible
 
-from evitif_ros.diagnostics import ERROR, OK, WARN, Status
+from evitif_ros.diagnostics import ERROR, OK, WARN, Recent, Status
 
 
 class ImageWatch:
@@ -15,8 +15,9 @@ class ImageWatch:
     def __init__(self, node, subscription, message_type: str, encoding_of):
         self._node, self._subscription, self._message_type = node, subscription, message_type
         self._encoding_of = encoding_of
-        self._last = self._since = time.monotonic()
+        self._last = time.monotonic()
         self._count = self._refused = 0
+        self._recent = Recent()
         self._description = self._refusal = ''
         self._missing = False
 
@@ -25,21 +26,17 @@ class ImageWatch:
         self._count += 1
         self._description = self._encoding_of(message)
 
-    def accepted(self) -> None:
-        self._refusal = ''
-
     def refused(self, reason: str) -> None:
         self._refused += 1
         self._refusal = reason
 
     def status(self, timeout_s: float) -> Status:
-        """Since the last call: the rate of images, or what is wrong. Logs once when images stop or come back."""
-        now = time.monotonic()
-        count, period = self._count, now - self._since
-        self._count, self._since = 0, now
+        """Of the last seconds: the rate of images, or what is wrong. Logs once when images stop or come back."""
+        recent = self._recent({'images': self._count, 'refused': self._refused})
+        period = self._recent.seconds
         topic = self._subscription.topic_name
-        silent = now - self._last
-        values = {'topic': topic, 'rate (Hz)': count / period if period > 0 else 0.0, 'image': self._description,
+        silent = time.monotonic() - self._last
+        values = {'topic': topic, 'rate (Hz)': recent['images'] / period if period > 0 else 0.0, 'image': self._description,
                   'refused': self._refused}
         if silent > timeout_s:
             level, publishers = self._publishers(topic)
@@ -48,11 +45,13 @@ class ImageWatch:
                 self._missing = True
                 self._node.get_logger().warning(text)
             return Status(level, text, values)
-        if self._missing and count:
+        if self._missing and recent['images']:
             self._missing = False
             self._node.get_logger().info(f'images on {topic} again')
-        if self._refusal:
-            return Status(ERROR, self._refusal, values)
+        if recent['refused']:
+            share = '' if recent['refused'] >= recent['images'] else \
+                f'{recent["refused"]} of {recent["images"]} images in the last {period:.0f} s: '
+            return Status(ERROR, share + self._refusal, values)
         return Status(OK, f'images on {topic}', values)
 
     def _publishers(self, topic: str) -> tuple[bytes, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +14,7 @@ from evitif_ros import qos
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 PERIOD_S = 1.0
+RECENT_S = 5.0      # what a status is judged by, so that it does not change with each message while a fault comes and goes
 
 
 @dataclass(frozen=True)
@@ -54,3 +57,24 @@ class DiagnosticsPublisher:
 
 def _text(value: object) -> str:
     return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+class Recent:
+    """What was counted over the last RECENT_S, or since the first call, of counters that only grow."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._samples: deque[tuple[float, Mapping[str, int]]] = deque()
+        self.seconds = 0.0      # that the last figures are of
+
+    def __call__(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Take the present counts, and return by how much each has grown."""
+        now = self._clock()
+        if self._samples and any(counts[name] < count for name, count in self._samples[-1][1].items()):
+            self._samples.clear()       # the counters began anew
+        self._samples.append((now, dict(counts)))
+        while len(self._samples) > 2 and now - self._samples[1][0] >= RECENT_S:
+            self._samples.popleft()
+        began, first = self._samples[0]
+        self.seconds = now - began
+        return {name: count - first[name] for name, count in counts.items()}
