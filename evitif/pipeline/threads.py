@@ -1,8 +1,8 @@
 """How many threads PyTorch computes with on processor cores that others use as well.
 
-PyTorch takes every core. So does the node beside it, and then threads that wait in a parallel loop for one of theirs that has no core
-keep the core that it needs: two nodes with two threads each on two cores take three times as long as with one each. How many are
-quickest is therefore measured when a node starts, with its own model, beside a neighbour that computes with as many threads again.
+PyTorch takes every core, and so does the node beside it. How many threads are quickest is therefore measured when a runtime starts,
+with its own model, beside a neighbour that computes with as many threads again. In a node, threads that wait sleep (see `lifecycle.run`
+in `evitif_ros`); where they spin instead, those that wait keep the core that the others need.
 """
 
 from __future__ import annotations

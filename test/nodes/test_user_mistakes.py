@@ -83,4 +83,3 @@ def test_a_robot_with_a_number_for_a_name_and_overrides_that_nothing_heeds(launc
 def test_a_camera_by_its_number(launch_node):
     camera = launch_node(CAMERA, {'source': 4711})
     assert camera.wait() == 1 and "camera device '/dev/video4711' does not exist" in camera.output, camera.output
-
