@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rclpy.clock import Clock, ClockType
 
-from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused
-from evitif.protocol.joining import group_of
+from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused, StampRefused
+from evitif.protocol.link_names import group_of
 from evitif.repeated_log import RepeatedLog
 from evitif.transport.addresses import format_address
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_config
@@ -152,12 +152,17 @@ class BridgeNode(AutostartNode):
                     robot.sessions.discard(event.session_id)
                     robot.reason, robot.lost_at = event.reason, time.monotonic()
         elif isinstance(event, RobotRefused):
-            with self._robots_lock:
-                self._refused.pop(event.robot, None)
-                self._refused[event.robot] = (f'{event.robot} at {format_address(event.address)}: {event.reason}',
-                                              time.monotonic())
-                while len(self._refused) > MOST_REFUSED:
-                    self._refused.pop(next(iter(self._refused)))
+            self._note_refusal(event.robot, f'{event.robot} at {format_address(event.address)}: {event.reason}')
+        elif isinstance(event, StampRefused):
+            self._note_refusal(f'frames of {event.robot}, {event.device}', f'frames of {event.robot}, {event.reason}')
+
+    def _note_refusal(self, whose: str, text: str) -> None:
+        """Keep it for /diagnostics."""
+        with self._robots_lock:
+            self._refused.pop(whose, None)
+            self._refused[whose] = text, time.monotonic()
+            while len(self._refused) > MOST_REFUSED:
+                self._refused.pop(next(iter(self._refused)))
 
     @staticmethod
     def _names(event: RobotConnected | RobotLost) -> set[str]:

@@ -92,7 +92,7 @@ class CameraNode(AutostartNode):
             self._end(EXIT_FAILED)
             return
         if self._source.skipped > self._skipped:
-            self._repeated(logging.WARNING, f'{self._source.skipped - self._skipped} images could not be read, skipped', 'skipped')
+            self._repeated(logging.WARNING, f'{self._source.skipped} images so far could not be read, and were skipped', 'skipped')
             self._skipped = self._source.skipped
         if image is None:
             self._end(0)

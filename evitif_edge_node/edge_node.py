@@ -211,7 +211,8 @@ class EdgeNode(AutostartNode):
             return Status(ERROR, f'refused by the bridge at {self._peer()}: {statistics.reason}', values)
         if statistics.state == 'lost':
             return Status(ERROR, f'link to {self._peer()} lost: {statistics.reason}', values)
-        return Status(WARN, f'no answer from a bridge at {self._peer()} yet', values)
+        why = f': {statistics.reason}' if statistics.reason else ''
+        return Status(WARN, f'no answer from a bridge at {self._peer()} yet{why}', values)
 
     def _frame_status(self) -> Status:
         if not self._running:
@@ -227,6 +228,8 @@ class EdgeNode(AutostartNode):
                          f'time between two ({capacity()})')
             self._too_slow(logging.WARNING, f'in the last {RECENT_S:.0f} s {wrong[-1]}; a lower rate of the camera or max_rate, or fewer '
                                             'programs beside this one, would help', 'replaced')
+        if statistics.stamps:
+            return Status(ERROR, statistics.stamps, values)
         if wrong:
             return Status(WARN, f'in the last {RECENT_S:.0f} s: {", ".join(wrong)}, {recent["answered"]} answered', values)
         return Status(OK, f'{recent["answered"]} frames answered in the last {RECENT_S:.0f} s', values)

@@ -27,9 +27,10 @@ from evitif.pipeline.strategies import bridge_strategy
 from evitif.pipeline.threads import choose_threads
 from evitif.protocol.answer import Answer
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused
-from evitif.protocol.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint, group_of
+from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
+from evitif.protocol.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
 from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
+from evitif.protocol.link_names import group_of
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.protocol.statistics import LinkStatistics
 from evitif.repeated_log import RepeatedLog
@@ -38,6 +39,8 @@ from evitif.transport import UdpLoop
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
 Slot = Item | FrameLate
 KEY_WATCH_S = 1.0       # between two looks at the key files
+_SAID_AGAIN_S = 30.0    # that a device's stamps are refused
+_KEYS_SAID = 8          # files that cannot be used, each with a sentence of its own
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class BridgeStatistics:
     frames_failed: int = 0
     batches: int = 0                  # runs of the tail over one frame or several
     counters: dict = field(default_factory=dict)                    # datagrams of no session, by kind
-    joined: dict = field(default_factory=dict)                      # of devices: joint frames complete, partial; frames late, duplicate
+    # Of devices: joint frames complete, partial; frames late, duplicate, refused.
+    joined: dict = field(default_factory=dict)
     links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot
 
 
@@ -69,6 +73,7 @@ class BridgeRuntime:
         require_choice(config.key_file, config.unsealed)
         self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
+        self._refused_keys = keys.refused if keys else ()
         self.config = config
         self.threads = ''                     # as EdgeRuntime's
         self._strategy = bridge_strategy(config)
@@ -79,6 +84,7 @@ class BridgeRuntime:
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Slot] = LatestSlots()
         self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # the last of each group, by stamp, for who is late
+        self._stamps_refused_at: dict[int, float] = {}      # by session, when it was last said
         self._lock = threading.Lock()  # guards the statistics, and
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed
         self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
@@ -117,6 +123,7 @@ class BridgeRuntime:
         self._log(logging.INFO, self._strategy.note)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
+        self._say_refused_keys(self._refused_keys)
         self.threads = choose_threads(self.config.threads, self._strategy.warm_up)
         self._log(logging.INFO, self.threads)
         self._batch = self._strategy.warm_up(self.config.max_batch)
@@ -256,13 +263,20 @@ class BridgeRuntime:
                 self._read_keys()
 
     def _read_keys(self) -> None:
+        """What cannot be read is refused, what is gone is gone: a robot whose key was stolen stays out, whatever else is wrong."""
         try:
             keys = read_robot_keys(self.config.key_file)
         except KeyFileError as error:
-            self._log(logging.ERROR, f'the keys were changed, and the former ones are kept: {error}')
-            return
+            keys = RobotKeys(refused=[f'no robot has a key any more: {error}'])
         self._loop.call(lambda now: self._endpoint.set_keys(keys))
         self._log(logging.INFO, f'the keys in {self.config.key_file} were changed and read again')
+        self._say_refused_keys(keys.refused)
+
+    def _say_refused_keys(self, sentences: tuple[str, ...]) -> None:
+        for sentence in sentences[:_KEYS_SAID]:
+            self._log(logging.ERROR, sentence)
+        if (more := len(sentences) - _KEYS_SAID) > 0:
+            self._log(logging.ERROR, f'{more} more files in {self.config.key_file} cannot be used')
 
     # The loop's thread, or that of whoever called it.
 
@@ -283,13 +297,19 @@ class BridgeRuntime:
                 self._add(frames_replaced=1)
                 self._note('replaced', (event.frame,))
             return
-        if isinstance(event, RobotConnected):
+        if isinstance(event, StampRefused):
+            if time.monotonic() - self._stamps_refused_at.get(event.session_id, -math.inf) < _SAID_AGAIN_S:
+                return
+            self._stamps_refused_at[event.session_id] = time.monotonic()
+            self._log(logging.ERROR, f'robot {event.robot}, {event.reason}; such frames are not answered')
+        elif isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')
         elif isinstance(event, RobotRefused):
             self._repeated(logging.ERROR, f'robot {event.robot} at {event.address[0]}:{event.address[1]} refused: {event.reason}',
                            ('refused', event.robot))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
+            self._stamps_refused_at.pop(event.session_id, None)
             with self._lock:
                 self._fates.pop(event.session_id, None)
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')

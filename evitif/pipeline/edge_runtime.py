@@ -23,14 +23,15 @@ from evitif.pipeline.configuration import BATCHING, EdgeRuntimeConfig
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.split_stream import top_classes
+from evitif.pipeline.stamp_check import StampCheck
 from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import Encoded, Sight
 from evitif.pipeline.threads import choose_threads
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
 from evitif.protocol.frame_sender import Sending
-from evitif.protocol.joining import link_name
 from evitif.protocol.keys import UNSEALED_WARNING, read_key_file, require_choice
+from evitif.protocol.link_names import link_name
 from evitif.protocol.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
 from evitif.protocol.statistics import LinkStatistics
 from evitif.repeated_log import RepeatedLog
@@ -54,13 +55,14 @@ class EdgeStatistics:
     frames_sent: int = 0
     frames_answered: int = 0
     frames_expired: int = 0           # sent, no answer by the deadline
-    frames_unsent: int = 0            # no session
+    frames_unsent: int = 0            # no session, or a stamp by which it cannot be joined
     frames_local: int = 0             # answered by the robot alone
     link: LinkStatistics | None = None
     sending: Sending = Sending()      # what the path allows, and is used of it
     quantisation: str = ''            # of the last frame, as the next two
     patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
     share_sent: float = NAN           # of the tokens
+    stamps: str = ''                  # why the images' stamps cannot be relied on, where they have to be
 
 
 @dataclass
@@ -70,6 +72,7 @@ class _Image:
     source_frame: str
     context: object
     submitted: float
+    stamped: bool = True              # so that other devices' shares of it can be found
 
 
 @dataclass
@@ -108,6 +111,7 @@ class EdgeRuntime:
         self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle,
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._last: Encoded | None = None     # sent
+        self._stamps = StampCheck() if strategy.joins_by_stamp else None
         self._slots: LatestSlots = LatestSlots()
         self._pending: dict[int, _Pending] = {}
         self._lock = threading.Lock()         # guards what follows
@@ -127,7 +131,8 @@ class EdgeRuntime:
         return self._strategy.placement.note
 
     def start(self) -> None:
-        """Connect and begin. Raises TransportError (an OSError) when the bridge's host name does not resolve."""
+        """Connect and begin. A bridge whose name does not resolve is asked for again and again; raises TransportError (an OSError) where
+        the name can be no host's."""
         self._log(logging.INFO, self._strategy.description)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
@@ -152,13 +157,26 @@ class EdgeRuntime:
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
         """Give an image uint8 [H, W, 3] RGB. Never blocks: it replaces an image that waits for the worker."""
         now = time.monotonic()
+        stamped = self._check_stamp(capture_stamp_ns, now)
         with self._lock:
             self._statistics = _plus(self._statistics, frames_received=1)
             if not self._within_rate(now):
                 self._statistics = _plus(self._statistics, frames_rate_limited=1)
                 return
-        if self._slots.put('image', _Image(image, capture_stamp_ns, source_frame, context, now)) is not None:
+        if self._slots.put('image', _Image(image, capture_stamp_ns, source_frame, context, now, stamped)) is not None:
             self._add(frames_replaced=1)
+
+    def _check_stamp(self, capture_stamp_ns: int, now: float) -> bool:
+        """Whether the stamp can be what other devices' shares of the image are found by; said when that changes."""
+        if self._stamps is None:
+            return True
+        objection = self._stamps.objection(capture_stamp_ns, now)
+        with self._lock:
+            before, self._statistics = self._statistics.stamps, dataclasses.replace(self._statistics, stamps=objection)
+        if bool(objection) != bool(before):
+            said = (logging.ERROR, objection) if objection else (logging.INFO, 'the images have stamps of their own again')
+            self._repeated(*said, ('stamps', bool(objection)))
+        return not objection
 
     def statistics(self) -> EdgeStatistics:
         """A snapshot of the counts and of the link."""
@@ -168,7 +186,10 @@ class EdgeRuntime:
             'quantisation': last.quantisation, 'patch_copies': last.patch_copies,
             'share_sent': 1.0 if last.sent is None else len(last.sent) / parameters.tokens}
         with self._lock:
-            return dataclasses.replace(self._statistics, link=link, sending=self._connection.sending, **chosen)
+            own = self._statistics
+            if own.state in ('connecting', 'lost') and self._loop.remote_problem:
+                chosen['reason'] = self._loop.remote_problem
+            return dataclasses.replace(own, link=link, sending=self._connection.sending, **chosen)
 
     # The worker's thread.
 
@@ -195,7 +216,7 @@ class EdgeRuntime:
             self._publish_own(pending, sight.probabilities, self._strategy.name, 'local')
             return
         try:
-            sent = self._encode_and_send(pending, uplink)
+            sent = image.stamped and self._encode_and_send(pending, uplink)
         except Exception as error:  # what was seen is enough for an answer of the robot's own
             self._fail(image, error)
             sent = False

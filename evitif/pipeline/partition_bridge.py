@@ -15,7 +15,7 @@ from evitif.pipeline.partition_stream import device_parameters, feature_quantise
 from evitif.pipeline.split_stream import top_classes
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.answer import Answer
-from evitif.protocol.joining import group_of
+from evitif.protocol.link_names import group_of
 from evitif.protocol.reassembly import ReceivedFrame
 
 

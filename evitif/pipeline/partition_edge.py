@@ -27,6 +27,7 @@ class PartitionEdge(EdgeStrategy):
 
     name = 'partition'
     answers_alone = True
+    joins_by_stamp = True
 
     def __init__(self, config: EdgeRuntimeConfig):
         partition = read_partition(config.partition)

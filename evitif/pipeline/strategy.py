@@ -56,6 +56,7 @@ class EdgeStrategy(ABC):
     devices: tuple[str, ...] = ()             # of `partition`: all of them, as the tokens are
     answers_alone: bool                       # whether `answer_alone` is asked when no answer comes
     keeps_content: bool = True                # whether a sight's content is needed once it was encoded
+    joins_by_stamp: bool = False              # whether an image's stamp is what other devices' shares of it are found by
 
     @abstractmethod
     def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:

@@ -19,7 +19,8 @@ import torch
 
 GAIN = 1.25                 # by which twice the threads have to be quicker to be taken: they are taken from the others
 MEASURE_S = 0.25            # for each number of threads, and
-FEWEST_PASSES, PASSES = 2, 7        # so many passes
+FEWEST_PASSES, PASSES = 2, 7        # so many passes; only one of
+LONG_S = 1.0                # or more
 _VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')
 _BY_PYTORCH = torch.get_num_threads()
 
@@ -107,8 +108,11 @@ def _quotas(root: Path = Path('/sys/fs/cgroup'), groups: Path = Path('/proc/self
 
 
 def _median_time(work: Callable[[], object]) -> float:
-    times, end = [], time.monotonic() + MEASURE_S
+    began = time.perf_counter()
     work()      # the first pass with another number of threads makes them
+    if time.perf_counter() - began > LONG_S:
+        return time.perf_counter() - began
+    times, end = [], time.monotonic() + MEASURE_S
     while len(times) < FEWEST_PASSES or len(times) < PASSES and time.monotonic() < end:
         began = time.perf_counter()
         work()

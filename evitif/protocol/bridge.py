@@ -4,7 +4,7 @@ A session begins with a HELLO whose parameters equal the bridge's, and ends when
 `session_timeout_s`, says BYE, or begins anew. The same robot, instance and bridge life give the same session, however
 many copies of the HELLO arrive. Rules for a HELLO, in this order:
 
-1. the parameters differ: REFUSE with every difference, both values named;
+1. the parameters differ, or the name is not that of the device: REFUSE with every difference, both values named;
 2. a session of that robot's name and that instance exists: WELCOME to it again, from whatever address the newest HELLO
    came;
 3. one of that name and another instance exists: it is replaced when the address is the same (the edge was restarted),
@@ -45,6 +45,7 @@ from evitif.protocol.datagram import Datagram, DatagramError
 from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
 from evitif.protocol.handshake import Hello, Refuse, Welcome
 from evitif.protocol.keys import Key, RobotKeys
+from evitif.protocol.link_names import objection_to_name
 from evitif.protocol.parameters import StreamParameters, check_name
 from evitif.protocol.reassembly import Reassembler
 from evitif.protocol.reset_limit import ResetLimit
@@ -412,6 +413,8 @@ class BridgeEndpoint:
         """Why there can be no session; none where there can, or is."""
         if reasons := self._differences(hello.parameters):
             return tuple(reasons)
+        if reason := objection_to_name(hello.robot, hello.parameters.device):
+            return (reason,)
         session = self._robots.get(hello.robot)
         if session is None:
             if len(self._sessions) >= self.config.max_sessions:

@@ -24,6 +24,7 @@ a round trip where that is longer, the rate is decided anew:
 import math
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 TARGET_S = 0.025             # queueing delay
 BUSY_S = 0.005               # queueing delay at which the bottleneck has not been idle
@@ -148,9 +149,9 @@ class CongestionControl:
             self._radio_burst = mean_burst
         self.queueing_delay_s = standing
         if self._reno_since is not None:
-            self._compete(standing, peak, lost, elapsed, newest.round_trip_s, min(self._delivered(used), used), now)
+            self._compete(standing, peak, lost, elapsed, newest.round_trip_s, self._delivered(used), used, now)
         elif standing > TARGET_S and not self._doubted(lost, used):
-            self._back_off(standing, min(self._delivered(used), self.rate_bit_s), used, elapsed, now)
+            self._back_off(standing, peak, min(self._delivered(used), self.rate_bit_s), used, elapsed, now)
         elif standing <= TARGET_S:
             self._suspected = False
             self._follow(peak, lost, expected, mean_burst, used, elapsed, now)
@@ -178,12 +179,13 @@ class CongestionControl:
         self._suspected = True
         return doubted
 
-    def _back_off(self, standing: float, delivered: float, used: float, elapsed: float, now: float) -> None:
-        if used < 0.5 * self.rate_bit_s and not self._slow_start and self._resume is None:
-            delivered = max(delivered, 0.5 * self.rate_bit_s / BETA)     # less was sent than the path would have taken
+    def _back_off(self, standing: float, peak: float, delivered: float, used: float, elapsed: float, now: float) -> None:
+        if used < 0.5 * self.rate_bit_s and standing <= INTERVAL_S and not self._slow_start and self._resume is None:
+            # Less was sent than the path would have taken; what was allowed beyond the most that was carried of late nobody has tried.
+            delivered = max(delivered, min(0.5 * self.rate_bit_s / BETA, self._carried))
         self.state, self._slow_start, self._grown_from = CONGESTED, False, None
         if self._episode is None or standing > self._episode.delay_s:
-            self._episode = _Episode(standing, delivered, now)
+            self._episode = _Episode(peak, delivered, now)
         episode = self._episode
         overdue = episode.drained_s > 1.25 * episode.delay_s + TARGET_S and standing > 0.7 * self._stood
         if now - self._competed_at <= BASE_WINDOW_S or overdue:
@@ -228,19 +230,24 @@ class CongestionControl:
         grown = self.rate_bit_s * (2.0 if self._slow_start else 1 + speed * min(elapsed, 1.0))
         self.rate_bit_s = self._bounded(grown)
 
-    def _compete(self, standing: float, peak: float, lost: float, elapsed: float, round_trip: float, used: float, now: float) -> None:
+    def _compete(self, standing: float, peak: float, lost: float, elapsed: float, round_trip: float, delivered: float, used: float,
+                 now: float) -> None:
         """With a flow that fills the queue."""
+        used = min(delivered, used)
         self.state = CONGESTED
         self._emptied = self._emptied + 1 if standing <= BUSY_S else 0
+        if self._drained_alone():
+            self.rate_bit_s = self._bounded(BETA * min(delivered, self.rate_bit_s))
+            self._stop_competing()
+            return
         if self._emptied >= 2 and not self._probed:      # nobody fills the queue; were that wrong, the next one that stands would tell
             self._reno_since = self._episode = self._grown_from = self._resume = None
             self.state = OPEN
             return
         if self._probed:
             self._probed -= 1
-            if standing < TARGET_S:      # the queue was its own
-                self._reno_since = self._episode = self._grown_from = self._resume = None
-                self._competed_at, self._probed, self.state = -math.inf, 0, OPEN
+            if standing < TARGET_S:
+                self._stop_competing()
             elif not self._probed:
                 self.rate_bit_s, self._resume, self._probe_at = self._resume, None, now + PROBE_EVERY_S
             return
@@ -254,6 +261,19 @@ class CongestionControl:
         elif used >= 0.5 * self.rate_bit_s:
             growth = RENO_ALPHA * _DATAGRAM * 8 * elapsed / max(round_trip, 1e-3) ** 2
             self.rate_bit_s = self._bounded(self.rate_bit_s + min(growth, self.rate_bit_s / 4))
+
+    def _drained_alone(self) -> bool:
+        """Whether the queue went down as fast as time passed while next to nothing was sent: nobody else fills it."""
+        for (queue, first), (later_queue, second) in pairwise([self._last, *self._interval]):
+            took, sent = second.sent_at - first.sent_at, 8 * (second.sent_bytes - first.sent_bytes)
+            if took >= INTERVAL_S / 2 and sent < 0.1 * self._episode.rate_bit_s * took and queue - later_queue > 0.7 * took:
+                return True
+        return False
+
+    def _stop_competing(self) -> None:
+        """The queue was its own."""
+        self._reno_since = self._episode = self._grown_from = self._resume = None
+        self._competed_at, self._probed, self.state = -math.inf, 0, OPEN
 
     def _bounded(self, bit_s: float) -> float:
         return min(max(bit_s, self._floor), self._ceiling)

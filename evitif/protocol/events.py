@@ -99,6 +99,17 @@ class FrameLate:
     frame: ReceivedFrame
 
 
+@dataclass(frozen=True)
+class StampRefused:
+    """A device's frame that cannot be joined with the others' by its stamp; `reason` names both, and what was expected."""
+
+    robot: str
+    device: str
+    session_id: int
+    capture_stamp_ns: int
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class FramesJoined:
     """What came in time of one image from the devices of a robot, at least one frame."""

@@ -61,6 +61,8 @@ class FrameSender:
         self._name_bytes = SOURCE_FRAME_RESERVE
         self._beside = self._beside_smoothed = 0.0              # bytes since the last frame that were no frame's; smoothed
         self._burst = self._loss = math.nan
+        self._informed_at = math.nan         # when something was last learnt of the path
+        self._held = False                   # until more is learnt of it
         self.sent_bytes = 0                  # on the wire, IP and UDP headers included
         self.frames_cut = 0                  # not sent to their end, because a newer one came
         self.sending = Sending()             # replaced whole, so that it may be read without a lock
@@ -74,6 +76,7 @@ class FrameSender:
         """A session begins, or is back after a silence: what was known of the path is not known any more."""
         self._control = CongestionControl(self._pacer.ceiling_bit_s, self._config.congestion_control)
         self._burst = self._loss = math.nan
+        self._learnt(now)
         self._drop_waiting()
         self._pacer.begin(self._control.rate_bit_s, now)
         self._state(now)
@@ -84,11 +87,13 @@ class FrameSender:
         self.sending = Sending(BREAKER, 0.0, 0.0, 0.0)
 
     def on_round_trip(self, seconds: float, now: float) -> None:
+        self._learnt(now)
         self._control.on_round_trip(seconds)
         self._pacer.set_rate(self._control.rate_bit_s, now)
 
     def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
         self._loss, self._burst = packet_error_rate, mean_burst
+        self._learnt(now)
         self._control.on_report(report, mean_burst, now)
         self._pacer.set_rate(self._control.rate_bit_s, now)
         self._state(now)
@@ -136,6 +141,9 @@ class FrameSender:
         """
         if self._waiting is None:
             return None
+        self._held = self._is_futile(now)
+        if self._held:
+            return None
         layout = self._waiting
         run = layout.run(self._next, RUN_DATAGRAMS)
         run = run[:self._spend_on(*run.shape, now)]
@@ -173,13 +181,25 @@ class FrameSender:
 
     def get_timer(self) -> float:
         """When more may leave; infinite where nothing waits."""
-        return self._pacer.ready_at(self._waiting_bytes) if self._waiting else math.inf
+        return self._pacer.ready_at(self._waiting_bytes) if self._waiting and not self._held else math.inf
+
+    def _is_futile(self, now: float) -> bool:
+        """Whether no frame may leave now, for one of two reasons; PINGs go on, and what they tell ends it.
+
+        The queue is longer than an answer may take: a frame behind it comes too late and only makes it longer. Or nothing was learnt
+        of the path for as long as a link may be silent (the circuit breaker for media without reports, RFC 8083, section 4.1).
+        """
+        return (self._control.last_queueing_s > self._config.answer_deadline_s
+                or now > self._informed_at + self._config.link_timeout_s)
 
     def abandon(self, frame_id: int) -> None:
         """Nobody waits for the answer to this frame any more."""
         if self._waiting and frame_id == self._frame_id:
             self.frames_cut += 1
             self._drop_waiting()
+
+    def _learnt(self, now: float) -> None:
+        self._informed_at, self._held = now, False
 
     def _drop_waiting(self) -> None:
         self._waiting, self._waiting_bytes = None, 0
@@ -196,7 +216,8 @@ class FrameSender:
         longest = self._config.answer_deadline_s / 2
         interval = longest if math.isnan(self._interval) else min(self._interval, longest)
         used = 0.0 if math.isnan(self._used_at) else self._used * math.exp(self._used_at - now)
-        self.sending = Sending(self._control.state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
+        state = BREAKER if self._is_futile(now) else self._control.state
+        self.sending = Sending(state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
                                self._control.queueing_delay_s, self._loss, self._burst)
 
     def _packetiser_for(self, frame: TokenFrame, kind: str) -> Packetiser:

@@ -15,7 +15,8 @@ was restarted counts from its first frame on.
 
 A frame that is not newer than the last joint frame is late, counted and not used, but told of where one of the last HANDED_ON joint
 frames was its image's, so that its device can be given the answer of the others; after ORDER_MEMORY_S without a joint frame any
-stamp is taken, which is how a camera whose clock was set back gets through. Memory is bounded by the sessions: a group is kept
+stamp is taken, which is how a camera whose clock was set back gets through. What cannot be told apart by its stamp is refused
+(`stamps`). Memory is bounded by the sessions: a group is kept
 while one of its devices is connected, with JOINTS_IN_FLIGHT joint frames and what is needed of the last few.
 """
 
@@ -28,9 +29,11 @@ import numpy as np
 
 from evitif.protocol.bridge import BridgeEndpoint
 from evitif.protocol.bridge_config import BridgeConfig
-from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost
+from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, StampRefused
+from evitif.protocol.link_names import group_of
 from evitif.protocol.parameters import StreamParameters, check_seconds
 from evitif.protocol.reassembly import ORDER_MEMORY_S, ReceivedFrame
+from evitif.protocol.stamps import DeviceStamps, objection
 
 JOINTS_IN_FLIGHT = 4
 DEADLINE_S = 0.1
@@ -38,21 +41,12 @@ PATIENCE = 3                 # joint frames without a device until they no longe
 HANDED_ON = 16               # joint frames whose late frames are recognised
 
 
-def link_name(robot: str, device: str) -> str:
-    """What a device of a robot is called on the link; the robot's own name where it has no devices."""
-    return f'{robot}.{device}' if device else robot
-
-
-def group_of(name: str, device: str) -> str:
-    """The robot whose device has this name on the link."""
-    return name.removesuffix(f'.{device}') if device else name
-
-
 @dataclass
 class _Member:
     """A connected device."""
 
     session_id: int
+    stamps: DeviceStamps
     missed: int = 0          # joint frames in a row of which it delivered nothing in time
 
 
@@ -72,6 +66,7 @@ class _Group:
     handed_on: deque[_Joint] = field(default_factory=lambda: deque(maxlen=HANDED_ON))
     handed_on_at: float = -math.inf
     count: int = 0                                                       # of those handed on
+    joined: int = 0                                                      # devices, those that have left included
 
     def joint_of(self, frame: ReceivedFrame) -> _Joint:
         """The joint frame in flight that a frame belongs to, a new one where there is none."""
@@ -98,15 +93,17 @@ class Joiner:
         self._deadline = check_seconds('deadline_s', deadline_s)
         self._groups: dict[str, _Group] = {}
         self._sessions: dict[int, tuple[str, str]] = {}      # group and device
-        self._ready: deque[FramesJoined | FrameLate] = deque()
-        self.counts: Counter[str] = Counter()                # joint frames complete, partial; frames late, duplicate
+        self._ready: deque[FramesJoined | FrameLate | StampRefused] = deque()
+        self.counts: Counter[str] = Counter()                # joint frames complete, partial; frames late, duplicate, refused
 
     def join(self, group: str, device: str, session_id: int) -> None:
         """A device is connected, for the first time or again."""
-        members = self._groups.setdefault(group, _Group()).members
+        joined = self._groups.setdefault(group, _Group())
+        members = joined.members
         if device in members:
             self._sessions.pop(members[device].session_id, None)
-        members[device] = _Member(session_id)
+        members[device] = _Member(session_id, DeviceStamps(joined.joined))
+        joined.joined += 1
         self._sessions[session_id] = group, device
 
     def leave(self, session_id: int, now: float) -> None:
@@ -130,6 +127,11 @@ class Joiner:
         name, device = self._sessions[frame.session_id]
         group = self._groups[name]
         member = group.members[device]
+        stamps = {name: other.stamps for name, other in group.members.items()}
+        if reason := objection(stamps, device, frame.capture_stamp_ns, frame.frame_id, now):
+            self.counts['refused'] += 1
+            self._ready.append(StampRefused(name, device, frame.session_id, frame.capture_stamp_ns, reason))
+            return
         if group.is_late(frame.capture_stamp_ns, now):
             for joint in group.handed_on:
                 if joint.stamp == frame.capture_stamp_ns:
@@ -158,8 +160,8 @@ class Joiner:
             due = [index for index, joint in enumerate(group.joints, 1) if joint.first_arrival + self._deadline <= now]
             self._hand_on(name, group, max(due, default=0), now)
 
-    def next_joint(self) -> FramesJoined | FrameLate | None:
-        """The next joint frame, or what came late of an earlier one, or None."""
+    def next_joint(self) -> FramesJoined | FrameLate | StampRefused | None:
+        """The next joint frame, or what came late of an earlier one, or cannot be joined; or None."""
         return self._ready.popleft() if self._ready else None
 
     def _hand_on_complete(self, name: str, group: _Group, now: float) -> None:
@@ -182,7 +184,7 @@ class Joiner:
 
 
 class JoiningEndpoint(BridgeEndpoint):
-    """A bridge of devices: `FramesJoined` and `FrameLate` instead of `FrameReady`.
+    """A bridge of devices: `FramesJoined`, `FrameLate` and `StampRefused` instead of `FrameReady`.
 
     :param join_deadline_s: see `Joiner`
     """

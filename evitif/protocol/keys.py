@@ -9,7 +9,7 @@ import binascii
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
@@ -71,11 +71,13 @@ class RobotKeys:
 
     :param by_robot: a robot's key by its name
     :param default: the key of the robots that are not named
+    :param refused: a sentence for each file that cannot be used; its robot has no key
     """
 
-    def __init__(self, by_robot: Mapping[str, Key] | None = None, default: Key | None = None):
+    def __init__(self, by_robot: Mapping[str, Key] | None = None, default: Key | None = None, refused: Sequence[str] = ()):
         self._by_robot = dict(by_robot or {})
         self._default = default
+        self.refused = tuple(refused)
 
     def of(self, robot: str) -> Key | None:
         """The robot's key, None where it has none."""
@@ -83,14 +85,22 @@ class RobotKeys:
 
 
 def key_state(path: str | Path) -> tuple:
-    """What changes when a key file, or one in a folder of them, is written, added or taken away: names, times and sizes."""
+    """What changes when a key file, or one in a folder of them, or the folder itself, is written, added, taken away or given another
+    mode: names, times, sizes and modes. What cannot be looked at has none."""
     path = Path(path).expanduser()
     try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        states = [(file.name, file.stat()) for file in files if file.suffix == KEY_SUFFIX or file == path]
+        files = [path, *sorted(path.iterdir())] if path.is_dir() else [path]
     except OSError:
-        return ()
-    return tuple((name, state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode) for name, state in states)
+        files = [path]
+    return tuple((file.name, _file_state(file)) for file in files if file.suffix == KEY_SUFFIX or file == path)
+
+
+def _file_state(file: Path) -> tuple | None:
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode
 
 
 def write_key_file(path: str | Path) -> None:
@@ -124,17 +134,14 @@ def read_key_file(path: str | Path) -> Key:
     try:
         # Of the file that is open, so that nobody exchanges it in between.
         mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise KeyFileError(f'{shown} is a folder; expected a file that `evitif key new` made: a folder with a key for each robot '
-                               'is for the bridge')
         if not stat.S_ISREG(mode):
-            raise KeyFileError(f'{shown} is not a regular file; expected one that `evitif key new` made')
+            raise KeyFileError(f'{shown} is {"a folder" if stat.S_ISDIR(mode) else "not a regular file"}; '
+                               'expected a file that `evitif key new` made')
         if mode & 0o077:
             raise KeyFileError(f'{shown} has mode {stat.S_IMODE(mode):04o}; expected 0600, so that nobody but its owner can read '
                                f'it: `chmod 600 {path}`')
-        content = os.read(descriptor, _LARGEST_FILE + 1)
-    except OSError as error:
-        raise KeyFileError(f'{shown} cannot be read: {error.strerror}; expected a file that `evitif key new` made') from None
+        with os.fdopen(descriptor, 'rb', closefd=False) as file:
+            content = file.read(_LARGEST_FILE + 1)
     finally:
         os.close(descriptor)
     try:
@@ -147,25 +154,34 @@ def read_key_file(path: str | Path) -> Key:
 def read_robot_keys(path: str | Path) -> RobotKeys:
     """The bridge's keys: of a file, one for all robots; of a folder, each robot's from `<robot's name>.key`.
 
-    A folder is read whole, once, so that no name that comes from the network becomes a path.
+    A folder is read whole, once, so that no name that comes from the network becomes a path. Each file in it is judged for itself:
+    one that cannot be used is in `refused`, and takes nothing from the other robots.
 
-    :raises KeyFileError: as `read_key_file`; or the folder has no `.key` file, or others may write into it
+    :raises KeyFileError: as `read_key_file`; or the folder has no `.key` file or none that can be used, or others may write into it
     """
     path = Path(path).expanduser()
-    if not path.is_dir():
-        return RobotKeys(default=read_key_file(path))
     shown = f'key_file {str(path)!r}'
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o022:
-        raise KeyFileError(f'{shown} is a folder of mode {mode:04o}; expected 0700, so that nobody but its owner can put keys there: '
-                           f'`chmod 700 {path}`')
     try:
+        if not path.is_dir():
+            return RobotKeys(default=read_key_file(path))
+        mode = stat.S_IMODE(path.stat().st_mode)
         files = sorted(file for file in path.iterdir() if file.suffix == KEY_SUFFIX)
     except OSError as error:
         raise KeyFileError(f'{shown} cannot be read: {error.strerror}; expected a folder of <robot_name>{KEY_SUFFIX} files') from None
+    if mode & 0o022:
+        raise KeyFileError(f'{shown} is a folder of mode {mode:04o}; expected 0700, so that nobody but its owner can put keys there: '
+                           f'`chmod 700 {path}`')
     if not files:
         raise KeyFileError(f'{shown} has no {KEY_SUFFIX} file in it; expected one for each robot, <robot_name>{KEY_SUFFIX}')
-    return RobotKeys({file.stem: read_key_file(file) for file in files})
+    keys, refused = {}, []
+    for file in files:
+        try:
+            keys[file.stem] = read_key_file(file)
+        except KeyFileError as error:
+            refused.append(str(error))
+    if not keys:
+        raise KeyFileError(refused[0])
+    return RobotKeys(keys, refused=refused)
 
 
 def require_choice(key_file: str | None, unsealed: bool) -> None:

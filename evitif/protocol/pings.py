@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from evitif.protocol.statistics import sufficient_copies
 
-REMEMBERED = 64
+REMEMBERED = 1024            # 20 s of the most that go out: a PONG that took longer tells nothing
 FRAME_INTERVAL_S = 0.05      # between those that go ahead of frames, and between those that follow them, at least
 FAILURE = 0.2                # share of the PING intervals that may pass without a PONG
 MAX_COPIES = 8

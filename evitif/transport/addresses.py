@@ -25,6 +25,10 @@ class TransportError(OSError):
     """An address that cannot be used, or a transport that is not running; the message says what was expected."""
 
 
+class UnresolvedHostError(TransportError):
+    """A host name that nobody knows now, which can change."""
+
+
 def format_address(address) -> str:
     """A socket address as text: `192.168.1.2:7600`, `[fe80::1]:7600`."""
     host, port = address[0], address[1]
@@ -69,7 +73,8 @@ def resolve(address: tuple[str, int], *, passive: bool = False) -> tuple[int, tu
     was told `localhost` and took ::1. An IPv6 literal gives IPv6.
 
     :param passive: for binding; an empty host then means every IPv4 interface
-    :raises TransportError: when the port is out of range or the name does not resolve
+    :raises TransportError: when the port is out of range or the name can be no host's
+    :raises UnresolvedHostError: when the name does not resolve
     """
     host, port = check_address(address)
     flags = socket.AI_PASSIVE if passive else 0
@@ -79,7 +84,7 @@ def resolve(address: tuple[str, int], *, passive: bool = False) -> tuple[int, tu
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_DGRAM, flags=flags)
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, 'strerror', None) or error
-        raise TransportError(
+        raise (UnresolvedHostError if isinstance(error, socket.gaierror) else TransportError)(
             f'host {host!r} (port {port}) does not resolve: {reason}; expected a host name known here or an IP address'
         ) from error
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)

@@ -13,13 +13,12 @@ The rules, which keep latency low and the order right:
 - Datagrams go to and come from the kernel in runs, one system call each, where it can do that (`batching`). What came
   is handed to the protocol where it lies, as a view of the loop's buffer.
 - The network's errors are counted; they end neither the loop nor a call.
+- A remote that is silent is looked up again (`remote_name`): its name may stand for another address by now, or resolve at last.
 """
 
 from __future__ import annotations
 
 import collections
-import dataclasses
-import errno
 import logging
 import math
 import selectors
@@ -27,7 +26,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -41,9 +40,10 @@ from evitif.transport.addresses import (
     kernel_drops,
     open_udp_socket,
     resolve,
-    resolve_remote,
 )
 from evitif.transport.batching import choose_calls
+from evitif.transport.counters import ErrorCounts, UdpStatistics
+from evitif.transport.remote_name import RemoteName
 
 T = TypeVar('T')
 
@@ -52,28 +52,6 @@ STOP_TIMEOUT_S = 10.0
 TIMER_PATIENCE_S = 0.01        # how long a due timer waits for the datagrams that had arrived before it
 CLOCK_STEP_S = 0.001            # between two batches; the kernel's stamps of the later one are then not relied on
 TIMER_GRAIN_S = 0.001           # a timer that stays in the past is called again no sooner than this
-
-_ADVICE = {
-    errno.EMSGSIZE: ' (a datagram is larger than the path takes whole, and is lost: expected a smaller max_datagram_bytes on both sides)',
-    errno.ENETUNREACH: ' (there is no way to that network from here)',
-    errno.EHOSTUNREACH: ' (nobody answers for that host)',
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class UdpStatistics:
-    """What one socket has done since `start`; counts of datagrams, bytes of UDP payload."""
-
-    sent: int
-    bytes_sent: int
-    received: int
-    bytes_received: int
-    foreign: int                        # not from the remote, dropped unread; only where `remote` is given
-    send_errors: Mapping[str, int]      # by errno name (ENETUNREACH, EAGAIN, …); each is a datagram not sent
-    receive_errors: Mapping[str, int]
-    # Arrived while the receive buffer was full; None where the kernel does not tell. A run that it had put together
-    # (UDP_GRO) is counted once.
-    kernel_dropped: int | None
 
 
 class UdpLoop:
@@ -93,7 +71,7 @@ class UdpLoop:
     With `remote` the socket is filtered by address here rather than connected: the kernel fixes a connected socket's
     own address, and a robot that roams to another network would go on sending from the address it has lost.
 
-    :param remote: (host, port) of the bridge; resolved by `start`
+    :param remote: (host, port) of the bridge; resolved by `start`, and again while nothing comes from it
     :param bind: (host, port) to listen on; '' or 0.0.0.0 is every IPv4 interface, :: every interface, port 0 a free
         port
     :param on_event: called with each event, in the loop's thread, outside the lock; what it raises is logged
@@ -123,6 +101,8 @@ class UdpLoop:
         self.protocol = protocol
         self.granted_receive_buffer_bytes = 0
         self._remote = None if remote is None else check_address(remote, 'remote')
+        self._remote_name: RemoteName | None = None
+        self._remote_address: tuple | None = None       # None where it is not known, or there is none
         self._bind = None if bind is None else check_address(bind, 'bind')
         self._on_event = on_event
         self._receive_buffer_bytes = receive_buffer_bytes
@@ -160,36 +140,26 @@ class UdpLoop:
         """Whether `call` would be answered: between `start` and `stop`."""
         return self._socket is not None and not self._stopping
 
+    @property
+    def remote_problem(self) -> str:
+        """Why the remote's address is not known, as a sentence; nothing where it is."""
+        return self._remote_name.problem if self._remote_name else ''
+
     def start(self) -> None:
         """
-        Resolve, open the socket, start the thread.
+        Resolve, open the socket, start the thread. A remote that does not resolve now is looked up again and again.
 
-        :raises TransportError: where it is running already, the host does not resolve, the address cannot be bound, or
-            `batching` is True and the kernel cannot
+        :raises TransportError: where it is running already, the remote can be no host's address, the address cannot be
+            bound, or `batching` is True and the kernel cannot
         """
         if self._thread is not None:
             raise TransportError('the UDP loop was started already, expected stop() first')
-        self._remote_address = None
-        if self._remote is not None:
-            family, self._remote_address = resolve_remote(self._remote)
-            local = self._local_address_for(family)
-        else:
-            family, local = resolve(self._bind, passive=True)
+        family = self._resolve()
         self._sent = self._bytes_sent = self._received = self._bytes_received = self._foreign = 0
-        self._send_errors = collections.Counter()
-        self._receive_errors = collections.Counter()
+        self._send_errors = ErrorCounts(self._log)
+        self._receive_errors = ErrorCounts(self._log)
         self._stopping = False
-        udp = open_udp_socket(
-            family, local, receive_buffer_bytes=self._receive_buffer_bytes, send_buffer_bytes=SEND_BUFFER_BYTES,
-            traffic_class=self._traffic_class
-        )
-        try:
-            self._sender, self._receiver = choose_calls(udp, self._batching, self._log)
-            self._receiver.ask_for_stamps()
-        except TransportError:
-            udp.close()
-            raise
-        self._socket = udp
+        self._socket = self._open(family)
         self.granted_receive_buffer_bytes = granted_receive_buffer(self._socket)
         if self.granted_receive_buffer_bytes < self._receive_buffer_bytes:
             self._log.warning(
@@ -204,6 +174,33 @@ class UdpLoop:
         name = format_address(self._remote or self._socket.getsockname())
         self._thread = threading.Thread(target=self._run, name=f'udp {name}', daemon=True)
         self._thread.start()
+
+    def _resolve(self) -> int | None:
+        """The address family to open a socket of: the remote's, None where it is not known."""
+        self._remote_name = self._remote_address = None
+        if self._remote is None:
+            return None
+        self._remote_name = RemoteName(self._remote, self._wake, self._log)
+        found = self._remote_name.resolve(self._clock())
+        if found is None:
+            return None
+        self._remote_address = found[1]
+        return found[0]
+
+    def _open(self, family: int | None) -> socket.socket:
+        """A socket of that family, where it has to be one, and the calls for it."""
+        family, local = self._local_address_for(family)
+        udp = open_udp_socket(
+            family, local, receive_buffer_bytes=self._receive_buffer_bytes, send_buffer_bytes=SEND_BUFFER_BYTES,
+            traffic_class=self._traffic_class
+        )
+        try:
+            self._sender, self._receiver = choose_calls(udp, self._batching, self._log)
+            self._receiver.ask_for_stamps()
+        except TransportError:
+            udp.close()
+            raise
+        return udp
 
     def stop(self) -> None:
         """
@@ -281,6 +278,7 @@ class UdpLoop:
                 with self._lock:
                     self._next_wake = -math.inf
                     self._handle(batch)
+                    self._follow_remote(selector)
                 batch.clear()
                 self._dispatch()
         finally:
@@ -295,6 +293,8 @@ class UdpLoop:
             timer = self._timer()
             if self._events or self._stopping:
                 return 0.0
+            if self._remote_name is not None and self._remote_name.ask_at < math.inf:
+                timer = min(self._remote_name.ask_at, math.inf if timer is None else timer)
             if timer is None:
                 self._next_wake = math.inf
                 return None
@@ -316,13 +316,15 @@ class UdpLoop:
     def _receive(self, batch: list[tuple[memoryview | np.ndarray, tuple, float, float]]) -> None:
         """Take a batch from the kernel: datagrams, and runs of them, in the receiver's room."""
         remote, ahead = self._remote_address, self._clock_ahead()
-        received, self._more_waiting = self._receiver.receive_batch(self._count_unread)
+        received, self._more_waiting = self._receiver.receive_batch(self._receive_errors.note)
         now = self._clock()
         for data, address, stamped_at in received:
             count, size = (1, len(data)) if isinstance(data, memoryview) else (len(data), data.size)
-            if remote is not None and address[:2] != remote[:2]:
+            if self._remote is not None and (remote is None or address[:2] != remote[:2]):
                 self._foreign += count
             else:
+                if self._remote_name is not None:
+                    self._remote_name.heard_at = now
                 self._received += count
                 self._bytes_received += size
                 batch.append((data, address, now, self._arrival(stamped_at + ahead, now)))
@@ -350,7 +352,7 @@ class UdpLoop:
         receive_datagram, receive_run = self.protocol.receive_datagram, getattr(self.protocol, 'receive_run', None)
         for data, address, read_at, arrived_at in batch:
             now = self._latest_now = max(self._latest_now, read_at)
-            about = (now, arrived_at) if self._remote_address is not None else (address, now, arrived_at)
+            about = (now, arrived_at) if self._remote is not None else (address, now, arrived_at)
             if not isinstance(data, np.ndarray):
                 self._guarded(receive_datagram, data, *about)
             elif receive_run is not None:
@@ -399,16 +401,39 @@ class UdpLoop:
         self._latest_now = max(self._latest_now, self._clock())
         return self._latest_now
 
-    def _local_address_for(self, family: int) -> tuple:
+    def _follow_remote(self, selector: selectors.BaseSelector) -> None:
+        """Send to where the remote is now, if it was found at another address."""
+        if self._remote_name is None or self._stopping:
+            return
+        self._remote_name.ask_again(self._clock())
+        found = self._remote_name.take()
+        if found is None or found[1] == self._remote_address:
+            return
+        family, address = found
+        if family != self._socket.family:
+            try:
+                udp = self._open(family)
+            except TransportError as error:
+                self._remote_name.problem = str(error)
+                return
+            selector.unregister(self._socket)
+            self._socket.close()
+            self._socket = udp
+            selector.register(udp, selectors.EVENT_READ)
+        if self._remote_address is not None:
+            self._log.info('%s is at %s now', self._remote[0], format_address(address))
+        self._remote_address = address
+
+    def _local_address_for(self, family: int | None) -> tuple[int, tuple]:
         if self._bind is not None:
             bind_family, local = resolve(self._bind, passive=True)
-            if bind_family != family:
+            if family not in (None, bind_family):
                 raise TransportError(
                     f'bind {format_address(self._bind)} and remote {format_address(self._remote)}: '
                     'expected both IPv4 or both IPv6'
                 )
-            return local
-        return ('0.0.0.0', 0) if family == socket.AF_INET else ('::', 0)
+            return bind_family, local
+        return (socket.AF_INET6, ('::', 0)) if family == socket.AF_INET6 else (socket.AF_INET, ('0.0.0.0', 0))
 
     def _send_pending(self, now: float) -> None:
         if hasattr(self.protocol, 'run_to_send'):
@@ -417,7 +442,7 @@ class UdpLoop:
         pending = self._guarded(self.protocol.datagrams_to_send, now)
         if not pending:
             return
-        if self._remote_address is not None:
+        if self._remote is not None:
             self._send(pending, self._remote_address)
             return
         by_address = {}
@@ -440,16 +465,13 @@ class UdpLoop:
                 return
             self._send(run, self._remote_address)
 
-    def _send(self, datagrams: Sequence, address: tuple) -> None:
-        sent, sent_bytes = self._sender.send(datagrams, address, self._count_unsent)
+    def _send(self, datagrams: Sequence, address: tuple | None) -> None:
+        if address is None:     # it does not resolve, which was said
+            self._send_errors['EADDRNOTAVAIL'] += len(datagrams)
+            return
+        sent, sent_bytes = self._sender.send(datagrams, address, self._send_errors.note)
         self._sent += sent
         self._bytes_sent += sent_bytes
-
-    def _count_unread(self, error: OSError, datagrams: int) -> None:
-        self._count(self._receive_errors, error, datagrams)
-
-    def _count_unsent(self, error: OSError, datagrams: int) -> None:
-        self._count(self._send_errors, error, datagrams)
 
     def _collect_events(self) -> None:
         while (event := self._guarded(self.protocol.next_event)) is not None:
@@ -465,14 +487,6 @@ class UdpLoop:
             first = str(bytes(first[:80]) if isinstance(first, memoryview) else first)[:80]
             self._repeated(logging.ERROR, f'{name}({first}) failed:\n{traceback.format_exc()}', (name, type(error)))
             return None
-
-    def _count(self, counter: collections.Counter, error: OSError, datagrams: int = 1) -> None:
-        name = errno.errorcode.get(error.errno, str(error.errno))
-        counter[name] += datagrams
-        # The first of its kind tells the story; a bridge that is down would otherwise fill the log.
-        if counter[name] == datagrams:
-            advice = _ADVICE.get(error.errno, '')
-            self._log.warning('UDP %s: %s%s; counted, and logged once', name, error.strerror, advice)
 
     def _wake(self) -> None:
         self._next_wake = -math.inf

@@ -1,5 +1,7 @@
 """Each thing that goes wrong ends in a sentence that says what to do, or simply works."""
 
+import logging
+import re
 import socket
 import time
 
@@ -34,9 +36,26 @@ def test_a_port_in_use_is_named():
             bridge.start()
 
 
-def test_a_host_that_does_not_resolve_is_named():
-    with pytest.raises(TransportError, match="host 'no-such-host.invalid' .* does not resolve: .*; expected a host name known here"):
-        edge_of(7600, bridge_host='no-such-host.invalid').start()
+def test_a_host_that_does_not_resolve_is_named_and_asked_for_until_it_does(monkeypatch):
+    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True, bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None)
+    bridge.start()
+    real, known = socket.getaddrinfo, []
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda host, *more, **options: real(
+        '127.0.0.1' if host == 'base.invalid' and known else host, *more, **options))
+    edge = edge_of(bridge.local_address[1], bridge_host='base.invalid')
+    edge.start()
+    try:
+        edge.submit(IMAGE, 1)
+        wait(lambda: edge.statistics().frames_unsent == 1)
+        assert edge.statistics().state == 'connecting'
+        reason = edge.statistics().reason
+        assert re.search(r"host 'base.invalid' \(port \d+\) does not resolve: .*; expected a host name known here", reason)
+        known.append(True)
+        wait(lambda: edge.statistics().state == 'connected')
+        assert edge.statistics().reason == ''
+    finally:
+        edge.stop()
+        bridge.stop()
 
 
 @pytest.mark.parametrize('host', ['192.0.2.1', '127.0.0.1'], ids=['of nobody', 'without a bridge'])
@@ -98,10 +117,82 @@ def test_a_key_that_is_put_into_the_folder_is_heeded_without_a_restart(tmp_path)
         assert 'the bridge has no key for robot second' in edge.statistics().reason
         (folder / 'broken.key').write_text('no key')
         (folder / 'broken.key').chmod(0o600)
-        wait(lambda: any('the former ones are kept' in text and 'broken.key' in text for text in log))
+        wait(lambda: any('broken.key' in text and 'expected 32 bytes' in text for text in log))
         (folder / 'broken.key').unlink()
         (tmp_path / 'second.key').rename(folder / 'second.key')
         wait(lambda: edge.statistics().state == 'connected')
     finally:
         edge.stop()
         bridge.stop()
+
+
+@pytest.fixture
+def keys_of_two(tmp_path):
+    """A folder with the keys of two robots, a bridge that reads it, and the robots, connected."""
+    folder = tmp_path / 'keys'
+    folder.mkdir(mode=0o700)
+    names = 'stolen', 'honest'
+    for name in names:
+        write_key_file(folder / f'{name}.key')
+        (tmp_path / f'{name}.key').write_bytes((folder / f'{name}.key').read_bytes())
+        (tmp_path / f'{name}.key').chmod(0o600)
+    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, key_file=str(folder), bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
+                           log=lambda level, text: None)
+    bridge.start()
+    stolen, honest = edges = [edge_of(bridge.local_address[1], unsealed=False, key_file=str(tmp_path / f'{name}.key'), robot_name=name)
+                              for name in names]
+    for edge in edges:
+        edge.start()
+    wait(lambda: all(edge.statistics().state == 'connected' for edge in edges))
+    yield folder, stolen, honest
+    for edge in edges:
+        edge.stop()
+    bridge.stop()
+
+
+def others_readable(folder):
+    (folder / 'other.key').write_text('whatever')
+    (folder / 'other.key').chmod(0o644)
+
+
+@pytest.mark.parametrize('also', [others_readable, lambda folder: (folder / 'other.key').mkdir(), lambda folder: None])
+def test_a_key_that_is_taken_away_is_gone_whatever_else_is_wrong_in_the_folder(keys_of_two, also):
+    folder, stolen, honest = keys_of_two
+    session = honest.statistics().session_id
+    also(folder)
+    (folder / 'stolen.key').unlink()
+    wait(lambda: stolen.statistics().state == 'refused')
+    assert honest.statistics().state == 'connected' and honest.statistics().session_id == session
+
+
+def test_a_key_that_becomes_unusable_ends_its_own_session_only(keys_of_two):
+    folder, stolen, honest = keys_of_two
+    (folder / 'stolen.key').chmod(0o644)
+    wait(lambda: stolen.statistics().state == 'refused')
+    assert honest.statistics().state == 'connected'
+    (folder / 'stolen.key').chmod(0o600)
+    wait(lambda: stolen.statistics().state == 'connected')
+
+
+@pytest.mark.parametrize('revoke', [
+    lambda folder: [file.unlink() for file in folder.glob('*.key')], lambda folder: folder.chmod(0o777),
+    lambda folder: folder.rename(folder.with_name('elsewhere'))])
+def test_nobody_has_a_key_where_the_last_one_is_gone_or_the_folder_cannot_be_trusted(keys_of_two, revoke):
+    folder, stolen, honest = keys_of_two
+    revoke(folder)
+    wait(lambda: stolen.statistics().state == honest.statistics().state == 'refused')
+
+
+def test_a_bridge_starts_with_the_keys_that_can_be_used_and_names_the_others(tmp_path):
+    folder = tmp_path / 'keys'
+    folder.mkdir(mode=0o700)
+    for name in ('good', 'bad'):
+        write_key_file(folder / f'{name}.key')
+    (folder / 'bad.key').chmod(0o640)
+    log = []
+    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, key_file=str(folder), bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
+                           log=lambda level, text: log.append((level, text)))
+    bridge.start()
+    bridge.stop()
+    said = [text for level, text in log if level == logging.ERROR]
+    assert len(said) == 1 and 'bad.key' in said[0] and 'mode 0640' in said[0]

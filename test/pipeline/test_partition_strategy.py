@@ -121,6 +121,26 @@ def test_alone_a_device_says_what_it_knows_of_its_own_classes_and_of_the_others_
     assert dict(zip(answer.labels, answer.class_ids, strict=True))['other'] == -1
 
 
+@pytest.mark.parametrize(('stamps', 'joined', 'said'), [
+    ([0] * 5, [], 'the images have no stamp (header.stamp is 0); expected one of its own for each image'),
+    ([7 * 10**9] * 5, [7 * 10**9], 'several images have one stamp, the last of them 7.000000000 s; expected one of its own for each image'),
+    ([7 * 10**9, 7 * 10**9, 8 * 10**9, 8 * 10**9], [7 * 10**9], 'several images have one stamp, the last of them 8.000000000 s; expected')])
+def test_images_that_their_stamps_do_not_tell_apart_are_answered_alone_and_the_reason_is_said(partition, stamps, joined, said):
+    with System(*[device(partition, name) for name in DEVICES], bridge=bridge(partition)) as system:
+        system.connected()
+        for number, stamp in enumerate(stamps, 1):
+            for edge in system.edges:
+                edge.submit(IMAGE, stamp)
+            wait(lambda number=number: len(system.robot) == 3 * number)
+        statistics = [edge.statistics() for edge in system.edges]
+    assert [prediction.capture_stamp_ns for _, prediction in system.off_board] == joined
+    assert [prediction.how for prediction in system.robot] == ['off-board'] * 3 * len(joined) + ['fallback'] * 3 * (
+        len(stamps) - len(joined))
+    for own in statistics:
+        assert own.stamps.startswith(said)
+        assert (own.frames_sent, own.frames_unsent) == (len(joined), len(stamps) - len(joined))
+
+
 def test_another_partition_and_a_second_device_of_one_name_are_refused(partition, tmp_path):
     other = write_partition(tmp_path / 'other', seed=3)
     with System(device(partition, 'left'), device(partition, 'left', robot_name='robot'), bridge=bridge(partition)) as system:

@@ -98,6 +98,57 @@ def test_a_rate_that_falls_and_rises_is_followed():
     assert goodput(run, rose + 12.0, rose + 20.0) >= 3e6
 
 
+# A queue of seconds hides the fall from whoever waits for reports, and goes on filling while the sender believes in the rate of before.
+@pytest.mark.parametrize(('before', 'after', 'queue', 'rate', 'loss'), [
+    (100e6, 2e6, 2.0, 30.0, 0.0), (100e6, 1e6, 5.0, 20.0, 0.0), (100e6, 1e6, 5.0, 10.0, 0.3), (8e6, 1.5e6, 3.0, 15.0, 0.0),
+    (8e6, 0.5e6, 5.0, 20.0, 0.0), (30e6, 1e6, 0.05, 30.0, 0.3)])
+@pytest.mark.parametrize('adapts', [True, False])
+def test_frames_are_answered_again_soon_after_the_capacity_fell_into_a_deep_queue(before, after, queue, rate, loss, adapts):
+    run, edge = started(uplink=Impairment(loss, delay=0.01, rate=before, queue=queue), downlink=Impairment(loss, delay=0.01), seed=2)
+    if adapts:
+        AdaptiveStream(run, edge, 25.0, rate=rate)
+    else:
+        run.stream(edge, PARAMETERS, int(25 * rate), rate)
+    run.run(5.0)
+    run.uplink.rate = after
+    fell = run.now
+    run.run(20.0)
+    answered = np.array([when - fell for when, _, event in run.events if isinstance(event, AnswerArrived)])
+    assert all(((answered >= second) & (answered < second + 2)).sum() >= rate / 2 for second in range(8, 20, 2))
+    delays = [event.uplink_s for event in run.of(AnswerArrived) if event.sent.sent_at > fell + 10.0]
+    assert np.median(delays) <= 0.1
+    assert edge.sending.allowed_bit_s <= 2 * after
+
+
+def test_frames_wait_while_the_queue_is_longer_than_their_answers_may_take():
+    run, edge = started(uplink=Impairment(delay=0.01, rate=100e6, queue=5.0))
+    run.stream(edge, PARAMETERS, 80, 10.0)
+    run.run(2.0)
+    run.uplink.rate = 1e6
+    fell = run.now
+    run.run(2.0)
+    assert edge.sending.state == BREAKER
+    stopped = run.now
+    run.run(0.5)
+    assert 0 < goodput(run, stopped, run.now) <= 20e3            # only PING
+    run.run(3.5)
+    assert edge.sending.state != BREAKER
+    newest = [event.answer.frame_id for event in run.of(AnswerArrived) if event.sent.sent_at > fell + 4.0]
+    assert newest == sorted(newest) and newest[-1] >= 77
+
+
+def test_no_frame_leaves_where_pongs_come_and_none_tells_anything():
+    run, edge = started()
+    edge._pings.take = lambda sent_at: None                      # as if each answered a PING from before the oldest that is remembered
+    run.downlink.passes = lambda size, now: now if size < 100 else None      # PONGs come, answers do not
+    run.stream(edge, PARAMETERS, 40, 10.0)
+    run.run(1.5)
+    assert edge.connected and edge.sending.state == BREAKER
+    begin = run.now
+    run.run(2.0)
+    assert edge.connected and goodput(run, begin, run.now) <= 20e3
+
+
 @pytest.mark.parametrize(('late_s', 'falls'), [(0.25, False), (1.0, True)])
 def test_one_late_interval_takes_nothing_from_a_rate_of_which_little_is_used(late_s, falls):
     run, edge = started()

@@ -1,6 +1,7 @@
 """Frames of several devices joined by their stamps, in simulated time."""
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from random import Random
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evitif.protocol.edge_config import EdgeConfig
-from evitif.protocol.events import FrameLate, FramesJoined, RobotConnected, RobotRefused
-from evitif.protocol.joining import JOINTS_IN_FLIGHT, PATIENCE, Joiner, JoiningEndpoint, group_of, link_name
+from evitif.protocol.events import FrameLate, FramesJoined, RobotConnected, RobotRefused, StampRefused
+from evitif.protocol.joining import JOINTS_IN_FLIGHT, PATIENCE, Joiner, JoiningEndpoint
+from evitif.protocol.keys import Key, RobotKeys
+from evitif.protocol.link_names import group_of, link_name, objection_to_name
 from evitif.protocol.packetiser import TokenFrame
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.reassembly import ORDER_MEMORY_S, ReceivedFrame
@@ -39,7 +42,7 @@ class Timeline:
     """A joiner whose timer is heeded to the moment."""
 
     def __init__(self):
-        self.joiner, self.now, self.joined, self.late, self.lives = Joiner(DEADLINE), 0.0, [], [], Counter()
+        self.joiner, self.now, self.joined, self.late, self.refused, self.lives = Joiner(DEADLINE), 0.0, [], [], [], Counter()
 
     def until(self, now: float) -> None:
         while (timer := self.joiner.get_timer()) is not None and timer <= now:
@@ -64,6 +67,8 @@ class Timeline:
         while (event := self.joiner.next_joint()) is not None:
             if isinstance(event, FrameLate):
                 self.late.append(event)
+            elif isinstance(event, StampRefused):
+                self.refused.append(event)
             else:
                 self.joined.append(Joined(self.now, event, self.lives[event.robot]))
 
@@ -181,6 +186,73 @@ def test_a_link_s_name_has_its_device_s_in_it():
     assert link_name('rover', '') == group_of('rover', '') == 'rover'
 
 
+@pytest.mark.parametrize('name', ['rover', 'rover.right', '.left', 'left', 'roverleft'])
+def test_a_name_that_does_not_say_which_device_it_is_cannot_be_that_device_s(name):
+    assert objection_to_name(name, 'left') == f'device: the edge is left, and its name on the link is {name}; expected <robot>.left'
+    assert objection_to_name('rover.left', 'left') == objection_to_name(name, '') == ''
+
+
+def deliver(timeline: Timeline, stamps: dict[int, list[int | None]], period: float = PERIOD) -> None:
+    """Each session's stamps, one after the other; frames are numbered as they are sent."""
+    for number, at_once in enumerate(zip(*stamps.values(), strict=True)):
+        for session_id, stamp in zip(stamps, at_once):
+            if stamp is not None:
+                timeline.until(number * period)
+                timeline.joiner.receive(replace(frame_of(session_id, stamp, timeline.now), frame_id=number), timeline.now)
+                timeline._take()
+
+
+@pytest.mark.parametrize('stamps', [[0] * 40, [5 * 10**9 + (k // 20) * 10**9 for k in range(40)]])
+def test_an_image_whose_stamp_an_earlier_one_had_is_not_told_the_other_s_answer(stamps):
+    timeline = Timeline()
+    for session_id, device in enumerate('abc'):
+        timeline.joiner.join('robot', device, session_id)
+    deliver(timeline, dict.fromkeys(range(3), stamps))
+    images = [joint.event.frames['a'].frame_id for joint in timeline.joined]
+    assert images == [0] if stamps[0] == 0 else images == [0, 20]
+    assert not timeline.late
+    refused = timeline.refused
+    assert len(refused) == 3 * (40 - len(images)) == timeline.joiner.counts['refused']
+    first = '0.000000000' if stamps[0] == 0 else '5.000000000'
+    assert refused[0].reason.startswith(f'device a: stamp {first} s is that of more than one image; expected')
+    assert {event.device for event in refused} == set('abc')
+
+
+@pytest.mark.parametrize('order', ['abc', 'cab', 'bca'])
+@pytest.mark.parametrize('apart', [3600 * 10**9, -3600 * 10**9, 2 * 10**9])
+def test_a_device_whose_clock_is_another_one_does_not_make_the_others_late(order, apart):
+    timeline = Timeline()
+    sessions = {device: number for number, device in enumerate(order)}
+    for device in order:
+        timeline.joiner.join('robot', device, sessions[device])
+    stamps = [10**13 + number * 50 * 10**6 for number in range(100)]
+    deliver(timeline, {sessions['a']: stamps, sessions['b']: stamps, sessions['c']: [stamp + apart for stamp in stamps]})
+    together = [joint.event.capture_stamp_ns for joint in timeline.joined if set(joint.event.frames) == {'a', 'b'}]
+    assert together[-50:] == stamps[-50:]
+    assert {event.device for event in timeline.refused} == {'c'}
+    said = re.search(r's is ([\d.]+) s (ahead of|behind) device [ab]', timeline.refused[-1].reason)
+    assert float(said[1]) == pytest.approx(abs(apart) / 1e9, abs=0.1) and said[2] == ('ahead of' if apart > 0 else 'behind')
+
+
+def test_of_two_devices_that_disagree_the_first_is_believed_and_the_other_back_as_soon_as_they_agree():
+    timeline = Timeline()
+    timeline.joiner.join('robot', 'a', 0)
+    timeline.joiner.join('robot', 'b', 1)
+    stamps = [10**13 + number * 50 * 10**6 for number in range(100)]
+    deliver(timeline, {0: stamps, 1: [stamp + 60 * 10**9 for stamp in stamps[:60]] + stamps[60:]})
+    assert {event.device for event in timeline.refused} == {'b'}
+    assert [set(joint.event.frames) for joint in timeline.joined[-35:]] == [{'a', 'b'}] * 35
+
+
+def test_all_devices_clocks_may_be_set_at_once():
+    timeline = Timeline()
+    for session_id, device in enumerate('abc'):
+        timeline.joiner.join('robot', device, session_id)
+    stamps = [10**13 + number * 50 * 10**6 + (3600 * 10**9 if number >= 30 else 0) for number in range(60)]
+    deliver(timeline, dict.fromkeys(range(3), stamps))
+    assert not timeline.refused and [joint.event.capture_stamp_ns for joint in timeline.joined] == stamps
+
+
 @st.composite
 def histories(draw):
     """(time, what, group and device, stamp): devices that join, leave, are restarted, and deliver late or never."""
@@ -286,6 +358,21 @@ def test_another_partition_s_device_and_one_that_nobody_knows_are_refused(three_
         'other.a': f'fingerprint: the edge has {"00" * 32}, the bridge has {"ef" * 32}',
         'other.d': 'device: the edge is d, the bridge has a, b, c',
         'splitter': 'strategy: the edge has split, the bridge has partition'}
+
+
+def test_a_key_opens_the_place_of_the_device_that_it_is_of_and_no_other():
+    streams = [device_parameters('left'), device_parameters('right')]
+    keys = {name: Key.random() for name in ('rover', 'rover.left', 'rover.right')}
+    simulation = Simulation()
+    simulation.bridge = JoiningEndpoint(streams, 'bridge', keys=RobotKeys(keys), random=Random(1))
+    for number, (name, parameters) in enumerate([('rover.left', streams[0]), ('rover.right', streams[1]), ('rover', streams[0]),
+                                                 ('rover.right', streams[0])]):
+        simulation.add_edge(parameters, robot=name, address=('10.0.0.1', number), key=keys[name])
+    simulation.run(3.0)
+    assert [(event.robot, event.device) for event in simulation.of(RobotConnected)] == [('rover.left', 'left'), ('rover.right', 'right')]
+    assert {(event.robot, event.reason) for event in simulation.of(RobotRefused)} == {
+        (name, f'device: the edge is left, and its name on the link is {name}; expected <robot>.left') for name in ('rover', 'rover.right')}
+    assert set(simulation.bridge.joiner._groups) == {'rover'}
 
 
 def test_two_devices_with_one_identity_are_refused_and_one_that_was_restarted_is_not(three_devices):

@@ -64,6 +64,11 @@ def test_what_is_not_a_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / 'fifo.key', 0o600)
     with pytest.raises(KeyFileError, match='not a regular file'):
         read_key_file(tmp_path / 'fifo.key')
+    before = len(os.listdir('/proc/self/fd'))
+    (tmp_path / 'folder.key').mkdir()
+    with pytest.raises(KeyFileError, match='is a folder; expected a file that `evitif key new` made'):
+        read_key_file(tmp_path / 'folder.key')
+    assert len(os.listdir('/proc/self/fd')) == before
 
 
 def test_a_folder_in_the_place_of_a_robots_key_is_named_and_nothing_stays_open(tmp_path):

@@ -15,6 +15,7 @@ from evitif.protocol.events import (
     RobotLost,
 )
 from evitif.protocol.interleaving import interleave
+from evitif.protocol.pings import REMEMBERED
 
 from .simulated_link import PARAMETERS, SMALL, Impairment, Simulation, frame_of
 
@@ -256,5 +257,5 @@ def test_memory_is_flat_over_a_long_run():
         assert not edge._sent
         assert not session._pending
         assert len(edge._sent._answered) <= 256
-        assert len(edge._pings) <= 64
+        assert len(edge._pings) <= REMEMBERED
         assert session.reassembler.get_timer() is None

@@ -1,0 +1,29 @@
+"""Whether a camera's stamps tell its images apart, which the devices of a partition rely on (`evitif.protocol.stamps`)."""
+
+import math
+
+from evitif.protocol.stamps import seconds
+
+DISTRUST_S = 2.0        # after a repetition: stamps of whole seconds repeat all the time but for the first image of each second
+
+_EXPECTED = ('; expected one of its own for each image, since the devices of a partition tell images apart by it: this one answers alone '
+             'until the camera driver sets them')
+
+
+class StampCheck:
+    """Looks at the stamps of all images, in the order in which they came."""
+
+    def __init__(self):
+        self._last: int | None = None
+        self._repeated_at = -math.inf
+
+    def objection(self, stamp_ns: int, now: float) -> str:
+        """Why the image of this stamp cannot be told from others by it, in a sentence; nothing where it can."""
+        if stamp_ns == self._last:
+            self._repeated_at = now
+        self._last = stamp_ns
+        if stamp_ns == 0:
+            return 'the images have no stamp (header.stamp is 0)' + _EXPECTED
+        if now - self._repeated_at < DISTRUST_S:
+            return f'several images have one stamp, the last of them {seconds(stamp_ns)} s' + _EXPECTED
+        return ''

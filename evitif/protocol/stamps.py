@@ -1,0 +1,90 @@
+"""Whether capture stamps can be what frames are joined by: an image's identity.
+
+The devices of a robot look at the same images, so that each stamp is new for its device, and soon another device's too. Two things
+are refused, naming device and stamp:
+
+* a stamp that this device has given to another image before: a driver that sets none, or whole seconds. The answer to the one
+  would be told of the other.
+* a stamp far from the others', of a device none of whose last images another one has seen: its clock is another one. Ahead, it
+  would make all others late for good; behind, it is late itself. The one to believe is the one that others agree with; where
+  nobody agrees, who came first.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+REMEMBERED = 32         # stamps of a device
+UNSHARED = 8            # images in a row that no other device has seen, after which a device's clock is not believed
+APART_S = 1.0           # from the others' newest stamp
+DELIVERING_S = 1.0      # since the last frame of a device that is compared with
+
+
+class DeviceStamps:
+    """The last stamps of one device. `order`: how many devices had come before it."""
+
+    def __init__(self, order: int):
+        self.order = order
+        self.unshared = 0                                       # images in a row that no other device has seen so far
+        self._frames: OrderedDict[int, int] = OrderedDict()     # frame id by stamp
+        self._heard_at = -math.inf
+
+    def __contains__(self, stamp_ns: int) -> bool:
+        return stamp_ns in self._frames
+
+    @property
+    def newest(self) -> int:
+        """The stamp that came last."""
+        return next(reversed(self._frames))
+
+    def note(self, stamp_ns: int, frame_id: int, now: float) -> None:
+        self._frames.setdefault(stamp_ns, frame_id)
+        self._frames.move_to_end(stamp_ns)
+        if len(self._frames) > REMEMBERED:
+            self._frames.popitem(last=False)
+        self._heard_at = now
+
+    def is_of_another(self, stamp_ns: int, frame_id: int) -> bool:
+        """Whether the stamp was another frame's before."""
+        return self._frames.get(stamp_ns, frame_id) != frame_id
+
+    def delivers(self, now: float) -> bool:
+        return now - self._heard_at <= DELIVERING_S
+
+    @property
+    def is_doubtful(self) -> bool:
+        return self.unshared >= UNSHARED
+
+
+def objection(devices: Mapping[str, DeviceStamps], device: str, stamp_ns: int, frame_id: int, now: float) -> str:
+    """Note a frame's stamp, and say in a sentence why it cannot be joined by it; nothing where it can."""
+    own = devices[device]
+    repeated = own.is_of_another(stamp_ns, frame_id)
+    own.note(stamp_ns, frame_id, now)
+    if repeated:
+        return (f'device {device}: stamp {seconds(stamp_ns)} s is that of more than one image; expected another one for each image, since '
+                'images are told apart by it')
+    others = [(name, other) for name, other in devices.items() if other is not own and other.delivers(now)]
+    _count_shared(own, [other for _, other in others], stamp_ns)
+    if own.is_doubtful:
+        for name, other in others:
+            apart = (stamp_ns - other.newest) / 1e9
+            if abs(apart) > APART_S and (not other.is_doubtful or other.order < own.order):
+                where = 'ahead of' if apart > 0 else 'behind'
+                return (f"device {device}: stamp {seconds(stamp_ns)} s is {abs(apart):.1f} s {where} device {name}'s, "
+                        f'{seconds(other.newest)} s; expected the same images with the same stamps on all devices')
+    return ''
+
+
+def seconds(stamp_ns: int) -> str:
+    """A stamp for people: seconds with nine decimals, as `ros2 topic echo` shows its two parts."""
+    return f'{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}'
+
+
+def _count_shared(own: DeviceStamps, others: Sequence[DeviceStamps], stamp_ns: int) -> None:
+    shared = [other for other in others if stamp_ns in other]
+    if shared:
+        for device in (own, *shared):
+            device.unshared = 0
+    elif others:
+        own.unshared += 1

@@ -1,0 +1,92 @@
+"""Where a host is: its name is resolved when a loop starts, and again and again while nothing is heard from it.
+
+What a name stands for changes: the host gets another address, an interface with a link-local scope is made anew, and at boot there may be
+no name service yet. Asking can take many seconds, so that a thread of its own does it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import threading
+from collections.abc import Callable
+
+from evitif.transport.addresses import TransportError, UnresolvedHostError, format_address, resolve_remote
+
+SILENT_S = 1.0      # after which a host is asked for anew, and
+AGAIN_S = 2.0       # between two questions
+
+
+class RemoteName:
+    """The address of (host, port), as last resolved.
+
+    :param wake: called in another thread when `take` has something
+    """
+
+    def __init__(self, remote: tuple[str, int], wake: Callable[[], None], log: logging.Logger):
+        self._remote, self._wake, self._log = remote, wake, log
+        self._fixed = _is_literal(remote[0])
+        self._thread: threading.Thread | None = None
+        self._found: tuple[int, tuple] | None = None
+        self._asked_at = -math.inf
+        self.heard_at = -math.inf           # for the owner to set
+        self.problem = ''                   # why there is no address, as a sentence
+
+    def resolve(self, now: float) -> tuple[int, tuple] | None:
+        """(address family, socket address), None where the name does not resolve now.
+
+        :raises TransportError: where the name, or what it stands for, is no host that could be sent to
+        """
+        self._asked_at = self.heard_at = now
+        return self._ask()
+
+    @property
+    def ask_at(self) -> float:
+        """When `ask_again` has something to do."""
+        waits = self._fixed or self._thread is not None
+        return math.inf if waits else max(self.heard_at + SILENT_S, self._asked_at + AGAIN_S)
+
+    def ask_again(self, now: float) -> None:
+        """Begin to ask anew where nothing was heard for a while."""
+        if now < self.ask_at:
+            return
+        self._asked_at = now
+        self._thread = threading.Thread(target=self._ask_in_thread, name=f'resolve {self._remote[0]}', daemon=True)
+        self._thread.start()
+
+    def take(self) -> tuple[int, tuple] | None:
+        """What was found since this was asked last."""
+        found, self._found = self._found, None
+        return found
+
+    def _ask(self) -> tuple[int, tuple] | None:
+        try:
+            found = resolve_remote(self._remote)
+        except UnresolvedHostError as error:
+            if str(error) != self.problem:
+                self._log.warning('%s; asking again every %.0f s', error, AGAIN_S)
+            self.problem = str(error)
+            return None
+        if self.problem:
+            self._log.info('host %r resolves: %s', self._remote[0], format_address(found[1]))
+        self.problem = ''
+        return found
+
+    def _ask_in_thread(self) -> None:
+        try:
+            self._found = self._ask()
+        except TransportError as error:     # the name stands for something that nobody can be
+            self.problem = str(error)
+        finally:
+            self._thread = None
+        self._wake()
+
+
+def _is_literal(host: str) -> bool:
+    """Whether the host is an address that can never be another one; that of a link-local scope can."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return '%' not in host
