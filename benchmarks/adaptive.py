@@ -18,7 +18,6 @@ from random import Random
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.plots import lines
@@ -27,6 +26,7 @@ from evitif.evaluation.partial import PartialResult
 from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
 from evitif.pipeline.tail_pipeline import TailPipeline
+from evitif.progress import Progress
 from evitif.protocol.answer import Answer
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
@@ -73,7 +73,7 @@ class Bench:
         samples = [dataset[int(index)] for index in chosen]
         self.ids = np.array([sample.class_id for sample in samples])
         tokens = [stream.head(stream.preprocessor(sample.image))[0].float().cpu().numpy()
-                  for sample in tqdm(samples, desc='heads', mininterval=1)]
+                  for sample in Progress(samples, desc='heads')]
         self.rows = {kind: [quantiser.quantise(values) for values in tokens] for kind, quantiser in stream.quantisers.items()}
 
     def fixed(self) -> list[Fixed]:
@@ -235,7 +235,7 @@ def run(quick: bool, output: Path) -> dict:
     partial = PartialResult(output / 'adaptive.json', {'links': extent, 'machine': machine(), 'sources': sources_digest(
         ('evitif/protocol', 'evitif/pipeline', *SOURCES, 'benchmarks/adaptive.py'))})
     state = partial.load() or {'next': 'the first stream', 'runs': {}}
-    with tqdm(total=sum(seeds for *_, seeds in jobs) * len(senders), desc='streams', unit='stream', mininterval=1) as bar:
+    with Progress(total=sum(seeds for *_, seeds in jobs) * len(senders), desc='streams', unit='stream') as bar:
         for name, link, length, skip, seeds in jobs:
             for sender, seed in itertools.product(senders, range(seeds)):
                 key = f'{name} / {ADAPTIVE if sender is None else sender.name} / {seed}'

@@ -19,13 +19,13 @@ from random import Random
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks.part import PartError, parser_of, print_part, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
 from evitif.cli.arguments import positive_int
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.progress import Progress
 from evitif.protocol import datagram
 from evitif.protocol.handshake import Hello
 from evitif.protocol.keys import read_key_file, write_key_file
@@ -119,7 +119,7 @@ def _rounds(rounds: int, seconds: float, rate: int) -> list[dict]:
             flood.start()
             fleet = Fleet(parameters, frame, address, 1, key=read_key_file(f'{folder}/robot.key'), answer_deadline_s=DEADLINE_S)
             fleet.drive(1.0, FRAMES_HZ)
-            for _ in tqdm(range(rounds), desc='flood', disable=None):
+            for _ in Progress(range(rounds), desc='flood'):
                 for flooded in (False, True):
                     before = _told(bridge_pipe, 'tell')
                     if flooded:

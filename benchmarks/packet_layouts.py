@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.datasets import open_images
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
+from evitif.options import not_negative_int, positive_int
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.recovery import Omission
 from evitif.recovery.loss_patterns import PacketLoss
 
@@ -46,7 +47,7 @@ def measure(model: str, data: str, cut: int, images: int, seeds: int) -> dict:
     chosen = np.random.default_rng(0).permutation(len(dataset))[:images]
     samples = [dataset[int(index)] for index in chosen]
     ids = torch.tensor([sample.class_id for sample in samples])
-    tokens = torch.cat([stream.head(stream.preprocessor(sample.image)) for sample in tqdm(samples, desc='heads', mininterval=1)])
+    tokens = torch.cat([stream.head(stream.preprocessor(sample.image)) for sample in Progress(samples, desc='heads')])
     uncut = float((torch.cat([stream.split.tail(part) for part in tokens.split(100)]).argmax(1) == ids).float().mean())
     omission = Omission(stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid)
     mean = tokens.mean((0, 1))
@@ -77,9 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m benchmarks.packet_layouts', description=__doc__.partition('\n')[0])
     parser.add_argument('--model', default='artifacts/cifar10_vit')
     parser.add_argument('--data', default='data/cifar10')
-    parser.add_argument('--cut', type=int, default=4)
-    parser.add_argument('--images', type=int, default=300)
-    parser.add_argument('--seeds', type=int, default=2)
+    parser.add_argument('--cut', type=not_negative_int, default=4)
+    parser.add_argument('--images', type=positive_int, default=300)
+    parser.add_argument('--seeds', type=positive_int, default=2)
     options = parser.parse_args(arguments)
     try:
         result = measure(options.model, options.data, options.cut, options.images, options.seeds)

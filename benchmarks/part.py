@@ -16,7 +16,7 @@ import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ('evitif/transport', 'evitif/protocol', 'evitif/pipeline')      # what the figures of every part depend on
@@ -65,8 +65,26 @@ def target(name: str, expected: str, measured: str, holds: bool | None, note: st
 def save(output: Path, name: str, command: str, figures: dict, targets: list[dict] | tuple = (), **more) -> dict:
     """Write `<output>/<name>.json` and return what is in it."""
     result = {'name': name, 'command': command, 'machine': machine(), **more, 'targets': list(targets), 'figures': figures}
-    write_json(output / f'{name}.json', result)
+    write_json(output / f'{name}.json', as_json(result))
     return result
+
+
+def as_json(value):
+    """`value` with words for what JSON has no number for: 'inf' (an answer that never came) and 'nan' (nothing was counted)."""
+    if isinstance(value, dict):
+        return {key: as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def from_json(value):
+    """What `as_json` was given."""
+    if isinstance(value, dict):
+        return {key: from_json(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [from_json(one) for one in value]
+    return float(value) if value in ('inf', '-inf', 'nan') else value
 
 
 def percentile(values: list[float | None], share: float) -> float:

@@ -8,7 +8,6 @@ spread over training seeds, and not what a full training reaches. Writes reports
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from dataclasses import replace
@@ -16,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.evaluation.statistics import half_interval95
+from evitif.files import write_json
 from evitif.model.device import mixed_precision
+from evitif.options import not_negative_int, positive_int
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.recovery import LearnedRecovery, Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
 from evitif.training.images import Normalise, load_images
@@ -92,11 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m benchmarks.recovery_ablation', description=__doc__)
     parser.add_argument('--model', default='artifacts/fashion_mnist')
     parser.add_argument('--data', default='fashion-mnist')
-    parser.add_argument('--cut', type=int)
-    parser.add_argument('--steps', type=int, default=300)
-    parser.add_argument('--images', type=int, default=4000, help='training images')
-    parser.add_argument('--judged', type=int, default=1500, help='validation images')
-    parser.add_argument('--seeds', type=int, default=2)
+    parser.add_argument('--cut', type=not_negative_int)
+    parser.add_argument('--steps', type=positive_int, default=300)
+    parser.add_argument('--images', type=positive_int, default=4000, help='training images')
+    parser.add_argument('--judged', type=positive_int, default=1500, help='validation images')
+    parser.add_argument('--seeds', type=positive_int, default=2)
     parser.add_argument('--only', nargs='+', help='names of variants')
     options = parser.parse_args(arguments)
     stream = SplitStream.load(ModelConfig(model=options.model, cut=options.cut, quantisation='int8'))
@@ -116,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = {}
     chosen = {name: value for name, value in variants(sequence, base.budget * split.tail_multiply_adds, base).items()
               if not options.only or name in options.only}
-    for name, (build, configuration) in tqdm(chosen.items(), desc='variants', unit='variant'):
+    for name, (build, configuration) in Progress(chosen.items(), desc='variants', unit='variant'):
         runs = []
         for seed in range(options.seeds):
             torch.manual_seed(seed)
@@ -130,10 +131,10 @@ def main(arguments: list[str] | None = None) -> int:
                        for channel, lost in values.items()}
         print(f'{name}: ' + ', '.join(f'{channel}: {cell["mean"]:.2f}' for channel, cell in table[name].items()), flush=True)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps({
+    write_json(REPORT, {
         'command': shlex.join(['python', '-m', 'benchmarks.recovery_ablation', *(sys.argv[1:] if arguments is None else arguments)]),
         'model': parameters.model, 'cut': parameters.cut, 'steps': options.steps, 'seeds': options.seeds,
-        'images': len(cache), 'judged': len(ids), 'points_lost': table}, indent=2) + '\n')
+        'images': len(cache), 'judged': len(ids), 'points_lost': table})
     print(f'written to {REPORT}')
     return 0
 

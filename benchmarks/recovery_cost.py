@@ -12,21 +12,21 @@ What is reported is the median of the repetitions' ratios and the quartiles arou
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks.part import PartError, processor, save
 from evitif.cli.arguments import positive_int, rate
 from evitif.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
+from evitif.files import write_json
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.protocol.statistics import WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
 from evitif.recovery.loss_patterns import PacketLoss
@@ -76,7 +76,7 @@ def _times(stream: SplitStream, network: LearnedRecovery, repetitions: int, loss
     pattern, rates = PacketLoss(stream.parameters), torch.tensor([loss])
     tokens = split.head(torch.randn(1, split.input_channels, *split.image_size, generator=generator))
     seconds = np.empty((WARM_UP + repetitions, 4))
-    for row in tqdm(seconds, desc=f'{stream.parameters.model} cut {split.cut}', unit='frame', mininterval=1):
+    for row in Progress(seconds, desc=f'{stream.parameters.model} cut {split.cut}', unit='frame'):
         received = torch.ones(1, split.tokens, dtype=torch.bool)
         while bool(received.all()):         # without loss nothing is recovered
             received = pattern.received_tokens(pattern.received_packets(rates, 1, generator))
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     report = {'loss': options.loss, 'repetitions': options.repetitions, 'threads': options.threads,
               'machine': platform.machine(), 'processor': processor(), 'torch': torch.__version__, 'results': results}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=2) + '\n')
+    write_json(options.json, report)
     print(markdown(results))
     print(f'\n{100 * options.loss:g} % loss, batch 1, {options.threads} thread(s), {options.repetitions} frames; report: {options.json}')
     return 0

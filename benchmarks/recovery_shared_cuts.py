@@ -8,7 +8,6 @@ Judged as `benchmarks.recovery_ablation` judges; writes reports/bench/recovery_s
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -16,14 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from benchmarks.recovery_ablation import points_lost
 from evitif.datasets import open_images
 from evitif.evaluation.statistics import half_interval95
+from evitif.files import write_json
 from evitif.model.device import mixed_precision
+from evitif.options import not_negative_int, positive_int
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.recovery import Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
 from evitif.training.descent import Descent, descend
@@ -67,11 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m benchmarks.recovery_shared_cuts', description=__doc__)
     parser.add_argument('--model', default='artifacts/fashion_mnist')
     parser.add_argument('--data', default='fashion-mnist')
-    parser.add_argument('--cuts', type=int, nargs='+', default=[2, 3, 5])
-    parser.add_argument('--steps', type=int, default=200, help='for each cut')
-    parser.add_argument('--images', type=int, default=4000, help='training images')
-    parser.add_argument('--judged', type=int, default=1000, help='validation images')
-    parser.add_argument('--seeds', type=int, default=2)
+    parser.add_argument('--cuts', type=not_negative_int, nargs='+', default=[2, 3, 5])
+    parser.add_argument('--steps', type=positive_int, default=200, help='for each cut')
+    parser.add_argument('--images', type=positive_int, default=4000, help='training images')
+    parser.add_argument('--judged', type=positive_int, default=1000, help='validation images')
+    parser.add_argument('--seeds', type=positive_int, default=2)
     options = parser.parse_args(arguments)
     streams = {cut: SplitStream.load(ModelConfig(model=options.model, cut=cut, quantisation='int8')) for cut in sorted(options.cuts)}
     last = streams[max(streams)]
@@ -90,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     base = RecoveryTraining(model=options.model, data=[options.data], steps=options.steps, precision='bf16')
     width = Paldn.sized(sequence, base.budget * last.split.tail_multiply_adds).options['width']
     table = {}
-    for name, shared in tqdm(SHARED.items(), desc='variants', unit='variant'):
+    for name, shared in Progress(SHARED.items(), desc='variants', unit='variant'):
         runs: list[dict] = []
         for seed in range(options.seeds):
             torch.manual_seed(seed)
@@ -108,8 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f'{name}, cut {cut}: ' + ', '.join(f'{channel}: {cell["mean"]:.2f}' for channel, cell in cells.items()), flush=True)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     command = shlex.join(['python', '-m', 'benchmarks.recovery_shared_cuts', *(sys.argv[1:] if arguments is None else arguments)])
-    REPORT.write_text(json.dumps({'command': command, 'model': parameters.model, 'width': width, 'steps_for_each_cut': options.steps,
-                                  'seeds': options.seeds, 'images': len(cache), 'judged': len(ids), 'points_lost': table}, indent=2) + '\n')
+    write_json(REPORT, {'command': command, 'model': parameters.model, 'width': width, 'steps_for_each_cut': options.steps,
+                                  'seeds': options.seeds, 'images': len(cache), 'judged': len(ids), 'points_lost': table})
     print(f'written to {REPORT}')
     return 0
 

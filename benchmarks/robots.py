@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
 from evitif.cli.arguments import positive_int
 from evitif.evaluation.partial import PartialResult
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.progress import Progress
 from evitif.recovery import Recovered
 
 TITLE = 'Many robots on one bridge'
@@ -131,7 +131,7 @@ def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tup
         ('evitif/transport', 'evitif/protocol', 'evitif/pipeline', *SOURCES))})
     state = partial.load() or {'next': 'the first', 'results': []}
     try:
-        for model, cut, count in tqdm(cells[len(state['results']):], desc='robots', mininterval=1):
+        for model, cut, count in Progress(cells[len(state['results']):], desc='robots'):
             state['results'].append(measure(model, int(cut), count, rounds, seconds, longest))
             state['next'] = f'after {model} with {count}'
             partial.save(state)

@@ -18,8 +18,8 @@ import json
 import math
 from pathlib import Path
 
-from evitif.cli.arguments import positive_int
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
+from evitif.options import positive, positive_int
 
 LOAD = 0.7              # beyond which waiting times grow fast
 HEADERS = 28 / 1200     # of a datagram's payload
@@ -39,7 +39,7 @@ def needs(cell: dict, robots: int, rate: float) -> dict:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='scaling', description=__doc__.splitlines()[0])
     parser.add_argument('--robots', type=positive_int, default=10_000)
-    parser.add_argument('--rate', type=float, default=10.0, help='frames/s of each robot (default: %(default)s)')
+    parser.add_argument('--rate', type=positive, default=10.0, help='frames/s of each robot (default: %(default)s)')
     parser.add_argument('--measured', type=Path, default=Path('docs/results/bench/robots.json'))
     parser.add_argument('--output', type=Path, default=Path('docs/results'))
     options = parser.parse_args(arguments)

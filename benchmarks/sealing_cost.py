@@ -8,7 +8,6 @@ Each figure is the least of some repetitions, so that what else the machine does
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import secrets
 import time
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from benchmarks.part import save
 from evitif.cli.arguments import positive_int
+from evitif.files import write_json
 from evitif.protocol import datagram, runs
 from evitif.protocol.bridge import BridgeEndpoint
 from evitif.protocol.edge import EdgeConnection
@@ -162,7 +162,7 @@ def main() -> int:
         report = {'command': 'python -m benchmarks.sealing_cost', 'datagram_bytes': DATAGRAM_BYTES, 'machine': platform.processor()
                   or platform.machine(), 'python': platform.python_version(), 'cryptography': cryptography.__version__,
                   'microseconds': least}
-        options.json.write_text(json.dumps(report, indent=2) + '\n')
+        write_json(options.json, report)
     return 0
 
 

@@ -12,7 +12,6 @@ same command goes on from there. It writes soak.json, soak.md and soak.png, and 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
@@ -24,12 +23,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.soak_report import judge, write_report
 from benchmarks.soak_sides import Soak, bridge_life, edge_life, write_model
-from evitif.cli.arguments import positive_int
-from evitif.evaluation.partial import write_json
+from evitif.files import read_json, write_json
+from evitif.options import positive, positive_int, seed
+from evitif.progress import Progress
 from evitif.protocol.keys import write_key_file
 from evitif.transport import Impairment, LinkSimulator
 
@@ -75,7 +74,7 @@ class Run:
             for side in ('bridge', 'edge'):
                 self._prepare(side)
                 self._start(side)
-            with tqdm(total=self.soak.frames, initial=self.ledger.submitted, desc='soak', unit='frame', disable=None) as bar:
+            with Progress(total=self.soak.frames, initial=self.ledger.submitted, desc='soak', unit='frame') as bar:
                 while (submitted := self.ledger.submitted) < self.soak.frames or self.sides['edge'].is_alive():
                     bar.update(submitted - bar.n)
                     self._happen(submitted)
@@ -183,7 +182,10 @@ def run(frames: int, restarts: int, cuts: int, moves: int, *, cut_s: float = CUT
     events = plan(frames, restarts, cuts, moves, seed)
     state_file, state = folder / 'state.json', None
     if state_file.is_file():
-        state = json.loads(state_file.read_text())
+        try:
+            state = read_json(state_file)
+        except ValueError as error:
+            raise SystemExit(f'soak: {error}; remove it to begin anew') from None
         soak = Soak(**state.pop('soak'))
         if [tuple(event) for event in state.pop('events')] != events or (soak.frames, soak.rate, soak.seed) != (frames, rate, seed) \
                 or soak.folder != str(folder):
@@ -211,8 +213,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--restarts', type=positive_int, default=120)
     parser.add_argument('--cuts', type=positive_int, default=6)
     parser.add_argument('--moves', type=positive_int, default=100, help='of the robot, to another address')
-    parser.add_argument('--rate', type=float, default=60.0, help='frames/s (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--rate', type=positive, default=60.0, help='frames/s (default: %(default)s)')
+    parser.add_argument('--seed', type=seed, default=0)
     parser.add_argument('--quick', action='store_true', help='2,000 frames, 8 restarts, one cut of 4 s')
     parser.add_argument('--output', type=Path, default=Path('reports/soak'), help='default: %(default)s')
     options = parser.parse_args(arguments)

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 
 from benchmarks.soak_ledger import ANSWERED, EXPIRED, LOCAL, SUBMITTED, Ledger
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
 
 RECOVERY_S = 2.0
 GROWTH = 0.02           # of the resident memory, over the quiet last fifth of the frames

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.part import LIBRARY, ROOT, PartError, machine, sources_digest
+from benchmarks.part import LIBRARY, ROOT, PartError, as_json, from_json, machine, sources_digest
 from benchmarks.suite_page import page
-from evitif.evaluation.partial import write_json
+from evitif.files import read_json, write_json
 
 # Where a part belongs in the page is its place here.
 PARTS = (
@@ -50,7 +50,7 @@ def identity_of(part: str, module: ModuleType, quick: bool) -> dict:
 def read_result(path: Path) -> dict | None:
     """A part's result on disk, or None where there is none or it cannot be read."""
     try:
-        result = json.loads(path.read_text())
+        result = from_json(read_json(path))
     except (OSError, ValueError):
         return None
     return result if isinstance(result, dict) and 'figures' in result else None
@@ -75,7 +75,7 @@ def measure(part: str, quick: bool, results: Path, again: bool = False) -> dict:
     print(f'{name}: {getattr(module, "TITLE", name)}', flush=True)
     began = time.monotonic()
     result = {**module.run(quick, results), 'identity': identity, 'seconds': round(time.monotonic() - began, 1)}
-    write_json(results / f'{name}.json', result)
+    write_json(results / f'{name}.json', as_json(result))
     return result
 
 

@@ -10,7 +10,6 @@ processes, and the kernel's within them. TCP sends a frame as one piece, since l
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import multiprocessing
 import platform
@@ -26,6 +25,7 @@ import numpy as np
 
 from benchmarks.part import save
 from evitif.cli.arguments import positive_int
+from evitif.files import write_json
 from evitif.transport import TransportError, UdpLoop
 from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import SOL_UDP, UDP_GRO, UDP_SEGMENT, choose_calls
@@ -365,7 +365,7 @@ def main(arguments: list[str] | None = None) -> int:
               'datagrams': DATAGRAMS, 'answer_bytes': ANSWER_BYTES, 'reference': REFERENCE, 'system': platform.platform(),
               'python': platform.python_version(), **measure(options.rounds, options.frames)}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=2) + '\n')
+    write_json(options.json, report)
     print(markdown(report['ways']))
     print(f'\n{FRAME_BYTES} bytes in {DATAGRAMS} datagrams, {options.rounds} rounds of {options.frames} frames; report: {options.json}')
     for way, result in report['ways'].items():

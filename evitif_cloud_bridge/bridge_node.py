@@ -20,8 +20,9 @@ from evitif.repeated_log import RepeatedLog
 from evitif.transport.addresses import format_address
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_config
 from evitif_cloud_bridge.robot_names import topic_token
-from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
+from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
+from evitif_ros.class_names_publisher import ClassNamesPublisher
 from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, DiagnosticsPublisher, Recent, Status
 from evitif_ros.lifecycle import AutostartNode, run
 from evitif_ros.log import log_of
@@ -82,21 +83,22 @@ class BridgeNode(AutostartNode):
             self._diagnostics.add(name, task)
 
     def publishes(self) -> tuple[str, ...]:
-        return ('*/prediction', '*/classification', '*/link_stats', 'labels', '/diagnostics')
+        return ('*/prediction', '*/classification', '*/link_stats', 'labels', 'label_info', 'vision_info', '/diagnostics')
 
     # Transitions.
 
     def configure(self) -> None:
         self._values = self.values()
+        self._diagnostics.hardware_id = self._values['bridge_name']
         self._runtime = self._build_runtime()
-        self._labels = self.advertise(ClassLabels, 'labels', qos.LATCHED)
+        self._class_names = ClassNamesPublisher(self)
 
     def activate(self) -> None:
         if self._runtime is None:  # stopped by an earlier deactivation
             self._runtime = self._build_runtime()
         self._runtime.start()
         self._running = True
-        self._labels.publish(messages.labels_message(self._runtime.labels, self.get_clock().now().to_msg()))
+        self._class_names.publish(self._runtime.labels, self._runtime.description)
         self._start_timers()
 
     def deactivate(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evitif_ros.model_parameters import MODEL_PARAMETERS, TRANSPORT_PARAMETERS, model_arguments
-from evitif_ros.parameters import Changeable, NodeParameter
+from evitif_ros.parameters import USE_FQN, Changeable, NodeParameter
 
 # Those of evitif.pipeline.configuration, which is not imported before it is needed because it imports PyTorch.
 RECOVERIES = ('auto', 'zero', 'mean', 'omission', 'interpolation', 'surrogate', 'linear', 'srcnn', 'edsr', 'paldn', 'tuned-tail')
@@ -12,6 +12,7 @@ _RUNTIME_PARAMETERS = (
     NodeParameter('bridge_name', 'bridge', "the bridge's name, which robots log", required=True),
     NodeParameter('bind_host', '0.0.0.0', 'address to listen on; 0.0.0.0 or :: for every interface', required=True),
     NodeParameter('port', 7600, 'UDP port to listen on', minimum=1, maximum=65_535),
+    NodeParameter('top_k', 5, 'classes in a prediction, most likely first', 'classes', 1, 1000),
     NodeParameter('key_file', '', 'file with the key that seals the links, the same as on the robots, made by `evitif key new`; or a '
                   'folder with <robot_name>.key for each robot; empty: none'),
     NodeParameter('unsealed', False, 'run the link without a key, which anybody on the network can read and forge; without '
@@ -39,6 +40,7 @@ BRIDGE_PARAMETERS = (
                   changeable=Changeable.ALWAYS),
     NodeParameter('keep_topics', 30.0, "a robot's topics are removed after this time without a session", 's', 0.0,
                   86_400.0, changeable=Changeable.ALWAYS),
+    USE_FQN,
 )
 
 
@@ -66,6 +68,7 @@ LINK_SIMULATOR_PARAMETERS = (
     NodeParameter('forward_host', '127.0.0.1', 'host name or IP address of the bridge', required=True),
     NodeParameter('forward_port', 7600, 'UDP port of the bridge', minimum=1, maximum=65_535),
     NodeParameter('seed', 0, 'of the random impairments', minimum=0, maximum=2 ** 32 - 1),
+    USE_FQN,
     *_direction('uplink', 'robots to bridge'),
     *_direction('downlink', 'bridge to robots'),
 )

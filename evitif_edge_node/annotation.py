@@ -3,12 +3,13 @@ devices answered, and how."""
 
 from __future__ import annotations
 
-import functools
 import math
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from evitif_edge_node.fonts import any_font, font_for
 
 _BACKGROUND, _TEXT, _FAINT, _TRACK = (22, 24, 29), (236, 239, 244), (138, 146, 160), (46, 50, 59)
 _BAR, _BAR_OTHER = (86, 204, 160), (84, 120, 168)
@@ -95,13 +96,18 @@ class _Panel:
     def draw(self, prediction) -> None:
         self._headline(prediction)
         y = 86
-        for rank, (label, score) in enumerate(zip(prediction.labels[:5], prediction.scores[:5], strict=True)):
+        for rank, (label, score) in enumerate(zip(self._labels(prediction)[:5], prediction.scores[:5], strict=True)):
             self._class_bar(y, label, score, _BAR if rank == 0 else _BAR_OTHER)
             y += 38
         self._rule(288)
         self._link(302, prediction)
         self._rule(374)
         self._latency(388, prediction.stages)
+
+    def _labels(self, prediction) -> list[str]:
+        """The labels; the number of a class whose label no font here can draw."""
+        return [label if font_for(label, self._px(14)) else f'class {prediction.class_ids[rank]}'
+                for rank, label in enumerate(prediction.labels)]
 
     def _headline(self, prediction) -> None:
         if prediction.how == 'fallback':
@@ -116,7 +122,7 @@ class _Panel:
             how, colour = how + (f', {recovery}' if recovery else ''), _GOOD
         self._dot(24, colour)
         self._text(self._left + self._px(16), 16, how, 13, _FAINT, room=self._right - self._left - self._px(16))
-        label = prediction.labels[0] if prediction.labels else 'no class'
+        label = next(iter(self._labels(prediction)), 'no class')
         self._text(self._left, 38, label, 26, _TEXT, room=self._right - self._left)
 
     def _class_bar(self, y: int, label: str, score: float, colour) -> None:
@@ -202,18 +208,13 @@ class _Panel:
             while text and self._width(text + '…', size) > room:
                 text = text[:-1]
             text += '…'
-        self._draw.text((x, self._px(y)), text, colour, _font(self._px(size)), anchor=anchor)
+        self._draw.text((x, self._px(y)), text, colour, any_font(text, self._px(size)), anchor=anchor)
 
     def _width(self, text: str, size: int) -> int:
-        return round(self._draw.textlength(text, _font(self._px(size))))
+        return round(self._draw.textlength(text, any_font(text, self._px(size))))
 
     def _px(self, design: float) -> int:
         return round(design * self._scale)
-
-
-@functools.cache
-def _font(size: int):
-    return ImageFont.load_default(max(size, 6))
 
 
 def _known(seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""The camera node: a data set, an image folder, a video file or a camera as `image`, and the known `label`."""
+"""The camera node: a data set, an image folder, a video file or a camera as `image` with its `camera_info`, and the known `label`."""
 
 from __future__ import annotations
 
@@ -6,51 +6,54 @@ from evitif_ros.interrupts import end_quietly_while_importing
 
 end_quietly_while_importing(__name__)
 
-import logging
 import time
 from typing import NoReturn
 
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from evitif.repeated_log import RepeatedLog
+from evitif_edge_node.camera_info import camera_info, camera_info_topic, load_calibration
 from evitif_edge_node.image_conversion import fill_compressed_image, fill_image
 from evitif_edge_node.image_sources import ImageSource, SourceImage, open_source
 from evitif_edge_node.parameters import CAMERA_PARAMETERS
 from evitif_msgs.msg import LabelStamped
 from evitif_ros import qos
 from evitif_ros.lifecycle import EXIT_FAILED, AutostartNode, run
-from evitif_ros.log import log_of
 
-SETTLE_S = 2.0          # a subscription's own side of a match may come a little later than the publisher's
+# A subscription's own side of a match may come a little later than the publisher's. The edge node warns after its image_timeout.
+SETTLE_S = 1.0
 ACKNOWLEDGE_S = 1.0     # for reliable subscribers to take the last images before the process ends
 
 
 class CameraNode(AutostartNode):
     default_name = 'camera'
     table = CAMERA_PARAMETERS
+    publishes_images = True
 
     def __init__(self, **kwargs):
         self._source: ImageSource | None = None
         self._timer = None
         super().__init__(**kwargs)
-        self._repeated = RepeatedLog(log_of(self))
 
     def publishes(self) -> tuple[str, ...]:
-        return ('image', 'label', *([self._compressed_topic()] if self.values()['publish_compressed'] else ()))
+        return ('image', 'label', camera_info_topic(self), *([self._compressed_topic()] if self.values()['publish_compressed'] else ()))
 
     def configure(self) -> None:
         values = self._values = self.values()
         self._source = open_source(
             values['source'], split=values['split'], loop=values['loop'], start_index=values['start_index'],
-            shuffle=values['shuffle'], seed=values['seed'], size=(values['width'], values['height']))
+            shuffle=values['shuffle'], seed=values['seed'], size=(values['width'], values['height']),
+            significant_bits=values['significant_bits'], say=lambda sentence: self.get_logger().warning(sentence))
+        self._calibration = load_calibration(values['camera_info_url'], self.get_name())
+        self._said_uncalibrated = False
+        self._infos = self.advertise(CameraInfo, camera_info_topic(self), qos.IMAGES, shown=True)
         self._images = self.advertise(Image, 'image', qos.IMAGES, shown=True)
         self._compressed = self.advertise(CompressedImage, self._compressed_topic(), qos.IMAGES, shown=True) \
             if values['publish_compressed'] else None
         self._labels = self.advertise(LabelStamped, 'label', qos.LABELS) if self._source.labelled else None
-        self._published = self._skipped = 0
+        self._published = 0
         self._complete_since: float | None = None
         self._said_waiting = False
         self.get_logger().info(f'source: {self._source.description}')
@@ -91,9 +94,6 @@ class CameraNode(AutostartNode):
             self.get_logger().error(str(error))
             self._end(EXIT_FAILED)
             return
-        if self._source.skipped > self._skipped:
-            self._repeated(logging.WARNING, f'{self._source.skipped} images so far could not be read, and were skipped', 'skipped')
-            self._skipped = self._source.skipped
         if image is None:
             self._end(0)
             return
@@ -104,10 +104,19 @@ class CameraNode(AutostartNode):
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id'])
         if self._labels is not None and image.class_id is not None:
             self._labels.publish(LabelStamped(header=header, class_id=image.class_id, label=image.label))
+        self._publish_info(header, *image.image.shape[:2])
         self._images.publish(fill_image(Image(header=header), image.image))
         if self._compressed is not None:
             self._compressed.publish(fill_compressed_image(
                 CompressedImage(header=header), image.image, jpeg_quality=self._values['jpeg_quality']))
+
+    def _publish_info(self, header: Header, height: int, width: int) -> None:
+        found = self._calibration
+        if found is not None and (found.width, found.height) != (width, height) and not self._said_uncalibrated:
+            self._said_uncalibrated = True
+            self.get_logger().warning(f'camera_info_url is of images of {found.width}x{found.height} and the images are {width}x{height}: '
+                                      f'{self._infos.topic_name} says that they are not calibrated')
+        self._infos.publish(camera_info(found, header, width, height))
 
     def _subscribers_complete(self) -> bool:
         wanted = self._values['wait_for_subscribers']
@@ -130,9 +139,10 @@ class CameraNode(AutostartNode):
 
     def _end(self, exit_code: int) -> None:
         self.deactivate()
-        self.get_logger().info(f'done: published {self._published} images of {self._source.description}')
+        skipped = f', skipped {self._source.skipped} that cannot be read' if self._source.skipped else ''
+        self.get_logger().info(f'done: published {self._published} images of {self._source.description}{skipped}')
         if self._values['exit_when_done'] or exit_code:
-            for publisher in filter(None, (self._images, self._compressed, self._labels)):
+            for publisher in filter(None, (self._images, self._infos, self._compressed, self._labels)):
                 publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
             self.finish(exit_code)
 

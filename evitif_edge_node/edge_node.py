@@ -6,6 +6,7 @@ from evitif_ros.interrupts import end_quietly_while_importing
 
 end_quietly_while_importing(__name__)
 
+import dataclasses
 import logging
 import threading
 from dataclasses import dataclass
@@ -16,16 +17,25 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif.datasets.class_names import told_apart
+from evitif.pictures import SignificantBits
 from evitif.repeated_log import RepeatedLog
 from evitif_edge_node.annotation import annotate
+from evitif_edge_node.fonts import remark_on
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
-from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
+from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
+from evitif_ros.class_names_publisher import ClassNamesPublisher
 from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, DiagnosticsPublisher, Recent, Status
 from evitif_ros.lifecycle import AutostartNode, run
 from evitif_ros.log import log_of
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:     # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 if TYPE_CHECKING:
     from evitif.pipeline import EdgeRuntime
@@ -45,11 +55,13 @@ class _Source:
 class EdgeNode(AutostartNode):
     default_name = 'edge_node'
     table = EDGE_PARAMETERS
+    publishes_images = True
 
     def __init__(self, **kwargs):
         self._runtime: EdgeRuntime | None = None
         self._running = False
         self._watch: ImageWatch | None = None
+        self._significant = SignificantBits()
         self._subscription = self._stats_timer = self._annotator = None
         self._recent = Recent()
         super().__init__(**kwargs)
@@ -61,7 +73,7 @@ class EdgeNode(AutostartNode):
             self._diagnostics.add(name, task)
 
     def publishes(self) -> tuple[str, ...]:
-        return ('prediction', 'classification', 'link_stats', 'labels', '~/annotated_image', '/diagnostics')
+        return ('prediction', 'classification', 'link_stats', 'labels', 'label_info', 'vision_info', '~/annotated_image', '/diagnostics')
 
     def subscribes(self) -> tuple[str, ...]:
         return (self._image_topic(),)
@@ -70,10 +82,12 @@ class EdgeNode(AutostartNode):
 
     def configure(self) -> None:
         self._values = self.values()
+        self._diagnostics.hardware_id = self._values['robot_name']
         self._runtime = self._build_runtime()
         self._predictions = self.advertise(Prediction, 'prediction', qos.RESULTS)
         self._link_stats = self.advertise(LinkStats, 'link_stats', qos.RESULTS)
-        self._labels = self.advertise(ClassLabels, 'labels', qos.LATCHED)
+        self._class_names = ClassNamesPublisher(self)
+        self._labels_shown = told_apart(self._runtime.labels)
         self._classifications = None if messages.Classification is None else \
             self.advertise(messages.Classification, 'classification', qos.RESULTS)
         self._annotated = self.advertise(Image, '~/annotated_image', qos.IMAGES, shown=True)
@@ -83,8 +97,9 @@ class EdgeNode(AutostartNode):
             self._runtime = self._build_runtime()
         self._runtime.start()
         self._running = True
-        self._labels.publish(messages.labels_message(self._runtime.labels, self.get_clock().now().to_msg()))
-        self._annotator = _Annotator(self._publish_annotated)
+        self._class_names.publish(self._runtime.labels, self._runtime.description)
+        self._annotator = _Annotator(self._publish_annotated, self._runtime.labels, self.get_logger().warning)
+        self._significant = SignificantBits(self._values['significant_bits'], lambda text: self.get_logger().info(f'images: {text}'))
         self._subscribe()
         self._start_stats_timer()
 
@@ -124,7 +139,8 @@ class EdgeNode(AutostartNode):
         kind, callback, name = (CompressedImage, self._on_compressed, 'CompressedImage') \
             if self._values['image_transport'] == 'compressed' else (Image, self._on_image, 'Image')
         self._subscription = self.create_subscription(
-            kind, topic, callback, **qos.overridable(self, qos.SUBSCRIPTION, topic, qos.NEWEST_IMAGE, shown=True))
+            kind, topic, callback, event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost),
+            **qos.overridable(self, qos.SUBSCRIPTION, topic, qos.NEWEST_IMAGE, shown=True))
         self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
 
     def _start_stats_timer(self) -> None:
@@ -144,12 +160,16 @@ class EdgeNode(AutostartNode):
     def _on_compressed(self, message: CompressedImage) -> None:
         self._take(message, compressed_image_to_rgb)
 
+    def _on_lost(self, event) -> None:
+        if self._watch is not None:
+            self._watch.lost(event)
+
     def _take(self, message, convert) -> None:
         if not self._running:
             return
         self._watch.image(message)
         try:
-            image = convert(message)
+            image = convert(message, self._significant)
         except ImageConversionError as error:
             self._watch.refused(str(error))
             self._repeated(logging.ERROR, str(error), 'image')
@@ -174,7 +194,9 @@ class EdgeNode(AutostartNode):
 
     def _publish_annotated(self, prediction) -> None:
         if self.context.ok() and self._annotated.get_subscription_count():
-            drawn = annotate(prediction.context.image, prediction, self._values['annotated_height'])
+            labels = [self._labels_shown[class_id] if class_id >= 0 else label
+                      for class_id, label in zip(prediction.class_ids, prediction.labels, strict=True)]
+            drawn = annotate(prediction.context.image, dataclasses.replace(prediction, labels=labels), self._values['annotated_height'])
             self._annotated.publish(fill_image(Image(header=prediction.context.header), drawn))
 
     def _publish_stats(self) -> None:
@@ -189,7 +211,7 @@ class EdgeNode(AutostartNode):
     def _image_status(self) -> Status:
         if self._watch is None:
             return Status(OK, 'the node is not active')
-        return self._watch.status(self._values['image_timeout'])
+        return self._watch.status(self._values['image_timeout'], self._significant)
 
     def _link_status(self) -> Status:
         if not self._running:
@@ -246,9 +268,9 @@ class EdgeNode(AutostartNode):
 class _Annotator:
     """Draws in a thread of its own, the newest prediction only, so that drawing never delays an answer."""
 
-    def __init__(self, draw):
+    def __init__(self, draw, labels, warn):
         from evitif.pipeline.slot import LatestSlots
-        self._draw, self._slots = draw, LatestSlots()
+        self._draw, self._labels, self._warn, self._slots = draw, labels, warn, LatestSlots()
         self._thread = threading.Thread(target=self._work, name='evitif-annotate', daemon=True)
         self._thread.start()
 
@@ -260,8 +282,12 @@ class _Annotator:
         self._thread.join()
 
     def _work(self) -> None:
+        said = False
         while (prediction := self._slots.take()) is not None:
             self._draw(prediction)
+            if not said and (remark := remark_on(self._labels)):
+                self._warn(remark)
+            said = True
 
 
 def _describe(message: Image | CompressedImage) -> str:

@@ -1,16 +1,20 @@
 """sensor_msgs/Image and sensor_msgs/CompressedImage to RGB arrays, and back.
 
 Encodings are those of `sensor_msgs/image_encodings.hpp`. cv_bridge is not used: its Python binding does not load with
-NumPy 2 (ros-perception/vision_opencv#535). Messages are duck-typed, so nothing here needs ROS.
+NumPy 2 (ros-perception/vision_opencv#535). Compressed images are read as image files are, by `evitif.pictures`, and samples of
+16 bits are scaled as theirs. Messages are duck-typed, so nothing here needs ROS.
 """
 
 from __future__ import annotations
 
 import array
+import re
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from evitif.pictures import MAX_PIXELS, PictureError, SignificantBits, read_samples, to_rgb
 
 
 class ImageConversionError(ValueError):
@@ -19,12 +23,11 @@ class ImageConversionError(ValueError):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a pixel lies in memory: bytes a sample, samples a pixel, and which samples are red, green and blue."""
+    """How a pixel lies in memory: bytes a sample, samples a pixel, and OpenCV's conversion to RGB; None where it is RGB."""
 
     sample_bytes: int
     samples: int
-    rgb: tuple[int, ...] = ()       # positions of red, green and blue; empty where a cv2 conversion does it
-    cv2_code: int | None = None
+    to_rgb: int | None
 
     @property
     def pixel_bytes(self) -> int:
@@ -39,32 +42,37 @@ _BAYER = {
     'grbg': cv2.COLOR_BayerGB2RGB,
 }
 _LAYOUTS = {
-    'rgb8': _Layout(1, 3, (0, 1, 2)),
-    'bgr8': _Layout(1, 3, (2, 1, 0)),
-    'rgba8': _Layout(1, 4, (0, 1, 2)),
-    'bgra8': _Layout(1, 4, (2, 1, 0)),
-    'mono8': _Layout(1, 1, (0, 0, 0)),
-    'rgb16': _Layout(2, 3, (0, 1, 2)),
-    'bgr16': _Layout(2, 3, (2, 1, 0)),
-    'mono16': _Layout(2, 1, (0, 0, 0)),
-    '8UC1': _Layout(1, 1, (0, 0, 0)),
-    '8UC3': _Layout(1, 3, (2, 1, 0)),   # OpenCV's own order, as cv_bridge takes it
-    '8UC4': _Layout(1, 4, (2, 1, 0)),
-    'yuv422': _Layout(1, 2, cv2_code=cv2.COLOR_YUV2RGB_UYVY),
-    'uyvy': _Layout(1, 2, cv2_code=cv2.COLOR_YUV2RGB_UYVY),
-    'yuv422_yuy2': _Layout(1, 2, cv2_code=cv2.COLOR_YUV2RGB_YUY2),
-    'yuyv': _Layout(1, 2, cv2_code=cv2.COLOR_YUV2RGB_YUY2),
-    **{f'bayer_{pattern}8': _Layout(1, 1, cv2_code=code) for pattern, code in _BAYER.items()},
-    **{f'bayer_{pattern}16': _Layout(2, 1, cv2_code=code) for pattern, code in _BAYER.items()},
+    'rgb8': _Layout(1, 3, None),
+    'bgr8': _Layout(1, 3, cv2.COLOR_BGR2RGB),
+    'rgba8': _Layout(1, 4, cv2.COLOR_RGBA2RGB),
+    'bgra8': _Layout(1, 4, cv2.COLOR_BGRA2RGB),
+    'mono8': _Layout(1, 1, cv2.COLOR_GRAY2RGB),
+    'rgb16': _Layout(2, 3, None),
+    'bgr16': _Layout(2, 3, cv2.COLOR_BGR2RGB),
+    'rgba16': _Layout(2, 4, cv2.COLOR_RGBA2RGB),
+    'bgra16': _Layout(2, 4, cv2.COLOR_BGRA2RGB),
+    'mono16': _Layout(2, 1, cv2.COLOR_GRAY2RGB),
+    '8UC1': _Layout(1, 1, cv2.COLOR_GRAY2RGB),
+    '8UC3': _Layout(1, 3, cv2.COLOR_BGR2RGB),   # OpenCV's own order, as cv_bridge takes it
+    '8UC4': _Layout(1, 4, cv2.COLOR_BGRA2RGB),
+    'yuv422': _Layout(1, 2, cv2.COLOR_YUV2RGB_UYVY),
+    'uyvy': _Layout(1, 2, cv2.COLOR_YUV2RGB_UYVY),
+    'yuv422_yuy2': _Layout(1, 2, cv2.COLOR_YUV2RGB_YUY2),
+    'yuyv': _Layout(1, 2, cv2.COLOR_YUV2RGB_YUY2),
+    **{f'bayer_{pattern}8': _Layout(1, 1, code) for pattern, code in _BAYER.items()},
+    **{f'bayer_{pattern}16': _Layout(2, 1, code) for pattern, code in _BAYER.items()},
 }
 SUPPORTED_ENCODINGS = tuple(_LAYOUTS)
-_MAX_PIXELS = 1 << 28  # a corrupt header must not make the node allocate without bound
+_GENERIC = re.compile(r'(8|16|32|64)[USF]C\d*', re.IGNORECASE)    # OpenCV's types: a picture only where _LAYOUTS says so
+_GREY = ('mono8', 'mono16', '8UC1')
+_SUBSAMPLED = (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUY2)
 
 
-def image_to_rgb(message) -> np.ndarray:
+def image_to_rgb(message, significant: SignificantBits | None = None) -> np.ndarray:
     """Convert a sensor_msgs/Image to uint8 [H, W, 3] RGB; rgb8 without padding is a view of the message's data.
 
-    16-bit samples are scaled to 8 bits and honour `is_bigendian`; `step` may be larger than a row. Alpha is dropped.
+    16-bit samples honour `is_bigendian` and are scaled to 8 bits by `significant`, which is the stream's; None: by this image's
+    own values. `step` may be larger than a row. Alpha is dropped.
     Raises ImageConversionError for an unsupported encoding, a size of zero, or data that does not fit the header.
     """
     layout = _LAYOUTS.get(message.encoding)
@@ -73,47 +81,79 @@ def image_to_rgb(message) -> np.ndarray:
                                    + ', '.join(SUPPORTED_ENCODINGS))
     height, width, step = message.height, message.width, message.step
     row_bytes = width * layout.pixel_bytes
-    if height == 0 or width == 0 or height * width > _MAX_PIXELS:
-        raise _mismatch(message, f'a size between 1x1 and {_MAX_PIXELS} pixels')
+    if height == 0 or width == 0 or height * width > MAX_PIXELS:      # a corrupt header must not make the node allocate without bound
+        raise _mismatch(message, f'a size between 1x1 and {MAX_PIXELS} pixels')
     if step < row_bytes:
         raise _mismatch(message, f'a step of at least {row_bytes} bytes')
     # The last row's padding may be missing: some drivers send height * step bytes, some end with the last pixel.
     needed = step * (height - 1) + row_bytes
-    data = np.frombuffer(message.data, np.uint8)
-    if data.size < needed:
+    if len(message.data) < needed:
         raise _mismatch(message, f'at least {needed} bytes of data')
-    if layout.cv2_code in (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUY2) and width % 2:
+    if layout.to_rgb in _SUBSAMPLED and width % 2:
         raise _mismatch(message, 'an even width, since two pixels share their colour')
-    rows = np.lib.stride_tricks.as_strided(data, (height, row_bytes), (step, 1), writeable=False)
+    sample = np.uint8 if layout.sample_bytes == 1 else np.dtype('>u2' if message.is_bigendian else '<u2')
+    rows = np.ndarray((height, width * layout.samples), sample, message.data, strides=(step, layout.sample_bytes))
     if layout.sample_bytes == 2:
-        rows = _high_bytes(rows, message.is_bigendian)
+        rows = (significant or SignificantBits()).to_8_bits(rows)
     pixels = rows.reshape(height, width, layout.samples)
-    if layout.cv2_code is not None:
-        return cv2.cvtColor(np.ascontiguousarray(pixels), layout.cv2_code)
-    if layout.rgb == tuple(range(layout.samples)):
-        return pixels
-    if layout.samples == 1:
-        return np.repeat(pixels, 3, axis=2)
-    return np.ascontiguousarray(pixels[:, :, list(layout.rgb)])
+    if layout.to_rgb is not None:
+        return cv2.cvtColor(np.ascontiguousarray(pixels), layout.to_rgb)
+    pixels.flags.writeable = False              # the message's own
+    return pixels
 
 
-def compressed_image_to_rgb(message) -> np.ndarray:
-    """Decode a sensor_msgs/CompressedImage (JPEG, PNG and what else OpenCV reads) to uint8 [H, W, 3] RGB.
+def compressed_image_to_rgb(message, significant: SignificantBits | None = None) -> np.ndarray:
+    """Decode a sensor_msgs/CompressedImage (JPEG, PNG and the other kinds of `evitif.pictures`) to uint8 [H, W, 3] RGB.
 
-    Raises ImageConversionError, naming the format and the data length, where the data is not an image.
+    Its `format` is read as image_transport's compressed_image_transport writes it: `<encoding>; <codec> compressed <target>`, or the
+    codec alone. The colours are those of the JPEG or PNG itself, whatever order of channels the target names: that is how
+    OpenCV had them in memory. 16-bit samples are scaled by `significant` as those of raw images are.
+    Raises ImageConversionError, naming the format, where it is no picture or lost what makes it one before it was compressed,
+    and, with the data length, where the data is damaged.
     """
-    if 'compressedDepth' in message.format:
-        raise ImageConversionError(f'compressed image format {message.format!r} is a depth image, not a picture')
-    data = np.frombuffer(message.data, np.uint8)
+    encoding, lossy, target = _parse_format(message.format)
+    reason = _refusal_of_format(message.format, encoding, lossy, target)
+    if reason:
+        raise ImageConversionError(f'compressed image format {message.format!r} {reason}')
     try:
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error as error:
-        raise ImageConversionError(f'compressed image of format {message.format!r} ({data.size} bytes) cannot be '
+        samples = read_samples(message.data)
+    except PictureError as error:
+        raise ImageConversionError(f'compressed image of format {message.format!r} ({len(message.data)} bytes) cannot be '
                                    f'decoded: {error}') from None
-    if decoded is None:
-        raise ImageConversionError(f'compressed image of format {message.format!r} ({data.size} bytes) cannot be '
-                                   'decoded: expected a complete JPEG or PNG file')
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    significant = significant or SignificantBits()
+    if samples.dtype == np.uint8 and encoding in _LAYOUTS and _LAYOUTS[encoding].sample_bytes == 2:
+        significant.judge_reduced(samples)
+    if encoding.startswith('bayer_') and not target:
+        mosaic = samples[:, :, 0] if samples.ndim == 3 else significant.to_8_bits(samples)
+        return cv2.cvtColor(np.ascontiguousarray(mosaic), _LAYOUTS[encoding].to_rgb)
+    return to_rgb(samples, significant)
+
+
+def _parse_format(format: str) -> tuple[str, bool, str]:
+    """The encoding before the compression ('' where it is not said), whether the codec is lossy, and the encoding that was compressed."""
+    encoding, separator, compression = format.partition(';')
+    if not separator and not _GENERIC.fullmatch(encoding.strip()):
+        encoding, compression = '', format          # the codec alone
+    words = compression.split()
+    target = words[words.index('compressed') + 1:] if 'compressed' in words else []
+    return encoding.strip(), bool(words) and words[0].lower() in ('jpeg', 'jpg'), target[0] if target else ''
+
+
+def _refusal_of_format(format: str, encoding: str, lossy: bool, target: str) -> str:
+    """Why images of this format cannot be pictures; empty where they can."""
+    layout = _LAYOUTS.get(encoding)
+    if 'compresseddepth' in format.lower():
+        return 'is a depth image, not a picture'
+    if _GENERIC.fullmatch(encoding) and layout is None:
+        return f'is a depth image or other data: a picture has an encoding such as rgb8 or mono8, not {encoding}'
+    if encoding.startswith('bayer_') and not target and (lossy or layout is None):
+        return 'is a mosaic of colours that JPEG has blurred: let the driver publish rgb8, or compress with png'
+    subsampled = layout is not None and layout.to_rgb in _SUBSAMPLED
+    if (target.startswith('mono') and encoding not in _GREY) or (subsampled and not target):
+        return f'has lost its colours before it was compressed: let the driver publish rgb8 instead of {encoding}'
+    if layout is not None and layout.sample_bytes == 2 and lossy and not target:
+        return 'has values above 255 cut off, since JPEG has 8 bits: compress with png, or let the driver publish 8 bits'
+    return ''
 
 
 def fill_image(message, rgb: np.ndarray):
@@ -145,11 +185,6 @@ def fill_compressed_image(message, rgb: np.ndarray, format: str = 'jpeg', jpeg_q
 def _check_rgb(rgb: np.ndarray) -> None:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ImageConversionError(f'expected uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}')
-
-
-def _high_bytes(rows: np.ndarray, is_bigendian: int) -> np.ndarray:
-    """Scale 16-bit samples to 8 bits: their more significant bytes."""
-    return rows[:, 0::2] if is_bigendian else rows[:, 1::2]
 
 
 def _mismatch(message, expected: str) -> ImageConversionError:

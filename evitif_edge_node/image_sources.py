@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +11,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from evitif.datasets import DatasetError, FashionMnist, open_images
+from evitif.datasets import EXTENSIONS, DatasetError, FashionMnist, ImageDataset, open_images, say_once
+
+_IMAGES = frozenset(EXTENSIONS) - {'.gif'}      # a GIF is a film here
+_NAMED = 20             # images that cannot be read, in the log
 
 
 class SourceError(ValueError):
@@ -41,28 +44,31 @@ class ImageSource(Protocol):
 
 
 def open_source(source: str, *, split: str = 'test', loop: bool = False, start_index: int = 0, shuffle: bool = False,
-                seed: int = 0, size: tuple[int, int] = (0, 0)) -> ImageSource:
-    """Open a source by what its name is: a data set, a folder, a camera's number or /dev path, a video file.
+                seed: int = 0, size: tuple[int, int] = (0, 0), significant_bits: int = 0,
+                say: Callable[[str], None] = say_once) -> ImageSource:
+    """Open a source by what its name is: a data set, a folder, an image, a camera's number or /dev path, a video file.
 
-    `size` (width, height) in pixels is asked of a camera device, 0 is its own choice. Raises SourceError or
-    evitif.datasets.DatasetError, naming the source.
+    `size` (width, height) in pixels is asked of a camera device, 0 is its own choice. `significant_bits` and `say`: see
+    `evitif.datasets.ImageFolder`. Raises SourceError or evitif.datasets.DatasetError, naming the source.
     """
     path = Path(source).expanduser()
     if source.isdigit() or source.startswith('/dev/'):
         return CaptureSource.device(source, size)
-    if path.is_file():
+    if path.is_file() and path.suffix.lower() not in _IMAGES:
         return CaptureSource.video(path, loop)
-    if path.is_dir() or source.replace('_', '-').lower() == FashionMnist.name:
-        return IndexedSource(source, split, loop, start_index, shuffle, seed)
-    raise SourceError(f'image source {source!r} does not exist: expected {FashionMnist.name}, a folder of images, '
+    if path.exists() or source.replace('_', '-').lower() == FashionMnist.name:
+        images = open_images(source, split, significant_bits=significant_bits, say=say)
+        return IndexedSource(source, images, loop, start_index, shuffle, seed, say)
+    raise SourceError(f'image source {source!r} does not exist: expected {FashionMnist.name}, a folder of images, an image, '
                       "a video file, or a camera's number or /dev path")
 
 
 class IndexedSource:
     """A data set or folder, in order or shuffled."""
 
-    def __init__(self, source: str, split: str, loop: bool, start_index: int, shuffle: bool, seed: int):
-        self._images = open_images(source, split)
+    def __init__(self, source: str, images: ImageDataset, loop: bool, start_index: int, shuffle: bool, seed: int,
+                 say: Callable[[str], None]):
+        self._images = images
         if start_index >= len(self._images):
             raise SourceError(f'start_index {start_index} is beyond the last image of {source!r}, '
                               f'which has {len(self._images)}: expected 0 to {len(self._images) - 1}')
@@ -72,7 +78,8 @@ class IndexedSource:
         self.description = f'{source}, {len(self._images)} images'
         self.labelled = bool(self._images.class_names)
         self.skipped = 0
-        self._loop = loop
+        self._loop, self._say = loop, say
+        self._unreadable: set[int] = set()
         self._indices = self._walk(start_index)
 
     def next_image(self) -> SourceImage | None:
@@ -80,14 +87,22 @@ class IndexedSource:
         for index in self._indices:
             try:
                 sample = self._images[index]
-            except DatasetError:
+            except DatasetError as error:
                 self.skipped += 1
+                self._say_skipped(index, error)
                 unreadable += 1
                 if unreadable >= len(self._order):  # else a loop over nothing but broken files would never end
                     raise
                 continue
             return SourceImage(sample.image, sample.name, sample.class_id if self.labelled else None, sample.label)
         return None
+
+    def _say_skipped(self, index: int, error: DatasetError) -> None:
+        """Once for each image, and for so many at most."""
+        if index in self._unreadable or len(self._unreadable) >= _NAMED:
+            return
+        self._unreadable.add(index)
+        self._say(f'{error}: skipped' + ('; no more of them are named' if len(self._unreadable) == _NAMED else ''))
 
     def close(self) -> None:
         self._indices = iter(())

@@ -1,4 +1,4 @@
-"""Watches the image topic: says when no image arrives, who publishes it, and whether their QoS fits."""
+"""Watches the image topic: says when images do not arrive, who publishes it, whether their QoS fits, and what helps."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import time
 
 from rclpy.qos import QoSCompatibility, ReliabilityPolicy, qos_check_compatible
 
+from evitif.pictures import SignificantBits
+from evitif_ros import fast_dds
 from evitif_ros.diagnostics import ERROR, OK, WARN, Recent, Status
+
+TOO_MANY_LOST = 0.1     # of the images that were published since the last status
+REPEAT_LOST_S = 60.0    # between log messages about it
+RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+SUFFIX = '/compressed'  # image_transport's name for what is published beside the raw image
+NAMED = 4               # other topics of images, at most
 
 
 class ImageWatch:
-    """Told of every image and every image that could not be used; `status` puts it into a sentence."""
+    """Told of every image, every image that could not be used and of lost ones; `status` puts it into a sentence."""
 
     def __init__(self, node, subscription, message_type: str, encoding_of):
         self._node, self._subscription, self._message_type = node, subscription, message_type
         self._encoding_of = encoding_of
         self._last = time.monotonic()
-        self._count = self._refused = 0
+        self._count = self._refused = self._lost = 0
         self._recent = Recent()
         self._description = self._refusal = ''
         self._missing = False
@@ -30,14 +38,20 @@ class ImageWatch:
         self._refused += 1
         self._refusal = reason
 
-    def status(self, timeout_s: float) -> Status:
-        """Of the last seconds: the rate of images, or what is wrong. Logs once when images stop or come back."""
-        recent = self._recent({'images': self._count, 'refused': self._refused})
-        period = self._recent.seconds
+    def lost(self, event) -> None:
+        """Take rmw's message_lost event: messages that were published and did not arrive whole."""
+        self._lost += event.total_count_change
+
+    def status(self, timeout_s: float, significant: SignificantBits) -> Status:
+        """Of the last seconds: the rate of images, or what is wrong. Logs once when images stop or come back, or are nearly black."""
+        recent = self._recent({'images': self._count, 'refused': self._refused, 'lost': self._lost})
+        count, lost, period = recent['images'], recent['lost'], self._recent.seconds
         topic = self._subscription.topic_name
         silent = time.monotonic() - self._last
-        values = {'topic': topic, 'rate (Hz)': recent['images'] / period if period > 0 else 0.0, 'image': self._description,
-                  'refused': self._refused}
+        values = {'topic': topic, 'rate (Hz)': count / period if period > 0 else 0.0, 'image': self._description,
+                  'refused': self._refused, 'lost on the way': lost}
+        if significant.bits:
+            values['significant bits'] = f'{significant.bits}{"" if significant.given else ", found from the images"}'
         if silent > timeout_s:
             level, publishers = self._publishers(topic)
             text = f'no image on {topic} for {silent:.1f} s: {publishers}'
@@ -45,25 +59,32 @@ class ImageWatch:
                 self._missing = True
                 self._node.get_logger().warning(text)
             return Status(level, text, values)
-        if self._missing and recent['images']:
+        if self._missing and count:
             self._missing = False
             self._node.get_logger().info(f'images on {topic} again')
         if recent['refused']:
-            share = '' if recent['refused'] >= recent['images'] else \
-                f'{recent["refused"]} of {recent["images"]} images in the last {period:.0f} s: '
+            share = '' if recent['refused'] >= count else \
+                f'{recent["refused"]} of {count} images in the last {period:.0f} s: '
             return Status(ERROR, share + self._refusal, values)
+        if lost > TOO_MANY_LOST * (count + lost):
+            text = f'{lost} of {count + lost} images on {topic} were lost on the way here: {self._remedy()}'
+            self._node.get_logger().warning(text, throttle_duration_sec=REPEAT_LOST_S)
+            return Status(WARN, text, values)
+        if significant.darkness:
+            self._node.get_logger().warning(f'{topic}: {significant.darkness}', once=True)
+            return Status(WARN, significant.darkness, values)
         return Status(OK, f'images on {topic}', values)
 
     def _publishers(self, topic: str) -> tuple[bytes, str]:
         found = self._node.get_publishers_info_by_topic(topic)
         if not found:
-            return WARN, 'nobody publishes it (is the name remapped? is the camera running in this ROS_DOMAIN_ID?)'
-        level, parts = WARN, []
+            return WARN, self._unpublished(topic)
+        level, parts, fits = WARN, [], False
         for endpoint in found:
             name = f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
             if endpoint.topic_type != self._message_type:
                 level = ERROR
-                parts.append(f'{name} publishes {endpoint.topic_type}, expected {self._message_type}')
+                parts.append(f'{name} publishes {endpoint.topic_type}, expected {self._message_type}{_other_transport(topic, endpoint)}')
                 continue
             part = f'{name} ({_reliability(endpoint.qos_profile)})'
             compatibility, reason = qos_check_compatible(endpoint.qos_profile, self._subscription.qos_profile)
@@ -71,8 +92,51 @@ class ImageWatch:
                 level = ERROR
                 part += (f' is incompatible with this subscription ({_reliability(self._subscription.qos_profile)}): '
                          f'{reason.strip().rstrip(";")}')
+            else:
+                fits = True
             parts.append(part)
-        return level, f'{len(found)} publisher{"s" if len(found) > 1 else ""}: ' + '; '.join(parts)
+        text = f'{len(found)} publisher{"s" if len(found) > 1 else ""}: ' + '; '.join(parts)
+        return level, f'{text}. Nothing is published, or it is lost on the way here: {self._remedy()}' if fits else text
+
+    def _remedy(self) -> str:
+        """What helps where images are published and do not arrive."""
+        ways = [fast_dds.remedy(), 'set image_transport to compressed, if the publisher offers it' if self._message_type == RAW else
+                'publish smaller images']
+        return ', or '.join(filter(None, ways))
+
+    def _unpublished(self, topic: str) -> str:
+        """What may be meant instead of a topic that nobody publishes: its other transport, else the images that there are."""
+        others = self._image_topics()
+        image = topic.removesuffix(SUFFIX) if self._message_type == COMPRESSED else topic
+        if self._message_type == RAW and COMPRESSED in others.get(image + SUFFIX, ()):
+            return f'nobody publishes it, but {image}{SUFFIX} is there: set image_transport to compressed'
+        if self._message_type == COMPRESSED and RAW in others.get(image, ()):
+            return f'nobody publishes it, but {image} is there: set image_transport to raw'
+        if image.endswith(SUFFIX):
+            return f'nobody publishes it; image is the name without {SUFFIX}: remap it to {image.removesuffix(SUFFIX)}'
+        if others:
+            names = [f'{name} ({", ".join(kinds)})' for name, kinds in sorted(others.items())]
+            more = f' and {len(names) - NAMED} more' if len(names) > NAMED else ''
+            return f'nobody publishes it; remap image to one of those that there are: {", ".join(names[:NAMED])}{more}'
+        return 'nobody publishes it (is the name remapped? is the camera running in this ROS_DOMAIN_ID?)'
+
+    def _image_topics(self) -> dict[str, list[str]]:
+        """The topics on which other nodes publish images, with their types."""
+        own = (self._node.get_name(), self._node.get_namespace())
+        found = {}
+        for topic, kinds in self._node.get_topic_names_and_types():
+            kinds = [kind for kind in kinds if kind in (RAW, COMPRESSED)]
+            if kinds and any((endpoint.node_name, endpoint.node_namespace) != own
+                             for endpoint in self._node.get_publishers_info_by_topic(topic)):
+                found[topic] = kinds
+        return found
+
+
+def _other_transport(topic: str, endpoint) -> str:
+    """What helps where a topic of the right name has the other type of image."""
+    if endpoint.topic_type == COMPRESSED and topic.endswith(SUFFIX):
+        return f': remap image to {topic.removesuffix(SUFFIX)} and set image_transport to compressed'
+    return ''
 
 
 def _reliability(profile) -> str:

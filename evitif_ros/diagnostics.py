@@ -1,7 +1,8 @@
-"""Status messages on /diagnostics (REP-107), one DiagnosticArray a second."""
+"""Status messages on /diagnostics (REP-107), one DiagnosticArray a second, named as diagnostic_updater names them."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 
 from evitif_ros import qos
+from evitif_ros.parameters import USE_FQN
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 PERIOD_S = 1.0
@@ -27,11 +29,14 @@ class Status:
 
 
 class DiagnosticsPublisher:
-    """Asks each task for its Status once a second, in every lifecycle state. `hardware_id` is what is diagnosed."""
+    """Asks each task for its Status once a second, in every lifecycle state. `hardware_id` is what is diagnosed.
+
+    The node has declared USE_FQN. diagnostic_updater itself is in no wheel.
+    """
 
     def __init__(self, node, hardware_id: str):
         self._node = node
-        self._hardware_id = hardware_id
+        self.hardware_id = hardware_id
         self._tasks: list[tuple[str, Callable[[], Status]]] = []
         self._publisher = node.create_publisher(
             DiagnosticArray, '/diagnostics', **qos.overridable(node, qos.PUBLISHER, '/diagnostics', qos.DIAGNOSTICS))
@@ -45,18 +50,22 @@ class DiagnosticsPublisher:
         """Publish the present status now."""
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
-        array.status = [self._message(name, task()) for name, task in self._tasks]
+        in_full = self._node.get_parameter(USE_FQN.name).value
+        node = self._node.get_fully_qualified_name() if in_full else self._node.get_name()
+        array.status = [self._message(f'{node}: {name}', task()) for name, task in self._tasks]
         self._publisher.publish(array)
 
     def _message(self, name: str, status: Status) -> DiagnosticStatus:
         return DiagnosticStatus(
-            level=status.level, name=f'{self._node.get_fully_qualified_name()}: {name}', message=status.message,
-            hardware_id=self._hardware_id,
+            level=status.level, name=name, message=status.message, hardware_id=self.hardware_id,
             values=[KeyValue(key=key, value=_text(value)) for key, value in status.values.items()])
 
 
 def _text(value: object) -> str:
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
+    """As text; NaN is what is not measured yet."""
+    if isinstance(value, float):
+        return 'unknown' if math.isnan(value) else f'{value:.4g}'
+    return str(value)
 
 
 class Recent:

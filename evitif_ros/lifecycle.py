@@ -17,7 +17,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from evitif_ros import parameters, qos
+from evitif_ros import fast_dds, parameters, qos
 from evitif_ros.arguments import argument_sentence, refuse_other_arguments, refuse_remapped_parameters
 from evitif_ros.log import LogForwarder
 from evitif_ros.parameters import Changeable, NodeParameter, ParameterTable
@@ -40,6 +40,7 @@ class AutostartNode(LifecycleNode):
 
     default_name = 'node'
     table: ParameterTable = ()
+    publishes_images = False    # then `run` sees to it that they reach other processes
 
     def __init__(self, **kwargs):
         try:
@@ -94,7 +95,7 @@ class AutostartNode(LifecycleNode):
     def withdraw(self) -> None:
         """Destroy what was advertised."""
         for publisher in self._advertised:
-            self.destroy_publisher(publisher)
+            self.destroy_lifecycle_publisher(publisher)
         self._advertised = []
 
     def start(self) -> bool:
@@ -198,11 +199,14 @@ def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
         try:
+            warning = fast_dds.take_profile() if node_class.publishes_images else ''
             node = _start(node_class, sys.argv[1:] if arguments is None else arguments)
         except USER_ERRORS as error:
             print(f'{node_class.default_name}: {error}', file=sys.stderr)
             return EXIT_BAD_PARAMETER
         forwarder = LogForwarder(node)
+        if warning:
+            node.get_logger().warning(warning)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         if node.values()['autostart'] and not node.start():

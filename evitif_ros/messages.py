@@ -12,9 +12,15 @@ from std_msgs.msg import Header
 from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
 
 try:  # a distribution has it; PyPI's wheels have not
-    from vision_msgs.msg import Classification, ObjectHypothesis
+    from vision_msgs.msg import Classification, ObjectHypothesis, VisionInfo
 except ImportError:
-    Classification = ObjectHypothesis = None
+    Classification = ObjectHypothesis = VisionInfo = None
+try:  # newer than vision_msgs 4.0.0
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:
+    LabelInfo = VisionClass = None
+
+MOST_LABELS = 65_535    # a VisionClass has its id in 16 bits, of which the highest means unlabelled
 
 
 def prediction_message(prediction, header: Header, robot: str) -> Prediction:
@@ -46,12 +52,15 @@ def _fill_parts(message: Prediction, prediction) -> None:
 
 
 def classification_message(prediction, header: Header):
-    """The same as a vision_msgs/Classification; None where vision_msgs is not installed."""
+    """The same as a vision_msgs/Classification; None where vision_msgs is not installed.
+
+    Its class_id is the class's number, since two classes may have one label; `label_info_message` has the labels.
+    """
     if Classification is None:
         return None
     return Classification(header=header, results=[
-        ObjectHypothesis(class_id=label, score=score)
-        for label, score in zip(prediction.labels, prediction.scores, strict=True)])
+        ObjectHypothesis(class_id=str(class_id), score=score)
+        for class_id, score in zip(prediction.class_ids, prediction.scores, strict=True)])
 
 
 def source_header(prediction) -> Header:
@@ -62,6 +71,17 @@ def source_header(prediction) -> Header:
 
 def labels_message(labels: tuple[str, ...], stamp: Time) -> ClassLabels:
     return ClassLabels(header=Header(stamp=stamp), labels=list(labels))
+
+
+def label_info_message(labels: tuple[str, ...], stamp: Time):
+    """The name of each class, of at most MOST_LABELS, as a vision_msgs/LabelInfo."""
+    return LabelInfo(header=Header(stamp=stamp),
+                     class_map=[VisionClass(class_id=index, class_name=label) for index, label in enumerate(labels)])
+
+
+def vision_info_message(method: str, location: str, stamp: Time):
+    """What answers, and the topic with the classes' names, as a vision_msgs/VisionInfo."""
+    return VisionInfo(header=Header(stamp=stamp), method=method, database_location=location)
 
 
 def edge_link_message(statistics, robot: str, peer: str, stamp: Time) -> LinkStats:

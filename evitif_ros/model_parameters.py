@@ -40,7 +40,6 @@ MODEL_PARAMETERS = (
     NodeParameter('precision', 'fp32', 'number format that the model computes in', choices=('fp32', 'fp16', 'bf16')),
     NodeParameter('threads', 0, 'CPU threads of PyTorch; 0: what OMP_NUM_THREADS says, else as many as are quickest beside another '
                   'node on the machine, measured at the start', 'threads', 0, 1024),
-    NodeParameter('top_k', 5, 'classes in a prediction, most likely first', 'classes', 1, 1000),
 )
 
 TRANSPORT_PARAMETERS = (

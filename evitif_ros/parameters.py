@@ -113,6 +113,9 @@ ROS_PARAMETERS: ParameterTable = (
     NodeParameter('use_sim_time', False, 'take the time from /clock', changeable=Changeable.ALWAYS),
     NodeParameter('start_type_description_service', True, 'offer ~/get_type_description', changeable=Changeable.NEVER),
 )
+# As diagnostic_updater has it, but true: in a fleet the node names are alike, and the aggregator would take one robot for another.
+USE_FQN = NodeParameter('diagnostic_updater.use_fqn', True, 'name the node on /diagnostics with its namespace: `/robot/edge_node: link` '
+                        'instead of `edge_node: link`')
 
 
 def overrides_of(node) -> dict[str, object]:

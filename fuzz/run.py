@@ -17,10 +17,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from evitif.cli.arguments import positive_int
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
+from evitif.progress import Progress
 from fuzz import corpus
 from fuzz.seeds import genuine
 
@@ -29,7 +28,7 @@ LONGEST_INPUT_S, MOST_MEMORY_MB = 10, 2048
 LONGEST_INPUT = 512             # bytes
 CORPUS_BYTES = 30_000           # of the committed file of one target
 NAMES = ('datagram', 'tokens', 'reports', 'handshake', 'sealed-handshake', 'seal', 'answer', 'keys', 'configuration', 'parameters',
-         'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'artifacts')
+         'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'artifacts', 'pictures')
 
 
 class Fuzzer:
@@ -92,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     fuzzer = Fuzzer(options.output)
     seconds = max(1, 60 * options.minutes // len(options.target))
     failed = False
-    for name in tqdm(options.target, desc='fuzz', unit='target', disable=None):
+    for name in Progress(options.target, desc='fuzz', unit='target'):
         if fault := fuzzer.run(name, seconds):
             failed = True
             print(f'fuzz: {name} failed; the input is in {fuzzer.folder / "faults"}\n{fault}', file=sys.stderr)

@@ -14,6 +14,7 @@ from evitif.protocol.datagram import HEADER, ReceiverReport
 from evitif.protocol.handshake import Hello, Refuse, Welcome
 from evitif.protocol.packetiser import Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
+from fuzz import pictures
 
 _PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=17,
                                prefix_tokens=1, grid=(4, 4), channels=8, groups=1, row_bytes=12, classes=10)
@@ -41,4 +42,5 @@ def genuine(target: str) -> list[bytes]:
                                          'class_names': ['a']}).encode()],
         **dict.fromkeys(('link', 'sealed-link'), [Random(seed).randbytes(400) for seed in range(16)]),
         'configuration': [b'\0\0\0[::1]:7600', b'\0\0\0robot:7600'],
+        'pictures': pictures.genuine(),
     }.get(target, [])

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import artifacts, machines, parsers
+from fuzz import artifacts, machines, parsers, pictures
 
-TARGETS: dict[str, Callable[[bytes], None]] = {**parsers.TARGETS, **machines.TARGETS, **artifacts.TARGETS}
+TARGETS: dict[str, Callable[[bytes], None]] = {**parsers.TARGETS, **machines.TARGETS, **artifacts.TARGETS, **pictures.TARGETS}

@@ -14,75 +14,140 @@ import os
 import re
 from pathlib import Path
 
-from launch import LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    GroupAction,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-    SetEnvironmentVariable,
-    SetLaunchConfiguration,
-)
+from launch.actions import GroupAction, IncludeLaunchDescription, SetLaunchConfiguration
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import (
-    EnvironmentVariable,
-    LaunchConfiguration,
-    PathJoinSubstitution,
-    ThisLaunchFileDir,
-)
-from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.substitutions import FindPackageShare
 
-# Arguments of this file: type, description. Empty, the default, leaves `params_file` to say.
-CAMERA = {
-    'source': (str, 'what the camera shows: fashion-mnist, an image folder, a video file, or a camera device'),
-    'rate': (float, 'images a second (Hz)'),
-    'count': (int, 'stop after as many images, 0 for no limit'),
-}
-LINK = {
-    'loss': (float, 'share of the datagrams lost, 0 to 1, in each direction'),
-    'burst_length': (float, 'mean number of datagrams lost in a row, in each direction; 1 for independent loss'),
-    'delay': (float, 'delay of every datagram (s), in each direction'),
-    'jitter': (float, 'added delay, uniform from 0 to this (s), in each direction'),
-    'link_rate': (float, 'rate of the link (bit/s) in each direction, 0 for unlimited'),
-}
-# Arguments that are handed on to edge.launch.py and bridge.launch.py.
-BOTH = {
-    'key_file': 'file with the key that seals the link; with the parameter file of this package one is made at first use',
-    'unsealed': 'run the link without a key: true or false',
-    'strategy': 'how edge and bridge share the work: split, selection, partition or auto',
-    'light_model': "strategy selection: folder of the robot's light model",
-    'partition': 'strategy partition: folder of the partition',
-    'auto_frame_bytes': 'strategy auto: bytes for an image that the link can be expected to carry',
-    'auto_loss': 'strategy auto: share of the datagrams that is expected to be lost',
-    'auto_multiply_adds': 'strategy auto: millions for an image that the robot can afford',
-    'model': 'model folder or name of a timm Vision Transformer',
-    'checkpoint': "file with the timm model's weights",
-    'pretrained': "take the timm model's weights from its hub: true or false",
-    'random_seed': 'random weights from this seed, for trials',
-    'cut': 'the head ends after this block',
-    'quantisation': 'how tokens travel: auto, fp16, int8, int4, klt2, klt1.5, klt1, klt0.5, klt0.25 or klt0.125',
-}
-EDGE = {
-    'robot_name': "the robot's name",
-    'delta': 'strategy selection: share of the attention that the sent patches have',
-    'eta': 'strategy selection: below this uncertainty the robot answers alone',
-}
-BRIDGE = {
-    'recovery': 'what is done about missing tokens: auto, zero, mean, omission, interpolation, surrogate, linear, srcnn, edsr, paldn '
-                'or tuned-tail',
-    'recovery_artifact': 'description (JSON) of a trained recovery',
-}
+from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, LINK_SIMULATOR_PARAMETERS
+from evitif_edge_node.parameters import CAMERA_PARAMETERS, EDGE_PARAMETERS
+from evitif_ros.launch_arguments import (
+    Argument,
+    namespace,
+    navigation2_arguments,
+    parameter_argument,
+    parameter_arguments,
+    read_arguments,
+    show_rviz,
+    topic,
+    warn_of_unknown_arguments,
+)
+from evitif_ros.launch_nodes import description, full_name, node
+from evitif_ros.launch_parameter_file import CheckedParameterFile
+
+LOCALHOST, BRIDGE_PORT, LINK_PORT = '127.0.0.1', 7600, 7601     # where neither an argument nor the params_file says another
 PARAMS_FILE = PathJoinSubstitution([FindPackageShare('evitif'), 'config', 'demo.yaml'])
-COMMON = ('use_sim_time', 'params_file', 'autostart', 'use_respawn', 'log_level')
+BY_NAME = {parameter.name: parameter for parameter in (*EDGE_PARAMETERS, *BRIDGE_PARAMETERS, *LINK_SIMULATOR_PARAMETERS)}
 
 
-def include(file, names, extra):
+def device_names(text):
+    """The devices of a partition, each with the namespace of its edge node."""
+    names = [name.strip() for name in text.split(',')]
+    spaces = [re.sub(r'^(?=\d)', 'device_', re.sub(r'[^A-Za-z0-9_]+', '_', name)) for name in names]
+    if not all(names) or len(set(spaces)) < len(names):
+        raise ValueError('expected different names with commas between them')
+    return dict(zip(names, spaces, strict=True))
+
+
+CAMERA = parameter_arguments(CAMERA_PARAMETERS, 'source', 'rate', 'count')
+# Of the link simulator, in both directions.
+LINK = tuple(parameter_argument(BY_NAME[f'uplink.{name.removeprefix("link_")}'], name, f'{text}, in each direction') for name, text in {
+    'loss': 'share of the datagrams that is lost', 'delay': 'delay of every datagram', 'jitter': 'added delay, uniform from 0 to this',
+    'burst_length': 'mean number of datagrams lost in a row, 1: independent loss', 'link_rate': 'rate of the link, 0: unlimited'}.items())
+# Arguments that are handed on to edge.launch.py and bridge.launch.py.
+BOTH = parameter_arguments(
+    EDGE_PARAMETERS, 'key_file', 'unsealed', 'strategy', 'light_model', 'partition', 'auto_frame_bytes', 'auto_loss', 'auto_multiply_adds',
+    'model', 'checkpoint', 'pretrained', 'random_seed', 'cut', 'quantisation')
+EDGE = parameter_arguments(EDGE_PARAMETERS, 'robot_name', 'delta', 'eta')
+BRIDGE = parameter_arguments(BRIDGE_PARAMETERS, 'recovery', 'recovery_artifact')
+NAVIGATION2 = navigation2_arguments(PARAMS_FILE, 'the nodes')
+ARGUMENTS = (
+    *NAVIGATION2,
+    Argument('bridge_namespace', "namespace of the bridge's nodes and topics; another than the robot's", namespace, 'bridge'),
+    Argument('image', 'topic of the images', topic, 'image'),
+    parameter_argument(BY_NAME['port'], 'bridge_port', 'UDP port of the bridge node'),
+    parameter_argument(BY_NAME['listen_port'], 'link_port', 'UDP port of the link simulator, which the edge node sends to'),
+    parameter_argument(BY_NAME['device'], 'edge_device', 'where the head runs, as PyTorch names it'),
+    parameter_argument(BY_NAME['device'], 'bridge_device', 'where recovery and tail run, as PyTorch names it'),
+    Argument('partition_devices', 'strategy partition: names of the devices to start, with commas, each in a namespace of its own',
+             device_names),
+    Argument('rviz', 'show the annotated image in RViz (true or false)', show_rviz, 'false'),
+    *CAMERA, *LINK, *BOTH, *EDGE, *BRIDGE,
+)
+
+
+def demo(context):
+    warn_of_unknown_arguments(context, ARGUMENTS)
+    values = read_arguments(context, ARGUMENTS)
+    file = CheckedParameterFile(context, values['params_file'])
+    bridge_space, space = values.get('bridge_namespace', ''), values.get('namespace', '')
+    bridge, link = full_name(context, bridge_space, 'bridge_node'), full_name(context, bridge_space, 'link_simulator')
+    bridge_port = values.get('bridge_port', file.says(bridge, 'port') or BRIDGE_PORT)
+    link_port = values.get('link_port', file.says(link, 'listen_port') or LINK_PORT)
+    check_ports(bridge_port, link_port)
+    given_to_link = {
+        **or_file(file, link, listen_host=LOCALHOST, forward_host=LOCALHOST, forward_port=bridge_port), 'listen_port': link_port,
+        **({'forward_port': bridge_port} if 'bridge_port' in values else {}),
+        **{f'{direction}.{argument.name.removeprefix("link_")}': values[argument.name]
+           for argument in LINK if argument.name in values for direction in ('uplink', 'downlink')},
+    }
+    check_bursts(values)
+    given_to_camera = {argument.name: values[argument.name] for argument in CAMERA if argument.name in values}
+    return [
+        *key_of_the_demo(context),
+        include('bridge.launch.py', BRIDGE, {
+            'namespace': bridge_space, 'port': bridge_port, 'device': values.get('bridge_device', ''),
+            **or_file(file, bridge, bind_host=LOCALHOST),
+        }),
+        *edges(context, values, file, link_port),
+        *node('link_simulator_node', 'link_simulator', values, file, given_to_link, namespace=bridge_space),
+        *node('camera_node', 'camera', values, file, given_to_camera, namespace=space, remappings=[('image', values['image'])]),
+    ]
+
+
+def edges(context, values, file, link_port):
+    """Include the edge node once, or for each of the devices of a partition, in a namespace of its own."""
+    space, image = values.get('namespace', ''), values['image']
+    devices = values.get('partition_devices', {'': ''})
+    if any(devices) and not image.startswith('/'):
+        image = full_name(context, space, image)
+    for device, own in devices.items():
+        below = '/'.join(filter(None, [space, own]))
+        yield include('edge.launch.py', EDGE, {
+            'namespace': below, 'image': image, 'partition_device': device, 'rviz': values['rviz'],
+            'device': values.get('edge_device', ''),
+            **or_file(file, full_name(context, below, 'edge_node'), bridge_host=LOCALHOST, bridge_port=link_port),
+            **({'bridge_port': link_port} if 'link_port' in values else {}),
+        })
+
+
+def include(file, own, extra):
     """Include a launch file in a scope of its own, where what is set for one does not reach the other."""
-    arguments = {name: LaunchConfiguration(name) for name in (*COMMON, *BOTH, *names)}
+    names = [argument.name for argument in (*NAVIGATION2, *BOTH, *own)]
+    arguments = {**{name: LaunchConfiguration(name) for name in names}, **{name: str(value) for name, value in extra.items()}}
     source = PythonLaunchDescriptionSource([ThisLaunchFileDir(), '/', file])
-    return GroupAction([IncludeLaunchDescription(source, launch_arguments={**arguments, **extra}.items())])
+    return GroupAction([IncludeLaunchDescription(source, launch_arguments=arguments.items())])
+
+
+def or_file(file, node_name, **defaults):
+    """Those of a node's parameters of which the params_file says nothing."""
+    return {name: value for name, value in defaults.items() if file.says(node_name, name) is None}
+
+
+def check_ports(bridge_port, link_port):
+    if bridge_port == link_port:
+        raise ValueError(f'launch arguments bridge_port and link_port: expected different ports, got {bridge_port} for both')
+
+
+def check_bursts(values):
+    """Not every mean burst can be had at every loss. What only one argument says is checked by the link simulator."""
+    from evitif.transport import Impairment
+    given = {name: values[name] for name in ('loss', 'burst_length') if name in values}
+    if len(given) == 2:
+        try:
+            Impairment(**given)
+        except ValueError as error:
+            raise ValueError(f'launch arguments loss and burst_length: {error}') from None
 
 
 def key_of_the_demo(context):
@@ -92,127 +157,15 @@ def key_of_the_demo(context):
     if named or LaunchConfiguration('params_file').perform(context) != PARAMS_FILE.perform(context):
         return []
     path = Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser() / 'evitif_demo.key'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        write_key_file(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_key_file(path)
+    except OSError as error:
+        raise ValueError(f'the key of the demo cannot be made, {error}: give key_file, or set ROS_HOME to a folder that can be written') \
+            from None
     return [SetLaunchConfiguration('key_file', str(path))]
 
 
-def edges(context):
-    """Include the edge node once, or for each of the devices of a partition, in a namespace of its own."""
-    namespace, image = (LaunchConfiguration(name).perform(context) for name in ('namespace', 'image'))
-    devices = [device for device in LaunchConfiguration('partition_devices').perform(context).split(',') if device]
-    extra = {
-        'rviz': LaunchConfiguration('rviz'), 'device': LaunchConfiguration('edge_device'),
-        'bridge_host': '127.0.0.1', 'bridge_port': LaunchConfiguration('link_port'),
-    }
-    if not devices:
-        return [include('edge.launch.py', EDGE, {**extra, 'namespace': namespace, 'image': image})]
-    topic = image if image.startswith('/') else '/'.join(['', *filter(None, [namespace]), image])
-    return [
-        include('edge.launch.py', EDGE, {
-            **extra, 'namespace': '/'.join([*filter(None, [namespace]), re.sub(r'\W', '_', device)]), 'image': topic,
-            'partition_device': device,
-        })
-        for device in devices
-    ]
-
-
-def camera_and_link(context):
-    """Make the camera node and the link simulator, with those of the arguments that were given."""
-    def given(table):
-        values = {}
-        for name, (value_type, _) in table.items():
-            text = LaunchConfiguration(name).perform(context)
-            if text:
-                try:
-                    value = text == 'true' if value_type is bool else value_type(text)
-                except ValueError:
-                    raise ValueError(f'{name}:={text}: expected a value of type {value_type.__name__}') from None
-                values[name] = ParameterValue(value, value_type=value_type)
-        return values
-
-    common = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=bool) for name in ('use_sim_time', 'autostart')
-    }
-    options = {
-        'package': 'evitif', 'output': 'screen',
-        'arguments': ['--ros-args', '--log-level', LaunchConfiguration('log_level')],
-        'respawn': LaunchConfiguration('use_respawn'), 'respawn_delay': 2.0,
-    }
-    ports = {
-        'listen_port': ParameterValue(LaunchConfiguration('link_port'), value_type=int),
-        'forward_port': ParameterValue(LaunchConfiguration('bridge_port'), value_type=int),
-    }
-    params_file = LaunchConfiguration('params_file')
-    return [
-        Node(
-            executable='link_simulator_node', name='link_simulator',
-            namespace=LaunchConfiguration('bridge_namespace'),
-            parameters=[
-                params_file, common, {'listen_host': '127.0.0.1', 'forward_host': '127.0.0.1', **ports},
-                {
-                    f'{direction}.{name.removeprefix("link_")}': value
-                    for name, value in given(LINK).items() for direction in ('uplink', 'downlink')
-                },
-            ],
-            **options,
-        ),
-        Node(
-            executable='camera_node', name='camera', namespace=LaunchConfiguration('namespace'),
-            parameters=[params_file, common, given(CAMERA)],
-            remappings=[('image', LaunchConfiguration('image'))],
-            **options,
-        ),
-    ]
-
-
 def generate_launch_description():
-    yes_or_no = ['true', 'false']
-    handed_on = {**BOTH, **EDGE, **BRIDGE}
-    own = {name: text for name, (_, text) in (CAMERA | LINK).items()}
-    return LaunchDescription([
-        DeclareLaunchArgument('namespace', default_value='', description="namespace of the robot's nodes and topics"),
-        DeclareLaunchArgument(
-            'bridge_namespace', default_value='bridge',
-            description="namespace of the bridge's nodes and topics; another than the robot's"),
-        DeclareLaunchArgument(
-            'use_sim_time', default_value='false', choices=yes_or_no, description='take the time from /clock'),
-        DeclareLaunchArgument(
-            'params_file', default_value=PARAMS_FILE, description='YAML file with the parameters of all nodes'),
-        DeclareLaunchArgument(
-            'autostart', default_value='true', choices=yes_or_no,
-            description='activate the nodes; false leaves them unconfigured for a lifecycle manager'),
-        DeclareLaunchArgument(
-            'use_respawn', default_value='false', choices=yes_or_no, description='start a node again when it ends'),
-        DeclareLaunchArgument(
-            'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error', 'fatal'],
-            description='least severity that is logged'),
-        DeclareLaunchArgument('image', default_value='image', description='topic of the images'),
-        DeclareLaunchArgument('bridge_port', default_value='7600', description='UDP port of the bridge node'),
-        DeclareLaunchArgument(
-            'link_port', default_value='7601',
-            description='UDP port of the link simulator, which the edge node sends to'),
-        DeclareLaunchArgument(
-            'edge_device', default_value='', description='where the head runs; empty: as params_file says'),
-        DeclareLaunchArgument(
-            'bridge_device', default_value='', description='where recovery and tail run; empty: as params_file says'),
-        DeclareLaunchArgument(
-            'partition_devices', default_value='',
-            description='strategy partition: names of the devices to start, with commas, each in a namespace of its own'),
-        DeclareLaunchArgument('rviz', default_value='false', choices=yes_or_no, description='show the annotated image'),
-        *(
-            DeclareLaunchArgument(name, default_value='', description=f'{text}; empty: as params_file says')
-            for name, text in (own | handed_on).items()
-        ),
-        SetEnvironmentVariable(
-            'FASTDDS_BUILTIN_TRANSPORTS',
-            EnvironmentVariable('FASTDDS_BUILTIN_TRANSPORTS', default_value='LARGE_DATA')),
-        OpaqueFunction(function=key_of_the_demo),
-        include('bridge.launch.py', BRIDGE, {
-            'namespace': LaunchConfiguration('bridge_namespace'), 'bind_host': '127.0.0.1',
-            'port': LaunchConfiguration('bridge_port'), 'device': LaunchConfiguration('bridge_device'),
-        }),
-        OpaqueFunction(function=edges),
-        OpaqueFunction(function=camera_and_link),
-    ])
+    return description(ARGUMENTS, demo)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -20,25 +19,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-# Images between processes on one machine get lost over Fast DDS's default transports (0.9 MB at 10 Hz: 18 of 60 came).
-os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA')
 
 import rclpy  # noqa: E402
 from demo_monitor import NAMESPACE, Monitor  # noqa: E402
 from demo_processes import DemoError, Processes, free_udp_ports  # noqa: E402
 from demo_reference import reference  # noqa: E402
 from demo_report import live_line, lossless_accuracy, memory_growth, plot_latency, print_table, save_pictures, summarise  # noqa: E402
-from tqdm import tqdm  # noqa: E402
 
 from evitif.pipeline import ModelConfig  # noqa: E402
 from evitif.pipeline.configuration import AUTO  # noqa: E402
 from evitif.pipeline.strategy_table import resolved  # noqa: E402
+from evitif.progress import Progress  # noqa: E402
 from evitif.protocol.keys import write_key_file  # noqa: E402
 from evitif.protocol.parameters import STREAM_STRATEGIES  # noqa: E402
 from evitif_edge_node.image_sources import open_source  # noqa: E402
 
 START_LIMIT_S = 120.0   # for the nodes to load their models and to connect
 QUIET_LIMIT_S = 3.0     # after the camera's last image
+CAMERA_LIMIT_S = 30.0   # from an active edge node to the first image: the camera is started when the link is up
 ENOUGH_ANSWERED = 0.99
 LIGHT_MODEL = 'artifacts/fashion_mnist_light'
 
@@ -169,10 +167,10 @@ def run(options: argparse.Namespace, config: ModelConfig, monitor: Monitor, proc
                     forward_host='127.0.0.1', forward_port=bridge_port, seed=options.seed, **impairments)
     for number, edge in enumerate(monitor.edges):
         processes.start(edge_process(edge), 'evitif_edge_node.edge_node', f'{NAMESPACE}/{edge}' if edge else NAMESPACE,
-                        (f'image:={NAMESPACE}/image',), bridge_host='127.0.0.1', bridge_port=link_port,
+                        (f'image:={NAMESPACE}/image',), bridge_host='127.0.0.1', bridge_port=link_port, image_timeout=CAMERA_LIMIT_S,
                         partition_device=f"'{number}'" if edge else None, **model)
     began = time.monotonic()
-    with tqdm(desc='starting', bar_format='{desc}: {elapsed}', leave=False) as bar:
+    with Progress(desc='starting', bar_format='{desc}: {elapsed}', leave=False) as bar:
         while not monitor.connected:
             monitor.spin(0.1)
             processes.check()
@@ -186,8 +184,7 @@ def run(options: argparse.Namespace, config: ModelConfig, monitor: Monitor, proc
                     count=options.frames, loop=True, shuffle=True, seed=options.seed, wait_for_subscribers=len(monitor.edges),
                     exit_when_done=True)
     ended = None
-    interval = 0.5 if sys.stderr.isatty() else 10.0  # a log file gets a line now and then
-    with tqdm(total=options.frames, desc='frames answered', unit='frame', mininterval=interval) as bar:
+    with Progress(total=options.frames, desc='frames answered', unit='frame', mininterval=0.5) as bar:
         while ended is None or time.monotonic() < ended + QUIET_LIMIT_S:
             monitor.spin_for(0.1)
             processes.check()

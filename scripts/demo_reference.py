@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from evitif.datasets.class_names import id_of, ids_by_name
 from evitif.pipeline import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 
@@ -50,16 +51,16 @@ def selection_reference(config: ModelConfig) -> Reference:
 def partition_reference(config: ModelConfig) -> Reference:
     from evitif.partition import load_device, load_fusion
     fusion = load_fusion(config.partition)
+    known = ids_by_name(fusion.class_names)
     models = [load_device(config.partition, entry.name) for entry in fusion.devices]
-    ids = {name: index for index, name in enumerate(fusion.class_names)}
 
     @torch.inference_mode()
     def answers(images: list[np.ndarray]) -> list[int]:
         features = np.stack([model.features_of(torch.cat([model.preprocessor(image) for image in images])) for model in models], 1)
         return [int(fusion.answer(row, np.ones(len(models), bool)).argmax()) for row in features]
     return Reference(f'{fusion.description.model} divided among {len(models)} devices', 'all devices', answers,
-                     lambda label, number: ids.get(label, -1), {'model': fusion.description.model, 'partition': config.partition},
-                     'device cpu')
+                     lambda label, number: id_of(label, number, known),
+                     {'model': fusion.description.model, 'partition': config.partition}, 'device cpu')
 
 
 def _whole(stream: SplitStream) -> Callable[[list[np.ndarray]], list[int]]:

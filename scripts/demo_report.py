@@ -12,9 +12,9 @@ import numpy as np
 from demo_monitor import Monitor
 from demo_reference import Reference
 from PIL import Image as Picture
-from tqdm import tqdm
 
 from evitif.pipeline import StageTimes
+from evitif.progress import Progress
 from evitif_edge_node.image_conversion import image_to_rgb
 from evitif_edge_node.image_sources import open_source
 from evitif_msgs.msg import LinkStats, Prediction
@@ -27,8 +27,9 @@ def live_line(monitor: Monitor) -> str:
     recent = list(monitor.predictions)[-50:]
     latency = np.median([monitor.delays[stamp] for stamp in recent])
     loss = monitor.link.uplink_packet_error_rate if monitor.link else math.nan
+    lost = 'unknown' if math.isnan(loss) else f'{100 * loss:.0f} %'
     right = accuracy(monitor, recent)
-    return f'{"" if right is None else f"right {100 * right:.0f} %, "}{1e3 * latency:.0f} ms, loss {100 * loss:.0f} %'
+    return f'{"" if right is None else f"right {100 * right:.0f} %, "}{1e3 * latency:.0f} ms, loss {lost}'
 
 
 def accuracy(monitor: Monitor, stamps: list[int]) -> float | None:
@@ -47,7 +48,7 @@ def lossless_accuracy(options: argparse.Namespace, reference: Reference) -> floa
     source = open_source(options.images, loop=True, shuffle=True, seed=options.seed)
     right = []
     count = options.frames if source.labelled else 0
-    with tqdm(total=count, desc=f'the same frames through {reference.lossless}', unit='frame', leave=False) as bar:
+    with Progress(total=count, desc=f'the same frames through {reference.lossless}', unit='frame', leave=False) as bar:
         while bar.n < count:
             images = [source.next_image() for _ in range(min(BATCH, count - bar.n))]
             class_ids = [reference.class_id_of(image.label, image.class_id) for image in images]
@@ -86,7 +87,7 @@ def summarise(monitor: Monitor, reference: Reference, lossless: float | None, op
         'edge_counts': frame_counts(monitor.link, 'received', 'replaced', 'rate_limited', 'sent', 'answered', 'expired', 'unsent'),
         'edge_drops': dict(zip(monitor.link.drop_kinds, map(int, monitor.link.drop_counts), strict=True)),
         'bridge_counts': None if monitor.bridge is None else frame_counts(monitor.bridge, 'received', 'replaced', 'failed'),
-        'predicted': dict(Counter(p.labels[0] for p in predictions if p.labels).most_common()),
+        'predicted': predicted_classes(predictions),
         'answered_by': {name: sum(f'{p.strategy}/{p.recovery}' == name for p in predictions)
                         for name in sorted({f'{p.strategy}/{p.recovery}' for p in predictions})},
         'how': dict(Counter(p.how for p in predictions).most_common()),
@@ -95,6 +96,13 @@ def summarise(monitor: Monitor, reference: Reference, lossless: float | None, op
         'images': options.images, 'rate': options.rate, 'burst': options.burst, 'seed': options.seed,
         'device': reference.device, 'ros': ros,
     }
+
+
+def predicted_classes(predictions: list[Prediction]) -> dict[str, int]:
+    """How often each class came first, by label; with the id behind it where several had one label."""
+    counts = Counter((p.labels[0], p.class_ids[0]) for p in predictions if p.labels)
+    shared = Counter(label for label, _ in counts)
+    return {label if shared[label] == 1 else f'{label} ({class_id})': count for (label, class_id), count in counts.most_common()}
 
 
 def frame_counts(stats: LinkStats, *names: str) -> dict[str, int]:
@@ -154,7 +162,7 @@ def print_table(summary: dict, reports: Path) -> None:
     rows = [('frames answered', f'{summary["predictions"]} of {summary["frames_sent"]}'),
             ('accuracy', as_percent(summary['accuracy'])),
             (f'  without loss, {summary["lossless"]}', as_percent(summary['accuracy_lossless'])),
-            ('packets lost on the uplink', 'unknown' if summary['packet_loss'] is None else f'{100 * summary["packet_loss"]:.1f} %'),
+            ('packets lost on the uplink', as_percent(summary['packet_loss'])),
             ('uplink', f'{summary["uplink_bytes_per_frame"] / 1e3:.1f} kB in {summary["packets_per_frame"]:.0f} '
                        'packets a frame'),
             ('image stamp to prediction', f'{summary["latency_ms"]["p50"]:.1f} ms (p50), '
@@ -162,7 +170,7 @@ def print_table(summary: dict, reports: Path) -> None:
     rows += [(f'  {stage}', f'{value:.1f} ms') for stage, value in summary['stage_ms'].items() if value is not None]
     if summary['overhead_ms'] is not None:
         rows.append(('everything but preprocess, head, tail',
-                     f'{summary["overhead_ms"]:.1f} ms, {100 * summary["overhead_share_of_head_and_tail"]:.0f} % of head + tail'))
+                     f'{summary["overhead_ms"]:.1f} ms, {as_percent(summary["overhead_share_of_head_and_tail"])} of head + tail'))
     if summary['strategy'] == 'selection':
         rows += [('answered by the light model', as_percent(summary['answered_by_light_model'])),
                  ('patches sent of the others', as_percent(summary['patches_sent'])),

@@ -16,7 +16,7 @@ if [ -n "${ROS_DISTRO:-}" ] && [ "${EVITIF_ROS:-}" != wheels ]; then
 elif [ -n "${ROS_DISTRO:-}" ]; then
     unset PYTHONPATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH ROS_DISTRO
 elif [ ! -d "$_evitif_folder" ]; then
-    for _evitif_candidate in jazzy kilted; do
+    for _evitif_candidate in jazzy kilted lyrical humble; do
         if [ -d "$_evitif_root/.venv-$_evitif_candidate" ] && [ -r "/opt/ros/$_evitif_candidate/setup.sh" ]; then
             _evitif_folder=$_evitif_root/.venv-$_evitif_candidate
             # shellcheck disable=SC1090

@@ -33,8 +33,8 @@ CPU_INDEX = 'https://download.pytorch.org/whl/cpu'
 MODULES = {'opencv-python-headless': 'cv2', 'pillow': 'PIL', 'pyyaml': 'yaml', 'colcon-common-extensions': 'colcon_core',
            'pytest-timeout': 'pytest_timeout'}
 # What the build of the colcon package depends on by content, and by the names of its files (they are installed as links).
-BUILT = ('package.xml', 'CMakeLists.txt', 'evitif_msgs', 'executables')
-LINKED = ('evitif', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config', 'rviz', 'artifacts')
+BUILT = ('package.xml', 'CMakeLists.txt', 'cmake', 'evitif_msgs', 'executables')
+LINKED = ('evitif', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config', 'rviz', 'artifacts', 'docs')
 
 
 class SetupError(Exception):

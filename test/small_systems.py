@@ -16,14 +16,13 @@ DATA = {'input_size': [3, 32, 32], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpo
 DEVICES = ('left', 'middle', 'right')
 
 
-def write_model(folder: Path, width: int, seed: int) -> torch.nn.Module:
+def write_model(folder: Path, width: int, seed: int) -> None:
     """A model folder: 3 blocks, 4 x 4 patches."""
     kwargs = {'embed_dim': width, 'depth': 3, 'num_heads': 2, 'patch_size': 8, 'img_size': 32}
     module = build_model(ModelSpec(ARCHITECTURE, random_seed=seed, num_classes=len(CLASSES), model_kwargs=kwargs)).module
     for parameter in module.parameters():
         parameter.data.mul_(3)          # random weights as they come are never sure of anything
     save_model(folder, module, {'architecture': ARCHITECTURE, 'model_kwargs': kwargs, 'class_names': CLASSES, 'pretrained_cfg': DATA})
-    return module
 
 
 def write_pair(folder: Path, *, eta: float = 0.0, delta: float = 0.5, seed: int = 1) -> tuple[str, str]:
@@ -33,9 +32,9 @@ def write_pair(folder: Path, *, eta: float = 0.0, delta: float = 0.5, seed: int 
     from evitif.selection.patch_code import KIND
     from evitif.training.transform_code import fit_code
     light, large = folder / 'light', folder / 'large'
-    light_module = write_model(light, 16, seed)
+    write_model(light, 16, seed)
     write_model(large, 32, seed + 100)
-    built = build_model(ModelSpec(str(large)))
+    built, light_built = build_model(ModelSpec(str(large))), build_model(ModelSpec(str(light)))
     identity = fingerprint(built.module, 0)
     model = PatchModel(SplitModel(built.module, 0))
     coarse = torch.randn(100, 3, 4, 4, generator=torch.Generator().manual_seed(5))
@@ -45,7 +44,7 @@ def write_pair(folder: Path, *, eta: float = 0.0, delta: float = 0.5, seed: int 
         'model': 'large', 'fingerprint': identity, 'cut': 0, 'default': 'klt1', 'figures': {},
         **PatchCode.describe(model, built.class_names, built.labels, built.data_config)}, KIND)
     settings = Selection(classes=len(CLASSES), delta=delta, eta=eta, prior_weight=0.5)
-    save_selection(light / FILE, SelectionArtifact(settings, str(light), fingerprint(light_module), str(large), identity, {}))
+    save_selection(light / FILE, SelectionArtifact(settings, str(light), fingerprint(light_built.module), str(large), identity, {}))
     return str(light), str(large)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks.link.images import decode, encode
 from benchmarks.link.parity import data_datagrams, failure_of, protected_bytes
@@ -23,6 +22,7 @@ from benchmarks.plots import lines
 from evitif.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif.evaluation.suite import IMAGENET_CHECKPOINT, Job
 from evitif.evaluation.suite import measure as measure_job
+from evitif.progress import Progress
 from evitif.transport.impairment import HEADER_BYTES
 
 TITLE = 'Accuracy for the bytes on the wire'
@@ -87,7 +87,7 @@ def codec_points(judged: Judged, quick: bool) -> list[dict]:
               for sample in samples]
     points = []
     for codec in CODECS:
-        for quality in tqdm(QUICK_QUALITIES if quick else QUALITIES, desc=f'{judged.name}, {codec}', unit='quality', mininterval=1):
+        for quality in Progress(QUICK_QUALITIES if quick else QUALITIES, desc=f'{judged.name}, {codec}', unit='quality'):
             files = [encode(image, codec, quality) for image in pixels]
             right = []
             for at in range(0, len(files), BATCH):

@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from benchmarks.link.conditions import Condition
 from benchmarks.link.contestants import CONTESTANTS
 from benchmarks.link.namespaces import LinkError, NamespaceLink, remove_leftovers, unavailable
@@ -28,6 +26,7 @@ from benchmarks.link.simulated import SimulatedLink
 from benchmarks.part import LIBRARY, PartError, machine, percentile, ratio_interval95, save, sources_digest, target
 from evitif.evaluation.partial import PartialResult
 from evitif.evaluation.suite import IMAGENET_CHECKPOINT, REPOSITORY
+from evitif.progress import Progress
 from evitif.protocol.keys import write_key_file
 
 TITLE = 'From image to answer'
@@ -133,7 +132,7 @@ class Measurement:
         if self.namespaces:
             remove_leftovers()
         total = sum(len(group.conditions) * group.rounds * len(group.contestants) for group in self.groups)
-        with tqdm(total=total, desc='turns', unit='turn', mininterval=1) as bar:
+        with Progress(total=total, desc='turns', unit='turn') as bar:
             for group in self.groups:
                 for forwarded in (False, True):
                     conditions = [condition for condition in group.conditions if condition.forwarded is forwarded]
@@ -148,7 +147,7 @@ class Measurement:
     def _key(group: Group, condition: Condition, number: int) -> str:
         return f'{group.name} / {condition.name} / {number}'
 
-    def _measure(self, group: Group, forwarded: bool, wanted: list[tuple[Condition, int]], bar: tqdm) -> None:
+    def _measure(self, group: Group, forwarded: bool, wanted: list[tuple[Condition, int]], bar: Progress) -> None:
         with session(group, forwarded, self.namespaces) as (link, robot, bridge):
             self.about[group.model] = robot.ask('about')
             if self.namespaces:

@@ -14,13 +14,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.link.conditions import Condition
 from benchmarks.link.namespaces import BRIDGE_ADDRESS, NamespaceLink, remove_leftovers, unavailable
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.transport_side import WAYS, protocol_cost
 from benchmarks.part import PartError, parser_of, print_part, save, target
+from evitif.progress import Progress
 from evitif.protocol.keys import write_key_file
 
 TITLE = 'The transport\'s part'
@@ -35,7 +35,7 @@ LINKS = {'packets': 'each datagram and segment a packet of its own', 'runs': 've
          LOOPBACK: 'loopback, where runs and segments stay together'}
 
 
-def measure(link: str, channels: int, rounds: int, cpu_frames: int, bar: tqdm) -> dict:
+def measure(link: str, channels: int, rounds: int, cpu_frames: int, bar: Progress) -> dict:
     """
     The figures of every way on one kind of link.
 
@@ -126,7 +126,7 @@ def run(quick: bool, output: Path) -> dict:
     if not reason:
         remove_leftovers()
     try:
-        with tqdm(total=len(MODELS) * len(links) * (rounds + WARM_UP) * len(WAYS), desc='turns', unit='turn', mininterval=1) as bar:
+        with Progress(total=len(MODELS) * len(links) * (rounds + WARM_UP) * len(WAYS), desc='turns', unit='turn') as bar:
             cells = {model: {link: measure(link, channels, rounds, cpu_frames, bar) for link in links}
                      for model, channels in MODELS.items()}
         protocol = {model: protocol_cost(channels) | {'after_pause': protocol_cost(channels, pause_s=INTERVAL_S)}

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import Any
 
+from evitif.files import parse_json
+from evitif.options import not_negative_int, positive_int, rate
 from evitif.protocol.datagram import QUANTISATIONS
 
-
-def positive_int(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not a whole number of at least 1')
-    return value
-
-
-def rate(text: str) -> float:
-    """A share from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f'{text} is not a rate from 0 to 1')
-    return value
+__all__ = ['add_model', 'add_overwrite', 'chosen', 'keyword', 'positive_int', 'rate', 'show']
 
 
 def keyword(text: str) -> tuple[str, Any]:
@@ -32,7 +19,7 @@ def keyword(text: str) -> tuple[str, Any]:
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f'{text!r} is not of the form name=value')
     try:
-        return name, json.loads(value)
+        return name, parse_json(value)
     except ValueError:
         return name, value
 
@@ -43,13 +30,17 @@ def add_model(parser: argparse.ArgumentParser, several_cuts: bool = False,
     parser.add_argument('--model', required=True, help='a model folder, or the name of a timm model')
     parser.add_argument('--checkpoint', help='a file with weights, for a timm name')
     parser.add_argument('--pretrained', action='store_true', help="weights from timm's hub, for a timm name")
-    parser.add_argument('--cut', type=int, nargs='+' if several_cuts else None,
+    parser.add_argument('--cut', type=not_negative_int, nargs='+' if several_cuts else None,
                         help='cut after this block (default: the model folder\'s, else half of the depth)')
     if quantisation is not None:
         parser.add_argument('--quantisation', choices=('auto', *QUANTISATIONS), default=quantisation,
                             help='how tokens travel (default: %(default)s; auto: as the loss asks for where a transform code was '
                                  'fitted, else as int8)')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:0, mps, … (default: cpu)')
+
+
+def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument('--overwrite', action='store_true', help=f'replace {what}')
 
 
 def chosen(options: argparse.Namespace, kind: type) -> dict:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.cli.arguments import chosen, positive_int, rate, show
+from evitif.cli.arguments import chosen, show
+from evitif.options import positive, positive_int, rate, real, seed, share
 
 
 def add_parser(verbs) -> None:
@@ -12,18 +13,19 @@ def add_parser(verbs) -> None:
     add_pair(parser)
     parser.add_argument('--data', required=True, help='a folder with train/ in the ImageFolder layout')
     parser.add_argument('--output', help="folder of selection.json (default: the light model's)")
-    parser.add_argument('--points', type=float, help='of accuracy that may be lost against the large model, in percent (default: 0.5)')
-    parser.add_argument('--bytes', type=float, help='on the wire for an image on average, instead: as accurate as that allows')
+    parser.add_argument('--points', type=real(0, 100),
+                        help='of accuracy that may be lost against the large model, in percent (default: 0.5)')
+    parser.add_argument('--bytes', type=positive, help='on the wire for an image on average, instead: as accurate as that allows')
     parser.add_argument('--minimise', choices=('bytes', 'cost'), help='for the wished accuracy (default: bytes)')
     parser.add_argument('--score-rule', choices=('last', 'rollout', 'selective'))
     parser.add_argument('--gate-rule', choices=('min-entropy', 'entropy', 'margin'))
     parser.add_argument('--delta', type=rate, nargs='+', help='to choose from')
     parser.add_argument('--quantisation', nargs='+', help='of patches, to choose from (default: klt1 klt1.5 klt2)')
-    parser.add_argument('--prior-weight', type=float, help="of the light model's answer (default: the best of a few)")
-    parser.add_argument('--held-out', type=rate, metavar='SHARE',
+    parser.add_argument('--prior-weight', type=real(0, 10), help="of the light model's answer (default: the best of a few)")
+    parser.add_argument('--held-out', type=share, metavar='SHARE',
                         help="of the training images (default: what the light model's training left out)")
     parser.add_argument('--images', type=positive_int, help='of these, at most (default: all)')
-    parser.add_argument('--seed', type=int)
+    parser.add_argument('--seed', type=seed)
     parser.set_defaults(run=run)
 
 

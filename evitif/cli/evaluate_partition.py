@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.cli.arguments import chosen, positive_int, rate, show
+from evitif.cli.arguments import chosen, show
+from evitif.options import positive_int, rate_below_one, whole
+from evitif.protocol.packetiser import MAX_PATCH_COPIES
 
 
 def add_parser(verbs) -> None:
@@ -12,8 +14,8 @@ def add_parser(verbs) -> None:
     parser.add_argument('--partitions', nargs='+', required=True, metavar='DIR', help='folders that `evitif train partition` wrote')
     parser.add_argument('--data', nargs='+', help='for each partition, or one for all (default: what each was trained for)')
     parser.add_argument('--model', help='the original (default: what the partition names)')
-    parser.add_argument('--loss', nargs='+', type=rate, metavar='RATE', help='packet error rates (default: 0.3 0.6)')
-    parser.add_argument('--copies', type=positive_int, metavar='N',
+    parser.add_argument('--loss', nargs='+', type=rate_below_one, metavar='RATE', help='packet error rates (default: 0.3 0.6)')
+    parser.add_argument('--copies', type=whole(1, MAX_PATCH_COPIES), metavar='N',
                         help="datagrams that carry a device's features (default: as many as it sends at that loss)")
     parser.add_argument('--seeds', type=positive_int, help='repetitions with other losses (default: 5)')
     parser.add_argument('--images', type=positive_int, help='judge by so many images (default: all)')

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.cli.arguments import add_model, chosen, positive_int, rate, show
+from evitif.cli.arguments import add_model, chosen, show
+from evitif.options import positive, positive_int, rate, whole
+from evitif.protocol.packetiser import MAX_PATCH_COPIES
 
 
 def add_parser(verbs) -> None:
@@ -14,9 +16,9 @@ def add_parser(verbs) -> None:
     parser.add_argument('--loss', nargs='+', type=rate, metavar='RATE', help='packet error rates (default: 0 0.3 0.6)')
     parser.add_argument('--pattern', choices=('iid', 'burst', 'drift'),
                         help='independent losses (default), bursts, or a rate that sweeps from 0 to RATE and back')
-    parser.add_argument('--burst', type=float, metavar='L',
+    parser.add_argument('--burst', type=positive, metavar='L',
                         help='mean length of a run of lost packets (default: 8 with --pattern burst, else 1)')
-    parser.add_argument('--patch-copies', type=positive_int, metavar='N',
+    parser.add_argument('--patch-copies', type=whole(1, MAX_PATCH_COPIES), metavar='N',
                         help='packets that each patch token travels in (default: 1, or with a transform code what the bytes of '
                              'int8 once allow)')
     parser.add_argument('--methods', nargs='+', metavar='METHOD',

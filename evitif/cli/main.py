@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from evitif import __version__
+from evitif import __version__, command
 from evitif.cli import (
     calibrate,
     evaluate_partition,
@@ -22,8 +22,15 @@ from evitif.cli import (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `evitif`; return the exit status: 0, 1 for a mistake that the message names, 2 for unknown arguments."""
+    """Run `evitif`; return the exit status: 0, 1 for a mistake that the message names, 2 for unknown arguments, 130 or 143 after an
+    interruption."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    options = build_parser().parse_args(arguments)
+    return command.run('evitif', lambda: options.run(options, shlex.join(['evitif', *arguments])))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs with their arguments."""
     parser = argparse.ArgumentParser(prog='evitif', description='A large Vision Transformer for a small robot, over a '
                                                                 'bad radio link.')
     parser.add_argument('--version', action='version', version=f'evitif {__version__}')
@@ -41,12 +48,4 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate_partition.add_parser(evaluate)
     link.add_parser(verbs)
     key.add_parser(verbs)
-    options = parser.parse_args(arguments)
-    try:
-        return options.run(options, shlex.join(['evitif', *arguments]))
-    except (ValueError, OSError, MemoryError) as error:  # what a user can cause; anything else is a bug and shows where
-        print(f'evitif: {error or type(error).__name__}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('evitif: interrupted; run the same command again to go on', file=sys.stderr)
-        return 130
+    return parser

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.cli.arguments import add_model, chosen, positive_int, show
+from evitif.cli.arguments import add_model, add_overwrite, chosen, show
+from evitif.options import positive, positive_int, seed
 
 
 def add_parser(verbs) -> None:
@@ -19,12 +20,13 @@ def add_parser(verbs) -> None:
     parser.add_argument('--output', help='folder of the artifacts (default: the model folder)')
     parser.add_argument('--images', type=positive_int, help='drawn from all of them (default: 2000)')
     parser.add_argument('--gradient-images', type=positive_int, help='of these, for the metric (default: 512)')
-    parser.add_argument('--ridge', type=float, help='of the metric, against its mean eigenvalue (default: 0.1)')
+    parser.add_argument('--ridge', type=positive, help='of the metric, against its mean eigenvalue (default: 0.1)')
     parser.add_argument('--views', type=positive_int, nargs='+', metavar='N',
                         help='random crops of each image, a number for each of --data (default: the images as they are)')
     parser.add_argument('--limits', type=positive_int, nargs='+', metavar='N',
                         help='images at most, a number for each of --data (default: all)')
-    parser.add_argument('--seed', type=int)
+    parser.add_argument('--seed', type=seed)
+    add_overwrite(parser, 'codes of another configuration, and fit them anew')
     parser.set_defaults(run=run)
 
 
@@ -34,7 +36,8 @@ def run(options: argparse.Namespace, command: str) -> int:
     if options.table_only and configuration.pixels:
         raise ValueError('--table-only is for the code of tokens: patches of an image have no such table')
     show(configuration)
-    for description in (measure_again if options.table_only else train_code)(configuration, command):
+    found = measure_again(configuration, command) if options.table_only else train_code(configuration, command, overwrite=options.overwrite)
+    for description in found:
         tell(description)
     return 0
 

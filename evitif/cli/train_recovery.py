@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from evitif.cli.arguments import add_model, chosen, positive_int, rate, show
+from evitif.cli.arguments import add_model, add_overwrite, chosen, show
+from evitif.options import not_negative, positive, positive_int, rate, rate_below_one, seed
 
 
 def add_parser(verbs) -> None:
@@ -23,24 +24,27 @@ def add_parser(verbs) -> None:
                         help='random crops of each image, a number for each of --data (default: the images as they are)')
     parser.add_argument('--limits', type=positive_int, nargs='+', metavar='N',
                         help='images at most, a number for each of --data (default: all)')
-    for name in ('learning-rate', 'logit-weight'):
-        parser.add_argument(f'--{name}', type=float)
-    for name in ('lowest-loss', 'highest-loss', 'burst-share', 'average-decay'):
-        parser.add_argument(f'--{name}', type=rate)
-    parser.add_argument('--seed', type=int)
+    parser.add_argument('--learning-rate', type=positive)
+    parser.add_argument('--logit-weight', type=not_negative)
+    for name in ('lowest-loss', 'highest-loss', 'average-decay'):
+        parser.add_argument(f'--{name}', type=rate_below_one)
+    parser.add_argument('--burst-share', type=rate)
+    parser.add_argument('--seed', type=seed)
     parser.add_argument('--precision', choices=('fp32', 'bf16'), help='of the arithmetic (default: fp32)')
     parser.add_argument('--no-code', action='store_true',
                         help='leave out the transform code, which is fitted first for cuts that have none (a minute each)')
+    add_overwrite(parser, 'artifacts of another configuration, and begin anew')
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    from evitif.training.recovery import RecoveryTraining, train_recovery
+    from evitif.training.recovery import RecoveryPlan, RecoveryTraining
     configuration = RecoveryTraining(**chosen(options, RecoveryTraining))
     show(configuration)
+    plan = RecoveryPlan(configuration, command, options.overwrite)
     if not options.no_code:
         _fit_codes(configuration, command)
-    descriptions = train_recovery(configuration, command)
+    descriptions = plan.train()
     if not options.no_code and 'paldn' in configuration.method:
         _measure_rates(configuration, descriptions, command)
     for description in descriptions:

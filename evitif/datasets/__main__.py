@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from evitif.datasets import DatasetError, fashion_mnist, split_folder
+from evitif.command import run
+from evitif.datasets import fashion_mnist, split_folder
+from evitif.options import whole
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,17 +18,17 @@ def main(arguments: list[str] | None = None) -> int:
     divide = verbs.add_parser('split', help='make OUTPUT/train and OUTPUT/val of a folder of images, by symbolic links')
     divide.add_argument('folder')
     divide.add_argument('output')
-    divide.add_argument('--every', type=int, default=6, metavar='N', help='each Nth image judges (default: 6)')
+    divide.add_argument('--every', type=whole(2), default=6, metavar='N', help='each Nth image judges (default: 6)')
     options = parser.parse_args(arguments)
-    try:
-        if options.verb == 'split':
-            counts = split_folder(options.folder, options.output, options.every)
-            print(f'{options.output}: {counts["train"]} images to train, {counts["val"]} to judge by')
-        else:
-            print(f'Fashion-MNIST is in {fashion_mnist.fetch()}')
-    except DatasetError as error:
-        print(f'evitif: {error}', file=sys.stderr)
-        return 1
+    return run('evitif', lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.verb == 'split':
+        counts = split_folder(options.folder, options.output, options.every)
+        print(f'{options.output}: {counts["train"]} images to train, {counts["val"]} to judge by')
+    else:
+        print(f'Fashion-MNIST is in {fashion_mnist.fetch()}')
     return 0
 
 

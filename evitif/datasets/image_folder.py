@@ -3,76 +3,116 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
+from evitif.datasets.class_names import ids_by_name
 from evitif.datasets.errors import DatasetError
+from evitif.datasets.files import EXTENSIONS, images_in, named, subfolders, survey
+from evitif.datasets.image_files import find_significant_bits, read_file
+from evitif.datasets.layout import is_divided, split_of
 from evitif.datasets.sample import Sample
+from evitif.pictures import SignificantBits, to_rgb
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.ppm', '.tif', '.tiff')
 _WORDNET_ID = re.compile(r'n\d{8}')
-_SPLITS = {'train': ('train',), 'test': ('test', 'val', 'validation')}
+_said: set[str] = set()
+
+
+def say_once(sentence: str) -> None:
+    """Print on stderr, and not again what was said in this process."""
+    if sentence not in _said:
+        _said.add(sentence)
+        print(f'evitif: {sentence}', file=sys.stderr, flush=True)
 
 
 class ImageFolder:
-    """Images below `folder`, sorted by name; classes are the folders' names in alphabetical order.
+    """Images below `folder`, sorted by name; classes are the folders' names in alphabetical order. Links are followed.
 
     Where every class folder is named by a WordNet id of ImageNet-1k (n01440764), class ids are those of ImageNet's
     1,000 classes instead of the rank (`timm.data.ImageNetInfo`). With `class_names`, a class's id is its folder's place
     in that list, as a model that knows those classes numbers them; with `ranked`, it is the rank whatever the names.
+    Samples of more than 8 bits are scaled alike in the whole data set: by `significant_bits`, or, with 0, by what its images show.
+    `say` gets a sentence on whatever a user should know.
     Raises DatasetError for a folder that is missing, an empty class, a class that `class_names` lacks, or a folder
     without images.
     """
 
-    def __init__(self, folder: Path | str, class_names: tuple[str, ...] | None = None, ranked: bool = False):
-        self.folder = Path(folder).expanduser()
+    split = 'all'                   # what the images are: `train`, `test` and `val` of a divided folder, or `all` of one that is not
+
+    def __init__(self, folder: Path | str, class_names: tuple[str, ...] | None = None, ranked: bool = False, significant_bits: int = 0,
+                 say: Callable[[str], None] = say_once):
+        self.folder = self._whole = Path(folder).expanduser()
+        self.significant_bits = significant_bits        # 0 until an image of more than 8 bits was read
+        self._significant: SignificantBits | None = None
+        self._say = say
+        self._unread: Counter[str] = Counter()          # kinds that are not read
         if not self.folder.is_dir():
             raise DatasetError(f'image folder {str(folder)!r} does not exist or is not a folder')
-        classes = sorted(entry for entry in self.folder.iterdir() if entry.is_dir() and not entry.name.startswith('.'))
+        classes = subfolders(self.folder)
         self.items: list[tuple[Path, int, str]] = []
         if classes:
             names = [entry.name for entry in classes]
             ids = None if ranked else self._ids_among(class_names, names) if class_names else _imagenet_ids(names)
             self.class_names = tuple(names) if ids is None else tuple(class_names or _imagenet_names())
             for rank, entry in enumerate(classes):
-                images = _images(entry)
-                if not images:
-                    raise DatasetError(f'class folder {entry} holds no image (expected one of {", ".join(EXTENSIONS)})')
-                self.items += [(path, rank if ids is None else ids[rank], entry.name) for path in images]
+                self._add(entry, rank if ids is None else ids[rank], entry.name, f'class folder {entry} holds no image')
+            if beside := len(images_in(self.folder)):
+                say(f'{self.folder}: left out {beside} images that lie beside the class folders')
         else:
             self.class_names = ()
-            self.items = [(path, -1, '') for path in _images(self.folder)]
-            if not self.items:
-                raise DatasetError(f'{self.folder} holds no image (expected one of {", ".join(EXTENSIONS)}) '
-                                   'and no class folder')
+            self._add(self.folder, -1, '', f'{self.folder} holds no image and no class folder')
+        if self._unread:
+            say(f'{self.folder}: left out {named(self._unread)}: images of these kinds are not read here')
+
+    def _add(self, folder: Path, class_id: int, label: str, refusal: str) -> None:
+        images, unread = survey(folder)
+        if not images:
+            raise DatasetError(f'{refusal}{f", only {named(unread)}" if unread else ""} (expected one of {", ".join(EXTENSIONS)})')
+        self.items += [(path, class_id, label) for path in images]
+        self._unread += unread
 
     @classmethod
-    def at_split(cls, folder: Path | str, split: str, **numbering) -> ImageFolder:
-        """Open `folder/train`, `folder/test` or `folder/val` where there is one, else `folder` itself."""
-        if split not in _SPLITS:
-            raise DatasetError(f'split has to be one of {", ".join(_SPLITS)}, not {split!r}')
-        for name in _SPLITS[split]:
-            below = Path(folder).expanduser() / name
-            if below.is_dir():
-                return cls(below, **numbering)
-        return cls(folder, **numbering)
+    def at_split(cls, folder: Path | str, split: str, **options) -> ImageFolder:
+        """Open the part of a divided folder that trains or judges (see layout.py), or the whole of one that is not divided."""
+        below, part, remark = split_of(Path(folder).expanduser(), split)
+        opened = cls(below, **options)
+        opened.split, opened._whole = part, Path(folder).expanduser()
+        if remark:
+            opened._say(remark)
+        return opened
 
     def _ids_among(self, class_names: tuple[str, ...], names: list[str]) -> list[int]:
-        rank = {name: index for index, name in enumerate(class_names)}
-        unknown = [name for name in names if name not in rank]
+        ids = ids_by_name(class_names)
+        unknown = [name for name in names if name not in ids]
         if unknown:
             raise DatasetError(f'{self.folder}: the class folder {unknown[0]!r} is none of the model\'s {len(class_names)} '
                                f'classes ({", ".join(class_names[:3])}, …)')
-        return [rank[name] for name in names]
+        shared = [name for name in names if len(ids[name]) > 1]
+        if shared:
+            raise DatasetError(f'{self.folder}: the class folder {shared[0]!r} may be any of the model\'s classes '
+                               f'{", ".join(map(str, ids[shared[0]]))}, which have that name: expected names that differ in the model')
+        return [ids[name][0] for name in names]
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> Sample:
         path, class_id, label = self.items[index]
-        return Sample(read_rgb(path), class_id, label, str(path.relative_to(self.folder)))
+        samples = read_file(path)
+        if samples.itemsize > 1:
+            self._decide_significant_bits()
+        return Sample(to_rgb(samples, self._significant), class_id, label, str(path.relative_to(self.folder)))
+
+    def _decide_significant_bits(self) -> None:
+        """Once for all images, whichever is read first, and alike for the part that trains and the part that judges."""
+        if self._significant is None:
+            if not self.significant_bits:
+                self.significant_bits, looked_at = find_significant_bits(self._whole)
+                self._say(f'{self._whole}: images of more than 8 bits, of which {self.significant_bits} are significant, by the largest '
+                          f'value in {looked_at} of them')
+            self._significant = SignificantBits(self.significant_bits, lambda sentence: self._say(f'{self._whole}: {sentence}'))
 
 
 def split_folder(folder: Path | str, output: Path | str, every: int) -> dict[str, int]:
@@ -80,15 +120,20 @@ def split_folder(folder: Path | str, output: Path | str, every: int) -> dict[str
 
     The images are taken in order of their paths, and each `every`-th judges: the same ones whenever it is done.
 
-    :raises DatasetError: `every` is below 2, the folder holds no image, or the output exists and is not empty
+    :raises DatasetError: `every` is below 2, the folder holds no image or is divided already, or the output exists and is not empty
     """
     folder, output = Path(folder).expanduser(), Path(output).expanduser()
     if every < 2:
         raise DatasetError(f'every is {every}: expected at least 2, so that something is left to train on')
-    if not folder.is_dir() or not (images := _images(folder)):
-        raise DatasetError(f'image folder {str(folder)!r} does not exist or holds no image')
+    images, unread = survey(folder) if folder.is_dir() else ([], Counter())
+    if not images:
+        raise DatasetError(f'image folder {str(folder)!r} does not exist or holds no image{f", only {named(unread)}" if unread else ""}')
+    if is_divided(folder):
+        raise DatasetError(f'{folder} is divided already: it has {", ".join(entry.name + "/" for entry in subfolders(folder))}')
     if output.exists() and any(output.iterdir()):
         raise DatasetError(f'{output} exists and is not empty: expected a new folder')
+    if unread:
+        say_once(f'{folder}: left out {named(unread)}: images of these kinds are not read here')
     counts = {'train': 0, 'val': 0}
     for index, path in enumerate(images):
         part = 'val' if index % every == every - 1 else 'train'
@@ -97,19 +142,6 @@ def split_folder(folder: Path | str, output: Path | str, every: int) -> dict[str
         link.symlink_to(path.resolve())
         counts[part] += 1
     return counts
-
-
-def read_rgb(path: Path) -> np.ndarray:
-    """Read an image file as uint8 [H, W, 3] RGB. Raises DatasetError, naming the file."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert('RGB'))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise DatasetError(f'{path}: cannot be read as an image: {error}') from None
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS and path.is_file())
 
 
 def _imagenet_names() -> tuple[str, ...]:

@@ -19,9 +19,13 @@ class Sample:
 
 
 class ImageDataset(Protocol):
-    """A sized sequence of samples. `class_names[i]` is the name of class id i; empty when no class is known."""
+    """A sized sequence of samples. `class_names[i]` is the name of class id i; empty when no class is known.
+
+    `split` says what the images are: `train`, `val` or `test`, or `all` of a folder that is not divided.
+    """
 
     class_names: tuple[str, ...]
+    split: str
 
     def __len__(self) -> int: ...
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from evitif.files import replacing
+
 
 def draw(paint: Callable, path: Path | str, size: tuple[float, float], dpi: int) -> str:
     """Have `paint(figure)` draw on a figure of `size` inches and write it as PNG, below folders that need not be there yet.
@@ -22,6 +24,6 @@ def draw(paint: Callable, path: Path | str, size: tuple[float, float], dpi: int)
     for axes in figure.axes:
         axes.grid(alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={'Software': None})
+    with replacing(path) as new:
+        figure.savefig(new, format='png', metadata={'Software': None})
     return f'the plot is in {path}'

@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from evitif.files import read_json, require_writable_file, write_json
+from evitif.wording import differences, shortened
+
+BESIDE = ('.md', '.png')        # the table and the plot of a report
+
 
 class PartialResult:
     """The counts so far of the measurement `identity`, in `<result>.partial`. Without a result file nothing is kept."""
@@ -18,19 +23,20 @@ class PartialResult:
         if self.path is None or not self.path.is_file():
             return None
         try:
-            content = json.loads(self.path.read_text())
-            saved, state = content['identity'], content['state']
+            content = read_json(self.path)
+            saved, state = dict(content['identity']), dict(content['state'])
+            reached = int(state['next'])
         except (OSError, ValueError, KeyError, TypeError):
             print(f'{self.path} cannot be read: starting afresh', flush=True)
             return None
-        different = [key for key in self.identity if saved.get(key) != self.identity[key]]
-        if different:
-            print(f'{self.path} is of another measurement ({", ".join(different)}): starting afresh', flush=True)
+        if different := differences(saved, self.identity):
+            print(f'{self.path} is of another measurement ({shortened("; ".join(different), 300)}): starting afresh', flush=True)
             return None
-        print(f'going on from {state["next"]} ({self.path})', flush=True)
+        print(f'going on from {reached} ({self.path})', flush=True)
         return state
 
     def save(self, state: dict) -> None:
+        """Raises files.WriteError."""
         if self.path is not None:
             write_json(self.path, {'identity': self.identity, 'state': state})
 
@@ -39,10 +45,12 @@ class PartialResult:
             self.path.unlink(missing_ok=True)
 
 
-def write_json(path: Path | str, content: dict) -> None:
-    """Write, replacing the file at once, so that none is ever seen half written."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + '.new')
-    temporary.write_text(json.dumps(content, indent=2) + '\n')
-    temporary.replace(path)
+def require_report(path: Path | str | None) -> None:
+    """Raise files.WriteError or ValueError unless the report `path` (JSON), its table and its plot can be written."""
+    if path is None:
+        return
+    if Path(path).suffix in BESIDE:
+        raise ValueError(f'the report is to be {path}: expected another ending, such as .json, since a table (.md) and a plot (.png) of '
+                         'that name are written beside it')
+    for one in (Path(path), *(Path(path).with_suffix(suffix) for suffix in BESIDE)):
+        require_writable_file(one)

@@ -14,16 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.datasets import open_images
-from evitif.evaluation.partial import write_json
+from evitif.datasets.identity import digest_of
+from evitif.evaluation.partial import require_report
 from evitif.evaluation.statistics import half_interval95
+from evitif.files import read_json, write_json
 from evitif.model.device import place
 from evitif.model.quantise import TokenQuantiser
+from evitif.model.tensors import require_finite_answers
 from evitif.partition.artifact import DeviceModel, Fusion, load_device, load_fusion
 from evitif.partition.slicing import multiply_adds_of, parameters_of
 from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
+from evitif.progress import Progress
 from evitif.protocol.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.parameters import StreamParameters
 from evitif.protocol.statistics import sufficient_copies
@@ -60,17 +63,19 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '') -
     c = configuration
     if c.data and len(c.data) not in (1, len(c.partitions)):
         raise ValueError(f'data names {len(c.data)} data sets: expected one, or one for each of the {len(c.partitions)} partitions')
+    require_report(c.json)
     found = _earlier(c.json)
     settings = {name: value for name, value in asdict(c).items() if name in ('loss', 'copies', 'seeds', 'images', 'baselines')}
     settings = json.loads(json.dumps(settings))
     entries, references = [], {}
     for index, folder in enumerate(c.partitions):
         fusion = load_fusion(folder)
+        data = c.data[index if len(c.data) > 1 else 0] if c.data else fusion.description.content['made_by']['configuration']['data']
         identity = {'format': FORMAT, 'partition': fusion.fingerprint, **settings}
-        entry = next((one for one in found if one['identity'] == identity), None)
+        pictures = digest_of(open_images(data, 'test', class_names=fusion.class_names))
+        entry = next((one for one in found if one['identity'] == identity and (one.get('pictures') or pictures) == pictures), None)
         if entry is None:
-            data = c.data[index if len(c.data) > 1 else 0] if c.data else fusion.description.content['made_by']['configuration']['data']
-            entry = {'identity': identity, 'command': command, **_measure(c, fusion, data, references)}
+            entry = {'identity': identity, 'pictures': pictures, 'command': command, **_measure(c, fusion, data, references)}
         else:
             print(f'{folder}: measured already', flush=True)
         entries.append(entry)
@@ -78,7 +83,7 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '') -
             others = [one for one in found if not any(one['identity']['partition'] == known['identity']['partition']
                                                       or one['partition'] == known['partition'] for known in entries)]
             write_json(c.json, {'format': FORMAT, 'entries': [*others, *entries]})
-    return {'format': FORMAT, 'entries': entries if not c.json else json.loads(Path(c.json).read_text())['entries']}
+    return {'format': FORMAT, 'entries': entries if not c.json else read_json(c.json)['entries']}
 
 
 def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict) -> dict:
@@ -88,7 +93,7 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
     devices = [load_device(description.folder, entry.index) for entry in description.devices]
     dataset = open_images(data, 'test', class_names=description.class_names)
     config = description.data_config
-    images, ids = load_images(dataset, int(config['input_size'][1]), config['input_size'][0], 'test images')
+    images, ids = load_images(dataset, int(config['input_size'][1]), 'test images')
     if c.images is not None and c.images < len(images):
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:c.images]
         images, ids = images[chosen], ids[chosen]
@@ -147,15 +152,19 @@ def _original(c: PartitionEvaluation, fusion: Fusion) -> Original:
 @torch.inference_mode()
 def _features(devices: list[DeviceModel], images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
     """Features float32 [n, N, F] before quantisation."""
-    return torch.cat([torch.stack([device.features_of(batch) for device in devices], 1) for batch in
-                      (normalise(part) for part in tqdm(images.split(BATCH), desc='features', unit='batch', mininterval=1))])
+    features = torch.cat([torch.stack([device.features_of(batch) for device in devices], 1) for batch in
+                          (normalise(part) for part in Progress(images.split(BATCH), desc='features', unit='batch'))])
+    require_finite_answers('the sub-models', features=features)
+    return features
 
 
 @torch.inference_mode()
 def _classes(original: Original, images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
     """The original's classes [n]."""
-    return torch.cat([original.module(normalise(part)).argmax(1)
-                      for part in tqdm(images.split(BATCH), desc='original', unit='batch', mininterval=1)])
+    logits = torch.cat([original.module(normalise(part))
+                        for part in Progress(images.split(BATCH), desc='original', unit='batch')])
+    require_finite_answers('the original', logits=logits)
+    return logits.argmax(1)
 
 
 def _quantised(features: torch.Tensor) -> torch.Tensor:
@@ -166,7 +175,9 @@ def _quantised(features: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def _top1(fusion: Fusion, features: torch.Tensor, present: torch.Tensor, ids: torch.Tensor) -> float:
-    return float((fusion.network(features, present).argmax(1) == ids).float().mean())
+    logits = fusion.network(features, present)
+    require_finite_answers('the fusion', logits=logits)
+    return float((logits.argmax(1) == ids).float().mean())
 
 
 def _packet_loss(fusion: Fusion, features: torch.Tensor, ids: torch.Tensor, rate: float, copies: int, seeds: int, whole: float) -> dict:
@@ -229,7 +240,7 @@ def _earlier(path: str | None) -> list[dict]:
     if path is None or not Path(path).is_file():
         return []
     try:
-        content = json.loads(Path(path).read_text())
+        content = read_json(path)
         if content['format'] == FORMAT:
             return list(content['entries'])
     except (ValueError, KeyError, TypeError):

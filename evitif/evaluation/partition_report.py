@@ -8,6 +8,7 @@ from pathlib import Path
 from evitif.evaluation.drawing import draw
 from evitif.evaluation.partition import LINK_RATES
 from evitif.evaluation.report import plus_minus
+from evitif.files import write_text
 
 COLOURS = ('#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00')       # by number of devices
 # Reduction and points below the original that a partition is to reach, by classes and devices.
@@ -167,7 +168,7 @@ def write_report(result: dict, json_path: Path | str) -> list[str]:
     commands = sorted({one['command'] for one in result['entries'] if one['command']})
     made = ['', 'Made by:', '', '```', *commands, '```', '', f'The figures are in [{Path(json_path).name}]({Path(json_path).name}), with '
             'the configuration by which each partition was trained.', '', f'![top-1 over the size of a sub-model]({table.stem}.png)']
-    table.write_text('# Partitions, measured\n\n' + markdown(result) + '\n' + '\n'.join(made) + '\n')
+    write_text(table, '# Partitions, measured\n\n' + markdown(result) + '\n' + '\n'.join(made) + '\n')
     return [f'the tables are in {table}', plot(result, Path(json_path).with_suffix('.png'))]
 
 

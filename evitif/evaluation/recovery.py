@@ -16,16 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.datasets import DatasetError, ImageDataset, open_images
-from evitif.evaluation.partial import PartialResult, write_json
+from evitif.datasets.identity import digest_of
+from evitif.evaluation.partial import PartialResult, require_report
 from evitif.evaluation.statistics import half_interval95
+from evitif.files import read_json, write_json
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path
+from evitif.model.tensors import require_finite_answers
 from evitif.pipeline.configuration import BridgeRuntimeConfig, ModelConfig
 from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.tail_pipeline import choose_recovery
+from evitif.progress import Progress
 from evitif.protocol.packetiser import Packetiser, TokenFrame
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovery
 from evitif.recovery.kinds import ALL
@@ -100,6 +103,7 @@ class Measurement:
 
     def __init__(self, configuration: RecoveryEvaluation):
         c = self.configuration = configuration
+        require_report(c.json)
         self.stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
                                                    cut=c.cut, quantisation=c.quantisation, device=c.device))
         parameters = self.stream.parameters
@@ -115,6 +119,7 @@ class Measurement:
         layout = hashlib.sha256(b''.join(pattern.carries.numpy().tobytes() for pattern in self.patterns.values())).hexdigest()
         self.identity = {'format': FORMAT, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
                          'quantisation': parameters.quantisation, 'code': parameters.code, 'layout': layout[:16], 'data': c.data,
+                         'pictures': digest_of(self.dataset),
                          'images': len(self.order), 'pattern': c.pattern, 'burst': c.burst, 'loss': list(c.loss),
                          'seeds': c.seeds, 'methods': {name: self.artifacts.get(name) for name in self.methods},
                          **({'rates': repr(self.stream.rates)} if adaptive else {})}
@@ -127,8 +132,7 @@ class Measurement:
                                    'right': {name: [0] * len(self.runs) for name in self.methods}}
         runs = [self._run(rate, seed) for rate, seed in self.runs]
         answers = len(self.runs) * len(self.methods) + 2
-        with tqdm(total=total * answers, initial=state['next'] * answers, desc='answers', unit_scale=True,
-                  mininterval=1) as bar:
+        with Progress(total=total * answers, initial=state['next'] * answers, desc='answers', unit_scale=True) as bar:
             while state['next'] < total:
                 began, start = time.monotonic(), state['next']
                 chosen = slice(start, min(start + CHUNK, total))
@@ -185,7 +189,7 @@ class Measurement:
 
     @torch.inference_mode()
     def _head(self, chosen: np.ndarray, kinds: set[str],
-              bar: tqdm) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor, int]:
+              bar: Progress) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor, int]:
         """By quantisation, of the `kinds` that any frame travels in, tokens as they arrive without loss and their logits; the
         class ids, and how many of the uncut model's answers are right."""
         stream, right, ids_parts = self.stream, 0, []
@@ -194,6 +198,7 @@ class Measurement:
             images, ids = _load(self.dataset, chosen[start:start + BATCH], stream)
             images = images.to(stream.placement.device, stream.placement.dtype)
             tokens = stream.split.head(images)
+            require_finite_answers('the head', tokens=tokens)
             values = tokens.reshape(-1, tokens.shape[2]).float().cpu().numpy()
             for kind, part in parts.items():
                 quantiser = stream.quantisers[kind]
@@ -293,7 +298,7 @@ def _methods(c: RecoveryEvaluation, stream: SplitStream) -> tuple[dict[str, Reco
 def _kind(path: str) -> str:
     """The method that an artifact is of; that it can be read at all is checked where it is loaded."""
     try:
-        kind = json.loads(Path(path).expanduser().read_text()).get('kind')
+        kind = read_json(Path(path).expanduser()).get('kind')
     except (OSError, ValueError, AttributeError):
         kind = None
     return kind if kind in LEARNED else 'paldn'
@@ -320,6 +325,7 @@ def _load(dataset: ImageDataset, chosen: np.ndarray, stream: SplitStream) -> tup
 
 
 def _right(logits: torch.Tensor, ids: torch.Tensor) -> int:
+    require_finite_answers('what is judged', logits=logits)
     return int((logits.argmax(1).cpu() == ids).sum())
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from evitif.evaluation.drawing import draw
+from evitif.files import write_text
 
 # Distinguishable with any colour vision (Okabe and Ito, 2008, and Tol, 2021), and by marker as well.
 STYLES = {'paldn': ('#D55E00', 'o'), 'omission': ('#0072B2', 's'), 'zero': ('#888888', 'v'), 'mean': ('#56B4E9', '^'),
@@ -82,7 +83,7 @@ def markdown(result: dict) -> str:
 def write_report(result: dict, json_path: Path | str) -> list[str]:
     """Write the table and the plot beside the JSON, with its name; return a sentence about each."""
     table = Path(json_path).with_suffix('.md')
-    table.write_text(markdown(result) + '\n' + (f'\nMade by `{result["command"]}`.\n' if result['command'] else ''))
+    write_text(table, markdown(result) + '\n' + (f'\nMade by `{result["command"]}`.\n' if result['command'] else ''))
     return [f'the table is in {table}', plot(result, Path(json_path).with_suffix('.png'))]
 
 

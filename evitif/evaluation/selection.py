@@ -14,18 +14,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.datasets import open_images
+from evitif.datasets.identity import digest_of
 from evitif.evaluation.codecs import LOSSLESS, OPTIONS, mosaics_through, through
-from evitif.evaluation.partial import PartialResult, write_json
+from evitif.evaluation.partial import PartialResult, require_report
 from evitif.evaluation.selection_front import PRIOR_WEIGHTS, Point, points
 from evitif.evaluation.selection_trial import Trial, fused_classes, selected, softmax
 from evitif.evaluation.statistics import half_interval95
 from evitif.evaluation.wire_bytes import DATAGRAM_ROOM, SelectedFrames, answer_bytes, image_bytes_on_wire, image_datagrams
+from evitif.files import write_json
 from evitif.model.build import build_model
+from evitif.model.device import place
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.model.transform_code import RATES
+from evitif.progress import Progress
 from evitif.protocol.datagram import UNIT_INDEX
 from evitif.recovery import LEARNED, METHODS, load_recovery
 from evitif.selection import gate
@@ -90,6 +93,8 @@ class Measurement:
 
     def __init__(self, configuration: SelectionEvaluation):
         c = self.configuration = configuration
+        require_report(c.json)
+        place(c.device, c.precision)
         light, large = specs(c)
         dataset = open_images(c.data, 'test', class_names=build_model(large).class_names)
         chosen = np.random.default_rng(0).permutation(len(dataset))[:c.images]
@@ -98,7 +103,8 @@ class Measurement:
         gate.require_eta(max(c.eta or (0.0,)), trial.classes, self.settings.gate_rule)
         self._glances: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.identity = {'format': FORMAT, 'light': trial.light_fingerprint, 'large': trial.large_fingerprint,
-                         'code': trial.code.code.digest, 'data': c.data, 'images': len(trial), 'settings': asdict(self.settings),
+                         'code': trial.code.code.digest, 'data': c.data, 'pictures': digest_of(dataset), 'images': len(trial),
+                         'settings': asdict(self.settings),
                          'delta': list(c.delta), 'eta': c.eta and list(c.eta), 'quantisation': list(c.quantisation),
                          'loss': list(c.loss), 'seeds': c.seeds, 'precision': c.precision}
 
@@ -150,7 +156,7 @@ class Measurement:
         """Of each quality the accuracy of the large model and the bytes, with the parity that each loss asks for."""
         trial, views, found = self.trial, self.trial.views(), []
         for quality in QUALITIES[codec]:
-            decoded = [through(view, codec, quality) for view in tqdm(views, desc=f'{codec} {quality}', leave=False, mininterval=1)]
+            decoded = [through(view, codec, quality) for view in Progress(views, desc=f'{codec} {quality}', leave=False)]
             pictures, sizes = zip(*decoded, strict=True)
             top1 = trial.accuracy(trial.whole(trial.of_views(pictures)).argmax(1))
             row = {'quality': quality, 'top1': top1, 'file_bytes': float(np.mean(sizes))}
@@ -271,7 +277,7 @@ class Measurement:
         for codec in OPTIONS:
             for quality in (50, 70, 85):
                 pairs = [self._mosaics(view, np.flatnonzero(mask), codec, quality)
-                         for view, mask in zip(tqdm(views, desc=f'{codec} mosaics', leave=False), sent, strict=True)]
+                         for view, mask in zip(Progress(views, desc=f'{codec} mosaics', leave=False), sent, strict=True)]
                 pictures, sizes = zip(*pairs, strict=True)
                 form(f'{codec} {quality}', float(np.mean(sizes)), trial.model.head(trial.of_views(pictures)))
         return found

@@ -9,6 +9,7 @@ from evitif.evaluation.drawing import draw
 from evitif.evaluation.report import plus_minus
 from evitif.evaluation.selection import PIXELS, point_of
 from evitif.evaluation.selection_front import Point, pareto
+from evitif.files import write_text
 
 COSTS = (0.32, 0.20)        # of the paper's kind that the best of the sweep is shown for
 SHARE_OF_CODEC = 0.40
@@ -155,7 +156,7 @@ def _form(name: str) -> str:
 def write_report(result: dict, json_path: Path | str) -> list[str]:
     """Write the tables and the plot beside the JSON, with its name; return a sentence about each."""
     table = Path(json_path).with_suffix('.md')
-    table.write_text(markdown(result) + '\n' + (f'\nMade by `{result["command"]}`.\n' if result['command'] else ''))
+    write_text(table, markdown(result) + '\n' + (f'\nMade by `{result["command"]}`.\n' if result['command'] else ''))
     return [f'the tables are in {table}', plot(result, Path(json_path).with_suffix('.png'))]
 
 

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.datasets import DatasetError, ImageDataset
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.device import mixed_precision
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
+from evitif.model.pretrained import require_classifier
 from evitif.model.split import SplitModel
+from evitif.model.tensors import require_finite_answers
+from evitif.progress import Progress
 from evitif.recovery.methods import Recovery
 from evitif.selection.artifact import require_same_classes
 from evitif.selection.choice import select
@@ -39,13 +41,15 @@ class Trial:
                  precision: str = 'fp32'):
         self.device, self.precision = device, precision
         self.light, self.large = build_model(light), build_model(large)
+        for spec, built in ((light, self.light), (large, self.large)):
+            require_classifier(built.module, spec.model, spec.checkpoint, spec.pretrained)
         require_same_classes(light.model, self.light.class_names, large.model, self.large.class_names)
         self.light_fingerprint, self.large_fingerprint = fingerprint(self.light.module), fingerprint(self.large.module, 0)
         self.model = PatchModel(SplitModel(self.large.module.to(device), 0, self.large.data_config['input_size'][0]))
         self.light.module.to(device)
         self.code = PatchCode.beside(large.model, self.large_fingerprint)
         self.classes, self.patches = len(self.large.class_names), self.model.tokens
-        samples = [dataset[int(index)] for index in tqdm(chosen, desc='reading images', unit='image', leave=False, mininterval=1)]
+        samples = [dataset[int(index)] for index in Progress(chosen, desc='reading images', unit='image', leave=False)]
         self.ids = np.array([sample.class_id for sample in samples])
         if len(self.ids) == 0 or self.ids.min() < 0 or self.ids.max() >= self.classes:
             raise DatasetError(f'class ids are {self.ids.min()} to {self.ids.max()}: expected 0 to {self.classes - 1}, of images with '
@@ -82,11 +86,12 @@ class Trial:
         """The light model's logits float32 [n, classes] and scores float32 [n, patches]."""
         light = LightModel(self.light.module, rule, self.model.grid)
         parts = []
-        for part in tqdm(self.images(self.light).split(BATCH), desc=f'light model, {rule}', unit='batch', mininterval=1):
+        for part in Progress(self.images(self.light).split(BATCH), desc=f'light model, {rule}', unit='batch'):
             with mixed_precision(self.device, self.precision):
                 parts.append(light.glance_batch(part.to(self.device)))
-        logits, scores = zip(*parts, strict=True)
-        return torch.cat(logits).cpu().numpy(), torch.cat(scores).cpu().numpy()
+        logits, scores = map(torch.cat, zip(*parts, strict=True))
+        require_finite_answers('the light model', logits=logits, scores=scores)
+        return logits.cpu().numpy(), scores.cpu().numpy()
 
     def coded(self, quantisation: str | None) -> torch.Tensor:
         """All images' patches float32 [n, P, C * h * w] as they come off the wire; None: the pixels themselves."""
@@ -100,10 +105,12 @@ class Trial:
         """The large model's logits float32 [n, classes] for whole images."""
         images = self.images(self.large) if images is None else images
         parts = []
-        for part in tqdm(images.split(BATCH), desc='large model, whole images', unit='batch', mininterval=1):
+        for part in Progress(images.split(BATCH), desc='large model, whole images', unit='batch'):
             with mixed_precision(self.device, self.precision):
                 parts.append(self.large.module(part.to(self.device)).float().cpu())
-        return torch.cat(parts).numpy()
+        logits = torch.cat(parts)
+        require_finite_answers('the large model', logits=logits)
+        return logits.numpy()
 
     def answers(self, patches: torch.Tensor, received: np.ndarray, chosen: np.ndarray | None = None,
                 recovery: Recovery | None = None, packet_error_rate: float = 0.0, title: str = 'large model') -> np.ndarray:
@@ -113,12 +120,13 @@ class Trial:
         order = chosen[np.argsort(received[chosen].sum(1), kind='stable')]
         model = self.model if recovery is None else PatchModel(self.model.split, recovery)
         found = np.empty((len(self), self.classes), np.float32)
-        bar = tqdm(range(0, len(order), BATCH), desc=title, unit='batch', mininterval=1)
+        bar = Progress(range(0, len(order), BATCH), desc=title, unit='batch')
         for start in bar:
             part = order[start:start + BATCH]
             with mixed_precision(self.device, self.precision):
                 logits = model.answer(patches[part].to(self.device), torch.from_numpy(received[part]).to(self.device),
                                       torch.full((len(part),), packet_error_rate))
+            require_finite_answers('the large model', logits=logits)
             found[part] = logits.cpu().numpy()
         return found[chosen]
 

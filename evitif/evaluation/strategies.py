@@ -8,14 +8,14 @@ docs/results and writes docs/results/strategies.json and strategies.md, and into
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evitif.evaluation.partial import write_json
+from evitif import command
 from evitif.evaluation.selection_report import codec_bytes
 from evitif.evaluation.wire_bytes import answer_bytes
+from evitif.files import read_json, require_writable, write_json, write_text
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.folder import find_model_folder
 from evitif.model.split import SplitModel
@@ -115,14 +115,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m evitif.evaluation.strategies', description=__doc__.splitlines()[0])
     parser.add_argument('--results', type=Path, default=REPOSITORY / 'docs' / 'results', help='folder with recovery/ and selection/')
     options = parser.parse_args(arguments)
+    return command.run('evitif', lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    require_writable(options.results)
     partitions = options.results / 'partition.json'
-    entries = json.loads(partitions.read_text())['entries'] if partitions.is_file() else []
+    entries = read_json(partitions)['entries'] if partitions.is_file() else []
     tables = []
     for path in sorted((options.results / 'selection').glob('*.json')):
-        selection = json.loads(path.read_text())
+        selection = read_json(path)
         light, large = (selection['configuration'][side] for side in ('light', 'large'))
         measured = (options.results / 'recovery').glob(f'{Path(large).name}-cut*-iid.json')
-        splits = [json.loads(result.read_text()) for result in sorted(measured)]
+        splits = [read_json(result) for result in sorted(measured)]
         if selection['configuration']['light_checkpoint'] is None:
             tables.append(compare(selection, splits, light, large,
                                   [entry for entry in entries if entry['model'] == Path(large).name]))
@@ -133,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f'evitif: {options.results / "selection"} holds no figures: expected those of `evitif evaluate selection`', file=sys.stderr)
         return 1
     write_json(options.results / 'strategies.json', {'tables': tables})
-    (options.results / 'strategies.md').write_text(markdown(tables))
+    write_text(options.results / 'strategies.md', markdown(tables))
     print(markdown(tables))
     return 0
 

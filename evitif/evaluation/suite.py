@@ -14,12 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evitif import command
 from evitif.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif.evaluation.report import plot
 from evitif.evaluation.suite_page import page
+from evitif.files import read_json, require_writable, write_text
 from evitif.model.build import read_description
 from evitif.model.code_artifact import KIND as CODE
 from evitif.model.folder import DESCRIPTION_FILE, artifact_path
+from evitif.options import positive_int
 from evitif.recovery import LEARNED, METHODS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -140,13 +143,14 @@ def measure(job: Job) -> dict:
 def _stands(earlier: dict, wanted: dict) -> bool:
     """Whether an earlier measurement is the wanted one, or differs from it by having judged more images."""
     images = earlier.get('images')
+    earlier = {**earlier, 'pictures': earlier.get('pictures', wanted.get('pictures'))}      # older figures do not say
     return isinstance(images, int) and images >= wanted['images'] and {**earlier, 'images': 0} == {**wanted, 'images': 0}
 
 
 def read_result(path: Path) -> dict | None:
     """A result on disk, or None where there is none or it cannot be read."""
     try:
-        result = json.loads(path.read_text())
+        result = read_json(path)
     except (OSError, ValueError):
         return None
     return result if isinstance(result, dict) and isinstance(result.get('identity'), dict) else None
@@ -169,10 +173,11 @@ def command_of(c: RecoveryEvaluation) -> str:
     return shlex.join(map(str, parts))
 
 
-def run(options: argparse.Namespace, command: str) -> int:
+def run(options: argparse.Namespace, told: str) -> int:
     """Measure all that there is data for and write the page; return the exit status."""
     output = Path(options.output or (REPOSITORY / ('reports/evaluate' if options.quick else 'docs/results')))
     results = output / 'recovery'
+    require_writable(results)
     models = shipped_models(Path(options.artifacts), dict(options.data), Path(options.imagenet_checkpoint))
     wanted = [model for model in models if not options.only or model.name in options.only]
     for name in set(options.only) - {model.name for model in models}:
@@ -203,7 +208,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     if not any(found.values()):
         return 1
     path = output / 'recovery.md'
-    path.write_text(page({name: entries for name, entries in found.items() if entries}, command, notes, results))
+    write_text(path, page({name: entries for name, entries in found.items() if entries}, told, notes, results))
     print(f'the tables and plots are in {path}')
     return 0
 
@@ -216,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help=f'{QUICK_IMAGES} images, 2 seeds, 2 rates, one cut of each model, into reports/evaluate')
     parser.add_argument('--only', nargs='+', default=[], metavar='MODEL', help='these folders of artifacts/')
     parser.add_argument('--output', metavar='DIR', help='(default: docs/results)')
-    parser.add_argument('--images', type=int,
+    parser.add_argument('--images', type=positive_int,
                         help=f'that judge, at most (default: {MAIN_IMAGES}, or {SAMPLE_IMAGES} where tokens do not travel as by default)')
     parser.add_argument('--artifacts', default=str(REPOSITORY / 'artifacts'), metavar='DIR')
     parser.add_argument('--data', nargs='+', default=[], type=_assignment, metavar='MODEL=FOLDER',
@@ -224,14 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--imagenet-checkpoint', default=IMAGENET_CHECKPOINT, metavar='FILE',
                         help="ImageNet's ViT-Tiny (default: %(default)s where it is, else timm's hub)")
     options = parser.parse_args(arguments)
-    try:
-        return run(options, shlex.join(['python', '-m', 'evitif.evaluation.suite', *arguments]))
-    except (ValueError, OSError, MemoryError) as error:
-        print(f'evaluate: {error or type(error).__name__}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('evaluate: interrupted; run the same command again to go on', file=sys.stderr)
-        return 130
+    return command.run('evaluate', lambda: run(options, shlex.join(['python', '-m', 'evitif.evaluation.suite', *arguments])))
 
 
 def _assignment(text: str) -> tuple[str, str]:

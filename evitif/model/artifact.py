@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
+from evitif.files import parse_json
+from evitif.identity import difference, of_a_model
 from evitif.model.errors import ArtifactError
+from evitif.wording import shortened
 
 T = TypeVar('T')
 
@@ -18,21 +20,24 @@ def read_artifact(path: Path | str, title: str, format: int, kinds: Collection[s
     Raises ArtifactError where it cannot be read or is not of this format and of one of these kinds.
     """
     try:
-        description = json.loads(Path(path).expanduser().read_text())
+        description = parse_json(Path(path).expanduser().read_bytes())
     except OSError as error:
         raise ArtifactError(f'{title} {path}: cannot be read: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f'{title} {path}: cannot be read: not valid JSON: {error}') from None
+        raise ArtifactError(f'{title} {path}: cannot be read: not valid JSON: {shortened(error)}') from None
     if not isinstance(description, dict) or description.get('format') != format or str(description.get('kind')) not in kinds:
         raise ArtifactError(f'{title} {path}: expected a description of format {format} and kind {" or ".join(kinds)}')
     return description
 
 
 def require_fingerprint(path: Path | str, title: str, made_for: object, model: object, fingerprint: str) -> None:
-    """Raise ArtifactError, with both values, unless `made_for`, the fingerprint of `model` in the description, is this one."""
+    """Raise ArtifactError, with both values and what differs, unless `made_for`, the fingerprint of `model` in the description, is
+    this one."""
     if made_for != fingerprint:
-        raise ArtifactError(f'{title} {path} was made for the model {model!r} with fingerprint {str(made_for)[:16]}…, '
-                            f'this model has {fingerprint[:16]}…')
+        known = isinstance(made_for, str) and of_a_model(made_for)
+        what = difference(made_for, fingerprint) if known else ' (made by an earlier version of evitif? then it has to be made again)'
+        raise ArtifactError(f'{title} {path} was made for the model {model!r:.100} with fingerprint {str(made_for)[:16]}…, '
+                            f'this model has {fingerprint[:16]}…{what}')
 
 
 def read_arrays(path: Path | str, title: str, build: Callable[[Path], T]) -> T:
@@ -42,4 +47,4 @@ def read_arrays(path: Path | str, title: str, build: Callable[[Path], T]) -> T:
     try:
         return build(arrays)
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
-        raise ArtifactError(f'{title} {arrays}: cannot be read: {" ".join(str(error).split())[:200]}') from None
+        raise ArtifactError(f'{title} {arrays}: cannot be read: {shortened(error)}') from None

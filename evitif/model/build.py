@@ -6,17 +6,22 @@ names, where it comes from); `evitif train model` writes one.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from evitif.files import parse_json
 from evitif.model.errors import ModelError
 from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
-from evitif.model.stored_weights import load_weights, save_weights
+from evitif.model.loading import Loaded, load_whole
+from evitif.model.preprocess import data_config_of
+from evitif.model.pretrained import OtherSizeError, build_from_file, build_from_hub
+from evitif.model.stored_weights import load_weights, rounded
+from evitif.model.tensors import write_described
 from evitif.model.timm_import import timm
+from evitif.wording import shortened
 
 WEIGHTS_FILE, FORMAT = 'model.safetensors', 1
 _KEYS = {'architecture': str, 'model_kwargs': dict, 'pretrained_cfg': dict, 'class_names': list}     # that have to be there
@@ -26,8 +31,9 @@ _KEYS = {'architecture': str, 'model_kwargs': dict, 'pretrained_cfg': dict, 'cla
 class ModelSpec:
     """What to build. `model` is a timm name or a model folder.
 
-    For a timm name exactly one source of weights has to be given: `checkpoint` (a file that timm can read),
-    `pretrained` (timm's hub) or `random_seed`. `image_size` (pixels, square) resizes the position embedding.
+    For a timm name exactly one source of weights has to be given: `checkpoint` (a file, `evitif.model.checkpoint_file`), `pretrained`
+    (timm's hub) or `random_seed`. Classes and image size follow the file; `num_classes` other than its are refused, `image_size`
+    (pixels, square) resizes the position embedding.
     """
 
     model: str
@@ -49,10 +55,16 @@ class BuiltModel:
     labels: tuple[str, ...]       # for people
     data_config: dict             # timm.data.resolve_model_data_config: input size, mean, std, crop, interpolation
     description: dict             # model.json, empty for a timm name
+    loaded: Loaded = Loaded()     # what became of the file's tensors
 
 
-def build_model(spec: ModelSpec) -> BuiltModel:
-    """Build what `spec` says (see `find_model_folder`). Raises ModelError, naming the value and what was expected."""
+def build_model(spec: ModelSpec, *, for_training: bool = False, reset_head: bool = False) -> BuiltModel:
+    """Build what `spec` says (see `find_model_folder`); every tensor comes from the weights that it names.
+
+    :param for_training: the model is only what a training starts from: patches of another size are resampled
+    :param reset_head: the weights may lack the classifier, which is then random
+    :raises ModelError: naming the value and what was expected; for weights, what is missing and what is left over
+    """
     folder = find_model_folder(spec.model)
     if folder is not None:
         return _from_folder(folder, spec)
@@ -69,33 +81,37 @@ def build_model(spec: ModelSpec) -> BuiltModel:
         arguments['num_classes'] = spec.num_classes
     if spec.image_size is not None:
         arguments['img_size'] = spec.image_size
+
+    def create(arguments: dict) -> nn.Module:
+        return _create(spec.model, arguments, spec.random_seed or 0)
+
+    loaded = Loaded()
     if spec.checkpoint is not None:
         path = Path(spec.checkpoint).expanduser()
         if not path.is_file():
             raise ModelError(f'checkpoint {spec.checkpoint!r} does not exist or is not a file')
-        # Loading a file as `pretrained` goes through the architecture's own filter, which resizes position embeddings.
-        arguments.update(pretrained=True, pretrained_cfg_overlay={'file': str(path), 'custom_load': False})
+        module, loaded = build_from_file(spec.model, path, arguments, create, for_training=for_training, reset_head=reset_head)
     elif spec.pretrained:
-        arguments['pretrained'] = True
-    module = _create(spec.model, arguments, spec.random_seed)
+        module, loaded = build_from_hub(spec.model, arguments, create, reset_head=reset_head)
+    else:
+        module = create(arguments)
     class_names, labels = _imagenet_labels(module)
-    return BuiltModel(spec.model, module, class_names, labels, _data_config(module), {})
+    return BuiltModel(spec.model, module, class_names, labels, data_config_of(module), {}, loaded)
 
 
 def save_model(folder: Path | str, module: nn.Module, description: dict, stored_as: str = 'float32') -> None:
     """Write a model folder. `description` has `architecture`, `model_kwargs`, `pretrained_cfg`, `class_names`, …; `stored_as`
     is one of `stored_weights.STORED_AS`."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_weights(folder / WEIGHTS_FILE, module, stored_as)
-    (folder / DESCRIPTION_FILE).write_text(json.dumps({'format': FORMAT, **description}, indent=2) + '\n')
+    write_described(folder / DESCRIPTION_FILE, {'format': FORMAT, **description}, folder / WEIGHTS_FILE,
+                    rounded(module.state_dict(), stored_as))
 
 
 def read_description(folder: Path | str) -> dict:
     """Read and check `model.json`. Raises ModelError."""
     path = Path(folder).expanduser() / DESCRIPTION_FILE
     try:
-        description = json.loads(path.read_text())
+        description = parse_json(path.read_bytes())
     except OSError as error:
         raise ModelError(f'{path}: cannot be read: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
@@ -130,18 +146,17 @@ def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
     module = _create(description['architecture'], arguments, seed=0)
     weights = folder / WEIGHTS_FILE
     try:
-        module.load_state_dict(load_weights(weights))
+        tensors = load_weights(weights)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f'{weights}: cannot be read: {error}') from None
-    except RuntimeError as error:
-        raise ModelError(f'{weights}: does not fit {description["architecture"]}: {_short(error)}') from None
+        raise ModelError(f'{weights}: cannot be read: {shortened(error)}') from None
+    load_whole(module, tensors, str(weights), description['architecture'])
     class_names = tuple(description['class_names'])
     labels = tuple(description.get('labels') or class_names)
-    return BuiltModel(str(description.get('name') or folder.name), module, class_names, labels, _data_config(module),
+    return BuiltModel(str(description.get('name') or folder.name), module, class_names, labels, data_config_of(module),
                       description)
 
 
-def _create(architecture: str, arguments: dict, seed: int | None) -> nn.Module:
+def _create(architecture: str, arguments: dict, seed: int) -> nn.Module:
     if not timm.is_model(architecture.split('.')[0]) and not architecture.startswith('hf-hub:'):
         close = timm.list_models(f'*{architecture.split("_")[0]}*')[:5]
         raise ModelError(f'timm {timm.__version__} has no model {architecture!r}'
@@ -149,22 +164,17 @@ def _create(architecture: str, arguments: dict, seed: int | None) -> nn.Module:
                          + '; a model folder was not found under that name either')
     generator_state = torch.get_rng_state()
     try:
-        if seed is not None:
-            torch.manual_seed(seed)
-        return timm.create_model(architecture, **arguments).eval()
-    except Exception as error:  # timm, its hub and the checkpoint readers raise many kinds; all mean: no model
-        raise ModelError(f'model {architecture!r} could not be built with {arguments}: {_short(error)}') from error
+        torch.manual_seed(seed)
+        module = timm.create_model(architecture, **arguments).eval()
+        module.pretrained_cfg.pop('state_dict', None)       # the file's own tensors
+        return module
+    except (ModelError, OtherSizeError):
+        raise
+    except Exception as error:  # timm and its hub raise many kinds; all mean: no model
+        asked = {name: value for name, value in arguments.items() if name not in ('pretrained', 'pretrained_cfg_overlay')}
+        raise ModelError(f'model {architecture!r} could not be built with {asked or "its defaults"}: {shortened(error, 300)}') from error
     finally:
         torch.set_rng_state(generator_state)
-
-
-def _data_config(module: nn.Module) -> dict:
-    """The model's own preprocessing; the input size is the one it was built for, not the pretrained one."""
-    config = timm.data.resolve_model_data_config(module)
-    size = getattr(getattr(module, 'patch_embed', None), 'img_size', None)
-    if size is not None:
-        config['input_size'] = (config['input_size'][0], *size)
-    return config
 
 
 def _imagenet_labels(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -181,8 +191,3 @@ def _imagenet_labels(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _tuples(config: dict) -> dict:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-
-
-def _short(error: Exception, limit: int = 300) -> str:
-    text = ' '.join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[:limit] + ' …'

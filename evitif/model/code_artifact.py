@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from evitif.files import read_json
 from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path, find_model_folder
+from evitif.model.tensors import read_tensors, write_described
 from evitif.model.transform_code import RATES, TransformCode
 
 KIND = 'klt'
@@ -21,12 +22,10 @@ def save_code(path: Path | str, code: TransformCode, description: dict, kind: st
 
     `code` has to have values that fp16 holds exactly (`half_precision`), so that what is loaded is what was measured.
     """
-    from safetensors.numpy import save_file
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(_stored(code), path.with_suffix('.safetensors'))
-    path.write_text(json.dumps({'format': FORMAT, 'kind': kind, 'digest': code.digest, **description}, indent=2) + '\n')
-    return json.loads(path.read_text())
+    write_described(path, {'format': FORMAT, 'kind': kind, 'digest': code.digest, **description}, path.with_suffix('.safetensors'),
+                    _stored(code))
+    return read_json(path)
 
 
 def half_precision(code: TransformCode) -> TransformCode:
@@ -35,7 +34,8 @@ def half_precision(code: TransformCode) -> TransformCode:
 
 
 def _stored(code: TransformCode) -> dict[str, np.ndarray]:
-    return {name: array if name.startswith(('levels', 'order')) else array.astype(np.float16) for name, array in code.arrays().items()}
+    with np.errstate(over='ignore'):        # what is infinite in fp16 is refused where it is written
+        return {name: array if name.startswith(('levels', 'order')) else array.astype(np.float16) for name, array in code.arrays().items()}
 
 
 def load_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tuple[TransformCode, dict]:
@@ -44,13 +44,13 @@ def load_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tu
 
     Raises ArtifactError where it cannot be read or was made for another model.
     """
-    from safetensors.numpy import load_file
     description = read_artifact(path, TITLE, FORMAT, (kind,))
     if str(description.get('default')) not in RATES:
         raise ArtifactError(f'{TITLE} {path}: its default is {description.get("default")!r}: expected one of {", ".join(RATES)}')
     if fingerprint is not None:
         require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
-    code = read_arrays(path, TITLE, lambda arrays: TransformCode.from_arrays(load_file(arrays)))
+    code = read_arrays(path, TITLE, lambda arrays: TransformCode.from_arrays(
+        {name: tensor.numpy() for name, tensor in read_tensors(arrays).items()}))
     if code.digest != description.get('digest'):
         raise ArtifactError(f'{TITLE} {Path(path).with_suffix(".safetensors")} is not the one that {Path(path).name} describes: its '
                             f'digest is {code.digest[:16]}…, expected {str(description.get("digest"))[:16]}…')

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from evitif.model.errors import ModelError
+from evitif.wording import shortened
 
 PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
@@ -37,7 +38,7 @@ def place(device: str = 'cpu', precision: str = 'fp32', allow_fallback: bool = F
     if reason is None:
         return Placement(torch.device(device), precision, f'device {device} ({_describe(device)}), {precision}')
     if not allow_fallback:
-        raise ModelError(f'{reason}; choose another device, or allow the fallback to the CPU')
+        raise ModelError(f'{reason}; expected one that is here: {", ".join(_available())}')
     return Placement(torch.device('cpu'), 'fp32', f'device cpu ({_describe("cpu")}), fp32, because {reason}')
 
 
@@ -59,10 +60,18 @@ def _unavailable(device: str, precision: str) -> str | None:
         return f'device {device!r} is unknown to PyTorch (expected cpu, cuda, cuda:0, mps, …)'
     try:
         probe = torch.ones(2, 2, dtype=PRECISIONS[precision], device=kind)
-        torch.nn.functional.layer_norm(probe @ probe, (2,))
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        return f'device {device!r} cannot be used in {precision}: {" ".join(str(error).split())[:160]}'
-    return None
+        answer = torch.nn.functional.layer_norm(probe @ probe, (2,)).cpu()      # `meta` computes no values
+        return None if bool((answer == 0).all()) else f'device {device!r} computes wrongly in {precision}'
+    except Exception as error:      # a back end that is not installed raises what it likes: ModuleNotFoundError for hpu, …
+        return f'device {device!r} cannot be used in {precision}: {shortened(error, 160)}'
+
+
+def _available() -> list[str]:
+    """The devices that PyTorch sees here."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True) if hasattr(torch, 'accelerator') else None
+    if accelerator is None:
+        return ['cpu'] + ([f'cuda:{index}' for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else [])
+    return ['cpu', *(f'{accelerator.type}:{index}' for index in range(torch.accelerator.device_count()))]
 
 
 def _describe(device: str) -> str:

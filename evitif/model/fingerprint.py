@@ -1,23 +1,111 @@
-"""The fingerprint by which edge, bridge and artifacts know that they speak of the same model and cut."""
+"""The fingerprint by which edge, bridge and artifacts know that they speak of the same model and cut.
+
+It has a part for each thing that decides an answer, so that a refusal can say which of them differs (`evitif.identity`):
+
+- *weights*: names, types, shapes and bytes of the state dict;
+- *architecture*: what the shapes do not say. The module tree with each module's class and settings: heads, scale, activation, eps,
+  pooling, positions, window, image size. Left out is what does nothing in evaluation (dropout, stochastic depth, identities),
+  what only says how quickly it runs, what the shapes of the weights say already, and a setting that is off. So a timm release that
+  brings a new setting, off by default, changes nothing; one that renames a class does, and then both sides need the same timm;
+- *preprocessing*: image size, mean, standard deviation, crop and interpolation;
+- *cut*: its number.
+
+The same on every machine and device: nothing in it is computed by the model, and floats are rounded to seven digits.
+"""
 
 from __future__ import annotations
 
+import enum
+import functools
 import hashlib
+import json
 
 import torch
 from torch import nn
 
+from evitif.identity import PARTS, joined, parts
+from evitif.model.preprocess import data_config_of
 
-def fingerprint(module: nn.Module, cut: int | None = None) -> str:
-    """Hex SHA-256 over the names, types, shapes and bytes of the weights, the input size, and the cut where given.
+_IDLE = {'Identity', 'Dropout', 'Dropout1d', 'Dropout2d', 'DropPath', 'DropBlock2d', 'PatchDropout', 'PatchDropoutWithIndices'}
+_OF_TRAINING = {'training', 'inplace', 'grad_checkpointing', 'weight_init_mode', 'fix_init', 'head_init_scale', 'init_values', 'p',
+                'drop_prob', 'scale_by_keep', 'drop_rate', 'momentum', 'aug_active', 'shift_coords', 'jitter_coords', 'rescale_coords'}
+_OF_SPEED = {'fused_attn', 'pos_embed_cached', 'device', 'dtype'}
+_IN_THE_SHAPES = {'num_classes', 'in_chans', 'num_features', 'head_hidden_size', 'embed_dim', 'attn_dim', 'latent_dim', 'in_features',
+                  'out_features', 'in_channels', 'out_channels', 'normalized_shape', 'num_patches', 'elementwise_affine', 'affine',
+                  'hidden_dim', 'hidden_features', 'prune_locs', 'feature_info', 'depth', 'strict_img_size'}
+_OF_THE_HUB = {'pretrained_cfg', 'default_cfg', 'pretrained_model_args', 'model_args'}
+_LEFT_OUT = _OF_TRAINING | _OF_SPEED | _IN_THE_SHAPES | _OF_THE_HUB
+_PREPROCESSING = {'input_size': None, 'mean': None, 'std': None, 'interpolation': 'bicubic', 'crop_pct': None, 'crop_mode': 'center'}
 
-    The same on every machine and device: weights are hashed as stored, in the order of their names.
+
+def fingerprint(module: nn.Module, cut: int | None = None, data_config: dict | None = None) -> str:
+    """64 hexadecimal digits of a model in evaluation mode, float32, as it was built.
+
+    :param cut: None where it is not cut
+    :param data_config: the preprocessing (`evitif.model.preprocess`), where it is not the module's own
     """
+    return joined(weights_digest(module), architecture_digest(module),
+                  preprocessing_digest(data_config_of(module) if data_config is None else data_config), cut)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Hex SHA-256 over the state dict, in the order of its names."""
     digest = hashlib.sha256()
-    digest.update(f'{type(module).__name__} {tuple(module.patch_embed.img_size)} {len(module.blocks)} '
-                  f'{getattr(module, "global_pool", "")} cut={cut}'.encode())
     for name, tensor in sorted(module.state_dict().items()):
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # reshape: a 0-d tensor has no byte view
     return digest.hexdigest()
+
+
+def architecture_digest(module: nn.Module) -> str:
+    """Hex SHA-256 over `settings`."""
+    return _sha256(settings(module))
+
+
+def preprocessing_digest(data_config: dict) -> str:
+    """Hex SHA-256 over what timm's evaluation transform is made from."""
+    return _sha256({name: _plain(data_config.get(name, default)) for name, default in _PREPROCESSING.items()})
+
+
+def same_preprocessing(fingerprint: str, data_config: dict) -> bool:
+    """Whether a fingerprint is of a model with this preprocessing, for who has not the model itself."""
+    return parts(fingerprint)['preprocessing'] == preprocessing_digest(data_config)[:PARTS['preprocessing']]
+
+
+def settings(module: nn.Module) -> dict[str, dict]:
+    """What decides an answer beside the weights: of each module, by its name, the class and the settings that are on."""
+    return {name: {'class': type(part).__name__, **_settings(part)} for name, part in sorted(module.named_modules())
+            if type(part).__name__ not in _IDLE}
+
+
+def _settings(part: nn.Module) -> dict:
+    found = {name: _plain(value) for name, value in vars(part).items() if not name.startswith('_') and name not in _LEFT_OUT}
+    return {name: value for name, value in sorted(found.items()) if not _off(value)}
+
+
+def _plain(value: object) -> object:
+    """`value` as JSON has it, without an address or an order in it; None where it is no setting."""
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return f'{value:.7g}'
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
+    if isinstance(value, functools.partial):
+        return [_plain(value.func), _plain(value.args), _plain(value.keywords)]
+    if callable(value) and not isinstance(value, nn.Module):
+        return getattr(value, '__qualname__', type(value).__qualname__)
+    return None
+
+
+def _off(value: object) -> bool:
+    return all(_off(item) for item in value) if isinstance(value, list) else value in (None, False, 0, '0', '', {})
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

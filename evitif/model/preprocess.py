@@ -7,8 +7,18 @@ import math
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from evitif.model.timm_import import timm
+
+
+def data_config_of(module: nn.Module) -> dict:
+    """The model's own preprocessing; the input size is the one it was built for, not the pretrained one."""
+    config = timm.data.resolve_model_data_config(module)
+    size = getattr(getattr(module, 'patch_embed', None), 'img_size', None)
+    if size is not None:
+        config['input_size'] = (config['input_size'][0], *size)
+    return config
 
 
 class Preprocessor:

@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from evitif.model.errors import ModelError
+from evitif.model.tensors import read_tensors
+
 STORED_AS = ('float32', 'float16', 'int8')
 STEP = '.step'          # behind the name of a tensor whose rows are int8
 _SMALLEST_STEP = 2.0**-14       # the smallest normal binary16
@@ -17,7 +20,7 @@ def rounded(weights: dict[str, torch.Tensor], stored_as: str) -> dict[str, torch
     """What is written of a state dict, by name; `restored` makes float32 tensors of it again.
 
     int8 is symmetric, with one float16 step for each output channel (Krishnamoorthi, arXiv 1806.08342). Raises ValueError for
-    another `stored_as` than STORED_AS.
+    another `stored_as` than STORED_AS, and for a value above float16's largest.
     """
     if stored_as not in STORED_AS:
         raise ValueError(f'weights cannot be stored as {stored_as!r} (expected {", ".join(STORED_AS)})')
@@ -28,12 +31,20 @@ def rounded(weights: dict[str, torch.Tensor], stored_as: str) -> dict[str, torch
             written[name] = tensor
         elif stored_as == 'int8' and tensor.ndim > 1 and tensor.numel() >= _SMALLEST and len(tensor) > 1:
             largest = tensor.float().abs().amax(tuple(range(1, tensor.ndim)), keepdim=True)
-            step = (largest / 127).clamp(min=_SMALLEST_STEP).half()
+            step = _halved(name, (largest / 127).clamp(min=_SMALLEST_STEP), stored_as)
             written[name] = (tensor / step.float()).round().clamp(-127, 127).to(torch.int8)
             written[name + STEP] = step.flatten()
         else:
-            written[name] = tensor.half()
+            written[name] = _halved(name, tensor, stored_as)
     return written
+
+
+def _halved(name: str, tensor: torch.Tensor, stored_as: str) -> torch.Tensor:
+    halved = tensor.half()
+    if not halved.isfinite().all():
+        raise ValueError(f'the tensor {name} cannot be stored as {stored_as}: it has the value {float(tensor[~halved.isfinite()][0]):g}, '
+                         f'expected at most {torch.finfo(torch.float16).max:g}; float32 holds more')
+    return halved
 
 
 def restored(written: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -52,12 +63,9 @@ def round_weights(module: nn.Module, stored_as: str) -> None:
     module.load_state_dict(restored(rounded(module.state_dict(), stored_as)))
 
 
-def save_weights(path: Path | str, module: nn.Module, stored_as: str) -> None:
-    from safetensors.torch import save_file
-    save_file(rounded(module.state_dict(), stored_as), path)
-
-
 def load_weights(path: Path | str) -> dict[str, torch.Tensor]:
-    """Raises OSError or safetensors.SafetensorError."""
-    from safetensors.torch import load_file
-    return restored(load_file(path))
+    """Raises OSError or safetensors.SafetensorError; ModelError, naming file and tensor, where a value is not finite."""
+    try:
+        return restored(read_tensors(path))
+    except ValueError as error:
+        raise ModelError(str(error)) from None

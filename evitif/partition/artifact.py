@@ -21,16 +21,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from evitif.files import parse_json, read_json, require_finite, write_json
+from evitif.identity import difference
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import fingerprint
 from evitif.model.folder import find_model_folder
 from evitif.model.preprocess import Preprocessor
+from evitif.model.tensors import read_tensors, write_tensors
 from evitif.partition.fusion import FusionNetwork
 from evitif.partition.placement import check_device_name, check_unique
 from evitif.partition.slicing import Shape, blank
 from evitif.partition.subsets import check_subsets
 from evitif.partition.views import View
+from evitif.wording import shortened
 
 FORMAT = 1
 DESCRIPTION_FILE, FUSION_FILE = 'partition.json', 'fusion.safetensors'
@@ -46,7 +50,7 @@ class DeviceEntry:
     shape: Shape
     parameters: int
     multiply_adds: int               # for one image
-    digest: str                      # hex SHA-256 of the sub-model's weights (`evitif.model.fingerprint`)
+    digest: str                      # the sub-model's fingerprint (`evitif.model.fingerprint`), of its weights, settings and preprocessing
     fingerprint: str                 # hex SHA-256: the device's identity in the partition, for the handshake
     view: View = View()              # how it looks at the image
 
@@ -58,7 +62,7 @@ class Description:
     folder: Path
     content: dict                    # all of it
     fingerprint: str                 # hex SHA-256: the partition's identity
-    original: str                    # hex SHA-256: the fingerprint of the model that was divided
+    original: str                    # the fingerprint of the model that was divided
     model: str                       # its name
     class_names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -175,22 +179,21 @@ def save_partition(folder: Path | str, modules: list[nn.Module], network: Fusion
         `features`, `devices` (for each a dict with name, classes, shape, parameters, multiply_adds, where it has one its view, …),
         `figures`, `made_by`
     """
-    from safetensors.torch import save_file
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for module in (*modules, network):
         module.half().float()
-    digests = [fingerprint(module) for module in modules]
+    digests = [fingerprint(module, data_config=about['data_config']) for module in modules]
     fusion_digest = _digest(network)
     identity = _identity(about['original'], about['devices'], digests, fusion_digest)
+    require_finite(about, f'{folder / DESCRIPTION_FILE} is not written')
     for index, module in enumerate(modules):
-        save_file(_halved(module), folder / _device_file(index), {'partition': identity, 'device': str(index)})
-    save_file(_halved(network), folder / FUSION_FILE, {'partition': identity})
+        write_tensors(folder / _device_file(index), _halved(module), {'partition': identity, 'device': str(index)})
+    write_tensors(folder / FUSION_FILE, _halved(network), {'partition': identity})
     devices = [{'index': index, **entry, 'digest': digests[index]} for index, entry in enumerate(about['devices'])]
     content = {'format': FORMAT, 'fingerprint': identity, **about, 'devices': devices,
                'fusion': {**network.options, 'digest': fusion_digest}}
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(content, indent=2) + '\n')
-    return json.loads((folder / DESCRIPTION_FILE).read_text())
+    write_json(folder / DESCRIPTION_FILE, content)
+    return read_json(folder / DESCRIPTION_FILE)
 
 
 def read_partition(folder: Path | str) -> Description:
@@ -201,7 +204,7 @@ def read_partition(folder: Path | str) -> Description:
     folder = find_model_folder(str(folder)) or Path(folder).expanduser()
     path = folder / DESCRIPTION_FILE
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes())
     except OSError as error:
         raise ArtifactError(f'partition {path}: cannot be read: {error.strerror}; `evitif train partition` makes one') from None
     except ValueError as error:
@@ -245,9 +248,9 @@ def load_device(folder: Path | str, which: str | int, device: str | torch.device
     module = build_model(ModelSpec(content['architecture'], random_seed=0, model_kwargs=kwargs)).module
     blank(module, entry.shape, len(entry.classes) + 1)
     _fill(module, weights, path)
-    if fingerprint(module) != entry.digest:
+    if (found := fingerprint(module, data_config=description.data_config)) != entry.digest:
         raise ArtifactError(f'{path} is not the sub-model that {DESCRIPTION_FILE} describes: its digest is '
-                            f'{fingerprint(module)[:16]}…, expected {entry.digest[:16]}…')
+                            f'{found[:16]}…, expected {entry.digest[:16]}…{difference(entry.digest, found)}')
     labels = (*(description.labels[index] for index in entry.classes), 'other')
     return DeviceModel(entry, description.fingerprint, module.eval().requires_grad_(False).to(device),
                        Preprocessor(_tuples(description.data_config)), description.features, entry.classes, labels)
@@ -281,23 +284,24 @@ def _halved(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def _load(path: Path, description: Description) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
     try:
         with safe_open(path, 'pt') as file:
             found = (file.metadata() or {}).get('partition')
             if found != description.fingerprint:
                 raise ArtifactError(f'{path} is of the partition {str(found)[:16]}…, {DESCRIPTION_FILE} beside it describes '
                                     f'{description.fingerprint[:16]}…')
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f'{path}: cannot be read: {" ".join(str(error).split())[:200]}') from None
+        return {name: tensor.float() for name, tensor in read_tensors(path).items()}
+    except ArtifactError:
+        raise
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ArtifactError(f'{path}: cannot be read: {shortened(error)}') from None
 
 
 def _fill(module: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise ArtifactError(f'{path}: does not fit its description: {" ".join(str(error).split())[:200]}') from None
+        raise ArtifactError(f'{path}: does not fit its description: {shortened(error)}') from None
 
 
 def _digest(network: nn.Module) -> str:

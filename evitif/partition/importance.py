@@ -9,6 +9,7 @@ model's own answer. The answer is that over the given classes and 'other'.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from evitif.model.tensors import require_finite_answers
 from evitif.partition.slicing import final_norm
 
 BATCH = 32
@@ -56,6 +58,7 @@ def estimate(module: nn.Module, images: torch.Tensor, own: tuple[int, ...], seed
         gates = [torch.ones(len(batch), *total.shape, requires_grad=True) for total in sums]
         with _gated(module, directions, gates), torch.enable_grad():
             answer = grouped_log_probabilities(module(batch), own)
+        require_finite_answers('the model that is pruned', answer=answer)
         drawn = torch.multinomial(answer.detach().exp(), 1, generator=generator)
         for total, gradient in zip(sums, torch.autograd.grad(answer.gather(1, drawn).sum(), gates), strict=True):
             total += 0.5 * gradient.square().sum(0) / len(images)
@@ -77,6 +80,8 @@ def principal_directions(module: nn.Module, images: torch.Tensor) -> torch.Tenso
     with _hooked([norm.register_forward_pre_hook(add) for norm in _norms(module)]):
         for batch in images.split(BATCH):
             module(batch)
+    if not 0 < total.trace() < math.inf:
+        raise ValueError('the tokens of the images are all alike or not finite: the model that is pruned tells nothing apart')
     constant = torch.full((width, 1), width**-0.5, dtype=torch.float64)
     # The constant vector carries nothing: it gets an eigenvalue below all others, and is left out.
     _, vectors = torch.linalg.eigh(total / total.trace() - constant @ constant.T)

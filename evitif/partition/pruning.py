@@ -69,12 +69,18 @@ def size_of(module: nn.Module, shape: Shape, classes: int) -> Size:
     return Size(shape, parameters_of(small), multiply_adds_of(small))
 
 
-def size_within(module: nn.Module, limit: Limit, outputs: int) -> Size:
-    """The largest size on the schedule within `limit`. Raises ValueError where the smallest is above it."""
+def require_prunable_to(module: nn.Module, limit: Limit, outputs: int) -> Size:
+    """The smallest size. Raises ValueError where it is above `limit`."""
     smallest = size_of(module, SMALLEST, outputs)
     if not limit.allows(smallest.parameters, smallest.multiply_adds):
         raise ValueError(f'a sub-model cannot be pruned to {limit}: the smallest has {smallest.parameters:,} parameters and '
                          f'{smallest.multiply_adds:,} multiply-adds')
+    return smallest
+
+
+def size_within(module: nn.Module, limit: Limit, outputs: int) -> Size:
+    """The largest size on the schedule within `limit`. Raises ValueError where the smallest is above it."""
+    smallest = require_prunable_to(module, limit, outputs)
     original = shape_of(module)
     low, high, best = 0.0, 1.0, smallest
     for _ in range(12):

@@ -18,6 +18,8 @@ from torch import nn
 
 from evitif.model.errors import ModelError
 
+_SAME = 1e-3      # of what a block adds to its tokens: more than float32 rounds by
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -43,7 +45,10 @@ class Kept:
 
 
 def require_prunable(module: nn.Module) -> None:
-    """Raise ModelError, naming what is in the way, unless `module` is a plain timm VisionTransformer."""
+    """Raise ModelError, naming what is in the way, unless `module` is a plain timm VisionTransformer.
+
+    It is looked at what its parts do, not only at what they are called: each block is tried on random tokens.
+    """
     name, reasons = type(module).__name__, []
     if not isinstance(getattr(module, 'blocks', None), nn.Sequential) or not hasattr(module, 'patch_embed'):
         raise ModelError(f'{name} cannot be pruned: it has no sequence of blocks (expected a timm VisionTransformer, such as vit_*)')
@@ -51,29 +56,56 @@ def require_prunable(module: nn.Module) -> None:
         reasons.append('a second classifier (head_dist)')
     if getattr(module, 'attn_pool', None) is not None or getattr(module, 'rope', None) is not None:
         reasons.append('attention pooling or rotary positions')
-    if not isinstance(module.patch_embed.norm, nn.Identity) or not isinstance(module.norm_pre, nn.Identity):
+    if not _is_one_convolution(module.patch_embed):
+        reasons.append(f'a patch embedding of more than one convolution ({type(module.patch_embed).__name__})')
+    if not all(isinstance(getattr(part, norm, nn.Identity()), nn.Identity)
+               for part, norm in ((module.patch_embed, 'norm'), (module, 'norm_pre'))):
         reasons.append('a norm before the blocks')
-    if not isinstance(module.head, nn.Linear):
+    if not isinstance(getattr(module, 'head', None), nn.Linear):
         reasons.append('no linear classifier')
     norms = [norm for block in module.blocks for norm in (getattr(block, 'norm1', None), getattr(block, 'norm2', None))]
     if not all(isinstance(norm, nn.LayerNorm) for norm in [*norms, final_norm(module)]):
         reasons.append('norms that are not LayerNorm')
-    for block in module.blocks:
-        parts = [getattr(getattr(block, 'attn', None), part, None) for part in ('qkv', 'proj')]
-        parts += [getattr(getattr(block, 'mlp', None), part, None) for part in ('fc1', 'fc2')]
-        if not all(isinstance(part, nn.Linear) for part in parts):
-            reasons.append('blocks that are not attention (qkv, proj) and MLP (fc1, fc2)')
-            break
-        if not all(isinstance(getattr(block.attn, part, nn.Identity()), nn.Identity) for part in ('q_norm', 'k_norm', 'norm')):
-            reasons.append('norms inside the attention')
-            break
+    strange = {type(block).__name__ for block in module.blocks if not _is_plain(block, int(module.embed_dim))}
+    if strange:
+        reasons.append(f'blocks ({", ".join(sorted(strange))}) that are not x + attention(norm(x)) and then x + MLP(norm(x)), '
+                       'each of two linear layers (qkv and proj, fc1 and fc2)')
     if reasons:
         raise ModelError(f'{name} cannot be pruned: it has {"; ".join(reasons)}')
 
 
+def _is_one_convolution(embedding: nn.Module) -> bool:
+    inside = [layer for layer in embedding.modules() if next(layer.parameters(recurse=False), None) is not None]
+    norm = getattr(embedding, 'norm', None)
+    return [layer for layer in inside if layer is not norm] == [getattr(embedding, 'proj', None)] and isinstance(embedding.proj, nn.Conv2d)
+
+
+@torch.no_grad()
+def _is_plain(block: nn.Module, width: int) -> bool:
+    """Whether the block computes what `shrink` cuts, from the parts that it cuts."""
+    try:
+        attention, mlp = block.attn, block.mlp
+        if not all(isinstance(layer, nn.Linear) for layer in (attention.qkv, attention.proj, mlp.fc1, mlp.fc2)):
+            return False
+        scales = [getattr(block, name, nn.Identity()) for name in ('ls1', 'ls2')]
+        if not all(isinstance(scale, nn.Identity) or hasattr(scale, 'gamma') for scale in scales):
+            return False
+        weight = attention.qkv.weight
+        tokens = torch.randn(1, 5, width, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+        queries, keys, values = attention.qkv(block.norm1(tokens)).view(5, 3, attention.num_heads, attention.head_dim).permute(1, 2, 0, 3)
+        mixed = (queries @ keys.transpose(-2, -1) * attention.scale).softmax(-1) @ values
+        own = tokens + scales[0](attention.proj(mixed.transpose(0, 1).flatten(1)))
+        own = own + scales[1](mlp.fc2(mlp.act(mlp.fc1(block.norm2(own)))))
+        given = block(tokens)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    return bool((own - given).norm() <= _SAME * (given - tokens).norm())
+
+
 def final_norm(module: nn.Module) -> nn.Module:
     """The norm before the classifier: of all tokens, or of the pooled one."""
-    return module.norm if not isinstance(module.norm, nn.Identity) else module.fc_norm
+    norm = getattr(module, 'norm', nn.Identity())
+    return norm if not isinstance(norm, nn.Identity) else getattr(module, 'fc_norm', norm)
 
 
 def shape_of(module: nn.Module) -> Shape:
@@ -95,11 +127,11 @@ def shrink(module: nn.Module, kept: Kept) -> None:
     for block, heads, hidden in zip(module.blocks, kept.heads, kept.hidden, strict=True):
         _read(block.attn.qkv, block.norm1, basis, scale)
         _slice_heads(block.attn, heads, kept.head_dim)
-        _write(block.attn.proj, basis, getattr(block.ls1, 'gamma', None))
+        _write(block.attn.proj, basis, _gamma(block, 'ls1'))
         _read(block.mlp.fc1, block.norm2, basis, scale)
         _assign(block.mlp.fc1, block.mlp.fc1.weight[hidden], block.mlp.fc1.bias[hidden])
         _assign(block.mlp.fc2, block.mlp.fc2.weight[:, hidden], block.mlp.fc2.bias)
-        _write(block.mlp.fc2, basis, getattr(block.ls2, 'gamma', None))
+        _write(block.mlp.fc2, basis, _gamma(block, 'ls2'))
         block.ls1 = block.ls2 = nn.Identity()
         block.norm1, block.norm2 = _plain_norm(block.norm1, width), _plain_norm(block.norm2, width)
     _read(module.head, final_norm(module), basis, scale)
@@ -159,6 +191,11 @@ def multiply_adds_of(module: nn.Module) -> int:
         total += tokens * sum(layer.weight.numel() for layer in block.modules() if isinstance(layer, nn.Linear))
         total += 2 * tokens**2 * block.attn.attn_dim
     return total
+
+
+def _gamma(block: nn.Module, name: str) -> torch.Tensor | None:
+    """LayerScale's, where the block has one."""
+    return getattr(getattr(block, name, None), 'gamma', None)
 
 
 def _assign(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:

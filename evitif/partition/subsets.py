@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from evitif.wording import few
+
 _RESTARTS = 8
 
 
@@ -24,11 +26,13 @@ def similar_subsets(confusions: np.ndarray, devices: int, seed: int = 0) -> tupl
     confusions within devices; the best of a few starts is kept.
 
     :param confusions: float [classes, classes], row c the mean output of the model on images of class c
-    :raises ValueError: not a square matrix, or not 1 <= devices <= classes
+    :raises ValueError: not a square matrix of finite numbers, or not 1 <= devices <= classes
     """
     confusions = np.asarray(confusions, np.float64)
     if confusions.ndim != 2 or confusions.shape[0] != confusions.shape[1]:
         raise ValueError(f'confusions have the shape {list(confusions.shape)}: expected [classes, classes]')
+    if not np.isfinite(confusions).all():
+        raise ValueError('confusions are not finite: expected the mean outputs of a model whose answers are numbers')
     similarity = confusions + confusions.T
     np.fill_diagonal(similarity, 0.0)
     best: tuple[float, tuple[tuple[int, ...], ...]] | None = None
@@ -60,7 +64,7 @@ def check_subsets(subsets: Sequence[Sequence[int]], classes: int, redundancy: in
     """Raise ValueError, naming the classes, unless every one of `classes` is on exactly `redundancy` devices, none twice on
     one, and no device is without classes."""
     def named(ids) -> str:
-        return ', '.join(f'{index} ({class_names[index]})' if index < len(class_names) else str(index) for index in sorted(ids))
+        return few(f'{index} ({class_names[index]})' if 0 <= index < len(class_names) else str(index) for index in sorted(ids))
 
     for device, subset in enumerate(subsets):
         if not subset:
@@ -77,7 +81,7 @@ def check_subsets(subsets: Sequence[Sequence[int]], classes: int, redundancy: in
         raise ValueError(f'the classes {named(missing)} are on no device: expected each on {redundancy}')
     uneven = {index for index, count in counts.items() if count != redundancy}
     if uneven:
-        on = ', '.join(str(device) for device, subset in enumerate(subsets) if uneven & set(subset))
+        on = few(device for device, subset in enumerate(subsets) if uneven & set(subset))
         raise ValueError(f'the classes {named(uneven)} overlap: they are on other than {redundancy} of the devices ({on})')
 
 
@@ -85,7 +89,7 @@ def _swap_until_settled(owner: np.ndarray, similarity: np.ndarray) -> None:
     """Change `owner` [classes] in place by the best swap again and again, until none adds to the similarity within groups."""
     classes = len(owner)
     members = np.eye(owner.max() + 1)[owner]                     # [classes, groups]
-    while True:
+    for _ in range(classes * classes):      # many times what is needed; without an end, rounding could change two places for ever
         to_group = similarity @ members                          # of each class with each group
         own = to_group[np.arange(classes), owner]
         gain = to_group[:, owner] + to_group[:, owner].T - own[:, None] - own[None, :] - 2 * similarity

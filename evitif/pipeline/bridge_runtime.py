@@ -25,7 +25,7 @@ from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategies import bridge_strategy
 from evitif.pipeline.threads import choose_threads
-from evitif.protocol.answer import Answer
+from evitif.protocol.answer import Answer, best
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
 from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
 from evitif.protocol.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
@@ -106,6 +106,11 @@ class BridgeRuntime:
     def labels(self) -> tuple[str, ...]:
         """The name of each class."""
         return self._strategy.labels
+
+    @property
+    def description(self) -> str:
+        """One sentence about which model runs, and how much of it here."""
+        return self._strategy.description
 
     @property
     def device(self) -> str:
@@ -238,6 +243,7 @@ class BridgeRuntime:
 
     def _prediction(self, item: Item, answer: Answer) -> Prediction:
         first, parameters, labels = item[0], self._strategy.streams[0], self.labels
+        answer = best(answer, self.config.top_k)        # a robot may have asked for more
         sent = sum(frame.units_sent for frame in item) // parameters.groups
         # Of tokens that did not arrive it is known how many were sent, but not which.
         known = answer.received if answer.tokens_received == sent else None

@@ -11,6 +11,7 @@ from evitif.recovery.kinds import ALL
 
 AUTO = 'auto'               # whichever the table beside the model calls for (`evitif.pipeline.strategy_table`)
 STRATEGIES = (*STREAM_STRATEGIES, AUTO)
+DEFAULT_TOP_K = 5
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,6 @@ class ModelConfig:
     precision: str = 'fp32'                 # fp32, fp16 or bf16
     threads: int = 0                        # of PyTorch on the CPU; 0: as many as are quickest, see `evitif.pipeline.threads`
     labels_file: str | None = None          # one label a line
-    top_k: int = 5
     light_model: str | None = None          # of `selection`: the light model's folder, with its selection.json
     partition: str | None = None            # of `partition`: its folder, in the place of `model`
     auto_frame_bytes: float = 0.0           # of `auto`: bytes for an image, both ways, that the link should carry; 0: any
@@ -47,7 +47,6 @@ class ModelConfig:
         for name in ('auto_frame_bytes', 'auto_multiply_adds'):
             _require(getattr(self, name) >= 0, name, getattr(self, name), 'at least 0')
         _require(0 <= self.auto_loss < 1, 'auto_loss', self.auto_loss, 'at least 0 and less than 1')
-        _require(self.top_k >= 1, 'top_k', self.top_k, 'at least 1')
         _require(self.threads >= 0, 'threads', self.threads, 'at least 0')
 
     @property
@@ -82,6 +81,7 @@ class EdgeRuntimeConfig(LinkConfig):
     robot_name: str = 'robot'
     bridge_host: str = '127.0.0.1'
     bridge_port: int = 7600
+    top_k: int | None = None                # classes in a prediction; None: as many as the bridge sends, alone DEFAULT_TOP_K
     max_rate: float = 0.0                   # frames/s; 0: no limit
     answer_deadline: float = 0.5            # seconds from sending
     link_timeout: float = 1.0               # seconds of silence after which the link counts as lost
@@ -100,6 +100,7 @@ class EdgeRuntimeConfig(LinkConfig):
         _require(self.strategy != 'partition' or bool(self.partition_device), 'partition_device', self.partition_device,
                  'the name or number of a device, since the strategy is partition')
         _require(bool(self.robot_name), 'robot_name', self.robot_name, 'a name')
+        _require(self.top_k is None or self.top_k >= 1, 'top_k', self.top_k, 'at least 1')
         _require(self.max_rate >= 0, 'max_rate', self.max_rate, 'at least 0 Hz')
         _require(self.rate_limit == 0 or 1e6 * self.rate_limit >= MIN_LIMIT_BIT_S, 'rate_limit', self.rate_limit,
                  f'0 (none) or at least {MIN_LIMIT_BIT_S / 1e6:g} Mbit/s')
@@ -114,6 +115,7 @@ class BridgeRuntimeConfig(LinkConfig):
     bridge_name: str = 'bridge'
     bind_host: str = '0.0.0.0'
     port: int = 7600
+    top_k: int = DEFAULT_TOP_K              # classes in a prediction
     recovery: str = 'auto'                  # auto (paldn where one was trained, else omission) or a name in evitif.recovery.ALL
     recovery_artifact: str | None = None    # <name>-cut<k>.json; None: the one in the model folder
     reassembly_deadline: float = 0.1        # seconds from a frame's first packet
@@ -125,6 +127,7 @@ class BridgeRuntimeConfig(LinkConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        _require(self.top_k >= 1, 'top_k', self.top_k, 'at least 1')
         _require(self.recovery in RECOVERIES, 'recovery', self.recovery, ', '.join(RECOVERIES))
         _require(self.max_batch >= 1, 'max_batch', self.max_batch, 'at least 1 frame')
         for name in ('reassembly_deadline', 'join_deadline'):

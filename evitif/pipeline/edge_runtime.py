@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evitif.pipeline.configuration import BATCHING, EdgeRuntimeConfig
+from evitif.pipeline.configuration import BATCHING, DEFAULT_TOP_K, EdgeRuntimeConfig
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.split_stream import top_classes
@@ -27,6 +27,7 @@ from evitif.pipeline.stamp_check import StampCheck
 from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import Encoded, Sight
 from evitif.pipeline.threads import choose_threads
+from evitif.protocol.answer import MAX_TOP_K
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
 from evitif.protocol.frame_sender import Sending
@@ -107,7 +108,8 @@ class EdgeRuntime:
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
             prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
-            rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control), key=key)
+            rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control,
+            top_k=min(config.top_k or 0, MAX_TOP_K)), key=key)
         self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle,
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._last: Encoded | None = None     # sent
@@ -124,6 +126,11 @@ class EdgeRuntime:
     def labels(self) -> tuple[str, ...]:
         """The name of each class."""
         return self._strategy.labels
+
+    @property
+    def description(self) -> str:
+        """One sentence about which model runs, and how much of it here."""
+        return self._strategy.description
 
     @property
     def device(self) -> str:
@@ -266,7 +273,7 @@ class EdgeRuntime:
 
     def _publish_own(self, pending: _Pending, probabilities: np.ndarray, strategy: str, how: str, **stages: float) -> None:
         """An answer that the bridge has no part in."""
-        class_ids, scores = top_classes(probabilities, self.config.top_k)
+        class_ids, scores = top_classes(probabilities, self.config.top_k or DEFAULT_TOP_K)
         self._add(frames_local=1)
         self._publish(pending, time.monotonic(), class_ids, scores, strategy=strategy, how=how, recovery='none', stages=stages)
 
@@ -310,8 +317,9 @@ class EdgeRuntime:
         except Exception as error:  # the bridge's answer is one all the same
             self._repeated(logging.ERROR, f"what the bridge says of the frame of stamp {_stamp(pending)} is published alone: {error}",
                            type(error))
+        k = self.config.top_k
         self._publish(
-            pending, now, class_ids, scores, strategy=answer.strategy, how='off-board', recovery=answer.recovery,
+            pending, now, class_ids[:k], scores[:k], strategy=answer.strategy, how='off-board', recovery=answer.recovery,
             packets_sent=event.sent.packets, packets_received=answer.packets_received, tokens_sent=event.sent.tokens,
             tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes, downlink_bytes=event.copies_bytes,
             packet_error_rate=answer.packet_error_rate, sent=pending.sent, received=answer.received,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from evitif.model.device import Placement, place
@@ -20,9 +21,19 @@ def labels_of(config: ModelConfig, own: tuple[str, ...], classes: int) -> tuple[
     if config.labels_file is not None:
         origin = f'labels file {config.labels_file!r}'
         try:
-            labels = tuple(line.strip() for line in Path(config.labels_file).expanduser().read_text().splitlines() if line.strip())
-        except (OSError, UnicodeDecodeError) as error:
+            text = _text_of(Path(config.labels_file).expanduser().read_bytes())
+        except UnicodeDecodeError as error:
+            raise ModelError(f'{origin} is not in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8') from None
+        except OSError as error:
             raise ModelError(f'{origin} cannot be read: {error}') from None
+        if '\0' in text:
+            raise ModelError(f'{origin} is not in UTF-8 (it holds a zero): save it as UTF-8')
+        labels = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(labels) != classes:
         raise ModelError(f'{origin} has {len(labels)} labels, the model has {classes} classes')
     return labels
+
+
+def _text_of(content: bytes) -> str:
+    """UTF-8, or UTF-16 that says so; editors on Windows put a byte order mark at the beginning of either."""
+    return content.decode('utf-16' if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else 'utf-8-sig')

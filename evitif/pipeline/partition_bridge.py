@@ -55,7 +55,7 @@ class PartitionBridge(BridgeStrategy):
             present[index] = frame.received[index * groups:(index + 1) * groups].all()
             features[index] = self._quantiser.dequantise(frame.rows)[index]
         decoded = time.monotonic()
-        class_ids, scores = top_classes(self._fusion.answer(features, present), self._top_k)
+        class_ids, scores = top_classes(self._fusion.answer(features, present), max(self._top_k, *(frame.top_k for frame in frames)))
         done = time.monotonic()
         return [Answer(
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,

@@ -19,6 +19,8 @@ from evitif.protocol.reassembly import ReceivedFrame
 from evitif.selection import PatchCode, PatchModel, load_selection
 from evitif.selection.robot import artifact_in
 
+LEAST_FUSED = 5     # classes that travel: the robot chooses among them by what it saw itself, however few it publishes
+
 
 class SelectionBridge(BridgeStrategy):
     """The large model and the code of its patches; with `recovery` set, what it makes of missing patches at cut 0."""
@@ -50,7 +52,8 @@ class SelectionBridge(BridgeStrategy):
         decoded = time.monotonic()
         logits = self._model.answer(patches.to(device, self.placement.dtype), torch.from_numpy(received).to(device),
                                     torch.tensor([frame.packet_error_rate for frame in frames], device=device))
-        classified = [top_classes(probabilities, self._top_k) for probabilities in logits.softmax(1).cpu().numpy()]
+        classified = [top_classes(probabilities, max(self._top_k, frame.top_k, LEAST_FUSED))
+                      for frame, probabilities in zip(frames, logits.softmax(1).cpu().numpy(), strict=True)]
         done = time.monotonic()
         return [Answer(
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,

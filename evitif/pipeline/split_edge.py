@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -42,8 +43,8 @@ class SplitEdge(EdgeStrategy):
                                                        uplink.name_bytes)
         if before is not None and setting.quantisation != before.quantisation:
             note = (f'tokens travel as {setting.quantisation}, each patch {setting.patch_copies} times, instead of as '
-                    f'{before.quantisation}: link {uplink.state}, {100 * uplink.packet_error_rate:.0f} % of the datagrams are lost, '
-                    f'{uplink.allowed_bit_s / 1e6:.1f} Mbit/s allowed')
+                    f'{before.quantisation}: link {uplink.state}, {_loss(uplink.packet_error_rate)}, '
+                    + ('any rate' if math.isinf(uplink.allowed_bit_s) else f'{uplink.allowed_bit_s / 1e6:.1f} Mbit/s') + ' allowed')
         return Encoded(quantisers[setting.quantisation].quantise(values), setting.quantisation,
                        chosen_tokens(self.parameters, setting.share), setting.patch_copies, setting.min_packets, note)
 
@@ -55,3 +56,7 @@ class SplitEdge(EdgeStrategy):
         sight = self.see(np.zeros((height, width, 3), np.uint8), Sending())
         if self.answers_alone:
             self.answer_alone(sight)
+
+
+def _loss(share: float) -> str:
+    return 'an unknown share of the datagrams is lost' if math.isnan(share) else f'{100 * share:.0f} % of the datagrams are lost'

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from evitif.datasets.class_names import id_of, ids_by_name
 from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.device import Placement
-from evitif.model.errors import ModelError
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
+from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel, require_cuttable
 from evitif.model.transform_code import RATES
@@ -44,9 +45,8 @@ class SplitStream:
         placement = placement_of(config)
         built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
                                       config.num_classes, config.image_size))
-        classes = int(getattr(built.module, 'num_classes', 0))
-        if classes < 1:
-            raise ModelError(f'model {config.model!r} has no classifier (0 classes): set num_classes')
+        require_classifier(built.module, config.model, config.checkpoint, config.pretrained)
+        classes = int(built.module.num_classes)
         require_cuttable(built.module)
         cut = _default_cut(built) if config.cut is None else config.cut
         split = SplitModel(built.module, cut, built.data_config['input_size'][0])
@@ -97,7 +97,7 @@ class SplitStream:
         """
         if not self.names_its_classes:
             return number if 0 <= number < len(self.class_names) else -1
-        return self._ids_by_name.get(label, -1)
+        return id_of(label, number, self._ids_by_name)
 
     @functools.cached_property
     def names_its_classes(self) -> bool:
@@ -105,8 +105,8 @@ class SplitStream:
         return self.class_names != tuple(f'class {index}' for index in range(len(self.class_names)))
 
     @functools.cached_property
-    def _ids_by_name(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.class_names)}
+    def _ids_by_name(self) -> dict[str, list[int]]:
+        return ids_by_name(self.class_names)
 
     @functools.cached_property
     def blank_tokens(self) -> torch.Tensor:

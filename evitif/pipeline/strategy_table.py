@@ -6,12 +6,12 @@ choose each for itself, from the same table and the same expectations; should th
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from evitif.files import write_json
 from evitif.model.artifact import read_artifact
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import find_model_folder
@@ -44,8 +44,7 @@ def save_table(folder: Path | str, model: str, rows: list[Measured], command: st
     """Write what `load_table` reads."""
     content = [{**vars(row), **{name: {f'{rate:g}': value for rate, value in getattr(row, name).items()} for name in ('bytes', 'points')}}
                for row in rows]
-    (Path(folder) / FILE).write_text(json.dumps({'format': FORMAT, 'kind': KIND, 'model': model, 'made_by': {'command': command},
-                                                 'rows': content}, indent=2) + '\n')
+    write_json(Path(folder) / FILE, {'format': FORMAT, 'kind': KIND, 'model': model, 'made_by': {'command': command}, 'rows': content})
 
 
 def load_table(model: str) -> list[Measured]:

@@ -59,7 +59,7 @@ class TailPipeline(BridgeStrategy):
         classified = {}
         for indices, recovered in _merged(parts):
             for index, probabilities in zip(indices, self.stream.tail_batch(recovered), strict=True):
-                classified[index] = top_classes(probabilities, self.top_k)
+                classified[index] = top_classes(probabilities, max(self.top_k, frames[index].top_k))
         done = now()
         return [Answer(
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=classified[index][0],

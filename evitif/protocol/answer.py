@@ -7,7 +7,7 @@ that copy was sent.
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ BODY = struct.Struct('>IqBBBBHHIHHffffdd')
 HOLD = struct.Struct('>d')
 HOLD_AT = BODY.size - HOLD.size
 TOP = struct.Struct('>If')      # class id u32, score f32
+MAX_TOP_K = 255
 
 FAILURE = 2e-4            # share of the answers of which no copy may arrive; of 99.9 % answered in time the rest is the uplink's
 MIN_COPIES, MAX_COPIES = 3, 20
@@ -61,9 +62,9 @@ def encode(answer: Answer, copies: int) -> bytes:
     if received.dtype != np.bool_ or received.shape != (answer.tokens_expected,):
         raise ValueError(f'received is {received.dtype} {list(received.shape)}; '
                          f'expected bool [{answer.tokens_expected}]')
-    if len(answer.class_ids) != len(answer.scores) or not 1 <= len(answer.scores) <= 255:
+    if len(answer.class_ids) != len(answer.scores) or not 1 <= len(answer.scores) <= MAX_TOP_K:
         raise ValueError(f'{len(answer.class_ids)} class_ids and {len(answer.scores)} scores; '
-                         f'expected 1 to 255 of both')
+                         f'expected 1 to {MAX_TOP_K} of both')
     for what, value, known in (('strategy', answer.strategy, STRATEGIES), ('recovery', answer.recovery, RECOVERIES)):
         if value not in known:
             raise ValueError(f'{what} is {value!r}; expected one of {", ".join(known)}')
@@ -81,6 +82,17 @@ def encode(answer: Answer, copies: int) -> bytes:
     except (struct.error, OverflowError) as error:
         raise ValueError(f'an answer cannot be written: {error}') from None
     return fixed + top + np.packbits(received).tobytes()
+
+
+def fitted(answer: Answer, room: int) -> Answer:
+    """The answer with as many of its classes, at least one, as a body of `room` bytes has place for."""
+    fitting = (room - BODY.size - (answer.tokens_expected + 7) // 8) // TOP.size
+    return best(answer, max(1, min(fitting, MAX_TOP_K)))
+
+
+def best(answer: Answer, k: int) -> Answer:
+    """The answer with its `k` most likely classes."""
+    return answer if len(answer.scores) <= k else replace(answer, class_ids=answer.class_ids[:k], scores=answer.scores[:k])
 
 
 def decode(body) -> tuple[Answer, int]:

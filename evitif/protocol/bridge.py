@@ -141,7 +141,8 @@ class BridgeEndpoint:
     # What the owner does
 
     def send_answer(self, session_id: int, answer: Answer, now: float) -> bool:
-        """Send an answer to a frame, several times. False: the session has ended, and nothing is sent.
+        """Send an answer to a frame, several times, with as many of its classes as fit into a datagram. False: the session has ended,
+        and nothing is sent.
 
         Raises ValueError where the answer cannot be written or does not fit into a datagram.
         """
@@ -448,7 +449,7 @@ class BridgeEndpoint:
         reassembler = Reassembler(
             parameters, session_id=session_id, robot=hello.robot, deadline_s=self.config.frame_deadline_s,
             frames=self.config.frames_in_flight, grace_floor_s=self.config.grace_floor_s,
-            quiet_floor_s=self.config.quiet_floor_s, packet_error_rate=lambda: tracker.packet_error_rate)
+            quiet_floor_s=self.config.quiet_floor_s, packet_error_rate=lambda: tracker.packet_error_rate, top_k=hello.top_k)
         session = BridgeSession(session_id, hello.robot, hello.instance, addr, parameters, reassembler, tracker, now, sealer)
         self._sessions[session_id] = self._robots[hello.robot] = session
         self._touched.add(session_id)

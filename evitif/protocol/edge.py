@@ -73,7 +73,7 @@ class EdgeConnection:
         self.robot = check_name('robot', robot)
         self.config = config = config or EdgeConfig()
         self._random = random or SystemRandom()
-        self._handshake = None if key is None else EdgeHandshake(key, robot, parameters, self._random)
+        self._handshake = None if key is None else EdgeHandshake(key, robot, parameters, self._random, config.top_k)
         self._state = IDLE
         self._session_id: int | None = None
         self._traffic = Traffic()
@@ -444,7 +444,7 @@ class EdgeConnection:
         self._hello_sequence = 0
         if self._handshake is None:
             self._instance = self._random.getrandbits(64)
-            self._hello_body = Hello(self.robot, self._instance, self.parameters).to_bytes()
+            self._hello_body = Hello(self.robot, self._instance, self.parameters, self.config.top_k).to_bytes()
         else:
             self._handshake.renew()
             self._instance = self._handshake.instance

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from evitif.protocol import datagram
+from evitif.protocol.answer import MAX_TOP_K
 from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, MAX_PATCH_COPIES, MIN_PACKETS, PREFIX_COPIES
 from evitif.protocol.parameters import check_count, check_seconds
 
@@ -27,6 +28,7 @@ class EdgeConfig:
     answer_deadline_s: float = 0.5
     frames_remembered: int = 256
     bye_copies: int = 5
+    top_k: int = 0                         # classes that an answer should have at least; 0: as the bridge has it
 
     def __post_init__(self):
         check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)
@@ -35,6 +37,7 @@ class EdgeConfig:
         check_count('patch_copies', self.patch_copies, 0, MAX_PATCH_COPIES)
         check_count('hello_copies', self.hello_copies, 1, 16)
         check_count('bye_copies', self.bye_copies, 1, 16)
+        check_count('top_k', self.top_k, 0, MAX_TOP_K)
         check_count('frames_remembered', self.frames_remembered, 1, 65536)
         for name in ('hello_interval_s', 'hello_interval_max_s', 'hello_patience_s', 'refused_interval_s',
                      'ping_interval_s', 'link_timeout_s', 'answer_deadline_s'):

@@ -8,8 +8,9 @@ import json
 import re
 from dataclasses import dataclass
 
+from evitif.protocol.answer import MAX_TOP_K
 from evitif.protocol.datagram import DatagramError
-from evitif.protocol.parameters import StreamParameters, check_name
+from evitif.protocol.parameters import StreamParameters, check_count, check_name
 
 MAX_BODY_BYTES = 4096
 MAX_REASONS = 16
@@ -22,17 +23,19 @@ class Hello:
     robot: str
     instance: int                # random u64, one for each life of an edge
     parameters: StreamParameters
+    top_k: int = 0               # classes that an answer should have at least; 0: as the bridge has it
 
     def to_bytes(self) -> bytes:
+        asked = {'top_k': self.top_k} if self.top_k else {}
         return _dump({'robot': self.robot, 'instance': f'{self.instance:016x}',
-                      'parameters': self.parameters.to_json()})
+                      'parameters': self.parameters.to_json(), **asked})
 
     @classmethod
     def parse(cls, body) -> 'Hello':
         value = _load(body)
         try:
             return cls(check_name('robot', value.get('robot')), _instance(value),
-                       StreamParameters.from_json(value.get('parameters')))
+                       StreamParameters.from_json(value.get('parameters')), check_count('top_k', value.get('top_k', 0), 0, MAX_TOP_K))
         except ValueError:
             raise DatagramError('malformed') from None
 

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 
+from evitif.identity import difference
 from evitif.protocol.datagram import MAX_UDP_PAYLOAD, MAX_UNITS, QUANTISATIONS
 
 STREAM_STRATEGIES = ('split', 'selection', 'partition')
@@ -51,7 +52,7 @@ class StreamParameters:
     """
 
     model: str
-    fingerprint: str                   # hex SHA-256 over weights, architecture and cut; of a partition over all its models
+    fingerprint: str                   # of weights, architecture, preprocessing, cut (evitif.identity); of a partition: of all its models
     cut: int                           # blocks on the robot
     quantisation: str                  # one of datagram.QUANTISATIONS
     image_size: tuple[int, int]        # (height, width) of the model's input, pixels
@@ -129,7 +130,7 @@ class StreamParameters:
         if self.strategy != other.strategy:      # then hardly anything agrees
             return [f'strategy: the edge has {self.strategy}, the bridge has {other.strategy}']
         return [f'{field.name}: the edge has {_shown(getattr(self, field.name))}, '
-                f'the bridge has {_shown(getattr(other, field.name))}'
+                f'the bridge has {_shown(getattr(other, field.name))}{_difference(field.name, self, other)}'
                 for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
 
     def to_json(self) -> dict:
@@ -144,6 +145,12 @@ class StreamParameters:
         if missing := names - value.keys() if isinstance(value, dict) else names:
             raise ValueError(f'stream parameters lack {", ".join(sorted(missing))}')
         return cls(**{field.name: value[field.name] for field in fields(cls) if field.name in value})
+
+
+def _difference(name: str, first: StreamParameters, second: StreamParameters) -> str:
+    """Which parts of two models' fingerprints differ; a partition's have none."""
+    of_a_model = name == 'light' or name == 'fingerprint' and first.strategy != 'partition'
+    return difference(getattr(first, name), getattr(second, name)) if of_a_model else ''
 
 
 def _shown(value: object) -> str:

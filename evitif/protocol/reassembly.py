@@ -61,6 +61,7 @@ class ReceivedFrame:
     quantisation: str              # what the rows are
     units_sent: int                # of the frame's units; fewer than all where the edge sent only some tokens
     device: str = ''               # of a partition: whose features these are
+    top_k: int = 0                 # classes that the robot wants in its answer at least; 0: as the bridge has it
 
 
 class _Frame:
@@ -130,7 +131,7 @@ class Reassembler:
     def __init__(self, parameters: StreamParameters, *, session_id: int = 0, robot: str = '',
                  deadline_s: float = DEADLINE_S, frames: int = FRAMES_IN_FLIGHT,
                  grace_floor_s: float = GRACE_FLOOR_S, quiet_floor_s: float = QUIET_FLOOR_S,
-                 packet_error_rate: Callable[[], float] = lambda: math.nan):
+                 packet_error_rate: Callable[[], float] = lambda: math.nan, top_k: int = 0):
         if frames < 1 or frames & (frames - 1):
             raise ValueError(f'frames is {frames}; expected a power of two')
         self._parameters = parameters
@@ -139,6 +140,7 @@ class Reassembler:
         self._robot = robot
         self._deadline = check_seconds('deadline_s', deadline_s)
         self._packet_error_rate = packet_error_rate
+        self._top_k = top_k
         self._ring: list[_Frame | None] = [None] * frames
         self._finished: deque[_Finished] = deque(maxlen=_FINISHED)
         self._delivered_id = 0
@@ -323,7 +325,8 @@ class Reassembler:
             self._ready.append(ReceivedFrame(
                 self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
                 frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
-                now, complete, QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device))
+                now, complete, QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device,
+                self._top_k))
             self._finish(frame, ended_by_wait)
             self._delivered_id, self._delivered_at = frame.id, now
             self.arrival.frame_ended()

@@ -75,8 +75,8 @@ class EdgeHandshake:
     :param random: where instance numbers come from; the keys always come from the system
     """
 
-    def __init__(self, key: Key, robot: str, parameters: StreamParameters, random: Random):
-        self._key, self._robot, self._parameters, self._random = key, robot, parameters, random
+    def __init__(self, key: Key, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0):
+        self._key, self._robot, self._parameters, self._random, self._top_k = key, robot, parameters, random, top_k
         self.renew()
 
     def renew(self) -> None:
@@ -84,7 +84,7 @@ class EdgeHandshake:
         self.instance = self._random.getrandbits(64)
         self._private = X25519PrivateKey.generate()
         self._cookie = _NO_COOKIE
-        self._hello = _public_bytes(self._private) + Hello(self._robot, self.instance, self._parameters).to_bytes()
+        self._hello = _public_bytes(self._private) + Hello(self._robot, self.instance, self._parameters, self._top_k).to_bytes()
 
     def hello(self, session_id: int | None, sequence: int) -> bytes:
         """A HELLO from an edge that still has this session, or none."""

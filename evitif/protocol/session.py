@@ -85,8 +85,9 @@ class BridgeSession:
     def queue_answer(self, answer: answers.Answer, copies: int, max_datagram_bytes: int, now: float) -> list[bytes]:
         """Encode an answer, return the copies to be sent now; the others come from `copies_due`. Raises ValueError."""
         copies = copies or answers.automatic_copies(*self.downlink_loss())
-        body = answers.encode(answer, copies)
-        size = datagram.HEADER.size + len(body) + (0 if self.sealer is None else datagram.SEAL_BYTES)
+        frame = datagram.HEADER.size + (0 if self.sealer is None else datagram.SEAL_BYTES)
+        body = answers.encode(answers.fitted(answer, max_datagram_bytes - frame), copies)
+        size = frame + len(body)
         if size > max_datagram_bytes:
             raise ValueError(f'an answer takes {size} bytes; expected at most max_datagram_bytes, {max_datagram_bytes}')
         at_once = (copies + 1) // 2

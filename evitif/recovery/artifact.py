@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 
+from evitif.files import read_json
 from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
+from evitif.model.tensors import read_tensors, write_described
 from evitif.recovery.kinds import LEARNED
 from evitif.recovery.learned import LearnedRecovery, Sequence
 
@@ -21,22 +22,18 @@ def save_recovery(path: Path | str, network: LearnedRecovery, description: dict)
 
     `description` has model, fingerprint, cut, loss_range, data, seed, figures, …
     """
-    from safetensors.torch import save_file
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     parameters = dict(network.named_parameters())
-    save_file({name: (tensor.half() if name in parameters else tensor).detach().cpu().contiguous()
-               for name, tensor in network.state_dict().items()}, path.with_suffix('.safetensors'))
     content = {'format': FORMAT, 'kind': network.name, 'sequence': network.sequence.as_dict(),
                'options': network.options, **description}
-    path.write_text(json.dumps(content, indent=2) + '\n')
-    return json.loads(path.read_text())
+    write_described(path, content, path.with_suffix('.safetensors'), {name: tensor.half() if name in parameters else tensor
+                                                                      for name, tensor in network.state_dict().items()})
+    return read_json(path)
 
 
 def load_recovery(path: Path | str, fingerprint: str, split: SplitModel) -> tuple[LearnedRecovery, dict]:
     """Load the recovery described by the JSON file `path` for `split`, a model with this fingerprint
     (`evitif.model.fingerprint` with the cut). Raises ArtifactError when it was trained for another one."""
-    from safetensors.torch import load_file
     description = read_artifact(path, TITLE, FORMAT, LEARNED)
     if description.get('cut') != split.cut:
         raise ArtifactError(f'recovery artifact {path} was trained for cut {description.get("cut")}, '
@@ -47,6 +44,6 @@ def load_recovery(path: Path | str, fingerprint: str, split: SplitModel) -> tupl
         network = LEARNED[description['kind']](Sequence(**description['sequence']), **description['options'])
         network.attach(split)
         network.load_state_dict({name: tensor.float() if tensor.dtype == torch.float16 else tensor
-                                 for name, tensor in load_file(weights).items()})
+                                 for name, tensor in read_tensors(weights).items()})
         return network.eval()
     return read_arrays(path, TITLE, network_of), description

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from evitif.files import write_json
 from evitif.model.artifact import read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
 from evitif.model.transform_code import RATES
@@ -60,12 +60,10 @@ class SelectionArtifact:
 
 def save_selection(path: Path | str, artifact: SelectionArtifact) -> None:
     """Write the artifact as JSON."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {'format': FORMAT, 'kind': KIND, 'light': {'model': artifact.light, 'fingerprint': artifact.light_fingerprint},
                'large': {'model': artifact.large, 'fingerprint': artifact.large_fingerprint},
                'settings': asdict(artifact.settings), **artifact.description}
-    path.write_text(json.dumps(content, indent=2) + '\n')
+    write_json(path, content)
 
 
 def load_selection(path: Path | str, light_fingerprint: str | None = None,

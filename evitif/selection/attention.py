@@ -5,6 +5,7 @@ The model is not changed and its outputs are the same: hooks look at what leaves
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,11 +13,16 @@ from torch import nn
 
 from evitif.model.errors import ModelError
 
+_TOLERANCE = 0.02       # of the norm of what an attention gives; more than half precision rounds by, less than another form makes
+
 
 class AttentionRecorder:
     """Records the attention of chosen blocks of `module` (numbers from 0) while `self.module(images)` runs.
 
-    Raises ModelError where a block has no queries and keys of the usual form. One run at a time.
+    Queries and keys say what a block attends to only where nothing else goes into it, as rotary or relative positions do. So each block
+    is tried on a random image first: the attention seen here has to give what the block's own gives.
+
+    Raises ModelError where a block has no queries and keys of the usual form, or its attention another one. One run at a time.
     """
 
     def __init__(self, module: nn.Module, blocks: Sequence[int]):
@@ -26,6 +32,7 @@ class AttentionRecorder:
         for index, attention in self._attention.items():
             attention.qkv.register_forward_hook(
                 lambda _layer, _inputs, output, index=index: self._projected.__setitem__(index, output))
+        self._require_usual_form()
 
     @torch.inference_mode()
     def run(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -33,21 +40,56 @@ class AttentionRecorder:
         token of a row pays to that of a column, mean over the heads."""
         self._projected.clear()
         logits = self.module(images)
-        maps = [_mean_over_heads(attention, self._projected.pop(index)) for index, attention in self._attention.items()]
+        maps = [_heads(attention, self._projected.pop(index))[0].mean(1) for index, attention in self._attention.items()]
         return logits, maps
+
+    @torch.inference_mode()
+    def _require_usual_form(self) -> None:
+        outputs: dict[int, torch.Tensor] = {}
+        hooks = [attention.register_forward_hook(lambda _layer, _inputs, output, index=index: outputs.__setitem__(index, output))
+                 for index, attention in self._attention.items()]
+        try:
+            self.module(_random_image(self.module))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for index, attention in self._attention.items():
+            try:
+                seen = _output(attention, *_heads(attention, self._projected.pop(index)))
+                apart = float((seen - outputs[index]).float().norm() / outputs[index].float().norm().clamp(min=1e-12))
+            except (AttributeError, KeyError, RuntimeError, TypeError):
+                apart = math.nan
+            if not apart <= _TOLERANCE:
+                raise ModelError(f'block {index + 1} of {type(self.module).__name__} shows no attention: its {type(attention).__name__} '
+                                 'computes it from more than queries and keys, such as rotary or relative positions or a difference of '
+                                 'two (expected a timm VisionTransformer such as vit_* or deit_*)')
 
 
 def _attention_of(module: nn.Module, index: int) -> nn.Module:
     attention = getattr(module.blocks[index], 'attn', None)
-    missing = [part for part in ('qkv', 'q_norm', 'k_norm', 'scale', 'num_heads') if not hasattr(attention, part)]
+    missing = [part for part in ('qkv', 'q_norm', 'k_norm', 'scale', 'num_heads') if getattr(attention, part, None) is None]
     if missing:
         raise ModelError(f'block {index + 1} of {type(module).__name__} shows no attention: its attn has no {", ".join(missing)} '
                          '(expected a timm VisionTransformer such as vit_* or deit_*)')
     return attention
 
 
-def _mean_over_heads(attention: nn.Module, projected: torch.Tensor) -> torch.Tensor:
+def _heads(attention: nn.Module, projected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the layer `qkv` gave to the attention float32 [B, heads, N, N] and the values [B, heads, N, d]."""
     batch, tokens, _ = projected.shape
-    queries, keys, _ = projected.reshape(batch, tokens, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)   # [B, heads, N, d]
+    queries, keys, values = projected.reshape(batch, tokens, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)     # [B, heads, N, d]
     queries, keys = attention.q_norm(queries), attention.k_norm(keys)
-    return (queries @ keys.transpose(-2, -1) * attention.scale).float().softmax(-1).mean(1)
+    return (queries @ keys.transpose(-2, -1) * attention.scale).float().softmax(-1), values
+
+
+def _output(attention: nn.Module, maps: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """What an attention of the usual form gives for them [B, N, D]."""
+    mixed = (maps.to(values.dtype) @ values).transpose(1, 2).flatten(2)
+    return attention.proj(getattr(attention, 'norm', nn.Identity())(mixed))
+
+
+def _random_image(module: nn.Module) -> torch.Tensor:
+    weight = next(module.parameters())
+    channels = next((layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d)), 3)
+    image = torch.randn(1, channels, *module.patch_embed.img_size, generator=torch.Generator().manual_seed(0))
+    return image.to(weight.device, weight.dtype)

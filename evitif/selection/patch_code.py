@@ -15,6 +15,7 @@ import torch
 
 from evitif.model.code_artifact import load_code
 from evitif.model.errors import ArtifactError
+from evitif.model.fingerprint import same_preprocessing
 from evitif.model.folder import artifact_beside
 from evitif.model.preprocess import Preprocessor
 from evitif.model.quantise import TokenQuantiser
@@ -49,14 +50,17 @@ class PatchCode:
         for another large model."""
         code, description = load_code(path, fingerprint, KIND)
         try:
-            return cls(code, str(description['model']), str(description['fingerprint']), tuple(description['image_size']),
-                       tuple(description['grid']), tuple(description['patch_size']), tuple(description['class_names']),
-                       tuple(description['labels']),
-                       {key: tuple(value) if isinstance(value, list) else value
-                        for key, value in description['data_config'].items()},
-                       description['default'], dict(description['figures']))
+            found = cls(code, str(description['model']), str(description['fingerprint']), tuple(description['image_size']),
+                        tuple(description['grid']), tuple(description['patch_size']), tuple(description['class_names']),
+                        tuple(description['labels']),
+                        {key: tuple(value) if isinstance(value, list) else value
+                         for key, value in description['data_config'].items()},
+                        description['default'], dict(description['figures']))
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f'patch code {path}: its description lacks or has the wrong form of {error}') from None
+        if not same_preprocessing(found.fingerprint, found.data_config):
+            raise ArtifactError(f'patch code {path}: its data_config is not the preprocessing of the model that it was made for')
+        return found
 
     @classmethod
     def beside(cls, model: str, fingerprint: str | None = None) -> PatchCode:

@@ -19,7 +19,9 @@ from PIL import Image
 from evitif.datasets import ImageDataset, Sample, open_images
 from evitif.evaluation.selection_front import PRIOR_WEIGHTS, Point, cheapest, points
 from evitif.evaluation.selection_trial import Trial, fit_temperature, selected, softmax
+from evitif.files import require_writable
 from evitif.model.build import ModelSpec, build_model, read_description
+from evitif.model.device import place
 from evitif.model.folder import find_model_folder
 from evitif.model.transform_code import RATES
 from evitif.selection import gate
@@ -90,6 +92,8 @@ def calibrate(configuration: Calibration, command: str = '') -> tuple[Path, Sele
     folder = find_model_folder(c.light) if c.output is None else Path(c.output)
     if folder is None:
         raise ValueError(f'{c.light!r} is not a model folder: expected --output, a folder for {FILE}')
+    place(c.device, c.precision)
+    require_writable(folder)
     light, large = specs(c)
     held_out = c.held_out or _left_out(c.light)
     if not held_out:

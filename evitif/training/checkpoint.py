@@ -2,38 +2,74 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-import torch
+from evitif.model.tensors import read_state, write_state
+from evitif.wording import differences, shortened
 
 FILE = 'checkpoint.pt'
+FORMAT = 2              # of the state: what another version of this library began is not gone on with
 
 
 class Checkpoint:
-    """The state of one training in `folder`. A checkpoint of another configuration is refused, naming what differs."""
+    """The state of one training in `folder`.
 
-    def __init__(self, folder: Path | str, configuration: dict):
+    :param belongs_to: all that the training depends on, as JSON holds it: its configuration, the data (`identity_of`), the weights that
+        it starts from. A checkpoint of another training is refused, naming what differs
+    :param overwrite: begin anew instead
+    """
+
+    def __init__(self, folder: Path | str, belongs_to: dict, overwrite: bool = False):
         self.path = Path(folder) / FILE
-        self.configuration = configuration
+        self.belongs_to = json.loads(json.dumps({**belongs_to, 'format': FORMAT}))
+        self.overwrite = overwrite
 
     def load(self) -> dict | None:
-        """Return what `save` was given, or None where there is nothing to resume. Raises ValueError on a mismatch."""
+        """Return what `save` was given, or None where there is nothing to resume. Raises ValueError on a mismatch and for a file that is
+        damaged."""
         if not self.path.is_file():
             return None
-        state = torch.load(self.path, map_location='cpu', weights_only=True)
-        saved = state.pop('configuration')
-        different = [f'{key}: {saved.get(key)!r} there, {self.configuration.get(key)!r} now'
-                     for key in sorted({*saved, *self.configuration}) if saved.get(key) != self.configuration.get(key)]
-        if different:
-            raise ValueError(f'{self.path} is of a training with another configuration ({"; ".join(different)}); '
-                             'remove it or choose another output folder')
+        try:
+            state = read_state(self.path, self._advice)
+            saved = state.pop('belongs_to', state.pop('configuration', {}))
+            if different := differences(saved, self.belongs_to):
+                raise ValueError(f'{self.path} is of another training ({"; ".join(different[:4])}'
+                                 f'{f"; and {len(different) - 4} more" if len(different) > 4 else ""}); {self._advice}')
+        except ValueError as error:
+            if not self.overwrite:
+                raise
+            print(f'beginning anew: {error}', flush=True)
+            self.path.unlink()
+            return None
+        return state
+
+    def restore(self, parts: dict[str, Any]) -> dict | None:
+        """Give every part (a module, an optimiser, …) its saved state, and return the rest of it; None where there is nothing to resume.
+        Raises as `load`."""
+        state = self.load()
+        if state is None:
+            return None
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(state.pop(name))
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f'{self.path} does not fit this training ({shortened(error)}); {self._advice}') from None
         return state
 
     def save(self, state: dict) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix('.partial')
-        torch.save({**state, 'configuration': self.configuration}, partial)
-        partial.replace(self.path)
+        """Raises files.WriteError; ValueError for a state that is not finite, and keeps the earlier one."""
+        write_state(self.path, {**state, 'belongs_to': self.belongs_to})
+
+    @property
+    def kept(self) -> str:
+        """A phrase about the last good state; '' where there is none."""
+        return f'; the last good state is kept in {self.path}' if self.path.is_file() else ''
+
+    @property
+    def _advice(self) -> str:
+        return f'to begin anew, remove {self.path} or give --overwrite; else choose another output folder'
 
     def remove(self) -> None:
         """Remove the file, and its folder where nothing else is in it."""

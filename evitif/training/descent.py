@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from evitif.progress import Progress
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
+from evitif.training.divergence import require_finite_step, require_finite_weights
 from evitif.training.muon import Muon
 
 
@@ -34,7 +35,7 @@ def descend(descent: Descent, module: nn.Module, losses: Callable[[int], dict[st
             total: Callable[[dict[str, torch.Tensor]], torch.Tensor], clipped: Iterable[Iterable[nn.Parameter]], title: str,
             checkpoint: Checkpoint | None = None) -> tuple[nn.Module, dict[str, float], float]:
     """Train the parameters of `module` that require a gradient and return the moving average of it, the smoothed losses and
-    the seconds that it took.
+    the seconds that it took. Raises DivergenceError where a loss, a gradient or a weight is not finite.
 
     :param losses: of a step, by name; what they sum up to says `total`
     :param clipped: groups of parameters whose gradients' norms are clipped to 1, each group by itself
@@ -48,28 +49,30 @@ def descend(descent: Descent, module: nn.Module, losses: Callable[[int], dict[st
     parts = {'module': module, 'average': average, **{f'optimiser{index}': one for index, one in enumerate(optimisers)},
              **{f'schedule{index}': one for index, one in enumerate(schedules)}}
     began_at, spent, began = 0, 0.0, time.monotonic()
-    if checkpoint is not None and (state := checkpoint.load()) is not None:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+    if checkpoint is not None and (state := checkpoint.restore(parts)) is not None:
         began_at, spent = state['step'], state['seconds']
     smooth: dict[str, float] = {}
-    bar = tqdm(range(began_at, descent.steps), desc=title, unit='step', initial=began_at, total=descent.steps, mininterval=1)
+    bar = Progress(range(began_at, descent.steps), desc=title, unit='step', initial=began_at, total=descent.steps)
     for step in bar:
-        found = losses(step)
+        found, place = losses(step), f'step {step + 1} of {descent.steps}'
+        loss, values = total(found), {name: value.item() for name, value in found.items()}
+        require_finite_step(title, place, checkpoint, **{f'loss_{name}': value for name, value in values.items()}, loss=loss.item())
         module.zero_grad(set_to_none=True)
-        total(found).backward()
-        for group in groups:
-            torch.nn.utils.clip_grad_norm_(group, 1.0)
+        loss.backward()
+        norm = sum(torch.nn.utils.clip_grad_norm_(group, 1.0).item() for group in groups)
+        require_finite_step(title, place, checkpoint, gradient_norm=norm)
         for optimiser, schedule in zip(optimisers, schedules, strict=True):
             optimiser.step()
             schedule.step()
         average.update_parameters(module)
-        for name, value in found.items():
-            smooth[name] = value.item() if name not in smooth else 0.98 * smooth[name] + 0.02 * value.item()
+        for name, value in values.items():
+            smooth[name] = value if name not in smooth else 0.98 * smooth[name] + 0.02 * value
         bar.set_postfix({name: f'{value:.4f}' for name, value in smooth.items()})
         if checkpoint is not None and (step + 1) % descent.save_every == 0 and step + 1 < descent.steps:
+            require_finite_weights(title, place, average.module.state_dict(), checkpoint)
             checkpoint.save({**{name: part.state_dict() for name, part in parts.items()}, 'step': step + 1,
                              'seconds': spent + time.monotonic() - began})
+    require_finite_weights(title, 'its last step', average.module.state_dict(), checkpoint)
     return average.module, smooth, spent + time.monotonic() - began
 
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
-from evitif.model.build import ModelSpec, build_model
+from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.device import mixed_precision
+from evitif.model.tensors import require_finite_answers
+from evitif.progress import Progress
 from evitif.training.images import Normalise
+from evitif.wording import few
 
 BATCH = 250
 
@@ -27,27 +29,20 @@ class Teacher:
 
     def __init__(self, source: str, class_names: tuple[str, ...], images: torch.Tensor, weight: float, temperature: float,
                  device: str = 'cpu', precision: str = 'fp32', views: bool = False):
-        if not 0 < weight <= 1 or not temperature > 0:
-            raise ValueError(f'distil_weight is {weight:g} and distil_temperature {temperature:g}: expected a weight of more '
-                             'than 0 and at most 1, and a temperature of more than 0')
-        built = build_model(ModelSpec(source))
-        if built.class_names != tuple(class_names):
-            raise ValueError(f'the teacher {source!r} knows the classes {_few(built.class_names)}, the data has {_few(class_names)}')
-        size, given = tuple(built.data_config['input_size'][1:]), tuple(images.shape[2:])
-        if size != given:
-            raise ValueError(f'the teacher {source!r} takes images of {size[0]}x{size[1]}, the student of {given[0]}x{given[1]}')
+        built = fitting_teacher(source, class_names, tuple(images.shape[2:]), weight, temperature)
         self.weight, self.temperature = weight, temperature
         self._module, self._device, self._precision = built.module.to(device).eval(), device, precision
         self._normalise = Normalise(built.data_config, device)
         self.once = None if views else torch.cat([
             self.softened(part.to(device)).cpu()
-            for part in tqdm(images.split(BATCH), desc="the teacher's answers", unit='batch', mininterval=1)])
+            for part in Progress(images.split(BATCH), desc="the teacher's answers", unit='batch')])
 
     @torch.no_grad()
     def softened(self, images: torch.Tensor) -> torch.Tensor:
         """Probabilities float32 [n, classes] for images [n, 3, H, W] of 0 to 255; `once` holds those of all training images."""
         with mixed_precision(self._device, self._precision):
             logits = self._module(self._normalise(images))
+        require_finite_answers('the teacher', logits=logits)
         return (logits.float() / self.temperature).softmax(1)
 
     def loss(self, label_loss: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
@@ -57,5 +52,19 @@ class Teacher:
         return (1 - self.weight) * label_loss + self.weight * divergence
 
 
-def _few(names: tuple[str, ...]) -> str:
-    return f'{len(names)}: {", ".join(names[:3])}{", …" if len(names) > 3 else ""}'
+def fitting_teacher(source: str, class_names: tuple[str, ...], size: tuple[int, int], weight: float, temperature: float) -> BuiltModel:
+    """Build the teacher for students of these classes and this image size (height, width). Raises ValueError as `Teacher`."""
+    if not 0 < weight <= 1 or not temperature > 0:
+        raise ValueError(f'distil_weight is {weight:g} and distil_temperature {temperature:g}: expected a weight of more '
+                         'than 0 and at most 1, and a temperature of more than 0')
+    built = build_model(ModelSpec(source))
+    if built.class_names != tuple(class_names):
+        raise ValueError(f'the teacher {source!r} knows the classes {_counted(built.class_names)}, the data has {_counted(class_names)}')
+    own = tuple(built.data_config['input_size'][1:])
+    if own != tuple(size):
+        raise ValueError(f'the teacher {source!r} takes images of {own[0]}x{own[1]}, the student of {size[0]}x{size[1]}')
+    return built
+
+
+def _counted(names: tuple[str, ...]) -> str:
+    return f'{len(names)}: {few(names, 3)}'

@@ -6,27 +6,27 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Subset
-from tqdm import tqdm
 
 from evitif.datasets import FashionMnist, ImageDataset, open_images
+from evitif.progress import Progress
 from evitif.training.memory import require_memory
+from evitif.wording import few
 
 
-def load_images(dataset: ImageDataset, size: int, channels: int = 3,
-                title: str = 'images') -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images uint8 [n, channels, size, size] (shorter side resized, centre cropped) and class ids int64 [n].
+def load_images(dataset: ImageDataset, size: int, title: str = 'images') -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images uint8 [n, 3, size, size] (shorter side resized, centre cropped) and class ids int64 [n].
 
     Raises MemoryError, before the first is read, when the images would not fit.
     """
-    require_memory(len(dataset) * channels * size * size, f'{len(dataset)} images of {size}x{size}')
+    require_memory(len(dataset) * 3 * size * size, f'{len(dataset)} images of {size}x{size}')
     if isinstance(dataset, FashionMnist) and size == 28:
         grey = torch.from_numpy(dataset.grey.copy())[:, None]
-        return grey.repeat(1, channels, 1, 1), torch.from_numpy(dataset.class_ids.astype(np.int64))
-    images = torch.empty(len(dataset), channels, size, size, dtype=torch.uint8)
+        return grey.repeat(1, 3, 1, 1), torch.from_numpy(dataset.class_ids.astype(np.int64))
+    images = torch.empty(len(dataset), 3, size, size, dtype=torch.uint8)
     class_ids = torch.empty(len(dataset), dtype=torch.int64)
-    for index in tqdm(range(len(dataset)), desc=f'reading {title}', unit='image', leave=False, mininterval=1):
+    for index in Progress(range(len(dataset)), desc=f'reading {title}', unit='image', leave=False):
         sample = dataset[index]
-        images[index] = torch.from_numpy(_square(sample.image, size)).permute(2, 0, 1)[:channels]
+        images[index] = torch.from_numpy(_square(sample.image, size)).permute(2, 0, 1)
         class_ids[index] = sample.class_id
     return images, class_ids
 
@@ -42,10 +42,7 @@ def load_views(sources: list[str], size: int, views: list[int] | None = None, li
     :raises DatasetError: a source cannot be opened
     :raises MemoryError: the images do not fit, found out before the first is read
     """
-    for what, numbers in (('views', views), ('limits', limits)):
-        if numbers is not None and len(numbers) != len(sources):
-            raise ValueError(f'{what} are {numbers}: expected one number for each of the {len(sources)} data sets')
-    datasets = [open_images(source, 'train') for source in sources]
+    datasets = open_sources(sources, views, limits)
     random = np.random.default_rng(seed)
     chosen = [np.sort(random.permutation(len(dataset))[:limit]) for dataset, limit in
               zip(datasets, limits or [None] * len(sources), strict=True)]
@@ -57,7 +54,7 @@ def load_views(sources: list[str], size: int, views: list[int] | None = None, li
                           for dataset, indices in zip(datasets, chosen, strict=True)])
     crops = torch.empty(total, 3, size, size, dtype=torch.uint8)
     at = 0
-    with tqdm(total=total, desc='cropping training images', unit='crop', leave=False, mininterval=1) as bar:
+    with Progress(total=total, desc='cropping training images', unit='crop', leave=False) as bar:
         for dataset, indices, count in zip(datasets, chosen, views, strict=True):
             for index in indices:
                 image = Image.fromarray(dataset[int(index)].image)
@@ -66,6 +63,14 @@ def load_views(sources: list[str], size: int, views: list[int] | None = None, li
                     at += 1
                 bar.update(count)
     return crops
+
+
+def open_sources(sources: list[str], views: list[int] | None = None, limits: list[int] | None = None) -> list[ImageDataset]:
+    """The training images of several data sets, of which none is read yet; raises as `load_views`."""
+    for what, numbers in (('views', views), ('limits', limits)):
+        if numbers is not None and len(numbers) != len(sources):
+            raise ValueError(f'{what} are {few(numbers)}: expected one number for each of the {len(sources)} data sets')
+    return [open_images(source, 'train') for source in sources]
 
 
 def random_crop(image: Image.Image, size: int, random: np.random.Generator, least_area: float = 0.25) -> np.ndarray:
@@ -90,14 +95,17 @@ def _square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 class Normalise:
-    """uint8 [B, C, H, W] to float32, (x / 255 - mean) / std, as timm's preprocessing does."""
+    """uint8 [B, 3, H, W] to float32 [B, C, H, W], (x / 255 - mean) / std, as `evitif.model.preprocess` does for one image: a model of
+    other than three channels gets their mean in each."""
 
     def __init__(self, data_config: dict, device: torch.device | str = 'cpu'):
+        self.channels = int(data_config['input_size'][0])
         self.mean = torch.tensor(data_config['mean'], device=device)[:, None, None] * 255
         self.std = torch.tensor(data_config['std'], device=device)[:, None, None] * 255
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return (images.float() - self.mean) / self.std
+        normal = (images.float() - self.mean) / self.std
+        return normal if self.channels == 3 else normal.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
 
 
 def shift_and_flip(images: torch.Tensor, pixels: int, generator: torch.Generator, flip: bool = True) -> torch.Tensor:

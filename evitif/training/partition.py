@@ -4,31 +4,35 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-from evitif.datasets import open_images
+from evitif.datasets import judging_split, open_images
 from evitif.model.build import BuiltModel, ModelSpec, build_model
-from evitif.model.device import place as place_on
+from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import fingerprint
-from evitif.partition.artifact import save_partition
-from evitif.partition.placement import Placed, place, read_inventory
+from evitif.model.pretrained import require_classifier
+from evitif.partition.artifact import DESCRIPTION_FILE, read_partition, save_partition
+from evitif.partition.placement import Placed, place
 from evitif.partition.pruning import Limit, Size, prune, size_within
 from evitif.partition.slicing import Shape, blank, parameters_of, require_prunable, shape_of
 from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
 from evitif.partition.views import View, device_views
-from evitif.training.checkpoint import Checkpoint
+from evitif.training.finished import differs
 from evitif.training.images import Normalise, load_images
+from evitif.training.judging import accuracy_words, judged_figures
 from evitif.training.partition_begin import EarlierPartition
 from evitif.training.partition_body import begin_fusion, read_stages, train_body
+from evitif.training.partition_checks import BY_THE_MODEL, Files, check_files, check_values
+from evitif.training.partition_confusions import confusions_of, share_within
 from evitif.training.partition_retraining import Schedule, System, arrived_features, fuse, retrain
+from evitif.training.partition_steps import StepResults
 from evitif.training.training_answers import TrainingAnswers, training_answers
+from evitif.wording import shortened
 
 STEPS = ('subsets', 'body', 'prune', 'retrain', 'fuse')
 REDUCTIONS = {1: 2.0, 2: 4.0, 3: 6.0, 5: 10.0, 10: 28.9}      # of the parameters, by number of devices
@@ -77,6 +81,11 @@ class PartitionTraining:
     def schedule(self) -> Schedule:
         return Schedule(self.steps, self.batch_size, self.learning_rate, self.matrix_rate)
 
+    def limit(self, original: Original) -> Limit:
+        """What a sub-model may have at most."""
+        reduction = self.reduction or REDUCTIONS.get(self.devices, 3.0 * self.devices)
+        return Limit(int(parameters_of(original.module) / reduction), self.multiply_adds)
+
     @property
     def own_views(self) -> tuple[View, ...]:
         """How each device looks at an image."""
@@ -112,45 +121,30 @@ class Original:
 def load_original(model: str, checkpoint: str | None = None, pretrained: bool = False) -> Original:
     """Build the model. Raises ModelError where it cannot be pruned."""
     built = build_model(ModelSpec(model, checkpoint, pretrained))
+    require_classifier(built.module, model, checkpoint, pretrained)
     require_prunable(built.module)
     built.module.requires_grad_(False)
     return Original(built, fingerprint(built.module))
 
 
-def train_partition(configuration: PartitionTraining, command: str = '') -> dict:
+def train_partition(configuration: PartitionTraining, command: str = '', overwrite: bool = False) -> dict:
     """Run the steps that are not done yet, write the artifact and return its `partition.json`; where one step alone was
-    asked for, what that step found.
+    asked for, what that step found. A partition that is there already, by the same configuration, is left as it is.
 
-    :raises ValueError: or one of its kinds, for a model, data, subsets or an inventory that cannot be used
+    :param overwrite: replace a partition of another configuration
+    :raises ValueError: or one of its kinds (DivergenceError among them), for a model, data, subsets or an inventory that cannot be used
     """
     c = configuration
-    if c.step not in ('all', *STEPS):
-        raise ValueError(f'step {c.step!r} is unknown (expected all, {", ".join(STEPS)})')
-    read_stages(c.body)
-    if c.held_out < 0:
-        raise ValueError(f'held_out is {c.held_out}: expected 0 or more training images')
-    if c.views < 0:
-        raise ValueError(f'views are {c.views}: expected 0 or more')
-    if c.begin is not None and c.body:
-        raise ValueError(f'begin names the partition {c.begin!r} and body {" ".join(c.body)!r}: expected one of them, since what is begun '
-                         'with is pruned already')
-    if c.reduction is not None and not c.reduction >= 1:
-        raise ValueError(f'reduction is {c.reduction}: expected at least 1')
-    for precision in (c.precision, c.answers_precision):
-        place_on(c.device, precision)
+    check_values(c, STEPS)
     original = load_original(c.model, c.checkpoint, c.pretrained)
-    if not 0 <= c.common_blocks <= len(original.module.blocks):
-        raise ValueError(f'common_blocks is {c.common_blocks}: expected 0 to {len(original.module.blocks)}, the blocks of {c.model}')
-    size = min(original.built.data_config['input_size'][1:])
-    if not 0 <= c.device_views < size // 2:
-        raise ValueError(f'device_views is {c.device_views}: expected 0 to {size // 2 - 1} pixels, less than half of the image')
-    return _Run(c, original, command).run()
+    files = check_files(c, original)
+    run = _Run(c, original, files, command, overwrite)
+    return run.finished() or run.run()
 
 
 class _Run:
-    def __init__(self, c: PartitionTraining, original: Original, command: str):
-        self.c, self.original, self.command = c, original, command
-        self.folder = Path(c.output) / 'steps'
+    def __init__(self, c: PartitionTraining, original: Original, files: Files, command: str, overwrite: bool):
+        self.c, self.original, self.files, self.command, self.overwrite = c, original, files, command, overwrite
         self._answers: tuple[TrainingAnswers, TrainingAnswers] | None = None
         self.earlier = EarlierPartition(c.begin, original.fingerprint, c.devices) if c.begin else None
         if self.earlier:
@@ -161,26 +155,48 @@ class _Run:
                  'prune': ['common_blocks'],
                  'retrain': ['steps', 'learning_rate', 'matrix_rate', *([] if c.common_blocks else ['device_views'])],
                  'fuse': ['fusion_images', 'fusion_steps', 'device_views']}
-        content = [original.fingerprint, self.earlier and self.earlier.fingerprint]
-        self.keys = {}
-        for step in STEPS:      # a step's result is of use as long as nothing that it or an earlier one depends on changed
-            content.append({name: getattr(c, name) for name in about[step]})
-            self.keys[step] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        self.made_from = {'original': original.fingerprint, 'data': files.data, 'earlier': self.earlier and self.earlier.fingerprint}
+        belongs_to = {step: {name: getattr(c, name) for name in names} for step, names in about.items()}
+        belongs_to['subsets'] |= {'made_from': self.made_from, 'classes_of_each': files.subsets}
+        belongs_to['body'] |= {'devices_of_inventory': files.as_dict()['inventory']}
+        self.steps = StepResults(Path(c.output) / 'steps', belongs_to)
+        self.steps.checkpoint('retrain', overwrite).load()      # one of another training is refused before the images are read
+
+    def finished(self) -> dict | None:
+        """The partition that is there already; None where one is to be made, which takes the place of another one; says so."""
+        path = Path(self.c.output) / DESCRIPTION_FILE
+        if not path.is_file() or self.c.step not in ('all', STEPS[-1]):
+            return None
+        try:
+            content = read_partition(self.c.output).content
+        except ArtifactError as error:      # of no use to anyone
+            print(f'{path} is replaced: {error}', flush=True)
+            return None
+        made_by = content.get('made_by', {})
+        made_by = {**made_by, 'made_from': {'original': content.get('original'), **made_by.get('made_from', {})}}
+        configuration = {name: value for name, value in asdict(self.c).items() if name not in ('step', 'answers')}
+        different = [] if self.overwrite else differs(made_by, configuration, self.made_from)
+        if self.overwrite or different or self.c.step != 'all':
+            print(f'{path} is replaced' + (f': it is of another training ({shortened("; ".join(different), 300)})' if different else ''),
+                  flush=True)
+            return None
+        print(f'{path} is there already, made by the same configuration', flush=True)
+        return content
 
     def run(self) -> dict:
         c = self.c
         results: dict[str, dict] = {}
         for step in STEPS:
-            done = self._load(step)
+            done = self.steps.load(step)
             alone = c.step == step
             if done is not None and not alone:
                 results[step] = done
                 print(f'{step}: done already', flush=True)
             elif c.step in ('all', step):
                 results[step] = getattr(self, f'_{step}')(results)
-                self._save(step, results[step])
+                self.steps.save(step, results[step])
             else:
-                raise ValueError(f'step {c.step!r} needs the result of {step!r} in {self.folder}, of the same configuration: run '
+                raise ValueError(f'step {c.step!r} needs the result of {step!r} in {self.steps.folder}, of the same configuration: run '
                                  f'`--step {step}` first, or all')
             if alone:
                 break
@@ -199,10 +215,8 @@ class _Run:
             figures = {'confusions_within': round(share_within(confusions, subsets), 4),
                        'confusions_within_random': round(share_within(confusions, random_subsets(classes, c.devices, c.seed)), 4)}
         else:
-            subsets = read_subsets(c.subsets)
-            if len(subsets) != c.devices:
-                raise ValueError(f'{c.subsets} has {len(subsets)} subsets: expected {c.devices}, the number of devices')
-        if c.subsets in ('random', 'similar'):
+            subsets = self.files.subsets
+        if c.subsets in BY_THE_MODEL:
             subsets = with_redundancy(subsets, c.redundancy)
         check_subsets(subsets, classes, c.redundancy, self.original.built.labels)
         for index, subset in enumerate(subsets):
@@ -220,7 +234,7 @@ class _Run:
                     'multiply_adds': one.size.multiply_adds, 'pruned_harder': one.rounds} for one in placed]
         if not c.body:
             return {'devices': devices, 'figures': []}
-        body, figures = body_of(c, original, self.answers, largest)
+        body, figures = body_of(c, original, self.answers, largest, self.files.data['train'])
         return {'devices': devices, 'shape': figures[-1]['shape'], 'weights': body.state_dict(), 'figures': figures}
 
     def _prune(self, results: dict) -> dict:
@@ -251,7 +265,7 @@ class _Run:
         if 'fusion' in results['prune']:
             system.fusion.load_state_dict(results['prune']['fusion'])
         torch.manual_seed(c.seed)
-        checkpoint = Checkpoint(self.folder / 'retrain', {'key': self.keys['retrain'], **asdict(c.schedule)})
+        checkpoint = self.steps.checkpoint('retrain', self.overwrite)
         trained, figures = retrain(system, self.answers, self.original.built.data_config, c.schedule, c.seed, c.device, c.precision,
                                    checkpoint)
         checkpoint.remove()
@@ -274,7 +288,8 @@ class _Run:
         with torch.inference_mode():
             fused = network(arrived, torch.ones(arrived.shape[:2], dtype=torch.bool)).argmax(1)
         top1 = float((fused == ids).float().mean())
-        print(f'the whole system: {100 * top1:.2f} % of {len(images)} test images', flush=True)
+        split = judging_split(c.data)
+        print(f'the whole system: {accuracy_words(split)} {100 * top1:.2f} % on {len(images)} images', flush=True)
         pruned = results['prune']['devices']
         original = parameters_of(self.original.module)
         description = save_partition(c.output, list(system.modules_), network, {
@@ -287,12 +302,12 @@ class _Run:
                          'pruned_harder': entry['pruned_harder'], 'pruning': entry['pruning'],
                          **({'view': views[index].as_dict()} if c.device_views else {})}
                         for index, entry in enumerate(pruned)],
-            'figures': {'test_top1': round(top1, 4), 'test_images': len(images), 'parameters_original': original,
+            'figures': {**judged_figures(split, top1, len(images)), 'parameters_original': original,
                         'reduction': round(original / max(entry['parameters'] for entry in pruned), 2),
                         'subsets': results['subsets']['figures'], 'body': results['body']['figures'],
                         'retraining': results['retrain']['figures'], 'fusion': figures},
             'made_by': {'command': self.command, **({'after': self.earlier.commands} if self.earlier else {}), 'configuration': asdict(c),
-                        'torch': torch.__version__}})
+                        'made_from': self.made_from, 'torch': torch.__version__}})
         return {'description': description, 'figures': description['figures']}
 
     @property
@@ -307,13 +322,12 @@ class _Run:
 
     def _both_answers(self) -> tuple[TrainingAnswers, TrainingAnswers]:
         if self._answers is None:
-            self._answers = answers_of(self.c, self.original)
+            self._answers = answers_of(self.c, self.original, self.files.data['train'])
         return self._answers
 
     def _place(self, subsets: list[tuple[int, ...]]) -> tuple[Placed, ...]:
         c, module = self.c, self.original.module
-        reduction = c.reduction or REDUCTIONS.get(c.devices, 3.0 * c.devices)
-        limit = Limit(int(parameters_of(module) / reduction), c.multiply_adds)
+        limit = c.limit(self.original)
         sizes: dict[tuple[Limit, int], Size] = {}
 
         def within(index: int, limit: Limit) -> Size:
@@ -324,8 +338,7 @@ class _Run:
         limits = [limit] * len(subsets)
         if c.inventory is None:
             return tuple(Placed(within(index, limit), f'device{index}', limit, 0) for index in range(len(subsets)))
-        inventory = read_inventory(c.inventory)
-        return place(limits, within, inventory, c.rate)
+        return place(limits, within, self.files.inventory, c.rate)
 
     def _body_model(self, result: dict) -> nn.Module:
         module = blank(copy.deepcopy(self.original.module), Shape(**result['shape']), self.original.classes)
@@ -349,35 +362,24 @@ class _Run:
             return {'architecture': description['architecture'], 'model_kwargs': description['model_kwargs']}
         return {'architecture': self.c.model, 'model_kwargs': {}}
 
-    def _path(self, step: str) -> Path:
-        return self.folder / f'{step}.pt'
 
-    def _load(self, step: str) -> dict | None:
-        path = self._path(step)
-        if not path.is_file():
-            return None
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        return state['result'] if state['key'] == self.keys[step] else None
-
-    def _save(self, step: str, result: dict) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self._path(step).with_suffix('.partial')
-        torch.save({'key': self.keys[step], 'result': result}, partial)
-        partial.replace(self._path(step))
-
-
-def answers_of(c: PartitionTraining, original: Original) -> tuple[TrainingAnswers, TrainingAnswers]:
+def answers_of(c: PartitionTraining, original: Original, data: dict) -> tuple[TrainingAnswers, TrainingAnswers]:
     """The original's on the training images and their views, read, or computed and kept: for the sub-models, and for the fusion, the
-    same where nothing is held out."""
+    same where nothing is held out.
+
+    :param data: `identity_of` the training images
+    """
     built = original.built
-    answers = training_answers(built.module, original.fingerprint, built.data_config, built.class_names, c.data, c.images, c.shared, c.seed,
-                               c.device, c.answers_precision, c.views)
+    identity = json.dumps([original.fingerprint, data])
+    answers = training_answers(built.module, identity, built.data_config, built.class_names, c.data, c.images, c.shared, c.seed, c.device,
+                               c.answers_precision, c.views)
     return answers.divided(c.held_out) if c.held_out else (answers, answers)
 
 
-def body_of(c: PartitionTraining, original: Original, answers: TrainingAnswers, largest: Shape) -> tuple[nn.Module, list[dict]]:
+def body_of(c: PartitionTraining, original: Original, answers: TrainingAnswers, largest: Shape,
+            data: dict) -> tuple[nn.Module, list[dict]]:
     """What the sub-models are pruned from, whose largest has that shape, and what is known of each stage; see `train_body`."""
-    identity = json.dumps([original.fingerprint, c.data, c.images, c.held_out, c.answers_precision, c.views])
+    identity = json.dumps([original.fingerprint, data, c.images, c.held_out, c.answers_precision, c.views])
     schedule = Schedule(0, c.batch_size, c.body_learning_rate, c.body_matrix_rate)
     return train_body(original.module, identity, original.built.data_config, answers, largest, read_stages(c.body), schedule,
                       answers.images[:2 * c.calibration_images], test_images(c, original), c.shared, c.seed, c.device, c.precision)
@@ -392,7 +394,7 @@ def test_images(c: PartitionTraining, original: Original) -> tuple[torch.Tensor,
     """uint8 [n, C, H, W] and class ids [n], for figures alone."""
     config = original.built.data_config
     return load_images(open_images(c.data, 'test', class_names=original.built.class_names), int(config['input_size'][1]),
-                       config['input_size'][0], 'test images')
+                       'test images')
 
 
 def calibration(answers: TrainingAnswers, subset: tuple[int, ...], device: int, c: PartitionTraining) -> torch.Tensor:
@@ -402,33 +404,3 @@ def calibration(answers: TrainingAnswers, subset: tuple[int, ...], device: int, 
     mine, others = (which[torch.randperm(len(which), generator=generator)] for which in (own.nonzero()[:, 0], (~own).nonzero()[:, 0]))
     others = others[:c.calibration_images // 2]
     return torch.cat((mine[:c.calibration_images - len(others)], others))
-
-
-def confusions_of(answers: TrainingAnswers, classes: int) -> np.ndarray:
-    """float [classes, classes]: row c is the original's mean output on training images of class c."""
-    probabilities = answers.logits[:len(answers.class_ids)].softmax(1)
-    total = torch.zeros(classes, classes).index_add_(0, answers.class_ids, probabilities)
-    return (total / torch.bincount(answers.class_ids, minlength=classes).clamp(min=1)[:, None]).numpy()
-
-
-def share_within(confusions: np.ndarray, subsets) -> float:
-    """Of all confusion between different classes, the share between classes that are on one device."""
-    between = confusions + confusions.T
-    np.fill_diagonal(between, 0.0)
-    together = np.zeros_like(between, dtype=bool)
-    for subset in subsets:
-        together[np.ix_(subset, subset)] = True
-    return float(between[together].sum() / between.sum())
-
-
-def read_subsets(path: str) -> tuple[tuple[int, ...], ...]:
-    """Lists of class ids, one a device, from a JSON file. Raises ValueError, naming the file and what was expected."""
-    try:
-        content = json.loads(Path(path).expanduser().read_text())
-    except OSError as error:
-        raise ValueError(f'subsets {path!r} is neither random, similar nor a file that can be read: {error.strerror}') from None
-    except ValueError as error:
-        raise ValueError(f'subsets {path}: not valid JSON: {error}') from None
-    if not isinstance(content, list) or not all(isinstance(part, list) and all(type(index) is int for index in part) for part in content):
-        raise ValueError(f'subsets {path}: expected a list of lists of class ids')
-    return tuple(tuple(part) for part in content)

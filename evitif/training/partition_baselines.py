@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from evitif.datasets import open_images
+from evitif.datasets.identity import identity_of
+from evitif.model.tensors import read_state, write_state
 from evitif.partition.artifact import Description
 from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, parameters_of, shape_of
@@ -35,9 +39,10 @@ def judge_baselines(description: Description, original: Original, data: str, ima
     """
     made = description.content['made_by']['configuration']
     c = PartitionTraining(**made)
-    answers, fusion_answers = answers_of(c, original)
+    training = identity_of(open_images(c.data, 'train', class_names=original.built.class_names))
+    answers, fusion_answers = answers_of(c, original, training)
     normalise = Normalise(original.built.data_config)
-    ensemble, figures = _ensemble(description, c, original, answers)
+    ensemble, figures = _ensemble(description, c, original, answers, training)
     with torch.inference_mode():        # what is averaged may look as the devices do, of which the first sees the image as it is
         outputs = torch.stack([torch.cat([module(entry.view(normalise(batch))).softmax(1) for batch in images.split(64)])
                                for module, entry in zip(ensemble.modules_, description.devices, strict=True)])
@@ -53,7 +58,7 @@ def _split_cnn(description: Description, c: PartitionTraining, original: Origina
                fusion_answers: TrainingAnswers, images: torch.Tensor, ids: torch.Tensor) -> dict:
     """A CNN trained from the original's answers, divided over the same subsets within the largest sub-ViT's parameters and
     multiply-adds, retrained and fused as the partition was."""
-    size, channels = images.shape[2], images.shape[1]
+    size, channels = images.shape[2], int(original.built.data_config['input_size'][0])
     normalise = Normalise(original.built.data_config)
     torch.manual_seed(c.seed)
     cnn = Cnn(WIDTHS, original.classes, channels)
@@ -81,13 +86,14 @@ def _split_cnn(description: Description, c: PartitionTraining, original: Origina
             'training': {'original': whole_figures, 'split': split_figures}}
 
 
-def _ensemble(description: Description, c: PartitionTraining, original: Original, answers: TrainingAnswers) -> tuple[Ensemble, dict]:
+def _ensemble(description: Description, c: PartitionTraining, original: Original, answers: TrainingAnswers,
+              training: dict) -> tuple[Ensemble, dict]:
     """Models of all classes, each of at most the largest sub-model's parameters, pruned from the original and retrained alone."""
     count = len(description.devices)
     largest = max(description.devices, key=lambda entry: entry.parameters)
     shape = size_within(original.module, Limit(largest.parameters), original.classes + 1).shape
     normalise, modules = Normalise(original.built.data_config), []
-    whole = body_of(c, original, answers, largest.shape)[0] if c.body else original.module
+    whole = body_of(c, original, answers, largest.shape, training)[0] if c.body else original.module
     common = common_part(c, answers, normalise)
     shape = Shape(**{name: min(value, getattr(shape_of(whole), name)) for name, value in shape.as_dict().items()})
     for index in range(count):
@@ -105,12 +111,11 @@ def trained(system, name: str, c: PartitionTraining, description: Description, o
     key = hashlib.sha256(json.dumps([description.fingerprint, name]).encode()).hexdigest()[:16]
     path = folder / f'baseline-{name}-{key}.pt'
     if path.is_file():
-        state = torch.load(path, weights_only=True)
+        state = read_state(path)
         system.load_state_dict(state['weights'])
         return system.eval(), state['figures']
-    checkpoint = Checkpoint(folder / f'baseline-{name}', {'key': key})
+    checkpoint = Checkpoint(folder / f'baseline-{name}', {'partition': description.fingerprint, 'name': name, **asdict(c.schedule)})
     system, figures = retrain(system, answers, original.built.data_config, c.schedule, c.seed, c.device, c.precision, checkpoint, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save({'weights': system.state_dict(), 'figures': figures}, path)
+    write_state(path, {'weights': system.state_dict(), 'figures': figures})
     checkpoint.remove()
     return system, figures

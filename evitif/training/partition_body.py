@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from evitif.model.tensors import read_state, write_state
 from evitif.partition.fusion import FusionNetwork
 from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, blank, final_norm, parameters_of, shape_of
@@ -72,13 +73,13 @@ def train_body(original: nn.Module, identity: str, data_config: dict, answers: T
         key = hashlib.sha256(json.dumps(so_far).encode()).hexdigest()[:16]
         path = folder / f'body-{key}.pt'
         if path.is_file():
-            state = torch.load(path, weights_only=True)
+            state = read_state(path)
             body = blank(copy.deepcopy(original), shape, original.num_classes)
             body.load_state_dict(state['weights'])
         else:
             body, pruning = prune_for_all(body, normalise(calibration), shape, seed, lambda text: print(f'  {text}', flush=True))
             torch.manual_seed(seed)
-            checkpoint = Checkpoint(folder / f'body-{key}', {'key': key})
+            checkpoint = Checkpoint(folder / f'body-{key}', {'body': so_far})
             alone = Ensemble([body], [shape.width], answers.features.shape[1])
             alone, figures = retrain(alone, answers, data_config, replace(schedule, steps=stage.steps), seed, device, precision, checkpoint,
                                      f'body {number} of {len(stages)}')
@@ -88,9 +89,7 @@ def train_body(original: nn.Module, identity: str, data_config: dict, answers: T
                 'reduction': round(parameters_of(original) / parameters_of(body), 2),
                 'top1': round(top1(body, *test, normalise), 4), 'pruning': pruning,
                 'training': {**figures, 'steps': stage.steps, 'batch_size': schedule.batch_size}}}
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.save(state, path.with_suffix('.partial'))
-            path.with_suffix('.partial').replace(path)
+            write_state(path, state)
             checkpoint.remove()
         body.requires_grad_(False).eval()
         found.append(state['stage'])

@@ -8,6 +8,7 @@ import copy
 import torch
 from torch import nn
 
+from evitif.model.tensors import require_finite_answers
 from evitif.partition.importance import BATCH, grouped_log_probabilities
 from evitif.partition.pruning import Limit
 
@@ -83,6 +84,7 @@ def _importance(module: Cnn, images: torch.Tensor, own: tuple[int, ...], seed: i
         answer = grouped_log_probabilities(module(batch), own)
         for hook in hooks:
             hook.remove()
+        require_finite_answers('the CNN that is pruned', answer=answer)
         drawn = torch.multinomial(answer.detach().exp(), 1, generator=generator)
         for total, gradient in zip(totals, torch.autograd.grad(answer.gather(1, drawn).sum(), gates), strict=True):
             total += 0.5 * gradient.square().sum(0)

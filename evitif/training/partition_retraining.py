@@ -8,6 +8,7 @@ through a linear map that is thrown away after. The second and third are ours; E
 from __future__ import annotations
 
 import copy
+import math
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,18 +16,20 @@ from functools import lru_cache
 import torch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from evitif.model.device import mixed_precision
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.split import SplitModel
+from evitif.model.tensors import require_finite_answers
 from evitif.partition.fusion import FusionNetwork, draw_present
 from evitif.partition.importance import grouped_log_probabilities
 from evitif.partition.slicing import shape_of
 from evitif.partition.views import View
+from evitif.progress import Progress
 from evitif.training.average import warmed_up_average
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.descent import Descent, descend
+from evitif.training.divergence import require_finite_step, require_finite_weights
 from evitif.training.images import Normalise, shift_and_flip
 from evitif.training.training_answers import TrainingAnswers
 
@@ -225,18 +228,22 @@ def train_fusion(network: FusionNetwork, features: torch.Tensor, logits: torch.T
     best = _Best(jury, seed, temperature, device) if jury is not None else None
     if best is not None:
         best.hear(network, 0)
-    for step in tqdm(range(steps), desc='fusion', unit='step', mininterval=1):
+    for step in Progress(range(steps), desc='fusion', unit='step'):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         chosen = torch.randint(0, len(features), (256,), generator=generator)
         present = draw_present(len(chosen), features.shape[1], generator)
         loss = distillation(network(features[chosen].to(device), present.to(device)), logits[chosen].to(device), temperature)
+        require_finite_step('fusion', f'step {step + 1} of {steps}', loss=loss.item())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), math.inf)       # measured, not clipped
+        require_finite_step('fusion', f'step {step + 1} of {steps}', gradient_norm=norm.item())
         optimiser.step()
         rates.step()
         average.update_parameters(network)
         if best is not None and ((step + 1) % 50 == 0 or step + 1 == steps):
             best.hear(average.module, step + 1)
+    require_finite_weights('fusion', 'its last step', average.module.state_dict())
     figures = {'training_divergence': round(loss.item(), 4)}
     if best is not None:
         return best.network.eval().to('cpu'), {**figures, **best.figures}
@@ -273,8 +280,9 @@ def arrived_features(system: System, images: torch.Tensor, normalise: Normalise,
     system.to(device).eval()
     quantiser = TokenQuantiser(FEATURE_QUANTISATION, system.channels)
     parts = []
-    for batch in tqdm(images.split(64), desc='features', unit='batch', leave=False, mininterval=1):
+    for batch in Progress(images.split(64), desc='features', unit='batch', leave=False):
         features = system.features(normalise(batch.to(device))).cpu()
+        require_finite_answers('the sub-models', features=features)
         rows = quantiser.quantise(features.flatten(0, 1).numpy())
         parts.append(torch.from_numpy(quantiser.dequantise(rows)).view(features.shape))
     return torch.cat(parts)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES, TransformCode
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.recovery import Omission, Recovery, load_recovery
 
 BATCH = 50
@@ -52,7 +52,7 @@ def measure_rates(stream: SplitStream, code: TransformCode, recovery: Recovery, 
     generator = torch.Generator().manual_seed(seed)
     coding, lost = {}, [(0.0, 0.0)]
     kinds = tuple(kind for kind in kinds if row_bytes(kind, code.channels) is not None)
-    with tqdm(total=len(kinds) + len(SHARES_LOST), desc=f'cost of coding and loss at cut {split.cut}', unit='row', mininterval=1) as bar:
+    with Progress(total=len(kinds) + len(SHARES_LOST), desc=f'cost of coding and loss at cut {split.cut}', unit='row') as bar:
         for kind in kinds:
             quantiser = TokenQuantiser(kind, code.channels, code=code if kind in RATES else None)
             arrived = torch.from_numpy(quantiser.dequantise(quantiser.quantise(tokens.flatten(0, 1).numpy()))).view(tokens.shape)

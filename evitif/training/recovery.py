@@ -4,15 +4,15 @@ them are the target. The model itself is not changed."""
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch.nn import functional
 
-from evitif.model.device import mixed_precision
-from evitif.model.folder import artifact_path, find_model_folder
+from evitif.datasets.identity import digest_of as data_digest
+from evitif.model.device import mixed_precision, place
+from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
@@ -20,7 +20,8 @@ from evitif.recovery import LEARNED, LearnedRecovery, Sequence, load_recovery, s
 from evitif.recovery.loss_patterns import PacketLoss
 from evitif.training.checkpoint import Checkpoint
 from evitif.training.descent import Descent, descend
-from evitif.training.images import Normalise, load_views
+from evitif.training.finished import PLACE, artifact_folder, digest_of, is_finished
+from evitif.training.images import Normalise, load_views, open_sources
 from evitif.training.token_cache import TokenCache
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
@@ -56,67 +57,90 @@ class RecoveryTraining:
     precision: str = 'fp32'           # of the arithmetic: fp32, or bf16 (automatic mixed precision)
 
 
-def train_recovery(configuration: RecoveryTraining, command: str = '') -> list[dict]:
+def train_recovery(configuration: RecoveryTraining, command: str = '', overwrite: bool = False) -> list[dict]:
     """Train every method at every cut, write `<method>-cut<k>.json` with its weights, and return the descriptions.
 
     Resumes where it was interrupted; what is finished already, by the same configuration, is not trained again.
 
-    :raises ValueError: or one of its kinds, for a model, a method, data or an artifact that cannot be used
+    :param overwrite: begin anew, and replace artifacts of another configuration
+    :raises ValueError: or one of its kinds (DivergenceError among them), for a model, a method, data or an artifact that cannot be used
     :raises MemoryError: the images do not fit into memory
     """
-    c = configuration
-    for name in c.method:
-        if name not in LEARNED:
-            raise ValueError(f'method {name!r} is unknown (expected some of {", ".join(LEARNED)})')
-    folder = find_model_folder(c.model) if c.output is None else Path(c.output)
-    if folder is None and os.sep not in c.model:
-        raise ValueError(f'{c.model!r} is not a model folder: expected --output, a folder for the artifact')
-    streams = {}
-    for cut in c.cut or [None]:
-        stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
-                                              quantisation=c.quantisation, device=c.device))
-        stream.split.module.requires_grad_(False)
-        streams[stream.parameters.cut] = stream
-    jobs = [_Job(c, folder, stream, name, command) for stream in streams.values() for name in c.method]
-    open_jobs = [job for job in jobs if job.finished is None]
-    if open_jobs:
-        first = open_jobs[0].stream
-        images = load_views(c.data, first.split.image_size[0], c.views, c.limits, c.seed)
-        normalise = Normalise(first.preprocessor.data_config, c.device)
-        cuts = sorted({job.stream.parameters.cut for job in open_jobs})
-        cache = TokenCache({cut: streams[cut].split for cut in cuts}, images, normalise, c.device, c.precision)
-        if not cache.kept:
-            print(f'the tokens of {len(images)} images would take {cache.needed_bytes / 2**30:.1f} GiB of memory: they '
-                  'are computed at every step instead, which is slower', flush=True)
-        for job in open_jobs:
-            job.train(cache)
-    return [job.finished for job in jobs]
+    return RecoveryPlan(configuration, command, overwrite).train()
+
+
+class RecoveryPlan:
+    """What is to be trained, checked as far as that can be done before an image is read; raises as `train_recovery`."""
+
+    def __init__(self, configuration: RecoveryTraining, command: str = '', overwrite: bool = False):
+        c = self.configuration = configuration
+        for name in c.method:
+            if name not in LEARNED:
+                raise ValueError(f'method {name!r} is unknown (expected some of {", ".join(LEARNED)})')
+        if c.lowest_loss > c.highest_loss:
+            raise ValueError(f'lowest_loss is {c.lowest_loss:g} and highest_loss {c.highest_loss:g}: expected the lower one first')
+        place(c.device, c.precision)
+        folder = artifact_folder(c.model, c.output)
+        self.streams = {}
+        for cut in c.cut or [None]:
+            stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
+                                                  quantisation=c.quantisation, device=c.device))
+            stream.split.module.requires_grad_(False)
+            if not stream.split.tail_multiply_adds:
+                raise ValueError(f'cut {stream.parameters.cut} leaves the tail without a block, and a recovery is measured by the blocks: '
+                                 f'expected 0 to {stream.split.depth - 1}')
+            self.streams[stream.parameters.cut] = stream
+        data = [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]
+        self.jobs = [_Job(c, folder, stream, name, command, data, overwrite)
+                     for stream in self.streams.values() for name in dict.fromkeys(c.method)]
+        for job in self.jobs:
+            if job.finished is None:
+                job.checkpoint.load()       # one of another training is refused now
+
+    def train(self) -> list[dict]:
+        """The descriptions of all artifacts; those that are there already are left as they are."""
+        c, jobs = self.configuration, [job for job in self.jobs if job.finished is None]
+        if jobs:
+            first = jobs[0].stream
+            images = load_views(c.data, first.split.image_size[0], c.views, c.limits, c.seed)
+            normalise = Normalise(first.preprocessor.data_config, c.device)
+            cuts = sorted({job.stream.parameters.cut for job in jobs})
+            cache = TokenCache({cut: self.streams[cut].split for cut in cuts}, images, normalise, c.device, c.precision)
+            if not cache.kept:
+                print(f'the tokens of {len(images)} images would take {cache.needed_bytes / 2**30:.1f} GiB of memory: they '
+                      'are computed at every step instead, which is slower', flush=True)
+            for job in jobs:
+                job.train(cache)
+        return [job.finished for job in self.jobs]
 
 
 class _Job:
     """One method at one cut."""
 
-    def __init__(self, c: RecoveryTraining, folder: Path, stream: SplitStream, method: str, command: str):
+    def __init__(self, c: RecoveryTraining, folder: Path, stream: SplitStream, method: str, command: str, data: list[str],
+                 overwrite: bool):
         self.c, self.stream, self.method, self.command = c, stream, method, command
         self.cut = stream.parameters.cut
         self.path = artifact_path(folder, self.cut, method)
         # What another run has to share to be the same training; the other cuts and methods of the command do not matter.
         self.configuration = json.loads(json.dumps({**asdict(c), 'cut': self.cut, 'method': method}))
-        self.checkpoint = Checkpoint(self.path.with_suffix(''), self.configuration)
-        self.finished = self._finished()
+        self.initial = None if c.initial is None else load_recovery(c.initial, stream.parameters.fingerprint, stream.split)
+        self.made_from = {'data': data, **({} if self.initial is None else {'initial': digest_of(self.initial[0].state_dict())})}
+        belongs_to = {name: value for name, value in self.configuration.items() if name not in PLACE}
+        self.checkpoint = Checkpoint(self.path.with_suffix(''), {**belongs_to, **self.made_from,
+                                                                 'fingerprint': stream.parameters.fingerprint}, overwrite)
+        self.finished = self._finished(overwrite)
 
-    def _finished(self) -> dict | None:
+    def _finished(self, overwrite: bool) -> dict | None:
         if not self.path.is_file():
             return None
         try:
             _, description = load_recovery(self.path, self.stream.parameters.fingerprint, self.stream.split)
-        except ValueError:
+        except ValueError as error:     # of no use to anyone
+            print(f'{self.path} is replaced: {error}', flush=True)
             return None
-        made_by = description.get('made_by', {})
-        if made_by.get('configuration') != self.configuration:
-            return None
-        print(f'{self.path} is there already, made by the same configuration', flush=True)
-        return description
+        there = is_finished(self.path, description.get('made_by', {}), self.configuration, self.made_from, overwrite)
+        return description if there else None
 
     def train(self, cache: TokenCache) -> None:
         c, split = self.c, self.stream.split
@@ -128,8 +152,8 @@ class _Job:
 
     def _network(self, cache: TokenCache) -> tuple[LearnedRecovery, dict | None]:
         split, parameters = self.stream.split, self.stream.parameters
-        if self.c.initial is not None:
-            network, description = load_recovery(self.c.initial, parameters.fingerprint, split)
+        if self.initial is not None:
+            network, description = self.initial
             return network, description.get('made_by')
         sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
         network = LEARNED[self.method].sized(sequence, self.c.budget * split.tail_multiply_adds)
@@ -147,8 +171,9 @@ class _Job:
                         'parameters': sum(parameter.numel() for parameter in network.parameters()),
                         'multiply_adds': network.multiply_adds(),
                         'share_of_tail_multiply_adds':
-                            round(network.multiply_adds() / max(1, self.stream.split.tail_multiply_adds), 4)},
-            'made_by': {'command': self.command, 'configuration': self.configuration, 'torch': torch.__version__,
+                            round(network.multiply_adds() / self.stream.split.tail_multiply_adds, 4)},
+            'made_by': {'command': self.command, 'configuration': self.configuration, 'made_from': self.made_from,
+                        'torch': torch.__version__,
                         **({} if earlier is None else {'initial_made_by': earlier})}}
         saved = save_recovery(self.path, network, description)
         self.checkpoint.remove()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from tqdm import tqdm
 
 from evitif.model.device import mixed_precision
 from evitif.model.split import SplitModel
+from evitif.model.tensors import require_finite_answers
+from evitif.progress import Progress
 from evitif.training.images import Normalise
 from evitif.training.memory import fits
 
@@ -32,11 +33,13 @@ class TokenCache:
         self._tokens = {cut: torch.empty(len(images), any_split.tokens, any_split.channels, dtype=torch.float16)
                         for cut in splits}
         logits = []
-        for start in tqdm(range(0, len(images), BATCH), desc='tokens of the training images', unit='batch', mininterval=1):
+        for start in Progress(range(0, len(images), BATCH), desc='tokens of the training images', unit='batch'):
             part = slice(start, start + BATCH)
             tokens, answer = self._compute(images[part], list(splits))
             for cut, values in tokens.items():
-                self._tokens[cut][part] = values.half().cpu()
+                halved = values.half().cpu()
+                require_finite_answers(f'the tokens at cut {cut}, kept in fp16', tokens=halved)
+                self._tokens[cut][part] = halved
             logits.append(answer.cpu())
         self._logits = torch.cat(logits)
 
@@ -61,4 +64,5 @@ class TokenCache:
                 split = self._splits[cut]
                 x = found[cut] = split.module.blocks[before:cut](x)
             logits = split.tail(x)
+        require_finite_answers('the model', **{f'tokens_at_cut_{cut}': tokens for cut, tokens in found.items()}, logits=logits)
         return {cut: tokens.float() for cut, tokens in found.items()}, logits.float()

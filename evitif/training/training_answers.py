@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Subset
-from tqdm import tqdm
 
 from evitif.datasets import open_images
 from evitif.model.device import mixed_precision
+from evitif.model.tensors import read_state, require_finite_answers, write_state
+from evitif.progress import Progress
 from evitif.training.images import Normalise, load_images, shift_and_flip
 from evitif.training.memory import require_memory
 
@@ -41,10 +42,7 @@ class TrainingAnswers:
         """What is trained on, and at least `held_out` of the images that is kept from it, each with its views; nothing of one is mixed
         into a view of the other. Raises ValueError where no image would be left to train on."""
         count = len(self.class_ids)
-        first = (count - held_out) // CHUNK * CHUNK       # views mix within a chunk
-        if held_out < 1 or first < 1:
-            raise ValueError(f'held_out is {held_out} of {count} training images: expected 1 to {count - CHUNK}, whole groups of {CHUNK} '
-                             'are left to train on')
+        first = require_held_out(held_out, count)
         require_memory(self.images.numel(), f'a second time {len(self.images)} images')
         which = torch.arange(len(self.images)) % count < first
 
@@ -53,18 +51,28 @@ class TrainingAnswers:
         return part(which), part(~which)
 
 
+def require_held_out(held_out: int, count: int) -> int:
+    """How many of `count` images are left to train on; views mix within a chunk, so it is whole chunks. Raises ValueError for none."""
+    first = (count - held_out) // CHUNK * CHUNK
+    if held_out < 1 or first < 1:
+        expected = f'expected 1 to {count - CHUNK}, whole groups of {CHUNK} are left to train on' if count > CHUNK else \
+            f'expected 0, since whole groups of {CHUNK} are to be left to train on'
+        raise ValueError(f'held_out is {held_out} of {count} training images: {expected}')
+    return first
+
+
 def training_answers(module: nn.Module, identity: str, data_config: dict, class_names: tuple[str, ...], data: str, limit: int,
                      folder: Path | str, seed: int = 0, device: str = 'cpu', precision: str = 'fp32', views: int = 0) -> TrainingAnswers:
     """Load or compute them for at most `limit` training images of `data`, drawn by `seed`; goes on where it was interrupted.
 
-    :param identity: the fingerprint of `module`
+    :param identity: of `module` and the images
     :param folder: where the files are kept; another model, data set, limit or seed makes other ones
     :param views: so many times each image comes again as the original sees it too: moved, mirrored and mixed with another
     :raises DatasetError: the images cannot be opened, or have no labels of the model's classes
     """
     key = hashlib.sha256(json.dumps([identity, data, limit, seed, precision]).encode()).hexdigest()[:16]
     path = Path(folder) / f'answers-{key}.pt'
-    state = torch.load(path, weights_only=True) if path.is_file() else None
+    state = read_state(path) if path.is_file() else None
     if state is None:
         state = {**_images(data_config, class_names, data, limit, seed), 'logits': [], 'features': []}
     images, class_ids = state['images'], state['class_ids']
@@ -77,7 +85,7 @@ def training_answers(module: nn.Module, identity: str, data_config: dict, class_
     for number in range(views):
         view = every[(number + 1) * count:(number + 2) * count].copy_(view_of(images, number, seed))
         path = Path(folder) / f'answers-{key}-view-{number}.pt'
-        state = torch.load(path, weights_only=True) if path.is_file() else {'logits': [], 'features': []}
+        state = read_state(path) if path.is_file() else {'logits': [], 'features': []}
         answered.append(_answer_all(module, view, state, path, f'the same, view {number + 1} of {views}', data_config, device, precision))
     module.to('cpu')
     return TrainingAnswers(every, class_ids, *(torch.cat(found).float() for found in zip(*answered, strict=True)))
@@ -102,7 +110,7 @@ def _images(data_config: dict, class_names: tuple[str, ...], data: str, limit: i
     dataset = open_images(data, 'train', class_names=class_names)
     order = np.random.default_rng(seed).permutation(len(dataset))[:limit]
     images, class_ids = load_images(dataset if len(order) == len(dataset) else Subset(dataset, np.sort(order).tolist()),
-                                    size, channels=data_config['input_size'][0], title='training images')
+                                    size, title='training images')
     if int(class_ids.min()) < 0 or int(class_ids.max()) >= len(class_names):
         raise ValueError(f'{data}: training needs labelled images of the model\'s {len(class_names)} classes')
     shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
@@ -114,7 +122,7 @@ def _answer_all(module: nn.Module, images: torch.Tensor, state: dict, path: Path
     """Logits and features (float16) of all `images`: what `state` has of them, and the rest, which is added to it and kept in `path`."""
     normalise = Normalise(data_config, device)
     done = sum(len(part) for part in state['logits'])
-    with tqdm(total=len(images), initial=done, desc=title, unit='image', mininterval=1, disable=done == len(images)) as bar:
+    with Progress(total=len(images), initial=done, desc=title, unit='image', disable=done == len(images)) as bar:
         while done < len(images):
             parts = [_answer(module, normalise(batch.to(device)), device, precision)
                      for batch in images[done:done + CHUNK].split(100)]
@@ -122,10 +130,7 @@ def _answer_all(module: nn.Module, images: torch.Tensor, state: dict, path: Path
             state['features'].append(torch.cat([features for _, features in parts]).half())
             bar.update(len(state['logits'][-1]))
             done += len(state['logits'][-1])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix('.partial')
-            torch.save(state, partial)
-            partial.replace(path)
+            write_state(path, state)
     return torch.cat(state['logits']), torch.cat(state['features'])
 
 
@@ -134,4 +139,5 @@ def _answer(module: nn.Module, images: torch.Tensor, device: str, precision: str
     with mixed_precision(device, precision):
         features = module.forward_head(module.forward_features(images), pre_logits=True)
         logits = module.head(features)
+    require_finite_answers("the original's answers in fp16", logits=logits.half(), features=features.half())
     return logits.float().cpu(), features.float().cpu()

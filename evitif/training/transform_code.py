@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,21 +12,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
+from evitif.datasets.identity import digest_of as data_digest
+from evitif.files import not_finite, require_finite, write_json
 from evitif.model.code_artifact import KIND, half_precision, load_code, save_code
 from evitif.model.errors import ArtifactError
-from evitif.model.folder import artifact_path, find_model_folder
+from evitif.model.folder import artifact_path
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel
+from evitif.model.tensors import require_finite_answers
 from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.rate_table import FIGURES
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
-from evitif.training.images import Normalise, load_views
+from evitif.training.finished import artifact_folder, is_finished
+from evitif.training.images import Normalise, load_views, open_sources
 from evitif.training.rate_measurement import IMAGES, measure_rates, recovery_in
 
 BATCH = 50
@@ -57,31 +60,35 @@ class CodeTraining:
     device: str = 'cpu'
 
 
-def train_code(configuration: CodeTraining, command: str = '', keep: bool = False, table: bool = True) -> list[dict]:
+def train_code(configuration: CodeTraining, command: str = '', keep: bool = False, table: bool = True,
+               overwrite: bool = False) -> list[dict]:
     """Fit a code for every cut, write `klt-cut<k>.json` with its arrays, and return the descriptions.
 
-    With `keep`, cuts that have a code of these weights already are left as they are, and not returned. Without `table` what the rates
-    cost is left for `measure_again`, after a recovery was trained.
+    A code that is there already, by the same configuration, is not fitted again; with `keep` nor is one of another configuration, and
+    neither is returned. Without `table` what the rates cost is left for `measure_again`, after a recovery was trained. With
+    `overwrite` all are fitted anew.
 
     :raises ValueError: or one of its kinds, for a model or data that cannot be used
     :raises MemoryError: the images do not fit into memory
     """
     c = configuration
-    folder = _folder(c)
     if c.pixels and c.cut:
         raise ValueError(f'cut is {c.cut}, but pixels are coded before the embedding: expected one of the two')
+    folder, kind = artifact_folder(c.model, c.output), PIXELS if c.pixels else KIND
+    streams = {stream.parameters.cut: stream for stream in (_stream(c, cut) for cut in c.cut or [0 if c.pixels else None])}
+    made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
+    paths = {cut: artifact_path(folder, cut, kind) for cut in streams}
+    open_cuts = [cut for cut, stream in streams.items() if not _is_there(c, paths[cut], stream, kind, keep, made_from, overwrite)]
     images, descriptions = None, []
-    for cut in c.cut or [0 if c.pixels else None]:
-        began = time.monotonic()
-        stream = _stream(c, cut)
-        split, kind = (PatchModel(stream.split), PIXELS) if c.pixels else (stream.split, KIND)
-        path = artifact_path(folder, stream.parameters.cut, kind)
-        if keep and _fits(path, stream.parameters.fingerprint, kind):
-            continue
+    for cut in open_cuts:
+        began, stream, path = time.monotonic(), streams[cut], paths[cut]
+        split = PatchModel(stream.split) if c.pixels else stream.split
         images = _images(c, stream) if images is None else images
         tokens, answers = _tokens(split, images, Normalise(stream.preprocessor.data_config, c.device))
         fisher = fisher_information(split, tokens[:c.gradient_images], c.seed)
         code = half_precision(fit_code(tokens, split.prefix_tokens, fisher, c.ridge))
+        if not_finite(code.arrays()) is not None:
+            raise ValueError(f'a code cannot be fitted to {len(images)} images that differ so little: expected more, and different ones')
         kinds = (*(RATES if c.pixels else TOKEN_RATES), *PLAIN)
         parameters, figures = stream.parameters, _figures(split, code, tokens, answers, kinds)
         if table and not c.pixels:
@@ -91,7 +98,7 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about,
             'data': c.data, 'images': len(images), 'seed': c.seed,
             'default': default_rate(figures), 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
-            'made_by': {'command': command, 'configuration': json.loads(json.dumps({**asdict(c), 'cut': parameters.cut})),
+            'made_by': {'command': command, 'configuration': _configuration(c, parameters.cut), 'made_from': made_from,
                         'torch': torch.__version__}}, kind))
     return descriptions
 
@@ -104,11 +111,12 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
     :raises ValueError: or one of its kinds, as `train_code`; ArtifactError where a cut has no code of these weights
     """
     c = configuration
-    folder, images, descriptions = _folder(c), None, []
-    for cut in c.cut or [None]:
-        stream = _stream(c, cut)
-        path = artifact_path(folder, stream.parameters.cut, KIND)
-        code, description = load_code(path, stream.parameters.fingerprint)
+    folder, images, descriptions = artifact_folder(c.model, c.output), None, []
+    streams = {stream.parameters.cut: stream for stream in (_stream(c, cut) for cut in c.cut or [None])}
+    open_sources(c.data, c.views, c.limits)
+    codes = {cut: load_code(artifact_path(folder, cut, KIND), stream.parameters.fingerprint) for cut, stream in streams.items()}
+    for cut, stream in streams.items():
+        path, (code, description) = artifact_path(folder, cut, KIND), codes[cut]
         recovery, digest = recovery_in(folder, stream)
         figures = description.setdefault('figures', {})
         if keep and figures.get(FIGURES, {}).get('recovery_digest') == digest:
@@ -117,16 +125,9 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
         tokens, answers = _tokens(stream.split, images, Normalise(stream.preprocessor.data_config, c.device))
         table = measure_rates(stream, code, recovery, digest, tokens, answers, (*TOKEN_RATES, *PLAIN), c.seed)
         figures[FIGURES] = {**table, 'command': command}
-        path.write_text(json.dumps(description, indent=2) + '\n')
+        write_json(path, description)
         descriptions.append(description)
     return descriptions
-
-
-def _folder(c: CodeTraining) -> Path:
-    folder = find_model_folder(c.model) if c.output is None else Path(c.output)
-    if folder is None and os.sep not in c.model:
-        raise ValueError(f'{c.model!r} is not a model folder: expected --output, a folder for the artifact')
-    return folder
 
 
 def _stream(c: CodeTraining, cut: int | None) -> SplitStream:
@@ -141,21 +142,31 @@ def _images(c: CodeTraining, stream: SplitStream) -> torch.Tensor:
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(c.seed))[:c.images]]
 
 
-def _fits(path: Path, fingerprint: str, kind: str) -> bool:
-    try:
-        load_code(path, fingerprint, kind)
-    except ArtifactError:
+def _configuration(c: CodeTraining, cut: int) -> dict:
+    return json.loads(json.dumps({**asdict(c), 'cut': cut}))
+
+
+def _is_there(c: CodeTraining, path: Path, stream: SplitStream, kind: str, keep: bool, made_from: dict, overwrite: bool) -> bool:
+    """Whether a code of these weights need not be fitted. Raises ValueError for one that would be replaced."""
+    if not path.is_file():
         return False
-    return True
+    try:
+        _, description = load_code(path, stream.parameters.fingerprint, kind)
+    except ArtifactError as error:      # of no use to anyone
+        print(f'{path} is replaced: {error}', flush=True)
+        return False
+    return keep or is_finished(path, description.get('made_by', {}), _configuration(c, stream.parameters.cut), made_from, overwrite)
 
 
 @torch.inference_mode()
 def _tokens(split: SplitModel | PatchModel, images: torch.Tensor, normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens float32 [n, N, D] and the tail's logits [n, classes], on the CPU."""
     parts = []
-    for part in tqdm(images.split(BATCH), desc=f'tokens at cut {split.cut}', unit='batch', mininterval=1):
+    for part in Progress(images.split(BATCH), desc=f'tokens at cut {split.cut}', unit='batch'):
         tokens = split.head(normalise(part.to(normalise.mean.device)))
-        parts.append((tokens.float().cpu(), split.tail(tokens).float().cpu()))
+        logits = split.tail(tokens)
+        require_finite_answers(f'the model at cut {split.cut}', tokens=tokens, logits=logits)
+        parts.append((tokens.float().cpu(), logits.float().cpu()))
     tokens, logits = zip(*parts, strict=True)
     return torch.cat(tokens), torch.cat(logits)
 
@@ -170,7 +181,7 @@ def fisher_information(split: SplitModel | PatchModel, tokens: torch.Tensor, see
     prefix, channels = split.prefix_tokens, tokens.shape[2]
     total = torch.zeros(prefix + 1, channels, channels, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    for part in tqdm(tokens.split(BATCH), desc=f'gradients at cut {split.cut}', unit='batch', mininterval=1):
+    for part in Progress(tokens.split(BATCH), desc=f'gradients at cut {split.cut}', unit='batch'):
         leaf = part.clone().to(device).requires_grad_(True)     # a clone: inference tensors take no gradient
         with torch.enable_grad():
             logs = split.tail(leaf).float().log_softmax(1)
@@ -186,8 +197,11 @@ def fisher_information(split: SplitModel | PatchModel, tokens: torch.Tensor, see
 
 def fit_code(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, ridge: float = 0.1) -> TransformCode:
     """The code for tokens [n, N, D] whose tail has the Fisher information [prefix tokens + 1, D, D] (`fisher_information`)."""
+    require_finite({'tokens': tokens, 'fisher': fisher}, 'a code cannot be fitted')
     mean = tokens.mean(0)
     centred = (tokens - mean).double()
+    if not float(centred.abs().max()):
+        raise ValueError(f'a code cannot be fitted to {len(tokens)} images that are all the same: expected some different ones')
     scale = centred.square().mean((0, 1)).sqrt().clamp(min=1e-6)
     parts = [centred[:, place] for place in range(prefix_tokens)] + [centred[:, prefix_tokens:].flatten(0, 1)]
     transforms = [_transform(part, information, scale, ridge) for part, information in zip(parts, fisher, strict=True)]

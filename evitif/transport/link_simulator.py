@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from evitif.options import seed
 from evitif.transport.addresses import (
     TransportError,
     check_address,
@@ -379,7 +380,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the link simulator's arguments: each setting for both directions, and again for one (`--uplink-loss`)."""
     parser.add_argument('--listen', type=_address, required=True, metavar='HOST:PORT', help='where robots send to')
     parser.add_argument('--forward', type=_address, required=True, metavar='HOST:PORT', help='where the bridge listens')
-    parser.add_argument('--seed', type=int, default=0, help='of the random numbers (default: %(default)s)')
+    parser.add_argument('--seed', type=seed, default=0, help='of the random numbers (default: %(default)s)')
     groups = {
         '': parser.add_argument_group('the link, in both directions'),
         'uplink-': parser.add_argument_group('robot to bridge, over the above'),

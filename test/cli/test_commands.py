@@ -49,6 +49,15 @@ def test_a_model_is_trained_and_says_how(model):
     assert not (model / 'checkpoint.pt').exists()
 
 
+def test_what_was_judged_by_its_own_training_images_is_called_no_test(images, tmp_path, capsys):
+    assert main(['train', 'model', '--data', str(images / 'val'), '--output', str(tmp_path / 'm'), *ARCHITECTURE, '--epochs', '1',
+                 '--batch-size', '16', '--warmup-epochs', '0.5']) == 0
+    printed = capsys.readouterr().out
+    assert 'accuracy on the training images themselves' in printed and 'test accuracy' not in printed
+    figures = json.loads((tmp_path / 'm' / 'model.json').read_text())['figures']
+    assert figures['judged_by'] == 'all' and figures['training_images'] == 24 and not any(name.startswith('test') for name in figures)
+
+
 def test_recovery_is_trained_without_labels_and_judged(model, images, tmp_path, capsys):
     flat = tmp_path / 'flat'
     flat.mkdir()

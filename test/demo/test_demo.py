@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,16 +12,20 @@ from PIL import Image
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 pytest.importorskip('evitif_msgs.msg', reason='the message package is not built: make build')
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ros_domains import own_domain
+
+from benchmarks.images import default_environment
 from evitif.datasets import DatasetError, fashion_mnist
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def demo(*arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name != '_ROS_WHEELS_BOOTSTRAP_COMPLETE'}
-    environment |= {'ROS_DOMAIN_ID': str(101 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
-    return subprocess.run([sys.executable, str(ROOT / 'scripts' / 'demo.py'), *arguments], cwd=ROOT, env=environment,
-                          capture_output=True, text=True, timeout=timeout)
+    with own_domain() as domain:
+        return subprocess.run([sys.executable, str(ROOT / 'scripts' / 'demo.py'), *arguments], cwd=ROOT,
+                              env=default_environment(ROS_DOMAIN_ID=str(domain)), capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.fixture

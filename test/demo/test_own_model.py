@@ -1,7 +1,6 @@
 """A user's own images from a folder to predictions over a lossy link, by the commands that the README gives."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,12 @@ from PIL import Image
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 pytest.importorskip('evitif_msgs.msg', reason='the message package is not built: make build')
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ros_domains import own_domain, plain_node_sees
+
+from benchmarks.images import default_environment
+
 ROOT = Path(__file__).resolve().parents[2]
 # Goldfish and tabby: ImageNet numbers them 1 and 281, and the camera does so too; the user's model numbers them 0 and 1.
 CLASSES = {'n01443537': 170, 'n02123045': 0}
@@ -21,12 +26,11 @@ SMALL = ['--image-size', '32', '--model-kwargs', 'patch_size=8', 'embed_dim=24',
          '--erase-probability', '0', '--shift-pixels', '0']
 
 
-def run(*command: str | Path) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != '_ROS_WHEELS_BOOTSTRAP_COMPLETE'}
-    environment |= {'ROS_DOMAIN_ID': str(101 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True,
-                          timeout=240)
+def run(*command: str | Path, **environment: str) -> str:
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=default_environment(**environment), capture_output=True,
+                          text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert '\r' not in done.stdout + done.stderr       # progress in a log: whole lines
     return done.stdout
 
 
@@ -56,7 +60,10 @@ def model(images, tmp_path_factory):
 
 
 def demo(model: Path, images: Path, reports: Path) -> dict:
-    run('scripts/demo.py', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--reports', reports)
+    with own_domain() as domain, plain_node_sees('/demo/prediction', 'bridge_node', domain):
+        run('scripts/demo.py', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--reports', reports,
+            ROS_DOMAIN_ID=str(domain))
+    assert 'no image on' not in (reports / 'logs' / 'edge.log').read_text()     # while the camera was not started yet
     return json.loads((reports / 'summary.json').read_text())
 
 

@@ -1,7 +1,6 @@
 """What the launch tests share: a ROS domain of their own, free ports, images, a small model, and a listening node."""
 
 import contextlib
-import os
 import socket
 import sys
 import time
@@ -11,13 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ros_domains import own_domain
 from small_systems import write_pair, write_partition
 
 from evitif.pipeline.strategy_table import Measured, save_table
 
 LAUNCH_FOLDER = Path(__file__).resolve().parents[2] / 'launch'
 
-# A small ViT with random weights, the same on both sides, so that no file is needed: 65 tokens.
+# A small ViT with random weights, the same on both sides, so that no file is needed: 65 tokens. A busy machine answers late.
 PARAMETERS = """\
 /**/{node}:
   ros__parameters:
@@ -28,7 +28,9 @@ PARAMETERS = """\
     threads: 1
     unsealed: true
     publish_stats_rate: 5.0
+    {late}
 """
+LATE = {'edge_node': 'answer_deadline: 5.0', 'bridge_node': 'reassembly_deadline: 1.0'}
 
 
 @pytest.fixture
@@ -39,16 +41,17 @@ def launch_folder():
 @pytest.fixture
 def ros_domain(monkeypatch):
     """Give this test's processes a ROS domain of their own, and no more threads than they need."""
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     # Two processes with a thread for every core wait for each other's threads on a loaded machine, for minutes.
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    with own_domain() as domain:
+        monkeypatch.setenv('ROS_DOMAIN_ID', str(domain))
+        yield domain
 
 
 @pytest.fixture
 def parameter_file(tmp_path):
     path = tmp_path / 'parameters.yaml'
-    path.write_text(''.join(PARAMETERS.format(node=node) for node in ('edge_node', 'bridge_node')))
+    path.write_text(''.join(PARAMETERS.format(node=node, late=late) for node, late in LATE.items()))
     return path
 
 
@@ -138,11 +141,11 @@ class Listener:
             self._executor.spin_once(timeout_sec=0.05)
         return value
 
-    def ask(self, service_type, name, timeout=15.0):
-        """Call a service with an empty request."""
+    def ask(self, service_type, name, timeout=15.0, **request):
+        """Call a service with these fields of its request."""
         client = self.node.create_client(service_type, name)
         self.wait_until(client.service_is_ready, timeout, lambda: f'there is no service {name}')
-        future = client.call_async(service_type.Request())
+        future = client.call_async(service_type.Request(**request))
         self.wait_until(future.done, timeout, lambda: f'{name} does not answer')
         return future.result()
 

@@ -10,7 +10,7 @@ launch_pytest = pytest.importorskip(
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchDescription
-from launch.actions import GroupAction, IncludeLaunchDescription, RegisterEventHandler
+from launch.actions import IncludeLaunchDescription, RegisterEventHandler
 from launch.event_handlers import OnProcessStart
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from small_systems import DEVICES
@@ -24,7 +24,7 @@ from evitif_msgs.msg import Prediction
 
 FRAMES = 30
 RATE = 5.0
-START_S = 120.0     # processes import PyTorch and load models; some 10 s where nothing else runs
+START_S = 180.0     # processes import PyTorch and load models; some 10 s where nothing else runs
 
 
 class Processes(dict):
@@ -49,7 +49,7 @@ def demo(launch_folder, processes, **arguments):
     source = PythonLaunchDescriptionSource(str(launch_folder / 'demo.launch.py'))
     texts = [(key, str(value)) for key, value in arguments.items()]
     return LaunchDescription([
-        processes.handler(), GroupAction([IncludeLaunchDescription(source, launch_arguments=texts)]), launch_pytest.actions.ReadyToTest(),
+        processes.handler(), IncludeLaunchDescription(source, launch_arguments=texts), launch_pytest.actions.ReadyToTest(),
     ])
 
 
@@ -66,25 +66,29 @@ def test_selected_patches_are_answered_off_board_and_with_the_bridge_gone_the_li
     loss = request.node.callspec.params['selection_demo']
     on_robot = listener.listen(Prediction, '/prediction')
     off_board = listener.listen(Prediction, '/bridge/hare/prediction')
-    listener.wait_until(lambda: any(message.how == 'off-board' for message in on_robot) and off_board, START_S,
-                        lambda: f'{len(on_robot)} predictions on /prediction, {len(off_board)} off-board')
-    begin = len(on_robot)
-    listener.wait_until(lambda: len(on_robot) >= begin + FRAMES, 4 * FRAMES / RATE, lambda: f'{len(on_robot) - begin} predictions')
-    answers = [message for message in on_robot[begin:] if message.how == 'off-board']
-    assert len(answers) >= 0.9 * (len(on_robot) - begin)
+
+    def newest():
+        """Those of the last FRAMES answers that came from off-board."""
+        return [message for message in on_robot[-FRAMES:] if message.how == 'off-board']
+
+    def complaint():
+        answers = newest()
+        whole = [message.tokens_received == message.tokens_sent for message in answers]
+        if not off_board or len(answers) < 0.9 * FRAMES or not loss and sum(whole) < 0.8 * len(whole):
+            return f'{len(on_robot)} answers, of the last {len(answers)} from off-board, {sum(whole)} whole, {len(off_board)} off-board'
+        rate = answers[-1].packet_error_rate
+        return '' if abs(rate - loss) <= 0.2 else f'packet error rate {rate:.2f}'
+    listener.wait_until(lambda: not complaint(), START_S, complaint)
+    answers = newest()
     for message in answers:
         states = list(message.patches)
         assert message.strategy == 'selection' and (message.patch_rows, message.patch_columns) == (4, 4) and len(states) == 16
         assert 0 < message.tokens_sent < 16 and states.count(Prediction.PATCH_NOT_SENT) == 16 - message.tokens_sent
         assert states.count(Prediction.PATCH_RECEIVED) == message.tokens_received
-    assert answers[-1].packet_error_rate == pytest.approx(loss, abs=0.2)
-    if not loss:
-        # On a busy machine a datagram may come after the frame's quiet time, and is late.
-        assert sum(message.tokens_received == message.tokens_sent for message in answers) >= 0.8 * len(answers)
 
     processes.kill('bridge_node')
     begin = len(on_robot)
-    listener.wait_until(lambda: sum(message.how == 'fallback' for message in on_robot[begin:]) >= 10, 30.0,
+    listener.wait_until(lambda: sum(message.how == 'fallback' for message in on_robot[begin:]) >= 10, START_S,
                         lambda: f'{[message.how for message in on_robot[begin:]]}')
     alone = [message for message in on_robot[begin:] if message.how == 'fallback']
     assert all(message.strategy == 'local' and len(message.patches) == 0 and len(message.labels) > 0 for message in alone)
@@ -126,8 +130,9 @@ def test_three_devices_answer_together_and_two_go_on_when_one_is_killed(partitio
 
     processes.kill('edge_node', 1)
     begin = len(joint)
-    listener.wait_until(lambda: len(joint) >= begin + FRAMES, 6 * FRAMES / RATE, lambda: f'{len(joint) - begin} predictions')
-    last = [list(message.devices_answered) for message in joint[-FRAMES // 2:]]
-    killed = [index for index in range(3) if not any(states[index] for states in last)]
-    assert len(killed) == 1
-    assert sum(sum(states) == 2 for states in last) >= len(last) - 3
+
+    def two_go_on():
+        last = [list(message.devices_answered) for message in joint[begin:][-FRAMES // 2:]]
+        missing = [index for index in range(3) if not any(states[index] for states in last)]
+        return len(last) == FRAMES // 2 and len(missing) == 1 and sum(sum(states) == 2 for states in last) >= len(last) - 3
+    listener.wait_until(two_go_on, START_S, lambda: f'{[list(message.devices_answered) for message in joint[begin:]]}')

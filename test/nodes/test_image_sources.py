@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -68,6 +70,45 @@ def test_unreadable_image_is_skipped_and_counted(folder):
     assert numbers(source) == [0, 2, 3, 4, 5] and source.skipped == 1
 
 
+def test_every_unreadable_image_is_named_once_and_the_others_come(folder):
+    (folder / 'cat' / 'b.ppm').write_bytes(b'P6\n24 2')
+    (folder / 'cat' / 'c.png').write_bytes(b'\x89PNG\r\n\x1a\n\0\0\0\x0cIHDR' + bytes(16))
+    (folder / 'dog' / 'a.heic').write_bytes(b'x')
+    said = []
+    source = open_source(str(folder), loop=True, say=said.append)
+    assert numbers(source, 12) == [0, 1, 3, 4, 5] * 2 + [0, 1] and source.skipped == 4
+    assert len(said) == 3 and '1 .heic' in said[0]
+    assert all(name in sentence and sentence.endswith(': skipped') for name, sentence in zip(('b.ppm', 'c.png'), said[1:], strict=True))
+
+
+def test_so_many_unreadable_images_are_named_and_no_more(tmp_path):
+    for number in range(50):
+        (tmp_path / f'{number:02}.png').write_bytes(b'no picture')
+    Image.new('RGB', (4, 4)).save(tmp_path / 'last.png')
+    said = []
+    assert open_source(str(tmp_path), say=said.append).next_image().name == 'last.png'
+    assert len(said) == 20 and 'no more of them are named' in said[-1]
+
+
+def test_one_image_is_a_source(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (4, 6)).save(tmp_path / 'one.jpg', exif=exif)
+    source = open_source(str(tmp_path / 'one.jpg'))
+    image = source.next_image()
+    assert image.image.shape == (4, 6, 3) and image.class_id is None and source.next_image() is None
+    assert len(numbers(open_source(str(tmp_path / 'one.jpg'), loop=True), 5)) == 5
+
+
+@pytest.mark.parametrize('bits', [12, 16])
+def test_16_bit_files_and_the_bits_that_are_set(tmp_path, bits):
+    Image.fromarray(np.linspace(0, (1 << bits) - 1, 24).astype(np.uint16).reshape(4, 6)).save(tmp_path / 'ramp.png')
+    for source in (str(tmp_path), str(tmp_path / 'ramp.png')):
+        image = open_source(source).next_image().image
+        assert image.min() == 0 and image.max() == 255
+        assert open_source(source, significant_bits=16).next_image().image.max() == 255 >> (16 - bits)
+
+
 def test_loop_over_nothing_readable_ends(folder):
     for path in folder.rglob('*.png'):
         path.write_bytes(b'no picture')
@@ -85,6 +126,41 @@ def test_video_once_and_looping(video):
     reds = numbers(source)
     assert len(reds) == 4 and reds == sorted(reds) and not source.labelled
     assert len(numbers(open_source(str(video), loop=True), 10)) == 10
+
+
+def test_a_film_of_a_phone_held_upright_is_upright(tmp_path):
+    """MP4 whose header says to turn by a quarter: the matrix of the track (ISO/IEC 14496-12, 8.3.2)."""
+    path = tmp_path / 'phone.mp4'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 10, (64, 48))
+    if not writer.isOpened():
+        pytest.skip('this OpenCV writes no MP4')
+    frame = np.zeros((48, 64, 3), np.uint8)
+    frame[:, :16] = 255             # left; upright it is at the top
+    for _ in range(3):
+        writer.write(frame)
+    writer.release()
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b'tkhd') + 44
+    one = 1 << 16
+    assert struct.unpack_from('>9i', content, matrix) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    struct.pack_into('>9i', content, matrix, 0, one, 0, -one, 0, 0, 48 * one, 0, 1 << 30)
+    path.write_bytes(content)
+    image = open_source(str(path)).next_image().image
+    assert image.shape == (64, 48, 3) and image[:10].mean() > 200 and image[30:].mean() < 50
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_grey_films_of_8_and_16_bits(tmp_path, dtype):
+    path = tmp_path / 'grey.avi'
+    depth = cv2.CV_16U if dtype == np.uint16 else cv2.CV_8U
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*'FFV1'), 10, (64, 48),
+                             [cv2.VIDEOWRITER_PROP_IS_COLOR, 0, cv2.VIDEOWRITER_PROP_DEPTH, depth])
+    if not writer.isOpened():
+        pytest.skip('this OpenCV writes no FFV1')
+    for _ in range(3):
+        writer.write(np.full((48, 64), 200 * (257 if dtype == np.uint16 else 1), dtype))
+    writer.release()
+    assert np.abs(open_source(str(path)).next_image().image.astype(int) - 200).max() <= 2
 
 
 @pytest.mark.parametrize('name', ['/dev/video99', '99'])

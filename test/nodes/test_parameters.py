@@ -140,3 +140,23 @@ def test_a_number_is_kept_as_one_whatever_it_is_given_as(given, kept):
 def test_the_type_of_a_parameter_does_not_change(parameter):
     pytest.importorskip('rcl_interfaces')
     assert not parameter.descriptor().dynamic_typing
+
+
+def test_an_integer_given_at_the_start_is_kept_as_a_number():
+    rclpy = pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+    from rclpy.parameter import Parameter
+
+    from evitif_cloud_bridge.link_simulator_node import LinkSimulatorNode
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = LinkSimulatorNode(context=context, parameter_overrides=[Parameter('uplink.delay', value=1), Parameter('seed', value=3)])
+    try:
+        assert node.get_parameter('uplink.delay').type_ is Parameter.Type.DOUBLE and node.values()['uplink.delay'] == 1.0
+        assert node.set_parameters_atomically([Parameter('uplink.delay', value=2), Parameter('seed', value=4)]).successful
+        assert node.get_parameter('uplink.delay').type_ is Parameter.Type.DOUBLE and node.get_parameter('seed').value == 4
+        read_only = node.get_parameter('autostart')
+        assert node.set_parameters_atomically([read_only, node.get_parameter('use_sim_time')]).successful
+        assert not node.set_parameters_atomically([Parameter('autostart', value=not read_only.value)]).successful
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)

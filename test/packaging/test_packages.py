@@ -37,6 +37,7 @@ def test_the_versions_agree(package):
 
 def test_the_licence_is_the_whole_apache_2():
     text = (ROOT / 'LICENSE').read_text()
+    assert (ROOT / 'evitif_msgs' / 'LICENSE').read_text() == text
     assert 'Version 2.0, January 2004' in text and 'END OF TERMS AND CONDITIONS' in text
 
 
@@ -61,7 +62,7 @@ def test_the_executable_calls_a_main_that_exists(path):
     text = path.read_text()
     assert text.startswith('#!/usr/bin/env python3\n')
     imported = next(node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom) and node.names[0].name == 'main')
-    module = pytest.importorskip(imported.module, reason='the nodes need rclpy', exc_type=ModuleNotFoundError)
+    module = pytest.importorskip(imported.module, reason='the nodes need rclpy')
     assert callable(module.main)
 
 

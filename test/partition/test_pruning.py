@@ -8,6 +8,7 @@ from random_vit import build
 
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError
+from evitif.model.timm_import import timm
 from evitif.partition.importance import estimate, grouped_log_probabilities, principal_directions
 from evitif.partition.pruning import SMALLEST, Limit, prune, scaled, size_of, size_within
 from evitif.partition.slicing import Kept, Shape, multiply_adds_of, parameters_of, require_prunable, shape_of, shrink
@@ -117,3 +118,31 @@ def test_what_cannot_be_is_refused_with_the_reason():
         require_prunable(distilled)
     with pytest.raises(ModelError, match='no sequence of blocks'):
         require_prunable(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(('name', 'reason'), [
+    ('vit_tiny_r_s16_p8_224', r'a patch embedding of more than one convolution \(HybridEmbed\)'),
+    ('vit_dwee_patch16_reg1_gap_256', r'blocks \(Block\) that are not x \+ attention'),
+    ('vit_pwee_patch16_reg1_gap_256', r'blocks \(ParallelScalingBlock\) that are not x \+ attention'),
+    ('vit_base_patch16_rpn_224', r'blocks \(ResPostBlock\) that are not x \+ attention'),
+    ('vitamin_small_224', 'a patch embedding of more than one convolution')])
+def test_a_model_of_another_form_is_refused_and_not_cut_wrong(name, reason):
+    size = {} if name in ('vit_tiny_r_s16_p8_224', 'vitamin_small_224') else {'embed_dim': 48, 'num_heads': 3}
+    module = timm.create_model(name, img_size=64, num_classes=4, **({'depth': 2} if 'vitamin' not in name else {}), **size).eval()
+    with pytest.raises(ModelError, match=reason):
+        require_prunable(module)
+
+
+@pytest.mark.parametrize('part', ['norm1', 'mlp.act', 'ls1'])
+def test_what_a_block_does_is_looked_at_and_not_what_its_parts_are_called(part):
+    module = build(init_values=0.5)
+    require_prunable(module)
+    block = module.blocks[1]
+    if part == 'norm1':
+        block.forward = lambda tokens, block=block: tokens + block.norm1(block.attn(tokens))
+    elif part == 'mlp.act':
+        block.mlp.forward = lambda tokens, mlp=block.mlp: mlp.fc2(mlp.act(mlp.act(mlp.fc1(tokens))))
+    else:
+        block.ls1 = torch.nn.Linear(48, 48)
+    with pytest.raises(ModelError, match=r'blocks \(Block\) that are not'):
+        require_prunable(module)

@@ -59,3 +59,16 @@ def test_any_json_in_any_field_is_read_or_malformed(field, value):
         assert error.kind == 'malformed'
     else:
         assert Hello.parse(read.to_bytes()) == read
+
+
+@pytest.mark.parametrize('top_k', [-1, 256, 2**70, 1.5, True, '5', None, [5]])
+def test_a_hello_that_asks_for_an_impossible_number_of_classes_is_malformed(top_k):
+    asked = json.loads(HELLO.to_bytes())
+    assert 'top_k' not in asked
+    with pytest.raises(DatagramError, match='malformed'):
+        Hello.parse(json.dumps({**asked, 'top_k': top_k}).encode())
+
+
+def test_a_hello_says_how_many_classes_are_asked_for():
+    hello = Hello('robot', 5, PARAMETERS, 255)
+    assert Hello.parse(hello.to_bytes()) == hello and Hello.parse(HELLO.to_bytes()).top_k == 0

@@ -6,6 +6,7 @@ from small_pair import LARGE, images
 
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError
+from evitif.model.timm_import import timm
 from evitif.selection.attention import AttentionRecorder
 from evitif.selection.scores import RULES, blocks_of, patch_scores, resample
 
@@ -38,6 +39,17 @@ def test_a_model_that_shows_no_attention_is_refused():
     module.blocks[1].attn = torch.nn.Identity()
     with pytest.raises(ModelError, match='block 2 of VisionTransformer shows no attention: its attn has no qkv'):
         AttentionRecorder(module, range(3))
+
+
+@pytest.mark.parametrize('name', ['vit_dwee_patch16_reg1_gap_256', 'vit_relpos_small_patch16_224', 'vit_tiny_r_s16_p8_224'])
+def test_an_attention_of_another_form_is_refused_rather_than_shown_wrong(name):
+    size = {} if '_r_' in name else {'embed_dim': 48, 'num_heads': 3}
+    module = timm.create_model(name, img_size=64, depth=2, num_classes=4, **size).eval()
+    if '_r_' in name:       # a convolutional network before the blocks changes nothing about them
+        assert AttentionRecorder(module, range(2)).run(torch.randn(1, 3, 64, 64))[1][1].shape == (1, 5, 5)
+        return
+    with pytest.raises(ModelError, match=f'block 1 of {type(module).__name__} shows no attention: its .* computes it from more than'):
+        AttentionRecorder(module, range(2))
 
 
 def attention(tokens, blocks=4, seed=0):

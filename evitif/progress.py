@@ -1,0 +1,46 @@
+"""Progress of long work: a bar on a terminal, a line now and then anywhere else (a file, a pipe, CI)."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+LINE_EVERY_S = 10.0
+
+
+class Progress(tqdm):
+    """tqdm, with its arguments. Where it does not write to a terminal it writes whole lines, and none about what takes seconds."""
+
+    def __init__(self, iterable=None, *, file=None, **options):
+        file = file or sys.stderr
+        self._plain = not _is_terminal(file)
+        if self._plain:     # `ncols` of 0: figures without a bar
+            options |= {'mininterval': LINE_EVERY_S, 'maxinterval': LINE_EVERY_S, 'delay': LINE_EVERY_S, 'ncols': 0}
+        options.setdefault('mininterval', 1.0)
+        super().__init__(iterable, file=file, **options)
+
+    @staticmethod
+    def status_printer(file):
+        """How tqdm writes its state: over the line before on a terminal, else as a line of its own."""
+        if _is_terminal(file):
+            return tqdm.status_printer(file)
+
+        def write(text: str) -> None:
+            file.write(f'{text}\n')
+            file.flush()
+        return write
+
+    def set_postfix(self, ordered_dict=None, refresh=True, **figures) -> None:
+        super().set_postfix(ordered_dict, refresh and not self._plain, **figures)
+
+    def close(self) -> None:
+        if self._plain and not self.disable:
+            if self.leave and self.last_print_t > self.start_t:
+                self.display()
+            self.sp = None      # tqdm has no line to clear
+        super().close()
+
+
+def _is_terminal(file) -> bool:
+    return getattr(file, 'isatty', lambda: False)()

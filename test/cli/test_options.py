@@ -1,0 +1,81 @@
+"""Every numeric option of every command refuses what is no number, not finite or negative in one sentence, before anything is read."""
+
+import argparse
+import importlib
+
+import pytest
+
+from evitif.cli.main import build_parser
+
+NEGATIVE_MEANT = {'--held-out'}       # of `evitif train partition`, which says itself what it expects
+OTHERS = ('evitif.datasets.__main__', 'evitif.evaluation.suite', 'evitif.evaluation.strategies', 'evitif.transport.link_simulator',
+          'benchmarks.suite', 'benchmarks.soak', 'benchmarks.scaling', 'benchmarks.recovery_ablation', 'benchmarks.recovery_shared_cuts',
+          'benchmarks.packet_layouts')
+
+
+class CaughtError(Exception):
+    pass
+
+
+def parser_of(module, monkeypatch):
+    def caught(self, *_, **__):
+        raise CaughtError(self)
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', caught)
+    with pytest.raises(CaughtError) as found:
+        importlib.import_module(module).main([])
+    monkeypatch.undo()
+    return found.value.args[0]
+
+
+def leaves(parser):
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield parser
+    for action in below:
+        for one in action.choices.values():
+            yield from leaves(one)
+
+
+def numeric_options(parser):
+    """The options of a parser whose type makes a number of one of a few texts."""
+    for action in parser._actions:
+        for text in ('1', '0.5', '2', '20'):
+            try:
+                value = action.type(text) if action.type else text
+            except (argparse.ArgumentTypeError, TypeError, ValueError, OSError):
+                continue
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                yield action
+                break
+
+
+def check(parser):
+    found = 0
+    for leaf in leaves(parser):
+        for action in numeric_options(leaf):
+            found += 1
+            name = action.option_strings[-1] if action.option_strings else action.dest
+            for text in ('nan', 'inf', '-inf', '1e999', 'abc', '', '-1', '-0.5'):
+                if text.startswith('-') and name in NEGATIVE_MEANT:
+                    continue
+                with pytest.raises(argparse.ArgumentError) as refused:
+                    leaf._get_value(action, text)
+                told = str(refused.value)
+                assert repr(text) in told and '\n' not in told and len(told) < 250, (leaf.prog, name, told)
+    return found
+
+
+def test_the_options_of_evitif():
+    assert check(build_parser()) > 80
+
+
+@pytest.mark.parametrize('module', OTHERS)
+def test_the_options_of_the_other_commands(module, monkeypatch):
+    check(parser_of(module, monkeypatch))
+
+
+def test_a_number_that_is_too_large_is_told_what_is_expected(capsys):
+    with pytest.raises(SystemExit) as refused:
+        build_parser().parse_args(['train', 'model', '--data', 'd', '--output', 'o', '--learning-rate', '1e30'])
+    assert refused.value.code == 2
+    assert "'1e30' is not a finite number of more than 0 and at most 1e+12" in capsys.readouterr().err

@@ -1,0 +1,6 @@
+"""What the tests of models share lies beside their folder."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
