@@ -51,7 +51,9 @@ def require_prunable(module: nn.Module) -> None:
     """
     name, reasons = type(module).__name__, []
     if not isinstance(getattr(module, 'blocks', None), nn.Sequential) or not hasattr(module, 'patch_embed'):
-        raise ModelError(f'{name} cannot be pruned: it has no sequence of blocks (expected a timm VisionTransformer, such as vit_*)')
+        listed = isinstance(getattr(module, 'blocks', None), nn.ModuleList)
+        what = 'blocks that take more than tokens' if listed else 'no sequence of blocks'
+        raise ModelError(f'{name} cannot be pruned: it has {what} (expected a timm VisionTransformer, such as vit_*)')
     if hasattr(module, 'head_dist'):
         reasons.append('a second classifier (head_dist)')
     if getattr(module, 'attn_pool', None) is not None or getattr(module, 'rope', None) is not None:

@@ -18,9 +18,9 @@ from evitif.model.split import SplitModel
 class Recovered:
     """Tokens [B, N, D] for the tail.
 
-    `kept` (int64 [B, M]) where the others are to be left out of the sequence. `key_bias` ([B, N], natural logarithm of a
-    weight) is added to the attention that every block of the tail pays to a place: 0 for a received token, less for an
-    estimate that is not to be trusted as much. `tail` where it is not the model's own tail that is to go on.
+    `kept` (int64 [B, M]) where the others are to be left out of the sequence. `key_bias` ([B, N]) is the natural logarithm of a
+    weight, for which a place counts in the attention of every block of the tail and in what the model pools by: 0 for a received
+    token, less for an estimate that is not to be trusted as much. `tail` where it is not the model's own tail that is to go on.
     """
 
     tokens: torch.Tensor

@@ -10,7 +10,7 @@ the packet error rate; its layers and loss are not published where we could read
   from what was lost; every norm is scaled and shifted by an embedding of the packet error rate (FiLM, Perez et al.,
   arXiv 1709.07871; as adaLN in DiT, Peebles & Xie, arXiv 2212.09748);
 * the output is a correction to the cheap estimate, and a certainty: the logarithm of a weight that the tail's attention
-  gives to the place. A weight of 1 takes the estimate for a token that was received, a weight of 0 leaves it out of
+  and pooling give to the place. A weight of 1 takes the estimate for a token that was received, a weight of 0 leaves it out of
   the sequence as omission does; the network finds what lies between.
 
 Received tokens pass through untouched: without loss the result is the input itself, bit for bit.

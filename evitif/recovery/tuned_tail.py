@@ -31,7 +31,7 @@ class TunedTail(Surrogate):
         self._split: SplitModel | None = None
 
     def attach(self, split: SplitModel) -> None:
-        self.tuned = _without_head(split.module, split.cut)
+        self.tuned = _without_head(split)
         self._split = SplitModel(self.tuned, split.cut, split.input_channels)
 
     def forward(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
@@ -40,15 +40,15 @@ class TunedTail(Surrogate):
         return replace(super().forward(tokens, received, packet_error_rate), tail=self._split)
 
 
-def _without_head(module: nn.Module, cut: int) -> nn.Module:
+def _without_head(split: SplitModel) -> nn.Module:
     """A trainable copy of a timm Vision Transformer whose parameters are those that `SplitModel.tail` uses."""
-    tail = copy.deepcopy(module)
+    tail = copy.deepcopy(split.module)
     place = nn.Identity()           # SplitModel asks the patch embedding for its geometry
     place.grid_size, place.img_size = tail.patch_embed.grid_size, tail.patch_embed.img_size
     tail.patch_embed = place
-    tail.patch_drop = tail.norm_pre = nn.Identity()
-    for index in range(cut):
+    tail.norm_pre = nn.Identity()
+    for index in range(split.cut):
         tail.blocks[index] = nn.Identity()
-    for name in list(tail._parameters):     # class, distillation and register tokens, positions: the model's own, no layer's
+    for name in split.trunk.embedding_parameters:
         setattr(tail, name, None)
     return tail.requires_grad_(True)

@@ -13,7 +13,8 @@ from torch import nn
 
 from evitif.model.errors import ModelError
 
-_TOLERANCE = 0.02       # of the norm of what an attention gives; more than half precision rounds by, less than another form makes
+# Of the norm of what an attention gives: more than the arithmetic rounds by, less than another form makes.
+_TOLERANCE, _TOLERANCE_OF_HALF = 1e-3, 0.02
 
 
 class AttentionRecorder:
@@ -53,13 +54,14 @@ class AttentionRecorder:
         finally:
             for hook in hooks:
                 hook.remove()
+        whole = next(self.module.parameters()).dtype == torch.float32
         for index, attention in self._attention.items():
             try:
                 seen = _output(attention, *_heads(attention, self._projected.pop(index)))
                 apart = float((seen - outputs[index]).float().norm() / outputs[index].float().norm().clamp(min=1e-12))
             except (AttributeError, KeyError, RuntimeError, TypeError):
                 apart = math.nan
-            if not apart <= _TOLERANCE:
+            if not apart <= (_TOLERANCE if whole else _TOLERANCE_OF_HALF):
                 raise ModelError(f'block {index + 1} of {type(self.module).__name__} shows no attention: its {type(attention).__name__} '
                                  'computes it from more than queries and keys, such as rotary or relative positions or a difference of '
                                  'two (expected a timm VisionTransformer such as vit_* or deit_*)')

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from evitif.model.split import require_cuttable
+from evitif.model.cuttable import trunk_of
+from evitif.model.errors import ModelError
+from evitif.model.trunk import Trunk
 from evitif.selection.attention import AttentionRecorder
 from evitif.selection.scores import blocks_of, patch_scores, resample
 
@@ -33,7 +35,9 @@ class LightModel:
     """
 
     def __init__(self, module: nn.Module, rule: str = 'last', grid: tuple[int, int] | None = None, temperature: float = 1.0):
-        require_cuttable(module)
+        if type(trunk_of(module)) is not Trunk:
+            raise ModelError(f'{type(module).__name__} cannot be the light model: its blocks attend by positions that come beside the '
+                             'tokens, or by more than queries and keys (expected a timm VisionTransformer such as vit_* or deit_*)')
         if not temperature > 0:
             raise ValueError(f'temperature is {temperature:g}: expected more than 0')
         self.rule, self.temperature = rule, temperature

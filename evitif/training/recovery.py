@@ -157,6 +157,8 @@ class _Job:
             return network, description.get('made_by')
         sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
         network = LEARNED[self.method].sized(sequence, self.c.budget * split.tail_multiply_adds)
+        if network.options.get('certainty') and not split.takes_key_bias:     # the bridge would refuse it
+            network = type(network)(sequence, **{**network.options, 'certainty': False})
         network.attach(split)
         chosen = torch.randperm(len(cache), generator=torch.Generator().manual_seed(self.c.seed))[:FIT_IMAGES]
         network.to(self.c.device).fit(cache.take(self.cut, chosen)[0])

@@ -62,7 +62,7 @@ class TokenCache:
             x = found[first] = split.head(self._normalise(images.to(self._device)))
             for before, cut in zip((first, *later), later, strict=False):
                 split = self._splits[cut]
-                x = found[cut] = split.module.blocks[before:cut](x)
+                x = found[cut] = split.run(x, before, cut)
             logits = split.tail(x)
         require_finite_answers('the model', **{f'tokens_at_cut_{cut}': tokens for cut, tokens in found.items()}, logits=logits)
         return {cut: tokens.float() for cut, tokens in found.items()}, logits.float()

@@ -245,7 +245,8 @@ def test_too_small_a_budget_gives_the_smallest():
 
 @pytest.mark.parametrize('architecture, arguments', [
     ('vit_tiny_patch16_224', {}), ('deit_tiny_distilled_patch16_224', {}), ('vit_medium_patch16_gap_240', {}),
-    ('vit_base_patch16_siglip_224', {'num_classes': 7}), ('vit_little_patch16_reg4_gap_256', {})])
+    ('vit_base_patch16_siglip_224', {'num_classes': 7}), ('vit_little_patch16_reg4_gap_256', {}),
+    ('vit_small_patch16_dinov3', {'num_classes': 7}), ('beit_base_patch16_224', {}), ('cait_xxs24_224', {'depth_token_only': 1})])
 @pytest.mark.parametrize('cut', [0, 2, 4])
 def test_a_tuned_tail_holds_the_tail_and_leaves_the_model_as_it_was(architecture, arguments, cut):
     module = build_model(ModelSpec(architecture, random_seed=3, model_kwargs={

@@ -8,6 +8,7 @@ from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError
 from evitif.model.timm_import import timm
 from evitif.selection.attention import AttentionRecorder
+from evitif.selection.glance import LightModel
 from evitif.selection.scores import RULES, blocks_of, patch_scores, resample
 
 
@@ -39,6 +40,14 @@ def test_a_model_that_shows_no_attention_is_refused():
     module.blocks[1].attn = torch.nn.Identity()
     with pytest.raises(ModelError, match='block 2 of VisionTransformer shows no attention: its attn has no qkv'):
         AttentionRecorder(module, range(3))
+
+
+@pytest.mark.parametrize('architecture', ['eva02_tiny_patch14_224', 'vit_small_patch16_dinov3', 'beit_base_patch16_224', 'cait_xxs24_224',
+                                          'vit_relpos_small_patch16_224'])
+def test_a_light_model_whose_attention_is_of_another_kind_is_refused(architecture):
+    module = build_model(ModelSpec(architecture, random_seed=3, num_classes=4, model_kwargs=LARGE)).module
+    with pytest.raises(ModelError, match=f'{type(module).__name__} cannot be the light model: .* beside the tokens'):
+        LightModel(module)
 
 
 @pytest.mark.parametrize('name', ['vit_dwee_patch16_reg1_gap_256', 'vit_relpos_small_patch16_224', 'vit_tiny_r_s16_p8_224'])
