@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from evitif_ros.interrupts import end_quietly_while_importing
+
+end_quietly_while_importing(__name__)
+
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
@@ -11,21 +16,24 @@ from rclpy.clock import Clock, ClockType
 
 from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused, StampRefused
 from evitif.protocol.link_names import group_of
+from evitif.repeated_log import RepeatedLog
 from evitif.transport.addresses import format_address
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_config
 from evitif_cloud_bridge.robot_names import topic_token
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
 from evitif_ros.class_names_publisher import ClassNamesPublisher
-from evitif_ros.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher, Status
+from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, DiagnosticsPublisher, Recent, Status
 from evitif_ros.lifecycle import AutostartNode, run
 from evitif_ros.log import log_of
 
 if TYPE_CHECKING:
-    from evitif.pipeline import BridgeRuntime, BridgeStatistics
+    from evitif.pipeline import BridgeRuntime
 
 HOUSEKEEPING_S = 0.5
 REFUSED_SHOWN_S = 60.0      # on /diagnostics; the protocol tells of a refusal once, however often the robot asks
+REPEAT_WARNING_S = 60.0     # between log messages about a tail that is too slow
+MOST_REPLACED = 0.05        # share of the frames that may be
 MOST_REFUSED = 16           # refused robots remembered; names come from the network, so there must be a limit
 
 
@@ -62,17 +70,20 @@ class BridgeNode(AutostartNode):
         self._runtime: BridgeRuntime | None = None
         self._running = False
         self._timers_owned = []
-        self._class_names: ClassNamesPublisher | None = None
         self._robots: dict[str, _Robot] = {}
         self._robots_lock = threading.RLock()  # the runtime's threads add robots, the executor's removes them
         self._refused: dict[str, tuple[str, float]] = {}
-        self._previous: BridgeStatistics | None = None
+        self._recent = Recent()
         super().__init__(**kwargs)
         self._values = self.values()
+        self._too_slow = RepeatedLog(log_of(self), REPEAT_WARNING_S)
         self._diagnostics = DiagnosticsPublisher(self, self._values['bridge_name'])
         for name, task in (('robots', self._robot_status), ('frames', self._frame_status),
                            ('model', self._model_status)):
             self._diagnostics.add(name, task)
+
+    def publishes(self) -> tuple[str, ...]:
+        return ('*/prediction', '*/classification', '*/link_stats', 'labels', 'label_info', 'vision_info', '/diagnostics')
 
     # Transitions.
 
@@ -101,9 +112,7 @@ class BridgeNode(AutostartNode):
 
     def cleanup(self) -> None:
         self._runtime = None
-        if self._class_names is not None:
-            self._class_names.destroy()
-            self._class_names = None
+        self.withdraw()
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         self._values.update(values)
@@ -169,12 +178,13 @@ class BridgeNode(AutostartNode):
             self._make_room()
             token = topic_token(name, {other.token for other in self._robots.values()})
             robot = self._robots[name] = _Robot(
-                name, token, self.create_publisher(Prediction, f'{token}/prediction', qos.RESULTS),
-                self.create_publisher(LinkStats, f'{token}/link_stats', qos.RESULTS),
-                None if messages.Classification is None else
-                self.create_publisher(messages.Classification, f'{token}/classification', qos.RESULTS))
+                name, token, self._advertise(Prediction, f'{token}/prediction'), self._advertise(LinkStats, f'{token}/link_stats'),
+                None if messages.Classification is None else self._advertise(messages.Classification, f'{token}/classification'))
             self.get_logger().info(f'publishing robot {name} on {robot.predictions.topic_name}')
         return robot
+
+    def _advertise(self, kind, topic: str):
+        return self.create_publisher(kind, topic, **qos.overridable(self, qos.PUBLISHER, topic, qos.RESULTS))
 
     def _make_room(self) -> None:
         """Twice as many robots as are served at once keep their topics; then those gone longest lose theirs."""
@@ -246,25 +256,28 @@ class BridgeNode(AutostartNode):
         if not self._running:
             return Status(OK, 'the node is not active')
         now = self._runtime.statistics()
-        before, self._previous = self._previous or now, now
+        recent = self._recent({'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
+                               'failed': now.frames_failed})
         values = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
                   'failed': now.frames_failed,
                   **{f'of devices: {kind}': count for kind, count in now.joined.items()},
                   **{f'datagrams of no session: {kind}': count for kind, count in now.counters.items()}}
-        answered = now.frames_answered - before.frames_answered
-        if now.frames_failed > before.frames_failed:
-            return Status(ERROR, f'{now.frames_failed - before.frames_failed} frames failed in the last second', values)
-        if now.frames_replaced > before.frames_replaced:
-            return Status(WARN, f'{now.frames_replaced - before.frames_replaced} frames replaced by newer ones in the '
-                                f'last second: the tail is too slow; {answered} answered', values)
-        return Status(OK, f'{answered} frames answered in the last second', values)
+        if recent['failed']:
+            return Status(ERROR, f'{recent["failed"]} frames failed in the last {RECENT_S:.0f} s, {recent["answered"]} answered', values)
+        if recent['replaced'] > MOST_REPLACED * recent['ready']:
+            from evitif.pipeline.threads import capacity
+            text = (f'{recent["replaced"]} of {recent["ready"]} frames replaced by newer ones in the last {RECENT_S:.0f} s: the tail is '
+                    f'too slow ({capacity()})')
+            self._too_slow(logging.WARNING, text, 'replaced')
+            return Status(WARN, f'{text}; {recent["answered"]} answered', values)
+        return Status(OK, f'{recent["answered"]} frames answered in the last {RECENT_S:.0f} s', values)
 
     def _model_status(self) -> Status:
         if self._runtime is None:
             return Status(OK, 'no model is loaded')
         asked = self._values['device']
         as_asked = self._runtime.device.startswith(f'device {asked} ')
-        values = {'model': self._values['model'], 'device asked for': asked}
+        values = {'model': self._values['model'], 'device asked for': asked, 'threads': self._runtime.threads}
         if self._running:
             values['recovery'] = self._runtime.statistics().recovery
         return Status(OK if as_asked else WARN, self._runtime.device, values)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from evitif_ros.interrupts import end_quietly_while_importing
+
+end_quietly_while_importing(__name__)
+
 import dataclasses
 from typing import NoReturn
 
@@ -26,6 +30,9 @@ class LinkSimulatorNode(AutostartNode):
         self._diagnostics = DiagnosticsPublisher(self, 'simulated link')
         for direction in DIRECTIONS:
             self._diagnostics.add(direction, lambda direction=direction: self._status(direction))
+
+    def publishes(self) -> tuple[str, ...]:
+        return ('/diagnostics',)
 
     def configure(self) -> None:
         values = self._values = self.values()

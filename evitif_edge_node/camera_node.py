@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from evitif_ros.interrupts import end_quietly_while_importing
+
+end_quietly_while_importing(__name__)
+
 import time
 from typing import NoReturn
 
@@ -31,8 +35,10 @@ class CameraNode(AutostartNode):
     def __init__(self, **kwargs):
         self._source: ImageSource | None = None
         self._timer = None
-        self._owned = []
         super().__init__(**kwargs)
+
+    def publishes(self) -> tuple[str, ...]:
+        return ('image', 'label', camera_info_topic(self), *([self._compressed_topic()] if self.values()['publish_compressed'] else ()))
 
     def configure(self) -> None:
         values = self._values = self.values()
@@ -42,14 +48,11 @@ class CameraNode(AutostartNode):
             significant_bits=values['significant_bits'], say=lambda sentence: self.get_logger().warning(sentence))
         self._calibration = load_calibration(values['camera_info_url'], self.get_name())
         self._said_uncalibrated = False
-        self._infos = self.create_lifecycle_publisher(CameraInfo, camera_info_topic(self), **qos.overridable(qos.IMAGES))
-        self._images = self.create_lifecycle_publisher(Image, 'image', **qos.overridable(qos.IMAGES))
-        compressed = f'{self.resolve_topic_name("image")}/compressed'  # a remapped base carries its transports
-        self._compressed = self.create_lifecycle_publisher(
-            CompressedImage, compressed, **qos.overridable(qos.IMAGES)) if values['publish_compressed'] else None
-        self._labels = self.create_lifecycle_publisher(LabelStamped, 'label', qos.LABELS) \
-            if self._source.labelled else None
-        self._owned = [entry for entry in (self._images, self._infos, self._compressed, self._labels) if entry is not None]
+        self._infos = self.advertise(CameraInfo, camera_info_topic(self), qos.IMAGES, shown=True)
+        self._images = self.advertise(Image, 'image', qos.IMAGES, shown=True)
+        self._compressed = self.advertise(CompressedImage, self._compressed_topic(), qos.IMAGES, shown=True) \
+            if values['publish_compressed'] else None
+        self._labels = self.advertise(LabelStamped, 'label', qos.LABELS) if self._source.labelled else None
         self._published = 0
         self._complete_since: float | None = None
         self._said_waiting = False
@@ -67,15 +70,16 @@ class CameraNode(AutostartNode):
         if self._source is not None:
             self._source.close()
             self._source = None
-        for publisher in self._owned:
-            self.destroy_lifecycle_publisher(publisher)
-        self._owned = []
+        self.withdraw()
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         self._values.update(values)
         if 'rate' in values and self._timer is not None:
             self.deactivate()
             self._start_timer()
+
+    def _compressed_topic(self) -> str:
+        return f'{self.resolve_topic_name("image")}/compressed'  # a remapped base carries its transports
 
     def _start_timer(self) -> None:
         self._timer = self.create_timer(1.0 / self._values['rate'], self._tick,
@@ -138,7 +142,7 @@ class CameraNode(AutostartNode):
         skipped = f', skipped {self._source.skipped} that cannot be read' if self._source.skipped else ''
         self.get_logger().info(f'done: published {self._published} images of {self._source.description}{skipped}')
         if self._values['exit_when_done'] or exit_code:
-            for publisher in self._owned:
+            for publisher in filter(None, (self._images, self._infos, self._compressed, self._labels)):
                 publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
             self.finish(exit_code)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from evitif_ros.interrupts import end_quietly_while_importing
+
+end_quietly_while_importing(__name__)
+
 import dataclasses
+import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -14,6 +19,7 @@ from std_msgs.msg import Header
 
 from evitif.datasets.class_names import told_apart
 from evitif.pictures import SignificantBits
+from evitif.repeated_log import RepeatedLog
 from evitif_edge_node.annotation import annotate
 from evitif_edge_node.fonts import remark_on
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
@@ -22,7 +28,7 @@ from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
 from evitif_ros.class_names_publisher import ClassNamesPublisher
-from evitif_ros.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher, Status
+from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, DiagnosticsPublisher, Recent, Status
 from evitif_ros.lifecycle import AutostartNode, run
 from evitif_ros.log import log_of
 
@@ -32,9 +38,10 @@ except ImportError:     # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 if TYPE_CHECKING:
-    from evitif.pipeline import EdgeRuntime, EdgeStatistics
+    from evitif.pipeline import EdgeRuntime
 
-REPEAT_ERROR_S = 10.0  # between log messages about images that cannot be used
+REPEAT_WARNING_S = 60.0  # between those about a robot that is too slow
+MOST_REPLACED = 0.05  # share of the images that may be: one or two are while a link begins
 
 
 @dataclass(frozen=True)
@@ -55,15 +62,21 @@ class EdgeNode(AutostartNode):
         self._running = False
         self._watch: ImageWatch | None = None
         self._significant = SignificantBits()
-        self._subscription = self._stats_timer = self._annotator = self._class_names = None
-        self._owned = []
-        self._previous: EdgeStatistics | None = None
+        self._subscription = self._stats_timer = self._annotator = None
+        self._recent = Recent()
         super().__init__(**kwargs)
         self._values = self.values()
+        self._repeated, self._too_slow = RepeatedLog(log_of(self)), RepeatedLog(log_of(self), REPEAT_WARNING_S)
         self._diagnostics = DiagnosticsPublisher(self, self._values['robot_name'])
         for name, task in (('images', self._image_status), ('link', self._link_status), ('frames', self._frame_status),
                            ('model', self._model_status)):
             self._diagnostics.add(name, task)
+
+    def publishes(self) -> tuple[str, ...]:
+        return ('prediction', 'classification', 'link_stats', 'labels', 'label_info', 'vision_info', '~/annotated_image', '/diagnostics')
+
+    def subscribes(self) -> tuple[str, ...]:
+        return (self._image_topic(),)
 
     # Transitions.
 
@@ -71,13 +84,13 @@ class EdgeNode(AutostartNode):
         self._values = self.values()
         self._diagnostics.hardware_id = self._values['robot_name']
         self._runtime = self._build_runtime()
-        self._predictions = self._own(Prediction, 'prediction', qos.RESULTS)
-        self._link_stats = self._own(LinkStats, 'link_stats', qos.RESULTS)
+        self._predictions = self.advertise(Prediction, 'prediction', qos.RESULTS)
+        self._link_stats = self.advertise(LinkStats, 'link_stats', qos.RESULTS)
         self._class_names = ClassNamesPublisher(self)
         self._labels_shown = told_apart(self._runtime.labels)
         self._classifications = None if messages.Classification is None else \
-            self._own(messages.Classification, 'classification', qos.RESULTS)
-        self._annotated = self._own(Image, '~/annotated_image', **qos.overridable(qos.IMAGES))
+            self.advertise(messages.Classification, 'classification', qos.RESULTS)
+        self._annotated = self.advertise(Image, '~/annotated_image', qos.IMAGES, shown=True)
 
     def activate(self) -> None:
         if self._runtime is None:  # stopped by an earlier deactivation
@@ -105,12 +118,7 @@ class EdgeNode(AutostartNode):
 
     def cleanup(self) -> None:
         self._runtime = None
-        for publisher in self._owned:
-            self.destroy_lifecycle_publisher(publisher)
-        self._owned = []
-        if self._class_names is not None:
-            self._class_names.destroy()
-            self._class_names = None
+        self.withdraw()
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         self._values.update(values)
@@ -122,18 +130,17 @@ class EdgeNode(AutostartNode):
         from evitif.pipeline import EdgeRuntime  # imports PyTorch, seconds; a bad parameter is refused before
         return EdgeRuntime(edge_runtime_config(self._values), on_prediction=self._on_prediction, log=log_of(self))
 
-    def _own(self, *arguments, **options):
-        self._owned.append(self.create_lifecycle_publisher(*arguments, **options))
-        return self._owned[-1]
+    def _image_topic(self) -> str:
+        image = self.resolve_topic_name('image')  # as image_transport has it, a remapped base carries its transports
+        return f'{image}/compressed' if self.values()['image_transport'] == 'compressed' else image
 
     def _subscribe(self) -> None:
-        image = self.resolve_topic_name('image')  # as image_transport has it, a remapped base carries its transports
-        if self._values['image_transport'] == 'compressed':
-            kind, topic, callback, name = CompressedImage, f'{image}/compressed', self._on_compressed, 'CompressedImage'
-        else:
-            kind, topic, callback, name = Image, image, self._on_image, 'Image'
-        events = SubscriptionEventCallbacks(message_lost=self._on_lost)
-        self._subscription = self.create_subscription(kind, topic, callback, event_callbacks=events, **qos.overridable(qos.NEWEST_IMAGE))
+        topic = self._image_topic()
+        kind, callback, name = (CompressedImage, self._on_compressed, 'CompressedImage') \
+            if self._values['image_transport'] == 'compressed' else (Image, self._on_image, 'Image')
+        self._subscription = self.create_subscription(
+            kind, topic, callback, event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost),
+            **qos.overridable(self, qos.SUBSCRIPTION, topic, qos.NEWEST_IMAGE, shown=True))
         self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
 
     def _start_stats_timer(self) -> None:
@@ -165,9 +172,8 @@ class EdgeNode(AutostartNode):
             image = convert(message, self._significant)
         except ImageConversionError as error:
             self._watch.refused(str(error))
-            self.get_logger().error(str(error), throttle_duration_sec=REPEAT_ERROR_S)
+            self._repeated(logging.ERROR, str(error), 'image')
             return
-        self._watch.accepted()
         header = message.header
         looked_at = self._annotated.get_subscription_count() > 0
         self._runtime.submit(image, header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, header.frame_id,
@@ -233,19 +239,22 @@ class EdgeNode(AutostartNode):
     def _frame_status(self) -> Status:
         if not self._running:
             return Status(OK, 'the node is not active')
-        now = self._runtime.statistics()
-        before, self._previous = self._previous or now, now
-        names = [name for name in vars(now) if name.startswith('frames_')]
-        recent = {name: getattr(now, name) - getattr(before, name) for name in names}
-        values = {name.removeprefix('frames_').replace('_', ' '): getattr(now, name) for name in names}
-        lost = {name.removeprefix('frames_'): recent[name]
-                for name in ('frames_expired', 'frames_unsent', 'frames_failed') if recent[name] > 0}
-        if now.stamps:
-            return Status(ERROR, now.stamps, values)
-        if lost:
-            text = ', '.join(f'{count} {name}' for name, count in lost.items())
-            return Status(WARN, f'in the last second: {text}, {recent["frames_answered"]} answered', values)
-        return Status(OK, f'{recent["frames_answered"]} frames answered in the last second', values)
+        statistics = self._runtime.statistics()
+        counts = {name.removeprefix('frames_'): count for name, count in vars(statistics).items() if name.startswith('frames_')}
+        recent = self._recent(counts)
+        values = {name.replace('_', ' '): count for name, count in counts.items()}
+        wrong = [f'{recent[name]} {name}' for name in ('expired', 'unsent', 'failed') if recent[name]]
+        if recent['replaced'] > MOST_REPLACED * recent['received']:
+            from evitif.pipeline.threads import capacity
+            wrong.append(f'{recent["replaced"]} of {recent["received"]} images replaced by newer ones, since one takes longer than the '
+                         f'time between two ({capacity()})')
+            self._too_slow(logging.WARNING, f'in the last {RECENT_S:.0f} s {wrong[-1]}; a lower rate of the camera or max_rate, or fewer '
+                                            'programs beside this one, would help', 'replaced')
+        if statistics.stamps:
+            return Status(ERROR, statistics.stamps, values)
+        if wrong:
+            return Status(WARN, f'in the last {RECENT_S:.0f} s: {", ".join(wrong)}, {recent["answered"]} answered', values)
+        return Status(OK, f'{recent["answered"]} frames answered in the last {RECENT_S:.0f} s', values)
 
     def _model_status(self) -> Status:
         if self._runtime is None:
@@ -253,7 +262,7 @@ class EdgeNode(AutostartNode):
         asked = self._values['device']
         as_asked = self._runtime.device.startswith(f'device {asked} ')
         return Status(OK if as_asked else WARN, self._runtime.device,
-                      {'model': self._values['model'], 'device asked for': asked})
+                      {'model': self._values['model'], 'device asked for': asked, 'threads': self._runtime.threads})
 
 
 class _Annotator:

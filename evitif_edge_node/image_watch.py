@@ -8,7 +8,7 @@ from rclpy.qos import QoSCompatibility, ReliabilityPolicy, qos_check_compatible
 
 from evitif.pictures import SignificantBits
 from evitif_ros import fast_dds
-from evitif_ros.diagnostics import ERROR, OK, WARN, Status
+from evitif_ros.diagnostics import ERROR, OK, WARN, Recent, Status
 
 TOO_MANY_LOST = 0.1     # of the images that were published since the last status
 REPEAT_LOST_S = 60.0    # between log messages about it
@@ -23,8 +23,9 @@ class ImageWatch:
     def __init__(self, node, subscription, message_type: str, encoding_of):
         self._node, self._subscription, self._message_type = node, subscription, message_type
         self._encoding_of = encoding_of
-        self._last = self._since = time.monotonic()
+        self._last = time.monotonic()
         self._count = self._refused = self._lost = 0
+        self._recent = Recent()
         self._description = self._refusal = ''
         self._missing = False
 
@@ -32,9 +33,6 @@ class ImageWatch:
         self._last = time.monotonic()
         self._count += 1
         self._description = self._encoding_of(message)
-
-    def accepted(self) -> None:
-        self._refusal = ''
 
     def refused(self, reason: str) -> None:
         self._refused += 1
@@ -45,12 +43,11 @@ class ImageWatch:
         self._lost += event.total_count_change
 
     def status(self, timeout_s: float, significant: SignificantBits) -> Status:
-        """Since the last call: the rate of images, or what is wrong. Logs once when images stop or come back, or are nearly black."""
-        now = time.monotonic()
-        count, lost, period = self._count, self._lost, now - self._since
-        self._count, self._lost, self._since = 0, 0, now
+        """Of the last seconds: the rate of images, or what is wrong. Logs once when images stop or come back, or are nearly black."""
+        recent = self._recent({'images': self._count, 'refused': self._refused, 'lost': self._lost})
+        count, lost, period = recent['images'], recent['lost'], self._recent.seconds
         topic = self._subscription.topic_name
-        silent = now - self._last
+        silent = time.monotonic() - self._last
         values = {'topic': topic, 'rate (Hz)': count / period if period > 0 else 0.0, 'image': self._description,
                   'refused': self._refused, 'lost on the way': lost}
         if significant.bits:
@@ -65,8 +62,10 @@ class ImageWatch:
         if self._missing and count:
             self._missing = False
             self._node.get_logger().info(f'images on {topic} again')
-        if self._refusal:
-            return Status(ERROR, self._refusal, values)
+        if recent['refused']:
+            share = '' if recent['refused'] >= count else \
+                f'{recent["refused"]} of {count} images in the last {period:.0f} s: '
+            return Status(ERROR, share + self._refusal, values)
         if lost > TOO_MANY_LOST * (count + lost):
             text = f'{lost} of {count + lost} images on {topic} were lost on the way here: {self._remedy()}'
             self._node.get_logger().warning(text, throttle_duration_sec=REPEAT_LOST_S)

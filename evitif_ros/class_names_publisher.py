@@ -11,9 +11,9 @@ class ClassNamesPublisher:
 
     def __init__(self, node):
         self._node = node
-        self._labels = node.create_lifecycle_publisher(ClassLabels, 'labels', qos.LATCHED)
+        self._labels = node.advertise(ClassLabels, 'labels', qos.LATCHED)
         self._label_info, self._vision_info = (
-            None if kind is None else node.create_lifecycle_publisher(kind, topic, qos.LATCHED)
+            None if kind is None else node.advertise(kind, topic, qos.LATCHED)
             for kind, topic in ((messages.LabelInfo, 'label_info'), (messages.VisionInfo, 'vision_info')))
 
     def publish(self, labels: tuple[str, ...], method: str) -> None:
@@ -30,8 +30,3 @@ class ClassNamesPublisher:
                 f'{len(labels)}; {location} has them all')
         if self._vision_info is not None:
             self._vision_info.publish(messages.vision_info_message(method, location, stamp))
-
-    def destroy(self) -> None:
-        for publisher in (self._labels, self._label_info, self._vision_info):
-            if publisher is not None:
-                self._node.destroy_lifecycle_publisher(publisher)

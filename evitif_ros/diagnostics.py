@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 
+from evitif_ros import qos
 from evitif_ros.parameters import USE_FQN
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 PERIOD_S = 1.0
+RECENT_S = 5.0      # what a status is judged by, so that it does not change with each message while a fault comes and goes
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class DiagnosticsPublisher:
         self._node = node
         self.hardware_id = hardware_id
         self._tasks: list[tuple[str, Callable[[], Status]]] = []
-        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._publisher = node.create_publisher(
+            DiagnosticArray, '/diagnostics', **qos.overridable(node, qos.PUBLISHER, '/diagnostics', qos.DIAGNOSTICS))
         # Steady: a paused simulation must not silence the diagnostics.
         self._timer = node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -61,3 +66,24 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return 'unknown' if math.isnan(value) else f'{value:.4g}'
     return str(value)
+
+
+class Recent:
+    """What was counted over the last RECENT_S, or since the first call, of counters that only grow."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._samples: deque[tuple[float, Mapping[str, int]]] = deque()
+        self.seconds = 0.0      # that the last figures are of
+
+    def __call__(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Take the present counts, and return by how much each has grown."""
+        now = self._clock()
+        if self._samples and any(counts[name] < count for name, count in self._samples[-1][1].items()):
+            self._samples.clear()       # the counters began anew
+        self._samples.append((now, dict(counts)))
+        while len(self._samples) > 2 and now - self._samples[1][0] >= RECENT_S:
+            self._samples.popleft()
+        began, first = self._samples[0]
+        self.seconds = now - began
+        return {name: count - first[name] for name, count in counts.items()}

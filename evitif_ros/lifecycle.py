@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import signal
 import sys
 import traceback
+import warnings
 from typing import NoReturn
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from evitif_ros import fast_dds, parameters
+from evitif_ros import fast_dds, parameters, qos
+from evitif_ros.arguments import argument_sentence, refuse_other_arguments, refuse_remapped_parameters
 from evitif_ros.log import LogForwarder
 from evitif_ros.parameters import Changeable, NodeParameter, ParameterTable
 
@@ -41,18 +43,33 @@ class AutostartNode(LifecycleNode):
     publishes_images = False    # then `run` sees to it that they reach other processes
 
     def __init__(self, **kwargs):
-        super().__init__(self.default_name, **kwargs)
+        try:
+            super().__init__(self.default_name, **kwargs)
+        except InvalidParameterTypeException:
+            parameters.require_accepted(parameters.ROS_PARAMETERS, parameters.overrides_of(self))
+            raise
         self._configured = False
         self.exit_code = 0
         self._finished = False
+        self._advertised: list = []
+        table, overrides = (*self.table, AUTOSTART), parameters.overrides_of(self)
         try:
-            parameters.declare(self, (*self.table, AUTOSTART))
+            parameters.declare(self, table)
+            sentences = parameters.misspelled(table, overrides) + qos.check_overrides(overrides, self._endpoints())
         except ValueError:
             self.destroy_node()
             raise
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        for sentence in parameters.misspelled((*self.table, AUTOSTART), getattr(self, '_parameter_overrides', {})):
+        for sentence in sentences:
             self.get_logger().warning(sentence)
+
+    def publishes(self) -> tuple[str, ...]:
+        """The topics of the publishers whose QoS can be overridden, as they are before remapping; `*` stands for any one name."""
+        return ()
+
+    def subscribes(self) -> tuple[str, ...]:
+        """The same of the subscriptions."""
+        return ()
 
     def configure(self) -> None: ...
 
@@ -68,6 +85,18 @@ class AutostartNode(LifecycleNode):
     def values(self) -> dict[str, bool | int | float | str]:
         """The parameters' present values by name."""
         return parameters.read(self, (*self.table, AUTOSTART))
+
+    def advertise(self, kind, topic: str, profile, *, shown: bool = False):
+        """A publisher that is silent while the node is inactive; its QoS is `profile` and what overrides it, see `qos.overridable`."""
+        self._advertised.append(self.create_lifecycle_publisher(
+            kind, topic, **qos.overridable(self, qos.PUBLISHER, topic, profile, shown=shown)))
+        return self._advertised[-1]
+
+    def withdraw(self) -> None:
+        """Destroy what was advertised."""
+        for publisher in self._advertised:
+            self.destroy_lifecycle_publisher(publisher)
+        self._advertised = []
 
     def start(self) -> bool:
         """Configure and activate; False where a transition failed (what was wrong has been logged)."""
@@ -129,10 +158,18 @@ class AutostartNode(LifecycleNode):
             self.get_logger().error(f'cannot {verb}, by a fault of the program:\n{traceback.format_exc()}')
         return TransitionCallbackReturn.FAILURE
 
+    def _endpoints(self) -> list[qos.Endpoint]:
+        topics = {qos.PUBLISHER: self.publishes(), qos.SUBSCRIPTION: self.subscribes()}
+        return [(self._full_name(topic), kind) for kind in topics for topic in topics[kind]]
+
+    def _full_name(self, topic: str) -> str:
+        return f'{self.get_namespace().rstrip("/")}/{topic}' if '*' in topic else self.resolve_topic_name(topic)
+
     def set_parameters_atomically(self, parameter_list) -> SetParametersResult:
         """Set what is changed. Refusals come before rclpy's own, which do not name the value."""
         changed = parameters.changes(self, self.table, parameter_list)
-        reason = parameters.first_refusal(self.table, {parameter.name: parameter.value for parameter in changed}, self._configured)
+        reason = parameters.first_refusal((*self.table, AUTOSTART, *parameters.ROS_PARAMETERS),
+                                          {parameter.name: parameter.value for parameter in changed}, self._configured)
         if reason is not None:
             return SetParametersResult(successful=False, reason=reason)
         return super().set_parameters_atomically(changed) if changed else SetParametersResult(successful=True)
@@ -156,18 +193,16 @@ def run(node_class: type[AutostartNode], arguments: list[str] | None = None) -> 
 
 def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
     node = executor = forwarder = None
-    # rclpy's own handlers end the ROS context at once; here it has to last until the node has said goodbye.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    _share_the_cores()
     try:
+        # rclpy's own handlers end the ROS context at once; here it has to last until the node has said goodbye.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
         try:
             warning = fast_dds.take_profile() if node_class.publishes_images else ''
-            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-            node = node_class()
-        except Exception as error:
-            if not isinstance(error, USER_ERRORS) and not type(error).__name__.startswith('RCL'):
-                raise
-            print(f'{node_class.default_name}: {_first_line(error)}', file=sys.stderr)
+            node = _start(node_class, sys.argv[1:] if arguments is None else arguments)
+        except USER_ERRORS as error:
+            print(f'{node_class.default_name}: {error}', file=sys.stderr)
             return EXIT_BAD_PARAMETER
         forwarder = LogForwarder(node)
         if warning:
@@ -194,10 +229,30 @@ def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
         rclpy.try_shutdown()
 
 
+def _share_the_cores() -> None:
+    """Let threads that wait for each other in a parallel loop sleep. By default they spin, on the core that another node needs: two
+    threads of a ViT-Tiny's head on two busy cores then took ten times as long as one. OpenMP reads this when PyTorch is imported."""
+    if not any(name in os.environ for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')):
+        os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
+
+
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _first_line(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r', at [^\s,]+:\d+', '', text)  # rcl appends where in its own source it noticed
+def _start(node_class: type[AutostartNode], arguments: list[str]) -> AutostartNode:
+    """The node, built. Raises one of USER_ERRORS for what a user can put right."""
+    refuse_remapped_parameters(arguments, [parameter.name for parameter in node_class.table])
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:
+        raise ValueError(argument_sentence(error)) from error
+    refuse_other_arguments(arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', RuntimeWarning)     # of rclpy, beside the exception
+        try:
+            return node_class()
+        except Exception as error:
+            if not isinstance(error, (NameValidationException, ParameterException)) and not type(error).__name__.startswith('RCL'):
+                raise
+            raise ValueError(argument_sentence(error)) from error

@@ -38,7 +38,8 @@ MODEL_PARAMETERS = (
     NodeParameter('device', 'cpu', 'where the model runs, as PyTorch names it: cpu, cuda, cuda:1, mps', required=True),
     NodeParameter('allow_device_fallback', False, 'use the CPU, and say so, where `device` is not available'),
     NodeParameter('precision', 'fp32', 'number format that the model computes in', choices=('fp32', 'fp16', 'bf16')),
-    NodeParameter('threads', 0, "CPU threads of PyTorch; 0: PyTorch's choice", 'threads', 0, 1024),
+    NodeParameter('threads', 0, 'CPU threads of PyTorch; 0: what OMP_NUM_THREADS says, else as many as are quickest beside another '
+                  'node on the machine, measured at the start', 'threads', 0, 1024),
 )
 
 TRANSPORT_PARAMETERS = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 _TYPE_NAMES = {bool: 'true or false', int: 'an integer', float: 'a number', str: 'a string'}
-_ROS_OWN = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
+_SWITCH = ('off', 'on')     # YAML reads these two words as truth values
 _LARGEST_INTEGER = 2 ** 63 - 1
 
 
@@ -55,13 +55,18 @@ class NodeParameter:
 
     def refusal(self, value: object) -> str | None:
         """Return why `value` is refused, naming it and what was expected; None where it is accepted."""
-        if self._fits(value):
+        if self._fits(self.converted(value)):
             return None
-        return f'{self.name}: expected {self.expectation()}, got {value!r}'
+        return f'{self.name}: expected {self.expectation()}, got {value!r}{self._hint(value)}'
 
     def converted(self, value: object) -> object:
-        """The value as it is kept: `rate:=10` is an integer for ROS, and a number here. To be called with what was not refused."""
-        return self.type(value)
+        """The value in the parameter's own type, where YAML has made another of what was written: `rate:=10`, `source:=0`,
+        `batching:=on`; else the value itself."""
+        if self.type is str and isinstance(value, bool):
+            return _SWITCH[value] if set(_SWITCH) <= set(self.choices) else value
+        if self.type in (float, str) and isinstance(value, int) and not isinstance(value, bool):
+            return self.type(value)
+        return value
 
     def descriptor(self):
         """The rcl_interfaces/ParameterDescriptor: description with unit, range, read_only."""
@@ -80,9 +85,16 @@ class NodeParameter:
                     FloatingPointRange(from_value=float(self.minimum), to_value=top, step=0.0)]
         return descriptor
 
+    def _hint(self, value: object) -> str:
+        if self.type is str and isinstance(value, bool):
+            return f'; YAML reads yes, no, on, off, y and n as true or false: for a text write {self.name}:="\'…\'"'
+        if self.type is str and isinstance(value, float):
+            return f'; for a text that looks like a number write {self.name}:="\'{value}\'"'
+        return ''
+
     def _fits(self, value: object) -> bool:
         if self.type is float:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            if not isinstance(value, float) or not math.isfinite(value):
                 return False
         elif type(value) is not self.type:
             return False
@@ -96,24 +108,36 @@ class NodeParameter:
 
 ParameterTable = tuple[NodeParameter, ...]
 
+# What rclpy declares itself in every node.
+ROS_PARAMETERS: ParameterTable = (
+    NodeParameter('use_sim_time', False, 'take the time from /clock', changeable=Changeable.ALWAYS),
+    NodeParameter('start_type_description_service', True, 'offer ~/get_type_description', changeable=Changeable.NEVER),
+)
 # As diagnostic_updater has it, but true: in a fleet the node names are alike, and the aggregator would take one robot for another.
 USE_FQN = NodeParameter('diagnostic_updater.use_fqn', True, 'name the node on /diagnostics with its namespace: `/robot/edge_node: link` '
                         'instead of `edge_node: link`')
 
 
+def overrides_of(node) -> dict[str, object]:
+    """The values by name that the command line and parameter files give this node."""
+    return {name: parameter.value for name, parameter in getattr(node, '_parameter_overrides', {}).items()}
+
+
 def declare(node, table: ParameterTable) -> None:
     """Declare the table's parameters with their overrides. Raises ValueError with the reason for a bad value."""
-    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+    overrides = overrides_of(node)
+    require_accepted(table, overrides)
     for parameter in table:
-        overridden = getattr(node, '_parameter_overrides', {}).get(parameter.name)
-        value = parameter.default if overridden is None else overridden.value
-        if parameter.refusal(value):
-            raise ValueError(parameter.refusal(value))
-        try:
-            # The override is given as the value, since rclpy would take an integer for another type than the default's.
-            node.declare_parameter(parameter.name, parameter.converted(value), parameter.descriptor(), ignore_override=True)
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ValueError(str(error)) from None
+        value = parameter.converted(overrides.get(parameter.name, parameter.default))
+        # The override is given as the value, since rclpy would take an integer for another type than the default's.
+        node.declare_parameter(parameter.name, value, parameter.descriptor(), ignore_override=True)
+
+
+def require_accepted(table: ParameterTable, values: Mapping[str, object]) -> None:
+    """Raise ValueError with the reason for the first value that is not of its parameter's type or range."""
+    reason = first_refusal(table, values, configured=False)
+    if reason is not None:
+        raise ValueError(reason)
 
 
 def read(node, table: ParameterTable) -> dict[str, bool | int | float | str]:
@@ -157,10 +181,10 @@ def first_refusal(table: ParameterTable, values: Mapping[str, object], configure
 
 def misspelled(table: ParameterTable, given: Iterable[str]) -> list[str]:
     """A sentence for each name given that is in no table; ROS ignores such names silently."""
-    names = [parameter.name for parameter in table]
+    names = [parameter.name for parameter in (*table, *ROS_PARAMETERS)]
     sentences = []
     for name in sorted(given):
-        if name not in names and not name.startswith(_ROS_OWN):
+        if name not in names and not name.startswith('qos_overrides.'):
             close = difflib.get_close_matches(name, names, 1)
             meant = f'; is {close[0]!r} meant?' if close else ''
             sentences.append(f'parameter {name!r} is not known and ignored{meant}')

@@ -78,7 +78,7 @@ def _describe(device: str) -> str:
     kind = torch.device(device)
     if kind.type == 'cuda':
         return torch.cuda.get_device_name(kind)
-    return f'{_cpu_name()}, {torch.get_num_threads()} threads' if kind.type == 'cpu' else kind.type
+    return _cpu_name() if kind.type == 'cpu' else kind.type
 
 
 def _cpu_name() -> str:

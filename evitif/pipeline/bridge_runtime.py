@@ -24,6 +24,7 @@ from evitif.pipeline.configuration import BATCHING, BridgeRuntimeConfig
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategies import bridge_strategy
+from evitif.pipeline.threads import choose_threads
 from evitif.protocol.answer import Answer, best
 from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
 from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
@@ -32,6 +33,7 @@ from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, RobotKeys, key_
 from evitif.protocol.link_names import group_of
 from evitif.protocol.reassembly import ReceivedFrame
 from evitif.protocol.statistics import LinkStatistics
+from evitif.repeated_log import RepeatedLog
 from evitif.transport import UdpLoop
 
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
@@ -73,8 +75,10 @@ class BridgeRuntime:
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self._refused_keys = keys.refused if keys else ()
         self.config = config
+        self.threads = ''                     # as EdgeRuntime's
         self._strategy = bridge_strategy(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
+        self._repeated = RepeatedLog(log)     # of what comes with each frame or datagram
         self._endpoint = self._build_endpoint(keys)
         self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle,
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
@@ -125,6 +129,8 @@ class BridgeRuntime:
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
         self._say_refused_keys(self._refused_keys)
+        self.threads = choose_threads(self.config.threads, self._strategy.warm_up)
+        self._log(logging.INFO, self.threads)
         self._batch = self._strategy.warm_up(self.config.max_batch)
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
         self._loop.start()
@@ -233,7 +239,7 @@ class BridgeRuntime:
     def _fail(self, item: Item, error: Exception) -> None:
         self._add(frames_failed=len(item))
         self._note('failed', item)
-        self._log(logging.ERROR, f'frame {item[0].frame_id} of robot {item[0].robot} failed: {error}')
+        self._repeated(logging.ERROR, f'frame {item[0].frame_id} of robot {item[0].robot} failed: {error}', type(error))
 
     def _prediction(self, item: Item, answer: Answer) -> Prediction:
         first, parameters, labels = item[0], self._strategy.streams[0], self.labels
@@ -305,8 +311,8 @@ class BridgeRuntime:
         elif isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')
         elif isinstance(event, RobotRefused):
-            self._log(logging.ERROR, f'robot {event.robot} at {event.address[0]}:{event.address[1]} refused: '
-                                     f'{event.reason}')
+            self._repeated(logging.ERROR, f'robot {event.robot} at {event.address[0]}:{event.address[1]} refused: {event.reason}',
+                           ('refused', event.robot))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
             self._stamps_refused_at.pop(event.session_id, None)

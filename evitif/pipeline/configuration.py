@@ -31,7 +31,7 @@ class ModelConfig:
     device: str = 'cpu'
     allow_device_fallback: bool = False
     precision: str = 'fp32'                 # fp32, fp16 or bf16
-    threads: int = 0                        # of PyTorch on the CPU; 0: PyTorch's choice
+    threads: int = 0                        # of PyTorch on the CPU; 0: as many as are quickest, see `evitif.pipeline.threads`
     labels_file: str | None = None          # one label a line
     light_model: str | None = None          # of `selection`: the light model's folder, with its selection.json
     partition: str | None = None            # of `partition`: its folder, in the place of `model`

@@ -26,15 +26,19 @@ from evitif.pipeline.split_stream import top_classes
 from evitif.pipeline.stamp_check import StampCheck
 from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import Encoded, Sight
+from evitif.pipeline.threads import choose_threads
 from evitif.protocol.answer import MAX_TOP_K
 from evitif.protocol.edge import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
 from evitif.protocol.frame_sender import Sending
 from evitif.protocol.keys import UNSEALED_WARNING, read_key_file, require_choice
 from evitif.protocol.link_names import link_name
-from evitif.protocol.packetiser import TokenFrame
+from evitif.protocol.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
 from evitif.protocol.statistics import LinkStatistics
+from evitif.repeated_log import RepeatedLog
 from evitif.transport import UdpLoop
+
+NAME_ALWAYS_FITS = SOURCE_FRAME_RESERVE // 4       # characters, of at most four bytes
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,10 @@ class EdgeRuntime:
         require_choice(config.key_file, config.unsealed)
         key = read_key_file(config.key_file) if config.key_file else None
         self.config = config
+        self.threads = ''                     # one sentence about how many PyTorch computes with, once started
         self._strategy = strategy = edge_strategy(config)
         self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
+        self._repeated = RepeatedLog(log)     # of what comes with each image
         self._connection = EdgeConnection(strategy.parameters, link_name(config.robot_name, strategy.parameters.device), EdgeConfig(
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
@@ -137,6 +143,8 @@ class EdgeRuntime:
         self._log(logging.INFO, self._strategy.description)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
+        self.threads = choose_threads(self.config.threads, self._strategy.warm_up)
+        self._log(logging.INFO, self.threads)
         self._strategy.warm_up()
         self._count(state='connecting')
         self._loop.start()
@@ -173,7 +181,8 @@ class EdgeRuntime:
         with self._lock:
             before, self._statistics = self._statistics.stamps, dataclasses.replace(self._statistics, stamps=objection)
         if bool(objection) != bool(before):
-            self._log(*((logging.ERROR, objection) if objection else (logging.INFO, 'the images have stamps of their own again')))
+            said = (logging.ERROR, objection) if objection else (logging.INFO, 'the images have stamps of their own again')
+            self._repeated(*said, ('stamps', bool(objection)))
         return not objection
 
     def statistics(self) -> EdgeStatistics:
@@ -199,8 +208,11 @@ class EdgeRuntime:
                 else:
                     self._send(item)
             except Exception as error:  # an image or a device that fails must not end the stream
-                self._add(frames_failed=1)
-                self._log(logging.ERROR, f'frame of stamp {_stamp(item)} failed: {error}')
+                self._fail(item, error)
+
+    def _fail(self, item: _Image | _Pending, error: Exception) -> None:
+        self._add(frames_failed=1)
+        self._repeated(logging.ERROR, f'frame of stamp {_stamp(item)} failed: {error}', type(error))
 
     def _send(self, image: _Image) -> None:
         uplink = self._connection.sending
@@ -210,15 +222,29 @@ class EdgeRuntime:
         if sight.probabilities is not None:
             self._publish_own(pending, sight.probabilities, self._strategy.name, 'local')
             return
-        if not image.stamped:
-            self._leave_unsent(pending)
+        try:
+            sent = image.stamped and self._encode_and_send(pending, uplink)
+        except Exception as error:  # what was seen is enough for an answer of the robot's own
+            self._fail(image, error)
+            sent = False
+        else:
+            self._add(**{'frames_sent' if sent else 'frames_unsent': 1})
+        if sent:
             return
+        with self._lock:
+            self._pending.pop(pending.frame_id, None)
+        if self._strategy.answers_alone:
+            self._answer_alone(pending)
+
+    def _encode_and_send(self, pending: _Pending, uplink: Sending) -> bool:
+        """False: there is no session."""
+        image, sight = pending.image, pending.sight
         computed = time.monotonic()
         encoded = self._last = self._strategy.encode(sight, uplink)
         if encoded.note:
-            self._log(logging.INFO, encoded.note)
-        frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, image.source_frame, encoded.rows, encoded.quantisation,
-                           encoded.sent, encoded.patch_copies, encoded.min_packets)
+            self._repeated(logging.INFO, encoded.note, 'quantisation')
+        frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, self._name_on_the_wire(image.source_frame), encoded.rows,
+                           encoded.quantisation, encoded.sent, encoded.patch_copies, encoded.min_packets)
         if not self._strategy.keeps_content:
             sight.content = None      # tokens of frames that wait for their answers would fill the memory
         pending.sent = np.zeros(self._strategy.parameters.tokens, bool)
@@ -227,17 +253,18 @@ class EdgeRuntime:
             self._pending[pending.frame_id] = pending
         sent = self._loop.call(lambda now: self._connection.send_frame(frame, now))
         pending.packetise = time.monotonic() - computed
-        if sent:
-            self._add(frames_sent=1)
-            return
-        with self._lock:
-            self._pending.pop(pending.frame_id, None)
-        self._leave_unsent(pending)
+        return sent
 
-    def _leave_unsent(self, pending: _Pending) -> None:
-        self._add(frames_unsent=1)
-        if self._strategy.answers_alone:
-            self._answer_alone(pending)
+    def _name_on_the_wire(self, name: str) -> str:
+        """The source frame's name, cut to what a datagram has room for; on the robot it stays whole."""
+        if len(name) <= NAME_ALWAYS_FITS:
+            return name
+        encoded, longest = name.encode(), self._connection.longest_name
+        if len(encoded) <= longest:
+            return name
+        self._repeated(logging.WARNING, f"the images' frame_id has {len(encoded)} bytes, of which the first {longest} go to the bridge: "
+                                        f'{name[:40]}…; expected at most {longest}', 'frame_id')
+        return encoded[:longest].decode(errors='ignore')
 
     def _answer_alone(self, pending: _Pending) -> None:
         began = time.monotonic()
@@ -284,7 +311,12 @@ class EdgeRuntime:
         if pending is None:
             return
         self._add(frames_answered=1)
-        class_ids, scores = self._strategy.refine(pending.sight, answer.class_ids, answer.scores)
+        class_ids, scores = answer.class_ids, answer.scores
+        try:
+            class_ids, scores = self._strategy.refine(pending.sight, class_ids, scores)
+        except Exception as error:  # the bridge's answer is one all the same
+            self._repeated(logging.ERROR, f"what the bridge says of the frame of stamp {_stamp(pending)} is published alone: {error}",
+                           type(error))
         k = self.config.top_k
         self._publish(
             pending, now, class_ids[:k], scores[:k], strategy=answer.strategy, how='off-board', recovery=answer.recovery,

@@ -5,17 +5,13 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-import torch
-
 from evitif.model.device import Placement, place
 from evitif.model.errors import ModelError
 from evitif.pipeline.configuration import ModelConfig
 
 
 def placement_of(config: ModelConfig) -> Placement:
-    """Where models run; sets PyTorch's threads. Raises ModelError where the device is not there."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    """Where models run. Raises ModelError where the device is not there."""
     return place(config.device, config.precision, config.allow_device_fallback)
 
 

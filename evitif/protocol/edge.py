@@ -126,6 +126,11 @@ class EdgeConnection:
         return self._handshake is not None
 
     @property
+    def longest_name(self) -> int:
+        """Bytes that the name of a frame's source may take."""
+        return min(packetiser.longest_name for packetiser in self._sender.packetisers.values())
+
+    @property
     def max_datagram_bytes(self) -> int:
         return self.config.max_datagram_bytes
 

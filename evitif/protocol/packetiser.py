@@ -242,6 +242,11 @@ class Packetiser:
         layout.write(frame, units)
         return layout
 
+    @property
+    def longest_name(self) -> int:
+        """Bytes that the source frame's name may take, so that a row still fits into a datagram."""
+        return min(SOURCE_FRAME_MAX, row_capacity(self.max_datagram_bytes, 0) - UNIT_INDEX.itemsize - self.parameters.row_bytes)
+
     def packets(self, source_frame: str = '') -> int:
         """How many datagrams a frame with this source frame becomes, where all its tokens are sent."""
         return self._layout_of_all(source_frame.encode()).packets

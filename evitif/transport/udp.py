@@ -25,11 +25,13 @@ import selectors
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
+from evitif.repeated_log import RepeatedLog
 from evitif.transport.addresses import (
     TransportError,
     check_address,
@@ -108,6 +110,7 @@ class UdpLoop:
         self._traffic_class = traffic_class
         self._clock = clock
         self._log = log or logging.getLogger(__name__)
+        self._repeated = RepeatedLog(self._log.log)     # of what comes with each datagram
 
         self._lock = threading.RLock()
         self._events = collections.deque()
@@ -478,11 +481,11 @@ class UdpLoop:
         """Call the protocol or the callback; a fault of theirs is logged and gives None, and does not end the loop."""
         try:
             return function(*arguments)
-        except Exception:  # noqa: BLE001 - whatever it is, the other datagrams, timers and events go on
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other datagrams, timers and events go on
             name = getattr(function, '__qualname__', repr(function))
             first = arguments[0] if arguments else ''
             first = str(bytes(first[:80]) if isinstance(first, memoryview) else first)[:80]
-            self._log.exception('%s(%s) failed', name, first)
+            self._repeated(logging.ERROR, f'{name}({first}) failed:\n{traceback.format_exc()}', (name, type(error)))
             return None
 
     def _wake(self) -> None:

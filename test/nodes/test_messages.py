@@ -63,11 +63,8 @@ class FakeNode:
     def __init__(self):
         self.published, self.warnings = {}, []
 
-    def create_lifecycle_publisher(self, kind, topic, profile):
+    def advertise(self, kind, topic, profile):
         return type('Publisher', (), {'topic_name': f'/{topic}', 'publish': lambda _, message: self.published.update({topic: message})})()
-
-    def destroy_lifecycle_publisher(self, publisher):
-        self.published.pop(publisher.topic_name[1:], None)
 
     def get_clock(self):
         return type('Clock', (), {'now': lambda _: type('Now', (), {'to_msg': lambda _: Time()})()})()
@@ -85,8 +82,6 @@ def test_more_classes_than_label_info_has_room_for_are_named_in_labels(count, lo
     names.publish(tuple(map(str, range(count))), 'a model')
     assert node.published['vision_info'].database_location == location and len(node.published['labels'].labels) == count
     assert ('label_info' in node.published) == (not node.warnings) == (location == '/label_info')
-    names.destroy()
-    assert not node.published
 
 
 @pytest.mark.parametrize('absent', [('LabelInfo', 'VisionClass'), ('LabelInfo', 'VisionClass', 'VisionInfo', 'Classification')])

@@ -57,6 +57,8 @@ def test_descriptor(parameter):
     (NodeParameter('kind', 'a', 'd', choices=('a', 'b')), 'c', ["one of 'a', 'b'", "got 'c'"]),
     (NodeParameter('name', 'a', 'd', required=True), '', ['a string that is not empty', "got ''"]),
     (NodeParameter('name', 'a', 'd'), None, ['a string', 'got None']),
+    (NodeParameter('kind', 'a', 'd', choices=('a', 'b')), 7, ["one of 'a', 'b'", 'got 7']),
+    (NodeParameter('kind', 'a', 'd', choices=('a', 'b')), True, ["one of 'a', 'b'", 'got True']),
 ])
 def test_refusal_names_value_and_expectation(parameter, value, words):
     reason = parameter.refusal(value)
@@ -111,6 +113,21 @@ def test_impairments():
     assert bridge.impairment('downlink', values).rate_bit_s == 1e6
     with pytest.raises(ValueError, match='burst_length'):
         bridge.impairment('uplink', {**values, 'uplink.loss': 0.99})
+
+
+@pytest.mark.parametrize('parameter, given, kept', [
+    (NodeParameter('robot_name', 'robot', 'd', required=True), 7, '7'), (NodeParameter('source', '', 'd'), 0, '0'),
+    (NodeParameter('batching', 'auto', 'd', choices=('auto', 'on', 'off')), True, 'on'),      # YAML's `on`
+    (NodeParameter('batching', 'auto', 'd', choices=('auto', 'on', 'off')), False, 'off')])
+def test_what_yaml_made_of_a_text_is_a_text_again(parameter, given, kept):
+    assert parameter.refusal(given) is None and parameter.converted(given) == kept
+
+
+@pytest.mark.parametrize('value, words', [
+    (True, ['got True', 'YAML reads yes, no', 'name:="\'…\'"']), (1.5, ['got 1.5', 'name:="\'1.5\'"'])])
+def test_what_yaml_made_of_a_text_and_cannot_be_undone_gets_a_hint(value, words):
+    reason = NodeParameter('name', 'a', 'd').refusal(value)
+    assert all(word in reason for word in ['a string', *words]), reason
 
 
 @pytest.mark.parametrize('given, kept', [(10, 10.0), (2.5, 2.5)])

@@ -71,6 +71,14 @@ def test_what_is_not_a_file_is_refused(tmp_path):
     assert len(os.listdir('/proc/self/fd')) == before
 
 
+def test_a_folder_in_the_place_of_a_robots_key_is_named_and_nothing_stays_open(tmp_path):
+    before = len(os.listdir('/proc/self/fd'))
+    for _ in range(3):
+        with pytest.raises(KeyFileError, match=f"key_file '{tmp_path}' is a folder; expected a file that `evitif key new` made"):
+            read_key_file(tmp_path)
+    assert len(os.listdir('/proc/self/fd')) == before
+
+
 def test_a_folder_has_a_key_for_each_robot_by_name(tmp_path):
     folder = tmp_path / 'keys'
     folder.mkdir(mode=0o700)

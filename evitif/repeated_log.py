@@ -1,0 +1,36 @@
+"""Log messages that a stream of images or datagrams can cause: one of a kind now and then, with how many there were."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+REPEAT_S = 10.0
+_KINDS = 64         # remembered; some are of names that come from the network
+
+
+class RepeatedLog:
+    """Passes the first message of a kind on, then at most one in `repeat_s`, which says how many there were in between."""
+
+    def __init__(self, log: Callable[[int, str], None], repeat_s: float = REPEAT_S, clock: Callable[[], float] = time.monotonic):
+        self._log, self._repeat_s, self._clock = log, repeat_s, clock
+        self._kinds: OrderedDict[object, tuple[float, int]] = OrderedDict()     # when one was passed on, how many were not since
+        self._lock = threading.Lock()
+
+    def __call__(self, level: int, text: str, kind: object = '') -> None:
+        """:param kind: what tells this message from others; where the text is always the same, nothing need be said"""
+        with self._lock:
+            now, kind = self._clock(), kind or text
+            passed_on, held_back = self._kinds.pop(kind, (-float('inf'), 0))
+            held_back += 1
+            if due := now - passed_on >= self._repeat_s:
+                self._kinds[kind] = now, 0
+            else:
+                self._kinds[kind] = passed_on, held_back
+            while len(self._kinds) > _KINDS:
+                self._kinds.popitem(last=False)
+        if due:
+            more = f' ({held_back} such in the last {now - passed_on:.0f} s)' if held_back > 1 else ''
+            self._log(level, text + more)
