@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evitif.datasets import open_images
-from evitif.evaluation.partial import write_json
+from evitif.files import write_json
 from evitif.model.folder import artifact_path
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif.progress import Progress
 from evitif.recovery import Recovered, load_recovery
 from evitif.recovery.loss_patterns import PacketLoss
 
@@ -35,7 +35,7 @@ def measure(model: str, data: str, cut: int, images: int, seed: int) -> dict:
     dataset = open_images(data, 'test', class_names=stream.class_names)
     samples = [dataset[int(index)] for index in np.random.default_rng(0).permutation(len(dataset))[:images]]
     ids = torch.tensor([sample.class_id for sample in samples])
-    heads = (stream.head(stream.preprocessor(sample.image))[0].numpy() for sample in tqdm(samples, desc=f'heads, cut {cut}', mininterval=5))
+    heads = (stream.head(stream.preprocessor(sample.image))[0].numpy() for sample in Progress(samples, desc=f'heads, cut {cut}'))
     tokens = torch.from_numpy(np.stack([quantiser.dequantise(quantiser.quantise(values)) for values in heads]))
     pattern, counts = PacketLoss(stream.parameters, patch_copies=1), {}
     for rate in RATES:

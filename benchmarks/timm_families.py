@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from evitif.model.cuttable import require_cuttable
 from evitif.model.errors import ModelError
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.split import SplitModel
 from evitif.model.timm_import import timm
+from evitif.progress import Progress
 from evitif.recovery import METHODS
 
 REPORT = Path('docs/results/timm.json')
@@ -219,7 +219,7 @@ def main() -> int:
     options = parser.parse_args()
     weights = Counter(name.split('.')[0] for name in timm.list_pretrained())
     results = {}
-    for name, module in tqdm(architectures(options.only).items(), mininterval=5, unit='architecture'):
+    for name, module in Progress(architectures(options.only).items(), unit='architecture'):
         results[name] = {'family': family_of(name, module), 'weights': weights[name]}
         try:
             results[name].update(tried(name))

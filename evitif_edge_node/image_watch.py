@@ -10,7 +10,7 @@ from evitif.pictures import SignificantBits
 from evitif_ros import fast_dds
 from evitif_ros.diagnostics import ERROR, OK, WARN, Recent, Status
 
-TOO_MANY_LOST = 0.1     # of the images that were published since the last status
+TOO_MANY_LOST = 0.1     # of the images that were published of late
 REPEAT_LOST_S = 60.0    # between log messages about it
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 SUFFIX = '/compressed'  # image_transport's name for what is published beside the raw image
@@ -26,6 +26,7 @@ class ImageWatch:
         self._last = time.monotonic()
         self._count = self._refused = self._lost = 0
         self._recent = Recent()
+        self._recent(self._counts())
         self._description = self._refusal = ''
         self._missing = False
 
@@ -44,7 +45,7 @@ class ImageWatch:
 
     def status(self, timeout_s: float, significant: SignificantBits) -> Status:
         """Of the last seconds: the rate of images, or what is wrong. Logs once when images stop or come back, or are nearly black."""
-        recent = self._recent({'images': self._count, 'refused': self._refused, 'lost': self._lost})
+        recent = self._recent(self._counts())
         count, lost, period = recent['images'], recent['lost'], self._recent.seconds
         topic = self._subscription.topic_name
         silent = time.monotonic() - self._last
@@ -74,6 +75,9 @@ class ImageWatch:
             self._node.get_logger().warning(f'{topic}: {significant.darkness}', once=True)
             return Status(WARN, significant.darkness, values)
         return Status(OK, f'images on {topic}', values)
+
+    def _counts(self) -> dict[str, int]:
+        return {'images': self._count, 'refused': self._refused, 'lost': self._lost}
 
     def _publishers(self, topic: str) -> tuple[bytes, str]:
         found = self._node.get_publishers_info_by_topic(topic)

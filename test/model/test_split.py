@@ -89,7 +89,8 @@ def test_tokens_left_out_are_as_if_the_model_had_never_had_them(variant):
     exact = 1e-6 if variant == 'BEiT, one bias for all blocks' else 0      # PyTorch takes another kernel for a mask of three dimensions
     for index in (0, 1):
         one = slice(index, index + 1)
-        torch.testing.assert_close(split.tail(tokens[one], kept[one]), alone[one], atol=exact, rtol=0)
+        # A convolution of two images may round otherwise than that of one.
+        torch.testing.assert_close(split.tail(split.head(images[one]), kept[one]), alone[one], atol=exact, rtol=0)
     torch.testing.assert_close(split.tail(tokens, kept), alone, atol=1e-5, rtol=0)
     assert not torch.allclose(alone, split.tail(tokens), atol=1e-3)
 

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from evitif.pictures import SignificantBits
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_ros import fast_dds, qos
-from evitif_ros.diagnostics import OK, WARN
+from evitif_ros.diagnostics import OK, RECENT_S, WARN
 
 
 class Watched:
@@ -118,6 +118,14 @@ def test_lost_images_are_counted_and_the_remedy_is_named(watched):
     status = watch.status(60.0, SignificantBits())
     assert status.level == WARN and '15 of 20 images on /camera/image were lost on the way here' in status.message
     assert f'{fast_dds.variable()}={fast_dds.profile()}' in status.message and status.values['lost on the way'] == 15
+    # Until the interval that is looked back over is behind it.
+    watch.image(None)
+    assert watch.status(60.0, SignificantBits()).level == WARN
+    later = time.monotonic() + RECENT_S
+    watch._recent._clock = lambda: later
+    watch.image(None)
+    watch.status(60.0, SignificantBits())
+    watch._recent._clock = lambda: later + RECENT_S
     watch.image(None)
     assert watch.status(60.0, SignificantBits()).level == OK
 
