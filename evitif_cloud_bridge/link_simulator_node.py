@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from evitif_ros.interrupts import end_quietly_while_importing
+from evitif_ros.program_start import begin_program
 
-end_quietly_while_importing(__name__)
+begin_program(__name__)
 
 import dataclasses
 from typing import NoReturn

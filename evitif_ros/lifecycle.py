@@ -193,7 +193,6 @@ def run(node_class: type[AutostartNode], arguments: list[str] | None = None) -> 
 
 def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
     node = executor = forwarder = None
-    _share_the_cores()
     try:
         # rclpy's own handlers end the ROS context at once; here it has to last until the node has said goodbye.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -227,13 +226,6 @@ def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
             forwarder.remove()
             node.destroy_node()
         rclpy.try_shutdown()
-
-
-def _share_the_cores() -> None:
-    """Let threads that wait for each other in a parallel loop sleep. By default they spin, on the core that another node needs: two
-    threads of a ViT-Tiny's head on two busy cores then took ten times as long as one. OpenMP reads this when PyTorch is imported."""
-    if not any(name in os.environ for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')):
-        os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
 
 
 def _interrupt(number: int, frame: object) -> None:

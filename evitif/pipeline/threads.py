@@ -1,7 +1,7 @@
 """How many threads PyTorch computes with on processor cores that others use as well.
 
 PyTorch takes every core, and so does the node beside it. How many threads are quickest is therefore measured when a runtime starts,
-with its own model, beside a neighbour that computes with as many threads again. In a node, threads that wait sleep (see `lifecycle.run`
+with its own model, beside a neighbour that computes with as many threads again. In a node, threads that wait sleep (see `program_start`
 in `evitif_ros`); where they spin instead, those that wait keep the core that the others need.
 """
 
