@@ -1,6 +1,7 @@
 """What the launch tests share: a ROS domain of their own, free ports, images, a small model, and a listening node."""
 
 import contextlib
+import random
 import socket
 import sys
 import time
@@ -108,11 +109,17 @@ def image_folder(tmp_path):
 @pytest.fixture
 def free_ports():
     """Two UDP ports where nobody listens."""
+    # Not of those that the system gives to whoever asks for any: until a node binds its own it has time to give them away.
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
-        for opened in sockets:
-            opened.bind(('127.0.0.1', 0))
-        return [opened.getsockname()[1] for opened in sockets]
+        ports = []
+        while len(ports) < 2:
+            port = random.randrange(10_000, 32_000)
+            try:
+                stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).bind(('127.0.0.1', port))
+            except OSError:
+                continue
+            ports.append(port)
+        return ports
 
 
 class Listener:
