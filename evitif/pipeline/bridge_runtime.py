@@ -39,7 +39,6 @@ from evitif.transport import UdpLoop
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
 Slot = Item | FrameLate
 KEY_WATCH_S = 1.0       # between two looks at the key files
-_SAID_AGAIN_S = 30.0    # that a device's stamps are refused
 _KEYS_SAID = 8          # files that cannot be used, each with a sentence of its own
 
 
@@ -84,7 +83,6 @@ class BridgeRuntime:
                              batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Slot] = LatestSlots()
         self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # the last of each group, by stamp, for who is late
-        self._stamps_refused_at: dict[int, float] = {}      # by session, when it was last said
         self._lock = threading.Lock()  # guards the statistics, and
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed
         self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
@@ -304,10 +302,8 @@ class BridgeRuntime:
                 self._note('replaced', (event.frame,))
             return
         if isinstance(event, StampRefused):
-            if time.monotonic() - self._stamps_refused_at.get(event.session_id, -math.inf) < _SAID_AGAIN_S:
-                return
-            self._stamps_refused_at[event.session_id] = time.monotonic()
-            self._log(logging.ERROR, f'robot {event.robot}, {event.reason}; such frames are not answered')
+            self._repeated(logging.ERROR, f'robot {event.robot}, {event.reason}; such frames are not answered',
+                           ('stamps', event.robot, event.device))
         elif isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')
         elif isinstance(event, RobotRefused):
@@ -315,7 +311,6 @@ class BridgeRuntime:
                            ('refused', event.robot))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
-            self._stamps_refused_at.pop(event.session_id, None)
             with self._lock:
                 self._fates.pop(event.session_id, None)
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')
