@@ -24,7 +24,7 @@ demo: setup  ## camera, edge node, lossy link and bridge on this machine: predic
 
 evaluate: setup  ## the tables and plots of docs/results/recovery.md from the shipped artifacts; QUICK=1: a few minutes, reports/evaluate/
 	@$(in_environment) python -m evitif.datasets fetch fashion-mnist || true
-	@$(in_environment) python -m evitif.evaluation.suite $(if $(QUICK),--quick) $(EVALUATE_ARGUMENTS)
+	@$(in_environment) python -m evitif_lab.evaluation.suite $(if $(QUICK),--quick) $(EVALUATE_ARGUMENTS)
 
 # Without the data set the tests that need it skip themselves and say so.
 test: setup  ## all tests

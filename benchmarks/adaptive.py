@@ -22,17 +22,17 @@ import torch
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.plots import lines
 from evitif.datasets import open_images
-from evitif.evaluation.partial import PartialResult
 from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
 from evitif.pipeline.tail_pipeline import TailPipeline
 from evitif.progress import Progress
-from evitif.protocol.answer import Answer
-from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.edge import EdgeConfig, EdgeConnection
+from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
+from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
-from evitif.protocol.packetiser import TokenFrame, patch_copies_of
+from evitif.protocol.frames.packetiser import TokenFrame, patch_copies_of
+from evitif.protocol.wire.answer import Answer
 from evitif.transport.impairment import ImpairedChannel, Impairment
+from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Adaptive sending'
 SOURCES = ('evitif/model', 'evitif/recovery')

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from evitif.datasets import open_images
-from evitif.evaluation.statistics import half_interval95
 from evitif.files import write_json
 from evitif.model.device import mixed_precision
 from evitif.options import not_negative_int, positive_int
@@ -26,9 +25,10 @@ from evitif.pipeline.split_stream import SplitStream
 from evitif.progress import Progress
 from evitif.recovery import LearnedRecovery, Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
-from evitif.training.images import Normalise, load_images
-from evitif.training.recovery import RecoveryTraining, fit_by_gradient
-from evitif.training.token_cache import TokenCache
+from evitif_lab.evaluation.statistics import half_interval95
+from evitif_lab.training.images import Normalise, load_images
+from evitif_lab.training.recovery import RecoveryTraining, fit_by_gradient
+from evitif_lab.training.token_cache import TokenCache
 
 REPORT = Path('reports/bench/recovery_ablation.json')
 CHANNELS = tuple((rate, burst) for burst in (1, 8) for rate in (0.6, 0.8, 0.9))      # what is judged

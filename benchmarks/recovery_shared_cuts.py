@@ -18,7 +18,6 @@ from torch import nn
 
 from benchmarks.recovery_ablation import points_lost
 from evitif.datasets import open_images
-from evitif.evaluation.statistics import half_interval95
 from evitif.files import write_json
 from evitif.model.device import mixed_precision
 from evitif.options import not_negative_int, positive_int
@@ -27,10 +26,11 @@ from evitif.pipeline.split_stream import SplitStream
 from evitif.progress import Progress
 from evitif.recovery import Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
-from evitif.training.descent import Descent, descend
-from evitif.training.images import Normalise, load_images
-from evitif.training.recovery import RecoveryTraining, recovery_losses
-from evitif.training.token_cache import TokenCache
+from evitif_lab.evaluation.statistics import half_interval95
+from evitif_lab.training.descent import Descent, descend
+from evitif_lab.training.images import Normalise, load_images
+from evitif_lab.training.recovery import RecoveryTraining, recovery_losses
+from evitif_lab.training.token_cache import TokenCache
 
 REPORT = Path('reports/bench/recovery_shared_cuts.json')
 SHARED = {

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evitif.protocol.edge import EdgeConfig, EdgeConnection
+from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameExpired
-from evitif.protocol.keys import Key
-from evitif.protocol.packetiser import Packetiser, TokenFrame
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
+from evitif.protocol.sealing.keys import Key
+from evitif.protocol.wire.parameters import StreamParameters
 
 CONNECT_S = 30.0
 

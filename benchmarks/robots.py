@@ -19,11 +19,11 @@ import torch
 
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
-from evitif.cli.arguments import positive_int
-from evitif.evaluation.partial import PartialResult
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
 from evitif.progress import Progress
 from evitif.recovery import Recovered
+from evitif_cli.arguments import positive_int
+from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Many robots on one bridge'
 SOURCES = ('benchmarks/robot_fleet.py', 'evitif/model', 'evitif/recovery')

@@ -19,15 +19,15 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from benchmarks.part import save
-from evitif.cli.arguments import positive_int
 from evitif.files import write_json
-from evitif.protocol import datagram, runs
-from evitif.protocol.bridge import BridgeEndpoint
-from evitif.protocol.edge import EdgeConnection
-from evitif.protocol.frame_sender import RUN_DATAGRAMS
-from evitif.protocol.keys import Key, RobotKeys
-from evitif.protocol.parameters import StreamParameters
-from evitif.protocol.sealing import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer
+from evitif.protocol.bridge.endpoint import BridgeEndpoint
+from evitif.protocol.edge.connection import EdgeConnection
+from evitif.protocol.edge.frame_sender import RUN_DATAGRAMS
+from evitif.protocol.sealing.keys import Key, RobotKeys
+from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer
+from evitif.protocol.wire import datagram, runs
+from evitif.protocol.wire.parameters import StreamParameters
+from evitif_cli.arguments import positive_int
 
 TITLE = 'The seal'
 DATAGRAM_BYTES = 1200

@@ -29,7 +29,7 @@ from benchmarks.soak_sides import Soak, bridge_life, edge_life, write_model
 from evitif.files import read_json, write_json
 from evitif.options import positive, positive_int, seed
 from evitif.progress import Progress
-from evitif.protocol.keys import write_key_file
+from evitif.protocol.sealing.keys import write_key_file
 from evitif.transport import Impairment, LinkSimulator
 
 LOSS = 0.3

@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.part import save
-from evitif.cli.arguments import positive_int
 from evitif.files import write_json
 from evitif.transport import TransportError, UdpLoop
 from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import SOL_UDP, UDP_GRO, UDP_SEGMENT, choose_calls
+from evitif_cli.arguments import positive_int
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAME_BYTES, DATAGRAM_BYTES, ANSWER_BYTES = 37_800, 1158, 100

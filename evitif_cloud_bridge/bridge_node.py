@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from rclpy.clock import Clock, ClockType
 
 from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused, StampRefused
-from evitif.protocol.link_names import group_of
+from evitif.protocol.wire.link_names import group_of
 from evitif.repeated_log import RepeatedLog
 from evitif.transport.addresses import format_address
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_config

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from evitif.protocol.datagram import QUANTISATIONS
-from evitif.protocol.parameters import STREAM_STRATEGIES
+from evitif.protocol.wire.datagram import QUANTISATIONS
+from evitif.protocol.wire.parameters import STREAM_STRATEGIES
 from evitif_ros.parameters import NodeParameter
 
 OFF = -1  # for integers: left to the default that the description names

@@ -12,13 +12,13 @@ from random import Random
 
 import numpy as np
 
-from evitif.protocol import datagram
-from evitif.protocol.answer import Answer
-from evitif.protocol.bridge import AMPLIFICATION, BridgeConfig, BridgeEndpoint
-from evitif.protocol.edge import EdgeConfig, EdgeConnection
+from evitif.protocol.bridge.endpoint import AMPLIFICATION, BridgeConfig, BridgeEndpoint
+from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameExpired, FrameReady
-from evitif.protocol.keys import RobotKeys
-from evitif.protocol.packetiser import TokenFrame
+from evitif.protocol.frames.packetiser import TokenFrame
+from evitif.protocol.sealing.keys import RobotKeys
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.answer import Answer
 from fuzz.footprint import footprint
 from fuzz.parsers import KEY, PARAMETERS, handle_due
 from fuzz.stream import Stream

@@ -17,17 +17,17 @@ import numpy as np
 
 from evitif.model.quantise import KINDS, TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES
-from evitif.protocol import answer, datagram, runs
-from evitif.protocol.bridge import BridgeConfig
-from evitif.protocol.datagram import DatagramError, ReceiverReport
-from evitif.protocol.edge_config import EdgeConfig
-from evitif.protocol.handshake import Hello, Refuse, Welcome
-from evitif.protocol.keys import Key, KeyFileError, read_key_file, read_robot_keys
-from evitif.protocol.parameters import StreamParameters
-from evitif.protocol.reassembly import Reassembler
-from evitif.protocol.sealed_handshake import Cookies, EdgeHandshake, SealedHello, welcome
-from evitif.protocol.sealing import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, signed
-from evitif.protocol.statistics import DROP_KINDS
+from evitif.protocol.bridge.endpoint import BridgeConfig
+from evitif.protocol.edge.config import EdgeConfig
+from evitif.protocol.frames.reassembly import Reassembler
+from evitif.protocol.rate.statistics import DROP_KINDS
+from evitif.protocol.sealing.keys import Key, KeyFileError, read_key_file, read_robot_keys
+from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, signed
+from evitif.protocol.sealing.sealed_handshake import Cookies, EdgeHandshake, SealedHello, welcome
+from evitif.protocol.wire import answer, datagram, runs
+from evitif.protocol.wire.datagram import DatagramError, ReceiverReport
+from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
+from evitif.protocol.wire.parameters import StreamParameters
 from evitif.transport.addresses import TransportError, parse_address
 from evitif.transport.impairment import ImpairedChannel, Impairment
 from fuzz.stream import Stream

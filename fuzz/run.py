@@ -17,9 +17,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from evitif.cli.arguments import positive_int
 from evitif.files import write_json
 from evitif.progress import Progress
+from evitif_cli.arguments import positive_int
 from fuzz import corpus
 from fuzz.seeds import genuine
 

@@ -8,12 +8,12 @@ from random import Random
 
 import numpy as np
 
-from evitif.protocol import answer, datagram
-from evitif.protocol.answer import Answer
-from evitif.protocol.datagram import HEADER, ReceiverReport
-from evitif.protocol.handshake import Hello, Refuse, Welcome
-from evitif.protocol.packetiser import Packetiser, TokenFrame
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
+from evitif.protocol.wire import answer, datagram
+from evitif.protocol.wire.answer import Answer
+from evitif.protocol.wire.datagram import HEADER, ReceiverReport
+from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
+from evitif.protocol.wire.parameters import StreamParameters
 from fuzz import pictures
 
 _PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=17,

@@ -152,7 +152,7 @@ def check_bursts(values):
 
 def key_of_the_demo(context):
     """Seal the link with a key that is made at first use, where neither an argument nor another parameter file says how."""
-    from evitif.protocol.keys import write_key_file
+    from evitif.protocol.sealing.keys import write_key_file
     named = any(LaunchConfiguration(name).perform(context) for name in ('key_file', 'unsealed'))
     if named or LaunchConfiguration('params_file').perform(context) != PARAMS_FILE.perform(context):
         return []

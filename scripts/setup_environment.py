@@ -34,7 +34,7 @@ MODULES = {'opencv-python-headless': 'cv2', 'pillow': 'PIL', 'pyyaml': 'yaml', '
            'pytest-timeout': 'pytest_timeout'}
 # What the build of the colcon package depends on by content, and by the names of its files (they are installed as links).
 BUILT = ('package.xml', 'CMakeLists.txt', 'cmake', 'evitif_msgs', 'executables')
-LINKED = ('evitif', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config', 'rviz', 'artifacts', 'docs')
+LINKED = ('evitif', 'evitif_lab', 'evitif_cli', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config', 'rviz', 'artifacts', 'docs')
 
 
 class SetupError(Exception):

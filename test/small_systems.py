@@ -30,7 +30,7 @@ def write_pair(folder: Path, *, eta: float = 0.0, delta: float = 0.5, seed: int 
     from evitif.selection import PatchCode, PatchModel, Selection, SelectionArtifact, save_selection
     from evitif.selection.artifact import FILE
     from evitif.selection.patch_code import KIND
-    from evitif.training.transform_code import fit_code
+    from evitif_lab.training.transform_code import fit_code
     light, large = folder / 'light', folder / 'large'
     write_model(light, 16, seed)
     write_model(large, 32, seed + 100)

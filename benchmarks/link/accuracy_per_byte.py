@@ -19,14 +19,14 @@ from benchmarks.link.images import decode, encode
 from benchmarks.link.parity import data_datagrams, failure_of, protected_bytes
 from benchmarks.part import ROOT, PartError, parser_of, print_part, ratio_interval95, save
 from benchmarks.plots import lines
-from evitif.evaluation.recovery import Measurement, RecoveryEvaluation
-from evitif.evaluation.suite import IMAGENET_CHECKPOINT, Job
-from evitif.evaluation.suite import measure as measure_job
 from evitif.progress import Progress
 from evitif.transport.impairment import HEADER_BYTES
+from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
+from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, Job
+from evitif_lab.evaluation.suite import measure as measure_job
 
 TITLE = 'Accuracy for the bytes on the wire'
-SOURCES = ('evitif/evaluation', 'evitif/recovery', 'evitif/model')
+SOURCES = ('evitif_lab/evaluation', 'evitif/recovery', 'evitif/model')
 LOSSES = (0.0, 0.1, 0.3, 0.6)
 QUALITIES = (5, 10, 20, 40, 60, 80, 90)
 CODECS = {'JPEG': 'JPEG, ideal parity', 'WEBP': 'WebP, ideal parity'}

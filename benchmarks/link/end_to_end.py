@@ -24,10 +24,10 @@ from benchmarks.link.namespaces import LinkError, NamespaceLink, remove_leftover
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.simulated import SimulatedLink
 from benchmarks.part import LIBRARY, PartError, machine, percentile, ratio_interval95, save, sources_digest, target
-from evitif.evaluation.partial import PartialResult
-from evitif.evaluation.suite import IMAGENET_CHECKPOINT, REPOSITORY
 from evitif.progress import Progress
-from evitif.protocol.keys import write_key_file
+from evitif.protocol.sealing.keys import write_key_file
+from evitif_lab.evaluation.partial import PartialResult
+from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, REPOSITORY
 
 TITLE = 'From image to answer'
 DEADLINE_MS = 200.0

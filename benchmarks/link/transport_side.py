@@ -17,13 +17,13 @@ import time
 import numpy as np
 
 from benchmarks.link.processes import serve
-from evitif.protocol.bridge import BridgeEndpoint
-from evitif.protocol.edge import EdgeConnection
-from evitif.protocol.edge_config import EdgeConfig
+from evitif.protocol.bridge.endpoint import BridgeEndpoint
+from evitif.protocol.edge.config import EdgeConfig
+from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.events import Connected, FrameReady
-from evitif.protocol.keys import RobotKeys, read_key_file
-from evitif.protocol.packetiser import Packetiser, TokenFrame
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
+from evitif.protocol.sealing.keys import RobotKeys, read_key_file
+from evitif.protocol.wire.parameters import StreamParameters
 from evitif.transport import UdpLoop
 from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import LARGEST_DATAGRAM, SOL_UDP, UDP_SEGMENT, RunReceiver, choose_calls

@@ -25,14 +25,14 @@ from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategies import bridge_strategy
 from evitif.pipeline.threads import choose_threads
-from evitif.protocol.answer import Answer, best
-from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
+from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
+from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
 from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
-from evitif.protocol.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
-from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
-from evitif.protocol.link_names import group_of
-from evitif.protocol.reassembly import ReceivedFrame
-from evitif.protocol.statistics import LinkStatistics
+from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.rate.statistics import LinkStatistics
+from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
+from evitif.protocol.wire.answer import Answer, best
+from evitif.protocol.wire.link_names import group_of
 from evitif.repeated_log import RepeatedLog
 from evitif.transport import UdpLoop
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evitif.protocol.datagram import SEAL_BYTES
-from evitif.protocol.pacing import MIN_LIMIT_BIT_S
-from evitif.protocol.parameters import STREAM_STRATEGIES
+from evitif.protocol.rate.pacing import MIN_LIMIT_BIT_S
+from evitif.protocol.wire.datagram import SEAL_BYTES
+from evitif.protocol.wire.parameters import STREAM_STRATEGIES
 from evitif.recovery.kinds import ALL
 
 AUTO = 'auto'               # whichever the table beside the model calls for (`evitif.pipeline.strategy_table`)

@@ -27,14 +27,14 @@ from evitif.pipeline.stamp_check import StampCheck
 from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import Encoded, Sight
 from evitif.pipeline.threads import choose_threads
-from evitif.protocol.answer import MAX_TOP_K
-from evitif.protocol.edge import EdgeConfig, EdgeConnection
+from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
+from evitif.protocol.edge.frame_sender import Sending
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
-from evitif.protocol.frame_sender import Sending
-from evitif.protocol.keys import UNSEALED_WARNING, read_key_file, require_choice
-from evitif.protocol.link_names import link_name
-from evitif.protocol.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
-from evitif.protocol.statistics import LinkStatistics
+from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
+from evitif.protocol.rate.statistics import LinkStatistics
+from evitif.protocol.sealing.keys import UNSEALED_WARNING, read_key_file, require_choice
+from evitif.protocol.wire.answer import MAX_TOP_K
+from evitif.protocol.wire.link_names import link_name
 from evitif.repeated_log import RepeatedLog
 from evitif.transport import UdpLoop
 

@@ -14,9 +14,9 @@ from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
 from evitif.pipeline.split_stream import top_classes
 from evitif.pipeline.strategy import BridgeStrategy
-from evitif.protocol.answer import Answer
-from evitif.protocol.link_names import group_of
-from evitif.protocol.reassembly import ReceivedFrame
+from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.wire.answer import Answer
+from evitif.protocol.wire.link_names import group_of
 
 
 class PartitionBridge(BridgeStrategy):

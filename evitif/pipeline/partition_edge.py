@@ -14,9 +14,9 @@ from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
-from evitif.protocol.frame_sender import Sending
-from evitif.protocol.packetiser import MAX_PATCH_COPIES
-from evitif.protocol.statistics import sufficient_copies
+from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
+from evitif.protocol.rate.statistics import sufficient_copies
 
 LOST = 0.001            # share of the frames of which no packet may arrive: the others' answer waits for such a one until the deadline
 FEWEST_COPIES = 3

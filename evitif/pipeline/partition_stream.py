@@ -7,8 +7,8 @@ import functools
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.partition.artifact import Description
 from evitif.pipeline.configuration import LinkConfig
-from evitif.protocol.packetiser import groups_needed
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import groups_needed
+from evitif.protocol.wire.parameters import StreamParameters
 
 QUANTISATIONS = ('fp16', 'int8', 'int4')       # a transform code would have to be fitted to the features
 

@@ -14,7 +14,7 @@ FIGURES = 'accuracy_cost'       # what the table is called among the figures of 
 
 @dataclass(frozen=True)
 class RateTable:
-    """What was measured with the recovery that is used (`evitif.training.rate_measurement`). Costs are in top-1, 0 to 1."""
+    """What was measured with the recovery that is used (`evitif_lab.training.rate_measurement`). Costs are in top-1, 0 to 1."""
 
     coding: dict[str, float]               # by quantisation, nothing lost
     lost: tuple[tuple[float, float], ...]  # share of the patches lost, 0 to 1 ascending, and what that costs exact tokens

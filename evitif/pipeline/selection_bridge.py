@@ -14,8 +14,8 @@ from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.pipeline.tail_pipeline import choose_recovery
-from evitif.protocol.answer import Answer
-from evitif.protocol.reassembly import ReceivedFrame
+from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.wire.answer import Answer
 from evitif.selection import PatchCode, PatchModel, load_selection
 from evitif.selection.robot import artifact_in
 

@@ -14,9 +14,9 @@ from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
-from evitif.protocol.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER, UNIT_INDEX
-from evitif.protocol.frame_sender import Sending
-from evitif.protocol.pacing import IP_UDP_BYTES
+from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.rate.pacing import IP_UDP_BYTES
+from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER, UNIT_INDEX
 from evitif.selection import Selector
 from evitif.selection.sending import copies_for, packets_for
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.wire.parameters import StreamParameters
 from evitif.selection import PatchCode, Selection
 
 

@@ -22,10 +22,10 @@ import numpy as np
 from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.rate_table import RateTable, arrivals, burst_memory, patches_missing
 from evitif.pipeline.split_stream import SplitStream
-from evitif.protocol.interleaving import arrange, prefix_copies_of, scattered_order
-from evitif.protocol.pacing import IP_UDP_BYTES
-from evitif.protocol.packetiser import MAX_PATCH_COPIES, SOURCE_FRAME_RESERVE, packets_of_part, row_capacity
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.interleaving import arrange, prefix_copies_of, scattered_order
+from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, SOURCE_FRAME_RESERVE, packets_of_part, row_capacity
+from evitif.protocol.rate.pacing import IP_UDP_BYTES
+from evitif.protocol.wire.parameters import StreamParameters
 
 HYSTERESIS = 0.95       # a new choice has to cost less than this share of what the present one does
 FEWER_PACKETS_SAVE = 0.8        # so much, at most, has to be the cost of a frame in fewer packets than usual

@@ -11,7 +11,7 @@ from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
-from evitif.protocol.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import Sending
 
 
 class SplitEdge(EdgeStrategy):

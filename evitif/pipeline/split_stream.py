@@ -21,8 +21,8 @@ from evitif.model.transform_code import RATES
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.rate_table import RateTable
-from evitif.protocol.packetiser import groups_needed
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import groups_needed
+from evitif.protocol.wire.parameters import StreamParameters
 from evitif.recovery.methods import Recovered
 
 

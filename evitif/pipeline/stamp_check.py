@@ -1,8 +1,8 @@
-"""Whether a camera's stamps tell its images apart, which the devices of a partition rely on (`evitif.protocol.stamps`)."""
+"""Whether a camera's stamps tell its images apart, which the devices of a partition rely on (`evitif.protocol.bridge.stamps`)."""
 
 import math
 
-from evitif.protocol.stamps import seconds
+from evitif.protocol.bridge.stamps import seconds
 
 DISTRUST_S = 2.0        # after a repetition: stamps of whole seconds repeat all the time but for the first image of each second
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.model.device import Placement
-from evitif.protocol.answer import Answer
-from evitif.protocol.frame_sender import Sending
-from evitif.protocol.parameters import StreamParameters
-from evitif.protocol.reassembly import ReceivedFrame
+from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.wire.answer import Answer
+from evitif.protocol.wire.parameters import StreamParameters
 
 
 @dataclass(eq=False)
@@ -48,7 +48,7 @@ class Encoded:
 class EdgeStrategy(ABC):
     """The robot's share. Building one loads its models: raises ModelError, ArtifactError or ValueError."""
 
-    name: str                                 # one of evitif.protocol.answer.STRATEGIES
+    name: str                                 # one of evitif.protocol.wire.answer.STRATEGIES
     parameters: StreamParameters
     labels: tuple[str, ...]                   # of each class
     placement: Placement

@@ -16,8 +16,8 @@ from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.pipeline.strategy import BridgeStrategy
-from evitif.protocol.answer import Answer
-from evitif.protocol.reassembly import ReceivedFrame
+from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.wire.answer import Answer
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovered, Recovery, load_recovery
 from evitif.recovery.learned import LearnedRecovery
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evitif.protocol.answer import Answer
-from evitif.protocol.reassembly import ReceivedFrame
+from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.wire.answer import Answer
 
 
 @dataclass(frozen=True)

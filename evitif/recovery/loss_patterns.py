@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import torch
 
-from evitif.protocol.datagram import UNIT_INDEX
-from evitif.protocol.interleaving import interleave
-from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, MIN_PACKETS, PREFIX_COPIES, patch_copies_of, row_capacity
-from evitif.protocol.parameters import StreamParameters
-from evitif.protocol.statistics import WINDOW
+from evitif.protocol.frames.interleaving import interleave
+from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, MIN_PACKETS, PREFIX_COPIES, patch_copies_of, row_capacity
+from evitif.protocol.rate.statistics import WINDOW
+from evitif.protocol.wire.datagram import UNIT_INDEX
+from evitif.protocol.wire.parameters import StreamParameters
 
 
 class LossRun(NamedTuple):

@@ -20,9 +20,9 @@ from evitif.model.folder import artifact_beside
 from evitif.model.preprocess import Preprocessor
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.transform_code import RATES, TransformCode
-from evitif.protocol.datagram import UNIT_INDEX
-from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, row_capacity
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, row_capacity
+from evitif.protocol.wire.datagram import UNIT_INDEX
+from evitif.protocol.wire.parameters import StreamParameters
 from evitif.selection.large import PatchModel, patches_of
 
 KIND = 'pixels'

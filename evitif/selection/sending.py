@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from evitif.protocol.packetiser import MAX_PATCH_COPIES
-from evitif.protocol.statistics import sufficient_copies
+from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
+from evitif.protocol.rate.statistics import sufficient_copies
 
 LOST = 0.03             # share of the patches that may be lost before one more copy of each is sent
 MOST_COPIES = 7

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from evitif.cli import main
 from evitif.model.timm_import import timm
 from evitif.pipeline import BridgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream
+from evitif_cli import main
 
 
 def test_the_sentence_on_a_backbone_leads_to_a_model(tmp_path, capsys):

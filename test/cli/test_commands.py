@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evitif.cli import main
 from evitif.datasets import open_images
 from evitif.pipeline import BridgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.tail_pipeline import choose_recovery
-from evitif.protocol.keys import read_key_file
+from evitif.protocol.sealing.keys import read_key_file
 from evitif.recovery import Paldn
+from evitif_cli import main
 
 ARCHITECTURE = ['--architecture', 'vit_tiny_patch16_224', '--image-size', '32', '--model-kwargs', 'patch_size=8',
                 'embed_dim=24', 'depth=2', 'num_heads=2']
@@ -83,7 +83,7 @@ def test_recovery_is_trained_without_labels_and_judged(model, images, tmp_path, 
 
 
 def test_training_goes_on_where_it_was_interrupted(images, tmp_path, monkeypatch, capsys):
-    from evitif.training import backbone
+    from evitif_lab.training import backbone
     arguments = ['train', 'model', '--data', str(images), *ARCHITECTURE, '--epochs', '2', '--batch-size', '16']
     assert main([*arguments, '--output', str(tmp_path / 'whole')]) == 0
     top1, calls = backbone.top1, []

@@ -54,8 +54,8 @@ def images(tmp_path_factory):
 @pytest.fixture(scope='module')
 def model(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp('artifacts') / 'mine'
-    run('-m', 'evitif.cli', 'train', 'model', '--data', images, '--output', folder, *SMALL)
-    run('-m', 'evitif.cli', 'train', 'recovery', '--model', folder, '--data', images, '--steps', '40', '--batch-size', '16')
+    run('-m', 'evitif_cli', 'train', 'model', '--data', images, '--output', folder, *SMALL)
+    run('-m', 'evitif_cli', 'train', 'recovery', '--model', folder, '--data', images, '--steps', '40', '--batch-size', '16')
     return folder
 
 

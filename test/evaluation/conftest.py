@@ -13,7 +13,7 @@ from evitif.model.folder import artifact_path
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import LEARNED, Sequence, save_recovery
-from evitif.training.transform_code import fit_code
+from evitif_lab.training.transform_code import fit_code
 
 CUT = 1
 

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from evitif.cli import main
-from evitif.evaluation import recovery
-from evitif.evaluation.recovery import Measurement, RecoveryEvaluation, evaluate_recovery, recovered_logits
-from evitif.evaluation.report import _apart, plot
+from evitif_cli import main
+from evitif_lab.evaluation import recovery
+from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation, evaluate_recovery, recovered_logits
+from evitif_lab.evaluation.report import _apart, plot
 
 BASELINES = ['zero', 'mean', 'omission', 'interpolation']
 FIGURES = ('top1_uncut', 'top1_lossless', 'top1', 'packets_lost', 'frames_unanswerable')

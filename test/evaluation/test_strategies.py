@@ -2,7 +2,7 @@
 
 import json
 
-from evitif.evaluation import strategies
+from evitif_lab.evaluation import strategies
 
 ROW = {'bytes': 900.0, 'top1': 0.78}
 

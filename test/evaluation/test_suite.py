@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from evitif.evaluation import suite
+from evitif_lab.evaluation import suite
 
 
 def test_the_suite_measures_once_and_writes_the_page(shipped, tmp_path, capsys, monkeypatch):
     arguments = ['--quick', '--artifacts', str(shipped.artifacts), '--output', str(tmp_path)]
     assert suite.main(arguments) == 0
     page = (tmp_path / 'recovery.md').read_text()
-    assert '`python -m evitif.evaluation.suite --quick' in page
+    assert '`python -m evitif_lab.evaluation.suite --quick' in page
     assert re.search(r'\| small \| 1 \| independent losses \| int8, [\d,]+ bytes \| 60 \| PALDN \|', page)
     assert re.search(r'\| small \| 1 \| mean burst 8 \| int8, [\d,]+ bytes \| 60 \| omission \|', page)
     assert re.search(r'\| small \| 1 \| mean burst 8 \| klt2[a-z0-9 ]*, [\d,]+ bytes \| 60 \| PALDN \|', page)

@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from evitif.protocol import datagram
-from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.edge import EdgeConnection
-from evitif.protocol.handshake import Hello
-from evitif.protocol.keys import RobotKeys
-from evitif.protocol.sealing import signed
+from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
+from evitif.protocol.edge.connection import EdgeConnection
+from evitif.protocol.sealing.keys import RobotKeys
+from evitif.protocol.sealing.seal import signed
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.handshake import Hello
 from fuzz.footprint import footprint
 from fuzz.parsers import KEY, PARAMETERS
 from fuzz.seeds import genuine

@@ -12,7 +12,7 @@ from evitif.model.code_artifact import choose_code, half_precision, load_code, s
 from evitif.model.errors import ArtifactError
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.transform_code import RATES, TransformCode, code_row_bytes
-from evitif.training.transform_code import default_rate, fit_code
+from evitif_lab.training.transform_code import default_rate, fit_code
 
 CHANNELS, PREFIX, PLACES = 16, 2, 11
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from node_process import free_udp_port
 
-from evitif.protocol.keys import write_key_file
+from evitif.protocol.sealing.keys import write_key_file
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 10}
 SLACK_S = 1.0  # for a busy machine

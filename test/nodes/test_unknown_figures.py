@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[2] / 'scripts'))
 
 from evitif.pipeline.sending_choice import Setting
 from evitif.pipeline.split_edge import SplitEdge
-from evitif.protocol.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import Sending
 from evitif_edge_node.camera_node import SETTLE_S
 from evitif_edge_node.parameters import EDGE_PARAMETERS
 from evitif_ros.diagnostics import OK, DiagnosticsPublisher, Status

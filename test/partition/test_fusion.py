@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from evitif.partition.fusion import FusionNetwork, draw_present
-from evitif.training.partition_retraining import train_fusion
+from evitif_lab.training.partition_retraining import train_fusion
 
 
 @pytest.fixture

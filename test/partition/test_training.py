@@ -9,19 +9,19 @@ import pytest
 import torch
 from random_vit import build
 
-from evitif.cli import main
-from evitif.evaluation import partition_report
-from evitif.evaluation.partition import datagram_bytes
 from evitif.model.errors import ArtifactError
 from evitif.partition import load_device, load_fusion, read_partition
 from evitif.partition.pruning import Limit, prune
 from evitif.partition.slicing import shape_of
 from evitif.partition.views import device_views
-from evitif.training import partition as training
-from evitif.training import partition_baselines, partition_body, training_answers
-from evitif.training.partition_body import begin_fusion
-from evitif.training.partition_cnn import Cnn, prune_cnn
-from evitif.training.partition_retraining import System, fuse, retrain
+from evitif_cli import main
+from evitif_lab.evaluation import partition_report
+from evitif_lab.evaluation.partition import datagram_bytes
+from evitif_lab.training import partition as training
+from evitif_lab.training import partition_baselines, partition_body, training_answers
+from evitif_lab.training.partition_body import begin_fusion
+from evitif_lab.training.partition_cnn import Cnn, prune_cnn
+from evitif_lab.training.partition_retraining import System, fuse, retrain
 
 
 def test_a_partition_answers_as_its_description_says(partition, images):

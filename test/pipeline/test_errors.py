@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
-from evitif.protocol.keys import KeyFileError, write_key_file
+from evitif.protocol.sealing.keys import KeyFileError, write_key_file
 from evitif.transport import TransportError
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}

@@ -15,7 +15,7 @@ from evitif.model import ModelError
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.pipeline.tail_pipeline import choose_recovery
-from evitif.protocol.keys import UNSEALED_WARNING, KeyFileError, write_key_file
+from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, write_key_file
 from evitif.recovery import ArtifactError
 from evitif.transport import Impairment
 

@@ -8,18 +8,18 @@ import torch
 from running_system import IMAGE, System, wait
 from small_systems import CLASSES, write_pair
 
-from evitif.evaluation.wire_bytes import SelectedFrames
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
 from evitif.pipeline.selection_edge import SelectionEdge
-from evitif.protocol.datagram import SEAL_BYTES
-from evitif.protocol.edge_config import EdgeConfig
-from evitif.protocol.frame_sender import FrameSender, Sending
-from evitif.protocol.packetiser import MAX_DATAGRAM_BYTES, TokenFrame
+from evitif.protocol.edge.config import EdgeConfig
+from evitif.protocol.edge.frame_sender import FrameSender, Sending
+from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, TokenFrame
+from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif.selection import PatchModel, Selector
 from evitif.selection.sending import copies_for, packets_for
+from evitif_lab.evaluation.wire_bytes import SelectedFrames
 
 LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
 

@@ -8,10 +8,10 @@ import pytest
 
 from evitif.pipeline.rate_table import RateTable
 from evitif.pipeline.sending_choice import FEWER_PACKETS_SAVE, SendingChoice, chosen_tokens, settings_of
-from evitif.protocol.datagram import SEAL_BYTES
-from evitif.protocol.pacing import IP_UDP_BYTES
-from evitif.protocol.packetiser import Packetiser, TokenFrame
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
+from evitif.protocol.rate.pacing import IP_UDP_BYTES
+from evitif.protocol.wire.datagram import SEAL_BYTES
+from evitif.protocol.wire.parameters import StreamParameters
 
 PARAMETERS = StreamParameters(
     model='m', fingerprint='a' * 64, cut=4, quantisation='klt1', image_size=(32, 32), tokens=65, prefix_tokens=1, grid=(8, 8),

@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from evitif.cli import main
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.pipeline import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.split_edge import SplitEdge
 from evitif.pipeline.tail_pipeline import TailPipeline
-from evitif.protocol.frame_sender import Sending
-from evitif.protocol.reassembly import ReceivedFrame
+from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif_cli import main
 
 SMALL = {'embed_dim': 32, 'depth': 3, 'num_heads': 2, 'img_size': 32, 'patch_size': 8}
 CLASSES = {

@@ -8,9 +8,9 @@ import pytest
 from running_system import IMAGE, System, wait
 from small_systems import CLASSES, DEVICES
 
-from evitif.protocol import answer as answers
-from evitif.protocol.answer import Answer
-from evitif.protocol.keys import write_key_file
+from evitif.protocol.sealing.keys import write_key_file
+from evitif.protocol.wire import answer as answers
+from evitif.protocol.wire.answer import Answer
 
 SPLIT = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 6, 'strategy': 'split'}
 

@@ -8,12 +8,12 @@ from random import Random
 
 import numpy as np
 
-from evitif.protocol.answer import Answer
-from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.edge import EdgeConfig, EdgeConnection
+from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
+from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import FrameReady
-from evitif.protocol.packetiser import TokenFrame
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import TokenFrame
+from evitif.protocol.wire.answer import Answer
+from evitif.protocol.wire.parameters import StreamParameters
 
 # 33 datagrams a frame of 1,200 bytes at most.
 PARAMETERS = StreamParameters(model='vit_tiny_patch16_224', fingerprint='ab' * 32, cut=3, quantisation='int8',

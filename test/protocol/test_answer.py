@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evitif.protocol import answer as answers
-from evitif.protocol.answer import Answer
-from evitif.protocol.datagram import DatagramError
+from evitif.protocol.wire import answer as answers
+from evitif.protocol.wire.answer import Answer
+from evitif.protocol.wire.datagram import DatagramError
 
 _f32 = st.floats(0, 2.0**60, width=32)
 

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evitif.protocol import datagram
-from evitif.protocol.answer import decode
-from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.datagram import ReceiverReport
+from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
-from evitif.protocol.handshake import Hello, Refuse, Welcome
-from evitif.protocol.packetiser import Packetiser
+from evitif.protocol.frames.packetiser import Packetiser
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.answer import decode
+from evitif.protocol.wire.datagram import ReceiverReport
+from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 
 from .simulated_link import SMALL, Impairment, Simulation, answer_to, frame_of
 

@@ -2,12 +2,13 @@
 
 import pytest
 
-from evitif.protocol import datagram, sealing
-from evitif.protocol.bridge import BridgeEndpoint
+from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.events import AnswerArrived, Connected, RobotConnected, RobotLost
-from evitif.protocol.handshake import Hello
-from evitif.protocol.keys import Key, RobotKeys
-from evitif.protocol.sealing import signed
+from evitif.protocol.sealing import seal as sealing
+from evitif.protocol.sealing.keys import Key, RobotKeys
+from evitif.protocol.sealing.seal import signed
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.handshake import Hello
 
 from .simulated_link import SMALL, Impairment, Simulation
 

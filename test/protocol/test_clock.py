@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from evitif.protocol.clock import ClockFilter
+from evitif.protocol.rate.clock import ClockFilter
 
 
 def test_offset_and_round_trip_of_a_symmetric_link_are_exact():

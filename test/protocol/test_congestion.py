@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evitif.protocol.congestion import BREAKER, CONGESTED, RADIO
-from evitif.protocol.edge_config import EdgeConfig
+from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.events import AnswerArrived, Connected, LinkLost
-from evitif.protocol.interleaving import scattered_order
-from evitif.protocol.packetiser import TokenFrame
+from evitif.protocol.frames.interleaving import scattered_order
+from evitif.protocol.frames.packetiser import TokenFrame
+from evitif.protocol.rate.congestion import BREAKER, CONGESTED, RADIO
 
 from .simulated_link import PARAMETERS, Impairment, Simulation, rows_of
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evitif.protocol import datagram
-from evitif.protocol.datagram import DatagramError, ReceiverReport
-from evitif.protocol.packetiser import Packetiser
+from evitif.protocol.frames.packetiser import Packetiser
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.datagram import DatagramError, ReceiverReport
 
 from .simulated_link import SMALL, frame_of
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol import datagram
-from evitif.protocol.answer import encode
-from evitif.protocol.edge import EdgeConfig, EdgeConnection
+from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
-from evitif.protocol.handshake import Hello, Refuse, Welcome
-from evitif.protocol.packetiser import Packetiser
-from evitif.protocol.reassembly import Reassembler
+from evitif.protocol.frames.packetiser import Packetiser
+from evitif.protocol.frames.reassembly import Reassembler
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.answer import encode
+from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 
 from .simulated_link import SMALL, answer_to, frame_of
 

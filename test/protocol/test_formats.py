@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evitif.protocol import datagram
-from evitif.protocol.edge import EdgeConnection
-from evitif.protocol.edge_config import EdgeConfig
-from evitif.protocol.packetiser import Packetiser, TokenFrame
-from evitif.protocol.parameters import StreamParameters
-from evitif.protocol.reassembly import Reassembler
+from evitif.protocol.edge.config import EdgeConfig
+from evitif.protocol.edge.connection import EdgeConnection
+from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
+from evitif.protocol.frames.reassembly import Reassembler
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.parameters import StreamParameters
 
 PARAMETERS = StreamParameters(
     model='m', fingerprint='a' * 64, cut=4, quantisation='klt1', image_size=(32, 32), tokens=17, prefix_tokens=1, grid=(4, 4),

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evitif.protocol.datagram import DatagramError
-from evitif.protocol.handshake import Hello, Refuse, Welcome
+from evitif.protocol.wire.datagram import DatagramError
+from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 
 from .simulated_link import PARAMETERS
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol.interleaving import interleave, prefix_copies_of, scattered_order
+from evitif.protocol.frames.interleaving import interleave, prefix_copies_of, scattered_order
 
 
 def largest_lost_square(lost: np.ndarray) -> int:

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol.edge_config import EdgeConfig
+from evitif.protocol.bridge.joining import JOINTS_IN_FLIGHT, PATIENCE, Joiner, JoiningEndpoint
+from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.events import FrameLate, FramesJoined, RobotConnected, RobotRefused, StampRefused
-from evitif.protocol.joining import JOINTS_IN_FLIGHT, PATIENCE, Joiner, JoiningEndpoint
-from evitif.protocol.keys import Key, RobotKeys
-from evitif.protocol.link_names import group_of, link_name, objection_to_name
-from evitif.protocol.packetiser import TokenFrame
-from evitif.protocol.parameters import StreamParameters
-from evitif.protocol.reassembly import ORDER_MEMORY_S, ReceivedFrame
+from evitif.protocol.frames.packetiser import TokenFrame
+from evitif.protocol.frames.reassembly import ORDER_MEMORY_S, ReceivedFrame
+from evitif.protocol.sealing.keys import Key, RobotKeys
+from evitif.protocol.wire.link_names import group_of, link_name, objection_to_name
+from evitif.protocol.wire.parameters import StreamParameters
 
 from .simulated_link import PARAMETERS, Impairment, Simulation
 

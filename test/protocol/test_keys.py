@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from evitif.protocol.keys import Key, KeyFileError, read_key_file, read_robot_keys, require_choice, write_key_file
+from evitif.protocol.sealing.keys import Key, KeyFileError, read_key_file, read_robot_keys, require_choice, write_key_file
 
 SECRET = bytes(range(200, 232))
 TEXT = base64.b64encode(SECRET)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from evitif.protocol.edge.pings import REMEMBERED
 from evitif.protocol.events import (
     AnswerArrived,
     Connected,
@@ -14,8 +15,7 @@ from evitif.protocol.events import (
     RobotConnected,
     RobotLost,
 )
-from evitif.protocol.interleaving import interleave
-from evitif.protocol.pings import REMEMBERED
+from evitif.protocol.frames.interleaving import interleave
 
 from .simulated_link import PARAMETERS, SMALL, Impairment, Simulation, frame_of
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol import datagram
-from evitif.protocol.interleaving import interleave
-from evitif.protocol.packetiser import Packetiser, TokenFrame, groups_needed
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.interleaving import interleave
+from evitif.protocol.frames.packetiser import Packetiser, TokenFrame, groups_needed
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.parameters import StreamParameters
 
 from .simulated_link import PARAMETERS, SMALL, frame_of, rows_of
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.wire.parameters import StreamParameters
 
 from .simulated_link import PARAMETERS
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evitif.protocol.packetiser import Packetiser, TokenFrame, patch_copies_of
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import Packetiser, TokenFrame, patch_copies_of
+from evitif.protocol.wire.parameters import StreamParameters
 
 INT8 = StreamParameters(model='m', fingerprint='a' * 64, cut=4, quantisation='int8', image_size=(32, 32), tokens=65,
                         prefix_tokens=1, grid=(8, 8), channels=192, groups=1, row_bytes=196, classes=10)

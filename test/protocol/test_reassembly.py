@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol import datagram
-from evitif.protocol.datagram import DatagramError
-from evitif.protocol.packetiser import Packetiser
-from evitif.protocol.reassembly import ORDER_MEMORY_S, Reassembler
+from evitif.protocol.frames.packetiser import Packetiser
+from evitif.protocol.frames.reassembly import ORDER_MEMORY_S, Reassembler
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.datagram import DatagramError
 
 from .simulated_link import SMALL, frame_of
 

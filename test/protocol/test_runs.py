@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol import datagram, runs
-from evitif.protocol.bridge import BridgeConfig, BridgeEndpoint
-from evitif.protocol.datagram import HEADER, DatagramError
-from evitif.protocol.edge import EdgeConfig, EdgeConnection
-from evitif.protocol.keys import Key, RobotKeys
-from evitif.protocol.packetiser import Packetiser
-from evitif.protocol.sealing import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, ReplayWindow, Sealer
-from evitif.protocol.statistics import SequenceTracker
+from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
+from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
+from evitif.protocol.frames.packetiser import Packetiser
+from evitif.protocol.rate.statistics import SequenceTracker
+from evitif.protocol.sealing.keys import Key, RobotKeys
+from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, ReplayWindow, Sealer
+from evitif.protocol.wire import datagram, runs
+from evitif.protocol.wire.datagram import HEADER, DatagramError
 
 from .simulated_link import PARAMETERS, SMALL, frame_of
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol import datagram
-from evitif.protocol.bridge import BridgeEndpoint
-from evitif.protocol.edge import EdgeConfig, EdgeConnection
+from evitif.protocol.bridge.endpoint import BridgeEndpoint
+from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import (
     AnswerArrived,
     FrameExpired,
@@ -19,8 +18,9 @@ from evitif.protocol.events import (
     RobotLost,
     RobotRefused,
 )
-from evitif.protocol.handshake import Hello, Refuse
-from evitif.protocol.keys import Key, RobotKeys
+from evitif.protocol.sealing.keys import Key, RobotKeys
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.handshake import Hello, Refuse
 
 from .simulated_link import PARAMETERS, SMALL, Impairment, Simulation, frame_of, rows_of
 

@@ -5,11 +5,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol import datagram
-from evitif.protocol.datagram import DatagramError
-from evitif.protocol.keys import Key
-from evitif.protocol.packetiser import Packetiser
-from evitif.protocol.sealing import (
+from evitif.protocol.frames.packetiser import Packetiser
+from evitif.protocol.sealing.keys import Key
+from evitif.protocol.sealing.seal import (
     BRIDGE_TO_EDGE,
     EDGE_TO_BRIDGE,
     REPLAY_WINDOW,
@@ -19,6 +17,8 @@ from evitif.protocol.sealing import (
     signed,
     signed_body,
 )
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.datagram import DatagramError
 
 from .simulated_link import SMALL, frame_of
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.protocol import datagram
 from evitif.protocol.events import AnswerArrived
-from evitif.protocol.interleaving import scattered_order
-from evitif.protocol.keys import Key, RobotKeys
-from evitif.protocol.packetiser import Packetiser, TokenFrame
-from evitif.protocol.reassembly import Reassembler
-from evitif.protocol.sealing import EDGE_TO_BRIDGE, Sealer
+from evitif.protocol.frames.interleaving import scattered_order
+from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
+from evitif.protocol.frames.reassembly import Reassembler
+from evitif.protocol.sealing.keys import Key, RobotKeys
+from evitif.protocol.sealing.seal import EDGE_TO_BRIDGE, Sealer
+from evitif.protocol.wire import datagram
 
 from .simulated_link import PARAMETERS, SMALL, Simulation, frame_of, rows_of
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evitif.protocol.statistics import MAX_DROPOUT, WINDOW, SequenceTracker, sufficient_copies
+from evitif.protocol.rate.statistics import MAX_DROPOUT, WINDOW, SequenceTracker, sufficient_copies
 
 
 def tracker_of(sequences) -> SequenceTracker:

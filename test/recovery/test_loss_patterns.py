@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from evitif.protocol import StreamParameters
-from evitif.protocol.statistics import WINDOW, SequenceTracker
+from evitif.protocol.rate.statistics import WINDOW, SequenceTracker
 from evitif.recovery.loss_patterns import PacketLoss
 
 

@@ -7,7 +7,7 @@ import torch
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.split import SplitModel
 from evitif.pipeline.configuration import RECOVERIES
-from evitif.protocol import answer
+from evitif.protocol.wire import answer
 from evitif.recovery import ALL, LEARNED, METHODS, Interpolation, LinearCompletion, Omission, Paldn, Sequence, TunedTail
 
 GRID, PREFIX, CHANNELS = (3, 3), 1, 6

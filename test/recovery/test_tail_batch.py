@@ -9,8 +9,8 @@ import pytest
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
 from evitif.pipeline.tail_pipeline import TailPipeline
 from evitif.protocol.events import FrameReady
-from evitif.protocol.reassembly import ReceivedFrame
-from evitif.protocol.statistics import LinkStatistics
+from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.recovery import LEARNED, METHODS
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}

@@ -12,7 +12,7 @@ from evitif.model.split import SplitModel
 from evitif.selection import PatchCode, PatchModel, Selection, SelectionArtifact, save_selection
 from evitif.selection.artifact import FILE
 from evitif.selection.patch_code import KIND
-from evitif.training.transform_code import fit_code
+from evitif_lab.training.transform_code import fit_code
 
 
 @pytest.fixture(scope='session')

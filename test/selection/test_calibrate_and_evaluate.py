@@ -10,18 +10,18 @@ import torch
 from PIL import Image
 from small_pair import CLASSES, LIGHT, images, write_model
 
-from evitif.cli import main
 from evitif.datasets import Sample
-from evitif.evaluation.codecs import LOSSLESS, through
-from evitif.evaluation.selection_front import Point, cheapest, pareto
-from evitif.evaluation.selection_trial import Trial
-from evitif.evaluation.wire_bytes import SelectedFrames, answer_bytes, datagrams_with_parity, image_bytes_on_wire
 from evitif.model.build import ModelSpec
-from evitif.protocol.packetiser import packets_of_part
-from evitif.protocol.parameters import StreamParameters
+from evitif.protocol.frames.packetiser import packets_of_part
+from evitif.protocol.wire.parameters import StreamParameters
 from evitif.selection import load_selection
 from evitif.selection.artifact import FILE
 from evitif.selection.sending import copies_for, packets_for
+from evitif_cli import main
+from evitif_lab.evaluation.codecs import LOSSLESS, through
+from evitif_lab.evaluation.selection_front import Point, cheapest, pareto
+from evitif_lab.evaluation.selection_trial import Trial
+from evitif_lab.evaluation.wire_bytes import SelectedFrames, answer_bytes, datagrams_with_parity, image_bytes_on_wire
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +92,7 @@ def test_evaluation_writes_figures_tables_and_a_plot(calibrated, pair, data, tmp
 
 
 def test_an_interrupted_evaluation_goes_on_with_equal_figures(calibrated, pair, data, tmp_path, monkeypatch, capsys):
-    from evitif.evaluation import selection
+    from evitif_lab.evaluation import selection
     whole, parts = tmp_path / 'whole.json', tmp_path / 'parts.json'
     assert evaluate(calibrated, pair[1], data, '--json', str(whole)) == 0
     with monkeypatch.context() as patch:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from evitif.cli import main
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
-from evitif.training.transform_code import fisher_information
+from evitif_cli import main
+from evitif_lab.training.transform_code import fisher_information
 
 
 def fit(small, output, *more, what='code'):

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional
 
 from evitif.model.build import ModelSpec, build_model, save_model
-from evitif.training.calibration_split import training_split
-from evitif.training.distillation import Teacher
+from evitif_lab.training.calibration_split import training_split
+from evitif_lab.training.distillation import Teacher
 
 CLASSES = ('a', 'b', 'c')
 KWARGS = {'patch_size': 8, 'embed_dim': 24, 'num_heads': 2, 'depth': 2, 'img_size': 16}

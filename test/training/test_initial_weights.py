@@ -9,7 +9,7 @@ from checkpoint_forms import forms
 
 from evitif.model import ModelError
 from evitif.model.build import ModelSpec, build_model, save_model
-from evitif.training.initial_weights import commands_before, start_from
+from evitif_lab.training.initial_weights import commands_before, start_from
 
 SMALL = {'patch_size': 8, 'embed_dim': 24, 'num_heads': 2, 'depth': 3}
 CLASSES = ('a', 'b', 'c')

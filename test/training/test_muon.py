@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evitif.training.muon import Muon, orthogonalised
+from evitif_lab.training.muon import Muon, orthogonalised
 
 SHAPES = ((24, 8), (24, 8), (8, 8), (8, 40))
 

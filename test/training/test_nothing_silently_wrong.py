@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from evitif.cli import main
 from evitif.datasets import open_images
 from evitif.files import parse_json, write_json
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError
 from evitif.model.preprocess import Preprocessor
 from evitif.partition.subsets import similar_subsets
-from evitif.training import backbone, recovery
-from evitif.training.images import Normalise, load_images
+from evitif_cli import main
+from evitif_lab.training import backbone, recovery
+from evitif_lab.training.images import Normalise, load_images
 
 KWARGS = ['--model-kwargs', 'patch_size=8', 'embed_dim=24', 'depth=2', 'num_heads=2']
 
@@ -335,7 +335,7 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_nothing_half_written(images, 
 
 @pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_training_with_a_sentence(images, tmp_path, number, status):
-    command = [sys.executable, '-m', 'evitif.cli', 'train', 'model', '--data', str(images), '--output', str(tmp_path / 'o'), '--image-size',
+    command = [sys.executable, '-m', 'evitif_cli', 'train', 'model', '--data', str(images), '--output', str(tmp_path / 'o'), '--image-size',
                '32', '--epochs', '100000', '--batch-size', '4', *KWARGS]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:

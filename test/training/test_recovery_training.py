@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evitif.cli import main
-from evitif.training import recovery, token_cache
+from evitif_cli import main
+from evitif_lab.training import recovery, token_cache
 
 
 def train(small, output, *more):

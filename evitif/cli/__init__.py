@@ -1,5 +1,0 @@
-"""The console command `evitif`: one verb a module."""
-
-from evitif.cli.main import main
-
-__all__ = ['main']

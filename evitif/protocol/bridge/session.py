@@ -1,0 +1,123 @@
+"""What the bridge keeps of one robot, and the queue of the copies of its answers."""
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from evitif.protocol.frames.reassembly import Reassembler
+from evitif.protocol.rate.statistics import WINDOW, LinkStatistics, SequenceTracker, Traffic
+from evitif.protocol.sealing.seal import Sealer
+from evitif.protocol.wire import answer as answers
+from evitif.protocol.wire import datagram, runs
+from evitif.protocol.wire.datagram import ReceiverReport
+from evitif.protocol.wire.parameters import StreamParameters
+
+COPY_SPACING_S = 0.003          # between the copies of the second half
+PENDING_ANSWERS = 4             # a robot's answers that still have copies to send; the oldest one's are dropped
+REPORT_SUFFICES = 20            # datagrams that the edge must have expected before its report is taken as it is
+
+
+@dataclass
+class _PendingAnswer:
+    body: bytes
+    hold_s: float            # until `queued_at`
+    queued_at: float
+    next_at: float
+    left: int
+
+
+class BridgeSession:
+    """One robot at the bridge. `robot`, `address`, `session_id`, `parameters` and `connected_at` are for the owner to read."""
+
+    def __init__(self, session_id: int, robot: str, instance: int, address: object, parameters: StreamParameters,
+                 reassembler: Reassembler, tracker: SequenceTracker, now: float, sealer: Sealer | None = None):
+        self.session_id = session_id
+        self.robot = robot
+        self.instance = instance
+        self.address = address
+        self.parameters = parameters
+        self.connected_at = self.heard_at = now
+        self.reassembler = reassembler
+        self.tracker = tracker
+        self.remote: ReceiverReport | None = None
+        self.hello_sequence = 0
+        self.sealer = sealer
+        self.welcome = b''           # that led to this sealed session
+        self._finish = datagram.finish if sealer is None else sealer.finish
+        self.traffic = Traffic()
+        self._sequence = 0
+        self._pending: deque[_PendingAnswer] = deque(maxlen=PENDING_ANSWERS)
+
+    def build(self, kind: int, body: bytes = b'') -> bytes:
+        """A datagram of this session, with the next sequence number, counted as sent."""
+        data = datagram.build(kind, self.session_id, self._sequence, body, self._finish)
+        self._sequence += 1
+        self.traffic.sent(len(data))
+        return data
+
+    @property
+    def version(self) -> int:
+        """Of this session's datagrams."""
+        return datagram.VERSION if self.sealer is None else datagram.SEALED_VERSION
+
+    def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray]:
+        """The sequence numbers and bodies of a run of this session, of one type, as far as checksums or seals fit."""
+        return runs.open_run(datagrams) if self.sealer is None else self.sealer.open_run(datagrams)
+
+    def downlink_loss(self) -> tuple[float, float]:
+        """The best guess at the loss on the way to the robot: packet error rate (0..1) and mean burst, NaN when
+        unknown.
+
+        It is what the robot reports, the rate plus one standard error, since too few copies cost an answer and one too
+        many costs 150 bytes. Until the report rests on enough datagrams the uplink's loss counts where that is larger.
+        """
+        uplink = self.tracker.packet_error_rate, self.tracker.mean_burst
+        if self.remote is None or math.isnan(self.remote.packet_error_rate):
+            return uplink
+        rate, expected = self.remote.packet_error_rate, self.remote.expected
+        rate = min(1.0, rate + math.sqrt(rate * (1.0 - rate) / min(max(expected, 1), WINDOW)))
+        if expected < REPORT_SUFFICES and uplink[0] > rate:
+            return uplink
+        return rate, self.remote.mean_burst
+
+    def queue_answer(self, answer: answers.Answer, copies: int, max_datagram_bytes: int, now: float) -> list[bytes]:
+        """Encode an answer, return the copies to be sent now; the others come from `copies_due`. Raises ValueError."""
+        copies = copies or answers.automatic_copies(*self.downlink_loss())
+        frame = datagram.HEADER.size + (0 if self.sealer is None else datagram.SEAL_BYTES)
+        body = answers.encode(answers.fitted(answer, max_datagram_bytes - frame), copies)
+        size = frame + len(body)
+        if size > max_datagram_bytes:
+            raise ValueError(f'an answer takes {size} bytes; expected at most max_datagram_bytes, {max_datagram_bytes}')
+        at_once = (copies + 1) // 2
+        if copies > at_once:
+            self._pending.append(_PendingAnswer(body, answer.hold_s, now, now + COPY_SPACING_S, copies - at_once))
+        return [self.build(datagram.ANSWER, body) for _ in range(at_once)]
+
+    def copies_due(self, now: float) -> list[bytes]:
+        """The copies of answers whose time has come."""
+        due = []
+        for pending in self._pending:
+            while pending.left and pending.next_at <= now:
+                hold = pending.hold_s + max(now - pending.queued_at, 0.0)
+                due.append(self.build(datagram.ANSWER, answers.with_hold(pending.body, hold)))
+                pending.left -= 1
+                pending.next_at += COPY_SPACING_S
+        while self._pending and not self._pending[0].left:
+            self._pending.popleft()
+        return due
+
+    def get_timer(self) -> float:
+        times = [pending.next_at for pending in self._pending if pending.left]
+        frame = self.reassembler.get_timer()
+        return min(times + ([] if frame is None else [frame]), default=math.inf)
+
+    def frames(self) -> Counter[str]:
+        """Frames by what became of them."""
+        return Counter({name: getattr(self.reassembler, name)
+                        for name in ('complete', 'partial', 'evicted', 'superseded')})
+
+    def statistics(self) -> LinkStatistics:
+        self.traffic.frames = self.frames()
+        return self.traffic.snapshot(self.tracker, self.remote)

@@ -1,0 +1,237 @@
+"""A frame's way from rows to datagrams that leave one after the other at the allowed rate.
+
+A frame is cut when it is given, but its datagrams are numbered and sealed only as they leave: what is left of a frame when the
+next one comes is never sent, since a newer frame is never behind an older one, and leaves no gap in the numbers that the
+other side would take for loss.
+"""
+
+import bisect
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from evitif.protocol.edge.config import EdgeConfig
+from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame
+from evitif.protocol.rate.congestion import BREAKER, OPEN, TARGET_S, CongestionControl, Report
+from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
+from evitif.protocol.wire.parameters import StreamParameters
+from evitif.protocol.wire.runs import FinishRun
+
+RUN_DATAGRAMS = 50           # that are finished together: about as many of 1,200 bytes as the kernel takes in one call (UDP_SEGMENT)
+_PACKETISERS = 24            # kept, by quantisation, copies and fewest packets
+_RATE_GAIN = 1 / 8           # of the frame rate's and the used rate's smoothing
+_LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt from
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What there is to know when it is decided how the next frame is sent. Rates in bit/s with IP and UDP headers."""
+
+    state: str = OPEN                       # open, congested, radio loss or breaker
+    allowed_bit_s: float = math.inf
+    used_bit_s: float = 0.0
+    frame_bytes: float = math.inf           # that a frame may take, IP and UDP headers included
+    name_bytes: int = SOURCE_FRAME_RESERVE  # of the source frame's name in each datagram of the last frame
+    queueing_delay_s: float = math.nan
+    packet_error_rate: float = math.nan     # of the uplink, as last reported, and
+    mean_burst: float = math.nan
+
+
+class FrameSender:
+    """Packetisers, pacing and the allowed rate of one edge.
+
+    :param max_datagram_bytes: what a seal leaves of the configured size
+    """
+
+    def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
+        self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
+        self._own = {kind: self._packetiser(kind, config.patch_copies, config.min_packets) for kind in parameters.row_formats}
+        self._others: OrderedDict[tuple[str, int, int], Packetiser] = OrderedDict()
+        self._pacer = Pacer(config.rate_limit_bit_s)
+        self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
+        self._waiting: Layout | None = None
+        self._next = 0                       # of the datagrams of what waits
+        self._waiting_bytes = 0
+        self._frame_id = -1                  # of what waits
+        self._frame_at = math.nan            # when the last frame was given
+        self._interval = math.nan            # between frames, smoothed
+        self._used, self._used_at = 0.0, math.nan
+        self._name_bytes = SOURCE_FRAME_RESERVE
+        self._beside = self._beside_smoothed = 0.0              # bytes since the last frame that were no frame's; smoothed
+        self._burst = self._loss = math.nan
+        self._informed_at = math.nan         # when something was last learnt of the path
+        self._held = False                   # until more is learnt of it
+        self.sent_bytes = 0                  # on the wire, IP and UDP headers included
+        self.frames_cut = 0                  # not sent to their end, because a newer one came
+        self.sending = Sending()             # replaced whole, so that it may be read without a lock
+
+    @property
+    def packetisers(self) -> dict[str, Packetiser]:
+        """Those that frames are sent with that do not say how many copies they want, by quantisation."""
+        return self._own
+
+    def restart(self, now: float) -> None:
+        """A session begins, or is back after a silence: what was known of the path is not known any more."""
+        self._control = CongestionControl(self._pacer.ceiling_bit_s, self._config.congestion_control)
+        self._burst = self._loss = math.nan
+        self._learnt(now)
+        self._drop_waiting()
+        self._pacer.begin(self._control.rate_bit_s, now)
+        self._state(now)
+
+    def stop(self) -> None:
+        """There is no session, or nothing is heard in it."""
+        self._drop_waiting()
+        self.sending = Sending(BREAKER, 0.0, 0.0, 0.0)
+
+    def on_round_trip(self, seconds: float, now: float) -> None:
+        self._learnt(now)
+        self._control.on_round_trip(seconds)
+        self._pacer.set_rate(self._control.rate_bit_s, now)
+
+    def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
+        self._loss, self._burst = packet_error_rate, mean_burst
+        self._learnt(now)
+        self._control.on_report(report, mean_burst, now)
+        self._pacer.set_rate(self._control.rate_bit_s, now)
+        self._state(now)
+
+    def spend(self, payload: int, now: float) -> None:
+        """Note a datagram that is sent whatever the rate."""
+        self.sent_bytes += payload + IP_UDP_BYTES
+        self._beside += payload + IP_UDP_BYTES
+        self._pacer.spend(payload, now)
+
+    def ahead_bytes(self, now: float) -> int:
+        """See `Pacer.ahead_bytes`."""
+        return self._pacer.ahead_bytes(now)
+
+    @property
+    def delayed(self) -> bool:
+        """Whether a queue was seen of late, so that it is worth to look whether it is still there before more is sent."""
+        return self._control.last_queueing_s > TARGET_S / 2
+
+    def give(self, frame: TokenFrame, now: float) -> tuple[int, int]:
+        """Cut a frame; what is left of the one before is dropped. Returns its datagrams and their bytes, without seals.
+
+        Raises ValueError, see `Packetiser.packetise`.
+        """
+        kind = frame.quantisation or self._parameters.quantisation
+        if kind not in self._own:
+            raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._own)}')
+        layout = self._packetiser_for(frame, kind).prepare(frame)
+        if self._waiting:
+            self.frames_cut += 1
+        self._waiting, self._next, self._frame_id = layout, 0, frame.frame_id
+        self._waiting_bytes = layout.bytes + IP_UDP_BYTES * layout.packets
+        if now - self._frame_at <= _LONGEST_INTERVAL_S:
+            interval = now - self._frame_at
+            self._interval = interval if math.isnan(self._interval) else self._interval + _RATE_GAIN * (interval - self._interval)
+            self._beside_smoothed += _RATE_GAIN * (self._beside - self._beside_smoothed)
+        self._frame_at, self._beside, self._name_bytes = now, 0.0, len(frame.source_frame.encode())
+        self._state(now)
+        return layout.packets, layout.bytes
+
+    def release(self, finish: FinishRun, session_id: int, sequence: int, now: float) -> np.ndarray | None:
+        """The next datagrams that may leave now, uint8 [n, size], numbered from `sequence` on and finished; None: no more may.
+
+        A large frame leaves in some such runs, so that the first is on its way while the next is finished.
+        """
+        if self._waiting is None:
+            return None
+        self._held = self._is_futile(now)
+        if self._held:
+            return None
+        layout = self._waiting
+        run = layout.run(self._next, RUN_DATAGRAMS)
+        run = run[:self._spend_on(*run.shape, now)]
+        if not len(run):
+            return None
+        finished = finish(run, session_id, sequence)
+        self._next += len(run)
+        self._waiting_bytes -= run.size + IP_UDP_BYTES * len(run)
+        if self._next == layout.packets:
+            self._drop_waiting()
+        wire = finished.size + IP_UDP_BYTES * len(run)
+        self.sent_bytes += wire
+        self._control.sent(len(run), wire)
+        self._use(wire, now)
+        return finished
+
+    def _spend_on(self, count: int, payload: int, now: float) -> int:
+        """How many datagrams of `payload` bytes, at most `count`, may leave now one after the other; they are paid for."""
+        if not self._pacer.allows(payload, now):
+            return 0
+        sealed = payload + self._config.max_datagram_bytes - self._size
+        self._pacer.spend(sealed, now)
+        # The bucket is not full any more, so that it allows no more than what is in it.
+        cost = sealed + IP_UDP_BYTES
+
+        def too_many(more: int) -> bool:
+            return not self._pacer.allows((more - 1) * cost + payload, now)
+
+        more = count - 1
+        if more and too_many(more):
+            more = bisect.bisect_left(range(1, count), True, key=too_many)
+        if more:
+            self._pacer.spend(more * cost - IP_UDP_BYTES, now)
+        return 1 + more
+
+    def get_timer(self) -> float:
+        """When more may leave; infinite where nothing waits."""
+        return self._pacer.ready_at(self._waiting_bytes) if self._waiting and not self._held else math.inf
+
+    def _is_futile(self, now: float) -> bool:
+        """Whether no frame may leave now, for one of two reasons; PINGs go on, and what they tell ends it.
+
+        The queue is longer than an answer may take: a frame behind it comes too late and only makes it longer. Or nothing was learnt
+        of the path for as long as a link may be silent (the circuit breaker for media without reports, RFC 8083, section 4.1).
+        """
+        return (self._control.last_queueing_s > self._config.answer_deadline_s
+                or now > self._informed_at + self._config.link_timeout_s)
+
+    def abandon(self, frame_id: int) -> None:
+        """Nobody waits for the answer to this frame any more."""
+        if self._waiting and frame_id == self._frame_id:
+            self.frames_cut += 1
+            self._drop_waiting()
+
+    def _learnt(self, now: float) -> None:
+        self._informed_at, self._held = now, False
+
+    def _drop_waiting(self) -> None:
+        self._waiting, self._waiting_bytes = None, 0
+
+    def _use(self, wire: int, now: float) -> None:
+        """The rate in use: an average over about a second."""
+        if not math.isnan(self._used_at):
+            self._used *= math.exp(self._used_at - now)
+        self._used, self._used_at = self._used + 8 * wire, now
+
+    def _state(self, now: float) -> None:
+        rate = self._control.rate_bit_s
+        # A frame has left before the next one comes, and while there is time for its answer.
+        longest = self._config.answer_deadline_s / 2
+        interval = longest if math.isnan(self._interval) else min(self._interval, longest)
+        used = 0.0 if math.isnan(self._used_at) else self._used * math.exp(self._used_at - now)
+        state = BREAKER if self._is_futile(now) else self._control.state
+        self.sending = Sending(state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
+                               self._control.queueing_delay_s, self._loss, self._burst)
+
+    def _packetiser_for(self, frame: TokenFrame, kind: str) -> Packetiser:
+        own = self._own[kind]
+        key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
+        if key[1:] == (own.patch_copies, own.min_packets):
+            return own
+        if key not in self._others:
+            self._others[key] = self._packetiser(*key)
+            if len(self._others) > _PACKETISERS:
+                self._others.popitem(last=False)
+        self._others.move_to_end(key)
+        return self._others[key]
+
+    def _packetiser(self, kind: str, copies: int, min_packets: int) -> Packetiser:
+        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=min_packets,
+                          prefix_copies=self._config.prefix_copies, patch_copies=copies)

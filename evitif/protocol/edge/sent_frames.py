@@ -1,0 +1,51 @@
+"""The frames that an edge has sent and that wait for their answers. Each leaves exactly once: taken by its answer, or expired."""
+
+import math
+from collections import OrderedDict, deque
+
+from evitif.protocol.events import SentFrame
+from evitif.protocol.wire.datagram import DatagramError
+
+ANSWERED_REMEMBERED = 256
+
+
+class SentFrames:
+    """
+    :param most: that wait; the oldest makes room for a newer one
+    :param deadline_s: from being sent to expiring
+    """
+
+    def __init__(self, most: int, deadline_s: float):
+        self._most, self._deadline = most, deadline_s
+        self._waiting: OrderedDict[int, SentFrame] = OrderedDict()          # by frame id, oldest first
+        self._answered: deque[tuple[int, int]] = deque(maxlen=ANSWERED_REMEMBERED)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, frame: SentFrame) -> SentFrame | None:
+        """Let a frame wait. Returns the one whose place it takes, which expires."""
+        place = frame.frame_id if frame.frame_id in self._waiting or len(self._waiting) < self._most else next(iter(self._waiting))
+        former = self._waiting.pop(place, None)
+        self._waiting[frame.frame_id] = frame
+        return former
+
+    def expires_at(self) -> float:
+        """When the oldest expires; infinite where none waits."""
+        return next(iter(self._waiting.values())).sent_at + self._deadline if self._waiting else math.inf
+
+    def expired(self, now: float) -> list[SentFrame]:
+        """Take those that have expired by now; of infinity all."""
+        frames = []
+        while self._waiting and now >= self.expires_at():
+            frames.append(self._waiting.popitem(last=False)[1])
+        return frames
+
+    def take(self, frame_id: int, capture_stamp_ns: int) -> SentFrame:
+        """The frame that was answered. Raises `DatagramError`: 'answer_copy' (it was answered already), 'late' (it does not wait)."""
+        frame = self._waiting.get(frame_id)
+        if frame is None or frame.capture_stamp_ns != capture_stamp_ns:
+            raise DatagramError('answer_copy' if (frame_id, capture_stamp_ns) in self._answered else 'late')
+        del self._waiting[frame_id]
+        self._answered.append((frame_id, capture_stamp_ns))
+        return frame

@@ -1,0 +1,349 @@
+"""Datagrams back into frames, as many of their tokens as came.
+
+Nothing waits for a lost packet: there is no request for a retransmission, only a moment at which a frame is handed on
+with what it has. A frame is delivered
+
+1. complete, at once;
+2. after the grace, when its last packet or a packet of a newer frame has been seen (see `arrival`);
+3. after the quiet time, when nothing of it has come for that long;
+4. at the hard deadline, counted from its first packet;
+5. when so many newer frames have begun that its place in the ring is needed ('evicted'; it is delivered as it is).
+
+Frames that are ready together are delivered in the order of their ids. A newer frame never waits for an older one: once
+it is delivered, older frames that were not ready are dropped ('superseded'), and their packets are 'late' from then on.
+
+Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they may wrap. What was delivered is
+remembered for ORDER_MEMORY_S; after such a silence any id is accepted, which is how a sender that began to count anew
+gets through.
+
+Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, and the packet masks of the last
+few that were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
+"""
+
+import bisect
+import math
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from evitif.protocol.frames.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S, ArrivalEstimator
+from evitif.protocol.wire.datagram import QUANTISATIONS, TokensBody
+from evitif.protocol.wire.parameters import StreamParameters, check_seconds
+from evitif.protocol.wire.runs import TokensRun
+
+FRAMES_IN_FLIGHT = 4
+DEADLINE_S = 0.1
+ORDER_MEMORY_S = 1.0
+_FINISHED = 8            # delivered or dropped frames whose packets are still recognised
+
+
+@dataclass(frozen=True, eq=False)
+class ReceivedFrame:
+    """What arrived of a frame."""
+
+    session_id: int
+    robot: str
+    frame_id: int
+    capture_stamp_ns: int
+    source_frame: str
+    rows: np.ndarray               # uint8 [units, row_bytes], zeros where nothing arrived
+    received: np.ndarray           # bool [units]
+    packets_received: int
+    packets_expected: int
+    bytes_received: int            # UDP payload of the frame's packets
+    packet_error_rate: float       # of the uplink, 0..1, over the recent packets; NaN when unknown
+    first_arrival: float           # seconds on the bridge's clock
+    ready_at: float                # the same
+    complete: bool                 # every unit that was sent arrived
+    quantisation: str              # what the rows are
+    units_sent: int                # of the frame's units; fewer than all where the edge sent only some tokens
+    device: str = ''               # of a partition: whose features these are
+    top_k: int = 0                 # classes that the robot wants in its answer at least; 0: as the bridge has it
+
+
+class _Frame:
+    """A frame in flight."""
+
+    def __init__(self, body: TokensBody, parameters: StreamParameters, now: float):
+        self.id = body.frame_id
+        self.stamp = body.capture_stamp_ns
+        self.source = body.source_frame
+        self.packet_count = body.packet_count
+        self.quantisation = body.quantisation
+        self.sent = body.sent_units
+        self.rows = np.zeros((parameters.units, body.rows.shape[1]), np.uint8)
+        self.received = np.zeros(parameters.units, np.bool_)
+        self.packets = 0                 # bit k: packet k arrived
+        self.packets_received = 0
+        self.units = 0                   # with repetitions
+        self.bytes = 0
+        self.first_arrival = self.last_arrival = now
+        self.highest = -1                # packet index, and when it came
+        self.highest_at = now
+        self.ending_at = math.inf        # when the last packet, or a packet of a newer frame, was first seen
+
+    def fits(self, body: TokensBody) -> bool:
+        """Whether a packet says of its frame what the others said."""
+        return (body.packet_count == self.packet_count and body.capture_stamp_ns == self.stamp and body.source_frame == self.source
+                and body.quantisation == self.quantisation and body.sent_units == self.sent)
+
+    @property
+    def has_all(self) -> bool:
+        """Whether every unit that was sent arrived."""
+        return int(np.count_nonzero(self.received)) >= self.sent
+
+
+@dataclass
+class _Finished:
+    """What is remembered of a frame that is no longer in flight."""
+
+    id: int
+    stamp: int
+    packets: int
+    quiet_since: float       # its last arrival, where the quiet time ended it, else NaN
+    ending_at: float         # when its grace began, where the grace ended it, else NaN
+
+
+class RunPart(NamedTuple):
+    """What of a run can be taken at once."""
+
+    run: TokensRun
+    received: np.ndarray | None      # bool [units], of its frame, then; None: the frame is not in flight any more
+    complete: bool                   # whether the frame then has all units
+
+
+def newer(a: int, b: int) -> bool:
+    """Whether frame id `a` comes after `b` (RFC 1982 with 32 bits)."""
+    return 0 < (a - b) % (1 << 32) < 1 << 31
+
+
+class Reassembler:
+    """The frames of one session.
+
+    :param deadline_s: after its first packet a frame is delivered with what it has, seconds
+    :param frames: frames in flight, a power of two
+    :param packet_error_rate: asked when a frame is delivered
+    """
+
+    def __init__(self, parameters: StreamParameters, *, session_id: int = 0, robot: str = '',
+                 deadline_s: float = DEADLINE_S, frames: int = FRAMES_IN_FLIGHT,
+                 grace_floor_s: float = GRACE_FLOOR_S, quiet_floor_s: float = QUIET_FLOOR_S,
+                 packet_error_rate: Callable[[], float] = lambda: math.nan, top_k: int = 0):
+        if frames < 1 or frames & (frames - 1):
+            raise ValueError(f'frames is {frames}; expected a power of two')
+        self._parameters = parameters
+        self._row_bytes = {QUANTISATIONS.index(kind): size for kind, size in parameters.row_formats.items()}
+        self._session_id = session_id
+        self._robot = robot
+        self._deadline = check_seconds('deadline_s', deadline_s)
+        self._packet_error_rate = packet_error_rate
+        self._top_k = top_k
+        self._ring: list[_Frame | None] = [None] * frames
+        self._finished: deque[_Finished] = deque(maxlen=_FINISHED)
+        self._delivered_id = 0
+        self._delivered_at = -math.inf
+        self._ready: deque[ReceivedFrame] = deque()
+        self.arrival = ArrivalEstimator(self._deadline, grace_floor_s=grace_floor_s, quiet_floor_s=quiet_floor_s)
+        self.complete = self.partial = self.evicted = self.superseded = 0      # frames; evicted ones are partial too
+
+    def receive(self, body: TokensBody, size: int, now: float) -> str | None:
+        """Take one packet, a datagram of `size` bytes. Returns None where it was used, else the kind of the drop."""
+        parameters = self._parameters
+        if int(body.units.max()) >= parameters.units:
+            return 'malformed'
+        if body.sent_units > parameters.units or body.rows.shape[1] != self._row_bytes.get(body.quantisation):
+            return 'inconsistent'
+        slot = body.frame_id % len(self._ring)
+        frame = self._ring[slot]
+        if frame is None or frame.id != body.frame_id:
+            if frame is not None and not newer(body.frame_id, frame.id):
+                return 'late'
+            if kind := self._kind_of_finished(body.frame_id, body.capture_stamp_ns, body.packet_index, now):
+                return kind
+            try:
+                body.source_frame.decode()
+            except UnicodeDecodeError:
+                return 'malformed'
+            if frame is not None:
+                self.evicted += 1
+                self._deliver([frame], now)
+            frame = self._begin(slot, body, now)
+        elif not frame.fits(body):
+            return 'inconsistent'
+        bit = 1 << body.packet_index
+        if frame.packets & bit:
+            return 'duplicate'
+        self._store(frame, body, bit, size, now)
+        # Too few units cannot be all; the sum is cheaper than a look at the mask for each packet.
+        if frame.packets_received == frame.packet_count or frame.units >= frame.sent and frame.has_all:
+            self._deliver([frame], now)
+        return None
+
+    def part_of_run(self, run: TokensRun, now: float) -> RunPart | None:
+        """How many packets of a run, from the first on, `receive_run` can take: up to the one that completes their frame; None where
+        the first is not simply the next of a frame."""
+        first, parameters = run.first, self._parameters
+        if first.sent_units > parameters.units or first.rows.shape[1] != self._row_bytes.get(first.quantisation) \
+                or int(run.units.max()) >= parameters.units:
+            return None
+        frame = self._ring[first.frame_id % len(self._ring)]
+        if (frame is None or newer(first.frame_id, frame.id)) and self._has_finished(first):
+            return RunPart(run, None, False)
+        if frame is None:
+            if not self._in_order(first.frame_id, now):
+                return None
+        elif frame.id != first.frame_id or not frame.fits(first) or frame.packets >> first.packet_index:
+            return None
+
+        def received(count: int) -> np.ndarray:
+            units = np.zeros(parameters.units, np.bool_) if frame is None else frame.received.copy()
+            units[run.units[:count]] = True
+            return units
+
+        def complete(count: int) -> bool:
+            return int(np.count_nonzero(received(count))) >= first.sent_units
+
+        units = received(len(run))
+        if int(np.count_nonzero(units)) < first.sent_units:
+            return RunPart(run, units, False)
+        if not complete(len(run) - 1):      # as where each patch travels once
+            return RunPart(run, units, True)
+        count = bisect.bisect_left(range(len(run)), True, 1, key=complete)
+        return RunPart(run.part(count), received(count), True)
+
+    def receive_run(self, part: RunPart, size: int, now: float) -> Counter[str]:
+        """As `receive` each packet of what `part_of_run` said, datagrams of `size` bytes. Returns how many were dropped, by kind."""
+        run, first = part.run, part.run.first
+        if part.received is None:
+            return Counter(self._kind_of_finished(first.frame_id, first.capture_stamp_ns, index, now) for index in run.indices)
+        slot = first.frame_id % len(self._ring)
+        frame = self._ring[slot]
+        if frame is None:
+            try:
+                first.source_frame.decode()
+            except UnicodeDecodeError:
+                return Counter(malformed=len(run))
+            frame = self._begin(slot, first, now)
+        frame.rows[run.units] = run.rows
+        frame.received = part.received
+        packets, (begin, end) = len(run), (run.indices[0], run.indices[-1])
+        frame.packets |= ((1 << packets) - 1) << begin if end - begin == packets - 1 else sum(1 << index for index in run.indices)
+        frame.units += run.units.size
+        frame.bytes += packets * size
+        if frame.packets_received:
+            self.arrival.gap(max(now - frame.last_arrival, 0.0))
+        self.arrival.together(packets - 1)
+        frame.packets_received += packets
+        frame.last_arrival = frame.highest_at = now
+        frame.highest = end
+        if end == frame.packet_count - 1:
+            frame.ending_at = min(frame.ending_at, now)
+        if part.complete or frame.packets_received == frame.packet_count:
+            self._deliver([frame], now)
+        return Counter()
+
+    def _has_finished(self, body: TokensBody) -> bool:
+        """Whether a packet's frame was in flight and is not any more."""
+        return any(finished.id == body.frame_id and finished.stamp == body.capture_stamp_ns for finished in self._finished)
+
+    def _begin(self, slot: int, body: TokensBody, now: float) -> _Frame:
+        frame = self._ring[slot] = _Frame(body, self._parameters, now)
+        for other in self._ring:
+            if other is not None and newer(frame.id, other.id):
+                other.ending_at = min(other.ending_at, now)
+            elif other is not None and newer(other.id, frame.id):
+                frame.ending_at = now
+        return frame
+
+    def _store(self, frame: _Frame, body: TokensBody, bit: int, size: int, now: float) -> None:
+        frame.rows[body.units] = body.rows
+        frame.received[body.units] = True
+        frame.packets |= bit
+        frame.units += len(body.units)
+        frame.bytes += size
+        if frame.packets_received:
+            self.arrival.gap(max(now - frame.last_arrival, 0.0))
+        frame.packets_received += 1
+        frame.last_arrival = now
+        if body.packet_index > frame.highest:
+            frame.highest, frame.highest_at = body.packet_index, now
+        else:
+            self.arrival.overtaken(now - frame.highest_at)
+        if body.packet_index == frame.packet_count - 1:
+            frame.ending_at = min(frame.ending_at, now)
+
+    def _kind_of_finished(self, frame_id: int, stamp: int, packet_index: int, now: float) -> str | None:
+        """How a packet that belongs to no frame in flight is counted, or None where it begins a new frame."""
+        for finished in self._finished:
+            if finished.id == frame_id and finished.stamp == stamp:
+                bit = 1 << packet_index
+                if finished.packets & bit:
+                    return 'duplicate'
+                finished.packets |= bit
+                if not math.isnan(finished.quiet_since):
+                    self.arrival.silence(now - finished.quiet_since)
+                if not math.isnan(finished.ending_at):
+                    self.arrival.overtaken(now - finished.ending_at)
+                return 'late'
+        return None if self._in_order(frame_id, now) else 'late'
+
+    def _in_order(self, frame_id: int, now: float) -> bool:
+        return now - self._delivered_at > ORDER_MEMORY_S or newer(frame_id, self._delivered_id)
+
+    def _waits(self, frame: _Frame) -> tuple[float, float, float]:
+        """When the frame's grace, quiet time and deadline end."""
+        return (frame.ending_at + self.arrival.grace_s, frame.last_arrival + self.arrival.quiet_s,
+                frame.first_arrival + self._deadline)
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` wants to be called, on the caller's clock; None: nothing is in flight."""
+        return min((min(self._waits(frame)) for frame in self._ring if frame is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Deliver the frames whose time has come."""
+        due = [frame for frame in self._ring if frame is not None and min(self._waits(frame)) <= now]
+        if due:
+            self._deliver(due, now, ended_by_wait=True)
+
+    def next_frame(self) -> ReceivedFrame | None:
+        """The next delivered frame, or None."""
+        return self._ready.popleft() if self._ready else None
+
+    def _deliver(self, due: list[_Frame], now: float, *, ended_by_wait: bool = False) -> None:
+        # In flight are at most 2**31 - 1 ids apart from the first, or `newer` would not have let them in.
+        base = due[0].id
+        for frame in sorted(due, key=lambda frame: (frame.id - base + (1 << 31)) % (1 << 32)):
+            if not self._in_order(frame.id, now):
+                self._drop(frame)
+                continue
+            complete = frame.has_all
+            self.complete += complete
+            self.partial += not complete
+            self._ready.append(ReceivedFrame(
+                self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
+                frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
+                now, complete, QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device,
+                self._top_k))
+            self._finish(frame, ended_by_wait)
+            self._delivered_id, self._delivered_at = frame.id, now
+            self.arrival.frame_ended()
+        for other in self._ring:
+            if other is not None and newer(self._delivered_id, other.id):
+                self._drop(other)
+
+    def _drop(self, frame: _Frame) -> None:
+        self.superseded += 1
+        self._finish(frame, ended_by_wait=False)
+
+    def _finish(self, frame: _Frame, ended_by_wait: bool) -> None:
+        """Take a frame out of flight; remember which wait ended it, so that a late packet can correct that wait."""
+        grace, quiet, deadline = self._waits(frame)
+        by_grace = ended_by_wait and grace <= quiet and grace < deadline
+        by_quiet = ended_by_wait and quiet < grace and quiet < deadline
+        self._finished.append(_Finished(
+            frame.id, frame.stamp, frame.packets, frame.last_arrival if by_quiet else math.nan,
+            frame.ending_at if by_grace else math.nan))
+        self._ring[frame.id % len(self._ring)] = None

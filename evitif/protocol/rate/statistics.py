@@ -1,0 +1,198 @@
+"""What a side knows about its link: the sequence tracker, counters by kind, and the snapshot that callers get.
+
+Each side numbers the datagrams that it sends in a session. From the numbers that arrive the other side derives loss,
+burst length, duplicates and reordering, after RFC 3550, section 6.4.1 and appendix A.1.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from evitif.protocol.wire.datagram import ReceiverReport
+
+WINDOW = 512             # datagrams that the packet error rate and the burst length are measured over
+MAX_DROPOUT = 3000       # a larger jump is a restart of the sender or a stray (RFC 3550, appendix A.1)
+_MODULUS = 1 << 32
+
+# Why a datagram was not used. Each datagram that arrives is used or counted under exactly one of these.
+DROP_KINDS = (
+    'truncated',         # shorter than it says
+    'foreign',           # not of this protocol
+    'version',           # of another version of this protocol
+    'corrupt',           # wrong checksum, or a seal that does not fit: another key, or changed on the way
+    'malformed',         # right checksum, impossible content
+    'unknown_session',   # for a session that this side does not have
+    'unexpected',        # right, but not now, not in this direction, or not sealed where the link is, or the other way round
+    'rationed',          # a HELLO beyond what the bridge reads in a second
+    'duplicate',         # a sequence number or a packet that was here already, or is too old for a seal's replay window
+    'inconsistent',      # contradicts the stream's parameters or its own frame
+    'late',              # of a frame that was delivered, answered or given up
+    'answer_copy',       # a further copy of an answer that was used
+)
+
+
+class SequenceTracker:
+    """Which of the sender's datagrams arrived, out of the last 512: a bit mask that ends at the highest number seen.
+
+    A sender starts at 0. Numbers wrap at 2**32 and are compared by serial number arithmetic (RFC 1982). A number far
+    from all others is ignored until its successor comes too; then the sender is taken to have started anew.
+    """
+
+    def __init__(self):
+        self._highest = -1             # sequence number, -1 before the first
+        self._mask = 0                 # bit k: whether number highest - k arrived
+        self._span = 0                 # bits of the mask that are known, at most WINDOW
+        self._restart_at: int | None = None
+        self.expected = 0              # cumulative
+        self.received = 0              # cumulative, without duplicates
+        self.duplicates = 0
+        self.reordered = 0
+
+    def receive(self, sequence: int) -> bool:
+        """Note the arrival of `sequence`; False where that very datagram was here already."""
+        ahead = (sequence - self._highest) % _MODULUS
+        if ahead >= _MODULUS >> 1:
+            ahead -= _MODULUS
+        if 0 < ahead <= MAX_DROPOUT:
+            self._restart_at = None
+            self._advance(sequence, ahead)
+        elif -WINDOW < ahead <= 0:
+            bit = 1 << -ahead
+            if self._mask & bit:
+                self.duplicates += 1
+                return False
+            if -ahead < self._span:
+                self._mask |= bit
+                self.received += 1
+                self.reordered += 1
+        elif sequence == self._restart_at:
+            self._restart_at = None
+            self._mask = self._span = 0
+            self._advance(sequence, 1)
+        else:
+            self._restart_at = (sequence + 1) % _MODULUS
+        return True
+
+    def receive_run(self, sequences: list[int]) -> bool:
+        """As `receive` of each, where each is a little ahead of all before; False, and nothing is noted, where that is not so."""
+        first, last = sequences[0], sequences[-1]
+        ahead, span = (first - self._highest) % _MODULUS, last - first
+        if not (0 < ahead <= MAX_DROPOUT and span >= 0 and ahead + span < WINDOW):
+            return False
+        arrived = (1 << span + 1) - 1
+        if sequences != [*range(first, last + 1)]:
+            arrived, highest = 0, first - 1
+            for sequence in sequences:
+                if sequence <= highest:
+                    return False
+                arrived |= 1 << last - sequence
+                highest = sequence
+        self._restart_at = None
+        self._highest = last
+        self._mask = (self._mask << ahead + span | arrived) & (1 << WINDOW) - 1
+        self._span = min(self._span + ahead + span, WINDOW)
+        self.expected += ahead + span
+        self.received += len(sequences)
+        return True
+
+    def _advance(self, sequence: int, ahead: int) -> None:
+        self._highest = sequence
+        self._mask = ((self._mask << ahead) | 1) & ((1 << WINDOW) - 1) if ahead < WINDOW else 1
+        self._span = min(self._span + ahead, WINDOW)
+        self.expected += ahead
+        self.received += 1
+
+    def is_newest(self, sequence: int) -> bool:
+        """Whether `sequence` is the highest number so far."""
+        return sequence == self._highest
+
+    @property
+    def packet_error_rate(self) -> float:
+        """Share of the last 512 datagrams that did not arrive, 0..1; NaN before the first."""
+        return 1.0 - self._mask.bit_count() / self._span if self._span else math.nan
+
+    @property
+    def mean_burst(self) -> float:
+        """Mean length of the runs of losses among the last 512 datagrams; 0 without a loss, NaN before the first."""
+        if not self._span:
+            return math.nan
+        lost = ~self._mask & ((1 << self._span) - 1)
+        return lost.bit_count() / (lost & ~(lost << 1)).bit_count() if lost else 0.0
+
+    def report(self) -> ReceiverReport:
+        return ReceiverReport(self.expected, self.received, self.packet_error_rate, self.mean_burst)
+
+
+@dataclass(frozen=True)
+class LinkStatistics:
+    """One side's view of one link, at one moment. Bytes are UDP payload; NaN is unknown.
+
+    For each side holds: `datagrams_received == datagrams_used + sum(dropped.values())`.
+    """
+
+    datagrams_sent: int = 0
+    bytes_sent: int = 0
+    datagrams_received: int = 0
+    bytes_received: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)     # datagrams by kind, see DROP_KINDS
+    frames: Mapping[str, int] = field(default_factory=dict)      # edge: sent, answered, expired, cut;
+    #                                                              bridge: complete, partial, evicted, superseded;
+    #                                                              its runtime's: of these, replaced and failed
+    packet_error_rate: float = math.nan         # of what comes in here, over the recent datagrams, 0..1
+    mean_burst: float = math.nan                # of what comes in here: losses in a row
+    reordered: int = 0
+    remote_packet_error_rate: float = math.nan  # of what goes out from here, as the other side reported it
+    remote_mean_burst: float = math.nan
+    round_trip_s: float = math.nan              # smoothed (RFC 6298); the edge's only
+    round_trip_variation_s: float = math.nan
+    clock_offset_s: float = math.nan            # the bridge's clock minus the edge's; the edge's only
+
+    @property
+    def datagrams_used(self) -> int:
+        return self.datagrams_received - sum(self.dropped.values())
+
+
+class Traffic:
+    """The counters behind a `LinkStatistics`."""
+
+    def __init__(self):
+        self.datagrams_sent = self.bytes_sent = self.datagrams_received = self.bytes_received = 0
+        self.dropped: Counter[str] = Counter()
+        self.frames: Counter[str] = Counter()
+
+    def sent(self, size: int, datagrams: int = 1) -> None:
+        self.datagrams_sent += datagrams
+        self.bytes_sent += size
+
+    def received(self, size: int, datagrams: int = 1) -> None:
+        self.datagrams_received += datagrams
+        self.bytes_received += size
+
+    def snapshot(self, tracker: SequenceTracker | None = None, remote: ReceiverReport | None = None,
+                 **more: float) -> LinkStatistics:
+        if tracker is not None:
+            more |= {'packet_error_rate': tracker.packet_error_rate, 'mean_burst': tracker.mean_burst,
+                     'reordered': tracker.reordered}
+        if remote is not None:
+            more |= {'remote_packet_error_rate': remote.packet_error_rate, 'remote_mean_burst': remote.mean_burst}
+        return LinkStatistics(self.datagrams_sent, self.bytes_sent, self.datagrams_received, self.bytes_received,
+                              MappingProxyType(dict(self.dropped)), MappingProxyType(dict(self.frames)), **more)
+
+
+def sufficient_copies(packet_error_rate: float, failure: float, fewest: int, most: int,
+                      mean_burst: float = math.nan) -> int:
+    """Copies of a datagram of which one arrives but for `failure` (0..1) of the cases.
+
+    With losses in runs of mean length b (Gilbert's model) n datagrams in a row are all lost with probability
+    p (1 - 1/b)**(n - 1). Independent losses are the case b = 1 / (1 - p), p**n, and a shorter burst than that is taken
+    as this.
+    """
+    p = packet_error_rate
+    if not p > failure:      # NaN too
+        return fewest
+    if p >= 1.0:
+        return most
+    stays_bad = max(p, 1.0 - 1.0 / mean_burst) if mean_burst >= 1.0 else p
+    return min(max(1 + math.ceil(math.log(failure / p) / math.log(stays_bad)), fewest), most)

@@ -1,0 +1,200 @@
+"""How a session's keys come about: HELLO, CHALLENGE, HELLO again, WELCOME.
+
+    edge                                                     bridge
+    HELLO      robot, instance, public key, parameters ─────►   signed with the pre-shared key, else REFUSE
+                                     ◄───── CHALLENGE, cookie   nothing is kept
+    HELLO      the same, with the cookie ───────────────────►   the address is proved, and that the HELLO is new
+                              ◄───── WELCOME, the public key    a session with keys of its own
+
+The keys come from the pre-shared key and an exchange of ephemeral X25519 keys, as in TLS 1.3's psk_dhe_ke (RFC 8446,
+section 2.2): sessions of the past stay secret when the pre-shared key gets known. The cookie is that of DTLS (RFC 6347,
+section 4.2.1): an authentication code under a secret of the bridge over the sender's address and what it asks for, so
+that who only forges an address, or plays back an old HELLO, costs the bridge no memory and gets no more bytes than it
+sent.
+
+The messages are in clear and signed (`sealing.signed`): HELLO with the pre-shared key's `hello`, CHALLENGE and REFUSE with
+its `reply`, WELCOME with a key that only the two that made this exchange have.
+"""
+
+import hmac
+import secrets
+import struct
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import sha256
+from random import Random
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from evitif.protocol.sealing.keys import Key
+from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, is_signed, signed, signed_body
+from evitif.protocol.wire import datagram
+from evitif.protocol.wire.datagram import Datagram, DatagramError
+from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
+from evitif.protocol.wire.parameters import StreamParameters
+
+COOKIE_BYTES = 16
+COOKIE_LIFETIME_S = 10.0     # a cookie is good for so long, and no longer than twice that
+PUBLIC_BYTES = 32            # of an X25519 key
+NAMES_REMEMBERED = 4096      # robots whose newest session is known
+_NO_COOKIE = bytes(COOKIE_BYTES)
+_INSTANCE = struct.Struct('>Q')
+_SESSION = struct.Struct('>Q')
+
+
+@dataclass(frozen=True)
+class SealedHello:
+    """A HELLO as the bridge reads it; not believed before `is_from`."""
+
+    hello: Hello
+    public: bytes            # the edge's ephemeral X25519 key
+    cookie: bytes            # zeros: none yet
+    kept_session: int        # that the edge still has, 0: none
+    digest: bytes            # SHA-256 of all but cookie, kept session and sequence number
+    received: Datagram
+
+    @classmethod
+    def parse(cls, received: Datagram) -> 'SealedHello':
+        """Raises DatagramError('malformed')."""
+        body = signed_body(received)
+        at = COOKIE_BYTES + PUBLIC_BYTES
+        if len(body) < at:
+            raise DatagramError('malformed')
+        return cls(Hello.parse(body[at:]), bytes(body[COOKIE_BYTES:at]), bytes(body[:COOKIE_BYTES]), received.session_id,
+                   sha256(body[COOKIE_BYTES:]).digest(), received)
+
+    def is_from(self, key: Key) -> bool:
+        """Whether who has `key` said it."""
+        return is_signed(key.hello, self.received)
+
+
+class EdgeHandshake:
+    """The edge's part: one ephemeral key and one instance number for each session that it gets.
+
+    :param random: where instance numbers come from; the keys always come from the system
+    """
+
+    def __init__(self, key: Key, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0):
+        self._key, self._robot, self._parameters, self._random, self._top_k = key, robot, parameters, random, top_k
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew. What answers an earlier HELLO is not believed any more, so no session's keys are made twice."""
+        self.instance = self._random.getrandbits(64)
+        self._private = X25519PrivateKey.generate()
+        self._cookie = _NO_COOKIE
+        self._hello = _public_bytes(self._private) + Hello(self._robot, self.instance, self._parameters, self._top_k).to_bytes()
+
+    def hello(self, session_id: int | None, sequence: int) -> bytes:
+        """A HELLO from an edge that still has this session, or none."""
+        return signed(self._key.hello, datagram.HELLO, session_id or 0, sequence, self._cookie + self._hello)
+
+    def take_challenge(self, received: Datagram) -> bool:
+        """Take the cookie of a CHALLENGE; False where it is the one that was had. Raises DatagramError."""
+        self._check(self._key.reply, received)
+        body = signed_body(received)
+        if len(body) != _INSTANCE.size + COOKIE_BYTES:
+            raise DatagramError('malformed')
+        if _INSTANCE.unpack_from(body)[0] != self.instance:
+            raise DatagramError('unexpected')
+        cookie = bytes(body[_INSTANCE.size:])
+        new, self._cookie = cookie != self._cookie, cookie
+        return new
+
+    def take_welcome(self, received: Datagram) -> tuple[str, Sealer]:
+        """The bridge's name and the new session's seal. Raises DatagramError. `renew` is to follow."""
+        body = signed_body(received)
+        public, welcome = bytes(body[:PUBLIC_BYTES]), Welcome.parse(body[PUBLIC_BYTES:])
+        if welcome.instance != self.instance or received.session_id == 0:
+            raise DatagramError('unexpected')
+        edge, bridge, confirmation = _session_keys(self._key, self._private, public, sha256(self._hello).digest(), public,
+                                                   received.session_id)
+        self._check(confirmation, received)
+        return welcome.bridge, Sealer(edge, bridge, EDGE_TO_BRIDGE)
+
+    def take_refusal(self, received: Datagram) -> Refuse:
+        """A REFUSE that the bridge signed. Raises DatagramError."""
+        self._check(self._key.reply, received)
+        return Refuse.parse(signed_body(received))
+
+    @staticmethod
+    def _check(key: bytes, received: Datagram) -> None:
+        if not received.sealed:
+            raise DatagramError('unexpected')
+        if not is_signed(key, received):
+            raise DatagramError('corrupt')
+
+
+class Cookies:
+    """The bridge's cookies, which it can check without having kept them.
+
+    One is good for the address that it was sent to, for what was asked with, while the robot's newest session is the one
+    that it was then, and for 10 to 20 s. So no HELLO that led to a session leads to another one.
+    """
+
+    def __init__(self):
+        self._secrets = [secrets.token_bytes(32)] * 2      # the present one, the former
+        self._renewed_at: float | None = None
+        self._newest: OrderedDict[str, int] = OrderedDict()
+
+    def of(self, hello: SealedHello, address: object, now: float) -> bytes:
+        """The cookie for who says `hello` from `address`."""
+        self._age(now)
+        return self._code(self._secrets[0], hello, address)
+
+    def is_valid(self, hello: SealedHello, address: object, now: float) -> bool:
+        """Whether `hello` has the cookie that was sent to `address`."""
+        self._age(now)
+        return any(hmac.compare_digest(self._code(secret, hello, address), hello.cookie) for secret in self._secrets)
+
+    def note_session(self, robot: str, session_id: int) -> None:
+        """The robot's newest session is this one; cookies that were given before are good no more."""
+        self._newest[robot] = session_id
+        self._newest.move_to_end(robot)
+        if len(self._newest) > NAMES_REMEMBERED:
+            self._newest.popitem(last=False)
+            self._secrets = [secrets.token_bytes(32)] * 2      # so that what is forgotten is not believed again
+
+    def _age(self, now: float) -> None:
+        if self._renewed_at is None:
+            self._renewed_at = now
+        elif now >= self._renewed_at + COOKIE_LIFETIME_S:
+            # After a pause of two lifetimes the former one is too old as well.
+            fresh = secrets.token_bytes(32)
+            kept = self._secrets[0] if now < self._renewed_at + 2 * COOKIE_LIFETIME_S else fresh
+            self._secrets, self._renewed_at = [fresh, kept], now
+
+    def _code(self, secret: bytes, hello: SealedHello, address: object) -> bytes:
+        newest = _SESSION.pack(self._newest.get(hello.hello.robot, 0))
+        return hmac.digest(secret, newest + hello.digest + repr(address).encode(), sha256)[:COOKIE_BYTES]
+
+
+def challenge(key: Key, instance: int, cookie: bytes) -> bytes:
+    """A CHALLENGE; shorter than any HELLO."""
+    return signed(key.reply, datagram.CHALLENGE, 0, 0, _INSTANCE.pack(instance) + cookie)
+
+
+def welcome(key: Key, hello: SealedHello, session_id: int, bridge: str) -> tuple[bytes, Sealer]:
+    """A WELCOME to a new session, and the session's seal; other keys each time.
+
+    Raises DatagramError('malformed') where the edge's public key is none.
+    """
+    private = X25519PrivateKey.generate()
+    public = _public_bytes(private)
+    edge, own, confirmation = _session_keys(key, private, hello.public, hello.digest, public, session_id)
+    body = public + Welcome(hello.hello.instance, bridge).to_bytes()
+    return signed(confirmation, datagram.WELCOME, session_id, 0, body), Sealer(own, edge, BRIDGE_TO_EDGE)
+
+
+def _session_keys(key: Key, private: X25519PrivateKey, other: bytes, hello_digest: bytes, bridge_public: bytes,
+                  session_id: int) -> tuple[bytes, bytes, bytes]:
+    try:
+        shared = private.exchange(X25519PublicKey.from_public_bytes(other))
+    except ValueError:      # not 32 bytes, or a point of small order (RFC 7748, section 6.1)
+        raise DatagramError('malformed') from None
+    return key.session(shared, hello_digest + bridge_public + _SESSION.pack(session_id))
+
+
+def _public_bytes(private: X25519PrivateKey) -> bytes:
+    return private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

@@ -1,0 +1,154 @@
+"""ANSWER: what the bridge made of a frame, small enough that many copies of it cost little.
+
+No copy is asked for; enough are sent that one arrives. `BridgeEndpoint` sends the first half at once and spaces the
+rest, so that a burst of losses does not take them all. Each copy states the time for which the answer was held until
+that copy was sent.
+"""
+
+import math
+import struct
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evitif.protocol.rate.statistics import sufficient_copies
+from evitif.protocol.wire.datagram import DatagramError
+
+STRATEGIES = ('split', 'selection', 'partition', 'local')
+# The index is what travels, so a new one goes to the end.
+RECOVERIES = ('none', 'omission', 'paldn', 'zero', 'mean', 'interpolation', 'surrogate', 'linear', 'srcnn', 'edsr', 'tuned-tail')
+
+# frame id u32, capture stamp i64 ns, strategy u8, recovery u8, copies u8, k u8, packets received u16, packets expected
+# u16, bytes received u32, tokens received u16, tokens expected u16, packet error rate f32, wait f32, recovery f32, tail
+# f32, first arrival f64, hold f64
+BODY = struct.Struct('>IqBBBBHHIHHffffdd')
+HOLD = struct.Struct('>d')
+HOLD_AT = BODY.size - HOLD.size
+TOP = struct.Struct('>If')      # class id u32, score f32
+MAX_TOP_K = 255
+
+FAILURE = 2e-4            # share of the answers of which no copy may arrive; of 99.9 % answered in time the rest is the uplink's
+MIN_COPIES, MAX_COPIES = 3, 20
+UNKNOWN_COPIES = 10       # while nothing is known of the way back, as many datagrams as a first window has (RFC 6928)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The bridge's prediction for one frame, and how it came to it. Durations that are unknown are NaN."""
+
+    frame_id: int
+    capture_stamp_ns: int
+    class_ids: tuple[int, ...]         # top-k, best first
+    scores: tuple[float, ...]          # the same, descending
+    strategy: str                      # 'split' | 'selection' | 'partition' | 'local'
+    recovery: str                      # one of RECOVERIES
+    packets_received: int
+    packets_expected: int
+    bytes_received: int                # of the frame's datagrams, UDP payload
+    tokens_received: int
+    tokens_expected: int
+    received: np.ndarray               # bool [tokens]
+    packet_error_rate: float           # of the uplink, 0..1, NaN when unknown
+    first_arrival: float               # of the frame's packets, seconds on the bridge's clock
+    wait_s: float                      # first packet to delivery by the reassembly
+    recovery_s: float
+    tail_s: float
+    hold_s: float                      # first packet to the answer sent
+
+
+def encode(answer: Answer, copies: int) -> bytes:
+    """The body of an ANSWER that is sent `copies` times. Raises ValueError where a field cannot be written."""
+    received = np.asarray(answer.received)
+    if received.dtype != np.bool_ or received.shape != (answer.tokens_expected,):
+        raise ValueError(f'received is {received.dtype} {list(received.shape)}; '
+                         f'expected bool [{answer.tokens_expected}]')
+    if len(answer.class_ids) != len(answer.scores) or not 1 <= len(answer.scores) <= MAX_TOP_K:
+        raise ValueError(f'{len(answer.class_ids)} class_ids and {len(answer.scores)} scores; '
+                         f'expected 1 to {MAX_TOP_K} of both')
+    for what, value, known in (('strategy', answer.strategy, STRATEGIES), ('recovery', answer.recovery, RECOVERIES)):
+        if value not in known:
+            raise ValueError(f'{what} is {value!r}; expected one of {", ".join(known)}')
+    # The receiver drops what is impossible without a word, so it is refused here, aloud.
+    if wrong := _impossible(answer):
+        raise ValueError(f'{wrong} is {getattr(answer, wrong)}, which cannot be')
+    try:
+        fixed = BODY.pack(
+            answer.frame_id, answer.capture_stamp_ns, STRATEGIES.index(answer.strategy),
+            RECOVERIES.index(answer.recovery), copies, len(answer.scores), answer.packets_received,
+            answer.packets_expected, answer.bytes_received, answer.tokens_received, answer.tokens_expected,
+            answer.packet_error_rate, answer.wait_s, answer.recovery_s, answer.tail_s, answer.first_arrival,
+            answer.hold_s)
+        top = b''.join(TOP.pack(int(c), float(s)) for c, s in zip(answer.class_ids, answer.scores, strict=True))
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f'an answer cannot be written: {error}') from None
+    return fixed + top + np.packbits(received).tobytes()
+
+
+def fitted(answer: Answer, room: int) -> Answer:
+    """The answer with as many of its classes, at least one, as a body of `room` bytes has place for."""
+    fitting = (room - BODY.size - (answer.tokens_expected + 7) // 8) // TOP.size
+    return best(answer, max(1, min(fitting, MAX_TOP_K)))
+
+
+def best(answer: Answer, k: int) -> Answer:
+    """The answer with its `k` most likely classes."""
+    return answer if len(answer.scores) <= k else replace(answer, class_ids=answer.class_ids[:k], scores=answer.scores[:k])
+
+
+def decode(body) -> tuple[Answer, int]:
+    """An `Answer` and the copies that are sent of it.
+
+    Raises `DatagramError`: 'truncated' where the body is shorter than it says, 'malformed' where it contradicts itself.
+    """
+    if len(body) < BODY.size:
+        raise DatagramError('truncated')
+    (frame_id, stamp, strategy, recovery, copies, k, packets_received, packets_expected, bytes_received,
+     tokens_received, tokens_expected, packet_error_rate, wait, recovery_s, tail, first_arrival,
+     hold) = BODY.unpack_from(body)
+    bitmap_at = BODY.size + k * TOP.size
+    end = bitmap_at + (tokens_expected + 7) // 8
+    if len(body) != end:
+        raise DatagramError('truncated' if len(body) < end else 'malformed')
+    top = list(TOP.iter_unpack(body[BODY.size:bitmap_at]))
+    bitmap = np.frombuffer(bytes(body[bitmap_at:]), np.uint8)
+    received = np.unpackbits(bitmap, count=tokens_expected).astype(np.bool_)
+    if k == 0 or copies == 0 or strategy >= len(STRATEGIES) or recovery >= len(RECOVERIES):
+        raise DatagramError('malformed')
+    answer = Answer(frame_id, stamp, tuple(c for c, _ in top), tuple(s for _, s in top), STRATEGIES[strategy],
+                    RECOVERIES[recovery], packets_received, packets_expected, bytes_received, tokens_received,
+                    tokens_expected, received, packet_error_rate, first_arrival, wait, recovery_s, tail, hold)
+    if _impossible(answer):
+        raise DatagramError('malformed')
+    return answer, copies
+
+
+def _impossible(answer: Answer) -> str | None:
+    """The first field whose value cannot be, if any."""
+    if not all(math.isfinite(score) for score in answer.scores):
+        return 'scores'
+    if answer.packets_received > answer.packets_expected:
+        return 'packets_received'
+    if answer.tokens_received > answer.tokens_expected:
+        return 'tokens_received'
+    if not (math.isnan(answer.packet_error_rate) or 0.0 <= answer.packet_error_rate <= 1.0):
+        return 'packet_error_rate'
+    if not math.isfinite(answer.first_arrival):
+        return 'first_arrival'
+    if not 0.0 <= answer.hold_s < math.inf:
+        return 'hold_s'
+    for name in ('wait_s', 'recovery_s', 'tail_s'):
+        if getattr(answer, name) < 0.0 or math.isinf(getattr(answer, name)):
+            return name
+    return None
+
+
+def automatic_copies(packet_error_rate: float, mean_burst: float = math.nan) -> int:
+    """Copies of an answer so that one arrives in all but 0.02 % of the cases, from 3 to 20; 10 where the loss is NaN."""
+    if math.isnan(packet_error_rate):
+        return UNKNOWN_COPIES
+    return sufficient_copies(packet_error_rate, FAILURE, MIN_COPIES, MAX_COPIES, mean_burst)
+
+
+def with_hold(body: bytes, hold_s: float) -> bytes:
+    """An ANSWER's body with another time between first packet and sending."""
+    return body[:HOLD_AT] + HOLD.pack(hold_s) + body[BODY.size:]

@@ -1,0 +1,1 @@
+"""The laboratory: what makes and judges the artifacts that robots and bridges run."""

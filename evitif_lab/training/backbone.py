@@ -1,0 +1,272 @@
+"""Train a timm Vision Transformer on images with labels and write a model folder.
+
+AdamW, warm-up and cosine decay, label smoothing, shifts, mirroring, random erasing, mixup, and an exponential moving
+average of the weights, which is what is judged and saved. Only training images train; the test split only judges. A
+small model can learn from a large one's answers as well (`distil_from`; Hinton et al., arXiv 1503.02531).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from evitif.datasets import ImageDataset, open_images
+from evitif.datasets.identity import identity_of
+from evitif.files import require_writable
+from evitif.model.build import BuiltModel, ModelSpec, build_model, read_description, save_model
+from evitif.model.device import mixed_precision, place
+from evitif.model.fingerprint import fingerprint
+from evitif.model.folder import DESCRIPTION_FILE
+from evitif.model.split import require_cuttable
+from evitif.model.stored_weights import round_weights
+from evitif.model.tensors import require_finite_answers
+from evitif.progress import Progress
+from evitif.wording import few
+from evitif_lab.training.average import warmed_up_average
+from evitif_lab.training.calibration_split import training_split
+from evitif_lab.training.checkpoint import Checkpoint
+from evitif_lab.training.distillation import Teacher, fitting_teacher
+from evitif_lab.training.divergence import require_finite_step, require_finite_weights
+from evitif_lab.training.finished import PLACE, is_finished, retire
+from evitif_lab.training.images import Normalise, erase, load_images, mixup, shift_and_flip
+from evitif_lab.training.initial_weights import commands_before, start_from
+from evitif_lab.training.judging import accuracy_words, judged_figures
+
+FEWEST_PATCHES = 4          # below, there is nothing to attend to, and the loss of one packet takes most of the image
+RESERVED = {'num_classes', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path', 'features_only'}
+MADE_FOR_A_MODEL = ('*-cut*.json', '*-cut*.safetensors', 'selection.json', 'strategies.json')
+
+
+@dataclass(frozen=True)
+class BackboneTraining:
+    """The configuration of one training; printed at its start and saved with its result."""
+
+    data: str
+    output: str
+    architecture: str = 'vit_tiny_patch16_224'
+    model_kwargs: dict = field(default_factory=dict)
+    initial_weights: str | None = None   # 'pretrained' (timm's hub), a checkpoint of the full architecture, or a model folder
+    reset_head: bool = False             # the classifier begins anew, and `initial_weights` may lack one
+    image_size: int | None = None        # pixels; None: `img_size` of model_kwargs, else the architecture's own
+    default_cut: int | None = None       # where the model is to be cut unless one says otherwise; None: half of the depth
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.1
+    mixup_alpha: float = 0.1
+    erase_probability: float = 0.25
+    shift_pixels: int = 2
+    average_decay: float = 0.999
+    distil_from: str | None = None       # a model folder of the same classes and image size, whose answers are learned
+    distil_weight: float = 0.7           # of its answers, against the labels
+    distil_temperature: float = 2.0
+    distil_views: bool = False           # the teacher answers to each view of an image instead of once to the image
+    held_out: float = 0.0                # share of the training images left for `evitif calibrate`
+    stored_as: str = 'float16'           # float32, float16 or int8; the figures are those of the stored weights
+    seed: int = 0
+    device: str = 'cpu'
+    precision: str = 'fp32'              # of the arithmetic: fp32, or bf16 (automatic mixed precision; weights stay fp32)
+
+
+def train_backbone(configuration: BackboneTraining, command: str = '', overwrite: bool = False) -> dict:
+    """Train, write the model folder `configuration.output` and return the figures.
+
+    Resumes where it was interrupted; what is finished already, by the same configuration and from the same images, is not trained again.
+
+    :param overwrite: begin anew and replace the model that is there
+    :raises ValueError: or one of its kinds (DivergenceError among them), for data, an architecture or values that cannot be used; what
+        can be known before the first image is read is found out before
+    """
+    c = configuration
+    place(c.device, c.precision)
+    require_writable(c.output)
+    train, test = _open(c.data)
+    made_from = {'data': {'train': identity_of(train), 'test': identity_of(test)}}
+    if (Path(c.output) / DESCRIPTION_FILE).exists() and not overwrite:
+        there = read_description(c.output)
+        is_finished(Path(c.output) / DESCRIPTION_FILE, there.get('made_by', {}), asdict(c), made_from, overwrite)
+        return there['figures']
+    built, size = _build(c, len(train.class_names))
+    chosen = torch.from_numpy(training_split(len(train), c.held_out)[0]) if c.held_out else None
+    if c.reset_head and c.initial_weights is None:
+        raise ValueError('--reset-head is given without --initial-weights: then the whole model begins anew')
+    if c.initial_weights is not None:
+        print(start_from(built.module, train.class_names, c.initial_weights, c.architecture, c.model_kwargs, c.reset_head), flush=True)
+        made_from['begins_with'] = fingerprint(built.module)
+    if c.distil_from is not None:
+        fitting = fitting_teacher(c.distil_from, train.class_names, (size, size), c.distil_weight, c.distil_temperature)
+        made_from['teacher'] = fingerprint(fitting.module)
+    belongs_to = {name: value for name, value in asdict(c).items() if name not in PLACE}
+    checkpoint = Checkpoint(c.output, {**belongs_to, **made_from}, overwrite)
+    checkpoint.load()                    # one of another training is refused before the images are read
+    channels = int(c.model_kwargs.get('in_chans', 3))
+    data_config = {'input_size': [channels, size, size], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0,
+                   'crop_mode': 'center'}
+    images, class_ids = load_images(train, size, title='training images')
+    if chosen is not None:
+        images, class_ids = images[chosen], class_ids[chosen]
+    judged = load_images(test, size, title='test images')
+    average, history = _descend(c, built.module, data_config, train.class_names, (images, class_ids), judged,
+                                accuracy_words(test.split), checkpoint)
+    figures = {**judged_figures(test.split, history[-1]['top1'], len(test)), 'epochs': c.epochs,
+               'parameters': sum(parameter.numel() for parameter in built.module.parameters())}
+    before = commands_before(c.initial_weights)
+    if overwrite:
+        retire(c.output, MADE_FOR_A_MODEL)
+    save_model(c.output, average.eval(), {
+        'name': Path(c.output).name, 'architecture': c.architecture,
+        'model_kwargs': {**c.model_kwargs, 'img_size': size}, 'pretrained_cfg': data_config,
+        'class_names': list(train.class_names), **_significant_bits(train), 'default_cut': c.default_cut, 'figures': figures,
+        'history': history,
+        'made_by': {'command': command, **({'after': before} if before else {}), 'configuration': asdict(c), 'made_from': made_from,
+                    'torch': torch.__version__}},
+        c.stored_as)
+    checkpoint.remove()
+    return figures
+
+
+def _open(data: str) -> tuple[ImageDataset, ImageDataset]:
+    """The training images and those that judge. Raises ValueError unless they have the same classes."""
+    train, test = (open_images(data, split, ranked=True) for split in ('train', 'test'))
+    if not train.class_names:
+        raise ValueError(f'{data}: training needs labels: expected one folder for each class')
+    if train.class_names != test.class_names:
+        only = [few(sorted(set(one.class_names) - set(other.class_names)), 3) or 'none' for one, other in ((train, test), (test, train))]
+        raise ValueError(f'{data}: the training split has {len(train.class_names)} classes, the test split {len(test.class_names)}: '
+                         f'expected the same; only the first has {only[0]}; only the second has {only[1]}')
+    return train, test
+
+
+def _build(c: BackboneTraining, classes: int) -> tuple[BuiltModel, int]:
+    """The model with random weights and its image size in pixels. Raises ValueError for what cannot be trained or cut."""
+    if reserved := sorted(RESERVED & c.model_kwargs.keys()):
+        raise ValueError(f'model-kwargs name {few(reserved)}: expected none of {", ".join(sorted(RESERVED))}, which the data and '
+                         '--initial-weights decide')
+    given = _square(c.model_kwargs['img_size']) if 'img_size' in c.model_kwargs else None
+    if None not in (given, c.image_size) and given != c.image_size:
+        raise ValueError(f'--image-size is {c.image_size} and img_size of --model-kwargs is {given}: expected one of them, or the same')
+    built = build_model(ModelSpec(c.architecture, random_seed=c.seed, num_classes=classes, image_size=c.image_size,
+                                  model_kwargs=c.model_kwargs))
+    require_cuttable(built.module)
+    size, depth = _square(built.module.patch_embed.img_size), len(built.module.blocks)
+    patches = math.prod(built.module.patch_embed.grid_size)
+    if patches < FEWEST_PATCHES:
+        patch = 'x'.join(map(str, built.module.patch_embed.patch_size))
+        raise ValueError(f'{c.architecture} divides images of {size}x{size} pixels into {patches} patches of {patch}: expected at least '
+                         f'{FEWEST_PATCHES}; give a larger --image-size, or --model-kwargs patch_size=…')
+    if c.default_cut is not None and not 0 <= c.default_cut <= depth:
+        raise ValueError(f'--default-cut is {c.default_cut}: expected 0 to {depth}, the blocks of {c.architecture}')
+    if not 0 <= c.shift_pixels < size:
+        raise ValueError(f'--shift-pixels is {c.shift_pixels}: expected less than {size}, the size of the images')
+    return built, size
+
+
+def _square(size: object) -> int:
+    sides = list(size) if isinstance(size, list | tuple) else [size, size]
+    if len(sides) != 2 or sides[0] != sides[1] or not isinstance(sides[0], int) or sides[0] < 1:
+        raise ValueError(f'the image size is {size!r}: expected one number of pixels, since training takes square images')
+    return sides[0]
+
+
+def _descend(c: BackboneTraining, model: nn.Module, data_config: dict, class_names: tuple[str, ...],
+             training: tuple[torch.Tensor, torch.Tensor], judged: tuple[torch.Tensor, torch.Tensor],
+             accuracy_is: str, checkpoint: Checkpoint) -> tuple[nn.Module, list[dict]]:
+    """The moving average of the trained weights, as they are stored, and what is known of each epoch.
+
+    :param training: images uint8 [n, 3, H, W] and class ids int64 [n]; `judged` likewise
+    :param accuracy_is: what the accuracy on `judged` is called
+    """
+    images, class_ids = training
+    model = model.to(c.device)
+    normalise = Normalise(data_config, c.device)
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=warmed_up_average(c.average_decay))
+    optimiser = torch.optim.AdamW(_groups(model, c.weight_decay), lr=c.learning_rate)
+    steps = math.ceil(len(images) / c.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: _warmup_cosine(step, c.warmup_epochs * steps, c.epochs * steps))
+    teacher = None if c.distil_from is None else Teacher(c.distil_from, class_names, images, c.distil_weight, c.distil_temperature,
+                                                         c.device, c.precision, c.distil_views)
+    parts = {'model': model, 'average': average, 'optimiser': optimiser, 'schedule': schedule}
+    state = checkpoint.restore(parts)
+    history: list[dict] = [] if state is None else state['history']
+    for epoch in range(len(history), c.epochs):
+        generator = torch.Generator().manual_seed(c.seed * 100_003 + epoch)
+        began, total = time.monotonic(), 0.0
+        model.train()
+        order = torch.randperm(len(images), generator=generator)
+        bar = Progress(order.split(c.batch_size), desc=f'epoch {epoch + 1}/{c.epochs}', unit='step')
+        for step, chosen in enumerate(bar):
+            batch = shift_and_flip(images[chosen].to(c.device), c.shift_pixels, generator)
+            batch = erase(batch, c.erase_probability, generator)
+            targets = functional.one_hot(class_ids[chosen], len(class_names)).float()
+            if teacher is not None and teacher.once is not None:         # side by side, so that both are mixed with the same weights
+                targets = torch.cat((targets, teacher.once[chosen]), 1)
+            batch, targets = mixup(batch, targets.to(c.device), c.mixup_alpha, generator)
+            with mixed_precision(c.device, c.precision):
+                logits = model(normalise(batch)).float()
+            labels, answers = targets[:, :logits.shape[1]], targets[:, logits.shape[1]:]
+            loss = functional.cross_entropy(logits, labels, label_smoothing=c.label_smoothing)
+            if teacher is not None:
+                loss = teacher.loss(loss, logits, answers if teacher.once is not None else teacher.softened(batch))
+            place_of_step = f'step {step + 1} of {steps} in epoch {epoch + 1} of {c.epochs}'
+            require_finite_step(c.output, place_of_step, checkpoint, loss=loss.item())
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            require_finite_step(c.output, place_of_step, checkpoint, gradient_norm=norm.item())
+            optimiser.step()
+            schedule.step()
+            average.update_parameters(model)
+            total += loss.item()
+            bar.set_postfix(loss=f'{total / (step + 1):.3f}')
+        require_finite_weights(c.output, f'epoch {epoch + 1} of {c.epochs}', average.module.state_dict(), checkpoint)
+        if epoch + 1 == c.epochs:
+            round_weights(average.module, c.stored_as)
+        accuracy = top1(average.module, *judged, normalise, c.device)
+        history.append({'epoch': epoch + 1, 'loss': round(total / steps, 4), 'top1': round(accuracy, 4),
+                        'seconds': round(time.monotonic() - began, 1)})
+        print(f'epoch {epoch + 1}: training loss {total / steps:.3f}, {accuracy_is} {100 * accuracy:.2f} %', flush=True)
+        checkpoint.save({**{name: part.state_dict() for name, part in parts.items()}, 'history': history})
+    return average.module, history
+
+
+@torch.inference_mode()
+def top1(model: torch.nn.Module, images: torch.Tensor, class_ids: torch.Tensor, normalise: Normalise,
+         device: str = 'cpu', batch_size: int = 250) -> float:
+    """Share of the images uint8 [n, 3, H, W] whose most likely class is the known one. Raises ValueError where answers are not finite."""
+    model.eval()
+    right = 0
+    for batch, ids in zip(images.split(batch_size), class_ids.split(batch_size)):
+        logits = model(normalise(batch.to(device)))
+        require_finite_answers('the trained model', logits=logits)
+        right += int((logits.argmax(1).cpu() == ids).sum())
+    return right / len(images)
+
+
+def _significant_bits(dataset: ImageDataset) -> dict:
+    """For the description: how images of more than 8 bits were scaled, where there were any."""
+    bits = getattr(dataset, 'significant_bits', 0)
+    return {'significant_bits': bits} if bits else {}
+
+
+def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
+    """No weight decay on biases, norms, embeddings and special tokens, as timm and DeiT do."""
+    kept_whole = set(model.no_weight_decay()) if hasattr(model, 'no_weight_decay') else set()
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        (plain if parameter.ndim < 2 or name in kept_whole else decayed).append(parameter)
+    return [{'params': decayed, 'weight_decay': weight_decay}, {'params': plain, 'weight_decay': 0.0}]
+
+
+def _warmup_cosine(step: int, warmup: float, total: int) -> float:
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1.0, total - warmup))))

@@ -1,0 +1,152 @@
+"""Choose η and δ of strategy selection for a wished accuracy or a wished byte rate, on training images alone.
+
+Where the light model's folder says that its training left some of them out, it is these. A large model that has seen them
+looks better than it is: a random crop of each is taken, half of its area to the whole, which takes part of that away. What is
+expected in points is unbiased only where the large model's training left out the same images.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from evitif.datasets import ImageDataset, Sample, open_images
+from evitif.files import require_writable
+from evitif.model.build import ModelSpec, build_model, read_description
+from evitif.model.device import place
+from evitif.model.folder import find_model_folder
+from evitif.model.transform_code import RATES
+from evitif.selection import gate
+from evitif.selection.artifact import FILE, Selection, SelectionArtifact, save_selection
+from evitif_lab.evaluation.selection_front import PRIOR_WEIGHTS, Point, cheapest, points
+from evitif_lab.evaluation.selection_trial import Trial, fit_temperature, selected, softmax
+from evitif_lab.training.calibration_split import training_split
+from evitif_lab.training.images import random_crop
+
+LEAST_AREA = 0.5
+BYTES, COST = 'bytes', 'cost'
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The configuration of one calibration; printed at its start and saved with its result."""
+
+    light: str                              # a model folder
+    large: str                              # a model folder, or the name of a timm model
+    data: str
+    light_checkpoint: str | None = None     # a file with weights, for a timm name
+    light_image_size: int | None = None
+    large_checkpoint: str | None = None
+    output: str | None = None               # folder of selection.json; None: the light model's
+    points: float = 0.5                     # of accuracy that may be lost against the large model alone, in percent
+    bytes: float | None = None              # for an image on average, instead: as accurate as that allows
+    minimise: str = BYTES                   # what is to be least for the wished accuracy: bytes, or the paper's cost
+    score_rule: str = 'last'
+    gate_rule: str = 'min-entropy'
+    delta: tuple[float, ...] | list[float] = (0.5, 0.7, 0.8, 0.9, 0.95)
+    quantisation: tuple[str, ...] | list[str] = ('klt1', 'klt1.5', 'klt2')
+    prior_weight: float | None = None       # None: the best of a few
+    held_out: float | None = None           # share of the training images; None: what the light model's training left out
+    images: int | None = None               # of them; None: all
+    seed: int = 0
+    device: str = 'cpu'
+    precision: str = 'fp32'
+
+    def __post_init__(self):
+        for name in self.quantisation:
+            if name not in RATES:
+                raise ValueError(f'quantisation of patches is {name!r}: expected some of {", ".join(RATES)}')
+        if self.minimise not in (BYTES, COST):
+            raise ValueError(f'minimise is {self.minimise!r}: expected {BYTES} or {COST}')
+        if not self.points >= 0 or self.bytes is not None and not self.bytes > 0:
+            raise ValueError(f'points is {self.points:g} and bytes {self.bytes}: expected at least 0 and more than 0')
+
+
+class CroppedImages:
+    """A data set with a random crop in the place of each image; the same crop whenever it is asked for."""
+
+    def __init__(self, dataset: ImageDataset, size: int, seed: int):
+        self._dataset, self._size, self._seed = dataset, size, seed
+        self.class_names = dataset.class_names
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample, random = self._dataset[index], np.random.default_rng((self._seed, index))
+        return replace(sample, image=random_crop(Image.fromarray(sample.image), self._size, random, LEAST_AREA))
+
+
+def calibrate(configuration: Calibration, command: str = '') -> tuple[Path, SelectionArtifact]:
+    """Calibrate, write `selection.json` and return its path and content.
+
+    :raises ValueError: or one of its kinds, for models, data or values that cannot be used
+    """
+    c, began = configuration, time.monotonic()
+    folder = find_model_folder(c.light) if c.output is None else Path(c.output)
+    if folder is None:
+        raise ValueError(f'{c.light!r} is not a model folder: expected --output, a folder for {FILE}')
+    place(c.device, c.precision)
+    require_writable(folder)
+    light, large = specs(c)
+    held_out = c.held_out or _left_out(c.light)
+    if not held_out:
+        raise ValueError(f'the training of {c.light!r} left no images for calibration: expected a light model trained with --held-out, '
+                         'or --held-out SHARE of images that it has seen')
+    built = build_model(large)
+    dataset = CroppedImages(open_images(c.data, 'train', class_names=built.class_names), built.data_config['input_size'][1], c.seed)
+    trial = Trial(light, large, dataset, training_split(len(dataset), held_out)[1][:c.images], c.device, c.precision)
+    logits, scores = trial.glances(c.score_rule)
+    temperature = fit_temperature(logits, trial.ids)
+    own = softmax(logits, temperature)
+    uncertainty = gate.uncertainty(own, c.gate_rule)
+    alone = {'light': trial.accuracy(own.argmax(1)), 'large': trial.accuracy(trial.whole().argmax(1))}
+    wished = alone['large'] - c.points / 100
+    found: list[Point] = []
+    for quantisation in c.quantisation:
+        patches = trial.coded(quantisation)
+        for delta in c.delta:
+            sent = selected(scores, delta)
+            answers = trial.answers(patches, sent, title=f'{quantisation}, delta {delta:g}')
+            for weight in PRIOR_WEIGHTS if c.prior_weight is None else (c.prior_weight,):
+                found += points(trial, own, uncertainty, answers, sent, delta=delta, quantisation=quantisation, prior_weight=weight)
+    if c.bytes is not None:
+        best = max((point for point in found if point.bytes <= c.bytes), key=lambda point: (point.top1, -point.bytes), default=None)
+        if best is None:
+            raise ValueError(f'no setting takes at most {c.bytes:g} bytes for an image: expected at least '
+                             f'{min(point.bytes for point in found):.0f}, or smaller values of delta')
+    else:
+        best = cheapest(found, wished, c.minimise)
+        if best is None:
+            highest = max(found, key=lambda point: point.top1)
+            raise ValueError(f'no setting is within {c.points:g} points of the large model\'s {100 * alone["large"]:.2f} %: expected '
+                             f'at least {100 * (alone["large"] - highest.top1):.2f} points, or higher values of delta and quantisation')
+    settings = Selection(trial.classes, best.delta, min(best.eta, gate.highest_eta(trial.classes, c.gate_rule)), c.score_rule,
+                         c.gate_rule, temperature, best.prior_weight, best.quantisation)
+    artifact = SelectionArtifact(settings, c.light, trial.light_fingerprint, c.large, trial.large_fingerprint, {
+        'expected': {**{key: value if isinstance(value, str) else round(value, 4) for key, value in best.as_dict().items()},
+                     'images': len(trial), 'top1_light': round(alone['light'], 4), 'top1_large': round(alone['large'], 4)},
+        'seed': c.seed,
+        'made_by': {'command': command, 'configuration': json.loads(json.dumps(asdict(c))), 'torch': torch.__version__,
+                    'seconds': round(time.monotonic() - began, 1)}})
+    path = folder / FILE
+    save_selection(path, artifact)
+    return path, artifact
+
+
+def _left_out(light: str) -> float | None:
+    """The share of the training images that the training of a model folder left out; None where there is none."""
+    folder = find_model_folder(light)
+    return None if folder is None else read_description(folder).get('made_by', {}).get('configuration', {}).get('held_out')
+
+
+def specs(c) -> tuple[ModelSpec, ModelSpec]:
+    """What light and large model are built from, of a configuration with their names."""
+    light = ModelSpec(c.light, checkpoint=c.light_checkpoint, image_size=c.light_image_size)
+    return light, ModelSpec(c.large, checkpoint=c.large_checkpoint)

@@ -1,0 +1,406 @@
+"""Divide a model among devices: subsets, pruning and placement, retraining, fusion. Each step keeps its result in
+`<output>/steps`, so that it can be run alone and an interrupted training goes on; the last one writes the artifact."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from evitif.datasets import judging_split, open_images
+from evitif.model.build import BuiltModel, ModelSpec, build_model
+from evitif.model.errors import ArtifactError
+from evitif.model.fingerprint import fingerprint
+from evitif.model.pretrained import require_classifier
+from evitif.partition.artifact import DESCRIPTION_FILE, read_partition, save_partition
+from evitif.partition.placement import Placed, place
+from evitif.partition.pruning import Limit, Size, prune, size_within
+from evitif.partition.slicing import Shape, blank, parameters_of, require_prunable, shape_of
+from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
+from evitif.partition.views import View, device_views
+from evitif.wording import shortened
+from evitif_lab.training.finished import differs
+from evitif_lab.training.images import Normalise, load_images
+from evitif_lab.training.judging import accuracy_words, judged_figures
+from evitif_lab.training.partition_begin import EarlierPartition
+from evitif_lab.training.partition_body import begin_fusion, read_stages, train_body
+from evitif_lab.training.partition_checks import BY_THE_MODEL, Files, check_files, check_values
+from evitif_lab.training.partition_confusions import confusions_of, share_within
+from evitif_lab.training.partition_retraining import Schedule, System, arrived_features, fuse, retrain
+from evitif_lab.training.partition_steps import StepResults
+from evitif_lab.training.training_answers import TrainingAnswers, training_answers
+
+STEPS = ('subsets', 'body', 'prune', 'retrain', 'fuse')
+REDUCTIONS = {1: 2.0, 2: 4.0, 3: 6.0, 5: 10.0, 10: 28.9}      # of the parameters, by number of devices
+
+
+@dataclass(frozen=True)
+class PartitionTraining:
+    """The configuration of one partition; printed at its start and saved with its result."""
+
+    model: str
+    data: str
+    output: str
+    checkpoint: str | None = None
+    pretrained: bool = False
+    devices: int = 3
+    subsets: str = 'similar'             # similar (by the model's own confusions), random, or a JSON file of lists of class ids
+    redundancy: int = 1                  # devices that each class is on
+    reduction: float | None = None       # the original's parameters over a sub-model's; None: by the number of devices
+    multiply_adds: int | None = None     # a sub-model's at most, for one image
+    inventory: str | None = None         # YAML; None: devices without limits
+    rate: float = 10.0                   # frames a second, for the inventory's compute
+    images: int = 50000                  # training images at most
+    calibration_images: int = 64         # for the importance and the divergence, of each device
+    begin: str | None = None             # an earlier partition of the model to go on from: its subsets, sub-models and fusion
+    body: tuple[str, ...] | list[str] = ()   # `read_stages`: of the model of all classes to prune from; (): the original
+    body_learning_rate: float = 5e-3     # high, as most is lost by pruning; for a reduction of 2 to 4 rather a tenth
+    body_matrix_rate: float = 0.01
+    common_blocks: int = 0               # of a sub-model, the first of which are the same on all devices
+    steps: int = 2000
+    batch_size: int = 64
+    learning_rate: float = 3e-3          # AdamW's
+    matrix_rate: float = 5e-3            # Muon's, of the blocks' weight matrices
+    held_out: int = 0                    # training images at least that no sub-model learns from, only the fusion; 0: it learns from theirs
+    fusion_images: int = 20000           # drawn over all images and their views
+    fusion_steps: int = 1000
+    device_views: int = 0                # pixels by which each device sees the image moved, every second one mirrored; 0: all as it is
+    views: int = 0                       # of each training image, which the original answers too
+    answers: str | None = None           # folder of the original's answers on the training images, which trainings share
+    seed: int = 0
+    device: str = 'cpu'
+    precision: str = 'fp32'              # of the retraining: fp32, or bf16 (automatic mixed precision; slower for narrow sub-models)
+    answers_precision: str = 'fp32'      # of the original's answers, likewise
+    step: str = 'all'                    # or one of STEPS, alone
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.steps, self.batch_size, self.learning_rate, self.matrix_rate)
+
+    def limit(self, original: Original) -> Limit:
+        """What a sub-model may have at most."""
+        reduction = self.reduction or REDUCTIONS.get(self.devices, 3.0 * self.devices)
+        return Limit(int(parameters_of(original.module) / reduction), self.multiply_adds)
+
+    @property
+    def own_views(self) -> tuple[View, ...]:
+        """How each device looks at an image."""
+        return device_views(self.devices, self.device_views)
+
+    @property
+    def training_views(self) -> tuple[View, ...]:
+        """The same while the sub-models learn: as it is where blocks are common, which are so to be computed once."""
+        return () if self.common_blocks else self.own_views
+
+    @property
+    def shared(self) -> Path:
+        """Where the original's answers and the bodies are kept."""
+        return Path(self.answers) if self.answers else Path(self.output) / 'steps'
+
+
+@dataclass
+class Original:
+    """The model that is divided."""
+
+    built: BuiltModel
+    fingerprint: str
+
+    @property
+    def module(self) -> nn.Module:
+        return self.built.module
+
+    @property
+    def classes(self) -> int:
+        return len(self.built.class_names)
+
+
+def load_original(model: str, checkpoint: str | None = None, pretrained: bool = False) -> Original:
+    """Build the model. Raises ModelError where it cannot be pruned."""
+    built = build_model(ModelSpec(model, checkpoint, pretrained))
+    require_classifier(built.module, model, checkpoint, pretrained)
+    require_prunable(built.module)
+    built.module.requires_grad_(False)
+    return Original(built, fingerprint(built.module))
+
+
+def train_partition(configuration: PartitionTraining, command: str = '', overwrite: bool = False) -> dict:
+    """Run the steps that are not done yet, write the artifact and return its `partition.json`; where one step alone was
+    asked for, what that step found. A partition that is there already, by the same configuration, is left as it is.
+
+    :param overwrite: replace a partition of another configuration
+    :raises ValueError: or one of its kinds (DivergenceError among them), for a model, data, subsets or an inventory that cannot be used
+    """
+    c = configuration
+    check_values(c, STEPS)
+    original = load_original(c.model, c.checkpoint, c.pretrained)
+    files = check_files(c, original)
+    run = _Run(c, original, files, command, overwrite)
+    return run.finished() or run.run()
+
+
+class _Run:
+    def __init__(self, c: PartitionTraining, original: Original, files: Files, command: str, overwrite: bool):
+        self.c, self.original, self.files, self.command, self.overwrite = c, original, files, command, overwrite
+        self._answers: tuple[TrainingAnswers, TrainingAnswers] | None = None
+        self.earlier = EarlierPartition(c.begin, original.fingerprint, c.devices) if c.begin else None
+        if self.earlier:
+            self.earlier.require_held_out(c.held_out, data=c.data, images=c.images, seed=c.seed)
+        about = {'subsets': ['data', 'devices', 'subsets', 'redundancy', 'images', 'held_out', 'answers_precision', 'seed'],
+                 'body': ['views', 'reduction', 'multiply_adds', 'inventory', 'rate', 'calibration_images', 'body', 'body_learning_rate',
+                          'body_matrix_rate', 'batch_size', 'precision'],
+                 'prune': ['common_blocks'],
+                 'retrain': ['steps', 'learning_rate', 'matrix_rate', *([] if c.common_blocks else ['device_views'])],
+                 'fuse': ['fusion_images', 'fusion_steps', 'device_views']}
+        self.made_from = {'original': original.fingerprint, 'data': files.data, 'earlier': self.earlier and self.earlier.fingerprint}
+        belongs_to = {step: {name: getattr(c, name) for name in names} for step, names in about.items()}
+        belongs_to['subsets'] |= {'made_from': self.made_from, 'classes_of_each': files.subsets}
+        belongs_to['body'] |= {'devices_of_inventory': files.as_dict()['inventory']}
+        self.steps = StepResults(Path(c.output) / 'steps', belongs_to)
+        self.steps.checkpoint('retrain', overwrite).load()      # one of another training is refused before the images are read
+
+    def finished(self) -> dict | None:
+        """The partition that is there already; None where one is to be made, which takes the place of another one; says so."""
+        path = Path(self.c.output) / DESCRIPTION_FILE
+        if not path.is_file() or self.c.step not in ('all', STEPS[-1]):
+            return None
+        try:
+            content = read_partition(self.c.output).content
+        except ArtifactError as error:      # of no use to anyone
+            print(f'{path} is replaced: {error}', flush=True)
+            return None
+        made_by = content.get('made_by', {})
+        made_by = {**made_by, 'made_from': {'original': content.get('original'), **made_by.get('made_from', {})}}
+        configuration = {name: value for name, value in asdict(self.c).items() if name not in ('step', 'answers')}
+        different = [] if self.overwrite else differs(made_by, configuration, self.made_from)
+        if self.overwrite or different or self.c.step != 'all':
+            print(f'{path} is replaced' + (f': it is of another training ({shortened("; ".join(different), 300)})' if different else ''),
+                  flush=True)
+            return None
+        print(f'{path} is there already, made by the same configuration', flush=True)
+        return content
+
+    def run(self) -> dict:
+        c = self.c
+        results: dict[str, dict] = {}
+        for step in STEPS:
+            done = self.steps.load(step)
+            alone = c.step == step
+            if done is not None and not alone:
+                results[step] = done
+                print(f'{step}: done already', flush=True)
+            elif c.step in ('all', step):
+                results[step] = getattr(self, f'_{step}')(results)
+                self.steps.save(step, results[step])
+            else:
+                raise ValueError(f'step {c.step!r} needs the result of {step!r} in {self.steps.folder}, of the same configuration: run '
+                                 f'`--step {step}` first, or all')
+            if alone:
+                break
+        return results[STEPS[-1]]['description'] if STEPS[-1] in results else results[c.step]['figures']
+
+    def _subsets(self, results: dict) -> dict:
+        c, classes = self.c, self.original.classes
+        if self.earlier:
+            return self.earlier.subsets
+        figures = {}
+        if c.subsets == 'random':
+            subsets = random_subsets(classes, c.devices, c.seed)
+        elif c.subsets == 'similar':
+            confusions = confusions_of(self.answers, classes)
+            subsets = similar_subsets(confusions, c.devices, c.seed)
+            figures = {'confusions_within': round(share_within(confusions, subsets), 4),
+                       'confusions_within_random': round(share_within(confusions, random_subsets(classes, c.devices, c.seed)), 4)}
+        else:
+            subsets = self.files.subsets
+        if c.subsets in BY_THE_MODEL:
+            subsets = with_redundancy(subsets, c.redundancy)
+        check_subsets(subsets, classes, c.redundancy, self.original.built.labels)
+        for index, subset in enumerate(subsets):
+            print(f'device {index}: {", ".join(self.original.built.labels[one] for one in subset)}', flush=True)
+        return {'subsets': [list(subset) for subset in subsets], 'figures': figures}
+
+    def _body(self, results: dict) -> dict:
+        """Where the sub-models are to be put, and what they are pruned from."""
+        c, original = self.c, self.original
+        if self.earlier:
+            return self.earlier.body
+        placed = self._place([tuple(subset) for subset in results['subsets']['subsets']])
+        largest = max((one.size for one in placed), key=lambda size: size.parameters).shape
+        devices = [{'device': one.device, 'shape': one.size.shape.as_dict(), 'parameters': one.size.parameters,
+                    'multiply_adds': one.size.multiply_adds, 'pruned_harder': one.rounds} for one in placed]
+        if not c.body:
+            return {'devices': devices, 'figures': []}
+        body, figures = body_of(c, original, self.answers, largest, self.files.data['train'])
+        return {'devices': devices, 'shape': figures[-1]['shape'], 'weights': body.state_dict(), 'figures': figures}
+
+    def _prune(self, results: dict) -> dict:
+        c, module = self.c, self.original.module
+        if self.earlier:
+            return self.earlier.pruned
+        subsets = [tuple(subset) for subset in results['subsets']['subsets']]
+        normalise = Normalise(self.original.built.data_config)
+        if 'weights' in results['body']:
+            module = self._body_model(results['body'])
+        common = common_part(c, self.answers, normalise)
+        devices, weights = [], []
+        for index, (subset, entry) in enumerate(zip(subsets, results['body']['devices'], strict=True)):
+            shape = Shape(**entry['shape'])
+            print(f'device {index} ({entry["device"]}): {entry["parameters"]:,} parameters, {entry["multiply_adds"]:,} multiply-adds, '
+                  f'{shape}', flush=True)
+            images = normalise(self.answers.images[calibration(self.answers, subset, index, c)])
+            pruned, steps = prune(module, images, subset, shape, c.seed, lambda text: print(f'  {text}', flush=True), common)
+            devices.append({**entry, 'pruning': steps})
+            weights.append(pruned.state_dict())
+        return {'devices': devices, 'weights': weights, 'figures': {'devices': devices}}
+
+    def _retrain(self, results: dict) -> dict:
+        c = self.c
+        system = self._system(results, results['prune']['weights'], c.training_views)
+        if 'weights' in results['body']:
+            begin_fusion(system.fusion, self._body_model(results['body']), [shape_of(module).width for module in system.modules_])
+        if 'fusion' in results['prune']:
+            system.fusion.load_state_dict(results['prune']['fusion'])
+        torch.manual_seed(c.seed)
+        checkpoint = self.steps.checkpoint('retrain', self.overwrite)
+        trained, figures = retrain(system, self.answers, self.original.built.data_config, c.schedule, c.seed, c.device, c.precision,
+                                   checkpoint)
+        checkpoint.remove()
+        print(f'retrained: {figures}', flush=True)
+        return {'weights': [module.state_dict() for module in trained.modules_], 'fusion': trained.fusion.state_dict(),
+                'figures': figures}
+
+    def _fuse(self, results: dict) -> dict:
+        c, built = self.c, self.original.built
+        views = c.own_views
+        system = self._system(results, results['retrain']['weights'], views)
+        system.fusion.load_state_dict(results['retrain']['fusion'])
+        for module in system.modules_:
+            module.half().float()                # as they are stored
+        network, figures = fuse(system, self.fusion_answers, built.data_config, c.fusion_images, c.fusion_steps, c.seed, c.device,
+                                judged=c.held_out > 0)
+        network.half().float()
+        images, ids = test_images(c, self.original)
+        arrived = arrived_features(system, images, Normalise(built.data_config, c.device), c.device)
+        with torch.inference_mode():
+            fused = network(arrived, torch.ones(arrived.shape[:2], dtype=torch.bool)).argmax(1)
+        top1 = float((fused == ids).float().mean())
+        split = judging_split(c.data)
+        print(f'the whole system: {accuracy_words(split)} {100 * top1:.2f} % on {len(images)} images', flush=True)
+        pruned = results['prune']['devices']
+        original = parameters_of(self.original.module)
+        description = save_partition(c.output, list(system.modules_), network, {
+            'original': self.original.fingerprint, 'model': built.name, **self._architecture(),
+            'class_names': list(built.class_names), 'labels': list(built.labels),
+            'data_config': json.loads(json.dumps(built.data_config)), 'features': system.channels,
+            'redundancy': self.earlier.redundancy if self.earlier else c.redundancy,
+            'devices': [{'name': entry['device'], 'classes': results['subsets']['subsets'][index], 'shape': entry['shape'],
+                         'parameters': entry['parameters'], 'multiply_adds': entry['multiply_adds'],
+                         'pruned_harder': entry['pruned_harder'], 'pruning': entry['pruning'],
+                         **({'view': views[index].as_dict()} if c.device_views else {})}
+                        for index, entry in enumerate(pruned)],
+            'figures': {**judged_figures(split, top1, len(images)), 'parameters_original': original,
+                        'reduction': round(original / max(entry['parameters'] for entry in pruned), 2),
+                        'subsets': results['subsets']['figures'], 'body': results['body']['figures'],
+                        'retraining': results['retrain']['figures'], 'fusion': figures},
+            'made_by': {'command': self.command, **({'after': self.earlier.commands} if self.earlier else {}), 'configuration': asdict(c),
+                        'made_from': self.made_from, 'torch': torch.__version__}})
+        return {'description': description, 'figures': description['figures']}
+
+    @property
+    def answers(self) -> TrainingAnswers:
+        """Of the original on what the sub-models learn from; read or computed when first asked for."""
+        return self._both_answers()[0]
+
+    @property
+    def fusion_answers(self) -> TrainingAnswers:
+        """The same on what the fusion learns from."""
+        return self._both_answers()[1]
+
+    def _both_answers(self) -> tuple[TrainingAnswers, TrainingAnswers]:
+        if self._answers is None:
+            self._answers = answers_of(self.c, self.original, self.files.data['train'])
+        return self._answers
+
+    def _place(self, subsets: list[tuple[int, ...]]) -> tuple[Placed, ...]:
+        c, module = self.c, self.original.module
+        limit = c.limit(self.original)
+        sizes: dict[tuple[Limit, int], Size] = {}
+
+        def within(index: int, limit: Limit) -> Size:
+            key = (limit, len(subsets[index]) + 1)
+            if key not in sizes:
+                sizes[key] = size_within(module, *key)
+            return sizes[key]
+        limits = [limit] * len(subsets)
+        if c.inventory is None:
+            return tuple(Placed(within(index, limit), f'device{index}', limit, 0) for index in range(len(subsets)))
+        return place(limits, within, self.files.inventory, c.rate)
+
+    def _body_model(self, result: dict) -> nn.Module:
+        module = blank(copy.deepcopy(self.original.module), Shape(**result['shape']), self.original.classes)
+        module.load_state_dict(result['weights'])
+        return module.eval().requires_grad_(False)
+
+    def _system(self, results: dict, weights: list[dict], views: tuple[View, ...] = ()) -> System:
+        subsets = tuple(tuple(subset) for subset in results['subsets']['subsets'])
+        modules = []
+        for subset, entry, state in zip(subsets, results['prune']['devices'], weights, strict=True):
+            module = blank(copy.deepcopy(self.original.module), Shape(**entry['shape']), len(subset) + 1)
+            module.load_state_dict(state)
+            modules.append(module.requires_grad_(True))
+        torch.manual_seed(self.c.seed)
+        return System(modules, subsets, self.original.classes, shape_of(self.original.module).width, self.c.common_blocks,
+                      views)
+
+    def _architecture(self) -> dict:
+        description = self.original.built.description
+        if description:
+            return {'architecture': description['architecture'], 'model_kwargs': description['model_kwargs']}
+        return {'architecture': self.c.model, 'model_kwargs': {}}
+
+
+def answers_of(c: PartitionTraining, original: Original, data: dict) -> tuple[TrainingAnswers, TrainingAnswers]:
+    """The original's on the training images and their views, read, or computed and kept: for the sub-models, and for the fusion, the
+    same where nothing is held out.
+
+    :param data: `identity_of` the training images
+    """
+    built = original.built
+    identity = json.dumps([original.fingerprint, data])
+    answers = training_answers(built.module, identity, built.data_config, built.class_names, c.data, c.images, c.shared, c.seed, c.device,
+                               c.answers_precision, c.views)
+    return answers.divided(c.held_out) if c.held_out else (answers, answers)
+
+
+def body_of(c: PartitionTraining, original: Original, answers: TrainingAnswers, largest: Shape,
+            data: dict) -> tuple[nn.Module, list[dict]]:
+    """What the sub-models are pruned from, whose largest has that shape, and what is known of each stage; see `train_body`."""
+    identity = json.dumps([original.fingerprint, data, c.images, c.held_out, c.answers_precision, c.views])
+    schedule = Schedule(0, c.batch_size, c.body_learning_rate, c.body_matrix_rate)
+    return train_body(original.module, identity, original.built.data_config, answers, largest, read_stages(c.body), schedule,
+                      answers.images[:2 * c.calibration_images], test_images(c, original), c.shared, c.seed, c.device, c.precision)
+
+
+def common_part(c: PartitionTraining, answers: TrainingAnswers, normalise: Normalise) -> tuple[int, torch.Tensor] | None:
+    """`prune`'s argument `common`."""
+    return (c.common_blocks, normalise(answers.images[:2 * c.calibration_images])) if c.common_blocks else None
+
+
+def test_images(c: PartitionTraining, original: Original) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 [n, C, H, W] and class ids [n], for figures alone."""
+    config = original.built.data_config
+    return load_images(open_images(c.data, 'test', class_names=original.built.class_names), int(config['input_size'][1]),
+                       'test images')
+
+
+def calibration(answers: TrainingAnswers, subset: tuple[int, ...], device: int, c: PartitionTraining) -> torch.Tensor:
+    """Which training images a device is pruned by, int64: half of its classes, half of the others, where there are both."""
+    own = torch.isin(answers.class_ids, torch.tensor(subset))
+    generator = torch.Generator().manual_seed(c.seed * 1009 + device)
+    mine, others = (which[torch.randperm(len(which), generator=generator)] for which in (own.nonzero()[:, 0], (~own).nonzero()[:, 0]))
+    others = others[:c.calibration_images // 2]
+    return torch.cat((mine[:c.calibration_images - len(others)], others))

@@ -1,0 +1,228 @@
+"""Train the recovery for a given model and cuts. No labels are used: the lossless tokens and the tail's own output on
+them are the target. The model itself is not changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from evitif.datasets.identity import digest_of as data_digest
+from evitif.model.device import mixed_precision, place
+from evitif.model.folder import artifact_path
+from evitif.model.split import SplitModel
+from evitif.pipeline.configuration import ModelConfig
+from evitif.pipeline.split_stream import SplitStream
+from evitif.recovery import LEARNED, LearnedRecovery, Sequence, load_recovery, save_recovery
+from evitif.recovery.loss_patterns import PacketLoss
+from evitif_lab.training.checkpoint import Checkpoint
+from evitif_lab.training.descent import Descent, descend
+from evitif_lab.training.finished import PLACE, artifact_folder, digest_of, is_finished
+from evitif_lab.training.images import Normalise, load_views, open_sources
+from evitif_lab.training.token_cache import TokenCache
+
+LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
+FIT_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class RecoveryTraining:
+    """The configuration of one training; printed at its start and saved with its result."""
+
+    model: str
+    data: list[str]                   # image folders, or fashion-mnist
+    output: str | None = None         # folder of the artifacts; None: the model folder
+    checkpoint: str | None = None
+    pretrained: bool = False
+    cut: list[int] | None = None      # None: the model's default cut
+    method: tuple[str, ...] | list[str] = ('paldn',)
+    quantisation: str = 'int8'        # decides how many tokens share a packet
+    initial: str | None = None        # description (JSON) of an artifact for the same model and cut to go on from
+    budget: float = 0.1               # largest share of the tail's multiply-adds that a network may take
+    steps: int = 3000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    lowest_loss: float = 0.05
+    highest_loss: float = 0.97
+    burst_share: float = 0.4          # of the frames lose packets in bursts, mean length 2 to 12
+    logit_weight: float = 10.0        # of the divergence of the tail's outputs, against the tokens' squared error
+    average_decay: float = 0.998      # of the moving average of the weights, which is what is saved
+    views: list[int] | None = None    # random crops of each image, a number for each of `data`; None: the images as they are
+    limits: list[int] | None = None   # images of each of `data` at most; None: all
+    seed: int = 0
+    device: str = 'cpu'
+    precision: str = 'fp32'           # of the arithmetic: fp32, or bf16 (automatic mixed precision)
+
+
+def train_recovery(configuration: RecoveryTraining, command: str = '', overwrite: bool = False) -> list[dict]:
+    """Train every method at every cut, write `<method>-cut<k>.json` with its weights, and return the descriptions.
+
+    Resumes where it was interrupted; what is finished already, by the same configuration, is not trained again.
+
+    :param overwrite: begin anew, and replace artifacts of another configuration
+    :raises ValueError: or one of its kinds (DivergenceError among them), for a model, a method, data or an artifact that cannot be used
+    :raises MemoryError: the images do not fit into memory
+    """
+    return RecoveryPlan(configuration, command, overwrite).train()
+
+
+class RecoveryPlan:
+    """What is to be trained, checked as far as that can be done before an image is read; raises as `train_recovery`."""
+
+    def __init__(self, configuration: RecoveryTraining, command: str = '', overwrite: bool = False):
+        c = self.configuration = configuration
+        for name in c.method:
+            if name not in LEARNED:
+                raise ValueError(f'method {name!r} is unknown (expected some of {", ".join(LEARNED)})')
+        if c.lowest_loss > c.highest_loss:
+            raise ValueError(f'lowest_loss is {c.lowest_loss:g} and highest_loss {c.highest_loss:g}: expected the lower one first')
+        place(c.device, c.precision)
+        folder = artifact_folder(c.model, c.output)
+        self.streams = {}
+        for cut in c.cut or [None]:
+            stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
+                                                  quantisation=c.quantisation, device=c.device))
+            stream.split.module.requires_grad_(False)
+            if not stream.split.tail_multiply_adds:
+                raise ValueError(f'cut {stream.parameters.cut} leaves the tail without a block, and a recovery is measured by the blocks: '
+                                 f'expected 0 to {stream.split.depth - 1}')
+            self.streams[stream.parameters.cut] = stream
+        data = [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]
+        self.jobs = [_Job(c, folder, stream, name, command, data, overwrite)
+                     for stream in self.streams.values() for name in dict.fromkeys(c.method)]
+        for job in self.jobs:
+            if job.finished is None:
+                job.checkpoint.load()       # one of another training is refused now
+
+    def train(self) -> list[dict]:
+        """The descriptions of all artifacts; those that are there already are left as they are."""
+        c, jobs = self.configuration, [job for job in self.jobs if job.finished is None]
+        if jobs:
+            first = jobs[0].stream
+            images = load_views(c.data, first.split.image_size[0], c.views, c.limits, c.seed)
+            normalise = Normalise(first.preprocessor.data_config, c.device)
+            cuts = sorted({job.stream.parameters.cut for job in jobs})
+            cache = TokenCache({cut: self.streams[cut].split for cut in cuts}, images, normalise, c.device, c.precision)
+            if not cache.kept:
+                print(f'the tokens of {len(images)} images would take {cache.needed_bytes / 2**30:.1f} GiB of memory: they '
+                      'are computed at every step instead, which is slower', flush=True)
+            for job in jobs:
+                job.train(cache)
+        return [job.finished for job in self.jobs]
+
+
+class _Job:
+    """One method at one cut."""
+
+    def __init__(self, c: RecoveryTraining, folder: Path, stream: SplitStream, method: str, command: str, data: list[str],
+                 overwrite: bool):
+        self.c, self.stream, self.method, self.command = c, stream, method, command
+        self.cut = stream.parameters.cut
+        self.path = artifact_path(folder, self.cut, method)
+        # What another run has to share to be the same training; the other cuts and methods of the command do not matter.
+        self.configuration = json.loads(json.dumps({**asdict(c), 'cut': self.cut, 'method': method}))
+        self.initial = None if c.initial is None else load_recovery(c.initial, stream.parameters.fingerprint, stream.split)
+        self.made_from = {'data': data, **({} if self.initial is None else {'initial': digest_of(self.initial[0].state_dict())})}
+        belongs_to = {name: value for name, value in self.configuration.items() if name not in PLACE}
+        self.checkpoint = Checkpoint(self.path.with_suffix(''), {**belongs_to, **self.made_from,
+                                                                 'fingerprint': stream.parameters.fingerprint}, overwrite)
+        self.finished = self._finished(overwrite)
+
+    def _finished(self, overwrite: bool) -> dict | None:
+        if not self.path.is_file():
+            return None
+        try:
+            _, description = load_recovery(self.path, self.stream.parameters.fingerprint, self.stream.split)
+        except ValueError as error:     # of no use to anyone
+            print(f'{self.path} is replaced: {error}', flush=True)
+            return None
+        there = is_finished(self.path, description.get('made_by', {}), self.configuration, self.made_from, overwrite)
+        return description if there else None
+
+    def train(self, cache: TokenCache) -> None:
+        c, split = self.c, self.stream.split
+        torch.manual_seed(c.seed)
+        network, earlier = self._network(cache)
+        pattern = PacketLoss(self.stream.parameters, patch_copies=1)
+        trained, figures = fit_by_gradient(network, split, pattern, cache, self.cut, c, self.checkpoint)
+        self.finished = self._save(trained, len(cache), figures, earlier)
+
+    def _network(self, cache: TokenCache) -> tuple[LearnedRecovery, dict | None]:
+        split, parameters = self.stream.split, self.stream.parameters
+        if self.initial is not None:
+            network, description = self.initial
+            return network, description.get('made_by')
+        sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
+        network = LEARNED[self.method].sized(sequence, self.c.budget * split.tail_multiply_adds)
+        if network.options.get('certainty') and not split.takes_key_bias:     # the bridge would refuse it
+            network = type(network)(sequence, **{**network.options, 'certainty': False})
+        network.attach(split)
+        chosen = torch.randperm(len(cache), generator=torch.Generator().manual_seed(self.c.seed))[:FIT_IMAGES]
+        network.to(self.c.device).fit(cache.take(self.cut, chosen)[0])
+        return network, None
+
+    def _save(self, network: LearnedRecovery, images: int, figures: dict, earlier: dict | None) -> dict:
+        c, parameters = self.c, self.stream.parameters
+        description = {
+            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
+            'loss_range': [c.lowest_loss, c.highest_loss], 'data': c.data, 'images': images, 'seed': c.seed,
+            'figures': {**figures,
+                        'parameters': sum(parameter.numel() for parameter in network.parameters()),
+                        'multiply_adds': network.multiply_adds(),
+                        'share_of_tail_multiply_adds':
+                            round(network.multiply_adds() / self.stream.split.tail_multiply_adds, 4)},
+            'made_by': {'command': self.command, 'configuration': self.configuration, 'made_from': self.made_from,
+                        'torch': torch.__version__,
+                        **({} if earlier is None else {'initial_made_by': earlier})}}
+        saved = save_recovery(self.path, network, description)
+        self.checkpoint.remove()
+        return saved
+
+
+def fit_by_gradient(network: LearnedRecovery, split: SplitModel, pattern: PacketLoss, cache: TokenCache, cut: int,
+                    c: RecoveryTraining, checkpoint: Checkpoint | None = None) -> tuple[LearnedRecovery, dict]:
+    """Train `network`, which `fit` has seen already, and return the moving average of it with the last losses.
+
+    A network without parameters has its closed form already and is returned as it is.
+    """
+    network.to(c.device).train()
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not parameters:
+        return network, {}
+    descent = Descent(c.steps, LEARNING_RATES.get(network.name, c.learning_rate), weight_decay=0.01, warmup=100,
+                      average_decay=c.average_decay, save_every=500)
+    trained, losses, seconds = descend(
+        descent, network, lambda step: recovery_losses(step, cache, cut, network, split, pattern, c),
+        lambda losses: losses['features'] + c.logit_weight * losses['divergence'], [parameters], f'{network.name} cut {cut}',
+        checkpoint)
+    return trained, {**{f'training_{name}': value for name, value in losses.items()}, 'seconds': round(seconds, 1)}
+
+
+def recovery_losses(step: int, cache: TokenCache, cut: int, network: LearnedRecovery, split: SplitModel, pattern: PacketLoss,
+            c: RecoveryTraining) -> dict[str, torch.Tensor]:
+    """The squared error of the normalised tokens at lost places, and the divergence of the tail's outputs (nats)."""
+    generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step)
+    tokens, target = cache.take(cut, torch.randint(0, len(cache), (c.batch_size,), generator=generator))
+    received, rates = draw_losses(pattern, c, generator)
+    received, rates = received.to(c.device), rates.to(c.device)
+    with mixed_precision(c.device, c.precision):
+        recovered = network(tokens, received, rates)
+        logits = recovered.logits(split)
+    error = ((recovered.tokens.float() - tokens) / network.scale).square().mean(2)      # zero at received places
+    return {'features': (error.sum(1) / (~received).sum(1).clamp(min=1)).mean(),
+            'divergence': functional.kl_div(logits.float().log_softmax(1), target.log_softmax(1), log_target=True,
+                                            reduction='batchmean')}
+
+
+def draw_losses(pattern: PacketLoss, c: RecoveryTraining, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Masks of received tokens [B, N], independent and in bursts, and the rates [B] as a link would have measured them."""
+    rates = c.lowest_loss + (c.highest_loss - c.lowest_loss) * torch.rand(c.batch_size, generator=generator)
+    bursts = int(c.batch_size * c.burst_share)
+    length = 2 + 10 * float(torch.rand(1, generator=generator))
+    arrived = torch.cat((pattern.received_packets(rates[:bursts], length, generator),
+                         pattern.received_packets(rates[bursts:], 1, generator)))
+    measured = (rates + 0.05 * torch.randn(len(rates), generator=generator)).clamp(0, 1)
+    return pattern.received_tokens(arrived), measured
