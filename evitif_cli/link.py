@@ -7,11 +7,11 @@ import argparse
 from evitif.transport import link_simulator
 
 
-def add_parser(verbs) -> None:
-    parser = verbs.add_parser('link', help='relay UDP with simulated loss, bursts, delay, …')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
     link_simulator.add_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
+    """Return the exit status."""
     return link_simulator.run(options)
