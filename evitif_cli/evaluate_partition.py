@@ -29,9 +29,10 @@ def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
     from evitif_lab.evaluation.partition import PartitionEvaluation, evaluate_partitions
     from evitif_lab.evaluation.partition_report import markdown, write_report
+    from evitif_lab.training.partition_baselines import judge_baselines
     configuration = PartitionEvaluation(**chosen(options, PartitionEvaluation))
     show(configuration)
-    result = evaluate_partitions(configuration, command)
+    result = evaluate_partitions(configuration, command, judge_baselines)
     print(markdown(result))
     if configuration.json:
         print('', f'the figures are in {configuration.json}', *write_report(result, configuration.json), sep='\n')

@@ -17,7 +17,7 @@ from evitif.model.split import SplitModel
 from evitif.pipeline.strategy_table import FILE, Measured, save_table
 from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif_lab.evaluation.selection_report import codec_bytes
-from evitif_lab.evaluation.wire_bytes import answer_bytes
+from evitif_lab.trials.wire_bytes import answer_bytes
 
 RESULTS = Path(__file__).resolve().parents[2] / 'docs' / 'results'
 RATES = ('0', '0.3', '0.6')

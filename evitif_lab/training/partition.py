@@ -12,19 +12,15 @@ import torch
 from torch import nn
 
 from evitif.datasets import judging_split, open_images
-from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.errors import ArtifactError
-from evitif.model.fingerprint import fingerprint
-from evitif.model.pretrained import require_classifier
 from evitif.partition.artifact import DESCRIPTION_FILE, read_partition, save_partition
 from evitif.partition.placement import Placed, place
 from evitif.partition.pruning import Limit, Size, prune, size_within
-from evitif.partition.slicing import Shape, blank, parameters_of, require_prunable, shape_of
+from evitif.partition.slicing import Shape, blank, parameters_of, shape_of
 from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
 from evitif.partition.views import View, device_views
 from evitif.wording import shortened
 from evitif_lab.training.finished import differs
-from evitif_lab.training.images import Normalise, load_images
 from evitif_lab.training.judging import accuracy_words, judged_figures
 from evitif_lab.training.partition_begin import EarlierPartition
 from evitif_lab.training.partition_body import begin_fusion, read_stages, train_body
@@ -33,6 +29,8 @@ from evitif_lab.training.partition_confusions import confusions_of, share_within
 from evitif_lab.training.partition_retraining import Schedule, System, arrived_features, fuse, retrain
 from evitif_lab.training.partition_steps import StepResults
 from evitif_lab.training.training_answers import TrainingAnswers, training_answers
+from evitif_lab.trials.images import Normalise, load_images
+from evitif_lab.trials.original import Original, load_original
 
 STEPS = ('subsets', 'body', 'prune', 'retrain', 'fuse')
 REDUCTIONS = {1: 2.0, 2: 4.0, 3: 6.0, 5: 10.0, 10: 28.9}      # of the parameters, by number of devices
@@ -100,31 +98,6 @@ class PartitionTraining:
     def shared(self) -> Path:
         """Where the original's answers and the bodies are kept."""
         return Path(self.answers) if self.answers else Path(self.output) / 'steps'
-
-
-@dataclass
-class Original:
-    """The model that is divided."""
-
-    built: BuiltModel
-    fingerprint: str
-
-    @property
-    def module(self) -> nn.Module:
-        return self.built.module
-
-    @property
-    def classes(self) -> int:
-        return len(self.built.class_names)
-
-
-def load_original(model: str, checkpoint: str | None = None, pretrained: bool = False) -> Original:
-    """Build the model. Raises ModelError where it cannot be pruned."""
-    built = build_model(ModelSpec(model, checkpoint, pretrained))
-    require_classifier(built.module, model, checkpoint, pretrained)
-    require_prunable(built.module)
-    built.module.requires_grad_(False)
-    return Original(built, fingerprint(built.module))
 
 
 def train_partition(configuration: PartitionTraining, command: str = '', overwrite: bool = False) -> dict:
