@@ -14,7 +14,7 @@ from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
 from evitif.protocol.rate.statistics import sufficient_copies
 
@@ -44,14 +44,14 @@ class PartitionEdge(EdgeStrategy):
                             f'({partition.fingerprint[:16]}…) on {self.placement.note}: {own}')
         self._copies = config.patch_copies
 
-    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: UplinkState) -> Sight:
         began = time.monotonic()
         image = self._model.preprocessor(pixels)
         preprocessed = time.monotonic()
         features = self._model.features(image.to(self.placement.device, self.placement.dtype))
         return Sight(self._model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, features)
 
-    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
+    def encode(self, sight: Sight, uplink: UplinkState) -> Encoded:
         parameters, first = self.parameters, self._model.index * self.parameters.groups
         rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
         rows[first:first + parameters.groups] = self._quantiser.quantise(sight.content[None])
@@ -65,5 +65,5 @@ class PartitionEdge(EdgeStrategy):
         return probabilities
 
     def warm_up(self) -> None:
-        sight = self.see(np.zeros((*self._image_size, 3), np.uint8), Sending())
+        sight = self.see(np.zeros((*self._image_size, 3), np.uint8), UplinkState())
         self.answer_alone(sight)

@@ -14,7 +14,7 @@ from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.rate.pacing import IP_UDP_BYTES
 from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER, UNIT_INDEX
 from evitif.selection import Selector
@@ -40,13 +40,13 @@ class SelectionEdge(EdgeStrategy):
         self._copies = config.patch_copies
         self._header_bytes = IP_UDP_BYTES + HEADER.size + TOKENS_HEADER.size + (SEAL_BYTES if config.key_file else 0)
 
-    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: UplinkState) -> Sight:
         began = time.monotonic()
         decision = self._selector.decide(pixels, self._budget(uplink))
         return Sight(self._large_view.crop(*pixels.shape[:2]), math.nan, time.monotonic() - began, decision,
                      decision.glance.probabilities if decision.sure else None)
 
-    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
+    def encode(self, sight: Sight, uplink: UplinkState) -> Encoded:
         chosen = sight.content.chosen
         copies = self._copies or copies_for(uplink.packet_error_rate, uplink.mean_burst, len(chosen))
         return Encoded(sight.content.rows, self.parameters.quantisation, chosen, copies,
@@ -61,9 +61,9 @@ class SelectionEdge(EdgeStrategy):
 
     def warm_up(self) -> None:
         height, width = self.parameters.image_size
-        self.see(np.zeros((height, width, 3), np.uint8), Sending())
+        self.see(np.zeros((height, width, 3), np.uint8), UplinkState())
 
-    def _budget(self, uplink: Sending) -> int | None:
+    def _budget(self, uplink: UplinkState) -> int | None:
         """Patches that fit into what a frame may take, headers included; None where there is no limit."""
         if math.isinf(uplink.frame_bytes):
             return None

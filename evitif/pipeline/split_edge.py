@@ -11,7 +11,7 @@ from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 
 
 class SplitEdge(EdgeStrategy):
@@ -27,14 +27,14 @@ class SplitEdge(EdgeStrategy):
         self.answers_alone = self.keeps_content = config.local_fallback
         self._choice, self._setting = sending_choice(stream, config), None
 
-    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: UplinkState) -> Sight:
         began = time.monotonic()
         tensor = self.stream.preprocessor(pixels)
         preprocessed = time.monotonic()
         tokens = self.stream.head(tensor).float().cpu()
         return Sight(self.stream.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, tokens)
 
-    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
+    def encode(self, sight: Sight, uplink: UplinkState) -> Encoded:
         values, quantisers = sight.content[0].numpy(), self.stream.quantisers
         if self._choice is None:
             return Encoded(self.stream.quantiser.quantise(values), self.parameters.quantisation)
@@ -53,7 +53,7 @@ class SplitEdge(EdgeStrategy):
 
     def warm_up(self) -> None:
         height, width = self.stream.split.image_size
-        sight = self.see(np.zeros((height, width, 3), np.uint8), Sending())
+        sight = self.see(np.zeros((height, width, 3), np.uint8), UplinkState())
         if self.answers_alone:
             self.answer_alone(sight)
 

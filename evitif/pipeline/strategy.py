@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.model.device import Placement
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.parameters import StreamParameters
@@ -48,7 +48,7 @@ class Encoded:
 class EdgeStrategy(ABC):
     """The robot's share. Building one loads its models: raises ModelError, ArtifactError or ValueError."""
 
-    name: str                                 # one of evitif.protocol.wire.answer.STRATEGIES
+    name: str                                 # a Strategy
     parameters: StreamParameters
     labels: tuple[str, ...]                   # of each class
     placement: Placement
@@ -59,11 +59,11 @@ class EdgeStrategy(ABC):
     joins_by_stamp: bool = False              # whether an image's stamp is what other devices' shares of it are found by
 
     @abstractmethod
-    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
+    def see(self, pixels: np.ndarray, uplink: UplinkState) -> Sight:
         """Look at an image uint8 [H, W, 3] RGB."""
 
     @abstractmethod
-    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
+    def encode(self, sight: Sight, uplink: UplinkState) -> Encoded:
         """What is to be sent of it."""
 
     @abstractmethod
