@@ -24,11 +24,11 @@ from evitif.files import write_json
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
-from evitif.progress import Progress
 from evitif.protocol.rate.statistics import WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
 from evitif.recovery.loss_patterns import PacketLoss
 from evitif_cli.arguments import positive_int, rate
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
 
 ROOT = Path(__file__).resolve().parents[1]

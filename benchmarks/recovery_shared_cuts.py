@@ -20,12 +20,12 @@ from benchmarks.recovery_ablation import points_lost
 from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.device import mixed_precision
-from evitif.options import not_negative_int, positive_int
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
-from evitif.progress import Progress
 from evitif.recovery import Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
+from evitif_lab.commands.options import not_negative_int, positive_int
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.images import Normalise, load_images

@@ -26,11 +26,11 @@ from evitif.pipeline.configuration import BridgeRuntimeConfig, ModelConfig
 from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.tail_pipeline import choose_recovery
-from evitif.progress import Progress
 from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovery
 from evitif.recovery.kinds import ALL
 from evitif.recovery.loss_patterns import LossRun, PacketLoss
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult, require_report
 from evitif_lab.evaluation.statistics import half_interval95
 
