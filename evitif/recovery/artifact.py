@@ -13,6 +13,7 @@ from evitif.model.split import SplitModel
 from evitif.model.tensors import read_tensors, write_described
 from evitif.recovery.kinds import LEARNED
 from evitif.recovery.learned import LearnedRecovery, Sequence
+from evitif.typed_json import typed
 
 FORMAT, TITLE = 2, 'recovery artifact'
 
@@ -41,7 +42,7 @@ def load_recovery(path: Path | str, fingerprint: str, split: SplitModel) -> tupl
     require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
 
     def network_of(weights: Path) -> LearnedRecovery:
-        network = LEARNED[description['kind']](Sequence(**description['sequence']), **description['options'])
+        network = LEARNED[description['kind']](typed(Sequence, description['sequence'], 'sequence'), **description['options'])
         network.attach(split)
         network.load_state_dict({name: tensor.float() if tensor.dtype == torch.float16 else tensor
                                  for name, tensor in read_tensors(weights).items()})
