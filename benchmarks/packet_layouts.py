@@ -19,9 +19,9 @@ from evitif.files import write_json
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import Omission
-from evitif.recovery.loss_patterns import PacketLoss
 from evitif_lab.commands.options import not_negative_int, positive_int
 from evitif_lab.commands.progress import Progress
+from evitif_lab.loss_patterns import PacketLoss
 
 REPORT = Path('reports/bench/packet_layouts.json')
 RATES, BURSTS = (0.3, 0.6, 0.8), (1, 8)

@@ -19,8 +19,8 @@ from evitif.model.folder import artifact_path
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import Recovered, load_recovery
-from evitif.recovery.loss_patterns import PacketLoss
 from evitif_lab.commands.progress import Progress
+from evitif_lab.loss_patterns import PacketLoss
 
 REPORT = Path('docs/results/pooling_weights.json')
 RATES, BATCH = (0.3, 0.6, 0.8, 0.9), 50

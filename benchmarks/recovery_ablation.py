@@ -22,10 +22,10 @@ from evitif.model.device import mixed_precision
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.recovery import LearnedRecovery, Paldn, Sequence
-from evitif.recovery.loss_patterns import PacketLoss
 from evitif_lab.commands.options import not_negative_int, positive_int
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.statistics import half_interval95
+from evitif_lab.loss_patterns import PacketLoss
 from evitif_lab.training.images import Normalise, load_images
 from evitif_lab.training.recovery import RecoveryTraining, fit_by_gradient
 from evitif_lab.training.token_cache import TokenCache

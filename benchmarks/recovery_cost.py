@@ -26,10 +26,10 @@ from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.split_stream import SplitStream
 from evitif.protocol.rate.statistics import WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
-from evitif.recovery.loss_patterns import PacketLoss
 from evitif_cli.arguments import positive_int, rate
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
+from evitif_lab.loss_patterns import PacketLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10

@@ -18,7 +18,8 @@ from evitif.files import read_json, require_writable, write_text
 from evitif.model.build import read_description
 from evitif.model.code_artifact import KIND as CODE
 from evitif.model.folder import DESCRIPTION_FILE, artifact_path
-from evitif.recovery import LEARNED, METHODS
+from evitif.recovery import METHODS
+from evitif_lab.baselines import LEARNED
 from evitif_lab.commands import command
 from evitif_lab.commands.options import positive_int
 from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
