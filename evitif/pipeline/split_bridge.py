@@ -20,6 +20,7 @@ from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Recovered, Recovery, load_recovery
 from evitif.recovery.artifact import require_known
+from evitif.vocabulary import RecoveryName, Strategy
 
 BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its begin waits for its end
 BATCH_GAIN = 1.05           # by which a larger batch has to be faster a frame
