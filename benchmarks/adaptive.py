@@ -24,7 +24,7 @@ from benchmarks.plots import lines
 from evitif.datasets import open_images
 from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
-from evitif.pipeline.tail_pipeline import TailPipeline
+from evitif.pipeline.split_bridge import SplitBridge
 from evitif.progress import Progress
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
@@ -66,8 +66,8 @@ class Bench:
 
     def __init__(self, model: str, data: str, cut: int, images: int):
         self.edge_config = EdgeRuntimeConfig(model=model, cut=cut, unsealed=True)
-        self.pipeline = TailPipeline(BridgeRuntimeConfig(model=model, cut=cut, unsealed=True))
-        stream = self.stream = self.pipeline.stream
+        self.pipeline = SplitBridge(BridgeRuntimeConfig(model=model, cut=cut, unsealed=True))
+        stream = self.stream = self.pipeline.model
         dataset = open_images(data, 'test', class_names=stream.class_names if stream.names_its_classes else None)
         chosen = np.random.default_rng(0).permutation(len(dataset))[:images]
         samples = [dataset[int(index)] for index in chosen]

@@ -58,7 +58,7 @@ def _serve(folder: str, pipe) -> None:
                                                bind_host='127.0.0.1', port=0, key_file=f'{folder}/robot.key'),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
-    stream = bridge._strategy.stream
+    stream = bridge._strategy.model
     rows = stream.quantiser.quantise(np.random.default_rng(0).standard_normal((stream.parameters.tokens, stream.parameters.channels)))
     pipe.send((bridge.local_address, stream.parameters, rows))
     while pipe.recv() != 'stop':

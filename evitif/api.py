@@ -11,8 +11,7 @@ import torch
 
 from evitif.model.folder import artifact_beside
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig, ModelConfig, Prediction
-from evitif.pipeline.split_stream import SplitStream as CutModel
-from evitif.pipeline.split_stream import top_classes
+from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.protocol.sealing.keys import write_key_file
 from evitif.recovery import METHODS, ArtifactError, Recovered, Recovery
 from evitif.recovery import load_recovery as load_artifact
