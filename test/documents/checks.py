@@ -143,12 +143,14 @@ def check_python(words: list[str], command: Command) -> None:
         assert all((ROOT / word).exists() for word in arguments if word.startswith('test')), f'{command}: no such folder'
         return
     if module == 'evitif_cli':
-        return check_evitif(arguments, command)
+        check_evitif(arguments, command)
+        return
     path = ROOT.joinpath(*module.split('.'))
     source = next((file for file in (path.with_suffix('.py'), path / '__main__.py') if file.is_file()), None)
     assert source is not None, f'{command}: there is no module {module}'
     if '--ros-args' in arguments:
-        return check_ros_arguments(arguments, command)
+        check_ros_arguments(arguments, command)
+        return
     text = source.read_text()
     for word in arguments:
         assert not word.startswith('--') or f"'{word}'" in text, f'{command}: {module} has no option {word}'
@@ -191,8 +193,8 @@ def check_launch(file: str, arguments: list[str], command: Command) -> None:
         name, is_one, value = word.partition(':=')
         assert is_one, f'{command}: {word} is no launch argument'
         if table is None:
-            known = name in parameters() or re.search(rf"'{name}'", path.read_text() + (ROOT / 'evitif_ros/launch_arguments.py').read_text())
-            assert known, f'{command}: {file} has no argument {name}'
+            sources = path.read_text() + (ROOT / 'evitif_ros' / 'launch_arguments.py').read_text()
+            assert name in parameters() or f"'{name}'" in sources, f'{command}: {file} has no argument {name}'
             continue
         assert name in table, f'{command}: {file} has no argument {name}'
         if not value.startswith('$'):
@@ -263,6 +265,6 @@ def check_tool(words: list[str], command: Command) -> None:
         assert not re.match(r'(test|evitif|docs|scripts)[\w/]*$', word) or (ROOT / word).exists(), f'{command}: there is no {word}'
 
 
-CHECKS = {'evitif': check_evitif, 'make': check_make, 'python': check_python, 'python3': check_python, 'ros2': check_ros2, '.': check_source,
-          'source': check_source, 'export': check_export, 'ruff': check_tool, 'basedpyright': check_tool, 'lint-imports': check_tool,
-          'pytest': check_tool, 'mkdocs': check_tool}
+CHECKS = {'evitif': check_evitif, 'make': check_make, 'python': check_python, 'python3': check_python, 'ros2': check_ros2,
+          '.': check_source, 'source': check_source, 'export': check_export,
+          **dict.fromkeys(('ruff', 'basedpyright', 'lint-imports', 'pytest', 'mkdocs'), check_tool)}

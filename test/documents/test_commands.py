@@ -1,4 +1,4 @@
-"""Every command and example of README.md, CONTRIBUTING.md and docs/ works: it is run where that is quick, else read by what would read it."""
+"""Every command and example of the pages works: it is run where that is quick, else read by what would read it."""
 
 import contextlib
 import io
