@@ -25,13 +25,13 @@ from evitif.datasets import open_images
 from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
 from evitif.pipeline.split_bridge import SplitBridge
-from evitif.progress import Progress
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
 from evitif.protocol.frames.packetiser import TokenFrame, patch_copies_of
 from evitif.protocol.wire.answer import Answer
 from evitif.transport.impairment import ImpairedChannel, Impairment
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Adaptive sending'
@@ -103,7 +103,7 @@ class Bench:
             up.set_impairment(link(now - 1.0))
             down.set_impairment(without_rate(link(now - 1.0)))
             if sender is None:
-                known = edge.sending
+                known = edge.uplink
                 setting = choice.choose(known.frame_bytes, known.packet_error_rate, known.mean_burst, setting, known.name_bytes)
             else:
                 setting = Setting(sender.quantisation, sender.copies, 1.0, 0, 0)

@@ -24,13 +24,13 @@ from benchmarks.part import PartError, parser_of, print_part, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import read_key_file, write_key_file
 from evitif.protocol.sealing.seal import sealed_header, signed
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif_cli.arguments import positive_int
+from evitif_lab.commands.progress import Progress
 
 TITLE = 'A flood of foreign datagrams'
 SOURCES = ('benchmarks/robot_fleet.py', 'benchmarks/soak_sides.py')

@@ -24,12 +24,12 @@ from evitif.files import write_json
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
-from evitif.progress import Progress
 from evitif.protocol.rate.statistics import WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
-from evitif.recovery.loss_patterns import PacketLoss
 from evitif_cli.arguments import positive_int, rate
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
+from evitif_lab.loss_patterns import PacketLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10

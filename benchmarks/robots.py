@@ -20,9 +20,9 @@ import torch
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
-from evitif.progress import Progress
 from evitif.recovery import Recovered
 from evitif_cli.arguments import positive_int
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Many robots on one bridge'

@@ -18,9 +18,8 @@ from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
-from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovered, Recovery, load_recovery
-from evitif.recovery.learned import LearnedRecovery
-from evitif.vocabulary import RecoveryName, Strategy
+from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Recovered, Recovery, load_recovery
+from evitif.recovery.artifact import require_known
 
 BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its begin waits for its end
 BATCH_GAIN = 1.05           # by which a larger batch has to be faster a frame
@@ -136,6 +135,7 @@ def choose_recovery(config: BridgeRuntimeConfig, stream: CutModel) -> tuple[Reco
     every model. Raises ArtifactError when a trained one was asked for and none fits.
     """
     cut, name = stream.parameters.cut, config.recovery
+    require_known(name)
     if name in METHODS and config.recovery_artifact:
         raise ArtifactError(f'recovery_artifact {config.recovery_artifact!r} was given, but recovery is {name!r}: '
                             f'expected auto or one of {", ".join(LEARNED)}')

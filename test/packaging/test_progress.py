@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evitif import progress
-from evitif.progress import Progress
+from evitif_lab.commands import progress
+from evitif_lab.commands.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 
