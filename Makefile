@@ -51,8 +51,8 @@ setup:  ## the environment, unless it is there: Python packages, ROS 2 where non
 build: setup  ## the colcon package in build/ and install/, as in any ROS 2 workspace
 	@$(in_environment) MAKEFLAGS= colcon build --symlink-install --packages-select evitif
 
-lint: setup  ## ruff
-	@$(in_environment) ruff check .
+lint: setup  ## style, types, who may import whom, and the size of the run time
+	@$(in_environment) scripts/lint.sh
 
 shell: setup  ## a shell in the environment
 	@$(in_environment) exec bash

@@ -28,7 +28,11 @@ from evitif.recovery.methods import Recovered
 
 @dataclass(frozen=True)
 class CutModel:
-    """A cut model in its place, with its preprocessing, its quantiser and what it says in the handshake."""
+    """A cut model in its place, with its preprocessing, its quantiser and what it says in the handshake.
+
+    >>> model.parameters.cut, model.parameters.quantisation
+    (3, 'klt0.5')
+    """
 
     split: SplitModel
     placement: Placement
