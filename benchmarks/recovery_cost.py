@@ -130,15 +130,15 @@ def run(quick: bool, output: Path) -> dict:
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    return (f'{100 * result["loss"]:g} % loss, batch 1, one thread, {result["repetitions"]} frames.\n\n'
+    """Its page, in Markdown."""
+    return (f'What PALDN costs beside the tail: {100 * result["loss"]:g} % of the packets lost, batch 1, one thread, {result["repetitions"]} frames.\n\n'
             + markdown(result['figures']['results']))
 
 
 def markdown(results: list[dict]) -> str:
     """One line a model and cut."""
     lines = ['| model | cut | PALDN\'s multiply-adds, of the tail\'s | PALDN\'s time, of the tail\'s (quartiles) '
-             '| the same at once again | tail\'s time with certainties, of that without | PALDN, ms | tail, ms |',
+             '| the same, called again at once | tail\'s time with certainties, of that without | PALDN, ms | tail, ms |',
              '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |']
     for result in results:
         share, weighted = result['share_of_tail_time'], result['weighted_tail_of_tail_time']
