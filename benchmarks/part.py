@@ -3,10 +3,11 @@
 A part is a module whose first line says what it measures, with
 
 - `run(quick, output) -> dict`, which measures and writes `<name>.json` by `save`;
-- `TITLE`, and `section(result, images) -> str`: its part of the page in Markdown, with plots drawn into the folder `images`.
+- `TITLE`, and `section(result, images) -> str`: its own page in Markdown, with plots drawn into the folder `images`.
 
 It may also have
 
+- `summary(result) -> str`: the table of it that docs/benchmarks.md shows;
 - `QUICK`: a sentence on what is less with `--quick`;
 - `add_options(parser)`: options of its own, which are further parameters of `run`;
 - `SOURCES`: folders and files of the repository on which its figures depend, besides its own folder.

@@ -16,10 +16,10 @@ from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.folder import artifact_path
 from evitif.pipeline.configuration import ModelConfig
-from evitif.pipeline.split_stream import SplitStream
-from evitif.progress import Progress
+from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Recovered, load_recovery
-from evitif.recovery.loss_patterns import PacketLoss
+from evitif_lab.commands.progress import Progress
+from evitif_lab.loss_patterns import PacketLoss
 
 TITLE = 'Weights of estimated tokens in a mean'
 MODEL, DATA, CUTS, IMAGES, SEED = 'artifacts/cifar10_mean_pooling', 'data/cifar10', (2, 4, 6), 1000, 0
@@ -29,7 +29,7 @@ RATES, BATCH = (0.3, 0.6, 0.8, 0.9), 50
 @torch.inference_mode()
 def measure(cut: int) -> dict[str, dict]:
     """By rate, how many answers are right of IMAGES, with either way of weighing, and how many differ."""
-    stream = SplitStream.load(ModelConfig(model=MODEL, cut=cut, quantisation='int8'))
+    stream = CutModel.load(ModelConfig(model=MODEL, cut=cut, quantisation='int8'))
     split, quantiser = stream.split, stream.quantiser
     network, _ = load_recovery(artifact_path(MODEL, cut), stream.parameters.fingerprint, split)
     dataset = open_images(DATA, 'test', class_names=stream.class_names)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.part import ROOT, PartError, command
 from evitif.files import read_json, write_json, write_text
-from evitif.options import positive, positive_int
+from evitif_lab.commands.options import positive, positive_int
 
 TITLE = 'What a fleet needs'
 MEASURED = ROOT / 'docs' / 'results' / 'bench' / 'robots.json'

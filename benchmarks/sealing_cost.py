@@ -16,7 +16,6 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from benchmarks.part import command, save
-from evitif.options import positive_int
 from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.edge.frame_sender import RUN_DATAGRAMS
@@ -24,6 +23,7 @@ from evitif.protocol.sealing.keys import Key, RobotKeys
 from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer
 from evitif.protocol.wire import datagram, runs
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif_lab.commands.options import positive_int
 
 TITLE = 'The seal'
 QUICK = 'fewer repetitions'
@@ -145,7 +145,7 @@ def run(quick: bool, output: Path, repeat: int | None = None) -> dict:
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    lines = [f'For a datagram of {result["datagram_bytes"]:,} bytes, and for a handshake, both sides together.', '', '| | µs |',
-             '| --- | ---: |']
+    """Its page, in Markdown."""
+    lines = [f'Time for one datagram of {result["datagram_bytes"]:,} bytes; the last row is a whole handshake, both sides together.', '',
+             '| | µs |', '| --- | ---: |']
     return '\n'.join(lines + [f'| {name} | {figure:.2f} |' for name, figure in result['figures']['microseconds'].items()])

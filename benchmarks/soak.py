@@ -25,9 +25,9 @@ import numpy as np
 from benchmarks.soak_report import judge
 from benchmarks.soak_sides import Soak, bridge_life, edge_life, write_model
 from evitif.files import read_json, write_json
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import write_key_file
 from evitif.transport import Impairment, LinkSimulator
+from evitif_lab.commands.progress import Progress
 
 LOSS = 0.3
 SETTLE_S = 3.0          # after a cut nothing else happens, so that the recovery is the cut's

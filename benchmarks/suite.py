@@ -1,4 +1,4 @@
-"""Make every table and plot of docs/benchmarks.md again: `evitif bench`, or in a few minutes, beside it, `evitif bench --quick`.
+"""Make docs/benchmarks.md and the page of each part again: `evitif bench`, or in a few minutes, in reports/bench, `evitif bench --quick`.
 
 Each part is a module (see `benchmarks.part`). A part that was measured already on this machine with these sources is not measured
 again; an interrupted one goes on where it can. A part that cannot run here says why, and the others go on.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -16,10 +17,10 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.part import LIBRARY, ROOT, PartError, as_json, from_json, machine, sources_digest
-from benchmarks.suite_page import page as page_of
+from benchmarks.suite_page import Measured, page_of, part_page
 from evitif.files import read_json, write_json, write_text
 
-# Where a part belongs in the page is its place here.
+# In the order of the page.
 PARTS = (
     'benchmarks.link.end_to_end',
     'benchmarks.link.transport',
@@ -84,8 +85,20 @@ def measure(part: str, quick: bool, results: Path, again: bool = False) -> dict:
     return result
 
 
+def shown(part: str, results: Path, images: Path) -> Measured | None:
+    """What a part has to show of its result on disk, its plots drawn into `images`; None where there is no result."""
+    name = name_of(part)
+    result = read_result(results / f'{name}.json')
+    if result is None:
+        return None
+    module = importlib.import_module(part)
+    section, summary = (getattr(module, function, None) for function in ('section', 'summary'))
+    return Measured(getattr(module, 'TITLE', name), result, section(result, images) if section else None,
+                    summary(result) if summary else None)
+
+
 def run(*, quick: bool = False, only: Sequence[str] = (), again: bool = False, page: bool = False, output: Path | None = None) -> int:
-    """Measure the parts and write the page of all that are there; return the exit status, 1 where nothing could be measured.
+    """Measure the parts and write the pages of all that are there; return the exit status, 1 where nothing could be measured.
 
     :param only: names of parts; empty for all
     :param again: measure even what was measured already
@@ -109,20 +122,15 @@ def run(*, quick: bool = False, only: Sequence[str] = (), again: bool = False, p
         except (PartError, ValueError, OSError) as error:
             left_out[name_of(part)] = str(error)
             print(f'{name_of(part)} was left out: {error}', file=sys.stderr, flush=True)
-    sections = []
-    for part in PARTS:
-        result = read_result(results / f'{name_of(part)}.json')
-        if result is not None:
-            module = importlib.import_module(part)
-            write = getattr(module, 'section', None)
-            sections.append((getattr(module, 'TITLE', name_of(part)), result, write(result, images) if write else None))
-    if not sections:
+    parts = [part for part in (shown(part, results, images) for part in PARTS) if part is not None]
+    if not parts:
         return 1
+    for part in parts:
+        write_text(results / part.page, part_page(part, Path(os.path.relpath(images, results))))
     path = folder / 'benchmarks.md'
-    write_text(path, page_of(sections, 'make bench QUICK=1' if quick else 'make bench', left_out, results=results.relative_to(folder),
-                             images=images.relative_to(folder)))
-    for _, result, _ in sections:
-        for entry in result['targets']:
+    write_text(path, page_of(parts, 'make bench QUICK=1' if quick else 'make bench', left_out, results.relative_to(folder)))
+    for part in parts:
+        for entry in part.result['targets']:
             verdict = {True: 'holds', False: 'NOT REACHED', None: '-'}[entry['holds']]
             print(f'{verdict:>11}  {entry["name"]}: {entry["measured"]} (target: {entry["target"]})')
     print(f'the tables and plots are in {path}')

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.part import command, save
-from evitif.options import positive_int
 from evitif.transport import TransportError, UdpLoop
 from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import SOL_UDP, UDP_GRO, UDP_SEGMENT, choose_calls
+from evitif_lab.commands.options import positive_int
 
 FRAME_BYTES, DATAGRAM_BYTES, ANSWER_BYTES = 37_800, 1158, 100
 DATAGRAMS = -(-FRAME_BYTES // DATAGRAM_BYTES)
@@ -350,7 +350,7 @@ def run(quick: bool, output: Path, rounds: int | None = None, frames: int = 30) 
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    return (f'A frame of {FRAME_BYTES:,} bytes in {DATAGRAMS} datagrams to another process over loopback, and its answer of {ANSWER_BYTES} '
-            f'bytes; {result["rounds"]} rounds of {result["frames"]} frames. `UdpLoop` is without the protocol here.\n\n'
+    """Its page, in Markdown."""
+    return (f'One process sends a frame of {FRAME_BYTES:,} bytes in {DATAGRAMS} datagrams to another over loopback, which answers with '
+            f'{ANSWER_BYTES} bytes; {result["rounds"]} rounds of {result["frames"]} frames. `UdpLoop` runs without the protocol here.\n\n'
             + markdown(result['figures']['ways']))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import whole
+from evitif_lab.commands.options import whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import positive_int
+from evitif_lab.commands.options import positive_int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from evitif.options import positive_int
 from evitif_cli.tree import from_sources
+from evitif_lab.commands.options import positive_int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 
-from evitif import __version__, command
+from evitif import __version__
 from evitif_cli.tree import VerbParser, add_verbs
+from evitif_lab.commands import command
 
 VERBS = {
     'key': ('keys that seal the link between robot and bridge', {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from evitif.options import positive, positive_int, seed
 from evitif_cli.tree import from_sources
+from evitif_lab.commands.options import positive, positive_int, seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

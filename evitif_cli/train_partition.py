@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import MOST, not_negative_int, positive, positive_int, seed, whole
 from evitif_cli.arguments import add_overwrite, chosen, show
+from evitif_lab.commands.options import MOST, not_negative_int, positive, positive_int, seed, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
-    from evitif_lab.training.partition import PartitionTraining, train_partition
+    from evitif_lab.training.partition import train_partition
+    from evitif_lab.training.partition_settings import PartitionTraining
     configuration = PartitionTraining(**chosen(options, PartitionTraining))
     show(configuration)
     train_partition(configuration, command, options.overwrite)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from evitif.files import read_json, write_json
-from evitif.progress import Progress
+from evitif_lab.commands.progress import Progress
 from fuzz import corpus
 from fuzz.seeds import genuine
 

@@ -15,26 +15,26 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.link.conditions import Condition
+from benchmarks.link.conditions import ANSWERED, DEADLINE_MS, MAIN, PHOTOGRAPHS, Condition
 from benchmarks.link.contestants import CONTESTANTS
+from benchmarks.link.end_to_end_page import section as section
+from benchmarks.link.end_to_end_page import summary as summary
 from benchmarks.link.namespaces import LinkError, NamespaceLink, remove_leftovers, unavailable
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.simulated import SimulatedLink
 from benchmarks.part import LIBRARY, ROOT, PartError, command, machine, percentile, ratio_interval95, save, sources_digest, target
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import write_key_file
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT
 
 TITLE = 'From image to answer'
 QUICK = 'fewer conditions, rounds and frames'
-DEADLINE_MS = 200.0
 LOSSES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.6)
 EVERYONE = tuple(CONTESTANTS)
 TURN_S = 60.0               # for what a turn may take longer than its images
 ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp', 'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4',
                'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET'}
-MAIN, ANSWERED, PHOTOGRAPHS = 'loss', 'answered', 'photographs'
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _known(value: float) -> float | None:
     return round(value, 3) if math.isfinite(value) else None
 
 
-def summary(measurement: Measurement) -> list[dict]:
+def entries_of(measurement: Measurement) -> list[dict]:
     """One entry a group and condition, each with the figures of its contestants."""
     entries = []
     for group in measurement.groups:
@@ -286,15 +286,9 @@ def run(quick: bool, output: Path) -> dict:
         measurement.measure()
     except (LinkError, ProcessError) as error:
         raise PartError(str(error)) from None
-    entries = summary(measurement)
+    entries = entries_of(measurement)
     if not any(entry['contestants'] for entry in entries):
         raise PartError('; '.join(f'{name}: {reason}' for name, reason in measurement.left_out.items()))
     return save(output, 'end_to_end', command('end_to_end', quick),
                 {'conditions': entries, 'about': measurement.about, 'deadline_ms': DEADLINE_MS}, targets_of(entries),
                 notes=measurement.notes, left_out=measurement.left_out, namespaces=measurement.namespaces)
-
-
-def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    from benchmarks.link.end_to_end_page import section as write
-    return write(result, images)

@@ -25,10 +25,10 @@ from evitif.model.tensors import require_finite_answers
 from evitif.partition.artifact import Description, DeviceModel, Fusion, load_device, load_fusion
 from evitif.partition.slicing import multiply_adds_of, parameters_of
 from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
-from evitif.progress import Progress
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.rate.statistics import sufficient_copies
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.trials.images import Normalise, load_images
@@ -121,7 +121,7 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
         'latency': _latency(original, devices, fusion, images[:1], normalise)}
     if c.baselines:
         result['baselines'] = judge_baselines(description, original, data, images, ids)
-    return {**result, 'torch': torch.__version__, 'threads': torch.get_num_threads(), 'device': place().note}
+    return {**result, 'torch': torch.__version__, 'threads': torch.get_num_threads(), 'device': place().sentence}
 
 
 def _test_images(c: PartitionEvaluation, fusion: Fusion, data: str) -> tuple[torch.Tensor, torch.Tensor]:

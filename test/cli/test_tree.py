@@ -8,7 +8,7 @@ import pytest
 from evitif_cli import main
 from evitif_cli.main import VERBS
 
-HEAVY = ('torch', 'timm', 'matplotlib', 'tqdm', 'evitif_lab', 'benchmarks', 'fuzz')
+HEAVY = ('torch', 'timm', 'matplotlib', 'tqdm', 'evitif_lab.training', 'evitif_lab.evaluation', 'benchmarks', 'fuzz')
 
 
 def paths(table, before=()):
