@@ -299,8 +299,8 @@ def section(result: dict, images: Path) -> str:
     text = [f'Top-1 in % of {result["model"]}, cut after block {result["cut"]}, on {result["frame_rate"]:g} images a second of '
             f'{result["data"]}. Edge, bridge and their control run as they are, in simulated time, over a link of '
             f'{1e3 * result["delay_s"]:g} ms one way with a queue of {1e3 * result["queue_s"]:g} ms. A frame without an answer within '
-            f'{1e3 * result["deadline_s"]:g} ms counts as wrong. The adaptive sender chooses quantisation, copies, packets and patches; a '
-            f'fixed one always sends the same, as far as the rate allows. Each point has {frames[names[0]]} frames, the drift '
+            f'{1e3 * result["deadline_s"]:g} ms counts as wrong. The adaptive sender chooses quantisation, copies, packets and patches; '
+            f'a fixed one always sends the same, as far as the rate allows. Each point has {frames[names[0]]} frames, the drift '
             f'{frames[DRIFT]}: the loss goes from 0 to 80 % and back, in bursts in every other sixth, and the rate goes three times between '
             '5 and 0.3 Mbit/s.', '',
             '| | ' + ' | '.join(senders) + ' |', '| --- |' + ' ---: |' * len(senders)]
