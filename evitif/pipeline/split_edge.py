@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
 from evitif.pipeline.split_stream import SplitStream
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
 from evitif.protocol.edge.frame_sender import Sending
+from evitif.settings import SplitEdgeSettings
 
 
 class SplitEdge(EdgeStrategy):
@@ -19,7 +19,7 @@ class SplitEdge(EdgeStrategy):
 
     name = 'split'
 
-    def __init__(self, config: EdgeRuntimeConfig):
+    def __init__(self, config: SplitEdgeSettings):
         self.stream = stream = SplitStream.load(config)
         self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
         self.description = (f'model {stream.parameters.model}, head of {stream.parameters.cut} of {stream.split.depth} '

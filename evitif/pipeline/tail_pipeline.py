@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from evitif.model.folder import artifact_beside, find_model_folder
-from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.split_stream import SplitStream, top_classes
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovered, Recovery, load_recovery
 from evitif.recovery.learned import LearnedRecovery
+from evitif.settings import RecoverySettings, SplitBridgeSettings
 
 BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its begin waits for its end
 BATCH_GAIN = 1.05           # by which a larger batch has to be faster a frame
@@ -30,7 +30,7 @@ class TailPipeline(BridgeStrategy):
 
     name = 'split'
 
-    def __init__(self, config: BridgeRuntimeConfig):
+    def __init__(self, config: SplitBridgeSettings):
         self.stream = stream = SplitStream.load(config)
         self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
         self.streams = (stream.parameters,)
@@ -127,7 +127,7 @@ def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int
                 for name in ('tokens', 'kept', 'key_bias') if getattr(first, name) is not None})
 
 
-def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[Recovery, str]:
+def choose_recovery(config: RecoverySettings, stream: SplitStream) -> tuple[Recovery, str]:
     """The recovery that `config.recovery` asks for and a sentence for the log.
 
     `auto` is the one of `recovery_artifact`, else the PALDN that lies in the model folder for this cut, else the one that
