@@ -28,11 +28,11 @@ from demo_reference import reference  # noqa: E402
 from demo_report import live_line, lossless_accuracy, memory_growth, plot_latency, print_table, save_pictures, summarise  # noqa: E402
 
 from evitif.pipeline.strategy_table import resolved  # noqa: E402
-from evitif.progress import Progress  # noqa: E402
 from evitif.protocol.sealing.keys import write_key_file  # noqa: E402
 from evitif.settings import AUTO, STRATEGY, CommonSettings, model_settings  # noqa: E402
 from evitif.vocabulary import Strategy  # noqa: E402
 from evitif_edge_node.image_sources import open_source  # noqa: E402
+from evitif_lab.commands.progress import Progress  # noqa: E402
 
 START_LIMIT_S = 120.0   # for the nodes to load their models and to connect
 QUIET_LIMIT_S = 3.0     # after the camera's last image
