@@ -23,7 +23,7 @@ from benchmarks.part import PartError, machine, parser_of, print_part, save, sou
 from benchmarks.plots import lines
 from evitif.datasets import open_images
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
-from evitif.pipeline.tail_pipeline import TailPipeline
+from evitif.pipeline.split_bridge import SplitBridge
 from evitif.progress import Progress
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
@@ -66,7 +66,7 @@ class Bench:
 
     def __init__(self, model: str, data: str, cut: int, images: int):
         self.edge_config = edge_settings(model=model, cut=cut, unsealed=True)
-        self.pipeline = TailPipeline(bridge_settings(model=model, cut=cut, unsealed=True))
+        self.pipeline = SplitBridge(bridge_settings(model=model, cut=cut, unsealed=True))
         stream = self.stream = self.pipeline.stream
         dataset = open_images(data, 'test', class_names=stream.class_names if stream.names_its_classes else None)
         chosen = np.random.default_rng(0).permutation(len(dataset))[:images]

@@ -20,7 +20,7 @@ from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.device import mixed_precision
 from evitif.options import not_negative_int, positive_int
-from evitif.pipeline.split_stream import SplitStream
+from evitif.pipeline.cut_model import CutModel
 from evitif.progress import Progress
 from evitif.recovery import LearnedRecovery, Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
@@ -72,7 +72,7 @@ def variants(sequence: Sequence, budget: float, base: RecoveryTraining) -> dict:
 
 
 @torch.inference_mode()
-def points_lost(network: LearnedRecovery, stream: SplitStream, pattern: PacketLoss, tokens: torch.Tensor,
+def points_lost(network: LearnedRecovery, stream: CutModel, pattern: PacketLoss, tokens: torch.Tensor,
                 logits: torch.Tensor, ids: torch.Tensor) -> dict[str, float]:
     """Points of top-1 lost against the tokens without loss, for each rate and burst length."""
     lossless = float((logits.argmax(1) == ids).float().mean())
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--seeds', type=positive_int, default=2)
     parser.add_argument('--only', nargs='+', help='names of variants')
     options = parser.parse_args(arguments)
-    stream = SplitStream.load(SplitSettings(model=options.model, cut=options.cut, quantisation='int8'))
+    stream = CutModel.load(SplitSettings(model=options.model, cut=options.cut, quantisation='int8'))
     split, parameters = stream.split, stream.parameters
     split.module.requires_grad_(False)
     normalise, random = Normalise(stream.preprocessor.data_config), np.random.default_rng(0)

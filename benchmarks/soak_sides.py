@@ -16,7 +16,7 @@ from benchmarks.soak_ledger import ANSWERED, EXPIRED, LOCAL, SUBMITTED, Ledger
 from evitif.model.build import save_model
 from evitif.model.timm_import import timm
 from evitif.pipeline import BridgeRuntime, EdgeRuntime, Prediction
-from evitif.pipeline.split_stream import SplitStream
+from evitif.pipeline.cut_model import CutModel
 from evitif.protocol.events import FrameExpired
 from evitif.recovery.methods import METHODS
 from evitif.settings import bridge_settings, edge_settings
@@ -76,7 +76,7 @@ def images() -> list[np.ndarray]:
 class Judge:
     """Recomputes answers: the same head, the same quantisation, the same tokens missing."""
 
-    def __init__(self, stream: SplitStream):
+    def __init__(self, stream: CutModel):
         self._stream = stream
         parameters = stream.parameters
         self._omission = METHODS['omission'](stream.blank_tokens, parameters.prefix_tokens, parameters.grid)
@@ -178,7 +178,7 @@ def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
         model=soak.model, cut=1, quantisation='int8', robot_name='rover', bridge_host='127.0.0.1', bridge_port=soak.robot_port,
         key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3)
     edge = EdgeRuntime(config, on_prediction=on_prediction, on_event=on_event, log=lambda *_: None)
-    judge, pictures = Judge(SplitStream.load(config)), images()
+    judge, pictures = Judge(CutModel.load(config)), images()
     judge.require_distinct()
 
     def judged() -> None:

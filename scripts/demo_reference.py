@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from evitif.datasets.class_names import id_of, ids_by_name
-from evitif.pipeline.split_stream import SplitStream
+from evitif.pipeline.cut_model import CutModel
 from evitif.settings import CommonSettings, PartitionSettings, SelectionSettings, SplitSettings
 
 
@@ -31,7 +31,7 @@ def reference(config: CommonSettings) -> Reference:
 
 
 def split_reference(config: SplitSettings) -> Reference:
-    stream = SplitStream.load(config)
+    stream = CutModel.load(config)
     p, quantisation = stream.parameters, 'auto' if stream.rates is not None else stream.parameters.quantisation
     return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}', 'uncut model', _whole(stream),
                      stream.class_id_of, {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.note)
@@ -39,7 +39,7 @@ def split_reference(config: SplitSettings) -> Reference:
 
 def selection_reference(config: SelectionSettings) -> Reference:
     from evitif.selection import Selector
-    stream = SplitStream.load(config.converted(SplitSettings, cut=0, quantisation='fp16'))
+    stream = CutModel.load(config.converted(SplitSettings, cut=0, quantisation='fp16'))
     settings = Selector.load(config.light_model, large=config.model).settings
     return Reference(
         f'{config.light_model} asks {stream.parameters.model} where its uncertainty is {settings.eta:.2g} or more, with the '
@@ -63,7 +63,7 @@ def partition_reference(config: PartitionSettings) -> Reference:
                      {'model': fusion.description.model, 'partition': config.partition}, 'device cpu')
 
 
-def _whole(stream: SplitStream) -> Callable[[list[np.ndarray]], list[int]]:
+def _whole(stream: CutModel) -> Callable[[list[np.ndarray]], list[int]]:
     @torch.inference_mode()
     def answers(images: list[np.ndarray]) -> list[int]:
         return stream.split.whole(torch.cat([stream.preprocessor(image) for image in images])).argmax(1).tolist()

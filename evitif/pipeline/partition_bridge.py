@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from evitif.partition import load_fusion
+from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
-from evitif.pipeline.split_stream import top_classes
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer

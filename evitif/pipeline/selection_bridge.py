@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.selection_stream import selection_parameters
-from evitif.pipeline.split_stream import SplitStream, top_classes
+from evitif.pipeline.split_bridge import choose_recovery
 from evitif.pipeline.strategy import BridgeStrategy
-from evitif.pipeline.tail_pipeline import choose_recovery
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.selection import PatchCode, PatchModel, load_selection
@@ -28,7 +28,7 @@ class SelectionBridge(BridgeStrategy):
 
     def __init__(self, config: SelectionBridgeSettings):
         large = config.converted(SplitBridgeSettings, cut=0, quantisation='fp16')
-        stream = SplitStream.load(large)
+        stream = CutModel.load(large)
         self.labels, self.placement = stream.labels, stream.placement
         identity = stream.parameters.fingerprint
         self._code = PatchCode.beside(config.model, identity)

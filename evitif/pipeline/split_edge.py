@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
-from evitif.pipeline.split_stream import SplitStream
-from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import Sending
 from evitif.settings import SplitEdgeSettings
 
@@ -20,22 +20,22 @@ class SplitEdge(EdgeStrategy):
     name = 'split'
 
     def __init__(self, config: SplitEdgeSettings):
-        self.stream = stream = SplitStream.load(config)
+        self.stream = stream = CutModel.load(config)
         self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
         self.description = (f'model {stream.parameters.model}, head of {stream.parameters.cut} of {stream.split.depth} '
                             f'blocks on {stream.placement.note}')
         self.answers_alone = self.keeps_content = config.local_fallback
         self._choice, self._setting = sending_choice(stream, config), None
 
-    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
+    def observe(self, pixels: np.ndarray, uplink: Sending) -> Observation:
         began = time.monotonic()
         tensor = self.stream.preprocessor(pixels)
         preprocessed = time.monotonic()
         tokens = self.stream.head(tensor).float().cpu()
-        return Sight(self.stream.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, tokens)
+        return Observation(self.stream.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, tokens)
 
-    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
-        values, quantisers = sight.content[0].numpy(), self.stream.quantisers
+    def encode(self, observation: Observation, uplink: Sending) -> Encoded:
+        values, quantisers = observation.content[0].numpy(), self.stream.quantisers
         if self._choice is None:
             return Encoded(self.stream.quantiser.quantise(values), self.parameters.quantisation)
         before, note = self._setting, ''
@@ -48,14 +48,14 @@ class SplitEdge(EdgeStrategy):
         return Encoded(quantisers[setting.quantisation].quantise(values), setting.quantisation,
                        chosen_tokens(self.parameters, setting.share), setting.patch_copies, setting.min_packets, note)
 
-    def answer_alone(self, sight: Sight) -> np.ndarray:
-        return self.stream.tail(sight.content)
+    def answer_alone(self, observation: Observation) -> np.ndarray:
+        return self.stream.tail(observation.content)
 
     def warm_up(self) -> None:
         height, width = self.stream.split.image_size
-        sight = self.see(np.zeros((height, width, 3), np.uint8), Sending())
+        observation = self.observe(np.zeros((height, width, 3), np.uint8), Sending())
         if self.answers_alone:
-            self.answer_alone(sight)
+            self.answer_alone(observation)
 
 
 def _loss(share: float) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from evitif.pipeline.split_bridge import SplitBridge
 from evitif.pipeline.split_edge import SplitEdge
 from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
 from evitif.pipeline.strategy_table import resolved
-from evitif.pipeline.tail_pipeline import TailPipeline
 from evitif.settings import (
     BridgeSettings,
     EdgeSettings,
@@ -53,4 +53,4 @@ def _bridge_strategy(config: BridgeSettings) -> BridgeStrategy:
         from evitif.pipeline.partition_bridge import PartitionBridge
         return PartitionBridge(config)
     assert isinstance(config, SplitBridgeSettings)
-    return TailPipeline(config)
+    return SplitBridge(config)

@@ -19,7 +19,7 @@ from evitif.protocol.wire.parameters import StreamParameters
 
 
 @dataclass(eq=False)
-class Sight:
+class Observation:
     """What the robot made of one image.
 
     `content` is the strategy's own, for what comes later. Where the robot is sure of the class, `probabilities`
@@ -55,23 +55,23 @@ class EdgeStrategy(ABC):
     description: str                          # for the log: which model, and how much of it runs here
     devices: tuple[str, ...] = ()             # of `partition`: all of them, as the tokens are
     answers_alone: bool                       # whether `answer_alone` is asked when no answer comes
-    keeps_content: bool = True                # whether a sight's content is needed once it was encoded
+    keeps_content: bool = True                # whether a observation's content is needed once it was encoded
     joins_by_stamp: bool = False              # whether an image's stamp is what other devices' shares of it are found by
 
     @abstractmethod
-    def see(self, pixels: np.ndarray, uplink: Sending) -> Sight:
+    def observe(self, pixels: np.ndarray, uplink: Sending) -> Observation:
         """Look at an image uint8 [H, W, 3] RGB."""
 
     @abstractmethod
-    def encode(self, sight: Sight, uplink: Sending) -> Encoded:
+    def encode(self, observation: Observation, uplink: Sending) -> Encoded:
         """What is to be sent of it."""
 
     @abstractmethod
-    def answer_alone(self, sight: Sight) -> np.ndarray:
+    def answer_alone(self, observation: Observation) -> np.ndarray:
         """Probabilities float32 [classes] without the bridge; or [classes + 1], the last that it is a class which this
         robot does not know."""
 
-    def refine(self, sight: Sight, class_ids: tuple[int, ...], scores: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    def refine(self, observation: Observation, class_ids: tuple[int, ...], scores: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """The bridge's most likely classes with what the robot knows of the image."""
         return class_ids, scores
 

@@ -43,9 +43,9 @@ def test_a_change_of_the_quantisation_says_the_loss_as_far_as_it_is_known(rate, 
     quantiser = SimpleNamespace(quantise=lambda values: values)
     edge._choice, edge._setting = SimpleNamespace(choose=lambda *arguments: next(settings)), None
     edge.stream, edge.parameters = SimpleNamespace(quantisers={'int8': quantiser, 'int4': quantiser}), None
-    sight = SimpleNamespace(content=[SimpleNamespace(numpy=lambda: np.zeros((2, 3), np.float32))])
-    edge.encode(sight, Sending(packet_error_rate=rate))
-    note = edge.encode(sight, Sending(packet_error_rate=rate)).note
+    observation = SimpleNamespace(content=[SimpleNamespace(numpy=lambda: np.zeros((2, 3), np.float32))])
+    edge.encode(observation, Sending(packet_error_rate=rate))
+    note = edge.encode(observation, Sending(packet_error_rate=rate)).note
     assert said in note and 'any rate allowed' in note and 'nan' not in note
 
 

@@ -13,8 +13,8 @@ from running_system import IMAGE, wait
 
 from evitif.model import ModelError
 from evitif.pipeline import BridgeRuntime, EdgeRuntime
-from evitif.pipeline.split_stream import SplitStream, top_classes
-from evitif.pipeline.tail_pipeline import choose_recovery
+from evitif.pipeline.cut_model import CutModel, top_classes
+from evitif.pipeline.split_bridge import choose_recovery
 from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, write_key_file
 from evitif.recovery import ArtifactError
 from evitif.settings import bridge_settings, edge_settings
@@ -32,7 +32,7 @@ def system(loss=0.0, bridge=None, key_file=None, **edge):
 
 
 def whole_model() -> np.ndarray:
-    stream = SplitStream.load(edge_settings(**MODEL))
+    stream = CutModel.load(edge_settings(**MODEL))
     with torch.inference_mode():
         return stream.split.whole(stream.preprocessor(IMAGE))[0].softmax(0).numpy()
 
@@ -182,8 +182,8 @@ def test_a_key_file_that_others_can_read_is_refused(keys):
 def test_a_seal_leaves_the_rows_less_room():
     # A row of 192 + 4 bytes fits into 350 bytes; sealed, only half of it does.
     room = {'max_datagram_bytes': 20 + 25 + 64 + 2 + 196, 'quantisation': 'int8'}
-    assert SplitStream.load(edge_settings(**MODEL, **room)).parameters.groups == 1
-    assert SplitStream.load(edge_settings(**MODEL, **room, key_file='robot.key')).parameters.groups > 1
+    assert CutModel.load(edge_settings(**MODEL, **room)).parameters.groups == 1
+    assert CutModel.load(edge_settings(**MODEL, **room, key_file='robot.key')).parameters.groups > 1
 
 
 def test_an_image_that_cannot_be_used_is_counted_and_the_stream_goes_on():
@@ -197,7 +197,7 @@ def test_an_image_that_cannot_be_used_is_counted_and_the_stream_goes_on():
 
 
 def test_a_recovery_that_is_not_there_is_refused(tmp_path):
-    stream = SplitStream.load(edge_settings(**MODEL))
+    stream = CutModel.load(edge_settings(**MODEL))
     with pytest.raises(ArtifactError, match='none was trained for vit_tiny_patch16_224 at cut 1: train it'):
         choose_recovery(bridge_settings(**MODEL, recovery='paldn'), stream)
     with pytest.raises(ArtifactError, match="recovery is 'mean'"):
@@ -218,11 +218,11 @@ def test_impossible_values_are_refused(values, expected):
 def test_labels_have_to_fit_the_model(tmp_path):
     (tmp_path / 'labels.txt').write_text('one\ntwo\n')
     with pytest.raises(ModelError, match='has 2 labels, the model has 9 classes'):
-        SplitStream.load(edge_settings(**MODEL, labels_file=str(tmp_path / 'labels.txt')))
+        CutModel.load(edge_settings(**MODEL, labels_file=str(tmp_path / 'labels.txt')))
 
 
 def test_a_label_s_class_is_found_by_name_and_by_number_only_where_the_model_has_no_names():
-    numbered = SplitStream.load(edge_settings(**MODEL))
+    numbered = CutModel.load(edge_settings(**MODEL))
     assert [numbered.class_id_of('anything', number) for number in (-1, 0, 8, 9)] == [-1, 0, 8, -1]
     named = replace(numbered, class_names=('n02123045', 'dog', 'n01443537'))
     # A folder of WordNet names is numbered as ImageNet's classes are: 1 and 281.

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from evitif.pipeline.split_stream import SplitStream
-from evitif.pipeline.tail_pipeline import TailPipeline, choose_recovery
+from evitif.pipeline.cut_model import CutModel
+from evitif.pipeline.split_bridge import SplitBridge, choose_recovery
 from evitif.recovery import LEARNED, METHODS, ArtifactError
 from evitif.settings import bridge_settings
 
@@ -13,7 +13,7 @@ from evitif.settings import bridge_settings
 def test_every_name_is_found_and_answers(folder, train, name):
     if name in LEARNED:
         train(name)
-    pipeline = TailPipeline(bridge_settings(model=str(folder), cut=1, recovery=name))
+    pipeline = SplitBridge(bridge_settings(model=str(folder), cut=1, recovery=name))
     assert pipeline.recovery.name == name
     answers = []
     pipeline.answer, answer = lambda frame: answers.append(answer(frame)), pipeline.answer
@@ -26,12 +26,12 @@ def test_every_name_is_found_and_answers(folder, train, name):
 def test_what_was_not_trained_is_refused(folder, train, name):
     config = bridge_settings(model=str(folder), cut=1, recovery=name)
     with pytest.raises(ArtifactError, match=f'recovery {name} .* none was trained for .* at cut 1: .*--method {name}'):
-        choose_recovery(config, SplitStream.load(config))
+        choose_recovery(config, CutModel.load(config))
 
 
 def test_auto_is_paldn_where_there_is_one_and_what_an_artifact_says(folder, train):
     auto = bridge_settings(model=str(folder), cut=1)
-    stream = SplitStream.load(auto)
+    stream = CutModel.load(auto)
     linear = train('linear')
     assert choose_recovery(auto, stream)[0].name == 'omission'
     train('paldn')
@@ -44,12 +44,12 @@ def test_auto_is_paldn_where_there_is_one_and_what_an_artifact_says(folder, trai
 def test_an_artifact_of_another_kind_is_refused_with_both(folder, train):
     config = bridge_settings(model=str(folder), cut=1, recovery='paldn', recovery_artifact=str(train('linear')))
     with pytest.raises(ArtifactError, match="of the kind linear, but recovery is 'paldn'"):
-        choose_recovery(config, SplitStream.load(config))
+        choose_recovery(config, CutModel.load(config))
 
 
 def test_certainties_need_a_tail_that_takes_them(folder, train, monkeypatch):
     config = bridge_settings(model=str(folder), cut=1)
-    stream = SplitStream.load(config)
+    stream = CutModel.load(config)
     monkeypatch.setattr(type(stream.split), 'takes_key_bias', False)
     train('paldn', width=16)
     with pytest.raises(ArtifactError, match='take no bias on a token: set recovery to omission'):
@@ -63,7 +63,7 @@ def test_the_tail_of_a_recovery_goes_on_and_its_certainties_arrive(folder, train
     train('paldn', width=16)
     for name in ('tuned-tail', 'paldn'):
         config = bridge_settings(model=str(folder), cut=1, recovery=name)
-        stream = SplitStream.load(config)
+        stream = CutModel.load(config)
         recovery, _ = choose_recovery(config, stream)
         tokens, received = torch.randn(1, 10, 24), torch.tensor([[True, False] * 5])
         recovered = recovery.recover(tokens, received, torch.tensor([0.5]))
@@ -77,7 +77,7 @@ def test_what_ships_for_other_weights_of_an_architecture_is_passed_over(folder, 
         (shipped / path.name).write_bytes(path.read_bytes())
     monkeypatch.chdir(tmp_path)
     config = bridge_settings(model='vit_tiny_patch16_224', random_seed=1, cut=1)
-    stream = SplitStream.load(config)
+    stream = CutModel.load(config)
     recovery, note = choose_recovery(config, stream)
     assert recovery.name == 'omission'
     assert 'fingerprint' in note and 'recovery by omission' in note

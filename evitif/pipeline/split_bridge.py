@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from evitif.model.folder import artifact_beside, find_model_folder
-from evitif.pipeline.split_stream import SplitStream, top_classes
+from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
@@ -25,13 +25,13 @@ BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that co
 BATCH_GAIN = 1.05           # by which a larger batch has to be faster a frame
 
 
-class TailPipeline(BridgeStrategy):
+class SplitBridge(BridgeStrategy):
     """Recovery and tail for one frame or several. Building it loads the model and the recovery; see `choose_recovery`."""
 
     name = 'split'
 
     def __init__(self, config: SplitBridgeSettings):
-        self.stream = stream = SplitStream.load(config)
+        self.stream = stream = CutModel.load(config)
         self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
         self.streams = (stream.parameters,)
         self.description = (f'model {stream.parameters.model}, tail after block {stream.parameters.cut} of '
@@ -127,7 +127,7 @@ def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int
                 for name in ('tokens', 'kept', 'key_bias') if getattr(first, name) is not None})
 
 
-def choose_recovery(config: RecoverySettings, stream: SplitStream) -> tuple[Recovery, str]:
+def choose_recovery(config: RecoverySettings, stream: CutModel) -> tuple[Recovery, str]:
     """The recovery that `config.recovery` asks for and a sentence for the log.
 
     `auto` is the one of `recovery_artifact`, else the PALDN that lies in the model folder for this cut, else the one that
@@ -160,7 +160,7 @@ def choose_recovery(config: RecoverySettings, stream: SplitStream) -> tuple[Reco
     return METHODS[name](stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid), note
 
 
-def _trained(artifact: Path | str, name: str, stream: SplitStream) -> tuple[Recovery, str]:
+def _trained(artifact: Path | str, name: str, stream: CutModel) -> tuple[Recovery, str]:
     network, description = load_recovery(artifact, stream.parameters.fingerprint, stream.split)
     if name not in ('auto', network.name):
         raise ArtifactError(f'recovery artifact {artifact} is of the kind {network.name}, but recovery is {name!r}')

@@ -27,7 +27,7 @@ from evitif.settings import SplitSettings
 
 
 @dataclass(frozen=True)
-class SplitStream:
+class CutModel:
     """A cut model in its place, with its preprocessing, its quantiser and what it says in the handshake."""
 
     split: SplitModel
@@ -40,7 +40,7 @@ class SplitStream:
     rates: RateTable | None = None            # where frames may be sent in several quantisations: what each costs
 
     @classmethod
-    def load(cls, config: SplitSettings) -> SplitStream:
+    def load(cls, config: SplitSettings) -> CutModel:
         """Build what `config` says. Raises ModelError or ValueError, naming the value and what was expected."""
         placement = placement_of(config)
         built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
