@@ -23,13 +23,14 @@ import torch
 from benchmarks.part import PartError, parser_of, print_part, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.pipeline import BridgeRuntime
 from evitif.progress import Progress
 from evitif.protocol.sealing.keys import read_key_file, write_key_file
 from evitif.protocol.sealing.seal import sealed_header, signed
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.settings import bridge_settings
 from evitif_cli.arguments import positive_int
 
 TITLE = 'A flood of foreign datagrams'
@@ -54,7 +55,7 @@ def foreign(parameters: StreamParameters) -> list[bytes]:
 
 def _serve(folder: str, pipe) -> None:
     torch.set_num_threads(1)
-    bridge = BridgeRuntime(BridgeRuntimeConfig(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission',
+    bridge = BridgeRuntime(bridge_settings(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission',
                                                bind_host='127.0.0.1', port=0, key_file=f'{folder}/robot.key'),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()

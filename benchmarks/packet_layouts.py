@@ -17,11 +17,11 @@ import torch
 from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.options import not_negative_int, positive_int
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.progress import Progress
 from evitif.recovery import Omission
 from evitif.recovery.loss_patterns import PacketLoss
+from evitif.settings import SplitSettings
 
 REPORT = Path('reports/bench/packet_layouts.json')
 RATES, BURSTS = (0.3, 0.6, 0.8), (1, 8)
@@ -42,7 +42,7 @@ def carried(stream: CutModel, layout: str) -> PacketLoss:
 @torch.inference_mode()
 def measure(model: str, data: str, cut: int, images: int, seeds: int) -> dict:
     """Points lost by layout, burst and rate: the mean over the seeds, and each of them."""
-    stream = CutModel.load(ModelConfig(model=model, cut=cut, quantisation='int8'))
+    stream = CutModel.load(SplitSettings(model=model, cut=cut, quantisation='int8'))
     dataset = open_images(data, 'test', class_names=stream.class_names if stream.names_its_classes else None)
     chosen = np.random.default_rng(0).permutation(len(dataset))[:images]
     samples = [dataset[int(index)] for index in chosen]

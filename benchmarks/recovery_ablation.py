@@ -20,11 +20,11 @@ from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.device import mixed_precision
 from evitif.options import not_negative_int, positive_int
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.progress import Progress
 from evitif.recovery import LearnedRecovery, Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
+from evitif.settings import SplitSettings
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.training.images import Normalise, load_images
 from evitif_lab.training.recovery import RecoveryTraining, fit_by_gradient
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--seeds', type=positive_int, default=2)
     parser.add_argument('--only', nargs='+', help='names of variants')
     options = parser.parse_args(arguments)
-    stream = CutModel.load(ModelConfig(model=options.model, cut=options.cut, quantisation='int8'))
+    stream = CutModel.load(SplitSettings(model=options.model, cut=options.cut, quantisation='int8'))
     split, parameters = stream.split, stream.parameters
     split.module.requires_grad_(False)
     normalise, random = Normalise(stream.preprocessor.data_config), np.random.default_rng(0)

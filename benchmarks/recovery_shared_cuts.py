@@ -21,11 +21,11 @@ from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.device import mixed_precision
 from evitif.options import not_negative_int, positive_int
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.progress import Progress
 from evitif.recovery import Paldn, Sequence
 from evitif.recovery.loss_patterns import PacketLoss
+from evitif.settings import SplitSettings
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.images import Normalise, load_images
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--judged', type=positive_int, default=1000, help='validation images')
     parser.add_argument('--seeds', type=positive_int, default=2)
     options = parser.parse_args(arguments)
-    streams = {cut: CutModel.load(ModelConfig(model=options.model, cut=cut, quantisation='int8')) for cut in sorted(options.cuts)}
+    streams = {cut: CutModel.load(SplitSettings(model=options.model, cut=cut, quantisation='int8')) for cut in sorted(options.cuts)}
     last = streams[max(streams)]
     for stream in streams.values():
         stream.split.module.requires_grad_(False)

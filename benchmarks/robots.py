@@ -19,9 +19,10 @@ import torch
 
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.pipeline import BridgeRuntime
 from evitif.progress import Progress
 from evitif.recovery import Recovered
+from evitif.settings import bridge_settings
 from evitif_cli.arguments import positive_int
 from evitif_lab.evaluation.partial import PartialResult
 
@@ -41,7 +42,7 @@ def _serve(model: str, cut: int, robots: int, pipe) -> None:
     with the frames answered, batches, and processor seconds of the worker and of the whole process since 'begin'."""
     torch.set_num_threads(1)
     weights = {} if '/' in model else {'random_seed': 0}
-    bridge = BridgeRuntime(BridgeRuntimeConfig(model=model, cut=cut, **weights, quantisation='int8', recovery='omission', unsealed=True,
+    bridge = BridgeRuntime(bridge_settings(model=model, cut=cut, **weights, quantisation='int8', recovery='omission', unsealed=True,
                                                bind_host='127.0.0.1', port=0, max_robots=max(64, robots)),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()

@@ -20,7 +20,7 @@ from rclpy.exceptions import InvalidNamespaceException, InvalidTopicNameExceptio
 from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
 
-from evitif_ros.parameters import NodeParameter
+from evitif.settings import Setting
 
 _TRUE, _FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off')      # in any case, as Navigation2 takes them
 _LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
@@ -88,7 +88,7 @@ def show_rviz(text: str) -> bool:
     return True
 
 
-def parameter_argument(parameter: NodeParameter, name: str | None = None, description: str | None = None) -> Argument:
+def parameter_argument(parameter: Setting, name: str | None = None, description: str | None = None) -> Argument:
     """The argument that sets a node's parameter, under the parameter's name or another one; by default the params_file says."""
     def read(text: str) -> object:
         try:
@@ -104,7 +104,7 @@ def parameter_argument(parameter: NodeParameter, name: str | None = None, descri
     return Argument(name or parameter.name, f'{text}. Left out: as params_file says', read)
 
 
-def parameter_arguments(table: Iterable[NodeParameter], *names: str) -> tuple[Argument, ...]:
+def parameter_arguments(table: Iterable[Setting], *names: str) -> tuple[Argument, ...]:
     by_name = {parameter.name: parameter for parameter in table}
     return tuple(parameter_argument(by_name[name]) for name in names)
 
