@@ -103,7 +103,7 @@ class Bench:
             up.set_impairment(link(now - 1.0))
             down.set_impairment(without_rate(link(now - 1.0)))
             if sender is None:
-                known = edge.sending
+                known = edge.uplink
                 setting = choice.choose(known.frame_bytes, known.packet_error_rate, known.mean_burst, setting, known.name_bytes)
             else:
                 setting = Setting(sender.quantisation, sender.copies, 1.0, 0, 0)

@@ -96,7 +96,7 @@ class BridgeRuntime:
     def _build_endpoint(self, keys: RobotKeys | None) -> BridgeEndpoint:
         config, strategy = self.config, self._strategy
         protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
-                                frame_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
+                                reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
                                 max_datagram_bytes=config.max_datagram_bytes)
         if isinstance(config, PartitionBridgeSettings):
             return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)

@@ -28,7 +28,7 @@ from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import Encoded, Observation
 from evitif.pipeline.threads import choose_threads
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
 from evitif.protocol.rate.statistics import LinkStatistics
@@ -61,7 +61,7 @@ class EdgeStatistics:
     frames_unsent: int = 0            # no session, or a stamp by which it cannot be joined
     frames_local: int = 0             # answered by the robot alone
     link: LinkStatistics | None = None
-    sending: Sending = Sending()      # what the path allows, and is used of it
+    sending: UplinkState = UplinkState()      # what the path allows, and is used of it
     quantisation: str = ''            # of the last frame, as the next two
     patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
     share_sent: float = NAN           # of the tokens
@@ -238,7 +238,7 @@ class EdgeRuntime:
         if self._strategy.answers_alone:
             self._answer_alone(pending)
 
-    def _encode_and_send(self, pending: _Pending, uplink: Sending) -> bool:
+    def _encode_and_send(self, pending: _Pending, uplink: UplinkState) -> bool:
         """False: there is no session."""
         image, observation = pending.image, pending.observation
         computed = time.monotonic()

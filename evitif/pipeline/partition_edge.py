@@ -13,7 +13,7 @@ from evitif.partition import load_device, read_partition
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
 from evitif.protocol.rate.statistics import sufficient_copies
 from evitif.settings import PartitionEdgeSettings
@@ -45,14 +45,14 @@ class PartitionEdge(EdgeStrategy):
                             f'({partition.fingerprint[:16]}…) on {self.placement.sentence}: {own}')
         self._copies = config.patch_copies
 
-    def observe(self, pixels: np.ndarray, uplink: Sending) -> Observation:
+    def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
         began = time.monotonic()
         image = self._model.preprocessor(pixels)
         preprocessed = time.monotonic()
         features = self._model.features(image.to(self.placement.device, self.placement.dtype))
         return Observation(self._model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, features)
 
-    def encode(self, observation: Observation, uplink: Sending) -> Encoded:
+    def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
         parameters, first = self.parameters, self._model.index * self.parameters.groups
         rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
         rows[first:first + parameters.groups] = self._quantiser.quantise(observation.content[None])
@@ -66,5 +66,5 @@ class PartitionEdge(EdgeStrategy):
         return probabilities
 
     def warm_up(self) -> None:
-        observation = self.observe(np.zeros((*self._image_size, 3), np.uint8), Sending())
+        observation = self.observe(np.zeros((*self._image_size, 3), np.uint8), UplinkState())
         self.answer_alone(observation)

@@ -13,7 +13,7 @@ import numpy as np
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.rate.pacing import IP_UDP_BYTES
 from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER, UNIT_INDEX
 from evitif.selection import Selector
@@ -41,13 +41,13 @@ class SelectionEdge(EdgeStrategy):
         self._copies = config.patch_copies
         self._header_bytes = IP_UDP_BYTES + HEADER.size + TOKENS_HEADER.size + (SEAL_BYTES if config.key_file else 0)
 
-    def observe(self, pixels: np.ndarray, uplink: Sending) -> Observation:
+    def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
         began = time.monotonic()
         decision = self._selector.decide(pixels, self._budget(uplink))
         return Observation(self._large_view.crop(*pixels.shape[:2]), math.nan, time.monotonic() - began, decision,
                      decision.glance.probabilities if decision.sure else None)
 
-    def encode(self, observation: Observation, uplink: Sending) -> Encoded:
+    def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
         chosen = observation.content.chosen
         copies = self._copies or copies_for(uplink.packet_error_rate, uplink.mean_burst, len(chosen))
         return Encoded(observation.content.rows, self.parameters.quantisation, chosen, copies,
@@ -63,9 +63,9 @@ class SelectionEdge(EdgeStrategy):
 
     def warm_up(self) -> None:
         height, width = self.parameters.image_size
-        self.observe(np.zeros((height, width, 3), np.uint8), Sending())
+        self.observe(np.zeros((height, width, 3), np.uint8), UplinkState())
 
-    def _budget(self, uplink: Sending) -> int | None:
+    def _budget(self, uplink: UplinkState) -> int | None:
         """Patches that fit into what a frame may take, headers included; None where there is no limit."""
         if math.isinf(uplink.frame_bytes):
             return None

@@ -10,7 +10,7 @@ import numpy as np
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.settings import SplitEdgeSettings
 from evitif.vocabulary import Strategy
 
@@ -28,14 +28,14 @@ class SplitEdge(EdgeStrategy):
         self.answers_alone = self.keeps_content = config.local_fallback
         self._choice, self._setting = sending_choice(model, config), None
 
-    def observe(self, pixels: np.ndarray, uplink: Sending) -> Observation:
+    def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
         began = time.monotonic()
         tensor = self.model.preprocessor(pixels)
         preprocessed = time.monotonic()
         tokens = self.model.head(tensor).float().cpu()
         return Observation(self.model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, tokens)
 
-    def encode(self, observation: Observation, uplink: Sending) -> Encoded:
+    def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
         values, quantisers = observation.content[0].numpy(), self.model.quantisers
         if self._choice is None:
             return Encoded(self.model.quantiser.quantise(values), self.parameters.quantisation)
@@ -54,7 +54,7 @@ class SplitEdge(EdgeStrategy):
 
     def warm_up(self) -> None:
         height, width = self.model.split.image_size
-        observation = self.observe(np.zeros((height, width, 3), np.uint8), Sending())
+        observation = self.observe(np.zeros((height, width, 3), np.uint8), UplinkState())
         if self.answers_alone:
             self.answer_alone(observation)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.model.device import Placement
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.parameters import StreamParameters
@@ -60,11 +60,11 @@ class EdgeStrategy(ABC):
     joins_by_stamp: bool = False              # whether an image's stamp is what other devices' shares of it are found by
 
     @abstractmethod
-    def observe(self, pixels: np.ndarray, uplink: Sending) -> Observation:
+    def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
         """Look at an image uint8 [H, W, 3] RGB."""
 
     @abstractmethod
-    def encode(self, observation: Observation, uplink: Sending) -> Encoded:
+    def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
         """What is to be sent of it."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[2] / 'scripts'))
 
 from evitif.pipeline.sending_choice import Setting
 from evitif.pipeline.split_edge import SplitEdge
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif_edge_node.camera_node import SETTLE_S
 from evitif_edge_node.parameters import EDGE_PARAMETERS
 from evitif_ros.diagnostics import OK, DiagnosticsPublisher, Status
@@ -44,8 +44,8 @@ def test_a_change_of_the_quantisation_says_the_loss_as_far_as_it_is_known(rate, 
     edge._choice, edge._setting = SimpleNamespace(choose=lambda *arguments: next(settings)), None
     edge.model, edge.parameters = SimpleNamespace(quantisers={'int8': quantiser, 'int4': quantiser}), None
     observation = SimpleNamespace(content=[SimpleNamespace(numpy=lambda: np.zeros((2, 3), np.float32))])
-    edge.encode(observation, Sending(packet_error_rate=rate))
-    remark = edge.encode(observation, Sending(packet_error_rate=rate)).remark
+    edge.encode(observation, UplinkState(packet_error_rate=rate))
+    remark = edge.encode(observation, UplinkState(packet_error_rate=rate)).remark
     assert said in remark and 'any rate allowed' in remark and 'nan' not in remark
 
 

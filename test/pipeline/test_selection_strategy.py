@@ -14,7 +14,7 @@ from evitif.model.split import SplitModel
 from evitif.pipeline import BridgeRuntime, EdgeRuntime
 from evitif.pipeline.selection_edge import SelectionEdge
 from evitif.protocol.edge.config import EdgeConfig
-from evitif.protocol.edge.frame_sender import FrameSender, Sending
+from evitif.protocol.edge.frame_sender import FrameSender, UplinkState
 from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, TokenFrame
 from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif.selection import PatchModel, Selector
@@ -88,7 +88,7 @@ def test_patches_travel_in_as_many_copies_and_packets_as_the_loss_asks_for_and_n
     edge = SelectionEdge(edge_settings(**both(pair, delta=1.0)))
 
     def encoded(**uplink):
-        uplink = Sending(**uplink)
+        uplink = UplinkState(**uplink)
         return edge.encode(edge.observe(IMAGE, uplink), uplink)
     for rate in (np.nan, 0.0, 0.3, 0.6):
         sent = encoded(packet_error_rate=rate)
@@ -98,13 +98,13 @@ def test_patches_travel_in_as_many_copies_and_packets_as_the_loss_asks_for_and_n
     assert len(all_of_them.sent) == 16 and 3 <= len(some.sent) <= 13
     assert some.sent.tolist() == all_of_them.sent[:len(some.sent)].tolist()
     few = SelectionEdge(edge_settings(**both(pair, delta=0.0)))
-    assert few.encode(few.observe(IMAGE, Sending()), Sending(packet_error_rate=0.6)).patch_copies == copies_for(0.6, patches=1) > 7
+    assert few.encode(few.observe(IMAGE, UplinkState()), UplinkState(packet_error_rate=0.6)).patch_copies == copies_for(0.6, patches=1) > 7
 
 
 def test_what_the_edge_sends_takes_the_bytes_that_the_evaluation_counts(pair):
     edge = SelectionEdge(edge_settings(**both(pair, delta=0.7)))
     for rate in (0.0, 0.3, 0.6):
-        uplink = Sending(packet_error_rate=rate)
+        uplink = UplinkState(packet_error_rate=rate)
         sent = edge.encode(edge.observe(IMAGE, uplink), uplink)
         sender = FrameSender(edge.parameters, EdgeConfig(), MAX_DATAGRAM_BYTES - SEAL_BYTES)
         packets, size = sender.give(TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.sent, sent.patch_copies, sent.min_packets), 0.0)

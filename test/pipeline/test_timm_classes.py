@@ -8,7 +8,7 @@ from PIL import Image
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.pipeline.split_bridge import SplitBridge
 from evitif.pipeline.split_edge import SplitEdge
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.settings import bridge_settings, edge_settings
 from evitif_cli import main
@@ -52,8 +52,8 @@ def test_trained_sent_lost_and_answered(folder):
                  '--budget', '0.5']) == 0
     for quantisation, close in (('fp16', 2e-3), ('int8', 0.05), ('int4', 0.5), ('klt2', None)):
         edge = SplitEdge(edge_settings(model=model, cut=1, quantisation=quantisation, local_fallback=True))
-        observation = edge.observe(PICTURE, Sending())
-        rows, alone = edge.encode(observation, Sending()).rows, edge.answer_alone(observation)
+        observation = edge.observe(PICTURE, UplinkState())
+        rows, alone = edge.encode(observation, UplinkState()).rows, edge.answer_alone(observation)
         for recovery in ('paldn', 'omission'):
             bridge = SplitBridge(bridge_settings(model=model, cut=1, quantisation=quantisation, recovery=recovery, top_k=4))
             assert bridge.parameters == edge.parameters

@@ -6,9 +6,9 @@ import torch
 
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.split import SplitModel
-from evitif.protocol.wire import answer
 from evitif.recovery import ALL, LEARNED, METHODS, Interpolation, LinearCompletion, Omission, Paldn, Sequence, TunedTail
 from evitif.settings import RECOVERIES
+from evitif.vocabulary import RecoveryName
 
 GRID, PREFIX, CHANNELS = (3, 3), 1, 6
 TOKENS = PREFIX + 9
@@ -55,7 +55,7 @@ def some_lost(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 def test_the_names_are_known_wherever_one_is_chosen_or_sent():
     assert ALL == ('zero', 'mean', 'omission', 'interpolation', 'surrogate', 'linear', 'srcnn', 'edsr', 'paldn', 'tuned-tail')
     assert set(RECOVERIES) == {'auto', *ALL}
-    assert set(answer.RECOVERIES) == {'none', *ALL}
+    assert set(RecoveryName.values()) == {'none', *ALL}
 
 
 @pytest.mark.parametrize('method', methods(), ids=lambda method: method.name)
