@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         raise ValueError(f'--model-kwargs are {few(name for name, _ in given)}: expected each name once')
     configuration = BackboneTraining(**chosen(options, BackboneTraining))
     show(configuration)
-    print(place(configuration.device, configuration.precision).note)
+    print(place(configuration.device, configuration.precision).sentence)
     figures = train_backbone(configuration, command, options.overwrite)
     print(f'{configuration.output}: {describe_figures(figures)}, {figures["parameters"]:,} parameters')
     return 0

@@ -296,8 +296,14 @@ def run(quick: bool, output: Path) -> dict:
                 notes=measurement.notes, left_out=measurement.left_out, namespaces=measurement.namespaces)
 
 
+def summary(result: dict) -> str:
+    """The two tables of the page of all benchmarks."""
+    from benchmarks.link.end_to_end_page import summary as write
+    return write(result)
+
+
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
+    """Its page, in Markdown."""
     from benchmarks.link.end_to_end_page import section as write
     return write(result, images)
 

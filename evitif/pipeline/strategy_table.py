@@ -16,6 +16,7 @@ from evitif.model.artifact import part_of, read_artifact
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import find_model_folder
 from evitif.pipeline.configuration import AUTO, ModelConfig
+from evitif.vocabulary import Strategy
 
 FILE = 'strategies.json'
 FORMAT, KIND, TITLE = 1, 'strategies', 'table of strategies'
@@ -37,7 +38,7 @@ class Measured:
 
     @property
     def title(self) -> str:
-        return f'split at block {self.cut}' if self.strategy == 'split' else f'selection with {self.light_model}'
+        return f'split at block {self.cut}' if self.strategy == Strategy.SPLIT else f'selection with {self.light_model}'
 
 
 def save_table(folder: Path | str, model: str, rows: list[Measured], command: str) -> None:
@@ -91,8 +92,8 @@ def resolved(config: Config) -> tuple[Config, str]:
     if config.strategy != AUTO:
         return config, ''
     rows = [row for row in load_table(config.model)
-            if (row.strategy != 'split' or config.cut in (None, row.cut))
-            and (row.strategy != 'selection' or config.light_model is None
+            if (row.strategy != Strategy.SPLIT or config.cut in (None, row.cut))
+            and (row.strategy != Strategy.SELECTION or config.light_model is None
                  or find_model_folder(config.light_model) == find_model_folder(row.light_model))]
     if not rows:
         raise ValueError(f'cut is {config.cut} and light_model {config.light_model!r}: expected some that the {TITLE} of '

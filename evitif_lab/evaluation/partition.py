@@ -138,7 +138,7 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
         'latency': _latency(original, devices, fusion, images[:1], normalise)}
     if c.baselines:
         result['baselines'] = judge_baselines(description, original, data, images, ids)
-    return {**result, 'torch': torch.__version__, 'threads': torch.get_num_threads(), 'device': place().note}
+    return {**result, 'torch': torch.__version__, 'threads': torch.get_num_threads(), 'device': place().sentence}
 
 
 def _original(c: PartitionEvaluation, fusion: Fusion) -> Original:

@@ -15,7 +15,7 @@ from evitif.model.device import mixed_precision, place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.configuration import ModelConfig
-from evitif.pipeline.split_stream import SplitStream
+from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import LearnedRecovery, Sequence, load_recovery, save_recovery
 from evitif_lab.baselines import LEARNED, sized
 from evitif_lab.loss_patterns import PacketLoss
@@ -84,7 +84,7 @@ class RecoveryPlan:
         folder = artifact_folder(c.model, c.output)
         self.streams = {}
         for cut in c.cut or [None]:
-            stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
+            stream = CutModel.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
                                                   quantisation=c.quantisation, device=c.device))
             stream.split.module.requires_grad_(False)
             if not stream.split.tail_multiply_adds:
@@ -118,7 +118,7 @@ class RecoveryPlan:
 class _Job:
     """One method at one cut."""
 
-    def __init__(self, c: RecoveryTraining, folder: Path, stream: SplitStream, method: str, command: str, data: list[str],
+    def __init__(self, c: RecoveryTraining, folder: Path, stream: CutModel, method: str, command: str, data: list[str],
                  overwrite: bool):
         self.c, self.stream, self.method, self.command = c, stream, method, command
         self.cut = stream.parameters.cut
