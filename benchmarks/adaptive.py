@@ -24,14 +24,14 @@ from benchmarks.plots import lines
 from evitif.datasets import open_images
 from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
-from evitif.pipeline.tail_pipeline import TailPipeline
-from evitif.progress import Progress
+from evitif.pipeline.split_bridge import SplitBridge
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
 from evitif.protocol.frames.packetiser import TokenFrame, patch_copies_of
 from evitif.protocol.wire.answer import Answer
 from evitif.transport.impairment import ImpairedChannel, Impairment
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Adaptive sending'
@@ -66,8 +66,8 @@ class Bench:
 
     def __init__(self, model: str, data: str, cut: int, images: int):
         self.edge_config = EdgeRuntimeConfig(model=model, cut=cut, unsealed=True)
-        self.pipeline = TailPipeline(BridgeRuntimeConfig(model=model, cut=cut, unsealed=True))
-        stream = self.stream = self.pipeline.stream
+        self.pipeline = SplitBridge(BridgeRuntimeConfig(model=model, cut=cut, unsealed=True))
+        stream = self.stream = self.pipeline.model
         dataset = open_images(data, 'test', class_names=stream.class_names if stream.names_its_classes else None)
         chosen = np.random.default_rng(0).permutation(len(dataset))[:images]
         samples = [dataset[int(index)] for index in chosen]
@@ -103,7 +103,7 @@ class Bench:
             up.set_impairment(link(now - 1.0))
             down.set_impairment(without_rate(link(now - 1.0)))
             if sender is None:
-                known = edge.sending
+                known = edge.uplink
                 setting = choice.choose(known.frame_bytes, known.packet_error_rate, known.mean_burst, setting, known.name_bytes)
             else:
                 setting = Setting(sender.quantisation, sender.copies, 1.0, 0, 0)

@@ -24,13 +24,13 @@ from benchmarks.part import PartError, parser_of, print_part, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import read_key_file, write_key_file
 from evitif.protocol.sealing.seal import sealed_header, signed
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif_cli.arguments import positive_int
+from evitif_lab.commands.progress import Progress
 
 TITLE = 'A flood of foreign datagrams'
 SOURCES = ('benchmarks/robot_fleet.py', 'benchmarks/soak_sides.py')
@@ -58,7 +58,7 @@ def _serve(folder: str, pipe) -> None:
                                                bind_host='127.0.0.1', port=0, key_file=f'{folder}/robot.key'),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
-    stream = bridge._strategy.stream
+    stream = bridge._strategy.model
     rows = stream.quantiser.quantise(np.random.default_rng(0).standard_normal((stream.parameters.tokens, stream.parameters.channels)))
     pipe.send((bridge.local_address, stream.parameters, rows))
     while pipe.recv() != 'stop':

@@ -20,9 +20,9 @@ import torch
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
-from evitif.progress import Progress
 from evitif.recovery import Recovered
 from evitif_cli.arguments import positive_int
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Many robots on one bridge'
@@ -45,7 +45,7 @@ def _serve(model: str, cut: int, robots: int, pipe) -> None:
                                                bind_host='127.0.0.1', port=0, max_robots=max(64, robots)),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
-    stream, batch = bridge._strategy.stream, bridge._batch
+    stream, batch = bridge._strategy.model, bridge._batch
     tokens = torch.randn(batch, stream.parameters.tokens, stream.parameters.channels)
     rows = stream.quantiser.quantise(tokens[0].numpy())
     pipe.send((bridge.local_address, stream.parameters, rows, batch))

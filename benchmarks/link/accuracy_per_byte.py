@@ -19,8 +19,8 @@ from benchmarks.link.images import decode, encode
 from benchmarks.link.parity import data_datagrams, failure_of, protected_bytes
 from benchmarks.part import ROOT, PartError, parser_of, print_part, ratio_interval95, save
 from benchmarks.plots import lines
-from evitif.progress import Progress
 from evitif.transport.impairment import HEADER_BYTES
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, Job
 from evitif_lab.evaluation.suite import measure as measure_job

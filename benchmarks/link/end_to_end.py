@@ -24,8 +24,8 @@ from benchmarks.link.namespaces import LinkError, NamespaceLink, remove_leftover
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.simulated import SimulatedLink
 from benchmarks.part import LIBRARY, PartError, machine, percentile, ratio_interval95, save, sources_digest, target
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import write_key_file
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, REPOSITORY
 

@@ -20,8 +20,8 @@ from benchmarks.link.namespaces import BRIDGE_ADDRESS, NamespaceLink, remove_lef
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.transport_side import WAYS, protocol_cost
 from benchmarks.part import PartError, parser_of, print_part, save, target
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import write_key_file
+from evitif_lab.commands.progress import Progress
 
 TITLE = 'The transport\'s part'
 MODULE = 'benchmarks.link.transport_side'

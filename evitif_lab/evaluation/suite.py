@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evitif import command
 from evitif.files import read_json, require_writable, write_text
 from evitif.model.build import read_description
 from evitif.model.code_artifact import KIND as CODE
 from evitif.model.folder import DESCRIPTION_FILE, artifact_path
-from evitif.options import positive_int
-from evitif.recovery import LEARNED, METHODS
+from evitif.recovery import METHODS
+from evitif_lab.baselines import LEARNED
+from evitif_lab.commands import command
+from evitif_lab.commands.options import positive_int
 from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif_lab.evaluation.report import plot
 from evitif_lab.evaluation.suite_page import METHODS as METHODS_LABEL

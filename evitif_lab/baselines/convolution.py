@@ -1,8 +1,8 @@
 """Convolutional networks from super-resolution over the grid of tokens, for comparison.
 
-Both see the normalised tokens as planes, one a channel, with zeros at lost places, and one more plane that is 1 where a
-token was received. They are padded, so that the grid keeps its size. They begin with an estimate of zero, which is the
-mean token of the place. A prefix token has no place on the grid: a lost one becomes a learned vector.
+Both see the normalised tokens as one plane for each channel, with zeros at lost places, and one more plane that is 1 where a token was
+received. Padding keeps the size of the grid. Untrained, they estimate zero, which is the mean token of the place. A prefix token has no
+place on the grid: a lost one becomes a learned vector.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from evitif.recovery.learned import MAX_WIDTH, LearnedRecovery, Sequence, widest
-
-WIDTHS = (*range(1, 8), *range(8, MAX_WIDTH + 1, 8))
+from evitif.recovery import LearnedRecovery, Sequence
 
 
 class _Convolution(LearnedRecovery):
-    """What both have in common; `planes` [B, D + 1, rows, columns] to [B, D, rows, columns] is the network."""
+    """What both have in common; the network is `planes`."""
 
     def __init__(self, sequence: Sequence, **options):
         super().__init__(sequence, **options)
         self.prefix = nn.Parameter(torch.zeros(sequence.prefix_tokens, sequence.channels))
 
     def planes(self, planes: torch.Tensor) -> torch.Tensor:
+        """Planes [B, D + 1, rows, columns] to [B, D, rows, columns]."""
         raise NotImplementedError
 
     def estimate(self, normal: torch.Tensor, received: torch.Tensor,
                  packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """As `LearnedRecovery.estimate`."""
         prefix_tokens, grid = self.sequence.prefix_tokens, self.sequence.grid
         tokens = torch.cat((normal, received[:, :, None].to(normal.dtype)), 2)[:, prefix_tokens:]
         patches = self.planes(tokens.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
@@ -37,18 +37,13 @@ class _Convolution(LearnedRecovery):
         weights = sum(layer.weight.numel() for layer in self.modules() if isinstance(layer, nn.Conv2d))
         return weights * self.sequence.grid[0] * self.sequence.grid[1]
 
-    @classmethod
-    def sized(cls, sequence: Sequence, multiply_adds: float) -> _Convolution:
-        """The width is a multiple of 8, or less than 8. See `LearnedRecovery.sized`."""
-        return cls(sequence, widest(cls, sequence, multiply_adds, WIDTHS) or WIDTHS[0])
-
 
 class Srcnn(_Convolution):
     """SRCNN (Dong et al., arXiv 1501.00092): layers of 9x9, 1x1 and 5x5 with ReLU between.
 
-    :param width: planes after the first layer (64 in the paper); there are half as many after the second, as there. With
-        a token's hundreds of planes instead of an image's one or three, a 9x9 layer is costly: where multiply-adds are
-        counted, the network is far narrower than the paper's.
+    :param width: planes after the first layer (64 in the paper); half as many follow the second, as in the paper. A token has hundreds
+        of planes where an image has three, which makes a 9x9 layer costly: at PALDN's multiply-adds the network is far narrower than
+        the paper's.
     """
 
     name = 'srcnn'
@@ -62,6 +57,7 @@ class Srcnn(_Convolution):
             _from_zero(nn.Conv2d(half, sequence.channels, 5, padding='same')))
 
     def planes(self, planes: torch.Tensor) -> torch.Tensor:
+        """As `_Convolution.planes`."""
         return self.layers(planes)
 
 
@@ -83,6 +79,7 @@ class Edsr(_Convolution):
         self.last = _from_zero(_conv3(width, sequence.channels))
 
     def planes(self, planes: torch.Tensor) -> torch.Tensor:
+        """As `_Convolution.planes`."""
         x = self.first(planes)
         return self.last(x + self.body(x))
 

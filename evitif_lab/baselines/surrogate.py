@@ -1,7 +1,7 @@
 """A learned surrogate token at lost places.
 
-The idea is that of "Token-Oriented Semantic Communication": the model stays frozen, and what stands in for a lost token
-is trained. It is also BEiT's mask token (Bao et al., arXiv 2106.08254), put in after block k instead of before block 1.
+The idea is that of "Token-Oriented Semantic Communication": the model stays frozen, and a trained vector stands in for a lost token. It is
+also BEiT's mask token (Bao et al., arXiv 2106.08254), put in after block k instead of before block 1.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from evitif.recovery.learned import LearnedRecovery, Sequence
+from evitif.recovery import LearnedRecovery, Sequence
 
 
 class Surrogate(LearnedRecovery):
@@ -23,9 +23,11 @@ class Surrogate(LearnedRecovery):
 
     def estimate(self, normal: torch.Tensor, received: torch.Tensor,
                  packet_error_rate: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """As `LearnedRecovery.estimate`."""
         patches = self.sequence.tokens - self.sequence.prefix_tokens
         vectors = torch.cat((self.surrogate[:-1], self.surrogate[-1:].expand(patches, -1)))
         return vectors.expand(len(normal), -1, -1), None
 
     def multiply_adds(self) -> int:
+        """None."""
         return 0

@@ -1,9 +1,8 @@
 """A tail that was trained with losses, for comparison: what could be done at a cut if the model itself might change.
 
-The rest of the project leaves the pretrained model as it is, so that one head serves any tail and an answer without
-loss is the model's own. This gives that up for frames with losses: a copy of the tail is trained together with the
-surrogate tokens (`evitif.recovery.surrogate`) that stand at lost places. What it reaches is a mark for how much of the
-damage could be undone at all at this cut.
+The rest of the project leaves the pretrained model as it is, so that one head serves any tail and an answer without loss is the model's
+own. This method gives that up for frames with losses: it trains a copy of the tail together with the surrogate tokens
+(`evitif_lab.baselines.surrogate`). What it reaches shows how much of the damage can be undone at this cut at all.
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ import torch
 from torch import nn
 
 from evitif.model.split import SplitModel
-from evitif.recovery.learned import Sequence
-from evitif.recovery.methods import Recovered
-from evitif.recovery.surrogate import Surrogate
+from evitif.recovery import Recovered, Sequence
+from evitif_lab.baselines.surrogate import Surrogate
 
 
 class TunedTail(Surrogate):
-    """Surrogate tokens and a trained copy of the tail; `attach` takes the copy. Without loss the model's own tail goes on."""
+    """Surrogate tokens and a trained copy of the tail. Without loss the model's own tail goes on."""
 
     name = 'tuned-tail'
 
@@ -31,10 +29,12 @@ class TunedTail(Surrogate):
         self._split: SplitModel | None = None
 
     def attach(self, split: SplitModel) -> None:
+        """Take a copy of the tail."""
         self.tuned = _without_head(split)
         self._split = SplitModel(self.tuned, split.cut, split.input_channels)
 
     def forward(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        """As `LearnedRecovery.forward`, with the trained tail."""
         if self._split is None:
             raise RuntimeError('a tuned tail has to be attached to a model first')
         return replace(super().forward(tokens, received, packet_error_rate), tail=self._split)

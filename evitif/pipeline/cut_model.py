@@ -27,8 +27,12 @@ from evitif.recovery.methods import Recovered
 
 
 @dataclass(frozen=True)
-class SplitStream:
-    """A cut model in its place, with its preprocessing, its quantiser and what it says in the handshake."""
+class CutModel:
+    """A cut model in its place, with its preprocessing, its quantiser and what it says in the handshake.
+
+    >>> model.parameters.cut, model.parameters.quantisation
+    (3, 'klt0.5')
+    """
 
     split: SplitModel
     placement: Placement
@@ -40,7 +44,7 @@ class SplitStream:
     rates: RateTable | None = None            # where frames may be sent in several quantisations: what each costs
 
     @classmethod
-    def load(cls, config: ModelConfig) -> SplitStream:
+    def load(cls, config: ModelConfig) -> CutModel:
         """Build what `config` says. Raises ModelError or ValueError, naming the value and what was expected."""
         placement = placement_of(config)
         built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,

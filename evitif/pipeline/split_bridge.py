@@ -14,29 +14,30 @@ import torch
 
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.configuration import BridgeRuntimeConfig
-from evitif.pipeline.split_stream import SplitStream, top_classes
+from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
-from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovered, Recovery, load_recovery
-from evitif.recovery.learned import LearnedRecovery
+from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Recovered, Recovery, load_recovery
+from evitif.recovery.artifact import require_known
+from evitif.vocabulary import RecoveryName, Strategy
 
 BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its begin waits for its end
 BATCH_GAIN = 1.05           # by which a larger batch has to be faster a frame
 
 
-class TailPipeline(BridgeStrategy):
+class SplitBridge(BridgeStrategy):
     """Recovery and tail for one frame or several. Building it loads the model and the recovery; see `choose_recovery`."""
 
-    name = 'split'
+    name = Strategy.SPLIT
 
     def __init__(self, config: BridgeRuntimeConfig):
-        self.stream = stream = SplitStream.load(config)
-        self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
-        self.streams = (stream.parameters,)
-        self.description = (f'model {stream.parameters.model}, tail after block {stream.parameters.cut} of '
-                            f'{stream.split.depth} on {stream.placement.note}')
-        self.recovery, self.note = choose_recovery(config, stream)
+        self.model = model = CutModel.load(config)
+        self.parameters, self.labels, self.placement = model.parameters, model.labels, model.placement
+        self.streams = (model.parameters,)
+        self.description = (f'model {model.parameters.model}, tail after block {model.parameters.cut} of '
+                            f'{model.split.depth} on {model.placement.sentence}')
+        self.recovery, self.recovery_sentence = choose_recovery(config, model)
         self.top_k = config.top_k
 
     def answer(self, frame: ReceivedFrame, now=time.monotonic) -> Answer:
@@ -49,7 +50,7 @@ class TailPipeline(BridgeStrategy):
         began = now()
         parameters, device = self.parameters, self.placement.device
         received = [frame.received.reshape(parameters.tokens, parameters.groups).all(1) for frame in frames]
-        tokens = torch.from_numpy(np.stack([self.stream.quantisers[frame.quantisation].dequantise(frame.rows)
+        tokens = torch.from_numpy(np.stack([self.model.quantisers[frame.quantisation].dequantise(frame.rows)
                                             for frame in frames])).to(device)
         whole = [index for index, places in enumerate(received) if places.all()]
         parts = self._recover(frames, tokens, received, [index for index in range(len(frames)) if index not in whole])
@@ -58,12 +59,12 @@ class TailPipeline(BridgeStrategy):
         recovered_at = now()
         classified = {}
         for indices, recovered in _merged(parts):
-            for index, probabilities in zip(indices, self.stream.tail_batch(recovered), strict=True):
+            for index, probabilities in zip(indices, self.model.tail_batch(recovered), strict=True):
                 classified[index] = top_classes(probabilities, max(self.top_k, frames[index].top_k))
         done = now()
         return [Answer(
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=classified[index][0],
-            scores=classified[index][1], strategy='split', recovery='none' if index in whole else self.recovery.name,
+            scores=classified[index][1], strategy=self.name, recovery=RecoveryName.NONE if index in whole else self.recovery.name,
             packets_received=frame.packets_received, packets_expected=frame.packets_expected,
             bytes_received=frame.bytes_received, tokens_received=int(received[index].sum()),
             tokens_expected=parameters.tokens, received=received[index], packet_error_rate=frame.packet_error_rate,
@@ -89,7 +90,7 @@ class TailPipeline(BridgeStrategy):
         longer than BATCH_SECONDS."""
         self.answer(self._blank_frame(1))
         # Processor time where the tail is computed by it: what else the machine is doing at the start is of no account.
-        timer = time.thread_time if self.stream.placement.device.type == 'cpu' else time.perf_counter
+        timer = time.thread_time if self.model.placement.device.type == 'cpu' else time.perf_counter
         seconds = {}
         for size in sorted({*(1 << bit for bit in range(max_batch.bit_length())), max_batch}):
             frames = [self._blank_frame(0)] * size
@@ -127,7 +128,7 @@ def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int
                 for name in ('tokens', 'kept', 'key_bias') if getattr(first, name) is not None})
 
 
-def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[Recovery, str]:
+def choose_recovery(config: BridgeRuntimeConfig, stream: CutModel) -> tuple[Recovery, str]:
     """The recovery that `config.recovery` asks for and a sentence for the log.
 
     `auto` is the one of `recovery_artifact`, else the PALDN that lies in the model folder for this cut, else the one that
@@ -135,6 +136,7 @@ def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[R
     every model. Raises ArtifactError when a trained one was asked for and none fits.
     """
     cut, name = stream.parameters.cut, config.recovery
+    require_known(name)
     if name in METHODS and config.recovery_artifact:
         raise ArtifactError(f'recovery_artifact {config.recovery_artifact!r} was given, but recovery is {name!r}: '
                             f'expected auto or one of {", ".join(LEARNED)}')
@@ -160,7 +162,7 @@ def choose_recovery(config: BridgeRuntimeConfig, stream: SplitStream) -> tuple[R
     return METHODS[name](stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid), note
 
 
-def _trained(artifact: Path | str, name: str, stream: SplitStream) -> tuple[Recovery, str]:
+def _trained(artifact: Path | str, name: str, stream: CutModel) -> tuple[Recovery, str]:
     network, description = load_recovery(artifact, stream.parameters.fingerprint, stream.split)
     if name not in ('auto', network.name):
         raise ArtifactError(f'recovery artifact {artifact} is of the kind {network.name}, but recovery is {name!r}')
