@@ -55,8 +55,8 @@ docs: setup  ## these pages as a site with an API reference, in reports/docs/; a
 	@$(in_environment) python -c 'import mkdocs, material, mkdocstrings' 2>/dev/null || pip install -q -r requirements/docs.txt
 	@$(in_environment) NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
-lint: setup  ## ruff
-	@$(in_environment) ruff check .
+lint: setup  ## style, types, who may import whom, and the size of the run time
+	@$(in_environment) scripts/lint.sh
 
 shell: setup  ## a shell in the environment
 	@$(in_environment) exec bash

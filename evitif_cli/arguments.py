@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from evitif.files import parse_json
-from evitif.options import not_negative_int, positive_int, rate
-from evitif.protocol.wire.datagram import QUANTISATIONS
+from evitif.vocabulary import Quantisation
+from evitif_lab.commands.options import not_negative_int, positive_int, rate
 
 __all__ = ['add_model', 'add_overwrite', 'chosen', 'keyword', 'positive_int', 'rate', 'show']
 
@@ -33,7 +33,7 @@ def add_model(parser: argparse.ArgumentParser, several_cuts: bool = False,
     parser.add_argument('--cut', type=not_negative_int, nargs='+' if several_cuts else None,
                         help='cut after this block (default: the model folder\'s, else half of the depth)')
     if quantisation is not None:
-        parser.add_argument('--quantisation', choices=('auto', *QUANTISATIONS), default=quantisation,
+        parser.add_argument('--quantisation', choices=('auto', *Quantisation.values()), default=quantisation,
                             help='how tokens travel (default: %(default)s; auto: as the loss asks for where a transform code was '
                                  'fitted, else as int8)')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:0, mps, … (default: cpu)')

@@ -275,12 +275,11 @@ class BridgeNode(AutostartNode):
     def _model_status(self) -> Status:
         if self._runtime is None:
             return Status(OK, 'no model is loaded')
-        asked = self._values['device']
-        as_asked = self._runtime.device.startswith(f'device {asked} ')
+        asked, placement = self._values['device'], self._runtime.placement
         values = {'model': self._values['model'], 'device asked for': asked, 'threads': self._runtime.threads}
         if self._running:
             values['recovery'] = self._runtime.statistics().recovery
-        return Status(OK if as_asked else WARN, self._runtime.device, values)
+        return Status(WARN if placement.fallback else OK, placement.sentence, values)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

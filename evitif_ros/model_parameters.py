@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from evitif.protocol.wire.datagram import QUANTISATIONS
-from evitif.protocol.wire.parameters import STREAM_STRATEGIES
+from evitif.vocabulary import Quantisation, Strategy
 from evitif_ros.parameters import NodeParameter
 
 OFF = -1  # for integers: left to the default that the description names
@@ -11,7 +10,7 @@ OFF = -1  # for integers: left to the default that the description names
 MODEL_PARAMETERS = (
     NodeParameter('strategy', 'split', 'how edge and bridge share the work; the same on both: split (head and tail of one model), '
                   'selection (a light model answers or sends the patches that matter), partition (a sub-model of several), auto (split '
-                  'or selection, as the figures beside the model and the `auto_` parameters say)', choices=(*STREAM_STRATEGIES, 'auto')),
+                  'or selection, as the figures beside the model and the `auto_` parameters say)', choices=(*Strategy.values(), 'auto')),
     NodeParameter('model', 'artifacts/fashion_mnist', 'a model folder (model.json, model.safetensors), or the name of '
                   'a timm Vision Transformer; the same on edge and bridge', required=True),
     NodeParameter('light_model', '', "strategy selection: folder of the robot's light model with its selection.json; the same on edge "
@@ -33,7 +32,7 @@ MODEL_PARAMETERS = (
     NodeParameter('cut', OFF, "the head ends after this block, 0: after the embedding; -1: the model folder's, else half "
                   'of the depth; the same on edge and bridge', 'blocks', OFF, 1000),
     NodeParameter('quantisation', 'auto', 'how tokens travel; the same on edge and bridge; auto: as the loss asks for where a '
-                  'transform code was fitted, else as int8', choices=('auto', *QUANTISATIONS)),
+                  'transform code was fitted, else as int8', choices=('auto', *Quantisation.values())),
     NodeParameter('max_datagram_bytes', 1200, 'largest UDP payload; the same on edge and bridge', 'bytes', 256, 65_507),
     NodeParameter('device', 'cpu', 'where the model runs, as PyTorch names it: cpu, cuda, cuda:1, mps', required=True),
     NodeParameter('allow_device_fallback', False, 'use the CPU, and say so, where `device` is not available'),

@@ -240,7 +240,7 @@ def reassemble(data: bytes) -> None:
     """Packets of any order and content at any times: frames have the stream's shape, each comes once, and few are in flight."""
     stream = Stream(data)
     reassembler, now, delivered = Reassembler(PARAMETERS, frames=4), 0.0, set()
-    formats = {datagram.QUANTISATIONS.index(kind): size for kind, size in PARAMETERS.row_formats.items()}
+    formats = {kind.number: size for kind, size in PARAMETERS.row_formats.items()}
     while stream:
         now += stream.number() / 2000
         quantisation = stream.choice(tuple(formats))

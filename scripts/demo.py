@@ -29,10 +29,10 @@ from demo_report import live_line, lossless_accuracy, memory_growth, plot_latenc
 from evitif.pipeline import ModelConfig  # noqa: E402
 from evitif.pipeline.configuration import AUTO  # noqa: E402
 from evitif.pipeline.strategy_table import resolved  # noqa: E402
-from evitif.progress import Progress  # noqa: E402
 from evitif.protocol.sealing.keys import write_key_file  # noqa: E402
-from evitif.protocol.wire.parameters import STREAM_STRATEGIES  # noqa: E402
+from evitif.vocabulary import Strategy  # noqa: E402
 from evitif_edge_node.image_sources import open_source  # noqa: E402
+from evitif_lab.commands.progress import Progress  # noqa: E402
 
 START_LIMIT_S = 120.0   # for the nodes to load their models and to connect
 QUIET_LIMIT_S = 3.0     # after the camera's last image
@@ -99,7 +99,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Camera, edge node, lossy link and bridge on this machine.')
-    parser.add_argument('--strategy', choices=(*STREAM_STRATEGIES, AUTO), default='split',
+    parser.add_argument('--strategy', choices=(*Strategy.values(), AUTO), default='split',
                         help='how edge and bridge share the work (default: %(default)s)')
     parser.add_argument('--model', default='artifacts/fashion_mnist', help='a model folder or a timm name; of selection the large one')
     parser.add_argument('--light-model', help=f'of selection: a folder (default: {LIGHT_MODEL})')

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from evitif.protocol.rate.pacing import MIN_LIMIT_BIT_S
 from evitif.protocol.wire.datagram import SEAL_BYTES
-from evitif.protocol.wire.parameters import STREAM_STRATEGIES
-from evitif.recovery.kinds import ALL
+from evitif.vocabulary import RecoveryName, Strategy
 
 AUTO = 'auto'               # whichever the table beside the model calls for (`evitif.pipeline.strategy_table`)
-STRATEGIES = (*STREAM_STRATEGIES, AUTO)
+STRATEGIES = (*Strategy.values(), AUTO)
 DEFAULT_TOP_K = 5
 
 
@@ -135,7 +134,7 @@ class BridgeRuntimeConfig(LinkConfig):
 
 
 BATCHING = {'auto': None, 'on': True, 'off': False}
-RECOVERIES = ('auto', *ALL)
+RECOVERIES = ('auto', *(name for name in RecoveryName.values() if name != RecoveryName.NONE))
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:

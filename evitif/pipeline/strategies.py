@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
+from evitif.pipeline.split_bridge import SplitBridge
 from evitif.pipeline.split_edge import SplitEdge
 from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
 from evitif.pipeline.strategy_table import resolved
-from evitif.pipeline.tail_pipeline import TailPipeline
+from evitif.vocabulary import Strategy
 
 
 def edge_strategy(config: EdgeRuntimeConfig) -> EdgeStrategy:
@@ -26,20 +27,20 @@ def bridge_strategy(config: BridgeRuntimeConfig) -> BridgeStrategy:
 
 
 def _edge_strategy(config: EdgeRuntimeConfig) -> EdgeStrategy:
-    if config.strategy == 'selection':
+    if config.strategy == Strategy.SELECTION:
         from evitif.pipeline.selection_edge import SelectionEdge
         return SelectionEdge(config)
-    if config.strategy == 'partition':
+    if config.strategy == Strategy.PARTITION:
         from evitif.pipeline.partition_edge import PartitionEdge
         return PartitionEdge(config)
     return SplitEdge(config)
 
 
 def _bridge_strategy(config: BridgeRuntimeConfig) -> BridgeStrategy:
-    if config.strategy == 'selection':
+    if config.strategy == Strategy.SELECTION:
         from evitif.pipeline.selection_bridge import SelectionBridge
         return SelectionBridge(config)
-    if config.strategy == 'partition':
+    if config.strategy == Strategy.PARTITION:
         from evitif.pipeline.partition_bridge import PartitionBridge
         return PartitionBridge(config)
-    return TailPipeline(config)
+    return SplitBridge(config)

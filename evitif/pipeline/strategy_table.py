@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from evitif.files import write_json
-from evitif.model.artifact import read_artifact
+from evitif.model.artifact import part_of, read_artifact
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import find_model_folder
 from evitif.pipeline.configuration import AUTO, ModelConfig
+from evitif.vocabulary import Strategy
 
 FILE = 'strategies.json'
 FORMAT, KIND, TITLE = 1, 'strategies', 'table of strategies'
@@ -37,7 +38,7 @@ class Measured:
 
     @property
     def title(self) -> str:
-        return f'split at block {self.cut}' if self.strategy == 'split' else f'selection with {self.light_model}'
+        return f'split at block {self.cut}' if self.strategy == Strategy.SPLIT else f'selection with {self.light_model}'
 
 
 def save_table(folder: Path | str, model: str, rows: list[Measured], command: str) -> None:
@@ -55,16 +56,10 @@ def load_table(model: str) -> list[Measured]:
                             'recovery`, `evitif evaluate selection` and `python -m evitif_lab.evaluation.strategies` were run for, or '
                             'another strategy')
     path = folder / FILE
-    description = read_artifact(path, TITLE, FORMAT, (KIND,))
-    try:
-        rows = [Measured(str(row['strategy']), row['cut'], row['light_model'], float(row['multiply_adds']),
-                         *({float(rate): float(value) for rate, value in row[name].items()} for name in ('bytes', 'points')))
-                for row in description['rows']]
-        if not rows or any(not row.bytes or row.bytes.keys() != row.points.keys() or
-                           row.strategy not in ('split', 'selection') for row in rows):
-            raise ValueError('expected rows of split and selection with figures for the same losses')
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ArtifactError(f'{TITLE} {path}: cannot be used: {error}') from None
+    rows = part_of(list[Measured], read_artifact(path, TITLE, FORMAT, (KIND,)), 'rows', path, TITLE)
+    if not rows or any(not row.bytes or row.bytes.keys() != row.points.keys() or row.strategy not in ('split', 'selection')
+                       for row in rows):
+        raise ArtifactError(f'{TITLE} {path}: cannot be used: expected rows of split and selection with figures for the same losses')
     return rows
 
 
@@ -97,8 +92,8 @@ def resolved(config: Config) -> tuple[Config, str]:
     if config.strategy != AUTO:
         return config, ''
     rows = [row for row in load_table(config.model)
-            if (row.strategy != 'split' or config.cut in (None, row.cut))
-            and (row.strategy != 'selection' or config.light_model is None
+            if (row.strategy != Strategy.SPLIT or config.cut in (None, row.cut))
+            and (row.strategy != Strategy.SELECTION or config.light_model is None
                  or find_model_folder(config.light_model) == find_model_folder(row.light_model))]
     if not rows:
         raise ValueError(f'cut is {config.cut} and light_model {config.light_model!r}: expected some that the {TITLE} of '

@@ -66,7 +66,7 @@ def test_who_cannot_be_reached_is_asked_again_and_the_robot_answers_alone(host):
     try:
         edge.submit(IMAGE, 1)
         wait(lambda: answers)
-        assert answers[0].strategy == 'local'
+        assert answers[0].how == 'fallback'
         assert edge.statistics().state == 'connecting'
     finally:
         edge.stop()

@@ -113,7 +113,7 @@ def test_alone_a_device_says_what_it_knows_of_its_own_classes_and_of_the_others_
     wait(lambda: answers)
     edge.stop()
     (answer,) = answers
-    assert (answer.strategy, answer.how) == ('local', 'fallback')
+    assert (answer.strategy, answer.how) == ('partition', 'fallback')
     model = load_device(partition, 'middle')
     local = model.local_probabilities(model.features(model.preprocessor(IMAGE)))
     named = dict(zip(answer.labels, answer.scores, strict=True))

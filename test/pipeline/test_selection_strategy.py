@@ -14,7 +14,7 @@ from evitif.model.split import SplitModel
 from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
 from evitif.pipeline.selection_edge import SelectionEdge
 from evitif.protocol.edge.config import EdgeConfig
-from evitif.protocol.edge.frame_sender import FrameSender, Sending
+from evitif.protocol.edge.frame_sender import FrameSender, UplinkState
 from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, TokenFrame
 from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif.selection import PatchModel, Selector
@@ -87,8 +87,8 @@ def test_patches_travel_in_as_many_copies_and_packets_as_the_loss_asks_for_and_n
     edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=1.0)))
 
     def encoded(**uplink):
-        uplink = Sending(**uplink)
-        return edge.encode(edge.see(IMAGE, uplink), uplink)
+        uplink = UplinkState(**uplink)
+        return edge.encode(edge.observe(IMAGE, uplink), uplink)
     for rate in (np.nan, 0.0, 0.3, 0.6):
         sent = encoded(packet_error_rate=rate)
         assert sent.patch_copies == copies_for(rate, patches=16) and sent.min_packets == packets_for(sent.patch_copies, rate)
@@ -97,14 +97,14 @@ def test_patches_travel_in_as_many_copies_and_packets_as_the_loss_asks_for_and_n
     assert len(all_of_them.sent) == 16 and 3 <= len(some.sent) <= 13
     assert some.sent.tolist() == all_of_them.sent[:len(some.sent)].tolist()
     few = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=0.0)))
-    assert few.encode(few.see(IMAGE, Sending()), Sending(packet_error_rate=0.6)).patch_copies == copies_for(0.6, patches=1) > 7
+    assert few.encode(few.observe(IMAGE, UplinkState()), UplinkState(packet_error_rate=0.6)).patch_copies == copies_for(0.6, patches=1) > 7
 
 
 def test_what_the_edge_sends_takes_the_bytes_that_the_evaluation_counts(pair):
     edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=0.7)))
     for rate in (0.0, 0.3, 0.6):
-        uplink = Sending(packet_error_rate=rate)
-        sent = edge.encode(edge.see(IMAGE, uplink), uplink)
+        uplink = UplinkState(packet_error_rate=rate)
+        sent = edge.encode(edge.observe(IMAGE, uplink), uplink)
         sender = FrameSender(edge.parameters, EdgeConfig(), MAX_DATAGRAM_BYTES - SEAL_BYTES)
         packets, size = sender.give(TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.sent, sent.patch_copies, sent.min_packets), 0.0)
         assert size + packets * SEAL_BYTES == SelectedFrames(edge.parameters, rate).bytes(len(sent.sent))
@@ -132,7 +132,7 @@ def test_with_the_bridge_gone_the_light_model_goes_on(pair):
             system.edge.submit(IMAGE, index)
             wait(lambda index=index: len(system.robot) == index)
         system.bridge.start()       # for the relay's sake, and for `System` to stop it
-    assert {(prediction.strategy, prediction.how) for prediction in system.robot} == {('local', 'fallback')}
+    assert {(prediction.strategy, prediction.how) for prediction in system.robot} == {('selection', 'fallback')}
 
 
 def test_models_that_do_not_belong_together_are_refused_with_both_values(pair, tmp_path):

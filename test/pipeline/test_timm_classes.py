@@ -7,9 +7,9 @@ from PIL import Image
 
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.pipeline import BridgeRuntimeConfig, EdgeRuntimeConfig
+from evitif.pipeline.split_bridge import SplitBridge
 from evitif.pipeline.split_edge import SplitEdge
-from evitif.pipeline.tail_pipeline import TailPipeline
-from evitif.protocol.edge.frame_sender import Sending
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif_cli import main
 
@@ -52,10 +52,10 @@ def test_trained_sent_lost_and_answered(folder):
                  '--budget', '0.5']) == 0
     for quantisation, close in (('fp16', 2e-3), ('int8', 0.05), ('int4', 0.5), ('klt2', None)):
         edge = SplitEdge(EdgeRuntimeConfig(model=model, cut=1, quantisation=quantisation, local_fallback=True))
-        sight = edge.see(PICTURE, Sending())
-        rows, alone = edge.encode(sight, Sending()).rows, edge.answer_alone(sight)
+        observation = edge.observe(PICTURE, UplinkState())
+        rows, alone = edge.encode(observation, UplinkState()).rows, edge.answer_alone(observation)
         for recovery in ('paldn', 'omission'):
-            bridge = TailPipeline(BridgeRuntimeConfig(model=model, cut=1, quantisation=quantisation, recovery=recovery, top_k=4))
+            bridge = SplitBridge(BridgeRuntimeConfig(model=model, cut=1, quantisation=quantisation, recovery=recovery, top_k=4))
             assert bridge.parameters == edge.parameters
             whole, half = bridge.answer_batch([received(bridge, rows, 1), received(bridge, rows, 2)], now=lambda: 0.0)
             assert whole.recovery == 'none' and half.recovery == recovery
@@ -65,7 +65,7 @@ def test_trained_sent_lost_and_answered(folder):
             assert half.scores != whole.scores
 
 
-def received(bridge: TailPipeline, rows: np.ndarray, every: int) -> ReceivedFrame:
+def received(bridge: SplitBridge, rows: np.ndarray, every: int) -> ReceivedFrame:
     """A frame of which one unit in `every` has arrived, and all prefix tokens."""
     arrived = np.arange(len(rows)) % every == 0
     arrived[:bridge.parameters.prefix_tokens * bridge.parameters.groups] = True

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from evitif.protocol.wire import answer as answers
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.datagram import DatagramError
+from evitif.vocabulary import RecoveryName, Strategy
 
 _f32 = st.floats(0, 2.0**60, width=32)
 
@@ -21,7 +22,7 @@ def any_answer(draw) -> Answer:
         draw(st.integers(0, 2**32 - 1)), draw(st.integers(-2**63, 2**63 - 1)),
         tuple(draw(st.lists(st.integers(0, 2**32 - 1), min_size=k, max_size=k))),
         tuple(draw(st.lists(st.floats(-2.0**60, 2.0**60, width=32), min_size=k, max_size=k))),
-        draw(st.sampled_from(answers.STRATEGIES)), draw(st.sampled_from(answers.RECOVERIES)),
+        draw(st.sampled_from(Strategy)), draw(st.sampled_from(RecoveryName)),
         draw(st.integers(0, packets)), packets, draw(st.integers(0, 2**32 - 1)), int(received.sum()), tokens, received,
         draw(st.floats(0, 1, width=32) | st.just(float('nan'))), draw(st.floats(-1e9, 1e9)),
         draw(_f32), draw(_f32), draw(_f32), draw(st.floats(0, 1e6)))

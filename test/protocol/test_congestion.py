@@ -9,7 +9,7 @@ from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.events import AnswerArrived, Connected, LinkLost
 from evitif.protocol.frames.interleaving import scattered_order
 from evitif.protocol.frames.packetiser import TokenFrame
-from evitif.protocol.rate.congestion import BREAKER, CONGESTED, RADIO
+from evitif.vocabulary import SendingState
 
 from .simulated_link import PARAMETERS, Impairment, Simulation, rows_of
 
@@ -27,7 +27,7 @@ class AdaptiveStream:
             run.at(run.now + k / rate, lambda k=k: self.send(k))
 
     def send(self, number):
-        sending = self.edge.sending
+        sending = self.edge.uplink
         self.allowed.append((self.run.now, sending.allowed_bit_s, sending.state, sending.queueing_delay_s))
         share = min(1.0, 0.9 * (sending.frame_bytes - 1_000) / (WHOLE - 1_000)) if sending.frame_bytes < WHOLE else 1.0
         patches = ORDER[:max(8, round(share * len(ORDER)))]
@@ -58,7 +58,7 @@ def test_an_open_path_is_used_within_a_second():
     run, edge = started()
     stream = AdaptiveStream(run, edge, 5.0)
     run.run(1.0)
-    assert edge.sending.allowed_bit_s > 10e6
+    assert edge.uplink.allowed_bit_s > 10e6
     run.run(4.0)
     assert stream.states(run.now - 4.0) == {'open'}
     assert edge.statistics.frames['cut'] <= 3
@@ -77,7 +77,7 @@ def test_behind_a_bottleneck_of_less_than_it_needs_the_rate_converges_below_it_a
     assert late[:, 0].min() >= 0.2 * rate                # no oscillation to nothing
     delays = [event.uplink_s for event in run.of(AnswerArrived) if event.sent.sent_at > begin + 5.0]
     assert np.percentile(delays, 95) <= 0.15 and np.median(delays) <= 0.08
-    assert CONGESTED in stream.states(begin)
+    assert SendingState.CONGESTED in stream.states(begin)
 
 
 def test_a_rate_that_falls_and_rises_is_followed():
@@ -117,7 +117,7 @@ def test_frames_are_answered_again_soon_after_the_capacity_fell_into_a_deep_queu
     assert all(((answered >= second) & (answered < second + 2)).sum() >= rate / 2 for second in range(8, 20, 2))
     delays = [event.uplink_s for event in run.of(AnswerArrived) if event.sent.sent_at > fell + 10.0]
     assert np.median(delays) <= 0.1
-    assert edge.sending.allowed_bit_s <= 2 * after
+    assert edge.uplink.allowed_bit_s <= 2 * after
 
 
 def test_frames_wait_while_the_queue_is_longer_than_their_answers_may_take():
@@ -127,12 +127,12 @@ def test_frames_wait_while_the_queue_is_longer_than_their_answers_may_take():
     run.uplink.rate = 1e6
     fell = run.now
     run.run(2.0)
-    assert edge.sending.state == BREAKER
+    assert edge.uplink.state == SendingState.BREAKER
     stopped = run.now
     run.run(0.5)
     assert 0 < goodput(run, stopped, run.now) <= 20e3            # only PING
     run.run(3.5)
-    assert edge.sending.state != BREAKER
+    assert edge.uplink.state != SendingState.BREAKER
     newest = [event.answer.frame_id for event in run.of(AnswerArrived) if event.sent.sent_at > fell + 4.0]
     assert newest == sorted(newest) and newest[-1] >= 77
 
@@ -143,7 +143,7 @@ def test_no_frame_leaves_where_pongs_come_and_none_tells_anything():
     run.downlink.passes = lambda size, now: now if size < 100 else None      # PONGs come, answers do not
     run.stream(edge, PARAMETERS, 40, 10.0)
     run.run(1.5)
-    assert edge.connected and edge.sending.state == BREAKER
+    assert edge.connected and edge.uplink.state == SendingState.BREAKER
     begin = run.now
     run.run(2.0)
     assert edge.connected and goodput(run, begin, run.now) <= 20e3
@@ -161,7 +161,7 @@ def test_one_late_interval_takes_nothing_from_a_rate_of_which_little_is_used(lat
     run.run(4.0)
     allowed = stream.since(begin)[:, 0]
     assert (allowed.min() < allowed[0]) == falls
-    assert (CONGESTED in stream.states(begin)) == falls
+    assert (SendingState.CONGESTED in stream.states(begin)) == falls
 
 
 @pytest.mark.parametrize(('loss', 'burst'), [(0.3, 0.0), (0.6, 0.0), (0.5, 6.0)])
@@ -172,7 +172,7 @@ def test_radio_loss_takes_nothing_from_the_rate(loss, burst):
     run.run(20.0)
     assert stream.since(begin + 3.0)[:, 0].min() >= 1.5 * 8 * WHOLE * RATE
     states = [state for at, _, state, _ in stream.allowed if at >= begin + 3.0]
-    assert states.count(RADIO) >= 0.9 * len(states)
+    assert states.count(SendingState.RADIO_LOSS) >= 0.9 * len(states)
 
 
 def test_loss_that_rises_with_the_rate_and_has_no_delay_is_a_policer():
@@ -237,14 +237,14 @@ def test_the_breaker_opens_after_a_second_without_a_report_and_closes_with_the_f
     run.downlink.loss = 1.0
     silent = run.now
     run.run(4.0)
-    assert edge.sending.state == BREAKER and edge.sending.frame_bytes == 0.0
+    assert edge.uplink.state == SendingState.BREAKER and edge.uplink.frame_bytes == 0.0
     opened, = run.when(LinkLost)
     assert 3 * edge.config.ping_interval_s <= opened - silent <= 1.01 + edge.config.ping_interval_s
     assert goodput(run, opened + 0.1, run.now) <= 120e3         # only HELLO
     run.downlink.loss = 0.0
     run.run(1.0)
     assert run.when(Connected)[-1] - silent - 4.0 <= 0.5
-    assert edge.sending.state != BREAKER
+    assert edge.uplink.state != SendingState.BREAKER
 
 
 @pytest.mark.parametrize('limit', [0.3e6, 1e6, 8e6])

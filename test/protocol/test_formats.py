@@ -11,6 +11,7 @@ from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.vocabulary import Quantisation
 
 PARAMETERS = StreamParameters(
     model='m', fingerprint='a' * 64, cut=4, quantisation='klt1', image_size=(32, 32), tokens=17, prefix_tokens=1, grid=(4, 4),
@@ -44,7 +45,7 @@ def test_what_was_not_agreed_on_or_changes_within_a_frame_is_dropped():
     first, second = bodies(frame_in('klt1', 1)), bodies(frame_in('klt2', 1))
     assert reassembler.receive(*first[0], 0.0) is None
     assert reassembler.receive(*second[1], 0.0) == 'inconsistent'
-    for changes in ({'quantisation': datagram.QUANTISATIONS.index('int4')}, {'rows': first[1][0].rows[:, :-1]}):
+    for changes in ({'quantisation': Quantisation.INT4.number}, {'rows': first[1][0].rows[:, :-1]}):
         assert reassembler.receive(first[1][0]._replace(**changes), 100, 0.0) == 'inconsistent'
 
 

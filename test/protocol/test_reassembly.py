@@ -104,7 +104,7 @@ def test_when_the_end_is_lost_the_quiet_time_is_waited():
 
 
 def test_a_trickle_is_cut_off_at_the_deadline():
-    bench = Bench(deadline_s=0.1)
+    bench = Bench(reassembly_deadline_s=0.1)
     now = 1.0
     for data in packets_of(1)[:-1]:
         bench.wait(now)

@@ -4,16 +4,18 @@ import pytest
 import torch
 
 from evitif.pipeline import BridgeRuntimeConfig
-from evitif.pipeline.split_stream import SplitStream
-from evitif.pipeline.tail_pipeline import TailPipeline, choose_recovery
-from evitif.recovery import LEARNED, METHODS, ArtifactError
+from evitif.pipeline.cut_model import CutModel
+from evitif.pipeline.split_bridge import SplitBridge, choose_recovery
+from evitif.recovery import METHODS, ArtifactError
+from evitif.recovery.artifact import LEARNED as KNOWN
+from evitif_lab.baselines import LEARNED
 
 
 @pytest.mark.parametrize('name', [*METHODS, *LEARNED])
 def test_every_name_is_found_and_answers(folder, train, name):
     if name in LEARNED:
         train(name)
-    pipeline = TailPipeline(BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name))
+    pipeline = SplitBridge(BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name))
     assert pipeline.recovery.name == name
     answers = []
     pipeline.answer, answer = lambda frame: answers.append(answer(frame)), pipeline.answer
@@ -26,12 +28,24 @@ def test_every_name_is_found_and_answers(folder, train, name):
 def test_what_was_not_trained_is_refused(folder, train, name):
     config = BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name)
     with pytest.raises(ArtifactError, match=f'recovery {name} .* none was trained for .* at cut 1: .*--method {name}'):
-        choose_recovery(config, SplitStream.load(config))
+        choose_recovery(config, CutModel.load(config))
+
+
+@pytest.mark.parametrize('name', ['surrogate', 'srcnn', 'edsr', 'tuned-tail'])
+def test_a_bridge_without_the_laboratory_says_that_a_baseline_is_one(folder, train, monkeypatch, name):
+    path = train(name)
+    for kind in ('surrogate', 'srcnn', 'edsr', 'tuned-tail'):
+        monkeypatch.delitem(KNOWN, kind)
+    stream = CutModel.load(BridgeRuntimeConfig(model=str(folder), cut=1))
+    for asked in ({'recovery': name}, {'recovery_artifact': str(path)}):
+        with pytest.raises(ArtifactError, match=f'recovery {name} is a baseline for `evitif evaluate recovery` .* expected auto or one of '
+                                                'zero, mean, omission, interpolation, paldn, linear$'):
+            choose_recovery(BridgeRuntimeConfig(model=str(folder), cut=1, **asked), stream)
 
 
 def test_auto_is_paldn_where_there_is_one_and_what_an_artifact_says(folder, train):
     auto = BridgeRuntimeConfig(model=str(folder), cut=1)
-    stream = SplitStream.load(auto)
+    stream = CutModel.load(auto)
     linear = train('linear')
     assert choose_recovery(auto, stream)[0].name == 'omission'
     train('paldn')
@@ -44,12 +58,12 @@ def test_auto_is_paldn_where_there_is_one_and_what_an_artifact_says(folder, trai
 def test_an_artifact_of_another_kind_is_refused_with_both(folder, train):
     config = BridgeRuntimeConfig(model=str(folder), cut=1, recovery='paldn', recovery_artifact=str(train('linear')))
     with pytest.raises(ArtifactError, match="of the kind linear, but recovery is 'paldn'"):
-        choose_recovery(config, SplitStream.load(config))
+        choose_recovery(config, CutModel.load(config))
 
 
 def test_certainties_need_a_tail_that_takes_them(folder, train, monkeypatch):
     config = BridgeRuntimeConfig(model=str(folder), cut=1)
-    stream = SplitStream.load(config)
+    stream = CutModel.load(config)
     monkeypatch.setattr(type(stream.split), 'takes_key_bias', False)
     train('paldn', width=16)
     with pytest.raises(ArtifactError, match='take no bias on a token: set recovery to omission'):
@@ -63,7 +77,7 @@ def test_the_tail_of_a_recovery_goes_on_and_its_certainties_arrive(folder, train
     train('paldn', width=16)
     for name in ('tuned-tail', 'paldn'):
         config = BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name)
-        stream = SplitStream.load(config)
+        stream = CutModel.load(config)
         recovery, _ = choose_recovery(config, stream)
         tokens, received = torch.randn(1, 10, 24), torch.tensor([[True, False] * 5])
         recovered = recovery.recover(tokens, received, torch.tensor([0.5]))
@@ -77,7 +91,7 @@ def test_what_ships_for_other_weights_of_an_architecture_is_passed_over(folder, 
         (shipped / path.name).write_bytes(path.read_bytes())
     monkeypatch.chdir(tmp_path)
     config = BridgeRuntimeConfig(model='vit_tiny_patch16_224', random_seed=1, cut=1)
-    stream = SplitStream.load(config)
+    stream = CutModel.load(config)
     recovery, note = choose_recovery(config, stream)
     assert recovery.name == 'omission'
     assert 'fingerprint' in note and 'recovery by omission' in note

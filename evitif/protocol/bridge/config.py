@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from evitif.protocol.frames.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S
 from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES
-from evitif.protocol.frames.reassembly import DEADLINE_S, FRAMES_IN_FLIGHT
+from evitif.protocol.frames.reassembly import FRAMES_IN_FLIGHT, REASSEMBLY_DEADLINE_S
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.parameters import check_count, check_seconds
 
@@ -15,7 +15,7 @@ class BridgeConfig:
 
     max_sessions: int = 64
     session_timeout_s: float = 2.0
-    frame_deadline_s: float = DEADLINE_S
+    reassembly_deadline_s: float = REASSEMBLY_DEADLINE_S
     frames_in_flight: int = FRAMES_IN_FLIGHT      # for each robot, a power of two
     grace_floor_s: float = GRACE_FLOOR_S
     quiet_floor_s: float = QUIET_FLOOR_S
@@ -26,7 +26,7 @@ class BridgeConfig:
 
     def __post_init__(self):
         check_count('max_sessions', self.max_sessions, 1, 65536)
-        for name in ('session_timeout_s', 'frame_deadline_s', 'grace_floor_s', 'quiet_floor_s'):
+        for name in ('session_timeout_s', 'reassembly_deadline_s', 'grace_floor_s', 'quiet_floor_s'):
             check_seconds(name, getattr(self, name))
         check_count('frames_in_flight', self.frames_in_flight, 1, 256)
         if self.frames_in_flight & (self.frames_in_flight - 1):

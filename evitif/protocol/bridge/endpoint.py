@@ -14,7 +14,7 @@ many copies of the HELLO arrive. Rules for a HELLO, in this order:
 
 Replies to a HELLO are repeated, but are never more than three times as many bytes as it had, since its sender may have
 written somebody else's address on it (RFC 9000, section 8.1). TOKENS and PING for a session that is not known are
-answered with RESET, no larger than any trigger and rationed (`reset_limit`); RESET to RESET is impossible.
+answered with RESET, no larger than any trigger and rationed (`rate_limiter`); RESET to RESET is impossible.
 
 A robot's address may change (a new access point, a NAT's new port): the session follows the datagram with the highest
 sequence number, so that an overtaken one does not lead back (RFC 9000, section 9.3).
@@ -39,7 +39,7 @@ from types import MappingProxyType
 import numpy as np
 
 from evitif.protocol.bridge.config import BridgeConfig
-from evitif.protocol.bridge.rate_limiter import ResetLimit
+from evitif.protocol.bridge.rate_limiter import RateLimiter
 from evitif.protocol.bridge.session import BridgeSession
 from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
 from evitif.protocol.frames.reassembly import Reassembler
@@ -53,6 +53,7 @@ from evitif.protocol.wire.datagram import Datagram, DatagramError
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.link_names import objection_to_name
 from evitif.protocol.wire.parameters import StreamParameters, check_name
+from evitif.vocabulary import Strategy
 
 AMPLIFICATION = 3            # bytes sent for a byte received from an address that has proved nothing (RFC 9000, 8.1)
 _OUTGOING = 8192             # datagrams that wait for the owner; the oldest are dropped
@@ -97,13 +98,13 @@ class BridgeEndpoint:
         self._events: deque = deque()
         self._traffic = Traffic()
         self._past_frames: Counter[str] = Counter()      # of sessions that have ended
-        self._reset_limit = ResetLimit()
+        self._reset_limit = RateLimiter()
         hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
-        self._hello_limit = ResetLimit(_HELLOS_PER_ADDRESS, (hellos, hellos))
+        self._hello_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos))
         self._refusals: OrderedDict[tuple[str, object], str] = OrderedDict()
         self._keys = keys
         self._cookies = Cookies()
-        self._key_refusals, self._key_events = ResetLimit(*_KEY_REFUSALS), ResetLimit(*_KEY_EVENTS)
+        self._key_refusals, self._key_events = RateLimiter(*_KEY_REFUSALS), RateLimiter(*_KEY_EVENTS)
         self._closed = False
 
     # What the owner asks for
@@ -429,7 +430,7 @@ class BridgeEndpoint:
         if known is not None:
             return parameters.differences(known)
         some = next(iter(self._streams.values()))
-        if parameters.strategy == some.strategy == 'partition':
+        if parameters.strategy == some.strategy == Strategy.PARTITION:
             return [f'device: the edge is {parameters.device}, the bridge has {", ".join(self._streams)}']
         return parameters.differences(some)
 
@@ -447,7 +448,7 @@ class BridgeEndpoint:
         tracker = SequenceTracker()
         parameters = self._streams[hello.parameters.device]
         reassembler = Reassembler(
-            parameters, session_id=session_id, robot=hello.robot, deadline_s=self.config.frame_deadline_s,
+            parameters, session_id=session_id, robot=hello.robot, reassembly_deadline_s=self.config.reassembly_deadline_s,
             frames=self.config.frames_in_flight, grace_floor_s=self.config.grace_floor_s,
             quiet_floor_s=self.config.quiet_floor_s, packet_error_rate=lambda: tracker.packet_error_rate, top_k=hello.top_k)
         session = BridgeSession(session_id, hello.robot, hello.instance, addr, parameters, reassembler, tracker, now, sealer)

@@ -22,7 +22,7 @@ class _Bucket:
         return self.level
 
 
-class ResetLimit:
+class RateLimiter:
     """:param per_address, overall: (a second, burst)"""
 
     def __init__(self, per_address: tuple[float, float] = PER_ADDRESS, overall: tuple[float, float] = OVERALL):

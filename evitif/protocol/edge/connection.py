@@ -32,7 +32,7 @@ from random import Random, SystemRandom
 import numpy as np
 
 from evitif.protocol.edge.config import EdgeConfig
-from evitif.protocol.edge.frame_sender import FrameSender, Sending
+from evitif.protocol.edge.frame_sender import FrameSender, UplinkState
 from evitif.protocol.edge.pings import Pings, copies_of_ping
 from evitif.protocol.edge.sent_frames import SentFrames
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused, SentFrame
@@ -48,8 +48,7 @@ from evitif.protocol.wire import datagram, runs
 from evitif.protocol.wire.datagram import Datagram, DatagramError
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters, check_name
-
-IDLE, CONNECTING, REFUSED, CONNECTED, CLOSED = 'idle', 'connecting', 'refused', 'connected', 'closed'
+from evitif.vocabulary import LinkState
 
 _HINT_INTERVAL_S = 10.0      # between two `Refused` that anybody could have caused
 
@@ -74,7 +73,7 @@ class EdgeConnection:
         self.config = config = config or EdgeConfig()
         self._random = random or SystemRandom()
         self._handshake = None if key is None else EdgeHandshake(key, robot, parameters, self._random, config.top_k)
-        self._state = IDLE
+        self._state, self._closed = LinkState.DISCONNECTED, False
         self._session_id: int | None = None
         self._traffic = Traffic()
         self._outgoing: deque[bytes | np.ndarray] = deque()
@@ -111,10 +110,10 @@ class EdgeConnection:
 
     @property
     def connected(self) -> bool:
-        return self._state == CONNECTED
+        return self._state == LinkState.CONNECTED
 
     @property
-    def state(self) -> str:
+    def state(self) -> LinkState:
         return self._state
 
     @property
@@ -163,8 +162,8 @@ class EdgeConnection:
 
     def connect(self, now: float) -> None:
         """Begin to say hello; nothing happens where that was begun already."""
-        if self._state in (IDLE, CLOSED):
-            if self._state == CLOSED:
+        if self._state == LinkState.DISCONNECTED:
+            if self._closed:
                 self._new_instance()
             self._say_hello_from(now)
             self.handle_timer(now)
@@ -175,20 +174,20 @@ class EdgeConnection:
             for _ in range(self.config.bye_copies):
                 self._send(datagram.BYE, now)
         self._forget_session()
-        self._state = CLOSED
+        self._state, self._closed = LinkState.DISCONNECTED, True
         self._hello_at = math.inf
 
     @property
-    def sending(self) -> Sending:
+    def uplink(self) -> UplinkState:
         """The state of the path and what a frame may take, as last known; may be read from any thread without a lock."""
-        return self._sender.sending
+        return self._sender.uplink
 
     def send_frame(self, frame: TokenFrame, now: float) -> bool:
         """Send a frame. False: there is no session, and nothing was sent.
 
         Raises ValueError where the frame does not fit the stream's parameters, see `Packetiser.packetise`.
         """
-        if self._state != CONNECTED:
+        if self._state != LinkState.CONNECTED:
             return False
         while self._release_at is not None:      # nobody has asked for what may leave of the frame before
             self._release(self._release_at)
@@ -206,7 +205,7 @@ class EdgeConnection:
     def _release(self, now: float) -> None:
         """Send what pacing allows of the frame that waits, a run at a time, and a PING behind it."""
         run = None
-        if self._state == CONNECTED:
+        if self._state == LinkState.CONNECTED:
             finish = runs.finish if self._sealer is None else self._sealer.finish_run
             run = self._sender.release(finish, self._session_id, self._sequence, now)
             if run is not None:
@@ -221,10 +220,10 @@ class EdgeConnection:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called next, on the caller's clock; None: never."""
-        if self._state in (IDLE, CLOSED):
+        if self._state == LinkState.DISCONNECTED:
             return None
         times = [self._hello_at]
-        if self._state == CONNECTED:
+        if self._state == LinkState.CONNECTED:
             times += [self._pings.due_at, self._heard_at + self.config.link_timeout_s]
             times.append(self._sender.get_timer())
         return min(*times, self._sent.expires_at())
@@ -232,7 +231,7 @@ class EdgeConnection:
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
         self._expire_due(now)
-        if self._state == CONNECTED:
+        if self._state == LinkState.CONNECTED:
             if now >= self._heard_at + self.config.link_timeout_s:
                 self._events.append(LinkLost(now - self._heard_at))
                 self._say_hello_from(now)
@@ -240,7 +239,7 @@ class EdgeConnection:
                 if now >= self._pings.due_at:
                     self._ping(now)
                 self._release_at = now
-        if self._state in (CONNECTING, REFUSED) and now >= self._hello_at:
+        if self._state in (LinkState.CONNECTING, LinkState.LOST, LinkState.REFUSED) and now >= self._hello_at:
             self._hello(now)
 
     def _hello(self, now: float) -> None:
@@ -248,9 +247,9 @@ class EdgeConnection:
             self._transmit(self._hello_datagram(), now)
             self._hello_sequence += 1
         self._asked_at, self._prompted = now, False
-        if self._state == CONNECTED:      # on a RESET that may be forged
+        if self._state == LinkState.CONNECTED:      # on a RESET that may be forged
             return
-        if self._state == REFUSED:
+        if self._state == LinkState.REFUSED:
             self._hello_at = now + self.config.refused_interval_s
             return
         if now - self._hello_since >= self.config.hello_patience_s:
@@ -287,7 +286,7 @@ class EdgeConnection:
         try:
             self._traffic.received(len(data))
             received = datagram.parse(data)
-            if self._state in (IDLE, CLOSED) or received.sealed and not self.sealed:
+            if self._state == LinkState.DISCONNECTED or received.sealed and not self.sealed:
                 raise DatagramError('unexpected')
             if received.type == datagram.WELCOME:
                 if self.sealed:
@@ -315,7 +314,7 @@ class EdgeConnection:
         welcome = Welcome.parse(received.body)
         if welcome.instance != self._instance or received.session_id == 0:
             raise DatagramError('unexpected')
-        if self._state == CONNECTED and received.session_id != self._session_id:
+        if self._state == LinkState.CONNECTED and received.session_id != self._session_id:
             # A late answer to a hello that another life of the bridge heard. If it is this session that is dead, RESET
             # will say so.
             raise DatagramError('unexpected')
@@ -330,9 +329,9 @@ class EdgeConnection:
         if received.session_id == self._session_id:
             raise DatagramError('duplicate')
         bridge, sealer = self._handshake.take_welcome(received)
-        if self._state == CONNECTED:      # the RESET was true
+        if self._state == LinkState.CONNECTED:      # the RESET was true
             self._events.append(LinkLost(now - self._heard_at))
-            self._state = CONNECTING
+            self._state = LinkState.CONNECTING
         self._begin_session(received.session_id, sealer)
         self._bridge = bridge
         self._new_instance()
@@ -350,14 +349,14 @@ class EdgeConnection:
 
     def _on_refuse(self, received: Datagram, now: float) -> None:
         refuse = self._handshake.take_refusal(received) if received.sealed else Refuse.parse(received.body)
-        if refuse.instance != self._instance or self._state == CONNECTED:
+        if refuse.instance != self._instance or self._state == LinkState.CONNECTED:
             raise DatagramError('unexpected')
         if self.sealed and not received.sealed:
             self._on_hint(refuse.reason, now)
             return
         self._forget_session()
-        if self._state != REFUSED:
-            self._state = REFUSED
+        if self._state != LinkState.REFUSED:
+            self._state = LinkState.REFUSED
             self._hello_at = now + self.config.refused_interval_s
         if refuse.reason != self._refused_reason:
             self._refused_reason = refuse.reason
@@ -422,8 +421,8 @@ class EdgeConnection:
     def _heard(self, now: float) -> None:
         """The bridge was heard in this session."""
         self._heard_at = now
-        if self._state != CONNECTED:
-            self._state = CONNECTED
+        if self._state != LinkState.CONNECTED:
+            self._state = LinkState.CONNECTED
             self._refused_reason = None
             self._hello_at = math.inf
             self._pings.due_at = now
@@ -431,7 +430,7 @@ class EdgeConnection:
             self._events.append(Connected(self._session_id, self._bridge))
 
     def _on_end_of_session(self, now: float) -> None:
-        was_connected = self._state == CONNECTED
+        was_connected = self._state == LinkState.CONNECTED
         self._forget_session()
         if was_connected:
             self._events.append(LinkLost(now - self._heard_at))
@@ -463,9 +462,9 @@ class EdgeConnection:
         return datagram.finish if self._sealer is None else self._sealer.finish
 
     def _say_hello_from(self, now: float) -> None:
-        if self._state == CONNECTED:
+        if self._state == LinkState.CONNECTED:
             self._sender.stop()
-        self._state = CONNECTING
+        self._state = LinkState.LOST if self._state in (LinkState.CONNECTED, LinkState.LOST) else LinkState.CONNECTING
         self._hello_at = self._hello_since = now
         self._hello_interval = self.config.hello_interval_s
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame
-from evitif.protocol.rate.congestion import BREAKER, OPEN, TARGET_S, CongestionControl, Report
+from evitif.protocol.rate.congestion import TARGET_S, CongestionControl, Report
 from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.protocol.wire.runs import FinishRun
+from evitif.vocabulary import Quantisation, SendingState
 
 RUN_DATAGRAMS = 50           # that are finished together: about as many of 1,200 bytes as the kernel takes in one call (UDP_SEGMENT)
 _PACKETISERS = 24            # kept, by quantisation, copies and fewest packets
@@ -26,10 +27,10 @@ _LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt 
 
 
 @dataclass(frozen=True)
-class Sending:
+class UplinkState:
     """What there is to know when it is decided how the next frame is sent. Rates in bit/s with IP and UDP headers."""
 
-    state: str = OPEN                       # open, congested, radio loss or breaker
+    state: SendingState = SendingState.OPEN
     allowed_bit_s: float = math.inf
     used_bit_s: float = 0.0
     frame_bytes: float = math.inf           # that a frame may take, IP and UDP headers included
@@ -48,7 +49,7 @@ class FrameSender:
     def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
         self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
         self._own = {kind: self._packetiser(kind, config.patch_copies, config.min_packets) for kind in parameters.row_formats}
-        self._others: OrderedDict[tuple[str, int, int], Packetiser] = OrderedDict()
+        self._others: OrderedDict[tuple[Quantisation, int, int], Packetiser] = OrderedDict()
         self._pacer = Pacer(config.rate_limit_bit_s)
         self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
         self._waiting: Layout | None = None
@@ -65,7 +66,7 @@ class FrameSender:
         self._held = False                   # until more is learnt of it
         self.sent_bytes = 0                  # on the wire, IP and UDP headers included
         self.frames_cut = 0                  # not sent to their end, because a newer one came
-        self.sending = Sending()             # replaced whole, so that it may be read without a lock
+        self.uplink = UplinkState()             # replaced whole, so that it may be read without a lock
 
     @property
     def packetisers(self) -> dict[str, Packetiser]:
@@ -79,12 +80,12 @@ class FrameSender:
         self._learnt(now)
         self._drop_waiting()
         self._pacer.begin(self._control.rate_bit_s, now)
-        self._state(now)
+        self._update_uplink(now)
 
     def stop(self) -> None:
         """There is no session, or nothing is heard in it."""
         self._drop_waiting()
-        self.sending = Sending(BREAKER, 0.0, 0.0, 0.0)
+        self.uplink = UplinkState(SendingState.BREAKER, 0.0, 0.0, 0.0)
 
     def on_round_trip(self, seconds: float, now: float) -> None:
         self._learnt(now)
@@ -96,7 +97,7 @@ class FrameSender:
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
         self._pacer.set_rate(self._control.rate_bit_s, now)
-        self._state(now)
+        self._update_uplink(now)
 
     def spend(self, payload: int, now: float) -> None:
         """Note a datagram that is sent whatever the rate."""
@@ -131,7 +132,7 @@ class FrameSender:
             self._interval = interval if math.isnan(self._interval) else self._interval + _RATE_GAIN * (interval - self._interval)
             self._beside_smoothed += _RATE_GAIN * (self._beside - self._beside_smoothed)
         self._frame_at, self._beside, self._name_bytes = now, 0.0, len(frame.source_frame.encode())
-        self._state(now)
+        self._update_uplink(now)
         return layout.packets, layout.bytes
 
     def release(self, finish: FinishRun, session_id: int, sequence: int, now: float) -> np.ndarray | None:
@@ -210,17 +211,17 @@ class FrameSender:
             self._used *= math.exp(self._used_at - now)
         self._used, self._used_at = self._used + 8 * wire, now
 
-    def _state(self, now: float) -> None:
+    def _update_uplink(self, now: float) -> None:
         rate = self._control.rate_bit_s
         # A frame has left before the next one comes, and while there is time for its answer.
         longest = self._config.answer_deadline_s / 2
         interval = longest if math.isnan(self._interval) else min(self._interval, longest)
         used = 0.0 if math.isnan(self._used_at) else self._used * math.exp(self._used_at - now)
-        state = BREAKER if self._is_futile(now) else self._control.state
-        self.sending = Sending(state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
+        state = SendingState.BREAKER if self._is_futile(now) else self._control.state
+        self.uplink = UplinkState(state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
                                self._control.queueing_delay_s, self._loss, self._burst)
 
-    def _packetiser_for(self, frame: TokenFrame, kind: str) -> Packetiser:
+    def _packetiser_for(self, frame: TokenFrame, kind: Quantisation) -> Packetiser:
         own = self._own[kind]
         key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
         if key[1:] == (own.patch_copies, own.min_packets):
@@ -232,6 +233,6 @@ class FrameSender:
         self._others.move_to_end(key)
         return self._others[key]
 
-    def _packetiser(self, kind: str, copies: int, min_packets: int) -> Packetiser:
+    def _packetiser(self, kind: Quantisation, copies: int, min_packets: int) -> Packetiser:
         return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=min_packets,
                           prefix_copies=self._config.prefix_copies, patch_copies=copies)

@@ -14,9 +14,10 @@ import numpy as np
 
 from evitif.protocol.frames.interleaving import arrange, importance_laps, interleave, prefix_copies_of, scattered_order, units_of
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.datagram import HEADER, MAX_UDP_PAYLOAD, QUANTISATIONS, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
+from evitif.protocol.wire.datagram import HEADER, MAX_UDP_PAYLOAD, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
 from evitif.protocol.wire.parameters import StreamParameters, check_count
 from evitif.protocol.wire.runs import TOKENS_HEAD, heads_of
+from evitif.vocabulary import Quantisation
 
 MAX_DATAGRAM_BYTES = 1200      # UDP payload that no path on the Internet fragments (RFC 9000, section 14)
 MIN_PACKETS = 24
@@ -38,7 +39,7 @@ class TokenFrame:
     capture_stamp_ns: int          # i64, the source image's header stamp
     source_frame: str              # the source image's header.frame_id, at most 255 bytes of UTF-8
     rows: np.ndarray               # uint8 [units, row_bytes]
-    quantisation: str = ''         # one of the stream's `row_formats`; empty: the stream's own
+    quantisation: Quantisation | None = None      # one of the stream's `row_formats`; None: the stream's own
     sent: np.ndarray | None = None      # int [n], the tokens that travel, most important first; None: all. Other rows are not read
     patch_copies: int = 0          # packets that each patch travels in; 0: as the packetiser has it
     min_packets: int = 0           # cut no coarser than this; 0: as the packetiser has it. Both are for `FrameSender`, which has several
@@ -136,7 +137,7 @@ class Layout:
         heads['magic'], heads['version'], heads['type'] = datagram.MAGIC, datagram.VERSION, datagram.TOKENS
         tokens = heads_of(self.datagrams[:, HEADER.size:], TOKENS_HEAD)
         tokens['index'], tokens['count'] = np.arange(self.packets), self.packets
-        tokens['quantisation'] = QUANTISATIONS.index(parameters.quantisation)
+        tokens['quantisation'] = parameters.quantisation.number
         tokens['row_bytes'], tokens['units'], tokens['sent'], tokens['name'] = parameters.row_bytes, counts, units, len(source)
         self._frame_ids, self._stamps = tokens['frame_id'], tokens['stamp']
         self.datagrams[:, HEADER.size + TOKENS_HEADER.size:fixed] = np.frombuffer(source, np.uint8)

@@ -30,13 +30,15 @@ from typing import NamedTuple
 import numpy as np
 
 from evitif.protocol.frames.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S, ArrivalEstimator
-from evitif.protocol.wire.datagram import QUANTISATIONS, TokensBody
+from evitif.protocol.wire.datagram import TokensBody
 from evitif.protocol.wire.parameters import StreamParameters, check_seconds
 from evitif.protocol.wire.runs import TokensRun
+from evitif.vocabulary import Quantisation
 
 FRAMES_IN_FLIGHT = 4
-DEADLINE_S = 0.1
+REASSEMBLY_DEADLINE_S = 0.1
 ORDER_MEMORY_S = 1.0
+_QUANTISATIONS = tuple(Quantisation)
 _FINISHED = 8            # delivered or dropped frames whose packets are still recognised
 
 
@@ -58,7 +60,7 @@ class ReceivedFrame:
     first_arrival: float           # seconds on the bridge's clock
     ready_at: float                # the same
     complete: bool                 # every unit that was sent arrived
-    quantisation: str              # what the rows are
+    quantisation: Quantisation     # of the rows
     units_sent: int                # of the frame's units; fewer than all where the edge sent only some tokens
     device: str = ''               # of a partition: whose features these are
     top_k: int = 0                 # classes that the robot wants in its answer at least; 0: as the bridge has it
@@ -123,22 +125,22 @@ def newer(a: int, b: int) -> bool:
 class Reassembler:
     """The frames of one session.
 
-    :param deadline_s: after its first packet a frame is delivered with what it has, seconds
+    :param reassembly_deadline_s: after its first packet a frame is delivered with what it has, seconds
     :param frames: frames in flight, a power of two
     :param packet_error_rate: asked when a frame is delivered
     """
 
     def __init__(self, parameters: StreamParameters, *, session_id: int = 0, robot: str = '',
-                 deadline_s: float = DEADLINE_S, frames: int = FRAMES_IN_FLIGHT,
+                 reassembly_deadline_s: float = REASSEMBLY_DEADLINE_S, frames: int = FRAMES_IN_FLIGHT,
                  grace_floor_s: float = GRACE_FLOOR_S, quiet_floor_s: float = QUIET_FLOOR_S,
                  packet_error_rate: Callable[[], float] = lambda: math.nan, top_k: int = 0):
         if frames < 1 or frames & (frames - 1):
             raise ValueError(f'frames is {frames}; expected a power of two')
         self._parameters = parameters
-        self._row_bytes = {QUANTISATIONS.index(kind): size for kind, size in parameters.row_formats.items()}
+        self._row_bytes = {kind.number: size for kind, size in parameters.row_formats.items()}
         self._session_id = session_id
         self._robot = robot
-        self._deadline = check_seconds('deadline_s', deadline_s)
+        self._deadline = check_seconds('reassembly_deadline_s', reassembly_deadline_s)
         self._packet_error_rate = packet_error_rate
         self._top_k = top_k
         self._ring: list[_Frame | None] = [None] * frames
@@ -325,7 +327,7 @@ class Reassembler:
             self._ready.append(ReceivedFrame(
                 self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
                 frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
-                now, complete, QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device,
+                now, complete, _QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device,
                 self._top_k))
             self._finish(frame, ended_by_wait)
             self._delivered_id, self._delivered_at = frame.id, now

@@ -26,6 +26,8 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 
+from evitif.vocabulary import SendingState
+
 TARGET_S = 0.025             # queueing delay
 BUSY_S = 0.005               # queueing delay at which the bottleneck has not been idle
 BASE_WINDOW_S = 10.0         # of the least delay; BBR's and Copa's
@@ -43,8 +45,6 @@ INITIAL_DATAGRAMS = 10       # a round trip (RFC 6928)
 _DATAGRAM = 1228             # bytes with IP and UDP headers
 _UNKNOWN_ROUND_TRIP_S = 0.1
 _TRAIN = 8                   # datagrams in an interval that show whether the rate causes delay
-
-OPEN, CONGESTED, RADIO, BREAKER = 'open', 'congested', 'radio loss', 'breaker'
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class CongestionControl:
         self._ceiling = min(ceiling_bit_s, CEILING_BIT_S)
         self._floor = FLOOR_BIT_S if follow else self._ceiling
         self.rate_bit_s = self._bounded(INITIAL_DATAGRAMS * _DATAGRAM * 8 / _UNKNOWN_ROUND_TRIP_S)
-        self.state = OPEN
+        self.state = SendingState.OPEN
         self.queueing_delay_s = math.nan      # least of the last interval
         self.last_queueing_s = math.nan       # of the last report
         self._delays: deque[tuple[float, float]] = deque()      # (when, one-way delay) of the least ones, ascending
@@ -155,8 +155,8 @@ class CongestionControl:
         elif standing <= TARGET_S:
             self._suspected = False
             self._follow(peak, lost, expected, mean_burst, used, elapsed, now)
-        if self.state != CONGESTED:
-            self.state = RADIO if lost > RADIO_LOSS else OPEN
+        if self.state != SendingState.CONGESTED:
+            self.state = SendingState.RADIO_LOSS if lost > RADIO_LOSS else SendingState.OPEN
         self._last, self._decided_at, self._interval = self._interval[-1], now, []
         self._bytes = self._datagrams = 0
 
@@ -183,7 +183,7 @@ class CongestionControl:
         if used < 0.5 * self.rate_bit_s and standing <= INTERVAL_S and not self._slow_start and self._resume is None:
             # Less was sent than the path would have taken; what was allowed beyond the most that was carried of late nobody has tried.
             delivered = max(delivered, min(0.5 * self.rate_bit_s / BETA, self._carried))
-        self.state, self._slow_start, self._grown_from = CONGESTED, False, None
+        self.state, self._slow_start, self._grown_from = SendingState.CONGESTED, False, None
         if self._episode is None or standing > self._episode.delay_s:
             self._episode = _Episode(peak, delivered, now)
         episode = self._episode
@@ -203,7 +203,7 @@ class CongestionControl:
 
     def _follow(self, peak: float, lost: float, expected: int, mean_burst: float, used: float, elapsed: float, now: float) -> None:
         """No queue stands."""
-        self.state = OPEN
+        self.state = SendingState.OPEN
         if self._episode is not None and now - self._episode.stood_at >= CLEAR_S:
             self._episode = None
         if self._resume is not None:
@@ -222,7 +222,7 @@ class CongestionControl:
         if self._risen >= 2:
             self._risen = 0
             self.rate_bit_s, self._slow_start, self._grown_from = self._bounded(BETA * rate), False, None
-            self.state = CONGESTED
+            self.state = SendingState.CONGESTED
             return
         if not risen and now - since > COMPARE_S:      # the radio's loss changes too
             self._grown_from = self.rate_bit_s, lost, now
@@ -234,7 +234,7 @@ class CongestionControl:
                  now: float) -> None:
         """With a flow that fills the queue."""
         used = min(delivered, used)
-        self.state = CONGESTED
+        self.state = SendingState.CONGESTED
         self._emptied = self._emptied + 1 if standing <= BUSY_S else 0
         if self._drained_alone():
             self.rate_bit_s = self._bounded(BETA * min(delivered, self.rate_bit_s))
@@ -242,7 +242,7 @@ class CongestionControl:
             return
         if self._emptied >= 2 and not self._probed:      # nobody fills the queue; were that wrong, the next one that stands would tell
             self._reno_since = self._episode = self._grown_from = self._resume = None
-            self.state = OPEN
+            self.state = SendingState.OPEN
             return
         if self._probed:
             self._probed -= 1
@@ -273,7 +273,7 @@ class CongestionControl:
     def _stop_competing(self) -> None:
         """The queue was its own."""
         self._reno_since = self._episode = self._grown_from = self._resume = None
-        self._competed_at, self._probed, self.state = -math.inf, 0, OPEN
+        self._competed_at, self._probed, self.state = -math.inf, 0, SendingState.OPEN
 
     def _bounded(self, bit_s: float) -> float:
         return min(max(bit_s, self._floor), self._ceiling)

@@ -13,10 +13,10 @@ import numpy as np
 
 from evitif.protocol.rate.statistics import sufficient_copies
 from evitif.protocol.wire.datagram import DatagramError
+from evitif.protocol.wire.parameters import check_word
+from evitif.vocabulary import RecoveryName, Strategy
 
-STRATEGIES = ('split', 'selection', 'partition', 'local')
-# The index is what travels, so a new one goes to the end.
-RECOVERIES = ('none', 'omission', 'paldn', 'zero', 'mean', 'interpolation', 'surrogate', 'linear', 'srcnn', 'edsr', 'tuned-tail')
+_STRATEGIES, _RECOVERIES = tuple(Strategy), tuple(RecoveryName)
 
 # frame id u32, capture stamp i64 ns, strategy u8, recovery u8, copies u8, k u8, packets received u16, packets expected
 # u16, bytes received u32, tokens received u16, tokens expected u16, packet error rate f32, wait f32, recovery f32, tail
@@ -40,8 +40,8 @@ class Answer:
     capture_stamp_ns: int
     class_ids: tuple[int, ...]         # top-k, best first
     scores: tuple[float, ...]          # the same, descending
-    strategy: str                      # 'split' | 'selection' | 'partition' | 'local'
-    recovery: str                      # one of RECOVERIES
+    strategy: Strategy
+    recovery: RecoveryName
     packets_received: int
     packets_expected: int
     bytes_received: int                # of the frame's datagrams, UDP payload
@@ -65,16 +65,13 @@ def encode(answer: Answer, copies: int) -> bytes:
     if len(answer.class_ids) != len(answer.scores) or not 1 <= len(answer.scores) <= MAX_TOP_K:
         raise ValueError(f'{len(answer.class_ids)} class_ids and {len(answer.scores)} scores; '
                          f'expected 1 to {MAX_TOP_K} of both')
-    for what, value, known in (('strategy', answer.strategy, STRATEGIES), ('recovery', answer.recovery, RECOVERIES)):
-        if value not in known:
-            raise ValueError(f'{what} is {value!r}; expected one of {", ".join(known)}')
+    strategy, recovery = check_word('strategy', answer.strategy, Strategy), check_word('recovery', answer.recovery, RecoveryName)
     # The receiver drops what is impossible without a word, so it is refused here, aloud.
     if wrong := _impossible(answer):
         raise ValueError(f'{wrong} is {getattr(answer, wrong)}, which cannot be')
     try:
         fixed = BODY.pack(
-            answer.frame_id, answer.capture_stamp_ns, STRATEGIES.index(answer.strategy),
-            RECOVERIES.index(answer.recovery), copies, len(answer.scores), answer.packets_received,
+            answer.frame_id, answer.capture_stamp_ns, strategy.number, recovery.number, copies, len(answer.scores), answer.packets_received,
             answer.packets_expected, answer.bytes_received, answer.tokens_received, answer.tokens_expected,
             answer.packet_error_rate, answer.wait_s, answer.recovery_s, answer.tail_s, answer.first_arrival,
             answer.hold_s)
@@ -112,10 +109,10 @@ def decode(body) -> tuple[Answer, int]:
     top = list(TOP.iter_unpack(body[BODY.size:bitmap_at]))
     bitmap = np.frombuffer(bytes(body[bitmap_at:]), np.uint8)
     received = np.unpackbits(bitmap, count=tokens_expected).astype(np.bool_)
-    if k == 0 or copies == 0 or strategy >= len(STRATEGIES) or recovery >= len(RECOVERIES):
+    if k == 0 or copies == 0 or strategy >= len(_STRATEGIES) or recovery >= len(_RECOVERIES):
         raise DatagramError('malformed')
-    answer = Answer(frame_id, stamp, tuple(c for c, _ in top), tuple(s for _, s in top), STRATEGIES[strategy],
-                    RECOVERIES[recovery], packets_received, packets_expected, bytes_received, tokens_received,
+    answer = Answer(frame_id, stamp, tuple(c for c, _ in top), tuple(s for _, s in top), _STRATEGIES[strategy],
+                    _RECOVERIES[recovery], packets_received, packets_expected, bytes_received, tokens_received,
                     tokens_expected, received, packet_error_rate, first_arrival, wait, recovery_s, tail, hold)
     if _impossible(answer):
         raise DatagramError('malformed')

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evitif.vocabulary import Quantisation
+
 MAGIC = b'EV'
 VERSION = 1                  # unsealed
 SEALED_VERSION = 2           # the same but for the CRC and what `sealing` puts in its place
@@ -43,8 +45,6 @@ MAX_UNITS = 0xFFFF
 REPORT = struct.Struct('>IIff')
 PING_BODY = struct.Struct('>d')
 PONG_BODY = struct.Struct('>ddd')
-
-QUANTISATIONS = ('fp16', 'int8', 'int4', 'klt2', 'klt1.5', 'klt1', 'klt0.5', 'klt0.25', 'klt0.125')
 
 MAX_UDP_PAYLOAD = 65507
 
@@ -126,7 +126,7 @@ class TokensBody(NamedTuple):
     packet_index: int
     packet_count: int
     capture_stamp_ns: int
-    quantisation: int
+    quantisation: int        # number of a Quantisation
     sent_units: int          # different ones, in all packets of the frame
     source_frame: bytes
     units: np.ndarray
@@ -148,7 +148,7 @@ def parse_tokens(body) -> TokensBody:
     end = rows_at + n * row_bytes
     if len(body) != end:
         raise DatagramError('truncated' if len(body) < end else 'malformed')
-    if n == 0 or row_bytes == 0 or index >= count or n > total or quantisation >= len(QUANTISATIONS):
+    if n == 0 or row_bytes == 0 or index >= count or n > total or quantisation >= len(Quantisation):
         raise DatagramError('malformed')
     units = np.frombuffer(body, UNIT_INDEX, n, units_at)
     rows = np.frombuffer(body, np.uint8, n * row_bytes, rows_at).reshape(n, row_bytes)

@@ -3,11 +3,12 @@
 import math
 import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import TypeVar
 
 from evitif.identity import difference
-from evitif.protocol.wire.datagram import MAX_UDP_PAYLOAD, MAX_UNITS, QUANTISATIONS
+from evitif.protocol.wire.datagram import MAX_UDP_PAYLOAD, MAX_UNITS
+from evitif.vocabulary import Quantisation, Strategy, Word
 
-STREAM_STRATEGIES = ('split', 'selection', 'partition')
 MAX_NAME_BYTES = 128      # of a model, a robot or a bridge, in UTF-8
 MAX_TOKENS = 8192         # so that an answer's bitmap of tokens stays within one datagram
 _FINGERPRINT = re.compile(r'[0-9a-f]{64}')
@@ -35,6 +36,17 @@ def check_seconds(what: str, value: object) -> float:
     return value
 
 
+W = TypeVar('W', bound=Word)
+
+
+def check_word(what: str, value: object, words: type[W]) -> W:
+    """Return `value` as one of `words`; raise ValueError where it is none."""
+    try:
+        return words(value)
+    except ValueError:
+        raise ValueError(f'{what} is {value!r:.40}; expected one of {", ".join(words)}') from None
+
+
 def _pair(what: str, value: object, high: int) -> tuple[int, int]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(f'{what} is {value!r:.60}; expected (height, width)')
@@ -54,7 +66,7 @@ class StreamParameters:
     model: str
     fingerprint: str                   # of weights, architecture, preprocessing, cut (evitif.identity); of a partition: of all its models
     cut: int                           # blocks on the robot
-    quantisation: str                  # one of datagram.QUANTISATIONS
+    quantisation: Quantisation
     image_size: tuple[int, int]        # (height, width) of the model's input, pixels
     tokens: int                        # prefix_tokens + grid[0] * grid[1]
     prefix_tokens: int                 # class, distillation and register tokens, first in the sequence
@@ -64,8 +76,8 @@ class StreamParameters:
     row_bytes: int                     # bytes of a unit
     classes: int
     code: str = ''                     # hex SHA-256 of the transform code or the patch code, where there is one
-    formats: tuple[tuple[str, int], ...] = ()     # other quantisations that a frame may be sent in, and their row_bytes
-    strategy: str = 'split'            # one of STREAM_STRATEGIES
+    formats: tuple[tuple[Quantisation, int], ...] = ()     # other quantisations that a frame may be sent in, and their row_bytes
+    strategy: Strategy = Strategy.SPLIT
     light: str = ''                    # of `selection`: hex SHA-256 of the robot's light model
     device: str = ''                   # of `partition`: whose features these are
 
@@ -77,13 +89,11 @@ class StreamParameters:
             value = getattr(self, name)
             if not isinstance(value, str) or value and not _FINGERPRINT.fullmatch(value):
                 raise ValueError(f'{name} is {value!r:.80}; expected 64 hexadecimal digits in lower case, or none')
-        if self.strategy not in STREAM_STRATEGIES:
-            raise ValueError(f'strategy is {self.strategy!r:.40}; expected one of {", ".join(STREAM_STRATEGIES)}')
-        if self.device != '' or self.strategy == 'partition':
+        object.__setattr__(self, 'strategy', check_word('strategy', self.strategy, Strategy))
+        if self.device != '' or self.strategy == Strategy.PARTITION:
             check_name('device', self.device)
         check_count('cut', self.cut, 0, 1024)
-        if self.quantisation not in QUANTISATIONS:
-            raise ValueError(f'quantisation is {self.quantisation!r:.40}; expected one of {", ".join(QUANTISATIONS)}')
+        object.__setattr__(self, 'quantisation', check_word('quantisation', self.quantisation, Quantisation))
         object.__setattr__(self, 'image_size', _pair('image_size', self.image_size, 65535))
         object.__setattr__(self, 'grid', _pair('grid', self.grid, 1024))
         check_count('tokens', self.tokens, 1, MAX_TOKENS)
@@ -106,22 +116,23 @@ class StreamParameters:
         """Units of a frame: `tokens * groups`."""
         return self.tokens * self.groups
 
-    def _checked_formats(self) -> tuple[tuple[str, int], ...]:
+    def _checked_formats(self) -> tuple[tuple[Quantisation, int], ...]:
         if not isinstance(self.formats, (tuple, list)) or self.formats and self.groups > 1:
             raise ValueError(f'formats is {self.formats!r:.80}; expected pairs of quantisation and row_bytes, none with groups')
+        others = [kind for kind in Quantisation if kind != self.quantisation]
         for item in self.formats:
-            if not isinstance(item, (tuple, list)) or len(item) != 2 or item[0] not in QUANTISATIONS or item[0] == self.quantisation:
-                raise ValueError(f'formats has {item!r:.60}; expected another quantisation of {", ".join(QUANTISATIONS)} and '
+            if not isinstance(item, (tuple, list)) or len(item) != 2 or item[0] not in others:
+                raise ValueError(f'formats has {item!r:.60}; expected another quantisation of {", ".join(Quantisation)} and '
                                  'the bytes of its rows')
             check_count(f'row_bytes of {item[0]}', item[1], 1, MAX_UDP_PAYLOAD)
-        return tuple((name, row_bytes) for name, row_bytes in self.formats)
+        return tuple((Quantisation(name), row_bytes) for name, row_bytes in self.formats)
 
     @property
-    def row_formats(self) -> dict[str, int]:
+    def row_formats(self) -> dict[Quantisation, int]:
         """The bytes of a row in every quantisation that a frame may be sent in."""
         return {self.quantisation: self.row_bytes, **dict(self.formats)}
 
-    def in_format(self, quantisation: str) -> 'StreamParameters':
+    def in_format(self, quantisation: Quantisation) -> 'StreamParameters':
         """The same stream with frames in one of `row_formats`, and in no other."""
         return replace(self, quantisation=quantisation, row_bytes=self.row_formats[quantisation], formats=())
 
@@ -149,7 +160,7 @@ class StreamParameters:
 
 def _difference(name: str, first: StreamParameters, second: StreamParameters) -> str:
     """Which parts of two models' fingerprints differ; a partition's have none."""
-    of_a_model = name == 'light' or name == 'fingerprint' and first.strategy != 'partition'
+    of_a_model = name == 'light' or name == 'fingerprint' and first.strategy != Strategy.PARTITION
     return difference(getattr(first, name), getattr(second, name)) if of_a_model else ''
 
 

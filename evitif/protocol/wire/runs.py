@@ -12,7 +12,8 @@ from zlib import crc32
 import numpy as np
 
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.datagram import HEADER, QUANTISATIONS, TOKENS_HEADER, UNIT_INDEX
+from evitif.protocol.wire.datagram import HEADER, TOKENS_HEADER, UNIT_INDEX
+from evitif.vocabulary import Quantisation
 
 # The headers of `datagram` for all of a run at once.
 HEAD = np.dtype([('magic', 'S2'), ('version', 'u1'), ('type', 'u1'), ('session', '>u8'), ('sequence', '>u4'), ('checksum', '>u4')])
@@ -88,7 +89,7 @@ def parse_tokens(bodies: np.ndarray) -> TokensRun | None:
     frame_id, index, count, stamp, quantisation, row_bytes, n, total, name = TOKENS_HEADER.unpack(bodies[0, :TOKENS_HEADER.size].tobytes())
     units_at = TOKENS_HEADER.size + name
     rows_at = units_at + UNIT_INDEX.itemsize * n
-    if bodies.shape[1] != rows_at + n * row_bytes or n == 0 or row_bytes == 0 or n > total or quantisation >= len(QUANTISATIONS):
+    if bodies.shape[1] != rows_at + n * row_bytes or n == 0 or row_bytes == 0 or n > total or quantisation >= len(Quantisation):
         return None
     heads = bodies[:, :units_at].copy()
     field = heads_of(heads, TOKENS_HEAD)['index']
