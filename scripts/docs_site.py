@@ -14,13 +14,13 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
 ROOT_PAGES = {'README.md': 'readme.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changelog.md'}
-REFERENCE = ('model', 'protocol', 'transport', 'recovery', 'selection', 'partition', 'pipeline')
+REFERENCE = ('settings', 'model', 'protocol', 'transport', 'recovery', 'selection', 'partition', 'pipeline')
 LINK = re.compile(r'\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)')
 
 
 def on_files(files, config):
     """Add the pages of the API reference, those of the repository's root, and every file that a page links to."""
-    files.append(File.generated(config, 'reference/evitif.md', content='# evitif\n\n::: evitif\n'))
+    files.append(File.generated(config, 'reference/evitif.md', content='# evitif\n\n::: evitif\n    options:\n      show_root_heading: false\n'))
     for package in REFERENCE:
         files.append(File.generated(config, f'reference/{package}.md', content=_reference(package)))
     for name, page in ROOT_PAGES.items():
