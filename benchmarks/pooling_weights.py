@@ -15,9 +15,9 @@ from benchmarks.part import ROOT, command
 from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.folder import artifact_path
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Recovered, load_recovery
+from evitif.settings import SplitSettings
 from evitif_lab.commands.progress import Progress
 from evitif_lab.loss_patterns import PacketLoss
 
@@ -29,7 +29,7 @@ RATES, BATCH = (0.3, 0.6, 0.8, 0.9), 50
 @torch.inference_mode()
 def measure(cut: int) -> dict[str, dict]:
     """By rate, how many answers are right of IMAGES, with either way of weighing, and how many differ."""
-    stream = CutModel.load(ModelConfig(model=MODEL, cut=cut, quantisation='int8'))
+    stream = CutModel.load(SplitSettings(model=MODEL, cut=cut, quantisation='int8'))
     split, quantiser = stream.split, stream.quantiser
     network, _ = load_recovery(artifact_path(MODEL, cut), stream.parameters.fingerprint, split)
     dataset = open_images(DATA, 'test', class_names=stream.class_names)

@@ -18,10 +18,10 @@ import torch
 
 from benchmarks.part import ROOT, PartError, command, save
 from evitif.model.folder import DESCRIPTION_FILE
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.protocol.rate.statistics import WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
+from evitif.settings import SplitSettings
 from evitif_lab.commands.options import positive_int
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
@@ -49,8 +49,8 @@ def measure(model: ShippedModel, cut: int, artifact: Path, repetitions: int) -> 
     :raises ArtifactError: the artifact cannot be read or is not for this model
     :raises ValueError: the model cannot be read
     """
-    stream = CutModel.load(ModelConfig(model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut,
-                                       quantisation='int8'))
+    stream = CutModel.load(SplitSettings(model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut,
+                                         quantisation='int8'))
     split = stream.split
     if split.tail_multiply_adds == 0:
         raise ArtifactError(f'recovery artifact {artifact}: there is no block after cut {cut} to compare with')

@@ -23,6 +23,10 @@ TITLE = 'What a fleet needs'
 MEASURED = ROOT / 'docs' / 'results' / 'bench' / 'robots.json'
 LOAD = 0.7              # beyond which waiting times grow fast
 HEADERS = 28 / 1200     # of a datagram's payload
+COLUMNS = {'model': 'model', 'cut': 'cut', 'tokens': 'tokens', 'measured_with': 'measured with so many robots', 'batch': 'batch',
+           'worker_ms': 'worker, ms a frame', 'other_ms': 'other threads, ms a frame', 'bridge_hz': 'one bridge, frames/s',
+           'bridge_robots': 'one bridge, robots', 'first_to_saturate': 'full first', 'bridges': 'bridges', 'cores': 'cores',
+           'gbit_s': 'network, Gbit/s'}
 
 
 def needs(cell: dict, robots: int, rate: float) -> dict:
@@ -53,16 +57,17 @@ def run(output: Path, robots: int, rate: float) -> dict:
         rows = [needs(cell, robots, rate) for cell in measured['figures']['cells']]
     except (OSError, ValueError, KeyError) as error:
         raise PartError(f'{MEASURED} cannot be used: {error!r}; expected what `evitif bench --only robots` writes') from None
-    report = {'command': command('scaling', robots=robots, rate=f'{rate:g}'), 'load': LOAD, 'measured_by': measured['command'],
-              'machine': measured['machine'], 'targets': [], 'needs': rows}
+    report = {'command': command('scaling', robots=robots, rate=f'{rate:g}'), 'robots': robots, 'rate': rate, 'load': LOAD,
+              'measured_by': measured['command'], 'machine': measured['machine'], 'targets': [], 'needs': rows}
     write_json(output / 'scaling.json', report)
     write_text(output / 'scaling.md', section(report, output))
     return report
 
 
 def section(result: dict, _images: Path) -> str:
-    """The table."""
-    rows = result['needs']
-    return '\n'.join([f'`{result["command"]}`, from `{result["measured_by"]}` on {result["machine"]["processor"]}.', '',
-                      '| ' + ' | '.join(rows[0]) + ' |', '| --- ' * len(rows[0]) + '|',
-                      *('| ' + ' | '.join(str(value) for value in row.values()) + ' |' for row in rows), ''])
+    """The page, in Markdown."""
+    return '\n'.join([
+        f'# {result["robots"]:,} robots at {result["rate"]:g} frames a second', '',
+        f'Computed by `{result["command"]}` from what `{result["measured_by"]}` measured on {result["machine"]["processor"]}, at a load of '
+        f'{100 * LOAD:g} %.', '', '| ' + ' | '.join(COLUMNS.values()) + ' |', '| --- |' + ' ---: |' * (len(COLUMNS) - 1),
+        *('| ' + ' | '.join(str(row[name]) for name in COLUMNS) + ' |' for row in result['needs']), ''])
