@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from types import ModuleType
 from typing import Any
 
 from evitif.files import parse_json
 from evitif.vocabulary import Quantisation
-from evitif_lab.commands.options import not_negative_int, positive_int, rate
-
-__all__ = ['add_model', 'add_overwrite', 'chosen', 'keyword', 'positive_int', 'rate', 'show']
+from evitif_lab.commands.options import not_negative_int
 
 
 def keyword(text: str) -> tuple[str, Any]:
@@ -53,3 +52,13 @@ def show(configuration: object) -> None:
     """Print a configuration, one field a line."""
     for name, value in asdict(configuration).items():
         print(f'{name:>24}: {value}')
+
+
+def show_report(result: dict, report: ModuleType, json_path: str | None) -> None:
+    """Print the figures of an evaluation; where they are in a file, write the table and the plot beside it.
+
+    :param report: has `markdown(result)` and `write_report(result, json_path)`
+    """
+    print(report.markdown(result))
+    if json_path:
+        print('', f'the figures are in {json_path}', *report.write_report(result, json_path), sep='\n')

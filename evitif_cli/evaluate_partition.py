@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
-from evitif_cli.arguments import chosen, show
+from evitif_cli.arguments import chosen, show, show_report
 from evitif_lab.commands.options import positive_int, rate_below_one, whole
 
 
@@ -27,13 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
+    from evitif_lab.evaluation import partition_report
     from evitif_lab.evaluation.partition import PartitionEvaluation, evaluate_partitions
-    from evitif_lab.evaluation.partition_report import markdown, write_report
     from evitif_lab.training.partition_baselines import judge_baselines
     configuration = PartitionEvaluation(**chosen(options, PartitionEvaluation))
     show(configuration)
-    result = evaluate_partitions(configuration, command, judge_baselines)
-    print(markdown(result))
-    if configuration.json:
-        print('', f'the figures are in {configuration.json}', *write_report(result, configuration.json), sep='\n')
+    show_report(evaluate_partitions(configuration, command, judge_baselines), partition_report, configuration.json)
     return 0

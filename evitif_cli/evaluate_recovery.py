@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
-from evitif_cli.arguments import add_model, chosen, show
+from evitif_cli.arguments import add_model, chosen, show, show_report
 from evitif_lab.commands.options import positive, positive_int, rate, whole
 
 
@@ -34,12 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
+    from evitif_lab.evaluation import report
     from evitif_lab.evaluation.recovery import RecoveryEvaluation, evaluate_recovery
-    from evitif_lab.evaluation.report import markdown, write_report
     configuration = RecoveryEvaluation(**chosen(options, RecoveryEvaluation))
     show(configuration)
-    result = evaluate_recovery(configuration, command)
-    print(markdown(result))
-    if configuration.json:
-        print('', f'the figures are in {configuration.json}', *write_report(result, configuration.json), sep='\n')
+    show_report(evaluate_recovery(configuration, command), report, configuration.json)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from evitif_cli.arguments import chosen, show
+from evitif_cli.arguments import chosen, show, show_report
 from evitif_cli.calibrate import add_pair
 from evitif_lab.commands.options import not_negative, positive_int, rate, share
 
@@ -26,12 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
+    from evitif_lab.evaluation import selection_report
     from evitif_lab.evaluation.selection import SelectionEvaluation, evaluate_selection
-    from evitif_lab.evaluation.selection_report import markdown, write_report
     configuration = SelectionEvaluation(**chosen(options, SelectionEvaluation))
     show(configuration)
-    result = evaluate_selection(configuration, command)
-    print(markdown(result))
-    if configuration.json:
-        print('', f'the figures are in {configuration.json}', *write_report(result, configuration.json), sep='\n')
+    show_report(evaluate_selection(configuration, command), selection_report, configuration.json)
     return 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from evitif.files import write_text
-from evitif_lab.evaluation.drawing import draw
+from evitif_lab.evaluation import drawing
 from evitif_lab.evaluation.report import plus_minus
 from evitif_lab.evaluation.selection import PIXELS, point_of
 from evitif_lab.trials.front import Point, pareto
@@ -155,16 +154,15 @@ def _form(name: str) -> str:
 
 def write_report(result: dict, json_path: Path | str) -> list[str]:
     """Write the tables and the plot beside the JSON, with its name; return a sentence about each."""
-    table = Path(json_path).with_suffix('.md')
     made = [f'Made by `{result["command"]}`.', ''] if result['command'] else []
-    write_text(table, '\n'.join([f'# Selection: {result["light"]} and {result["large"]}', '', markdown(result), '',
-                                 f'![top-1 over bytes and over cost]({table.stem}.png)', '', *made]))
-    return [f'the tables are in {table}', plot(result, Path(json_path).with_suffix('.png'))]
+    return drawing.write_beside(json_path, lambda png: '\n'.join([
+        f'# Selection: {result["light"]} and {result["large"]}', '', markdown(result), '', f'![top-1 over bytes and over cost]({png.name})',
+        '', *made]), partial(plot, result))
 
 
 def plot(result: dict, path: Path | str) -> str:
     """Draw accuracy over bytes, beside the codecs, and over the paper's cost, as PNG; return a sentence about it."""
-    return draw(partial(_paint, result), path, (11, 4.4), dpi=120)
+    return drawing.plot(partial(_paint, result), path, (11, 4.4), dpi=120)
 
 
 def _paint(result: dict, figure) -> None:

@@ -5,7 +5,6 @@ What was measured already with the same artifacts is not measured again; an inte
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -23,6 +22,7 @@ from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif_lab.evaluation.report import plot
 from evitif_lab.evaluation.suite_page import METHODS as METHODS_LABEL
 from evitif_lab.evaluation.suite_page import page
+from evitif_lab.plain import plain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What judges a model whose folder does not say so itself (made_by.configuration.data in model.json).
@@ -132,7 +132,7 @@ def measure(job: Job) -> dict:
     command = command_of(replace(job.configuration, json=path.name))
     measurement = Measurement(job.configuration)
     earlier = read_result(path)
-    if earlier is not None and _stands(earlier['identity'], json.loads(json.dumps(measurement.identity))):
+    if earlier is not None and _stands(earlier['identity'], plain(measurement.identity)):
         print(f'{job.name}: measured already', flush=True)
         return earlier
     print(f'{job.name}: {command}', flush=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from evitif.model.tensors import read_state, write_state
 from evitif.wording import differences, shortened
+from evitif_lab.plain import plain
 
 FILE = 'checkpoint.pt'
 FORMAT = 2              # of the state: what another version of this library began is not gone on with
@@ -23,7 +23,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path | str, belongs_to: dict, overwrite: bool = False):
         self.path = Path(folder) / FILE
-        self.belongs_to = json.loads(json.dumps({**belongs_to, 'format': FORMAT}))
+        self.belongs_to = plain({**belongs_to, 'format': FORMAT})
         self.overwrite = overwrite
 
     def load(self) -> dict | None:

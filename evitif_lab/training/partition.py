@@ -20,6 +20,7 @@ from evitif.partition.slicing import Shape, blank, parameters_of, shape_of
 from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
 from evitif.partition.views import View
 from evitif.wording import shortened
+from evitif_lab.plain import plain
 from evitif_lab.training.finished import differs
 from evitif_lab.training.judging import accuracy_words, judged_figures
 from evitif_lab.training.partition_begin import EarlierPartition
@@ -202,7 +203,7 @@ class _Run:
         description = save_partition(c.output, list(system.modules_), network, {
             'original': self.original.fingerprint, 'model': built.name, **self._architecture(),
             'class_names': list(built.class_names), 'labels': list(built.labels),
-            'data_config': json.loads(json.dumps(built.data_config)), 'features': system.channels,
+            'data_config': plain(built.data_config), 'features': system.channels,
             'redundancy': self.earlier.redundancy if self.earlier else c.redundancy,
             'devices': [{'name': entry['device'], 'classes': results['subsets']['subsets'][index], 'shape': entry['shape'],
                          'parameters': entry['parameters'], 'multiply_adds': entry['multiply_adds'],

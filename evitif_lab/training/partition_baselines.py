@@ -5,8 +5,6 @@ All are trained on the same images as the partition, from the original's answers
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from evitif.model.tensors import read_state, write_state
 from evitif.partition.artifact import Description
 from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, parameters_of, shape_of
+from evitif_lab.plain import key_of
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.partition import answers_of, body_of, calibration, common_part
 from evitif_lab.training.partition_cnn import WIDTHS, Cnn, prune_cnn
@@ -104,7 +103,7 @@ def _ensemble(description: Description, c: PartitionTraining, original: Original
 def trained(system, name: str, c: PartitionTraining, description: Description, original: Original, answers: TrainingAnswers):
     """`system` retrained as the partition was; from `<partition>/steps` where that is done already."""
     folder = Path(c.output) / 'steps'
-    key = hashlib.sha256(json.dumps([description.fingerprint, name]).encode()).hexdigest()[:16]
+    key = key_of([description.fingerprint, name])
     path = folder / f'baseline-{name}-{key}.pt'
     if path.is_file():
         state = read_state(path)

@@ -3,7 +3,6 @@ divided so at all."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from evitif.partition.placement import InventoryDevice, read_inventory
 from evitif.partition.pruning import require_prunable_to
 from evitif.partition.subsets import check_subsets, random_subsets, with_redundancy
 from evitif.wording import shortened
+from evitif_lab.plain import plain
 from evitif_lab.training.partition_body import read_stages
 from evitif_lab.training.partition_settings import STEPS, PartitionTraining
 from evitif_lab.training.training_answers import require_held_out
@@ -33,7 +33,7 @@ class Files:
     inventory: tuple[InventoryDevice, ...] | None
 
     def as_dict(self) -> dict:
-        return json.loads(json.dumps(asdict(self)))
+        return plain(asdict(self))
 
 
 def check_values(c: PartitionTraining) -> None:

@@ -3,7 +3,6 @@ them are the target. The model itself is not changed."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from evitif.recovery import LearnedRecovery, Sequence, load_recovery, save_recov
 from evitif.settings import SplitSettings
 from evitif_lab.baselines import LEARNED, sized
 from evitif_lab.loss_patterns import PacketLoss
+from evitif_lab.plain import plain
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.finished import PLACE, artifact_folder, digest_of, is_finished
@@ -124,7 +124,7 @@ class _Job:
         self.cut = stream.parameters.cut
         self.path = artifact_path(folder, self.cut, method)
         # What another run has to share to be the same training; the other cuts and methods of the command do not matter.
-        self.configuration = json.loads(json.dumps({**asdict(c), 'cut': self.cut, 'method': method}))
+        self.configuration = plain({**asdict(c), 'cut': self.cut, 'method': method})
         self.initial = None if c.initial is None else load_recovery(c.initial, stream.parameters.fingerprint, stream.split)
         self.made_from = {'data': data, **({} if self.initial is None else {'initial': digest_of(self.initial[0].state_dict())})}
         belongs_to = {name: value for name, value in self.configuration.items() if name not in PLACE}
