@@ -16,7 +16,7 @@ from evitif.pipeline.partition_stream import device_parameters, feature_quantise
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
-from evitif.protocol.rate.statistics import sufficient_copies
+from evitif.protocol.rate.copies import sufficient_copies
 
 LOST = 0.001            # share of the frames of which no packet may arrive: the others' answer waits for such a one until the deadline
 FEWEST_COPIES = 3
