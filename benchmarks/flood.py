@@ -23,14 +23,15 @@ import torch
 from benchmarks.part import PartError, parser_of, print_part, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
-from evitif.progress import Progress
+from evitif.pipeline import BridgeRuntime
 from evitif.protocol.sealing.keys import read_key_file, write_key_file
 from evitif.protocol.sealing.seal import sealed_header, signed
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.settings import bridge_settings
 from evitif_cli.arguments import positive_int
+from evitif_lab.commands.progress import Progress
 
 TITLE = 'A flood of foreign datagrams'
 SOURCES = ('benchmarks/robot_fleet.py', 'benchmarks/soak_sides.py')
@@ -54,11 +55,11 @@ def foreign(parameters: StreamParameters) -> list[bytes]:
 
 def _serve(folder: str, pipe) -> None:
     torch.set_num_threads(1)
-    bridge = BridgeRuntime(BridgeRuntimeConfig(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission',
+    bridge = BridgeRuntime(bridge_settings(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission',
                                                bind_host='127.0.0.1', port=0, key_file=f'{folder}/robot.key'),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
-    stream = bridge._strategy.stream
+    stream = bridge._strategy.model
     rows = stream.quantiser.quantise(np.random.default_rng(0).standard_normal((stream.parameters.tokens, stream.parameters.channels)))
     pipe.send((bridge.local_address, stream.parameters, rows))
     while pipe.recv() != 'stop':
@@ -162,9 +163,10 @@ def targets_of(rows: list[dict], figures: dict, rate: int) -> list[dict]:
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    lines = [f'One robot at {FRAMES_HZ:g} frames/s, sealed, {result["rounds"]} rounds with and without, in turns; the flood is noise, '
-             f'tokens of unknown sessions, with and without a seal, and HELLOs with another key, from {PORTS} ports. Medians.', '',
+    """Its page, in Markdown."""
+    lines = [f'One robot sends {FRAMES_HZ:g} sealed frames a second, {result["rounds"]} rounds with the flood and without, in turns. '
+             f'The flood comes from {PORTS} ports: noise, tokens of unknown sessions (sealed and not), and HELLOs with another key. '
+             'The figures are medians.', '',
              '| | p50, ms | p99, ms | answered | datagrams a second | lost by the kernel | bridge, of a core |',
              '| --- | ---: | ---: | ---: | ---: | ---: | ---: |']
     for title, name in (('without', 'calm'), ('with the flood', 'flooded')):

@@ -19,10 +19,11 @@ import torch
 
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
-from evitif.progress import Progress
+from evitif.pipeline import BridgeRuntime
 from evitif.recovery import Recovered
+from evitif.settings import bridge_settings
 from evitif_cli.arguments import positive_int
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Many robots on one bridge'
@@ -41,11 +42,11 @@ def _serve(model: str, cut: int, robots: int, pipe) -> None:
     with the frames answered, batches, and processor seconds of the worker and of the whole process since 'begin'."""
     torch.set_num_threads(1)
     weights = {} if '/' in model else {'random_seed': 0}
-    bridge = BridgeRuntime(BridgeRuntimeConfig(model=model, cut=cut, **weights, quantisation='int8', recovery='omission', unsealed=True,
+    bridge = BridgeRuntime(bridge_settings(model=model, cut=cut, **weights, quantisation='int8', recovery='omission', unsealed=True,
                                                bind_host='127.0.0.1', port=0, max_robots=max(64, robots)),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
-    stream, batch = bridge._strategy.stream, bridge._batch
+    stream, batch = bridge._strategy.model, bridge._batch
     tokens = torch.randn(batch, stream.parameters.tokens, stream.parameters.channels)
     rows = stream.quantiser.quantise(tokens[0].numpy())
     pipe.send((bridge.local_address, stream.parameters, rows, batch))
@@ -163,7 +164,7 @@ def targets_of(cells: list[dict]) -> list[dict]:
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
+    """Its page, in Markdown."""
     columns = {'model': ('model', ''), 'cut': ('cut', ''), 'robots': ('robots', ''), 'batch': ('batch', ''),
                'bare_hz': ('tail alone, frames/s', '.0f'), 'answered_hz': ('answered, frames/s', '.0f'),
                'of_bare_wall': ('of the tail alone', '.2f'), 'of_bare_processor': ('by processor time', '.2f'),
@@ -173,8 +174,19 @@ def section(result: dict, images: Path) -> str:
     rows = [[format(cell[name], form) for name, (_, form) in columns.items()] for cell in result['figures']['cells']]
     return '\n'.join([
         f'The robots send {result["overload"]:g} times what the bridge can answer, from one process on the same machine; '
-        f'{result["rounds"]} rounds, in turns with the tail alone at batches of the same size, {result["threads"]} thread of PyTorch.', '',
+        f'{result["rounds"]} rounds, in turns with the tail alone at the same batch size, {result["threads"]} thread of PyTorch.', '',
         f'| {" | ".join(head)} |', '| --- |' + ' ---: |' * (len(head) - 1), *(f'| {" | ".join(row)} |' for row in rows)])
+
+
+def summary(result: dict) -> str:
+    """How many frames a bridge answers, and how evenly."""
+    lines = [f'The robots together send {result["overload"]:g} times the frames that the bridge can answer. *The slowest robot*: the share of '
+             'its frames that the worst served robot gets answers to.', '',
+             '| model | robots | answered, frames/s | share of the tail alone | answered | the slowest robot |',
+             '| --- | ---: | ---: | ---: | ---: | ---: |']
+    lines += [f'| {cell["model"]}, cut {cell["cut"]} | {cell["robots"]} | {cell["answered_hz"]:.0f} | {100 * cell["of_bare_wall"]:.0f} % | '
+              f'{cell["answered_percent"]:.1f} % | {cell["slowest_percent"]:.1f} % |' for cell in result['figures']['cells']]
+    return '\n'.join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:

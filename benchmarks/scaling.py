@@ -19,7 +19,7 @@ import math
 from pathlib import Path
 
 from evitif.files import write_json
-from evitif.options import positive, positive_int
+from evitif_lab.commands.options import positive, positive_int
 
 LOAD = 0.7              # beyond which waiting times grow fast
 HEADERS = 28 / 1200     # of a datagram's payload

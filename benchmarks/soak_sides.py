@@ -15,10 +15,12 @@ import torch
 from benchmarks.soak_ledger import ANSWERED, EXPIRED, LOCAL, SUBMITTED, Ledger
 from evitif.model.build import save_model
 from evitif.model.timm_import import timm
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig, Prediction
-from evitif.pipeline.split_stream import SplitStream
+from evitif.pipeline import BridgeRuntime, EdgeRuntime, Prediction
+from evitif.pipeline.cut_model import CutModel
 from evitif.protocol.events import FrameExpired
 from evitif.recovery.methods import METHODS
+from evitif.settings import bridge_settings, edge_settings
+from evitif.vocabulary import How, LinkState
 
 IMAGES = 64
 TOLERANCE = 1e-4          # of a score; two images' answers differ by far more (`require_distinct`)
@@ -75,7 +77,7 @@ def images() -> list[np.ndarray]:
 class Judge:
     """Recomputes answers: the same head, the same quantisation, the same tokens missing."""
 
-    def __init__(self, stream: SplitStream):
+    def __init__(self, stream: CutModel):
         self._stream = stream
         parameters = stream.parameters
         self._omission = METHODS['omission'](stream.blank_tokens, parameters.prefix_tokens, parameters.grid)
@@ -96,7 +98,7 @@ class Judge:
     def is_right(self, number: int, prediction: Prediction) -> bool:
         """Whether this is the answer to frame `number` with the tokens that arrived."""
         index = number % IMAGES
-        if prediction.strategy == 'local':
+        if prediction.how == How.FALLBACK:
             scores = self._exact[index]
         else:
             received = torch.from_numpy(prediction.received)[None]
@@ -132,7 +134,7 @@ def bridge_life(soak: Soak, life: int, go, ready) -> None:
     ledger = soak.ledger()
     mine = ledger.lives[life:life + 1]
     mine['bridge'] = 1
-    bridge = BridgeRuntime(BridgeRuntimeConfig(
+    bridge = BridgeRuntime(bridge_settings(
         model=soak.model, cut=1, quantisation='int8', recovery='omission', bind_host='127.0.0.1', port=soak.bridge_port,
         key_file=soak.key_folder, top_k=3), on_prediction=lambda *_: None, log=lambda *_: None)
     _wait(go, ready, ending, parent)
@@ -162,7 +164,7 @@ def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
         number = prediction.context
         frame = frames[number:number + 1]
         frame['predictions'] += 1
-        frame['outcome'] = LOCAL if prediction.strategy == 'local' else ANSWERED
+        frame['outcome'] = LOCAL if prediction.how == How.FALLBACK else ANSWERED
         frame['ended_at'] = time.monotonic()
         answers.put(prediction)
 
@@ -173,11 +175,11 @@ def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
             if frame['outcome'] == SUBMITTED:
                 frame['outcome'], frame['ended_at'] = EXPIRED, time.monotonic()
 
-    config = EdgeRuntimeConfig(
+    config = edge_settings(
         model=soak.model, cut=1, quantisation='int8', robot_name='rover', bridge_host='127.0.0.1', bridge_port=soak.robot_port,
         key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3)
     edge = EdgeRuntime(config, on_prediction=on_prediction, on_event=on_event, log=lambda *_: None)
-    judge, pictures = Judge(SplitStream.load(config)), images()
+    judge, pictures = Judge(CutModel.load(config)), images()
     judge.require_distinct()
 
     def judged() -> None:
@@ -199,7 +201,7 @@ def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
     _wait(go, ready, ending, parent)
     edge.start()
     mine['ready_at'] = time.monotonic()
-    while edge.statistics().state != 'connected' and time.monotonic() < mine['ready_at'] + PATIENCE_S and not ending.asked:
+    while edge.statistics().state != LinkState.CONNECTED and time.monotonic() < mine['ready_at'] + PATIENCE_S and not ending.asked:
         time.sleep(0.01)
     began = time.monotonic()
     first = number = ledger.submitted

@@ -25,8 +25,8 @@ from evitif.model.errors import ModelError
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.split import SplitModel
 from evitif.model.timm_import import timm
-from evitif.progress import Progress
 from evitif.recovery import METHODS
+from evitif_lab.commands.progress import Progress
 
 REPORT = Path('docs/results/timm.json')
 MODULES = ('beit', 'cait', 'convit', 'crossvit', 'deepseek_vit', 'deit', 'eva', 'gemma4_vit', 'hiera', 'hieradet_sam2', 'naflexvit',

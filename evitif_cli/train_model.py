@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
 from evitif.wording import few
 from evitif_cli.arguments import add_overwrite, chosen, keyword, show
+from evitif_lab.commands.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
 
 
 def add_parser(verbs) -> None:
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         raise ValueError(f'--model-kwargs are {few(name for name, _ in given)}: expected each name once')
     configuration = BackboneTraining(**chosen(options, BackboneTraining))
     show(configuration)
-    print(place(configuration.device, configuration.precision).note)
+    print(place(configuration.device, configuration.precision).sentence)
     figures = train_backbone(configuration, command, options.overwrite)
     print(f'{configuration.output}: {describe_figures(figures)}, {figures["parameters"]:,} parameters')
     return 0

@@ -18,7 +18,7 @@ from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused, Stam
 from evitif.protocol.wire.link_names import group_of
 from evitif.repeated_log import RepeatedLog
 from evitif.transport.addresses import format_address
-from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_config
+from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_settings
 from evitif_cloud_bridge.robot_names import topic_token
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
@@ -122,7 +122,7 @@ class BridgeNode(AutostartNode):
 
     def _build_runtime(self) -> BridgeRuntime:
         from evitif.pipeline import BridgeRuntime  # imports PyTorch, seconds; a bad parameter is refused before
-        return BridgeRuntime(bridge_runtime_config(self._values), on_prediction=self._on_prediction,
+        return BridgeRuntime(bridge_runtime_settings(self._values), on_prediction=self._on_prediction,
                              on_event=self._on_event, log=log_of(self))
 
     def _start_timers(self) -> None:
@@ -275,12 +275,11 @@ class BridgeNode(AutostartNode):
     def _model_status(self) -> Status:
         if self._runtime is None:
             return Status(OK, 'no model is loaded')
-        asked = self._values['device']
-        as_asked = self._runtime.device.startswith(f'device {asked} ')
+        asked, placement = self._values['device'], self._runtime.placement
         values = {'model': self._values['model'], 'device asked for': asked, 'threads': self._runtime.threads}
         if self._running:
             values['recovery'] = self._runtime.statistics().recovery
-        return Status(OK if as_asked else WARN, self._runtime.device, values)
+        return Status(WARN if placement.fallback else OK, placement.sentence, values)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

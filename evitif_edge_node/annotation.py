@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from evitif.vocabulary import How, RecoveryName, Strategy
 from evitif_edge_node.fonts import any_font, font_for
 
 _BACKGROUND, _TEXT, _FAINT, _TRACK = (22, 24, 29), (236, 239, 244), (138, 146, 160), (46, 50, 59)
@@ -24,7 +25,7 @@ _STAGES = (
     ('recovery', ('recovery',), (178, 132, 220)),
     ('tail', ('tail',), (86, 204, 160)),
 )
-_RECOVERY_NAMES = {'none': '', 'omission': 'omission', 'paldn': 'PALDN', 'zero': 'zero filling', 'mean': 'mean filling'}
+_RECOVERY_NAMES = {RecoveryName.NONE: '', RecoveryName.PALDN: 'PALDN', RecoveryName.ZERO: 'zero filling', RecoveryName.MEAN: 'mean filling'}
 _DESIGN_HEIGHT = 480        # pixels for which the sizes below are written
 _PANEL_WIDTH = 340
 _WIDEST = 2.0               # a picture wider than twice its height is fitted by its width
@@ -70,7 +71,7 @@ def _shade_lost_tokens(picture: np.ndarray, prediction, zoom: tuple[float, float
     column = np.floor(((x + 0.5) / zoom[0] - left) / width * columns).astype(int)
     seen = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
     shaded = picture if seen.all() else np.where(seen[..., None], picture, cv2.convertScaleAbs(picture, alpha=0.45))
-    if prediction.received is not None and prediction.strategy != 'local':
+    if prediction.received is not None:
         received = np.asarray(prediction.received, bool)
         sent = np.ones_like(received) if prediction.sent is None else np.asarray(prediction.sent, bool)
 
@@ -110,15 +111,15 @@ class _Panel:
                 for rank, label in enumerate(prediction.labels)]
 
     def _headline(self, prediction) -> None:
-        if prediction.how == 'fallback':
+        if prediction.how == How.FALLBACK:
             how, colour = 'answered on the robot alone', _LOCAL
-        elif prediction.how == 'local':
+        elif prediction.how == How.LOCAL:
             how, colour = 'the robot was sure by itself', _GOOD
         else:
             recovery = _RECOVERY_NAMES.get(prediction.recovery, prediction.recovery)
-            how = {'split': 'answered off-board', 'selection': 'answered off-board, from patches',
-                   'partition': 'answered by the devices together'}[prediction.strategy]
-            recovery = recovery if prediction.strategy == 'split' else ''
+            how = {Strategy.SPLIT: 'answered off-board', Strategy.SELECTION: 'answered off-board, from patches',
+                   Strategy.PARTITION: 'answered by the devices together'}[prediction.strategy]
+            recovery = recovery if prediction.strategy == Strategy.SPLIT else ''
             how, colour = how + (f', {recovery}' if recovery else ''), _GOOD
         self._dot(24, colour)
         self._text(self._left + self._px(16), 16, how, 13, _FAINT, room=self._right - self._left - self._px(16))
@@ -133,8 +134,8 @@ class _Panel:
 
     def _link(self, y: int, prediction) -> None:
         sent, received = prediction.packets_sent, prediction.packets_received
-        if prediction.how != 'off-board' or not sent:
-            sure = prediction.how == 'local'
+        if prediction.how != How.OFF_BOARD or not sent:
+            sure = prediction.how == How.LOCAL
             self._text(self._left, y, 'nothing had to be sent' if sure else 'no link to the bridge', 15, _TEXT)
             self._bar(y + 26, 7, [])
             self._text(self._left, y + 42, '' if sure else 'nothing was received', 13, _FAINT)
@@ -144,7 +145,7 @@ class _Panel:
             self._devices(y, prediction)
             self._text(self._right, y + 42, rate, 13, _FAINT, anchor='ra')
             return
-        tokens, what = prediction.tokens_sent, 'patches' if prediction.strategy == 'selection' else 'tokens'
+        tokens, what = prediction.tokens_sent, 'patches' if prediction.strategy == Strategy.SELECTION else 'tokens'
         lost = 1.0 - min(prediction.tokens_received, tokens) / max(tokens, 1)
         colour = _GOOD if lost < 0.1 else _MIDDLING if lost < 0.5 else _BAD
         self._text(self._left, y, f'{100 * lost:.0f} % of the {what} lost', 15, _TEXT)

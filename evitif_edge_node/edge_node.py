@@ -20,11 +20,12 @@ from std_msgs.msg import Header
 from evitif.datasets.class_names import told_apart
 from evitif.pictures import SignificantBits
 from evitif.repeated_log import RepeatedLog
+from evitif.vocabulary import LinkState
 from evitif_edge_node.annotation import annotate
 from evitif_edge_node.fonts import remark_on
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
-from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
+from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_settings
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
 from evitif_ros.class_names_publisher import ClassNamesPublisher
@@ -128,7 +129,7 @@ class EdgeNode(AutostartNode):
 
     def _build_runtime(self) -> EdgeRuntime:
         from evitif.pipeline import EdgeRuntime  # imports PyTorch, seconds; a bad parameter is refused before
-        return EdgeRuntime(edge_runtime_config(self._values), on_prediction=self._on_prediction, log=log_of(self))
+        return EdgeRuntime(edge_runtime_settings(self._values), on_prediction=self._on_prediction, log=log_of(self))
 
     def _image_topic(self) -> str:
         image = self.resolve_topic_name('image')  # as image_transport has it, a remapped base carries its transports
@@ -227,11 +228,11 @@ class EdgeNode(AutostartNode):
                   'share of the patches sent': statistics.share_sent,
                   'datagrams sent': link.datagrams_sent, 'datagrams received': link.datagrams_received,
                   **{f'dropped: {kind}': count for kind, count in link.dropped.items()}}
-        if statistics.state == 'connected':
+        if statistics.state == LinkState.CONNECTED:
             return Status(OK, f'connected to {self._peer()}', values)
-        if statistics.state == 'refused':
+        if statistics.state == LinkState.REFUSED:
             return Status(ERROR, f'refused by the bridge at {self._peer()}: {statistics.reason}', values)
-        if statistics.state == 'lost':
+        if statistics.state == LinkState.LOST:
             return Status(ERROR, f'link to {self._peer()} lost: {statistics.reason}', values)
         why = f': {statistics.reason}' if statistics.reason else ''
         return Status(WARN, f'no answer from a bridge at {self._peer()} yet{why}', values)
@@ -259,9 +260,8 @@ class EdgeNode(AutostartNode):
     def _model_status(self) -> Status:
         if self._runtime is None:
             return Status(OK, 'no model is loaded')
-        asked = self._values['device']
-        as_asked = self._runtime.device.startswith(f'device {asked} ')
-        return Status(OK if as_asked else WARN, self._runtime.device,
+        asked, placement = self._values['device'], self._runtime.placement
+        return Status(WARN if placement.fallback else OK, placement.sentence,
                       {'model': self._values['model'], 'device asked for': asked, 'threads': self._runtime.threads})
 
 

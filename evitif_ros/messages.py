@@ -9,6 +9,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+from evitif.vocabulary import LinkState
 from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
 
 try:  # a distribution has it; PyPI's wheels have not
@@ -86,10 +87,9 @@ def vision_info_message(method: str, location: str, stamp: Time):
 
 def edge_link_message(statistics, robot: str, peer: str, stamp: Time) -> LinkStats:
     """An evitif.pipeline.EdgeStatistics as a message: what comes in at the edge is the downlink."""
-    state = LinkStats.STATE_DISCONNECTED if statistics.state == 'stopped' else statistics.state
-    message = LinkStats(header=Header(stamp=stamp), robot=robot, state=state, reason=statistics.reason, peer=peer,
+    message = LinkStats(header=Header(stamp=stamp), robot=robot, state=statistics.state, reason=statistics.reason, peer=peer,
                         session=statistics.session_id, device=statistics.device,
-                        connected=state == LinkStats.STATE_CONNECTED, round_trip=math.nan)
+                        connected=statistics.state == LinkState.CONNECTED, round_trip=math.nan)
     _fill_directions(message, statistics.link, incoming='downlink', outgoing='uplink')
     for name in ('frames_received', 'frames_replaced', 'frames_rate_limited', 'frames_sent', 'frames_answered',
                  'frames_expired', 'frames_unsent', 'frames_local', 'frames_failed'):
@@ -105,7 +105,7 @@ def bridge_link_message(link, connected: bool, robot: str, peer: str, session_id
     """One robot's evitif.protocol LinkStatistics, seen by the bridge: what comes in is the uplink."""
     message = LinkStats(header=Header(stamp=stamp), robot=robot, reason=reason, peer=peer, session=session_id,
                         device=device, connected=connected, round_trip=math.nan, answered_ratio=math.nan,
-                        state=LinkStats.STATE_CONNECTED if connected else LinkStats.STATE_LOST,
+                        state=LinkState.CONNECTED if connected else LinkState.LOST,
                         frames_answered=frames_answered,
                         allowed_rate=math.nan, used_rate=math.nan, queueing_delay=math.nan, share_sent=math.nan)
     _fill_directions(message, link, incoming='uplink', outgoing='downlink')

@@ -9,6 +9,7 @@ status: 0; 1 where fewer than 99 % of the frames were answered or a node failed;
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import signal
 import sys
@@ -26,13 +27,12 @@ from demo_processes import DemoError, Processes, free_udp_ports  # noqa: E402
 from demo_reference import reference  # noqa: E402
 from demo_report import live_line, lossless_accuracy, memory_growth, plot_latency, print_table, save_pictures, summarise  # noqa: E402
 
-from evitif.pipeline import ModelConfig  # noqa: E402
-from evitif.pipeline.configuration import AUTO  # noqa: E402
 from evitif.pipeline.strategy_table import resolved  # noqa: E402
-from evitif.progress import Progress  # noqa: E402
 from evitif.protocol.sealing.keys import write_key_file  # noqa: E402
+from evitif.settings import AUTO, STRATEGY, CommonSettings, model_settings  # noqa: E402
 from evitif.vocabulary import Strategy  # noqa: E402
 from evitif_edge_node.image_sources import open_source  # noqa: E402
+from evitif_lab.commands.progress import Progress  # noqa: E402
 
 START_LIMIT_S = 120.0   # for the nodes to load their models and to connect
 QUIET_LIMIT_S = 3.0     # after the camera's last image
@@ -99,7 +99,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Camera, edge node, lossy link and bridge on this machine.')
-    parser.add_argument('--strategy', choices=(*Strategy.values(), AUTO), default='split',
+    parser.add_argument('--strategy', choices=STRATEGY.choices, default='split',
                         help='how edge and bridge share the work (default: %(default)s)')
     parser.add_argument('--model', default='artifacts/fashion_mnist', help='a model folder or a timm name; of selection the large one')
     parser.add_argument('--light-model', help=f'of selection: a folder (default: {LIGHT_MODEL})')
@@ -130,12 +130,16 @@ def number(low: float, high: float, kind: Callable = float) -> Callable[[str], f
     return check
 
 
-def model_config(options: argparse.Namespace) -> ModelConfig:
-    auto = {'auto_loss': options.loss, 'auto_frame_bytes': options.frame_bytes} if options.strategy == AUTO else {}
+def model_config(options: argparse.Namespace) -> CommonSettings:
+    if options.strategy == Strategy.PARTITION:
+        return model_settings(options.strategy, partition=options.partition)
     pretrained = not options.checkpoint and not Path(options.model).expanduser().is_dir() and '/' not in options.model
-    return ModelConfig(model=options.model, checkpoint=options.checkpoint, pretrained=pretrained, cut=options.cut,
-                       strategy=options.strategy, partition=options.partition, **auto,
-                       light_model=options.light_model or (LIGHT_MODEL if options.strategy == 'selection' else None))
+    own = {
+        Strategy.SPLIT: {'cut': options.cut},
+        Strategy.SELECTION: {'light_model': options.light_model or LIGHT_MODEL},
+        AUTO: {'cut': options.cut, 'light_model': options.light_model, 'auto_loss': options.loss, 'auto_frame_bytes': options.frame_bytes},
+    }[options.strategy]
+    return model_settings(options.strategy, model=options.model, checkpoint=options.checkpoint, pretrained=pretrained, **own)
 
 
 def edge_names(options: argparse.Namespace) -> tuple[str, ...]:
@@ -151,14 +155,11 @@ def ros_in_use() -> str:
     return 'wheels' if Path(rclpy.__file__).resolve().is_relative_to(Path(sys.prefix).resolve()) else 'distribution'
 
 
-def run(options: argparse.Namespace, config: ModelConfig, monitor: Monitor, processes: Processes, key_file: Path) -> None:
+def run(options: argparse.Namespace, config: CommonSettings, monitor: Monitor, processes: Processes, key_file: Path) -> None:
     """Start the nodes, wait for the connection, play the camera, and collect until the stream is quiet."""
     bridge_port, link_port = free_udp_ports(2)
-    model = {'model': config.model, 'checkpoint': config.checkpoint, 'pretrained': config.pretrained, 'cut': config.cut,
-             'key_file': key_file, 'strategy': config.strategy}
-    model |= {'selection': {'light_model': config.light_model}, 'partition': {'partition': config.partition},
-              AUTO: {'light_model': config.light_model, 'auto_loss': config.auto_loss, 'auto_frame_bytes': config.auto_frame_bytes}
-              }.get(config.strategy, {})
+    model = {'strategy': config.strategy, 'key_file': key_file,
+             **{field.name: value for field in dataclasses.fields(config) if (value := getattr(config, field.name)) != field.default}}
     processes.start('bridge', 'evitif_cloud_bridge.bridge_node', NAMESPACE, bind_host='127.0.0.1', port=bridge_port,
                     recovery_artifact=options.artifact, **model)
     impairments = {f'{way}.{name}': value for way in ('uplink', 'downlink')

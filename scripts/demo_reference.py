@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from evitif.datasets.class_names import id_of, ids_by_name
-from evitif.pipeline import ModelConfig
-from evitif.pipeline.split_stream import SplitStream
+from evitif.pipeline.cut_model import CutModel
+from evitif.settings import CommonSettings, PartitionSettings, SelectionSettings, SplitSettings
 
 
 @dataclass(frozen=True)
@@ -25,30 +25,30 @@ class Reference:
     device: str
 
 
-def reference(config: ModelConfig) -> Reference:
+def reference(config: CommonSettings) -> Reference:
     """Load the models of a strategy. Raises ModelError, ArtifactError or ValueError."""
     return {'split': split_reference, 'selection': selection_reference, 'partition': partition_reference}[config.strategy](config)
 
 
-def split_reference(config: ModelConfig) -> Reference:
-    stream = SplitStream.load(config)
+def split_reference(config: SplitSettings) -> Reference:
+    stream = CutModel.load(config)
     p, quantisation = stream.parameters, 'auto' if stream.rates is not None else stream.parameters.quantisation
     return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}', 'uncut model', _whole(stream),
-                     stream.class_id_of, {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.note)
+                     stream.class_id_of, {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.sentence)
 
 
-def selection_reference(config: ModelConfig) -> Reference:
+def selection_reference(config: SelectionSettings) -> Reference:
     from evitif.selection import Selector
-    stream = SplitStream.load(replace(config, cut=0, quantisation='fp16'))
+    stream = CutModel.load(config.converted(SplitSettings, cut=0, quantisation='fp16'))
     settings = Selector.load(config.light_model, large=config.model).settings
     return Reference(
         f'{config.light_model} asks {stream.parameters.model} where its uncertainty is {settings.eta:.2g} or more, with the '
         f'patches that have {100 * settings.delta:g} % of the attention', 'large model on whole images', _whole(stream), stream.class_id_of,
         {'model': stream.parameters.model, 'light_model': config.light_model, 'delta': settings.delta, 'eta': settings.eta,
-         'quantisation': settings.quantisation}, stream.placement.note)
+         'quantisation': settings.quantisation}, stream.placement.sentence)
 
 
-def partition_reference(config: ModelConfig) -> Reference:
+def partition_reference(config: PartitionSettings) -> Reference:
     from evitif.partition import load_device, load_fusion
     fusion = load_fusion(config.partition)
     known = ids_by_name(fusion.class_names)
@@ -63,7 +63,7 @@ def partition_reference(config: ModelConfig) -> Reference:
                      {'model': fusion.description.model, 'partition': config.partition}, 'device cpu')
 
 
-def _whole(stream: SplitStream) -> Callable[[list[np.ndarray]], list[int]]:
+def _whole(stream: CutModel) -> Callable[[list[np.ndarray]], list[int]]:
     @torch.inference_mode()
     def answers(images: list[np.ndarray]) -> list[int]:
         return stream.split.whole(torch.cat([stream.preprocessor(image) for image in images])).argmax(1).tolist()

@@ -14,9 +14,9 @@ from demo_reference import Reference
 from PIL import Image as Picture
 
 from evitif.pipeline import StageTimes
-from evitif.progress import Progress
 from evitif_edge_node.image_conversion import image_to_rgb
 from evitif_edge_node.image_sources import open_source
+from evitif_lab.commands.progress import Progress
 from evitif_msgs.msg import LinkStats, Prediction
 
 STAGES = list(StageTimes().as_dict())

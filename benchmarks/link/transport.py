@@ -20,8 +20,8 @@ from benchmarks.link.namespaces import BRIDGE_ADDRESS, NamespaceLink, remove_lef
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.transport_side import WAYS, protocol_cost
 from benchmarks.part import PartError, parser_of, print_part, save, target
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import write_key_file
+from evitif_lab.commands.progress import Progress
 
 TITLE = 'The transport\'s part'
 MODULE = 'benchmarks.link.transport_side'
@@ -138,9 +138,9 @@ def run(quick: bool, output: Path) -> dict:
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    text = ['int8 tokens in memory on the edge to tokens in memory on the bridge, one way; '
-            f'{result["rounds"]} rounds of {result["frames"]} frames. CPU at {RATE:g} frames/s, all of the process.']
+    """Its page, in Markdown."""
+    text = ['The time that a frame of int8 tokens takes from the edge\'s memory into the bridge\'s, one way; '
+            f'{result["rounds"]} rounds of {result["frames"]} frames. CPU: share of a core of the whole process at {RATE:g} frames/s.']
     if result['note']:
         text += ['', f'Over loopback, since there are no network namespaces: {result["note"]}.']
     for model, links in result['figures'].items():

@@ -20,7 +20,8 @@ class Placement:
 
     device: torch.device
     precision: str
-    note: str  # one sentence for the log: what is used, and why when it is not what was asked for
+    sentence: str            # for the log: what is used, and why where it is not what was asked for
+    fallback: bool = False   # the CPU computes, because the device that was asked for is not available
 
     @property
     def dtype(self) -> torch.dtype:
@@ -30,7 +31,7 @@ class Placement:
 def place(device: str = 'cpu', precision: str = 'fp32', allow_fallback: bool = False) -> Placement:
     """Check that `device` (cpu, cuda, cuda:1, mps, …) is there and can compute in `precision`.
 
-    Raises ModelError otherwise, unless `allow_fallback`: then the CPU in fp32 is used and the note says so.
+    Raises ModelError otherwise, unless `allow_fallback`: then the CPU in fp32 is used, which `fallback` and the sentence say.
     """
     if precision not in PRECISIONS:
         raise ModelError(f'precision {precision!r} is unknown (expected {", ".join(PRECISIONS)})')
@@ -39,7 +40,7 @@ def place(device: str = 'cpu', precision: str = 'fp32', allow_fallback: bool = F
         return Placement(torch.device(device), precision, f'device {device} ({_describe(device)}), {precision}')
     if not allow_fallback:
         raise ModelError(f'{reason}; expected one that is here: {", ".join(_available())}')
-    return Placement(torch.device('cpu'), 'fp32', f'device cpu ({_describe("cpu")}), fp32, because {reason}')
+    return Placement(torch.device('cpu'), 'fp32', f'device cpu ({_describe("cpu")}), fp32, because {reason}', fallback=True)
 
 
 def mixed_precision(device: str, precision: str) -> torch.autocast:

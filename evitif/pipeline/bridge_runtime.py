@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evitif.pipeline.configuration import BATCHING, BridgeRuntimeConfig
+from evitif.model.device import Placement
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategies import bridge_strategy
@@ -34,7 +34,9 @@ from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, RobotKe
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.link_names import group_of
 from evitif.repeated_log import RepeatedLog
+from evitif.settings import BATCHING, BridgeSettings, PartitionBridgeSettings
 from evitif.transport import UdpLoop
+from evitif.vocabulary import How
 
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
 Slot = Item | FrameLate
@@ -66,7 +68,7 @@ class BridgeRuntime:
     wrong.
     """
 
-    def __init__(self, config: BridgeRuntimeConfig, *, on_prediction: Callable[[str, Prediction], None],
+    def __init__(self, config: BridgeSettings, *, on_prediction: Callable[[str, Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None,
                  log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
         require_choice(config.key_file, config.unsealed)
@@ -85,7 +87,7 @@ class BridgeRuntime:
         self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # the last of each group, by stamp, for who is late
         self._lock = threading.Lock()  # guards the statistics, and
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed
-        self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.note)
+        self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.recovery_sentence)
         self._batch = 1
         self._worker: threading.Thread | None = None
         self._key_watch: threading.Thread | None = None
@@ -96,7 +98,7 @@ class BridgeRuntime:
         protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
                                 reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
                                 max_datagram_bytes=config.max_datagram_bytes)
-        if strategy.name == 'partition':
+        if isinstance(config, PartitionBridgeSettings):
             return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
         return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)
 
@@ -111,9 +113,9 @@ class BridgeRuntime:
         return self._strategy.description
 
     @property
-    def device(self) -> str:
-        """One sentence about where the model runs."""
-        return self._strategy.placement.note
+    def placement(self) -> Placement:
+        """Where the model runs."""
+        return self._strategy.placement
 
     @property
     def local_address(self) -> tuple[str, int]:
@@ -123,7 +125,7 @@ class BridgeRuntime:
     def start(self) -> None:
         """Begin to serve. Raises TransportError (an OSError) when the address cannot be bound."""
         self._log(logging.INFO, self._strategy.description)
-        self._log(logging.INFO, self._strategy.note)
+        self._log(logging.INFO, self._strategy.recovery_sentence)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
         self._say_refused_keys(self._refused_keys)
@@ -236,7 +238,7 @@ class BridgeRuntime:
 
     def _fail(self, item: Item, error: Exception) -> None:
         self._add(frames_failed=len(item))
-        self._note('failed', item)
+        self._count_fate('failed', item)
         self._repeated(logging.ERROR, f'frame {item[0].frame_id} of robot {item[0].robot} failed: {error}', type(error))
 
     def _prediction(self, item: Item, answer: Answer) -> Prediction:
@@ -248,7 +250,7 @@ class BridgeRuntime:
         return Prediction(
             frame_id=first.frame_id, capture_stamp_ns=first.capture_stamp_ns, source_frame=first.source_frame,
             context=None, class_ids=answer.class_ids, labels=tuple(labels[index] for index in answer.class_ids),
-            scores=answer.scores, strategy=answer.strategy, how='off-board', recovery=answer.recovery,
+            scores=answer.scores, strategy=answer.strategy, how=How.OFF_BOARD, recovery=answer.recovery,
             packets_sent=sum(frame.packets_expected for frame in item), packets_received=sum(frame.packets_received for frame in item),
             tokens_sent=sent, tokens_received=answer.tokens_received, uplink_bytes=sum(frame.bytes_received for frame in item),
             downlink_bytes=0, packet_error_rate=_mean([frame.packet_error_rate for frame in item]),
@@ -293,13 +295,13 @@ class BridgeRuntime:
             self._add(frames_ready=len(item))
             if (replaced := self._slots.put(key, item)) is not None:
                 self._add(frames_replaced=len(replaced))
-                self._note('replaced', replaced)
+                self._count_fate('replaced', replaced)
             return
         if isinstance(event, FrameLate):
             self._add(frames_ready=1)
             if self._slots.put((event.robot, 'late', event.frame.session_id), event) is not None:
                 self._add(frames_replaced=1)
-                self._note('replaced', (event.frame,))
+                self._count_fate('replaced', (event.frame,))
             return
         if isinstance(event, StampRefused):
             self._repeated(logging.ERROR, f'robot {event.robot}, {event.reason}; such frames are not answered',
@@ -316,7 +318,7 @@ class BridgeRuntime:
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')
         self._on_event(event)
 
-    def _note(self, fate: str, item: Item) -> None:
+    def _count_fate(self, fate: str, item: Item) -> None:
         with self._lock:
             for frame in item:
                 if frame.session_id in self._endpoint.sessions:

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evitif.pipeline.configuration import BATCHING, DEFAULT_TOP_K, EdgeRuntimeConfig
+from evitif.model.device import Placement
+from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
-from evitif.pipeline.split_stream import top_classes
 from evitif.pipeline.stamp_check import StampCheck
 from evitif.pipeline.strategies import edge_strategy
-from evitif.pipeline.strategy import Encoded, Sight
+from evitif.pipeline.strategy import Encoded, Observation
 from evitif.pipeline.threads import choose_threads
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
@@ -37,7 +37,9 @@ from evitif.protocol.sealing.keys import UNSEALED_WARNING, read_key_file, requir
 from evitif.protocol.wire.answer import MAX_TOP_K
 from evitif.protocol.wire.link_names import link_name
 from evitif.repeated_log import RepeatedLog
+from evitif.settings import BATCHING, DEFAULT_TOP_K, EdgeSettings
 from evitif.transport import UdpLoop
+from evitif.vocabulary import How, LinkState, RecoveryName
 
 NAME_ALWAYS_FITS = SOURCE_FRAME_RESERVE // 4       # characters, of at most four bytes
 
@@ -46,7 +48,7 @@ NAME_ALWAYS_FITS = SOURCE_FRAME_RESERVE // 4       # characters, of at most four
 class EdgeStatistics:
     """Counts since the start, and the state of the link."""
 
-    state: str = 'stopped'            # stopped, connecting, connected, refused or lost
+    state: LinkState = LinkState.DISCONNECTED
     reason: str = ''                  # why refused or lost
     device: str = ''                  # what the model runs on, as PyTorch names it
     session_id: int = 0
@@ -82,7 +84,7 @@ class _Pending:
     """A frame that was seen and not answered."""
 
     image: _Image
-    sight: Sight
+    observation: Observation
     frame_id: int
     sent: np.ndarray | None = None    # bool [tokens]
     packetise: float = NAN
@@ -95,7 +97,7 @@ class EdgeRuntime:
     Building it reads the key and loads the model: raises KeyFileError, ModelError or ValueError, naming what is wrong.
     """
 
-    def __init__(self, config: EdgeRuntimeConfig, *, on_prediction: Callable[[Prediction], None],
+    def __init__(self, config: EdgeSettings, *, on_prediction: Callable[[Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None,
                  log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
         require_choice(config.key_file, config.unsealed)
@@ -135,9 +137,9 @@ class EdgeRuntime:
         return self._strategy.description
 
     @property
-    def device(self) -> str:
-        """One sentence about where the model runs."""
-        return self._strategy.placement.note
+    def placement(self) -> Placement:
+        """Where the model runs."""
+        return self._strategy.placement
 
     def start(self) -> None:
         """Connect and begin. A bridge whose name does not resolve is asked for again and again; raises TransportError (an OSError) where
@@ -148,7 +150,7 @@ class EdgeRuntime:
         self.threads = choose_threads(self.config.threads, self._strategy.warm_up)
         self._log(logging.INFO, self.threads)
         self._strategy.warm_up()
-        self._count(state='connecting')
+        self._set(state=LinkState.CONNECTING)
         self._loop.start()
         self._worker = threading.Thread(target=self._work, name='evitif-edge', daemon=True)
         self._worker.start()
@@ -161,7 +163,7 @@ class EdgeRuntime:
             self._worker.join()
             self._worker = None
         self._loop.stop()
-        self._count(state='stopped')
+        self._set(state=LinkState.DISCONNECTED)
 
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
         """Give an image uint8 [H, W, 3] RGB. Never blocks: it replaces an image that waits for the worker."""
@@ -196,7 +198,7 @@ class EdgeRuntime:
             'share_sent': 1.0 if last.sent is None else len(last.sent) / parameters.tokens}
         with self._lock:
             own = self._statistics
-            if own.state in ('connecting', 'lost') and self._loop.remote_problem:
+            if own.state in (LinkState.CONNECTING, LinkState.LOST) and self._loop.remote_problem:
                 chosen['reason'] = self._loop.remote_problem
             return dataclasses.replace(own, link=link, sending=self._connection.uplink, **chosen)
 
@@ -218,11 +220,11 @@ class EdgeRuntime:
 
     def _send(self, image: _Image) -> None:
         uplink = self._connection.uplink
-        sight = self._strategy.see(image.pixels, uplink)
+        observation = self._strategy.observe(image.pixels, uplink)
         self._next_frame = (self._next_frame + 1) % 2**32
-        pending = _Pending(image, sight, self._next_frame)
-        if sight.probabilities is not None:
-            self._publish_own(pending, sight.probabilities, self._strategy.name, 'local')
+        pending = _Pending(image, observation, self._next_frame)
+        if observation.probabilities is not None:
+            self._publish_own(pending, observation.probabilities, How.LOCAL)
             return
         try:
             sent = image.stamped and self._encode_and_send(pending, uplink)
@@ -240,15 +242,15 @@ class EdgeRuntime:
 
     def _encode_and_send(self, pending: _Pending, uplink: UplinkState) -> bool:
         """False: there is no session."""
-        image, sight = pending.image, pending.sight
+        image, observation = pending.image, pending.observation
         computed = time.monotonic()
-        encoded = self._last = self._strategy.encode(sight, uplink)
-        if encoded.note:
-            self._repeated(logging.INFO, encoded.note, 'quantisation')
+        encoded = self._last = self._strategy.encode(observation, uplink)
+        if encoded.remark:
+            self._repeated(logging.INFO, encoded.remark, 'quantisation')
         frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, self._name_on_the_wire(image.source_frame), encoded.rows,
                            encoded.quantisation, encoded.sent, encoded.patch_copies, encoded.min_packets)
         if not self._strategy.keeps_content:
-            sight.content = None      # tokens of frames that wait for their answers would fill the memory
+            observation.content = None      # tokens of frames that wait for their answers would fill the memory
         pending.sent = np.zeros(self._strategy.parameters.tokens, bool)
         pending.sent[slice(None) if encoded.sent is None else encoded.sent] = True
         with self._lock:
@@ -270,14 +272,15 @@ class EdgeRuntime:
 
     def _answer_alone(self, pending: _Pending) -> None:
         began = time.monotonic()
-        probabilities = self._strategy.answer_alone(pending.sight)
-        self._publish_own(pending, probabilities, 'local', 'fallback', tail=time.monotonic() - began)
+        probabilities = self._strategy.answer_alone(pending.observation)
+        self._publish_own(pending, probabilities, How.FALLBACK, tail=time.monotonic() - began)
 
-    def _publish_own(self, pending: _Pending, probabilities: np.ndarray, strategy: str, how: str, **stages: float) -> None:
+    def _publish_own(self, pending: _Pending, probabilities: np.ndarray, how: How, **stages: float) -> None:
         """An answer that the bridge has no part in."""
         class_ids, scores = top_classes(probabilities, self.config.top_k or DEFAULT_TOP_K)
         self._add(frames_local=1)
-        self._publish(pending, time.monotonic(), class_ids, scores, strategy=strategy, how=how, recovery='none', stages=stages)
+        self._publish(pending, time.monotonic(), class_ids, scores, strategy=self._strategy.name, how=how, recovery=RecoveryName.NONE,
+                      stages=stages)
 
     # The loop's thread, or that of whoever called it.
 
@@ -289,19 +292,19 @@ class EdgeRuntime:
                 pending = self._pending.pop(event.frame_id, None)
             self._add(frames_expired=1)
             if pending is not None and self._strategy.answers_alone:
-                self._slots.put('local', pending)
+                self._slots.put('alone', pending)
         elif isinstance(event, Connected):
-            self._count(state='connected', reason='', session_id=event.session_id)
+            self._set(state=LinkState.CONNECTED, reason='', session_id=event.session_id)
             self._log(logging.INFO, f'connected to {event.bridge} at {self.config.bridge_host}:{self.config.bridge_port}, '
                                     f'{"unsealed" if self.config.unsealed else "sealed"}')
         elif isinstance(event, Refused):
-            self._count(state='refused', reason=event.reason)
+            self._set(state=LinkState.REFUSED, reason=event.reason)
             self._log(logging.ERROR, f'the bridge refused this robot: {event.reason}')
         elif isinstance(event, LinkLost):
             # A bridge that says goodbye, or has forgotten the session, ends it at once.
             reason = (f'nothing heard from the bridge for {event.silent_s:.1f} s'
                       if event.silent_s >= self.config.link_timeout else 'the bridge ended the session')
-            self._count(state='lost', reason=reason)
+            self._set(state=LinkState.LOST, reason=reason)
             self._log(logging.WARNING, f'link to {self.config.bridge_host}:{self.config.bridge_port} lost: {reason}')
         self._on_event(event)
 
@@ -315,13 +318,13 @@ class EdgeRuntime:
         self._add(frames_answered=1)
         class_ids, scores = answer.class_ids, answer.scores
         try:
-            class_ids, scores = self._strategy.refine(pending.sight, class_ids, scores)
+            class_ids, scores = self._strategy.refine(pending.observation, class_ids, scores)
         except Exception as error:  # the bridge's answer is one all the same
             self._repeated(logging.ERROR, f"what the bridge says of the frame of stamp {_stamp(pending)} is published alone: {error}",
                            type(error))
         k = self.config.top_k
         self._publish(
-            pending, now, class_ids[:k], scores[:k], strategy=answer.strategy, how='off-board', recovery=answer.recovery,
+            pending, now, class_ids[:k], scores[:k], strategy=answer.strategy, how=How.OFF_BOARD, recovery=answer.recovery,
             packets_sent=event.sent.packets, packets_received=answer.packets_received, tokens_sent=event.sent.tokens,
             tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes, downlink_bytes=event.copies_bytes,
             packet_error_rate=answer.packet_error_rate, sent=pending.sent, received=answer.received,
@@ -333,13 +336,13 @@ class EdgeRuntime:
         nothing_sent = {'packets_sent': 0, 'packets_received': 0, 'tokens_sent': 0, 'tokens_received': 0,
                         'uplink_bytes': 0, 'downlink_bytes': 0, 'packet_error_rate': NAN, 'sent': None, 'received': None}
         parameters, labels = self._strategy.parameters, self._strategy.labels
-        image, sight = pending.image, pending.sight
+        image, observation = pending.image, pending.observation
         self._on_prediction(Prediction(
             frame_id=pending.frame_id, capture_stamp_ns=image.capture_stamp_ns, source_frame=image.source_frame,
             context=image.context, class_ids=tuple(index if index < len(labels) else -1 for index in class_ids), scores=scores,
             labels=tuple(labels[index] if index < len(labels) else 'other' for index in class_ids),
-            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=sight.crop, devices=self._strategy.devices,
-            stages=StageTimes(preprocess=sight.preprocess, head=sight.head, packetise=pending.packetise,
+            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=observation.crop, devices=self._strategy.devices,
+            stages=StageTimes(preprocess=observation.preprocess, head=observation.head, packetise=pending.packetise,
                               total=now - image.submitted, **stages),
             **{**nothing_sent, **details}))
 
@@ -347,7 +350,7 @@ class EdgeRuntime:
         with self._lock:
             self._statistics = _plus(self._statistics, **counts)
 
-    def _count(self, **values: object) -> None:
+    def _set(self, **values: object) -> None:
         with self._lock:
             self._statistics = dataclasses.replace(self._statistics, **values)
 

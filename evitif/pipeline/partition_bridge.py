@@ -9,22 +9,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from evitif.partition import load_fusion
-from evitif.pipeline.configuration import BridgeRuntimeConfig
+from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
-from evitif.pipeline.split_stream import top_classes
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.link_names import group_of
+from evitif.settings import PartitionBridgeSettings
+from evitif.vocabulary import RecoveryName, Strategy
 
 
 class PartitionBridge(BridgeStrategy):
     """The fusion network. Each device gets the answer of all, whose `received` says which of them were heard."""
 
-    name = 'partition'
+    name = Strategy.PARTITION
 
-    def __init__(self, config: BridgeRuntimeConfig):
+    def __init__(self, config: PartitionBridgeSettings):
         self.placement = placement_of(config)
         self._fusion = fusion = load_fusion(config.partition, self.placement.device)
         self._quantiser = feature_quantiser(config, fusion.features)
@@ -32,8 +33,8 @@ class PartitionBridge(BridgeStrategy):
         self.labels = labels_of(config, fusion.labels, len(fusion.class_names))
         self.devices = tuple(entry.name for entry in fusion.devices)
         self.description = (f'fusion of {len(self.devices)} devices of the partition of {fusion.description.model} '
-                            f'({fusion.fingerprint[:16]}…) on {self.placement.note}')
-        self.note = f'devices: {", ".join(self.devices)}; those that are not heard by the deadline are left out'
+                            f'({fusion.fingerprint[:16]}…) on {self.placement.sentence}')
+        self.recovery_sentence = f'devices: {", ".join(self.devices)}; those that are not heard by the deadline are left out'
         self._top_k = config.top_k
 
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Answer]:
@@ -59,7 +60,7 @@ class PartitionBridge(BridgeStrategy):
         done = time.monotonic()
         return [Answer(
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,
-            strategy='partition', recovery='none' if present.all() else 'omission', packets_received=frame.packets_received,
+            strategy=self.name, recovery=RecoveryName.NONE if present.all() else RecoveryName.OMISSION, packets_received=frame.packets_received,
             packets_expected=frame.packets_expected, bytes_received=frame.bytes_received, tokens_received=int(present.sum()),
             tokens_expected=devices, received=present, packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
             wait_s=max(0.0, began - frame.first_arrival), recovery_s=decoded - began, tail_s=done - decoded,

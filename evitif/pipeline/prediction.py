@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from evitif.vocabulary import How, RecoveryName, Strategy
+
 NAN = math.nan
 
 
@@ -35,7 +37,13 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one frame, as the edge or the bridge publishes it."""
+    """The answer to one frame, as the edge or the bridge publishes it.
+
+    >>> def show(prediction):
+    ...     print(prediction.labels[0], prediction.scores[0], prediction.how, prediction.stages.total)
+    >>> with evitif.run_edge(show, bridge_port=7600, key_file='rover.key') as edge:
+    ...     edge.submit(image, time.time_ns())
+    """
 
     frame_id: int
     capture_stamp_ns: int
@@ -44,9 +52,9 @@ class Prediction:
     class_ids: tuple[int, ...]       # top-k, most likely first; -1: none of the classes that this device knows
     labels: tuple[str, ...]
     scores: tuple[float, ...]        # probabilities
-    strategy: str                    # split, selection, partition or local
-    how: str                         # off-board, local: by the robot, which was sure, or fallback: by the robot, as no answer came
-    recovery: str                    # none, or a name in evitif.recovery.ALL
+    strategy: Strategy
+    how: How
+    recovery: RecoveryName
     packets_sent: int
     packets_received: int
     tokens_sent: int

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from evitif.model.errors import ArtifactError
+from evitif.typed_json import typed
 
 FIGURES = 'accuracy_cost'       # what the table is called among the figures of a transform code
 
@@ -26,13 +27,11 @@ class RateTable:
         if not isinstance(figures, dict) or FIGURES not in figures:
             return None
         try:
-            content = figures[FIGURES]
-            coding = {str(kind): float(cost) for kind, cost in content['coding'].items()}
-            lost = tuple((float(share), float(cost)) for share, cost in content['lost'])
-        except (AttributeError, KeyError, TypeError, ValueError):
+            table = typed(cls, figures[FIGURES], FIGURES)
+        except ValueError as error:
             raise ArtifactError(f'the figures of a transform code are not as `evitif train code` writes them: expected {FIGURES} with '
-                                'a number for each rate as coding and pairs of numbers as lost') from None
-        return cls(coding, lost) if coding and lost else None
+                                f'a number for each rate as coding and pairs of numbers as lost: {error}') from None
+        return table if table.coding and table.lost else None
 
 
 def burst_memory(packet_error_rate: float, mean_burst: float) -> float:

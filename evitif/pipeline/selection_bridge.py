@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from evitif.pipeline.configuration import BridgeRuntimeConfig
+from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.selection_stream import selection_parameters
-from evitif.pipeline.split_stream import SplitStream, top_classes
+from evitif.pipeline.split_bridge import choose_recovery
 from evitif.pipeline.strategy import BridgeStrategy
-from evitif.pipeline.tail_pipeline import choose_recovery
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.selection import PatchCode, PatchModel, load_selection
 from evitif.selection.robot import artifact_in
+from evitif.settings import SelectionBridgeSettings, SplitBridgeSettings
+from evitif.vocabulary import RecoveryName, Strategy
 
 LEAST_FUSED = 5     # classes that travel: the robot chooses among them by what it saw itself, however few it publishes
 
@@ -25,23 +25,23 @@ LEAST_FUSED = 5     # classes that travel: the robot chooses among them by what 
 class SelectionBridge(BridgeStrategy):
     """The large model and the code of its patches; with `recovery` set, what it makes of missing patches at cut 0."""
 
-    name = 'selection'
+    name = Strategy.SELECTION
 
-    def __init__(self, config: BridgeRuntimeConfig):
-        large = replace(config, cut=0, quantisation='fp16')
-        stream = SplitStream.load(large)
+    def __init__(self, config: SelectionBridgeSettings):
+        large = config.converted(SplitBridgeSettings, cut=0, quantisation='fp16')
+        stream = CutModel.load(large)
         self.labels, self.placement = stream.labels, stream.placement
         identity = stream.parameters.fingerprint
         self._code = PatchCode.beside(config.model, identity)
         artifact = load_selection(artifact_in(config.light_model), large_fingerprint=identity)
         self._parameters = parameters = selection_parameters(artifact.settings, artifact.light_fingerprint, self._code)
         self.streams = (parameters,)
-        recovery, self.note = None, 'missing patches are left out of the sequence'
+        recovery, self.recovery_sentence = None, 'missing patches are left out of the sequence'
         if config.recovery != 'auto' or config.recovery_artifact:
-            recovery, self.note = choose_recovery(large, stream)
-        self._recovery = 'omission' if recovery is None else recovery.name
+            recovery, self.recovery_sentence = choose_recovery(large, stream)
+        self._recovery = RecoveryName.OMISSION if recovery is None else recovery.name
         self._model = PatchModel(stream.split, recovery)
-        self.description = f'large model {parameters.model} on {stream.placement.note}, asked by {artifact.light}'
+        self.description = f'large model {parameters.model} on {stream.placement.sentence}, asked by {artifact.light}'
         self._top_k = config.top_k
 
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Answer]:
@@ -57,7 +57,7 @@ class SelectionBridge(BridgeStrategy):
         done = time.monotonic()
         return [Answer(
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,
-            strategy='selection', recovery='none' if frame.received.all() else self._recovery,
+            strategy=self.name, recovery=RecoveryName.NONE if frame.received.all() else self._recovery,
             packets_received=frame.packets_received, packets_expected=frame.packets_expected, bytes_received=frame.bytes_received,
             tokens_received=int(frame.received.sum()), tokens_expected=self._parameters.tokens, received=frame.received,
             packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,

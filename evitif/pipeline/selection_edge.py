@@ -10,58 +10,60 @@ import time
 
 import numpy as np
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.selection_stream import selection_parameters
-from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.rate.pacing import IP_UDP_BYTES
 from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER, UNIT_INDEX
 from evitif.selection import Selector
 from evitif.selection.sending import copies_for, packets_for
+from evitif.settings import SelectionEdgeSettings
+from evitif.vocabulary import Strategy
 
 
 class SelectionEdge(EdgeStrategy):
     """Light model, gate and selection; alone, the light model."""
 
-    name = 'selection'
+    name = Strategy.SELECTION
     answers_alone = True
 
-    def __init__(self, config: EdgeRuntimeConfig):
+    def __init__(self, config: SelectionEdgeSettings):
         self.placement = placement_of(config)
         self._selector = selector = Selector.load(config.light_model, large=config.model, delta=config.delta, eta=config.eta,
                                                   device=str(self.placement.device), precision=config.precision)
         settings, code = selector.settings, selector.patch_code
         self.parameters = selection_parameters(settings, selector.light_fingerprint, code)
         self.labels = labels_of(config, code.labels, self.parameters.classes)
-        self.description = (f'light model {config.light_model} on {self.placement.note}: it answers where its {settings.gate_rule} is '
+        self.description = (f'light model {config.light_model} on {self.placement.sentence}: it answers where its {settings.gate_rule} is '
                             f'below {settings.eta:g}, else {code.model} gets the patches with {100 * settings.delta:g} % of the scores')
         self._large_view = code.preprocessor()
         self._copies = config.patch_copies
         self._header_bytes = IP_UDP_BYTES + HEADER.size + TOKENS_HEADER.size + (SEAL_BYTES if config.key_file else 0)
 
-    def see(self, pixels: np.ndarray, uplink: UplinkState) -> Sight:
+    def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
         began = time.monotonic()
         decision = self._selector.decide(pixels, self._budget(uplink))
-        return Sight(self._large_view.crop(*pixels.shape[:2]), math.nan, time.monotonic() - began, decision,
+        return Observation(self._large_view.crop(*pixels.shape[:2]), math.nan, time.monotonic() - began, decision,
                      decision.glance.probabilities if decision.sure else None)
 
-    def encode(self, sight: Sight, uplink: UplinkState) -> Encoded:
-        chosen = sight.content.chosen
+    def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
+        chosen = observation.content.chosen
         copies = self._copies or copies_for(uplink.packet_error_rate, uplink.mean_burst, len(chosen))
-        return Encoded(sight.content.rows, self.parameters.quantisation, chosen, copies,
+        return Encoded(observation.content.rows, self.parameters.quantisation, chosen, copies,
                        packets_for(copies, uplink.packet_error_rate, uplink.mean_burst))
 
-    def answer_alone(self, sight: Sight) -> np.ndarray:
-        return sight.content.glance.probabilities
+    def answer_alone(self, observation: Observation) -> np.ndarray:
+        return observation.content.glance.probabilities
 
-    def refine(self, sight: Sight, class_ids: tuple[int, ...], scores: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        fused_ids, fused = self._selector.fuse(sight.content.glance, np.array(class_ids), np.array(scores))
+    def refine(self, observation: Observation, class_ids: tuple[int, ...],
+               scores: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        fused_ids, fused = self._selector.fuse(observation.content.glance, np.array(class_ids), np.array(scores))
         return tuple(fused_ids.tolist()), tuple(fused.tolist())
 
     def warm_up(self) -> None:
         height, width = self.parameters.image_size
-        self.see(np.zeros((height, width, 3), np.uint8), UplinkState())
+        self.observe(np.zeros((height, width, 3), np.uint8), UplinkState())
 
     def _budget(self, uplink: UplinkState) -> int | None:
         """Patches that fit into what a frame may take, headers included; None where there is no limit."""

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.rate_table import RateTable, arrivals, burst_memory, patches_missing
-from evitif.pipeline.split_stream import SplitStream
 from evitif.protocol.frames.interleaving import arrange, prefix_copies_of, scattered_order
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, SOURCE_FRAME_RESERVE, packets_of_part, row_capacity
 from evitif.protocol.rate.pacing import IP_UDP_BYTES
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.settings import SplitEdgeSettings
 
 HYSTERESIS = 0.95       # a new choice has to cost less than this share of what the present one does
 FEWER_PACKETS_SAVE = 0.8        # so much, at most, has to be the cost of a frame in fewer packets than usual
@@ -152,7 +152,7 @@ def chosen_tokens(parameters: StreamParameters, share: float) -> np.ndarray | No
     return np.concatenate([np.arange(parameters.prefix_tokens), parameters.prefix_tokens + patches])
 
 
-def sending_choice(stream: SplitStream, config: EdgeRuntimeConfig) -> SendingChoice | None:
+def sending_choice(stream: CutModel, config: SplitEdgeSettings) -> SendingChoice | None:
     """The choice of an edge; None where frames travel in one quantisation only."""
     if stream.rates is None:
         return None

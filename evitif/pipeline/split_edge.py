@@ -7,55 +7,56 @@ import time
 
 import numpy as np
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
-from evitif.pipeline.split_stream import SplitStream
-from evitif.pipeline.strategy import EdgeStrategy, Encoded, Sight
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
+from evitif.settings import SplitEdgeSettings
+from evitif.vocabulary import Strategy
 
 
 class SplitEdge(EdgeStrategy):
     """Head and quantiser; alone, with `local_fallback`, the whole model."""
 
-    name = 'split'
+    name = Strategy.SPLIT
 
-    def __init__(self, config: EdgeRuntimeConfig):
-        self.stream = stream = SplitStream.load(config)
-        self.parameters, self.labels, self.placement = stream.parameters, stream.labels, stream.placement
-        self.description = (f'model {stream.parameters.model}, head of {stream.parameters.cut} of {stream.split.depth} '
-                            f'blocks on {stream.placement.note}')
+    def __init__(self, config: SplitEdgeSettings):
+        self.model = model = CutModel.load(config)
+        self.parameters, self.labels, self.placement = model.parameters, model.labels, model.placement
+        self.description = (f'model {model.parameters.model}, head of {model.parameters.cut} of {model.split.depth} '
+                            f'blocks on {model.placement.sentence}')
         self.answers_alone = self.keeps_content = config.local_fallback
-        self._choice, self._setting = sending_choice(stream, config), None
+        self._choice, self._setting = sending_choice(model, config), None
 
-    def see(self, pixels: np.ndarray, uplink: UplinkState) -> Sight:
+    def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
         began = time.monotonic()
-        tensor = self.stream.preprocessor(pixels)
+        tensor = self.model.preprocessor(pixels)
         preprocessed = time.monotonic()
-        tokens = self.stream.head(tensor).float().cpu()
-        return Sight(self.stream.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, tokens)
+        tokens = self.model.head(tensor).float().cpu()
+        return Observation(self.model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, tokens)
 
-    def encode(self, sight: Sight, uplink: UplinkState) -> Encoded:
-        values, quantisers = sight.content[0].numpy(), self.stream.quantisers
+    def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
+        values, quantisers = observation.content[0].numpy(), self.model.quantisers
         if self._choice is None:
-            return Encoded(self.stream.quantiser.quantise(values), self.parameters.quantisation)
-        before, note = self._setting, ''
+            return Encoded(self.model.quantiser.quantise(values), self.parameters.quantisation)
+        before, remark = self._setting, ''
         setting = self._setting = self._choice.choose(uplink.frame_bytes, uplink.packet_error_rate, uplink.mean_burst, before,
                                                        uplink.name_bytes)
         if before is not None and setting.quantisation != before.quantisation:
-            note = (f'tokens travel as {setting.quantisation}, each patch {setting.patch_copies} times, instead of as '
-                    f'{before.quantisation}: link {uplink.state}, {_loss(uplink.packet_error_rate)}, '
-                    + ('any rate' if math.isinf(uplink.allowed_bit_s) else f'{uplink.allowed_bit_s / 1e6:.1f} Mbit/s') + ' allowed')
+            remark = (f'tokens travel as {setting.quantisation}, each patch {setting.patch_copies} times, instead of as '
+                      f'{before.quantisation}: link {uplink.state}, {_loss(uplink.packet_error_rate)}, '
+                      + ('any rate' if math.isinf(uplink.allowed_bit_s) else f'{uplink.allowed_bit_s / 1e6:.1f} Mbit/s') + ' allowed')
         return Encoded(quantisers[setting.quantisation].quantise(values), setting.quantisation,
-                       chosen_tokens(self.parameters, setting.share), setting.patch_copies, setting.min_packets, note)
+                       chosen_tokens(self.parameters, setting.share), setting.patch_copies, setting.min_packets, remark)
 
-    def answer_alone(self, sight: Sight) -> np.ndarray:
-        return self.stream.tail(sight.content)
+    def answer_alone(self, observation: Observation) -> np.ndarray:
+        return self.model.tail(observation.content)
 
     def warm_up(self) -> None:
-        height, width = self.stream.split.image_size
-        sight = self.see(np.zeros((height, width, 3), np.uint8), UplinkState())
+        height, width = self.model.split.image_size
+        observation = self.observe(np.zeros((height, width, 3), np.uint8), UplinkState())
         if self.answers_alone:
-            self.answer_alone(sight)
+            self.answer_alone(observation)
 
 
 def _loss(share: float) -> str:

@@ -16,10 +16,11 @@ from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.vocabulary import Strategy
 
 
 @dataclass(eq=False)
-class Sight:
+class Observation:
     """What the robot made of one image.
 
     `content` is the strategy's own, for what comes later. Where the robot is sure of the class, `probabilities`
@@ -42,36 +43,37 @@ class Encoded:
     sent: np.ndarray | None = None            # int [n], tokens, most important first; None: all
     patch_copies: int = 0                     # 0: as the packetiser has it
     min_packets: int = 0                      # the same
-    note: str = ''                            # a sentence for the log, where something has changed
+    remark: str = ''                          # a sentence for the log, where something has changed
 
 
 class EdgeStrategy(ABC):
     """The robot's share. Building one loads its models: raises ModelError, ArtifactError or ValueError."""
 
-    name: str                                 # a Strategy
+    name: Strategy
     parameters: StreamParameters
     labels: tuple[str, ...]                   # of each class
     placement: Placement
     description: str                          # for the log: which model, and how much of it runs here
     devices: tuple[str, ...] = ()             # of `partition`: all of them, as the tokens are
     answers_alone: bool                       # whether `answer_alone` is asked when no answer comes
-    keeps_content: bool = True                # whether a sight's content is needed once it was encoded
+    keeps_content: bool = True                # whether a observation's content is needed once it was encoded
     joins_by_stamp: bool = False              # whether an image's stamp is what other devices' shares of it are found by
 
     @abstractmethod
-    def see(self, pixels: np.ndarray, uplink: UplinkState) -> Sight:
+    def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
         """Look at an image uint8 [H, W, 3] RGB."""
 
     @abstractmethod
-    def encode(self, sight: Sight, uplink: UplinkState) -> Encoded:
+    def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
         """What is to be sent of it."""
 
     @abstractmethod
-    def answer_alone(self, sight: Sight) -> np.ndarray:
+    def answer_alone(self, observation: Observation) -> np.ndarray:
         """Probabilities float32 [classes] without the bridge; or [classes + 1], the last that it is a class which this
         robot does not know."""
 
-    def refine(self, sight: Sight, class_ids: tuple[int, ...], scores: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    def refine(self, observation: Observation, class_ids: tuple[int, ...],
+               scores: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """The bridge's most likely classes with what the robot knows of the image."""
         return class_ids, scores
 
@@ -83,13 +85,13 @@ class EdgeStrategy(ABC):
 class BridgeStrategy(ABC):
     """The off-board share. Building one loads its models: raises ModelError, ArtifactError or ValueError."""
 
-    name: str                                 # as EdgeStrategy's
+    name: Strategy
     labels: tuple[str, ...]
     placement: Placement
     description: str
     devices: tuple[str, ...] = ()
     streams: tuple[StreamParameters, ...]     # what is taken: one, or of `partition` one for each device
-    note: str                                 # for the log: what is done about what did not arrive
+    recovery_sentence: str                    # for the log: what is done about what did not arrive
 
     @abstractmethod
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Answer]:

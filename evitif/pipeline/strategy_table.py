@@ -7,21 +7,22 @@ choose each for itself, from the same table and the same expectations; should th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from evitif.files import write_json
-from evitif.model.artifact import read_artifact
+from evitif.model.artifact import part_of, read_artifact
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import find_model_folder
-from evitif.pipeline.configuration import AUTO, ModelConfig
+from evitif.settings import AUTO, BRIDGE_SETTINGS, EDGE_SETTINGS, MODEL_SETTINGS, CommonSettings
+from evitif.vocabulary import Strategy
 
 FILE = 'strategies.json'
 FORMAT, KIND, TITLE = 1, 'strategies', 'table of strategies'
 AS_GOOD = 0.5       # points of accuracy, within which the fewest bytes decide
 
-Config = TypeVar('Config', bound=ModelConfig)
+Config = TypeVar('Config', bound=CommonSettings)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Measured:
 
     @property
     def title(self) -> str:
-        return f'split at block {self.cut}' if self.strategy == 'split' else f'selection with {self.light_model}'
+        return f'split at block {self.cut}' if self.strategy == Strategy.SPLIT else f'selection with {self.light_model}'
 
 
 def save_table(folder: Path | str, model: str, rows: list[Measured], command: str) -> None:
@@ -55,16 +56,10 @@ def load_table(model: str) -> list[Measured]:
                             'recovery`, `evitif evaluate selection` and `python -m evitif_lab.evaluation.strategies` were run for, or '
                             'another strategy')
     path = folder / FILE
-    description = read_artifact(path, TITLE, FORMAT, (KIND,))
-    try:
-        rows = [Measured(str(row['strategy']), row['cut'], row['light_model'], float(row['multiply_adds']),
-                         *({float(rate): float(value) for rate, value in row[name].items()} for name in ('bytes', 'points')))
-                for row in description['rows']]
-        if not rows or any(not row.bytes or row.bytes.keys() != row.points.keys() or
-                           row.strategy not in ('split', 'selection') for row in rows):
-            raise ValueError('expected rows of split and selection with figures for the same losses')
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ArtifactError(f'{TITLE} {path}: cannot be used: {error}') from None
+    rows = part_of(list[Measured], read_artifact(path, TITLE, FORMAT, (KIND,)), 'rows', path, TITLE)
+    if not rows or any(not row.bytes or row.bytes.keys() != row.points.keys() or row.strategy not in ('split', 'selection')
+                       for row in rows):
+        raise ArtifactError(f'{TITLE} {path}: cannot be used: expected rows of split and selection with figures for the same losses')
     return rows
 
 
@@ -94,11 +89,12 @@ def resolved(config: Config) -> tuple[Config, str]:
 
     A cut or a light model that the configuration names is kept to. Raises ArtifactError or ValueError.
     """
-    if config.strategy != AUTO:
+    classes = next((known for known in (EDGE_SETTINGS, BRIDGE_SETTINGS, MODEL_SETTINGS) if known[AUTO] is type(config)), None)
+    if classes is None:
         return config, ''
     rows = [row for row in load_table(config.model)
-            if (row.strategy != 'split' or config.cut in (None, row.cut))
-            and (row.strategy != 'selection' or config.light_model is None
+            if (row.strategy != Strategy.SPLIT or config.cut in (None, row.cut))
+            and (row.strategy != Strategy.SELECTION or config.light_model is None
                  or find_model_folder(config.light_model) == find_model_folder(row.light_model))]
     if not rows:
         raise ValueError(f'cut is {config.cut} and light_model {config.light_model!r}: expected some that the {TITLE} of '
@@ -107,7 +103,8 @@ def resolved(config: Config) -> tuple[Config, str]:
     loss = config.auto_loss
     note = (f'strategy auto: {row.title}, {_at(row.bytes, loss):.0f} bytes an image and {_at(row.points, loss):+.2f} points at '
             f'{100 * loss:g} % loss, {row.multiply_adds / 1e6:.0f} million multiply-adds on the robot')
-    return replace(config, strategy=row.strategy, cut=row.cut, light_model=row.light_model), note
+    own = {'cut': row.cut} if row.strategy == Strategy.SPLIT else {'light_model': row.light_model}
+    return config.converted(classes[row.strategy], **own), note
 
 
 def _at(by_loss: dict[float, float], loss: float) -> float:

@@ -27,7 +27,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from evitif.options import seed
 from evitif.transport.addresses import (
     TransportError,
     check_address,
@@ -38,6 +37,7 @@ from evitif.transport.addresses import (
     resolve_remote,
 )
 from evitif.transport.impairment import KINDS, ChannelCounters, ImpairedChannel, Impairment, check_setting
+from evitif_lab.commands.options import seed
 
 DIRECTIONS = ('uplink', 'downlink')     # robot to bridge, bridge to robot
 LARGEST_DATAGRAM = 65535

@@ -24,10 +24,10 @@ from evitif.model.tensors import require_finite_answers
 from evitif.partition.artifact import DeviceModel, Fusion, load_device, load_fusion
 from evitif.partition.slicing import multiply_adds_of, parameters_of
 from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
-from evitif.progress import Progress
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.rate.copies import sufficient_copies
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.training.images import Normalise, load_images
@@ -138,7 +138,7 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
         'latency': _latency(original, devices, fusion, images[:1], normalise)}
     if c.baselines:
         result['baselines'] = judge_baselines(description, original, data, images, ids)
-    return {**result, 'torch': torch.__version__, 'threads': torch.get_num_threads(), 'device': place().note}
+    return {**result, 'torch': torch.__version__, 'threads': torch.get_num_threads(), 'device': place().sentence}
 
 
 def _original(c: PartitionEvaluation, fusion: Fusion) -> Original:

@@ -22,17 +22,17 @@ from evitif.datasets.identity import digest_of
 from evitif.files import read_json, write_json
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path
 from evitif.model.tensors import require_finite_answers
-from evitif.pipeline.configuration import BridgeRuntimeConfig, ModelConfig
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import SendingChoice, Setting
-from evitif.pipeline.split_stream import SplitStream
-from evitif.pipeline.tail_pipeline import choose_recovery
-from evitif.progress import Progress
+from evitif.pipeline.split_bridge import choose_recovery
 from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
-from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovery
-from evitif.recovery.kinds import ALL
-from evitif.recovery.loss_patterns import LossRun, PacketLoss
+from evitif.recovery import METHODS, ArtifactError, Recovery
+from evitif.settings import SplitSettings, bridge_settings
+from evitif_lab.baselines import LEARNED
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult, require_report
 from evitif_lab.evaluation.statistics import half_interval95
+from evitif_lab.loss_patterns import LossRun, PacketLoss
 
 FORMAT = 1              # of the procedure: figures of another one are not gone on with
 CHUNK, BATCH = 500, 128
@@ -104,7 +104,7 @@ class Measurement:
     def __init__(self, configuration: RecoveryEvaluation):
         c = self.configuration = configuration
         require_report(c.json)
-        self.stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
+        self.stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
                                                    cut=c.cut, quantisation=c.quantisation, device=c.device))
         parameters = self.stream.parameters
         self.methods, self.artifacts = _methods(c, self.stream)
@@ -236,13 +236,13 @@ class Measurement:
                 'frames_unanswerable': {rate: float(np.mean([loss.unanswerable for loss in runs]))
                                         for rate, runs in links.items()},
                 'seconds': round(state['seconds'], 1), 'torch': torch.__version__, 'threads': torch.get_num_threads(),
-                'device': self.stream.placement.note, 'command': command,
+                'device': self.stream.placement.sentence, 'command': command,
                 'configuration': {**asdict(c), 'json': Path(c.json).name if c.json else None},
                 'identity': self.identity}
 
 
 @torch.inference_mode()
-def recovered_logits(stream: SplitStream, method: Recovery, tokens: torch.Tensor, received: torch.Tensor,
+def recovered_logits(stream: CutModel, method: Recovery, tokens: torch.Tensor, received: torch.Tensor,
                      measured: torch.Tensor, lossless: torch.Tensor | None = None) -> torch.Tensor:
     """Tokens [B, N, D] with masks bool [B, N] and measured rates [B] to logits [B, classes].
 
@@ -265,12 +265,12 @@ def recovered_logits(stream: SplitStream, method: Recovery, tokens: torch.Tensor
     return logits
 
 
-def _methods(c: RecoveryEvaluation, stream: SplitStream) -> tuple[dict[str, Recovery], dict[str, str]]:
+def _methods(c: RecoveryEvaluation, stream: CutModel) -> tuple[dict[str, Recovery], dict[str, str]]:
     """The methods by name, and of the trained ones a hash of the artifact."""
     cut = stream.parameters.cut
     for name in c.methods or ():
-        if name not in ALL:
-            raise ValueError(f'method {name!r} is unknown (expected some of {", ".join(ALL)})')
+        if name not in (*METHODS, *LEARNED):
+            raise ValueError(f'method {name!r} is unknown (expected some of {", ".join((*METHODS, *LEARNED))})')
     paths = {name: artifact_beside(c.model, cut, name) for name in LEARNED}
     if c.recovery_artifact:
         paths[_kind(c.recovery_artifact)] = Path(c.recovery_artifact).expanduser()
@@ -281,7 +281,7 @@ def _methods(c: RecoveryEvaluation, stream: SplitStream) -> tuple[dict[str, Reco
         if name in LEARNED and path is None:
             raise ArtifactError(_missing(c, cut, name))
         try:
-            methods[name], _ = choose_recovery(BridgeRuntimeConfig(
+            methods[name], _ = choose_recovery(bridge_settings(
                 model=c.model, recovery=name, recovery_artifact=None if path is None else str(path)), stream)
         except ArtifactError as error:
             if c.methods or c.recovery_artifact:
@@ -313,7 +313,7 @@ def _missing(c: RecoveryEvaluation, cut: int, name: str) -> str:
             f'`evitif train recovery --model {c.model}{weights} --method {name} --cut {cut} --data FOLDER{output}` trains it')
 
 
-def _load(dataset: ImageDataset, chosen: np.ndarray, stream: SplitStream) -> tuple[torch.Tensor, torch.Tensor]:
+def _load(dataset: ImageDataset, chosen: np.ndarray, stream: CutModel) -> tuple[torch.Tensor, torch.Tensor]:
     samples = [dataset[int(index)] for index in chosen]
     ids = [sample.class_id for sample in samples]
     highest = stream.parameters.classes - 1
@@ -336,7 +336,7 @@ def _mean_burst(arrived: torch.Tensor) -> float:
     return int(lost.sum()) / begins if begins else float('nan')
 
 
-def _bytes_per_frame(stream: SplitStream, quantisation: str, patch_copies: int) -> int:
+def _bytes_per_frame(stream: CutModel, quantisation: str, patch_copies: int) -> int:
     """UDP payload of a frame's datagrams."""
     parameters = stream.parameters.in_format(quantisation)
     rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)

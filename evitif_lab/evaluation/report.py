@@ -37,10 +37,10 @@ def format_in_words(result: dict, quantisation: str) -> str:
 
 
 def choices_in_words(result: dict) -> str:
-    """What tokens travelled as at each rate, the most frequent first."""
+    """What tokens travelled as at each rate, the most frequent first; what was under half a percent is left out."""
     return '; '.join(f'{100 * float(rate):g} %: ' + ', '.join(
-        format_in_words(result, kind) + (f' ({100 * share:.0f} %)' if share < 1 else '') for kind, share in shares.items())
-        for rate, shares in result['choices'].items())
+        format_in_words(result, kind) + (f' ({100 * share:.0f} %)' if share < 0.995 else '') for kind, share in shares.items()
+        if share >= 0.005) for rate, shares in result['choices'].items())
 
 
 def title(method: str) -> str:

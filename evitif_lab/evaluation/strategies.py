@@ -12,13 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evitif import command
 from evitif.files import read_json, require_writable, write_json, write_text
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.folder import find_model_folder
 from evitif.model.split import SplitModel
 from evitif.pipeline.strategy_table import FILE, Measured, save_table
 from evitif.protocol.wire.datagram import SEAL_BYTES
+from evitif_lab.commands import command
 from evitif_lab.evaluation.selection_report import codec_bytes
 from evitif_lab.evaluation.wire_bytes import answer_bytes
 

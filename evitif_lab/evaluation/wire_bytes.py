@@ -11,8 +11,8 @@ from functools import cache
 import numpy as np
 
 from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, Packetiser, TokenFrame
-from evitif.protocol.wire import answer, datagram
 from evitif.protocol.rate.copies import answer_copies
+from evitif.protocol.wire import answer, datagram
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER
 from evitif.protocol.wire.parameters import StreamParameters

@@ -20,16 +20,16 @@ from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES, TransformCode
-from evitif.pipeline.split_stream import SplitStream
-from evitif.progress import Progress
+from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Omission, Recovery, load_recovery
+from evitif_lab.commands.progress import Progress
 
 BATCH = 50
 IMAGES = 1000           # that are enough to choose by; the shipped tables were measured on more
 SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches
 
 
-def recovery_in(folder: Path, stream: SplitStream) -> tuple[Recovery, str]:
+def recovery_in(folder: Path, stream: CutModel) -> tuple[Recovery, str]:
     """The PALDN in `folder` for the model and cut of `stream` with a hash of its weights; omission and '' where none fits."""
     path = artifact_path(folder, stream.parameters.cut, 'paldn')
     try:
@@ -40,7 +40,7 @@ def recovery_in(folder: Path, stream: SplitStream) -> tuple[Recovery, str]:
 
 
 @torch.inference_mode()
-def measure_rates(stream: SplitStream, code: TransformCode, recovery: Recovery, digest: str, tokens: torch.Tensor, answers: torch.Tensor,
+def measure_rates(stream: CutModel, code: TransformCode, recovery: Recovery, digest: str, tokens: torch.Tensor, answers: torch.Tensor,
                   kinds: tuple[str, ...], seed: int = 0) -> dict:
     """:param tokens: exact ones of training images, [n, N, D]
     :param answers: the tail's logits on these, [n, classes]

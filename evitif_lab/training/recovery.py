@@ -14,10 +14,11 @@ from evitif.datasets.identity import digest_of as data_digest
 from evitif.model.device import mixed_precision, place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
-from evitif.pipeline.configuration import ModelConfig
-from evitif.pipeline.split_stream import SplitStream
-from evitif.recovery import LEARNED, LearnedRecovery, Sequence, load_recovery, save_recovery
-from evitif.recovery.loss_patterns import PacketLoss
+from evitif.pipeline.cut_model import CutModel
+from evitif.recovery import LearnedRecovery, Sequence, load_recovery, save_recovery
+from evitif.settings import SplitSettings
+from evitif_lab.baselines import LEARNED, sized
+from evitif_lab.loss_patterns import PacketLoss
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.finished import PLACE, artifact_folder, digest_of, is_finished
@@ -83,7 +84,7 @@ class RecoveryPlan:
         folder = artifact_folder(c.model, c.output)
         self.streams = {}
         for cut in c.cut or [None]:
-            stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
+            stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
                                                   quantisation=c.quantisation, device=c.device))
             stream.split.module.requires_grad_(False)
             if not stream.split.tail_multiply_adds:
@@ -117,7 +118,7 @@ class RecoveryPlan:
 class _Job:
     """One method at one cut."""
 
-    def __init__(self, c: RecoveryTraining, folder: Path, stream: SplitStream, method: str, command: str, data: list[str],
+    def __init__(self, c: RecoveryTraining, folder: Path, stream: CutModel, method: str, command: str, data: list[str],
                  overwrite: bool):
         self.c, self.stream, self.method, self.command = c, stream, method, command
         self.cut = stream.parameters.cut
@@ -156,7 +157,7 @@ class _Job:
             network, description = self.initial
             return network, description.get('made_by')
         sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
-        network = LEARNED[self.method].sized(sequence, self.c.budget * split.tail_multiply_adds)
+        network = sized(LEARNED[self.method], sequence, self.c.budget * split.tail_multiply_adds)
         if network.options.get('certainty') and not split.takes_key_bias:     # the bridge would refuse it
             network = type(network)(sequence, **{**network.options, 'certainty': False})
         network.attach(split)

@@ -22,13 +22,13 @@ from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
 from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
-from evitif.pipeline.configuration import ModelConfig
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.rate_table import FIGURES
-from evitif.pipeline.split_stream import SplitStream
-from evitif.progress import Progress
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
+from evitif.settings import SplitSettings
+from evitif_lab.commands.progress import Progress
 from evitif_lab.training.finished import artifact_folder, is_finished
 from evitif_lab.training.images import Normalise, load_views, open_sources
 from evitif_lab.training.rate_measurement import IMAGES, measure_rates, recovery_in
@@ -130,14 +130,14 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
     return descriptions
 
 
-def _stream(c: CodeTraining, cut: int | None) -> SplitStream:
-    stream = SplitStream.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
+def _stream(c: CodeTraining, cut: int | None) -> CutModel:
+    stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
                                           quantisation='fp16', device=c.device))
     stream.split.module.requires_grad_(False)
     return stream
 
 
-def _images(c: CodeTraining, stream: SplitStream) -> torch.Tensor:
+def _images(c: CodeTraining, stream: CutModel) -> torch.Tensor:
     images = load_views(c.data, stream.split.image_size[0], c.views, c.limits, c.seed)
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(c.seed))[:c.images]]
 
@@ -146,7 +146,7 @@ def _configuration(c: CodeTraining, cut: int) -> dict:
     return json.loads(json.dumps({**asdict(c), 'cut': cut}))
 
 
-def _is_there(c: CodeTraining, path: Path, stream: SplitStream, kind: str, keep: bool, made_from: dict, overwrite: bool) -> bool:
+def _is_there(c: CodeTraining, path: Path, stream: CutModel, kind: str, keep: bool, made_from: dict, overwrite: bool) -> bool:
     """Whether a code of these weights need not be fitted. Raises ValueError for one that would be replaced."""
     if not path.is_file():
         return False

@@ -91,7 +91,7 @@ def test_selected_patches_are_answered_off_board_and_with_the_bridge_gone_the_li
     listener.wait_until(lambda: sum(message.how == 'fallback' for message in on_robot[begin:]) >= 10, START_S,
                         lambda: f'{[message.how for message in on_robot[begin:]]}')
     alone = [message for message in on_robot[begin:] if message.how == 'fallback']
-    assert all(message.strategy == 'local' and len(message.patches) == 0 and len(message.labels) > 0 for message in alone)
+    assert all(message.strategy == 'selection' and len(message.patches) == 0 and len(message.labels) > 0 for message in alone)
 
 
 @launch_pytest.fixture

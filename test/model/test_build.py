@@ -113,7 +113,7 @@ def test_an_unavailable_device_is_an_error_unless_the_fallback_is_allowed():
         place(absent)
     placement = place(absent, 'fp16', allow_fallback=True)
     assert (placement.device.type, placement.precision) == ('cpu', 'fp32')
-    assert absent in placement.note
+    assert absent in placement.sentence
 
 
 @pytest.mark.parametrize('device, precision, expected', [

@@ -254,7 +254,7 @@ def test_local_fallback_without_a_bridge(robots, probe):
     alone = probe.collect(Prediction, '/alone/prediction')
     robots.alone.wait_for_output('model vit_tiny')
     answers = probe.wait(lambda: alone or not probe.publish_images('/alone/image', 1), 'no local answer', 20.0)
-    assert answers[0].strategy == 'local' and answers[0].packets_sent == 0 and len(answers[0].class_ids) == 5
+    assert answers[0].how == 'fallback' and answers[0].packets_sent == 0 and len(answers[0].class_ids) == 5
     probe.wait_for_status('/alone/edge_node: link', WARN, 'no answer from a bridge at 127.0.0.1')
 
 

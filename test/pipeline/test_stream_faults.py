@@ -49,7 +49,7 @@ def test_an_image_that_cannot_be_sent_is_answered_alone_and_said_once(monkeypatc
             wait(lambda stamp=stamp: len(running.robot) == stamp)
         statistics = running.edge.statistics()
         assert not running.edge._pending
-    assert {(prediction.how, prediction.strategy) for prediction in running.robot} == {('fallback', 'local')}
+    assert {(prediction.how, prediction.strategy) for prediction in running.robot} == {('fallback', 'split')}
     assert (statistics.frames_failed, statistics.frames_local, statistics.frames_unsent, statistics.frames_sent) == (5, 5, 0, 0)
     assert [text for level, text in running.log if level == logging.ERROR] == ['frame of stamp 0.000 s failed: rows are wrong']
 

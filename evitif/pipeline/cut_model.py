@@ -1,0 +1,132 @@
+"""The model of one side, cut, placed and described to the other side: what edge and bridge have in common."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from evitif.datasets.class_names import id_of, ids_by_name
+from evitif.model.build import BuiltModel, ModelSpec, build_model
+from evitif.model.code_artifact import choose_code
+from evitif.model.device import Placement
+from evitif.model.fingerprint import fingerprint
+from evitif.model.preprocess import Preprocessor
+from evitif.model.pretrained import require_classifier
+from evitif.model.quantise import TokenQuantiser, row_bytes
+from evitif.model.split import SplitModel, require_cuttable
+from evitif.model.transform_code import RATES
+from evitif.pipeline.loading import labels_of, placement_of
+from evitif.pipeline.rate_table import RateTable
+from evitif.protocol.frames.packetiser import groups_needed
+from evitif.protocol.wire.parameters import StreamParameters
+from evitif.recovery.methods import Recovered
+from evitif.settings import SplitSettings
+
+
+@dataclass(frozen=True)
+class CutModel:
+    """A cut model in its place, with its preprocessing, its quantiser and what it says in the handshake.
+
+    >>> model.parameters.cut, model.parameters.quantisation
+    (3, 'klt0.5')
+    """
+
+    split: SplitModel
+    placement: Placement
+    preprocessor: Preprocessor
+    quantisers: dict[str, TokenQuantiser]     # for each of the parameters' `row_formats`
+    parameters: StreamParameters
+    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
+    rates: RateTable | None = None            # where frames may be sent in several quantisations: what each costs
+
+    @classmethod
+    def load(cls, config: SplitSettings) -> CutModel:
+        """Build what `config` says. Raises ModelError or ValueError, naming the value and what was expected."""
+        placement = placement_of(config)
+        built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
+                                      config.num_classes, config.image_size))
+        require_classifier(built.module, config.model, config.checkpoint, config.pretrained)
+        classes = int(built.module.num_classes)
+        require_cuttable(built.module)
+        cut = _default_cut(built) if config.cut is None else config.cut
+        split = SplitModel(built.module, cut, built.data_config['input_size'][0])
+        identity = fingerprint(built.module, cut)
+        built.module.to(placement.device, placement.dtype)
+        quantisation, code, rates = choose_code(config.model, cut, identity, config.quantisation)
+        groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), config.unsealed_datagram_bytes)
+        table = RateTable.of(rates) if config.quantisation == 'auto' and rates is not None and groups == 1 else None
+        kinds = [quantisation, *(kind for kind in (table.coding if table else ()) if kind != quantisation
+                                 and groups_needed(split.channels, functools.partial(row_bytes, kind),
+                                                   config.max_datagram_bytes) == 1)]
+        quantisers = {kind: TokenQuantiser(kind, split.channels, groups, code if kind in RATES else None) for kind in kinds}
+        parameters = StreamParameters(
+            model=built.name, fingerprint=identity, cut=cut, quantisation=quantisation,
+            image_size=split.image_size, tokens=split.tokens, prefix_tokens=split.prefix_tokens, grid=split.grid,
+            channels=split.channels, groups=groups, row_bytes=quantisers[quantisation].row_bytes, classes=classes,
+            code='' if code is None else code.digest,
+            formats=tuple((kind, quantiser.row_bytes) for kind, quantiser in quantisers.items() if kind != quantisation))
+        return cls(split, placement, Preprocessor(built.data_config), quantisers, parameters,
+                   labels_of(config, built.labels, classes), built.class_names, table)
+
+    @property
+    def quantiser(self) -> TokenQuantiser:
+        """Of the stream's own quantisation."""
+        return self.quantisers[self.parameters.quantisation]
+
+    @torch.inference_mode()
+    def head(self, image: torch.Tensor) -> torch.Tensor:
+        """Preprocessed image [1, C, H, W] to tokens [1, N, D] on the device."""
+        return self.split.head(image.to(self.placement.device, self.placement.dtype))
+
+    @torch.inference_mode()
+    def tail(self, tokens: torch.Tensor | Recovered) -> np.ndarray:
+        """Tokens [1, N, D], or what a recovery made of them, to probabilities float32 [classes]."""
+        return self.tail_batch(tokens if isinstance(tokens, Recovered) else Recovered(tokens))[0]
+
+    @torch.inference_mode()
+    def tail_batch(self, recovered: Recovered) -> np.ndarray:
+        """What a recovery made of B frames' tokens to probabilities float32 [B, classes]."""
+        placed = replace(recovered, tokens=recovered.tokens.to(self.placement.device, self.placement.dtype))
+        return placed.logits(self.split).float().softmax(1).cpu().numpy()
+
+    def class_id_of(self, label: str, number: int) -> int:
+        """The model's id of the class that a data set calls `label` and gives this number; -1 where it has no such class.
+
+        Classes are told apart by name, since a data set may number them otherwise (ImageNet's 0 to 999 for 50 of its
+        folders). Only where the model does not name its own (`class 0`, `class 1`, …) do the numbers have to agree.
+        """
+        if not self.names_its_classes:
+            return number if 0 <= number < len(self.class_names) else -1
+        return id_of(label, number, self._ids_by_name)
+
+    @functools.cached_property
+    def names_its_classes(self) -> bool:
+        """Whether the model has names of its own for its classes, and not `class 0`, `class 1`, …"""
+        return self.class_names != tuple(f'class {index}' for index in range(len(self.class_names)))
+
+    @functools.cached_property
+    def _ids_by_name(self) -> dict[str, list[int]]:
+        return ids_by_name(self.class_names)
+
+    @functools.cached_property
+    def blank_tokens(self) -> torch.Tensor:
+        """float32 [N, D] on the device, for the baselines of recovery."""
+        return self.split.blank_tokens().float()
+
+
+def top_classes(probabilities: np.ndarray, k: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The k most likely class ids with their probabilities, most likely first."""
+    k = min(k, len(probabilities))
+    best = np.argpartition(-probabilities, k - 1)[:k]
+    best = best[np.argsort(-probabilities[best], kind='stable')]
+    return tuple(int(index) for index in best), tuple(float(probabilities[index]) for index in best)
+
+
+def _default_cut(built: BuiltModel) -> int:
+    own = built.description.get('default_cut')
+    return len(built.module.blocks) // 2 if own is None else int(own)
+

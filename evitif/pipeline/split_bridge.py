@@ -1,0 +1,175 @@
+"""The strategy `split` off-board: dequantise, recover, tail. No threads, no sockets."""
+
+from __future__ import annotations
+
+import time
+import timeit
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evitif.model.folder import artifact_beside, find_model_folder
+from evitif.pipeline.cut_model import CutModel, top_classes
+from evitif.pipeline.strategy import BridgeStrategy
+from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.wire.answer import Answer
+from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Recovered, Recovery, load_recovery
+from evitif.recovery.artifact import require_known
+from evitif.settings import RecoverySettings, SplitBridgeSettings
+from evitif.vocabulary import RecoveryName, Strategy
+
+BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its begin waits for its end
+BATCH_GAIN = 1.05           # by which a larger batch has to be faster a frame
+
+
+class SplitBridge(BridgeStrategy):
+    """Recovery and tail for one frame or several. Building it loads the model and the recovery; see `choose_recovery`."""
+
+    name = Strategy.SPLIT
+
+    def __init__(self, config: SplitBridgeSettings):
+        self.model = model = CutModel.load(config)
+        self.parameters, self.labels, self.placement = model.parameters, model.labels, model.placement
+        self.streams = (model.parameters,)
+        self.description = (f'model {model.parameters.model}, tail after block {model.parameters.cut} of '
+                            f'{model.split.depth} on {model.placement.sentence}')
+        self.recovery, self.recovery_sentence = choose_recovery(config, model)
+        self.top_k = config.top_k
+
+    def answer(self, frame: ReceivedFrame, now=time.monotonic) -> Answer:
+        """Compute the answer to `frame`; `now` is the clock that `frame.first_arrival` was read from."""
+        return self.answer_batch([frame], now)[0]
+
+    def answer_batch(self, frames: Sequence[ReceivedFrame], now=time.monotonic) -> list[Answer]:
+        """Compute the answers to frames, of several robots or of one, in their order. The tail runs once for all frames
+        of which nothing is missing, and once for those others whose sequences are equally long."""
+        began = now()
+        parameters, device = self.parameters, self.placement.device
+        received = [frame.received.reshape(parameters.tokens, parameters.groups).all(1) for frame in frames]
+        tokens = torch.from_numpy(np.stack([self.model.quantisers[frame.quantisation].dequantise(frame.rows)
+                                            for frame in frames])).to(device)
+        whole = [index for index, places in enumerate(received) if places.all()]
+        parts = self._recover(frames, tokens, received, [index for index in range(len(frames)) if index not in whole])
+        if whole:
+            parts.append((whole, Recovered(tokens if len(whole) == len(frames) else tokens[whole])))
+        recovered_at = now()
+        classified = {}
+        for indices, recovered in _merged(parts):
+            for index, probabilities in zip(indices, self.model.tail_batch(recovered), strict=True):
+                classified[index] = top_classes(probabilities, max(self.top_k, frames[index].top_k))
+        done = now()
+        return [Answer(
+            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=classified[index][0],
+            scores=classified[index][1], strategy=self.name, recovery=RecoveryName.NONE if index in whole else self.recovery.name,
+            packets_received=frame.packets_received, packets_expected=frame.packets_expected,
+            bytes_received=frame.bytes_received, tokens_received=int(received[index].sum()),
+            tokens_expected=parameters.tokens, received=received[index], packet_error_rate=frame.packet_error_rate,
+            first_arrival=frame.first_arrival, wait_s=max(0.0, began - frame.first_arrival),
+            recovery_s=recovered_at - began, tail_s=done - recovered_at, hold_s=max(0.0, done - frame.first_arrival))
+            for index, frame in enumerate(frames)]
+
+    def _recover(self, frames: Sequence[ReceivedFrame], tokens: torch.Tensor, received: list[np.ndarray],
+                 lost: list[int]) -> list[tuple[list[int], Recovered]]:
+        """What the recovery makes of the frames `lost`, each with their indices."""
+        # A processor is quicker with one frame at a time, whose places can be gathered (`LinearCompletion.recover`).
+        together = tokens.device.type != 'cpu' and isinstance(self.recovery, LearnedRecovery)
+        groups = [lost] if together and lost else [[index] for index in lost]
+        with torch.inference_mode():
+            return [(group, self.recovery.recover(
+                tokens[group], torch.from_numpy(np.stack([received[index] for index in group])).to(tokens.device),
+                torch.tensor([frames[index].packet_error_rate for index in group], device=tokens.device)))
+                for group in groups]
+
+    def warm_up(self, max_batch: int = 1) -> int:
+        """Run recovery and tail: the first runs allocate and are several times slower. Returns how many frames, at most
+        `max_batch`, should be answered at once: the fewest that are about as fast a frame as any number that takes no
+        longer than BATCH_SECONDS."""
+        self.answer(self._blank_frame(1))
+        # Processor time where the tail is computed by it: what else the machine is doing at the start is of no account.
+        timer = time.thread_time if self.model.placement.device.type == 'cpu' else time.perf_counter
+        seconds = {}
+        for size in sorted({*(1 << bit for bit in range(max_batch.bit_length())), max_batch}):
+            frames = [self._blank_frame(0)] * size
+            taken = min(timeit.repeat(lambda frames=frames: self.answer_batch(frames), timer=timer, number=1, repeat=2))
+            if seconds and taken > BATCH_SECONDS:
+                break
+            seconds[size] = taken / size
+        return min(size for size, taken in seconds.items() if taken <= BATCH_GAIN * min(seconds.values()))
+
+    def _blank_frame(self, lost_tokens: int) -> ReceivedFrame:
+        parameters = self.parameters
+        units = parameters.tokens * parameters.groups
+        received = np.ones(units, bool)
+        received[units - lost_tokens * parameters.groups:] = False
+        return ReceivedFrame(
+            session_id=0, robot='', frame_id=0, capture_stamp_ns=0, source_frame='',
+            rows=np.zeros((units, parameters.row_bytes), np.uint8), received=received, packets_received=1,
+            packets_expected=1, bytes_received=0, packet_error_rate=0.5, first_arrival=0.0, ready_at=0.0,
+            complete=not lost_tokens, quantisation=parameters.quantisation, units_sent=units)
+
+
+def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:
+    """Frames that the tail can take together: of sequences of one length, with weights in the attention or without."""
+    alike = defaultdict(list)
+    for indices, recovered in parts:
+        length = recovered.tokens.shape[1] if recovered.kept is None else recovered.kept.shape[1]
+        alike[length, recovered.kept is None, recovered.key_bias is None, id(recovered.tail)].append((indices, recovered))
+    for group in alike.values():
+        first = group[0][1]
+        if len(group) == 1:
+            yield group[0]
+        else:
+            yield sum((indices for indices, _ in group), []), replace(first, **{
+                name: torch.cat([getattr(recovered, name) for _, recovered in group])
+                for name in ('tokens', 'kept', 'key_bias') if getattr(first, name) is not None})
+
+
+def choose_recovery(config: RecoverySettings, stream: CutModel) -> tuple[Recovery, str]:
+    """The recovery that `config.recovery` asks for and a sentence for the log.
+
+    `auto` is the one of `recovery_artifact`, else the PALDN that lies in the model folder for this cut, else the one that
+    ships for the timm model of that name, if the weights are those it was trained for, else omission, which works with
+    every model. Raises ArtifactError when a trained one was asked for and none fits.
+    """
+    cut, name = stream.parameters.cut, config.recovery
+    require_known(name)
+    if name in METHODS and config.recovery_artifact:
+        raise ArtifactError(f'recovery_artifact {config.recovery_artifact!r} was given, but recovery is {name!r}: '
+                            f'expected auto or one of {", ".join(LEARNED)}')
+    artifact = config.recovery_artifact
+    if artifact is None and name not in METHODS:
+        artifact = artifact_beside(config.model, cut, 'paldn' if name == 'auto' else name)
+    unfit = ''
+    if artifact is not None:
+        try:
+            return _trained(artifact, name, stream)
+        except ArtifactError as error:
+            if name != 'auto' or config.recovery_artifact or find_model_folder(config.model) is not None:
+                raise
+            unfit = f'{error}; '        # other weights of an architecture that a PALDN ships for
+    if name in LEARNED:
+        raise ArtifactError(f'recovery {name} was asked for, but none was trained for {config.model} at cut {cut}: '
+                            f'train it with `evitif train recovery --method {name}`, or set recovery to auto')
+    note = f'recovery by {name}'
+    if name == 'auto':
+        name = 'omission'
+        note = (f'recovery by omission: {unfit}no PALDN was trained for {stream.parameters.model} at cut {cut} '
+                '(train one with `evitif train recovery`)')
+    return METHODS[name](stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid), note
+
+
+def _trained(artifact: Path | str, name: str, stream: CutModel) -> tuple[Recovery, str]:
+    network, description = load_recovery(artifact, stream.parameters.fingerprint, stream.split)
+    if name not in ('auto', network.name):
+        raise ArtifactError(f'recovery artifact {artifact} is of the kind {network.name}, but recovery is {name!r}')
+    if network.options.get('certainty') and not stream.split.takes_key_bias:
+        raise ArtifactError(f'recovery artifact {artifact} weights its estimates in the attention of the tail, but the '
+                            f'blocks of {stream.parameters.model} take no bias on a token: set recovery to omission')
+    low, high = description.get('loss_range', (0, 1))
+    title = 'PALDN' if network.name == 'paldn' else network.name
+    return (network.to(stream.placement.device),
+            f'recovery by {title} from {artifact}, trained for {100 * low:.0f} to {100 * high:.0f} % loss')
