@@ -9,6 +9,7 @@ from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.events import AnswerArrived, Connected, LinkLost
 from evitif.protocol.frames.interleaving import scattered_order
 from evitif.protocol.frames.packetiser import TokenFrame
+from evitif.protocol.rate.congestion import CongestionControl, Report
 from evitif.vocabulary import SendingState
 
 from .simulated_link import PARAMETERS, Impairment, Simulation, rows_of
@@ -285,3 +286,11 @@ def test_an_impossible_limit_is_refused(limit):
     with pytest.raises(ValueError, match='rate limit is .* expected 0 .none. or at least 300000 bit/s'):
         run = Simulation()
         run.add_edge(config=replace(EdgeConfig(), rate_limit_bit_s=limit))
+
+
+def test_reports_that_say_that_nothing_was_delivered_are_taken():
+    """As when two PINGs of an edge that sends no frames reach the bridge at one time, behind a queue."""
+    control = CongestionControl()
+    for k in range(20):
+        control.on_report(Report(0.1 * k, 5.0 if k else 0.0, 0.1, k, k, 0, 0), float('nan'), 0.1 * k)
+    assert control.state == SendingState.CONGESTED
