@@ -71,8 +71,8 @@ class SplitSettings(ModelSettings):
 class SelectionSettings(ModelSettings):
     """A light model on the robot; off-board `model`, the large one."""
 
-    light_model: str | None = setting(
-        None, "strategy selection: folder of the robot's light model with its selection.json, the same on edge and bridge; `model` is the "
+    light_model: str = setting(
+        '', "strategy selection: folder of the robot's light model with its selection.json, the same on edge and bridge; `model` is the "
         'large one', launch=True)
 
     strategy = Strategy.SELECTION
