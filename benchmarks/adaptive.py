@@ -269,8 +269,8 @@ def targets_of(cells: list[dict]) -> list[dict]:
         expected, holds = ('more than 0 points', ahead > 0) if link == DRIFT else ('at least -0.5 points', ahead >= -0.5)
         note = ''
         if not holds and link != DRIFT and ahead + half >= -0.5:
-            note = (f'within chance on {len(difference)} frames: the interval reaches what is asked for, and the best of {len(of)} fixed '
-                    'settings was picked on the same frames')
+            note = (f'within chance on {len(difference)} frames: the interval reaches the target, and the best of {len(of)} fixed settings '
+                    'was picked on the same frames')
         judged.append(target(f'adaptive beside the best fixed setting, {link}', expected,
                              f'{ahead:+.1f} points (95 %: {ahead - half:+.1f} to {ahead + half:+.1f}; adaptive '
                              f'{100 * adaptive.mean():.1f} %, {best} {100 * of[best].mean():.1f} %)', holds, note))

@@ -154,8 +154,8 @@ def targets_of(rows: list[dict], figures: dict, rate: int) -> list[dict]:
     growth = rows[-1]['memory'] / rows[1]['memory'] - 1
     calm, flooded = figures['calm'], figures['flooded']
     reached, lost = flooded['flood_hz'], calm['answered_percent'] - flooded['answered_percent']
-    note = (f'{reached:.0f} datagrams a second were sent; answered {flooded["answered_percent"]:.1f} %, without the flood '
-            f'{calm["answered_percent"]:.1f} %; the bridge used {flooded["bridge_processor_share"]:.2f} of a core')
+    note = (f'the flood sent {reached:.0f} datagrams a second; the bridge answered {flooded["answered_percent"]:.1f} % of the frames, '
+            f'without the flood {calm["answered_percent"]:.1f} %, and used {flooded["bridge_processor_share"]:.2f} of a core')
     return [target(f'p99 of the latency under {rate:,} foreign datagrams a second', f'at most {LATENCY:g} times',
                    f'{ratio:.2f} times', ratio <= LATENCY and reached >= 0.9 * rate and lost <= ANSWERED_POINTS, note),
             target('memory of the bridge under the flood', f'at most {100 * GROWTH:g} % more at its end', f'{100 * growth:+.1f} %',

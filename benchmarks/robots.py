@@ -156,10 +156,9 @@ def targets_of(cells: list[dict]) -> list[dict]:
             share = cell['of_bare_wall']
             judged.append(target(f'throughput: {where}', f'at least {100 * THROUGHPUT:g} % of the bare tail', f'{100 * share:.0f} %',
                                  share >= THROUGHPUT,
-                                 f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. A frame that is '
-                                 f'answered takes {cell["worker_ms"]:.1f} ms of it and {cell["other_ms"]:.1f} ms of the receiving thread, '
-                                 f'which takes all frames in; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same '
-                                 'processors'))
+                                 f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. An answered frame '
+                                 f'takes {cell["worker_ms"]:.1f} ms of that thread and {cell["other_ms"]:.1f} ms of the receiving one, '
+                                 f'which receives all frames; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same processors'))
     return judged
 
 

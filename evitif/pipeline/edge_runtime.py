@@ -198,7 +198,7 @@ class EdgeRuntime:
             own = self._statistics
             if own.state in (LinkState.CONNECTING, LinkState.LOST) and self._loop.remote_problem:
                 chosen['reason'] = self._loop.remote_problem
-            return dataclasses.replace(own, link=link, sending=self._connection.uplink, **chosen)
+            return dataclasses.replace(own, link=link, sending=self._connection.sending, **chosen)
 
     # The worker's thread.
 
