@@ -35,11 +35,6 @@ class CommonSettings(Settings):
 
     strategy: ClassVar[str]
 
-    @property
-    def unsealed_datagram_bytes(self) -> int:
-        """Bytes of a datagram that the seal leaves to the rest."""
-        return self.max_datagram_bytes
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(CommonSettings):
