@@ -23,6 +23,7 @@ from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.recovery.methods import Recovered
+from evitif.vocabulary import Quantisation
 from evitif.settings import SplitSettings
 
 
@@ -33,11 +34,11 @@ class CutModel:
     split: SplitModel
     placement: Placement
     preprocessor: Preprocessor
-    quantisers: dict[str, TokenQuantiser]     # for each of the parameters' `row_formats`
+    quantisers: dict[Quantisation, TokenQuantiser]     # for each of the parameters' `row_formats`
     parameters: StreamParameters
     labels: tuple[str, ...]
     class_names: tuple[str, ...]
-    rates: RateTable | None = None            # where frames may be sent in several quantisations: what each costs
+    rates: RateTable | None = None            # what each quantisation costs, if frames may be sent in several
 
     @classmethod
     def load(cls, config: SplitSettings) -> CutModel:
@@ -52,12 +53,13 @@ class CutModel:
         split = SplitModel(built.module, cut, built.data_config['input_size'][0])
         identity = fingerprint(built.module, cut)
         built.module.to(placement.device, placement.dtype)
-        quantisation, code, rates = choose_code(config.model, cut, identity, config.quantisation)
+        name, code, rates = choose_code(config.model, cut, identity, config.quantisation)
+        quantisation = Quantisation(name)
         groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), config.unsealed_datagram_bytes)
         table = RateTable.of(rates) if config.quantisation == 'auto' and rates is not None and groups == 1 else None
-        kinds = [quantisation, *(kind for kind in (table.coding if table else ()) if kind != quantisation
+        kinds = [quantisation, *(Quantisation(kind) for kind in (table.coding if table else ()) if kind != quantisation
                                  and groups_needed(split.channels, functools.partial(row_bytes, kind),
-                                                   config.max_datagram_bytes) == 1)]
+                                                   config.unsealed_datagram_bytes) == 1)]
         quantisers = {kind: TokenQuantiser(kind, split.channels, groups, code if kind in RATES else None) for kind in kinds}
         parameters = StreamParameters(
             model=built.name, fingerprint=identity, cut=cut, quantisation=quantisation,
