@@ -1,7 +1,7 @@
 # What a newcomer types. All that is made lies in this folder: .venv*, data, reports.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo evaluate test bench soak fuzz setup build lint shell clean distclean
+.PHONY: help demo evaluate test bench soak fuzz setup build docs lint shell clean distclean
 
 in_environment = . scripts/env.sh &&
 
@@ -51,8 +51,12 @@ setup:  ## the environment, unless it is there: Python packages, ROS 2 where non
 build: setup  ## the colcon package in build/ and install/, as in any ROS 2 workspace
 	@$(in_environment) MAKEFLAGS= colcon build --symlink-install --packages-select evitif
 
-lint: setup  ## ruff
-	@$(in_environment) ruff check .
+docs: setup  ## these pages as a site with an API reference, in reports/docs/; a dead link is an error
+	@$(in_environment) python -c 'import mkdocs, material, mkdocstrings' 2>/dev/null || pip install -q -r requirements/docs.txt
+	@$(in_environment) NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+lint: setup  ## style, types, who may import whom, and the size of the run time
+	@$(in_environment) scripts/lint.sh
 
 shell: setup  ## a shell in the environment
 	@$(in_environment) exec bash

@@ -24,7 +24,6 @@ from benchmarks.plots import lines
 from evitif.datasets import open_images
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
 from evitif.pipeline.split_bridge import SplitBridge
-from evitif.progress import Progress
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
@@ -32,6 +31,7 @@ from evitif.protocol.frames.packetiser import TokenFrame, patch_copies_of
 from evitif.protocol.wire.answer import Answer
 from evitif.settings import bridge_settings, edge_settings
 from evitif.transport.impairment import ImpairedChannel, Impairment
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Adaptive sending'
@@ -269,27 +269,40 @@ def targets_of(cells: list[dict]) -> list[dict]:
         expected, holds = ('more than 0 points', ahead > 0) if link == DRIFT else ('at least -0.5 points', ahead >= -0.5)
         note = ''
         if not holds and link != DRIFT and ahead + half >= -0.5:
-            note = (f'within chance on {len(difference)} frames: the interval reaches what is asked for, and the best of {len(of)} fixed '
-                    'settings was picked on the same frames')
+            note = (f'within chance on {len(difference)} frames: the interval reaches the target, and the best of {len(of)} fixed settings '
+                    'was picked on the same frames')
         judged.append(target(f'adaptive beside the best fixed setting, {link}', expected,
                              f'{ahead:+.1f} points (95 %: {ahead - half:+.1f} to {ahead + half:+.1f}; adaptive '
                              f'{100 * adaptive.mean():.1f} %, {best} {100 * of[best].mean():.1f} %)', holds, note))
     return judged
 
 
+def summary(result: dict) -> str:
+    """The adaptive sender beside the fixed setting that turned out best."""
+    cells = result['figures']['cells']
+    of = {(cell['link'], cell['sender']): 100 * hits(cell).mean() for cell in cells}
+    lines = [f'Top-1 of {result["model"]}, cut after block {result["cut"]}, in simulated time. The sender measures loss and rate and chooses '
+             'how tokens travel. The best fixed setting is picked afterwards, on the same frames, which favours it.', '',
+             '| link | adaptive | best fixed setting | worst fixed setting |', '| --- | ---: | ---: | ---: |']
+    for link in dict.fromkeys(cell['link'] for cell in cells):
+        fixed = {sender: top1 for (name, sender), top1 in of.items() if name == link and sender != ADAPTIVE}
+        best, worst = max(fixed, key=fixed.get), min(fixed, key=fixed.get)
+        lines.append(f'| {link} | {of[link, ADAPTIVE]:.1f} % | {fixed[best]:.1f} % ({best}) | {fixed[worst]:.1f} % ({worst}) |')
+    return '\n'.join(lines)
+
+
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
+    """Its page, in Markdown."""
     cells = result['figures']['cells']
     names, senders = (list(dict.fromkeys(cell[key] for cell in cells)) for key in ('link', 'sender'))
     of = {(cell['link'], cell['sender']): 100 * hits(cell).mean() for cell in cells}
     frames = {cell['link']: len(hits(cell)) for cell in cells}
-    text = [f'Top-1 in % of {result["model"]}, cut after block {result["cut"]}, {result["frame_rate"]:g} images a second of '
-            f'{result["data"]}, in simulated time: edge, bridge and their control as they are, {1e3 * result["delay_s"]:g} ms one way, '
-            f'a queue of {1e3 * result["queue_s"]:g} ms; a frame without an answer within {1e3 * result["deadline_s"]:g} ms counts as '
-            'wrong. The adaptive sender chooses quantisation, copies, packets and patches; a fixed one always sends the same, cut to what '
-            f'the rate allows. {frames[names[0]]} frames a point and {frames[DRIFT]} of the drift (loss 0 to 80 % and back, in bursts in '
-            f'every other sixth, the rate between 5 and 0.3 Mbit/s three times). The best fixed setting is '
-            'picked afterwards, on the same frames, which favours it.', '',
+    text = [f'Top-1 in % of {result["model"]}, cut after block {result["cut"]}, on {result["frame_rate"]:g} images a second of '
+            f'{result["data"]}. Edge, bridge and their control run as they are, in simulated time, over a link of {1e3 * result["delay_s"]:g} ms '
+            f'one way with a queue of {1e3 * result["queue_s"]:g} ms. A frame without an answer within {1e3 * result["deadline_s"]:g} ms '
+            'counts as wrong. The adaptive sender chooses quantisation, copies, packets and patches; a fixed one always sends the same, as '
+            f'far as the rate allows. Each point has {frames[names[0]]} frames, the drift {frames[DRIFT]}: the loss goes from 0 to 80 % and '
+            'back, in bursts in every other sixth, and the rate goes three times between 5 and 0.3 Mbit/s.', '',
             '| | ' + ' | '.join(senders) + ' |', '| --- |' + ' ---: |' * len(senders)]
     for name in names:
         best = max(of[name, sender] for sender in senders)

@@ -24,7 +24,6 @@ from benchmarks.part import PartError, parser_of, print_part, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
 from evitif.pipeline import BridgeRuntime
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import read_key_file, write_key_file
 from evitif.protocol.sealing.seal import sealed_header, signed
 from evitif.protocol.wire import datagram
@@ -32,6 +31,7 @@ from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.settings import bridge_settings
 from evitif_cli.arguments import positive_int
+from evitif_lab.commands.progress import Progress
 
 TITLE = 'A flood of foreign datagrams'
 SOURCES = ('benchmarks/robot_fleet.py', 'benchmarks/soak_sides.py')
@@ -154,8 +154,8 @@ def targets_of(rows: list[dict], figures: dict, rate: int) -> list[dict]:
     growth = rows[-1]['memory'] / rows[1]['memory'] - 1
     calm, flooded = figures['calm'], figures['flooded']
     reached, lost = flooded['flood_hz'], calm['answered_percent'] - flooded['answered_percent']
-    note = (f'{reached:.0f} datagrams a second were sent; answered {flooded["answered_percent"]:.1f} %, without the flood '
-            f'{calm["answered_percent"]:.1f} %; the bridge used {flooded["bridge_processor_share"]:.2f} of a core')
+    note = (f'the flood sent {reached:.0f} datagrams a second; the bridge answered {flooded["answered_percent"]:.1f} % of the frames, '
+            f'without the flood {calm["answered_percent"]:.1f} %, and used {flooded["bridge_processor_share"]:.2f} of a core')
     return [target(f'p99 of the latency under {rate:,} foreign datagrams a second', f'at most {LATENCY:g} times',
                    f'{ratio:.2f} times', ratio <= LATENCY and reached >= 0.9 * rate and lost <= ANSWERED_POINTS, note),
             target('memory of the bridge under the flood', f'at most {100 * GROWTH:g} % more at its end', f'{100 * growth:+.1f} %',
@@ -163,9 +163,10 @@ def targets_of(rows: list[dict], figures: dict, rate: int) -> list[dict]:
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    lines = [f'One robot at {FRAMES_HZ:g} frames/s, sealed, {result["rounds"]} rounds with and without, in turns; the flood is noise, '
-             f'tokens of unknown sessions, with and without a seal, and HELLOs with another key, from {PORTS} ports. Medians.', '',
+    """Its page, in Markdown."""
+    lines = [f'One robot sends {FRAMES_HZ:g} sealed frames a second, {result["rounds"]} rounds with the flood and without, in turns. '
+             f'The flood comes from {PORTS} ports: noise, tokens of unknown sessions (sealed and not), and HELLOs with another key. '
+             'The figures are medians.', '',
              '| | p50, ms | p99, ms | answered | datagrams a second | lost by the kernel | bridge, of a core |',
              '| --- | ---: | ---: | ---: | ---: | ---: | ---: |']
     for title, name in (('without', 'calm'), ('with the flood', 'flooded')):

@@ -2,7 +2,8 @@
 
 A part is a module with `run(quick, output) -> dict`, which measures and writes `<name>.json` by `save`. It may also have
 
-- `TITLE`, and `section(result, images) -> str`: its part of the page in Markdown, with plots drawn into the folder `images`;
+- `TITLE`, and `section(result, images) -> str`: its own page in Markdown, with plots drawn into the folder `images`;
+- `summary(result) -> str`: the table of it that docs/benchmarks.md shows;
 - `SOURCES`: folders and files of the repository on which its figures depend, besides its own folder.
 """
 

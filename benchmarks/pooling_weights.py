@@ -17,10 +17,10 @@ from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.folder import artifact_path
 from evitif.pipeline.cut_model import CutModel
-from evitif.progress import Progress
 from evitif.recovery import Recovered, load_recovery
-from evitif.recovery.loss_patterns import PacketLoss
 from evitif.settings import SplitSettings
+from evitif_lab.commands.progress import Progress
+from evitif_lab.loss_patterns import PacketLoss
 
 REPORT = Path('docs/results/pooling_weights.json')
 RATES, BATCH = (0.3, 0.6, 0.8, 0.9), 50

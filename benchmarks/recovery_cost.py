@@ -23,13 +23,13 @@ from benchmarks.part import PartError, processor, save
 from evitif.files import write_json
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.pipeline.cut_model import CutModel
-from evitif.progress import Progress
 from evitif.protocol.rate.statistics import WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
-from evitif.recovery.loss_patterns import PacketLoss
 from evitif.settings import SplitSettings
 from evitif_cli.arguments import positive_int, rate
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
+from evitif_lab.loss_patterns import PacketLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10
@@ -130,15 +130,15 @@ def run(quick: bool, output: Path) -> dict:
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    return (f'{100 * result["loss"]:g} % loss, batch 1, one thread, {result["repetitions"]} frames.\n\n'
+    """Its page, in Markdown."""
+    return (f'What PALDN costs beside the tail: {100 * result["loss"]:g} % of the packets lost, batch 1, one thread, {result["repetitions"]} frames.\n\n'
             + markdown(result['figures']['results']))
 
 
 def markdown(results: list[dict]) -> str:
     """One line a model and cut."""
     lines = ['| model | cut | PALDN\'s multiply-adds, of the tail\'s | PALDN\'s time, of the tail\'s (quartiles) '
-             '| the same at once again | tail\'s time with certainties, of that without | PALDN, ms | tail, ms |',
+             '| the same, called again at once | tail\'s time with certainties, of that without | PALDN, ms | tail, ms |',
              '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |']
     for result in results:
         share, weighted = result['share_of_tail_time'], result['weighted_tail_of_tail_time']

@@ -20,10 +20,10 @@ import torch
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
 from evitif.pipeline import BridgeRuntime
-from evitif.progress import Progress
 from evitif.recovery import Recovered
 from evitif.settings import bridge_settings
 from evitif_cli.arguments import positive_int
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Many robots on one bridge'
@@ -156,15 +156,14 @@ def targets_of(cells: list[dict]) -> list[dict]:
             share = cell['of_bare_wall']
             judged.append(target(f'throughput: {where}', f'at least {100 * THROUGHPUT:g} % of the bare tail', f'{100 * share:.0f} %',
                                  share >= THROUGHPUT,
-                                 f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. A frame that is '
-                                 f'answered takes {cell["worker_ms"]:.1f} ms of it and {cell["other_ms"]:.1f} ms of the receiving thread, '
-                                 f'which takes all frames in; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same '
-                                 'processors'))
+                                 f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. An answered frame '
+                                 f'takes {cell["worker_ms"]:.1f} ms of that thread and {cell["other_ms"]:.1f} ms of the receiving one, '
+                                 f'which receives all frames; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same processors'))
     return judged
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
+    """Its page, in Markdown."""
     columns = {'model': ('model', ''), 'cut': ('cut', ''), 'robots': ('robots', ''), 'batch': ('batch', ''),
                'bare_hz': ('tail alone, frames/s', '.0f'), 'answered_hz': ('answered, frames/s', '.0f'),
                'of_bare_wall': ('of the tail alone', '.2f'), 'of_bare_processor': ('by processor time', '.2f'),
@@ -174,8 +173,19 @@ def section(result: dict, images: Path) -> str:
     rows = [[format(cell[name], form) for name, (_, form) in columns.items()] for cell in result['figures']['cells']]
     return '\n'.join([
         f'The robots send {result["overload"]:g} times what the bridge can answer, from one process on the same machine; '
-        f'{result["rounds"]} rounds, in turns with the tail alone at batches of the same size, {result["threads"]} thread of PyTorch.', '',
+        f'{result["rounds"]} rounds, in turns with the tail alone at the same batch size, {result["threads"]} thread of PyTorch.', '',
         f'| {" | ".join(head)} |', '| --- |' + ' ---: |' * (len(head) - 1), *(f'| {" | ".join(row)} |' for row in rows)])
+
+
+def summary(result: dict) -> str:
+    """How many frames a bridge answers, and how evenly."""
+    lines = [f'The robots together send {result["overload"]:g} times the frames that the bridge can answer. *The slowest robot*: the share of '
+             'its frames that the worst served robot gets answers to.', '',
+             '| model | robots | answered, frames/s | share of the tail alone | answered | the slowest robot |',
+             '| --- | ---: | ---: | ---: | ---: | ---: |']
+    lines += [f'| {cell["model"]}, cut {cell["cut"]} | {cell["robots"]} | {cell["answered_hz"]:.0f} | {100 * cell["of_bare_wall"]:.0f} % | '
+              f'{cell["answered_percent"]:.1f} % | {cell["slowest_percent"]:.1f} % |' for cell in result['figures']['cells']]
+    return '\n'.join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:

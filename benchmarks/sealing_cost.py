@@ -143,9 +143,9 @@ def run(quick: bool, output: Path) -> dict:
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    lines = [f'For a datagram of {result["datagram_bytes"]:,} bytes, and for a handshake, both sides together.', '', '| | µs |',
-             '| --- | ---: |']
+    """Its page, in Markdown."""
+    lines = [f'Time for one datagram of {result["datagram_bytes"]:,} bytes; the last row is a whole handshake, both sides together.', '',
+             '| | µs |', '| --- | ---: |']
     return '\n'.join(lines + [f'| {name} | {figure:.2f} |' for name, figure in result['figures']['microseconds'].items()])
 
 

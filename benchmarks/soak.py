@@ -27,10 +27,10 @@ import numpy as np
 from benchmarks.soak_report import judge, write_report
 from benchmarks.soak_sides import Soak, bridge_life, edge_life, write_model
 from evitif.files import read_json, write_json
-from evitif.options import positive, positive_int, seed
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import write_key_file
 from evitif.transport import Impairment, LinkSimulator
+from evitif_lab.commands.options import positive, positive_int, seed
+from evitif_lab.commands.progress import Progress
 
 LOSS = 0.3
 CUT_S = 10.0

@@ -1,4 +1,4 @@
-"""Make every table and plot of docs/benchmarks.md again: `make bench`, or in a few minutes, beside it, `make bench QUICK=1`.
+"""Make docs/benchmarks.md and the page of each part again: `make bench`, or in a few minutes, in reports/bench, `make bench QUICK=1`.
 
 Each part is a module of `PARTS` (see `benchmarks.part`). What has been measured already on this machine with these sources is not
 measured again, and a part that was interrupted goes on where it can. A part that cannot run here says why, and the others go on.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import signal
 import sys
 import time
@@ -18,10 +19,10 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.part import LIBRARY, ROOT, PartError, as_json, from_json, machine, sources_digest
-from benchmarks.suite_page import page
+from benchmarks.suite_page import Measured, page, part_page
 from evitif.files import read_json, write_json
 
-# Where a part belongs in the page is its place here.
+# In the order of the page.
 PARTS = (
     'benchmarks.link.end_to_end',
     'benchmarks.link.transport',
@@ -79,8 +80,20 @@ def measure(part: str, quick: bool, results: Path, again: bool = False) -> dict:
     return result
 
 
+def shown(part: str, results: Path, images: Path) -> Measured | None:
+    """What a part has to show of its result on disk, its plots drawn into `images`; None where there is no result."""
+    name = name_of(part)
+    result = read_result(results / f'{name}.json')
+    if result is None:
+        return None
+    module = importlib.import_module(part)
+    section, summary = (getattr(module, function, None) for function in ('section', 'summary'))
+    return Measured(getattr(module, 'TITLE', name), result, section(result, images) if section else None,
+                    summary(result) if summary else None)
+
+
 def run(options: argparse.Namespace, command: str) -> int:
-    """Measure the parts that are asked for and write the page of all that are there; return the exit status."""
+    """Measure the parts that are asked for and write the pages of all that are there; return the exit status."""
     names = [name_of(part) for part in PARTS]
     for name in options.only:
         if name not in names:
@@ -98,19 +111,15 @@ def run(options: argparse.Namespace, command: str) -> int:
         except (PartError, ValueError, OSError) as error:
             left_out[name_of(part)] = str(error)
             print(f'{name_of(part)} was left out: {error}', file=sys.stderr, flush=True)
-    sections = []
-    for part in PARTS:
-        result = read_result(results / f'{name_of(part)}.json')
-        if result is not None:
-            module = importlib.import_module(part)
-            write = getattr(module, 'section', None)
-            sections.append((getattr(module, 'TITLE', name_of(part)), result, write(result, images) if write else None))
-    if not sections:
+    parts = [part for part in (shown(part, results, images) for part in PARTS) if part is not None]
+    if not parts:
         return 1
+    for part in parts:
+        (results / part.page).write_text(part_page(part, Path(os.path.relpath(images, results))))
     path = folder / 'benchmarks.md'
-    path.write_text(page(sections, command, left_out, results=results.relative_to(folder), images=images.relative_to(folder)))
-    for _, result, _ in sections:
-        for entry in result['targets']:
+    path.write_text(page(parts, command, left_out, results.relative_to(folder)))
+    for part in parts:
+        for entry in part.result['targets']:
             verdict = {True: 'holds', False: 'NOT REACHED', None: '-'}[entry['holds']]
             print(f'{verdict:>11}  {entry["name"]}: {entry["measured"]} (target: {entry["target"]})')
     print(f'the tables and plots are in {path}')
@@ -124,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--quick', action='store_true', help='less of everything, into reports/bench')
     parser.add_argument('--only', nargs='+', default=[], metavar='NAME', help=f'of {", ".join(map(name_of, PARTS))}')
     parser.add_argument('--again', action='store_true', help='measure even what was measured already')
-    parser.add_argument('--page', action='store_true', help='measure nothing; write the page of what was measured')
+    parser.add_argument('--page', action='store_true', help='measure nothing; write the pages of what was measured')
     parser.add_argument('--output', metavar='DIR', help='(default: docs, or reports/bench with --quick)')
     options = parser.parse_args(arguments)
     # As Ctrl-C, so that what was begun is cleaned up.

@@ -348,9 +348,9 @@ def run(quick: bool, output: Path) -> dict:
 
 
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    return (f'A frame of {FRAME_BYTES:,} bytes in {DATAGRAMS} datagrams to another process over loopback, and its answer of {ANSWER_BYTES} '
-            f'bytes; {result["rounds"]} rounds of {result["frames"]} frames. `UdpLoop` is without the protocol here.\n\n'
+    """Its page, in Markdown."""
+    return (f'One process sends a frame of {FRAME_BYTES:,} bytes in {DATAGRAMS} datagrams to another over loopback, which answers with '
+            f'{ANSWER_BYTES} bytes; {result["rounds"]} rounds of {result["frames"]} frames. `UdpLoop` runs without the protocol here.\n\n'
             + markdown(result['figures']['ways']))
 
 

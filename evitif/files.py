@@ -78,9 +78,9 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(path: Path | str) -> Any:
-    """What is in a file of strict JSON. Raises OSError; ValueError, naming the file."""
+    """What is in a file of strict JSON; `typed_json.typed` checks it. Raises OSError; ValueError, naming the file."""
     try:
-        return parse_json(Path(path).read_bytes())
+        return parse_json(Path(path).expanduser().read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: not valid JSON: {reason_of(error)}') from None
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from evitif.files import parse_json
-from evitif.options import not_negative_int, positive_int, rate
 from evitif.vocabulary import Quantisation
+from evitif_lab.commands.options import not_negative_int, positive_int, rate
 
 __all__ = ['add_model', 'add_overwrite', 'chosen', 'keyword', 'positive_int', 'rate', 'show']
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import positive, positive_int, rate, real, seed, share
 from evitif_cli.arguments import chosen, show
+from evitif_lab.commands.options import positive, positive_int, rate, real, seed, share
 
 
 def add_parser(verbs) -> None:

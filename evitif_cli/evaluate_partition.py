@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import positive_int, rate_below_one, whole
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
 from evitif_cli.arguments import chosen, show
+from evitif_lab.commands.options import positive_int, rate_below_one, whole
 
 
 def add_parser(verbs) -> None:

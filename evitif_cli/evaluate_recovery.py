@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import positive, positive_int, rate, whole
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
 from evitif_cli.arguments import add_model, chosen, show
+from evitif_lab.commands.options import positive, positive_int, rate, whole
 
 
 def add_parser(verbs) -> None:

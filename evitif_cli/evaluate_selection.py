@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import not_negative, positive_int, rate, share
 from evitif_cli.arguments import chosen, show
 from evitif_cli.calibrate import add_pair
+from evitif_lab.commands.options import not_negative, positive_int, rate, share
 
 
 def add_parser(verbs) -> None:

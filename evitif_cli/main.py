@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from evitif import __version__, command
+from evitif import __version__
 from evitif_cli import (
     calibrate,
     evaluate_partition,
@@ -19,6 +19,7 @@ from evitif_cli import (
     train_partition,
     train_recovery,
 )
+from evitif_lab.commands import command
 
 
 def main(arguments: list[str] | None = None) -> int:

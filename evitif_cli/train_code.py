@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import positive, positive_int, seed
 from evitif_cli.arguments import add_model, add_overwrite, chosen, show
+from evitif_lab.commands.options import positive, positive_int, seed
 
 
 def add_parser(verbs) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
 from evitif.wording import few
 from evitif_cli.arguments import add_overwrite, chosen, keyword, show
+from evitif_lab.commands.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
 
 
 def add_parser(verbs) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.options import MOST, not_negative_int, positive, positive_int, seed, whole
 from evitif_cli.arguments import add_overwrite, chosen, show
+from evitif_lab.commands.options import MOST, not_negative_int, positive, positive_int, seed, whole
 
 
 def add_parser(verbs) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from evitif.options import not_negative, positive, positive_int, rate, rate_below_one, seed
 from evitif_cli.arguments import add_model, add_overwrite, chosen, show
+from evitif_lab.commands.options import not_negative, positive, positive_int, rate, rate_below_one, seed
 
 
 def add_parser(verbs) -> None:

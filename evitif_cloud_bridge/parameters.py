@@ -35,26 +35,26 @@ class LinkSimulatorSettings(Settings):
 class DirectionSettings(Settings):
     """What the link simulator does to one direction."""
 
-    loss: float = setting(0.0, 'share of the datagrams that is lost', unit='0..1', minimum=0.0, maximum=1.0, changeable=Changeable.ALWAYS)
+    loss: float = setting(0.0, 'share of the datagrams that is lost', minimum=0.0, maximum=1.0, changeable=Changeable.ALWAYS, launch=True)
     burst_length: float = setting(1.0, 'mean number of datagrams lost in a row (Gilbert-Elliott); 1: independent loss', unit='datagrams',
-                                  minimum=1.0, maximum=1000.0, changeable=Changeable.ALWAYS)
-    delay: float = setting(0.0, 'delay of every datagram', unit='s', minimum=0.0, maximum=60.0, changeable=Changeable.ALWAYS)
+                                  minimum=1.0, maximum=1000.0, changeable=Changeable.ALWAYS, launch=True)
+    delay: float = setting(0.0, 'delay of every datagram', unit='s', minimum=0.0, maximum=60.0, changeable=Changeable.ALWAYS, launch=True)
     jitter: float = setting(0.0, 'additional random delay, from 0 to this', unit='s', minimum=0.0, maximum=60.0,
-                            changeable=Changeable.ALWAYS)
-    reorder: float = setting(0.0, 'share of the datagrams that is held back so that later ones overtake it', unit='0..1', minimum=0.0,
+                            changeable=Changeable.ALWAYS, launch=True)
+    reorder: float = setting(0.0, 'share of the datagrams that is held back so that later ones overtake it', minimum=0.0,
                              maximum=1.0, changeable=Changeable.ALWAYS)
-    duplicate: float = setting(0.0, 'share of the datagrams that arrives twice', unit='0..1', minimum=0.0, maximum=1.0,
+    duplicate: float = setting(0.0, 'share of the datagrams that arrives twice', minimum=0.0, maximum=1.0,
                                changeable=Changeable.ALWAYS)
-    corrupt: float = setting(0.0, 'share of the datagrams in which bits are flipped', unit='0..1', minimum=0.0, maximum=1.0,
+    corrupt: float = setting(0.0, 'share of the datagrams in which bits are flipped', minimum=0.0, maximum=1.0,
                              changeable=Changeable.ALWAYS)
     rate: float = setting(0.0, 'rate of the link, IP and UDP headers included; 0: unlimited', unit='bit/s', minimum=0.0, maximum=1e12,
-                          changeable=Changeable.ALWAYS)
+                          changeable=Changeable.ALWAYS, launch=True)
 
 
 DIRECTION = table_of(DirectionSettings)
 BRIDGE_PARAMETERS = (STRATEGY, *table_of(*BRIDGE_SETTINGS.values(), BridgeNodeSettings), USE_FQN)
-LINK_SIMULATOR_PARAMETERS = (*table_of(LinkSimulatorSettings), USE_FQN, *prefixed('uplink', DIRECTION, 'robots to bridge'),
-                             *prefixed('downlink', DIRECTION, 'bridge to robots'))
+LINK_SIMULATOR_PARAMETERS = (*table_of(LinkSimulatorSettings), USE_FQN, *prefixed('uplink.', DIRECTION, 'robots to bridge'),
+                             *prefixed('downlink.', DIRECTION, 'bridge to robots'))
 
 
 def bridge_runtime_settings(values: dict[str, Any]) -> BridgeSettings:

@@ -16,8 +16,8 @@ class EdgeNodeSettings(StatisticsSettings):
     """What the edge node has beside EdgeSettings."""
 
     image_transport: str = setting('raw', 'subscribe to `image` (raw) or `image/compressed`', choices=IMAGE_TRANSPORTS, launch=True)
-    significant_bits: int = setting(0, 'bits that the sensor fills in samples of 16 bits, for example 10 or 12 in mono16; 0: found from the '
-                                    'images', unit='bits', minimum=0, maximum=16)
+    significant_bits: int = setting(0, 'bits that the sensor fills in samples of 16 bits, for example 10 or 12 in mono16; 0: found from '
+                                    'the images', unit='bits', minimum=0, maximum=16)
     image_timeout: float = setting(2.0, 'warn on /diagnostics after this long without an image', unit='s', minimum=0.1, maximum=3600.0,
                                    changeable=Changeable.ALWAYS)
     annotated_height: int = setting(480, 'height of `~/annotated_image`', unit='pixels', minimum=120, maximum=2160,
@@ -28,8 +28,8 @@ class EdgeNodeSettings(StatisticsSettings):
 class CameraSettings(Settings):
     """What the camera node publishes."""
 
-    source: str = setting('fashion-mnist', '`fashion-mnist`, a folder of images (one folder a class, or flat), an image, a video file, or a '
-                          'camera: its number or /dev/video0', required=True, launch=True)
+    source: str = setting('fashion-mnist', '`fashion-mnist`, a folder of images (one folder a class, or flat), an image, a video file, or '
+                          'a camera: its number or /dev/video0', required=True, launch=True)
     split: str = setting('test', 'part of a data set', choices=('train', 'test'))
     significant_bits: int = setting(0, 'bits used of image files with more than 8 bits; 0: found from the files', unit='bits', minimum=0,
                                     maximum=16)

@@ -47,8 +47,8 @@ def table_of(*classes: type[Settings]) -> ParameterTable:
 
 
 def prefixed(prefix: str, table: ParameterTable, remark: str) -> ParameterTable:
-    """The parameters below `<prefix>.`, with a remark in their descriptions."""
-    return tuple(replace(each, name=f'{prefix}.{each.name}', description=re.sub(r'(?=;|$)', f', {remark}', each.description, count=1))
+    """The parameters with a prefix to their names and a remark in their descriptions."""
+    return tuple(replace(each, name=f'{prefix}{each.name}', description=re.sub(r'(?=;|$)', f', {remark}', each.description, count=1))
                  for each in table)
 
 

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 
 from evitif.files import write_json
-from evitif.progress import Progress
 from evitif_cli.arguments import positive_int
+from evitif_lab.commands.progress import Progress
 from fuzz import corpus
 from fuzz.seeds import genuine
 

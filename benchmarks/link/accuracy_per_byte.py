@@ -19,8 +19,8 @@ from benchmarks.link.images import decode, encode
 from benchmarks.link.parity import data_datagrams, failure_of, protected_bytes
 from benchmarks.part import ROOT, PartError, parser_of, print_part, ratio_interval95, save
 from benchmarks.plots import lines
-from evitif.progress import Progress
 from evitif.transport.impairment import HEADER_BYTES
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, Job
 from evitif_lab.evaluation.suite import measure as measure_job
@@ -143,21 +143,40 @@ def run(quick: bool, output: Path) -> dict:
 
 # --- the page ---
 
+def summary(result: dict) -> str:
+    """The fewest bytes for nearly the whole accuracy."""
+    lines = []
+    for name, cell in result['figures'].items():
+        losses = list(cell['evitif'][0]['top1'])
+        if not lines:
+            lines = [f'The fewest bytes on the wire for a frame, IP headers included, that lose at most {POINTS:g} point of top-1 against the '
+                     'uncut model; –: no setting does.', '',
+                     '| | | ' + ' | '.join(f'{100 * float(loss):g} % loss' for loss in losses) + ' |', '| --- | --- |' + ' ---: |' * len(losses)]
+        for title, series in _series(cell, losses).items():
+            lines.append(f'| {name} | {title} | ' + ' | '.join(_least_bytes(series, losses, cell['uncut'])) + ' |')
+    return '\n'.join(lines)
+
+
+def _least_bytes(series: dict[str, list[tuple[float, float]]], losses: list[str], uncut: float) -> list[str]:
+    sizes = (least_bytes(series[loss], uncut) for loss in losses)
+    return ['–' if size is None else f'{size:,.0f}' for size in sizes]
+
+
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
-    text = ['evitif at several budgets of bytes (quantisation, copies of each patch) with PALDN, beside the whole model on decoded '
-            f'images. Bytes are of IP packets, a frame\'s mean. First: the least bytes that lose at most {POINTS:g} point of top-1.']
+    """Its page, in Markdown."""
+    text = ['evitif with PALDN at several budgets of bytes (quantisation, copies of each patch), beside the whole model on decoded '
+            f'images. Bytes are those of a frame\'s IP packets, on average. The first table of each data set has the fewest bytes that '
+            f'lose at most {POINTS:g} point of top-1.']
     for number, (name, cell) in enumerate(result['figures'].items()):
         losses = list(cell['evitif'][0]['top1'])
         low, high = ratio_interval95(round(cell['uncut'] * cell['images']), cell['images'])
         text += ['', f'### {name}', '',
                  f'{cell["images"]} images of {cell["data"]}, cut after block {cell["cut"]}; the uncut model has '
-                 f'{100 * cell["uncut"]:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f}). All were given the same images.', '',
+                 f'{100 * cell["uncut"]:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f}). Everyone gets the same images.', '',
                  f'| bytes for at most {POINTS:g} point lost | ' + ' | '.join(f'{100 * float(loss):g} % loss' for loss in losses) + ' |',
                  '| --- |' + ' ---: |' * len(losses)]
         for title, series in _series(cell, losses).items():
-            least = [least_bytes(series[loss], cell['uncut']) for loss in losses]
-            text.append(f'| {title} | ' + ' | '.join('–' if size is None else f'{size:,.0f}' for size in least) + ' |')
+            text.append(f'| {title} | ' + ' | '.join(_least_bytes(series, losses, cell['uncut'])) + ' |')
         text += ['', '| bytes: top-1 in % | ' + ' | '.join(f'{100 * float(loss):g} % loss' for loss in losses) + ' |',
                  '| --- |' + ' ---: |' * len(losses)]
         for title, points in _rows(cell):

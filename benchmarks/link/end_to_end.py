@@ -24,8 +24,8 @@ from benchmarks.link.namespaces import LinkError, NamespaceLink, remove_leftover
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.simulated import SimulatedLink
 from benchmarks.part import LIBRARY, PartError, machine, percentile, ratio_interval95, save, sources_digest, target
-from evitif.progress import Progress
 from evitif.protocol.sealing.keys import write_key_file
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, REPOSITORY
 
@@ -296,8 +296,14 @@ def run(quick: bool, output: Path) -> dict:
                 notes=measurement.notes, left_out=measurement.left_out, namespaces=measurement.namespaces)
 
 
+def summary(result: dict) -> str:
+    """The two tables of the page of all benchmarks."""
+    from benchmarks.link.end_to_end_page import summary as write
+    return write(result)
+
+
 def section(result: dict, images: Path) -> str:
-    """The page's part of it."""
+    """Its page, in Markdown."""
     from benchmarks.link.end_to_end_page import section as write
     return write(result, images)
 

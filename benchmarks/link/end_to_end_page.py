@@ -1,17 +1,19 @@
-"""The part of the page about latency from image to answer: tables, plots, and who is best where."""
+"""The page about the latency from image to answer: tables, plots, and who is best where."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.link.contestants import CONTESTANTS
-from benchmarks.link.end_to_end import ANSWERED, MAIN, PHOTOGRAPHS
+from benchmarks.link.end_to_end import ANSWERED, DEADLINE_MS, MAIN, PHOTOGRAPHS
 from benchmarks.plots import lines
 
 CLOSE = 1.1     # within a tenth of the best is as good, since the machine is shared
 HEADINGS = {MAIN: 'Loss, at 5 ms of delay', 'delay': 'Delay', 'rate': 'Rate', 'bursts': 'Bursts',
             PHOTOGRAPHS: 'Photographs, ViT-Tiny at 224 × 224', ANSWERED: 'Answered by the deadline, longer runs'}
+SUMMARISED = ('evitif', 'tcp-cubic', 'tcp-bbr', 'tcp-jpeg', 'ros-jpeg-reliable', 'ros-jpeg-best-effort', 'parity-jpeg', 'local')
 
 
 def section(result: dict, images: Path) -> str:
@@ -32,12 +34,26 @@ def section(result: dict, images: Path) -> str:
     return '\n'.join(text)
 
 
+def summary(result: dict) -> str:
+    """Latency and share answered over the loss, of the contestants that people would take instead."""
+    group = [entry for entry in result['figures']['conditions'] if entry['group'] == MAIN and entry['contestants']]
+    if not group:
+        return 'Not measured over the loss.'
+    names = [name for name in SUMMARISED if any(name in entry['contestants'] for entry in group)]
+    columns = [f'{100 * entry["condition"]["loss"]:g} % loss' for entry in group]
+    condition = group[0]['condition']
+    return '\n'.join([f'{group[0]["rate"]:g} images a second, {condition["delay_ms"]:g} ms of delay one way, losses in both directions. Milliseconds from '
+                      'the image on the robot to the answer on the robot; *> 1000*: no answer within that time.', '',
+                      *_table('p50 / p99 in ms', columns, group, names, _latency), '',
+                      *_table(f'answered by {DEADLINE_MS:g} ms, % of all images', columns, group, names, _answered)])
+
+
 def _about(result: dict) -> list[str]:
     about = result['figures']['about']
     text = []
     for model in about.values():
         if 'model' in model:
-            text.append(f'- {model["model"]}: {model["images"]}, at {model["image_size"][0]} × {model["image_size"][1]}; {model["tokens"]} '
+            text.append(f'- {model["model"]}: {model["images"]}, {model["image_size"][0]} × {model["image_size"][1]} pixels; {model["tokens"]} '
                         f'tokens of {model["channels"]} channels, {model["int8_bytes"]:,} bytes as int8.')
     if 'datagrams_a_packet' in about:
         counted = ', '.join(f'{value:.2f} ({name})' for name, value in about['datagrams_a_packet'].items())
@@ -48,14 +64,16 @@ def _about(result: dict) -> list[str]:
 def _tables(group: list[dict]) -> list[str]:
     names = [name for name in CONTESTANTS if any(name in entry['contestants'] for entry in group)]
     text = []
-    for heading, cell in (('p50 / p99 in ms', _latency), ('answered by 200 ms, % of all images', _answered),
+    for heading, cell in (('p50 / p99 in ms', _latency), (f'answered by {DEADLINE_MS:g} ms, % of all images', _answered),
                           ('the link\'s part of p50 in ms: there, back and waiting', _link)):
-        text += [f'| {heading} | ' + ' | '.join(entry['name'] for entry in group) + ' |', '| --- |' + ' ---: |' * len(group)]
-        for name in names:
-            cells = [cell(entry['contestants'].get(name)) for entry in group]
-            text.append(f'| {CONTESTANTS[name].title} | {" | ".join(cells)} |')
-        text.append('')
+        text += [*_table(heading, [entry['name'] for entry in group], group, names, cell), '']
     return text[:-1]
+
+
+def _table(heading: str, columns: list[str], group: list[dict], names: list[str], cell: Callable[[dict | None], str]) -> list[str]:
+    lines = [f'| {heading} | ' + ' | '.join(columns) + ' |', '| --- |' + ' ---: |' * len(columns)]
+    return lines + [f'| {CONTESTANTS[name].title} | ' + ' | '.join(cell(entry['contestants'].get(name)) for entry in group) + ' |'
+                    for name in names]
 
 
 def _latency(figures: dict | None) -> str:
@@ -77,7 +95,7 @@ def _link(figures: dict | None) -> str:
 
 def _best(entries: list[dict]) -> list[str]:
     """For each condition the contestants with the least p99, except the robot alone, and how evitif stands beside them."""
-    text = ['Of those that use the link, by p99; those within a tenth of the best are named too.', '',
+    text = ['Only those that use the link. Whoever has the least p99 comes first; others within a tenth of it follow.', '',
             '| | least p99 | p99, ms | evitif by default, ms | evitif loses by |', '| --- | --- | ---: | ---: | ---: |']
     for entry in entries:
         found = {name: figures for name, figures in entry['contestants'].items() if name != 'local'}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from evitif.command import run
 from evitif.datasets import fashion_mnist, split_folder
-from evitif.options import whole
+from evitif_lab.commands.command import run
+from evitif_lab.commands.options import whole
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,28 +6,42 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
-from evitif.files import parse_json
+from evitif.files import read_json
 from evitif.identity import difference, of_a_model
 from evitif.model.errors import ArtifactError
+from evitif.typed_json import typed
 from evitif.wording import shortened
 
 T = TypeVar('T')
 
 
-def read_artifact(path: Path | str, title: str, format: int, kinds: Collection[str]) -> dict:
+def read_artifact(path: Path | str, title: str, format: int, kinds: Collection[str] = (), advice: str = '') -> dict:
     """The description in the JSON file `path`, which `title` names in the text of an error.
 
-    Raises ArtifactError where it cannot be read or is not of this format and of one of these kinds.
+    :param kinds: of which it has to be one; none: descriptions of this title have no kind
+    :param advice: how the error ends where the file cannot be read
+    :raises ArtifactError: it cannot be read, or is not of this format and of one of these kinds
     """
     try:
-        description = parse_json(Path(path).expanduser().read_bytes())
+        description = read_json(path)
     except OSError as error:
-        raise ArtifactError(f'{title} {path}: cannot be read: {error.strerror}') from None
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f'{title} {path}: cannot be read: not valid JSON: {shortened(error)}') from None
-    if not isinstance(description, dict) or description.get('format') != format or str(description.get('kind')) not in kinds:
-        raise ArtifactError(f'{title} {path}: expected a description of format {format} and kind {" or ".join(kinds)}')
+        raise ArtifactError(f'{title} {path}: cannot be read: {error.strerror}{advice}') from None
+    except ValueError as error:
+        raise ArtifactError(f'{title} {error}') from None
+    fits = isinstance(description, dict) and description.get('format') == format
+    if not fits or kinds and str(description.get('kind')) not in kinds:
+        kind = f' and kind {" or ".join(kinds)}' if kinds else ''
+        raise ArtifactError(f'{title} {path}: expected a description of format {format}{kind}')
     return description
+
+
+def part_of(kind: type[T], description: dict, key: str, path: Path | str, title: str) -> T:
+    """What the description has under `key`, as a `kind` (see `typed_json.typed`). Raises ArtifactError, naming the file and the key."""
+    try:
+        return typed(kind, description[key], key)
+    except (KeyError, ValueError) as error:
+        what = f'the key {key!r} is missing' if isinstance(error, KeyError) else error
+        raise ArtifactError(f'{title} {path}: cannot be used: {what}') from None
 
 
 def require_fingerprint(path: Path | str, title: str, made_for: object, model: object, fingerprint: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from evitif.files import parse_json
+from evitif.files import read_json
 from evitif.model.errors import ModelError
 from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
 from evitif.model.loading import Loaded, load_whole
@@ -21,10 +21,20 @@ from evitif.model.pretrained import OtherSizeError, build_from_file, build_from_
 from evitif.model.stored_weights import load_weights, rounded
 from evitif.model.tensors import write_described
 from evitif.model.timm_import import timm
+from evitif.typed_json import typed
 from evitif.wording import shortened
 
 WEIGHTS_FILE, FORMAT = 'model.safetensors', 1
-_KEYS = {'architecture': str, 'model_kwargs': dict, 'pretrained_cfg': dict, 'class_names': list}     # that have to be there
+
+
+@dataclass(frozen=True)
+class _Required:
+    """What `model.json` has to say."""
+
+    architecture: str
+    model_kwargs: dict
+    pretrained_cfg: dict
+    class_names: list[str]
 
 
 @dataclass(frozen=True)
@@ -111,21 +121,18 @@ def read_description(folder: Path | str) -> dict:
     """Read and check `model.json`. Raises ModelError."""
     path = Path(folder).expanduser() / DESCRIPTION_FILE
     try:
-        description = parse_json(path.read_bytes())
+        description = read_json(path)
     except OSError as error:
         raise ModelError(f'{path}: cannot be read: {error.strerror}') from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f'{path}: not valid JSON: {error}') from None
+    except ValueError as error:
+        raise ModelError(str(error)) from None
     if not isinstance(description, dict) or description.get('format') != FORMAT:
         found = description.get('format') if isinstance(description, dict) else description
         raise ModelError(f'{path}: expected format {FORMAT}, found {found!r}')
-    for key, kind in _KEYS.items():
-        if key not in description:
-            raise ModelError(f'{path}: the key {key!r} is missing')
-        if not isinstance(description[key], kind):
-            raise ModelError(f'{path}: {key} is {description[key]!r:.60}, expected a {kind.__name__}')
-    if not all(isinstance(name, str) for name in description['class_names']):
-        raise ModelError(f'{path}: class_names are {description["class_names"]!r:.60}, expected a list of names')
+    try:
+        typed(_Required, description)
+    except ValueError as error:
+        raise ModelError(f'{path}: {error}') from None
     return description
 
 

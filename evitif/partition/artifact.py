@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from evitif.files import parse_json, read_json, require_finite, write_json
+from evitif.files import read_json, require_finite, write_json
 from evitif.identity import difference
+from evitif.model.artifact import read_artifact
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import fingerprint
@@ -34,6 +35,7 @@ from evitif.partition.placement import check_device_name, check_unique
 from evitif.partition.slicing import Shape, blank
 from evitif.partition.subsets import check_subsets
 from evitif.partition.views import View
+from evitif.typed_json import typed
 from evitif.wording import shortened
 
 FORMAT = 1
@@ -203,32 +205,20 @@ def read_partition(folder: Path | str) -> Description:
     """
     folder = find_model_folder(str(folder)) or Path(folder).expanduser()
     path = folder / DESCRIPTION_FILE
+    content = read_artifact(path, 'partition', FORMAT, advice='; `evitif train partition` makes one')
     try:
-        content = parse_json(path.read_bytes())
-    except OSError as error:
-        raise ArtifactError(f'partition {path}: cannot be read: {error.strerror}; `evitif train partition` makes one') from None
-    except ValueError as error:
-        raise ArtifactError(f'partition {path}: not valid JSON: {error}') from None
-    if not isinstance(content, dict) or content.get('format') != FORMAT:
-        raise ArtifactError(f'partition {path}: expected a description of format {FORMAT}')
-    try:
-        classes = len(content['class_names'])
-        subsets = [entry['classes'] for entry in content['devices']]
-        check_subsets(subsets, classes, content['redundancy'], content['class_names'])
-        for index, entry in enumerate(content['devices']):
-            check_device_name(entry['name'], f'device {index}')
-        check_unique([entry['name'] for entry in content['devices']], 'devices')
-        views = [View(**entry.get('view', {})) for entry in content['devices']]
         identity = _identity(content['original'], content['devices'], [entry['digest'] for entry in content['devices']],
                              content['fusion']['digest'])
-        if identity != content['fingerprint']:
-            raise ValueError(f'its fingerprint is {content["fingerprint"][:16]}…, what it describes has {identity[:16]}…')
-        devices = tuple(DeviceEntry(index, entry['name'], tuple(entry['classes']), Shape(**entry['shape']),
-                                    entry['parameters'], entry['multiply_adds'], entry['digest'],
-                                    _device_identity(identity, index, entry['digest']), views[index])
-                        for index, entry in enumerate(content['devices']))
-        return Description(folder, content, identity, content['original'], content['model'], tuple(content['class_names']),
-                           tuple(content['labels']), content['features'], content['redundancy'], content['data_config'], devices)
+        devices = [{**entry, 'index': index, 'fingerprint': _device_identity(identity, index, entry['digest'])}
+                   for index, entry in enumerate(content['devices'])]
+        found = typed(Description, {**content, 'folder': folder, 'content': content, 'devices': devices})
+        check_subsets([device.classes for device in found.devices], len(found.class_names), found.redundancy, found.class_names)
+        for device in found.devices:
+            check_device_name(device.name, f'device {device.index}')
+        check_unique([device.name for device in found.devices], 'devices')
+        if identity != found.fingerprint:
+            raise ValueError(f'its fingerprint is {found.fingerprint[:16]}…, what it describes has {identity[:16]}…')
+        return found
     except (KeyError, TypeError, ValueError) as error:
         what = f'the key {error} is missing' if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f'partition {path}: {what}') from None

@@ -23,13 +23,17 @@ from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.recovery.methods import Recovered
-from evitif.vocabulary import Quantisation
 from evitif.settings import SplitSettings
+from evitif.vocabulary import Quantisation
 
 
 @dataclass(frozen=True)
 class CutModel:
-    """A cut model in its place, with its preprocessing, its quantiser and what it says in the handshake."""
+    """A cut model in its place, with its preprocessing, its quantiser and what it says in the handshake.
+
+    >>> model.parameters.cut, model.parameters.quantisation
+    (3, 'klt0.5')
+    """
 
     split: SplitModel
     placement: Placement

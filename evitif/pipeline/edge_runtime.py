@@ -29,6 +29,7 @@ from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
 from evitif.protocol.rate.statistics import LinkStatistics
+from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import read_key_file, require_choice
 from evitif.protocol.wire.answer import MAX_TOP_K
 from evitif.protocol.wire.link_names import link_name
@@ -113,7 +114,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._refused = False                 # the last that the bridge said
         # Guarded by the lock:
         self._pending: dict[int, _Frame] = {}
-        self._allowance, self._allowed_at = 1.0, -1e9
+        # One and a half frames deep, so that a camera's jitter does not halve the rate.
+        self._rate = TokenBucket(config.max_rate, 1.5) if config.max_rate > 0 else None
 
     def start(self) -> None:
         """Connect and begin. A bridge whose name does not resolve is asked for again and again; raises TransportError (an OSError) where
@@ -135,7 +137,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         frame = _Frame(image, capture_stamp_ns, source_frame, context, now, self._check_stamp(capture_stamp_ns, now))
         with self._lock:
             self._counts['frames_received'] += 1
-            if not self._within_rate(now):
+            if self._rate is not None and not self._rate.take(now):
                 self._counts['frames_rate_limited'] += 1
                 return
         if self._slots.put('image', frame) is not None:
@@ -309,15 +311,3 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             stages=StageTimes(preprocess=observation.preprocess, head=observation.head, packetise=frame.packetise,
                               total=now - frame.submitted, **stages),
             **link))
-
-    def _within_rate(self, now: float) -> bool:
-        """A token bucket one and a half frames deep, so that a camera's jitter does not halve the rate."""
-        rate = self.config.max_rate
-        if rate <= 0:
-            return True
-        self._allowance = min(1.5, self._allowance + (now - self._allowed_at) * rate)
-        self._allowed_at = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True

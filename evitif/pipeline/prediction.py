@@ -34,7 +34,13 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one frame, as the edge or the bridge publishes it."""
+    """The answer to one frame, as the edge or the bridge publishes it.
+
+    >>> def show(prediction):
+    ...     print(prediction.labels[0], prediction.scores[0], prediction.how, prediction.stages.total)
+    >>> with evitif.run_edge(show, bridge_port=7600, key_file='rover.key') as edge:
+    ...     edge.submit(image, time.time_ns())
+    """
 
     frame_id: int
     capture_stamp_ns: int

@@ -16,8 +16,8 @@ from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
-from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovered, Recovery, load_recovery
-from evitif.recovery.learned import LearnedRecovery
+from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Recovered, Recovery, load_recovery
+from evitif.recovery.artifact import require_known
 from evitif.settings import RecoverySettings, SplitBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
@@ -117,6 +117,7 @@ def choose_recovery(config: RecoverySettings, stream: CutModel) -> tuple[Recover
     every model. Raises ArtifactError when a trained one was asked for and none fits.
     """
     cut, name = stream.parameters.cut, config.recovery
+    require_known(name)
     if name in METHODS and config.recovery_artifact:
         raise ArtifactError(f'recovery_artifact {config.recovery_artifact!r} was given, but recovery is {name!r}: '
                             f'expected auto or one of {", ".join(LEARNED)}')

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from evitif.files import write_json
-from evitif.model.artifact import read_artifact
+from evitif.model.artifact import part_of, read_artifact
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import find_model_folder
 from evitif.settings import AUTO, BRIDGE_SETTINGS, EDGE_SETTINGS, MODEL_SETTINGS, CommonSettings
@@ -56,16 +56,10 @@ def load_table(model: str) -> list[Measured]:
                             'recovery`, `evitif evaluate selection` and `python -m evitif_lab.evaluation.strategies` were run for, or '
                             'another strategy')
     path = folder / FILE
-    description = read_artifact(path, TITLE, FORMAT, (KIND,))
-    try:
-        rows = [Measured(str(row['strategy']), row['cut'], row['light_model'], float(row['multiply_adds']),
-                         *({float(rate): float(value) for rate, value in row[name].items()} for name in ('bytes', 'points')))
-                for row in description['rows']]
-        if not rows or any(not row.bytes or row.bytes.keys() != row.points.keys() or
-                           row.strategy not in (Strategy.SPLIT, Strategy.SELECTION) for row in rows):
-            raise ValueError('expected rows of split and selection with figures for the same losses')
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ArtifactError(f'{TITLE} {path}: cannot be used: {error}') from None
+    rows = part_of(list[Measured], read_artifact(path, TITLE, FORMAT, (KIND,)), 'rows', path, TITLE)
+    if not rows or any(not row.bytes or row.bytes.keys() != row.points.keys() or row.strategy not in ('split', 'selection')
+                       for row in rows):
+        raise ArtifactError(f'{TITLE} {path}: cannot be used: expected rows of split and selection with figures for the same losses')
     return rows
 
 
@@ -109,7 +103,7 @@ def resolved(config: Config) -> tuple[Config, str]:
     loss = config.auto_loss
     note = (f'strategy auto: {row.title}, {_at(row.bytes, loss):.0f} bytes an image and {_at(row.points, loss):+.2f} points at '
             f'{100 * loss:g} % loss, {row.multiply_adds / 1e6:.0f} million multiply-adds on the robot')
-    own = {'cut': row.cut} if row.strategy == 'split' else {'light_model': row.light_model}
+    own = {'cut': row.cut} if row.strategy == Strategy.SPLIT else {'light_model': row.light_model}
     return config.converted(classes[row.strategy], **own), note
 
 

@@ -7,14 +7,28 @@ from pathlib import Path
 import torch
 
 from evitif.files import read_json
-from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
+from evitif.model.artifact import part_of, read_arrays, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
 from evitif.model.tensors import read_tensors, write_described
-from evitif.recovery.kinds import LEARNED
-from evitif.recovery.learned import LearnedRecovery, Sequence
+from evitif.recovery.methods import METHODS, Sequence
+from evitif.recovery.paldn import LearnedRecovery, LinearCompletion, Paldn
+from evitif.vocabulary import RecoveryName
 
 FORMAT, TITLE = 2, 'recovery artifact'
+LEARNED: dict[str, type[LearnedRecovery]] = {Paldn.name: Paldn, LinearCompletion.name: LinearCompletion}      # by kind
+
+
+def register(*kinds: type[LearnedRecovery]) -> None:
+    """Let `load_recovery` load these kinds, too: the laboratory's baselines, which no bridge knows."""
+    LEARNED.update((kind.name, kind) for kind in kinds)
+
+
+def require_known(name: str) -> None:
+    """Raise ArtifactError where a recovery of this name is only a baseline of the laboratory, which is not loaded here."""
+    if name in RecoveryName.values() and name not in (RecoveryName.NONE, *METHODS, *LEARNED):
+        raise ArtifactError(f'recovery {name} is a baseline for `evitif evaluate recovery` and does not run on a bridge: '
+                            f'expected auto or one of {", ".join((*METHODS, *LEARNED))}')
 
 
 def save_recovery(path: Path | str, network: LearnedRecovery, description: dict) -> dict:
@@ -32,16 +46,18 @@ def save_recovery(path: Path | str, network: LearnedRecovery, description: dict)
 
 
 def load_recovery(path: Path | str, fingerprint: str, split: SplitModel) -> tuple[LearnedRecovery, dict]:
-    """Load the recovery described by the JSON file `path` for `split`, a model with this fingerprint
-    (`evitif.model.fingerprint` with the cut). Raises ArtifactError when it was trained for another one."""
-    description = read_artifact(path, TITLE, FORMAT, LEARNED)
+    """Load the recovery described by the JSON file `path` for `split`, a model with this fingerprint (`evitif.model.fingerprint` with the
+    cut). Raises ArtifactError where it was trained for another one, or is a baseline that is not registered here."""
+    description = read_artifact(path, TITLE, FORMAT, RecoveryName.values())
+    require_known(kind := description['kind'])
     if description.get('cut') != split.cut:
         raise ArtifactError(f'recovery artifact {path} was trained for cut {description.get("cut")}, '
                             f'the model is cut after block {split.cut}')
     require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
+    sequence = part_of(Sequence, description, 'sequence', path, TITLE)
 
     def network_of(weights: Path) -> LearnedRecovery:
-        network = LEARNED[description['kind']](Sequence(**description['sequence']), **description['options'])
+        network = LEARNED[kind](sequence, **description['options'])
         network.attach(split)
         network.load_state_dict({name: tensor.float() if tensor.dtype == torch.float16 else tensor
                                  for name, tensor in read_tensors(weights).items()})

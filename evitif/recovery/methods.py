@@ -1,12 +1,12 @@
-"""The interface of a recovery and the baselines that need no training.
+"""The interface of a recovery, and the methods that need no training.
 
-Every method leaves received tokens as they are and returns its input itself when nothing is lost. Where a prefix token
-(class, distillation, register) is lost, all of its copies were: the baselines put in what a blank image has there.
+Every method leaves received tokens as they are and returns its input itself when nothing is lost. A prefix token (class, distillation,
+register) is lost only with all of its copies; these methods then put in what a blank image has there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import torch
@@ -15,12 +15,30 @@ from evitif.model.split import SplitModel
 
 
 @dataclass(frozen=True)
+class Sequence:
+    """The tokens at a cut: `prefix_tokens` (class, distillation, register), then a `grid` (rows, columns) of patches."""
+
+    grid: tuple[int, int]
+    prefix_tokens: int
+    channels: int
+
+    @property
+    def tokens(self) -> int:
+        """Length of the sequence."""
+        return self.prefix_tokens + self.grid[0] * self.grid[1]
+
+    def as_dict(self) -> dict:
+        """The fields, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Recovered:
     """Tokens [B, N, D] for the tail.
 
-    `kept` (int64 [B, M]) where the others are to be left out of the sequence. `key_bias` ([B, N]) is the natural logarithm of a
-    weight, for which a place counts in the attention of every block of the tail and in what the model pools by: 0 for a received
-    token, less for an estimate that is not to be trusted as much. `tail` where it is not the model's own tail that is to go on.
+    `kept` (int64 [B, M]) names the tokens that stay in the sequence, if others are left out. `key_bias` ([B, N]) is the natural logarithm
+    of the weight of a place in the attention of every block of the tail and in pooling: 0 for a received token, less for an estimate that
+    deserves less trust. `tail` replaces the model's own tail.
     """
 
     tokens: torch.Tensor
@@ -34,7 +52,7 @@ class Recovered:
 
 
 class Recovery(Protocol):
-    """Fills in, or leaves out, what lost packets carried."""
+    """Fills in, or leaves out, the tokens that lost packets carried."""
 
     name: str
 
@@ -43,7 +61,7 @@ class Recovery(Protocol):
         ...
 
 
-class _Baseline:
+class _Untrained:
     def __init__(self, blank: torch.Tensor, prefix_tokens: int, grid: tuple[int, int]):
         """`blank` [N, D]: the tokens of a blank image (`SplitModel.blank_tokens`); `grid`: rows and columns of patches."""
         self.blank = blank
@@ -56,23 +74,25 @@ class _Baseline:
         return torch.cat((prefix, tokens[:, self.prefix_tokens:]), 1)
 
 
-class Zero(_Baseline):
+class Zero(_Untrained):
     """Lost patch tokens become zero: what a naive split over UDP does."""
 
     name = 'zero'
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        """As `Recovery.recover`."""
         if bool(received.all()):
             return Recovered(tokens)
         return Recovered(self._with_prefix(tokens * received[:, :, None], received))
 
 
-class Mean(_Baseline):
+class Mean(_Untrained):
     """Lost patch tokens become the mean of the image's received ones; a blank image's where none arrived."""
 
     name = 'mean'
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        """As `Recovery.recover`."""
         if bool(received.all()):
             return Recovered(tokens)
         patches = received[:, self.prefix_tokens:, None]
@@ -83,7 +103,7 @@ class Mean(_Baseline):
         return Recovered(self._with_prefix(torch.cat((tokens[:, :self.prefix_tokens], filled), 1), received))
 
 
-class Omission(_Baseline):
+class Omission(_Untrained):
     """Lost patch tokens are left out of the tail's sequence: works with any Vision Transformer, without training.
 
     All images of one batch have to have lost equally many. An image of which no patch arrived keeps a blank one, since
@@ -93,6 +113,7 @@ class Omission(_Baseline):
     name = 'omission'
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        """As `Recovery.recover`."""
         if bool(received.all()):
             return Recovered(tokens)
         kept = received.clone()
@@ -109,13 +130,13 @@ class Omission(_Baseline):
         return Recovered(self._with_prefix(tokens, received), index)
 
 
-class Interpolation(_Baseline):
+class Interpolation(_Untrained):
     """Lost patch tokens are interpolated on the grid from the received ones; a blank image's where none arrived.
 
-    An average weighted by distance (Shepard, "A two-dimensional interpolation function for irregularly-spaced data",
-    ACM 1968) with a Gaussian weight, which is normalised convolution with a binary certainty (Knutsson & Westin, CVPR
-    1993). So that no hole is too large for the kernel, its standard deviation at a place is `SPREAD` times the distance
-    to the nearest received patch. The weights depend on what was lost, not on the tokens.
+    An average weighted by distance (Shepard, "A two-dimensional interpolation function for irregularly-spaced data", ACM 1968) with a
+    Gaussian weight, which is normalised convolution with a binary certainty (Knutsson & Westin, CVPR 1993). The kernel's standard
+    deviation at a place is `SPREAD` times the distance to the nearest received patch, so no hole is too large for it. The weights depend
+    on which patches were lost, not on the tokens.
     """
 
     name = 'interpolation'
@@ -127,6 +148,7 @@ class Interpolation(_Baseline):
         self._squared_distance = (places[:, None] - places).square().sum(2)      # [P, P]
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        """As `Recovery.recover`."""
         if bool(received.all()):
             return Recovered(tokens)
         present = received[:, self.prefix_tokens:]

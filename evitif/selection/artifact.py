@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evitif.files import write_json
-from evitif.model.artifact import read_artifact, require_fingerprint
+from evitif.model.artifact import part_of, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
 from evitif.model.transform_code import RATES
 from evitif.selection import gate, scores
@@ -47,6 +47,14 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class _Model:
+    """One of the two models that the settings were calibrated for."""
+
+    model: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class SelectionArtifact:
     """The settings, and the two models that they were calibrated for."""
 
@@ -73,16 +81,13 @@ def load_selection(path: Path | str, light_fingerprint: str | None = None,
     Raises ArtifactError where it cannot be read, holds a value out of range or was made for another model, naming both.
     """
     description = read_artifact(path, TITLE, FORMAT, (KIND,))
-    try:
-        settings = Selection(**{field.name: description['settings'][field.name] for field in fields(Selection)})
-        light, large = ((description[side]['model'], description[side]['fingerprint']) for side in ('light', 'large'))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f'{TITLE} {path}: its settings cannot be used: {error}') from None
-    for (model, made_for), fingerprint in ((light, light_fingerprint), (large, large_fingerprint)):
+    settings = part_of(Selection, description, 'settings', path, TITLE)
+    light, large = (part_of(_Model, description, side, path, TITLE) for side in ('light', 'large'))
+    for made_for, fingerprint in ((light, light_fingerprint), (large, large_fingerprint)):
         if fingerprint is not None:
-            require_fingerprint(path, TITLE, made_for, model, fingerprint)
+            require_fingerprint(path, TITLE, made_for.fingerprint, made_for.model, fingerprint)
     rest = {key: value for key, value in description.items() if key not in ('format', 'kind', 'light', 'large', 'settings')}
-    return SelectionArtifact(settings, *light, *large, rest)
+    return SelectionArtifact(settings, light.model, light.fingerprint, large.model, large.fingerprint, rest)
 
 
 def require_same_classes(light: str, light_names: tuple[str, ...], large: str, large_names: tuple[str, ...]) -> None:

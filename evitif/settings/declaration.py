@@ -64,19 +64,17 @@ class Setting:
 
     @property
     def range(self) -> str:
-        """'from 1 to 65535', 'of at least 0', or '' where every value will do."""
+        """'from 1 to 60 (s), or -1', 'of at least 0', or '' where every value will do."""
         if self.minimum is None:
             return ''
-        low, high = (_shown(bound) for bound in (self.minimum, self.maximum))
-        text = f'of at least {low}' if self.maximum is None else f'from {low} to {high}'
-        return text if self.also is None else f'{text}, or {_shown(self.also)}'
+        text = f'of at least {_shown(self.minimum)}' if self.maximum is None else f'from {_shown(self.minimum)} to {_shown(self.maximum)}'
+        return text + (f' ({self.unit})' if self.unit else '') + ('' if self.also is None else f', or {_shown(self.also)}')
 
     def expectation(self) -> str:
         """What a value has to be: 'an integer from 1 to 65535'."""
         if self.choices:
             return 'one of ' + ', '.join(repr(choice) for choice in self.choices)
-        text = ' '.join(filter(None, (_TYPE_NAMES[self.type], self.range, 'that is not empty' if self.required else '')))
-        return f'{text} ({self.unit})' if self.unit else text
+        return ' '.join(filter(None, (_TYPE_NAMES[self.type], self.range, 'that is not empty' if self.required else '')))
 
     def refusal(self, value: object) -> str | None:
         """Return why a parameter's `value` is refused, naming it and what was expected; None where it is accepted."""
@@ -188,5 +186,5 @@ class Settings:
             raise ValueError(f'{name} is {getattr(self, name)!r}: expected {expected}')
 
 
-def _shown(bound: float | None) -> str:
-    return f'{bound:g}' if isinstance(bound, float) else str(bound)
+def _shown(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f'{bound:g}'

@@ -104,7 +104,7 @@ class AutoSettings(SplitSettings, SelectionSettings):
     auto_frame_bytes: float = setting(
         0.0, 'strategy auto: most bytes an image that the link can be expected to carry, both ways, the same on edge and bridge; 0: any',
         unit='bytes', minimum=0.0, maximum=1e9, launch=True)
-    auto_loss: float = setting(0.0, 'strategy auto: expected share of lost datagrams, the same on edge and bridge', unit='0..1',
+    auto_loss: float = setting(0.0, 'strategy auto: expected share of lost datagrams, the same on edge and bridge',
                                minimum=0.0, maximum=0.99, launch=True)
     auto_multiply_adds: float = setting(
         0.0, 'strategy auto: most that the robot can afford to compute for an image, the same on edge and bridge; 0: any',

@@ -24,10 +24,10 @@ from evitif.model.tensors import require_finite_answers
 from evitif.partition.artifact import DeviceModel, Fusion, load_device, load_fusion
 from evitif.partition.slicing import multiply_adds_of, parameters_of
 from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
-from evitif.progress import Progress
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.rate.statistics import sufficient_copies
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.training.images import Normalise, load_images

@@ -25,14 +25,14 @@ from evitif.model.tensors import require_finite_answers
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.pipeline.split_bridge import choose_recovery
-from evitif.progress import Progress
 from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
-from evitif.recovery import LEARNED, METHODS, ArtifactError, Recovery
-from evitif.recovery.kinds import ALL
-from evitif.recovery.loss_patterns import LossRun, PacketLoss
+from evitif.recovery import METHODS, ArtifactError, Recovery
 from evitif.settings import SplitSettings, bridge_settings
+from evitif_lab.baselines import LEARNED
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult, require_report
 from evitif_lab.evaluation.statistics import half_interval95
+from evitif_lab.loss_patterns import LossRun, PacketLoss
 
 FORMAT = 1              # of the procedure: figures of another one are not gone on with
 CHUNK, BATCH = 500, 128
@@ -269,8 +269,8 @@ def _methods(c: RecoveryEvaluation, stream: CutModel) -> tuple[dict[str, Recover
     """The methods by name, and of the trained ones a hash of the artifact."""
     cut = stream.parameters.cut
     for name in c.methods or ():
-        if name not in ALL:
-            raise ValueError(f'method {name!r} is unknown (expected some of {", ".join(ALL)})')
+        if name not in (*METHODS, *LEARNED):
+            raise ValueError(f'method {name!r} is unknown (expected some of {", ".join((*METHODS, *LEARNED))})')
     paths = {name: artifact_beside(c.model, cut, name) for name in LEARNED}
     if c.recovery_artifact:
         paths[_kind(c.recovery_artifact)] = Path(c.recovery_artifact).expanduser()

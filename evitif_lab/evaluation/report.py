@@ -37,10 +37,10 @@ def format_in_words(result: dict, quantisation: str) -> str:
 
 
 def choices_in_words(result: dict) -> str:
-    """What tokens travelled as at each rate, the most frequent first."""
+    """What tokens travelled as at each rate, the most frequent first; what was under half a percent is left out."""
     return '; '.join(f'{100 * float(rate):g} %: ' + ', '.join(
-        format_in_words(result, kind) + (f' ({100 * share:.0f} %)' if share < 1 else '') for kind, share in shares.items())
-        for rate, shares in result['choices'].items())
+        format_in_words(result, kind) + (f' ({100 * share:.0f} %)' if share < 0.995 else '') for kind, share in shares.items()
+        if share >= 0.005) for rate, shares in result['choices'].items())
 
 
 def title(method: str) -> str:
@@ -74,9 +74,9 @@ def markdown(result: dict) -> str:
         lines += ['', f'Tokens travelled as {choices_in_words(result)}.']
     unanswerable = {rate: share for rate, share in result['frames_unanswerable'].items() if share}
     if unanswerable:
-        lines += ['', 'Nothing at all arrives of ' + ', '.join(f'{100 * share:.3g} % of the frames at {100 * float(rate):g} %'
-                                                               for rate, share in unanswerable.items())
-                  + '; they are judged with one packet spared.']
+        lines += ['', 'No packet arrives of ' + ', '.join(f'{100 * share:.3g} % of the frames at {100 * float(rate):g} %'
+                                                          for rate, share in unanswerable.items())
+                  + '; one packet of these is spared.']
     return '\n'.join(lines)
 
 

@@ -22,14 +22,15 @@ from evitif.model.build import build_model
 from evitif.model.device import place
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.model.transform_code import RATES
-from evitif.progress import Progress
 from evitif.protocol.wire.datagram import UNIT_INDEX
-from evitif.recovery import LEARNED, METHODS, load_recovery
+from evitif.recovery import METHODS, load_recovery
 from evitif.selection import gate
 from evitif.selection.artifact import FILE, Selection, load_selection
 from evitif.selection.choice import select_within
 from evitif.selection.scores import RULES
 from evitif.selection.sending import copies_for
+from evitif_lab.baselines import LEARNED
+from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.codecs import LOSSLESS, OPTIONS, mosaics_through, through
 from evitif_lab.evaluation.partial import PartialResult, require_report
 from evitif_lab.evaluation.selection_front import PRIOR_WEIGHTS, Point, points

@@ -16,7 +16,6 @@ from evitif.model.preprocess import Preprocessor
 from evitif.model.pretrained import require_classifier
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
-from evitif.progress import Progress
 from evitif.recovery.methods import Recovery
 from evitif.selection.artifact import require_same_classes
 from evitif.selection.choice import select
@@ -24,6 +23,7 @@ from evitif.selection.glance import LightModel
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import PatchCode
 from evitif.selection.prior import with_prior
+from evitif_lab.commands.progress import Progress
 from evitif_lab.training.images import Normalise
 
 BATCH = 125

@@ -14,15 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evitif import command
 from evitif.files import read_json, require_writable, write_text
 from evitif.model.build import read_description
 from evitif.model.code_artifact import KIND as CODE
 from evitif.model.folder import DESCRIPTION_FILE, artifact_path
-from evitif.options import positive_int
-from evitif.recovery import LEARNED, METHODS
+from evitif.recovery import METHODS
+from evitif_lab.baselines import LEARNED
+from evitif_lab.commands import command
+from evitif_lab.commands.options import positive_int
 from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif_lab.evaluation.report import plot
+from evitif_lab.evaluation.suite_page import METHODS as METHODS_LABEL
 from evitif_lab.evaluation.suite_page import page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -113,7 +115,7 @@ def jobs_of(model: ShippedModel, results: Path, quick: bool, images: int | None)
                 yield job(cut, label, methods[-1:], 5, judged=MAIN_IMAGES, loss=rates, **pattern)
             yield job(cut, f'{label}-int8', methods, 5, loss=rates, quantisation='int8', **pattern)
     everything = [*METHODS, *(name for name in LEARNED if name in model.kinds[middle])]
-    yield job(middle, 'methods', everything, 1 if quick else 2, loss=(0.6,) if quick else RATES, quantisation='int8')
+    yield job(middle, METHODS_LABEL, everything, 1 if quick else 2, loss=(0.6,) if quick else RATES, quantisation='int8')
     if quick:
         return
     best = [everything[-1] if 'paldn' not in everything else 'paldn']
@@ -195,7 +197,7 @@ def run(options: argparse.Namespace, told: str) -> int:
                 notes.append(f'{job.name} was left out: {error}')
                 print(notes[-1], file=sys.stderr, flush=True)
                 continue
-            if len(result['configuration']['loss']) > 1:
+            if job.label == METHODS_LABEL:
                 print(plot(result, Path(job.configuration.json).with_suffix('.png')), flush=True)
         if reason is not None:
             notes.append(f'{model.name} was left out: {reason}')

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evitif_lab.evaluation.report import losses_in_words, markdown, plus_minus, title, tokens_in_words
+from evitif_lab.evaluation.report import choices_in_words, losses_in_words, markdown, plus_minus, title, tokens_in_words
 
 TARGETS = {'0.3': 0.3, '0.6': 1.0, '0.8': 2.0, '0.9': 5.0}      # points of top-1 that PALDN may lose, by packet loss
 
 MAIN = ('iid', 'burst8', 'iid-int8', 'burst8-int8')           # of the first table
+METHODS = 'methods'                                           # every method at one cut; drawn as well
 
 Entry = tuple[str, str, dict]       # name of the files, label, result
 
@@ -17,12 +18,10 @@ def page(models: dict[str, list[Entry]], command: str, notes: list[str], plots: 
     """The whole page. `plots` is where the PNGs lie; the page itself lies beside that folder."""
     entries = [entry for group in models.values() for entry in group]
     lines = ['# Recovery, measured', '',
-             f'Made by `{command}` and not edited by hand; the figures are in [{plots.name}/]({plots.name}), a JSON for '
-             'each measurement with the command that makes it alone, its number of images included. *Points '
-             'lost* are points of top-1 against the uncut model '
-             'on the same images. Intervals are 95 %, by Student\'s t over seeds of the losses; they say nothing about '
-             'other images or another training. The methods are given the packet error rate that the receiving side '
-             'measures over its last 512 datagrams.', '',
+             f'Made by `{command}`; do not edit. Each measurement is a JSON file in [{plots.name}/]({plots.name}), with the command that '
+             'repeats it. *Points lost* are points of top-1 against the uncut model on the same images. Intervals are 95 %, by '
+             'Student\'s t over seeds of the losses; they say nothing about other images or another training. Each method gets '
+             'the packet error rate that the bridge would have measured over its last 512 datagrams.', '',
              '## Points lost, and the target', '',
              *_targets([entry for entry in entries if entry[1] in MAIN])]
     for name, group in models.items():
@@ -30,20 +29,20 @@ def page(models: dict[str, list[Entry]], command: str, notes: list[str], plots: 
         lines += ['', f'## {name}', '',
                   f'On {result["images"]:,} images of {result["data"]} the uncut model has {100 * result["top1_uncut"]:.2f} %.']
         for file, label, result in group:
-            if len(result['configuration']['loss']) > 1 or label == 'methods':
-                lines += ['', f'### {_heading(label, result)}', '', markdown(result)]
+            if label == METHODS:
+                lines += ['', f'### Cut {result["cut"]}, all methods', '', markdown(result)]
                 if (plots / f'{file}.png').is_file():
                     lines += ['', f'![accuracy over loss]({plots.name}/{file}.png)']
-        others = [entry for entry in group if entry[1] not in (*MAIN, 'methods')]
+        others = [entry for entry in group if entry[1] not in (*MAIN, METHODS)]
         if others:
             lines += ['', '### Other links and quantisations', '', *_others(others)]
+        adaptive = [result for _, label, result in group if label in MAIN and result['quantisation'] == 'adaptive']
+        if adaptive:
+            lines += ['', '### How tokens travelled', '', 'At each rate of loss, the most frequent first:', '',
+                      *(f'- cut {result["cut"]}, {losses_in_words(result)}: {choices_in_words(result)}' for result in adaptive)]
     if notes:
         lines += ['', '## Left out', '', *(f'- {note}' for note in notes)]
     return '\n'.join(lines) + '\n'
-
-
-def _heading(label: str, result: dict) -> str:
-    return f'Cut {result["cut"]}, ' + ('all methods' if label == 'methods' else f'{losses_in_words(result)}, {tokens_in_words(result)}')
 
 
 def _targets(entries: list[Entry]) -> list[str]:

@@ -26,8 +26,8 @@ from evitif.model.folder import DESCRIPTION_FILE
 from evitif.model.split import require_cuttable
 from evitif.model.stored_weights import round_weights
 from evitif.model.tensors import require_finite_answers
-from evitif.progress import Progress
 from evitif.wording import few
+from evitif_lab.commands.progress import Progress
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.calibration_split import training_split
 from evitif_lab.training.checkpoint import Checkpoint

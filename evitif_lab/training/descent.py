@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from evitif.progress import Progress
+from evitif_lab.commands.progress import Progress
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.divergence import require_finite_step, require_finite_weights

@@ -8,8 +8,8 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from evitif.datasets import FashionMnist, ImageDataset, open_images
-from evitif.progress import Progress
 from evitif.wording import few
+from evitif_lab.commands.progress import Progress
 from evitif_lab.training.memory import require_memory
 
 

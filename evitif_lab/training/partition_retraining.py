@@ -25,7 +25,7 @@ from evitif.partition.fusion import FusionNetwork, draw_present
 from evitif.partition.importance import grouped_log_probabilities
 from evitif.partition.slicing import shape_of
 from evitif.partition.views import View
-from evitif.progress import Progress
+from evitif_lab.commands.progress import Progress
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend

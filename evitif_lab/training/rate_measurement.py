@@ -21,8 +21,8 @@ from evitif.model.folder import artifact_path
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES, TransformCode
 from evitif.pipeline.cut_model import CutModel
-from evitif.progress import Progress
 from evitif.recovery import Omission, Recovery, load_recovery
+from evitif_lab.commands.progress import Progress
 
 BATCH = 50
 IMAGES = 1000           # that are enough to choose by; the shipped tables were measured on more

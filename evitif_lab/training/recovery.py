@@ -15,9 +15,10 @@ from evitif.model.device import mixed_precision, place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
-from evitif.recovery import LEARNED, LearnedRecovery, Sequence, load_recovery, save_recovery
-from evitif.recovery.loss_patterns import PacketLoss
+from evitif.recovery import LearnedRecovery, Sequence, load_recovery, save_recovery
 from evitif.settings import SplitSettings
+from evitif_lab.baselines import LEARNED, sized
+from evitif_lab.loss_patterns import PacketLoss
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.finished import PLACE, artifact_folder, digest_of, is_finished
@@ -156,7 +157,7 @@ class _Job:
             network, description = self.initial
             return network, description.get('made_by')
         sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
-        network = LEARNED[self.method].sized(sequence, self.c.budget * split.tail_multiply_adds)
+        network = sized(LEARNED[self.method], sequence, self.c.budget * split.tail_multiply_adds)
         if network.options.get('certainty') and not split.takes_key_bias:     # the bridge would refuse it
             network = type(network)(sequence, **{**network.options, 'certainty': False})
         network.attach(split)

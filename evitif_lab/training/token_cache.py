@@ -7,7 +7,7 @@ import torch
 from evitif.model.device import mixed_precision
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
-from evitif.progress import Progress
+from evitif_lab.commands.progress import Progress
 from evitif_lab.training.images import Normalise
 from evitif_lab.training.memory import fits
 

@@ -20,7 +20,7 @@ from torch.utils.data import Subset
 from evitif.datasets import open_images
 from evitif.model.device import mixed_precision
 from evitif.model.tensors import read_state, require_finite_answers, write_state
-from evitif.progress import Progress
+from evitif_lab.commands.progress import Progress
 from evitif_lab.training.images import Normalise, load_images, shift_and_flip
 from evitif_lab.training.memory import require_memory
 

@@ -24,11 +24,11 @@ from evitif.model.tensors import require_finite_answers
 from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.rate_table import FIGURES
-from evitif.progress import Progress
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
 from evitif.settings import SplitSettings
+from evitif_lab.commands.progress import Progress
 from evitif_lab.training.finished import artifact_folder, is_finished
 from evitif_lab.training.images import Normalise, load_views, open_sources
 from evitif_lab.training.rate_measurement import IMAGES, measure_rates, recovery_in

@@ -28,6 +28,7 @@ def parts(monkeypatch):
         raise PartError('there is no such thing here')
     counting.run, unable.run = run, refuse
     counting.section = lambda result, images: f'![plot]({{images}}/plot.png) quick: {result["figures"]["quick"]}'
+    counting.summary = lambda result: '1 counted'
     for module in (counting, unable):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(suite, 'PARTS', ('benchmarks.counting', 'benchmarks.unable', 'benchmarks.not_there'))
@@ -50,15 +51,19 @@ def test_a_part_that_cannot_run_says_why_and_the_others_go_on(parts, tmp_path):
     assert suite.main(['--output', str(tmp_path)]) == 0
     page = (tmp_path / 'benchmarks.md').read_text()
     assert 'there is no such thing here' in page and 'benchmarks.not_there' in page
-    assert '## Counting' in page and '![plot](./plot.png) quick: False' in page
+    assert '## Counting\n\n1 counted\n' in page and '- [Counting](counting.md)' in page
+    page = (tmp_path / 'counting.md').read_text()
+    assert '# Counting' in page and '![plot](./plot.png) quick: False' in page
 
 
 def test_every_target_is_printed_and_in_the_page_with_its_verdict_and_reason(parts, tmp_path, capsys):
     suite.main(['--output', str(tmp_path), '--only', 'counting'])
-    printed, page = capsys.readouterr().out, (tmp_path / 'benchmarks.md').read_text()
+    printed, page = capsys.readouterr().out, (tmp_path / 'counting.md').read_text()
     assert 'NOT REACHED  low: 2 (target: at most 1)' in printed and 'holds  high: 2' in printed
     assert '| low | at most 1 | 2 | **no** |' in page and '| high | at least 1 | 2 | yes |' in page and '| other | - | ? | – |' in page
     assert '- low: the reason' in page
+    whole = (tmp_path / 'benchmarks.md').read_text()
+    assert '1 of 2 targets are reached' in whole and '| low | at most 1 | 2 |' in whole and '| high |' not in whole
 
 
 def test_the_page_can_be_written_again_without_measuring(parts, tmp_path):

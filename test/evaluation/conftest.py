@@ -11,8 +11,9 @@ from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.code_artifact import KIND, half_precision, save_code
 from evitif.model.folder import artifact_path
 from evitif.pipeline.cut_model import CutModel
-from evitif.recovery import LEARNED, Sequence, save_recovery
+from evitif.recovery import Sequence, save_recovery
 from evitif.settings import SplitSettings
+from evitif_lab.baselines import LEARNED
 from evitif_lab.training.transform_code import fit_code
 
 CUT = 1

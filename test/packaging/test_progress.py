@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evitif import progress
-from evitif.progress import Progress
+from evitif_lab.commands import progress
+from evitif_lab.commands.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,8 +70,7 @@ def test_a_terminal_gets_the_bar(clock):
 
 
 def test_nothing_else_draws_bars():
-    drawing = [path.relative_to(ROOT) for folder in ('evitif', 'evitif_lab', 'evitif_cli', 'benchmarks', 'fuzz', 'scripts', 'evitif_ros', 'evitif_edge_node',
-                                                      'evitif_cloud_bridge')
-               for path in (ROOT / folder).rglob('*.py')
+    folders = {path.parent.name for path in ROOT.glob('*/__init__.py')} | {'benchmarks', 'fuzz', 'scripts'}
+    drawing = [path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob('*.py')
                if path != Path(progress.__file__) and re.search(r'^\s*(from|import) tqdm', path.read_text(), re.MULTILINE)]
     assert drawing == []

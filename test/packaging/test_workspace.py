@@ -58,7 +58,7 @@ def colcon(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope='module')
 def built(workspace):
-    """The workspace after one build, told of the messages' folder as README says, and colcon's output."""
+    """The workspace after one build, told of the messages' folder as docs/install.md says, and colcon's output."""
     output = colcon(workspace, 'build', '--base-paths', 'src', 'src/evitif/evitif_msgs', '--event-handlers', 'console_direct+',
                     '--cmake-args', '-DBUILD_TESTING=OFF', f'-DPython3_EXECUTABLE={sys.executable}')
     return workspace, output
@@ -104,8 +104,8 @@ def test_a_consumer_in_c_plus_plus_and_one_in_python_use_them(built):
 
 
 def test_who_needs_the_messages_only_finds_them_in_a_sparse_checkout(workspace, tmp_path):
-    """What README tells a subscriber's machine to do; colcon then sees one package, and none that needs PyTorch."""
-    commands = re.search(r'```\n(git clone[^`]*sparse-checkout[^`]*)```', (ROOT / 'README.md').read_text()).group(1)
+    """What docs/install.md tells a subscriber's machine to do; colcon then sees one package, and none that needs PyTorch."""
+    commands = re.search(r'```bash\n(git clone[^`]*sparse-checkout[^`]*)```', (ROOT / 'docs' / 'install.md').read_text()).group(1)
     origin = workspace / 'src' / 'evitif'
     if not (origin / '.git').exists():
         for command in (['init', '-q'], ['add', '-A'], ['-c', 'user.name=a', '-c', 'user.email=a@b.c', 'commit', '-qm', 'all']):

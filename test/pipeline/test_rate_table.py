@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from evitif.channel import arrivals
 from evitif.model.errors import ArtifactError
-from evitif.pipeline.rate_table import RateTable, arrivals, patches_missing
+from evitif.pipeline.rate_table import RateTable, patches_missing
 from evitif.pipeline.sending_choice import NO_ANSWER, SendingChoice, Setting
 from evitif.protocol.wire.parameters import StreamParameters
-from evitif.recovery.loss_patterns import PacketLoss
+from evitif_lab.loss_patterns import PacketLoss
 
 TABLE = RateTable({'int8': 0.0, 'int4': 0.002, 'klt2': 0.004, 'klt1': 0.012, 'klt0.5': 0.05},
                   ((0.0, 0.0), (0.1, 0.01), (0.4, 0.1), (0.8, 0.4), (1.0, 0.8)))

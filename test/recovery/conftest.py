@@ -6,8 +6,9 @@ import torch
 from evitif.model.build import save_model
 from evitif.model.folder import artifact_path
 from evitif.pipeline.cut_model import CutModel
-from evitif.recovery import LEARNED, Sequence, save_recovery
+from evitif.recovery import Sequence, save_recovery
 from evitif.settings import SplitSettings
+from evitif_lab.baselines import LEARNED, sized
 
 DESCRIPTION = {'architecture': 'vit_tiny_patch16_224', 'class_names': ['a', 'b', 'c'],
                'model_kwargs': {'embed_dim': 24, 'depth': 3, 'num_heads': 3, 'img_size': 48},
@@ -32,7 +33,7 @@ def train(folder):
         stream = CutModel.load(SplitSettings(model=str(folder), cut=cut))
         parameters = stream.parameters
         sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
-        network = LEARNED[kind](sequence, **options) if options else LEARNED[kind].sized(sequence, 1e5)
+        network = LEARNED[kind](sequence, **options) if options else sized(LEARNED[kind], sequence, 1e5)
         network.attach(stream.split)
         for parameter in network.parameters():
             parameter.data.add_(0.3 * torch.randn(parameter.shape))

@@ -8,7 +8,8 @@ import torch
 
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.split import SplitModel
-from evitif.recovery import LEARNED, ArtifactError, Paldn, Sequence, load_recovery, save_recovery
+from evitif.recovery import ArtifactError, Paldn, Sequence, load_recovery, save_recovery
+from evitif_lab.baselines import LEARNED
 
 FINGERPRINT = 'ab' * 32
 OPTIONS = {'paldn': {'width': 8, 'depth': 1, 'heads': 2}, 'srcnn': {'width': 8}, 'edsr': {'width': 8}}

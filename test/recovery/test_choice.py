@@ -5,8 +5,10 @@ import torch
 
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.split_bridge import SplitBridge, choose_recovery
-from evitif.recovery import LEARNED, METHODS, ArtifactError
+from evitif.recovery import METHODS, ArtifactError
+from evitif.recovery.artifact import LEARNED as KNOWN
 from evitif.settings import bridge_settings
+from evitif_lab.baselines import LEARNED
 
 
 @pytest.mark.parametrize('name', [*METHODS, *LEARNED])
@@ -27,6 +29,18 @@ def test_what_was_not_trained_is_refused(folder, train, name):
     config = bridge_settings(model=str(folder), cut=1, recovery=name)
     with pytest.raises(ArtifactError, match=f'recovery {name} .* none was trained for .* at cut 1: .*--method {name}'):
         choose_recovery(config, CutModel.load(config))
+
+
+@pytest.mark.parametrize('name', ['surrogate', 'srcnn', 'edsr', 'tuned-tail'])
+def test_a_bridge_without_the_laboratory_says_that_a_baseline_is_one(folder, train, monkeypatch, name):
+    path = train(name)
+    for kind in ('surrogate', 'srcnn', 'edsr', 'tuned-tail'):
+        monkeypatch.delitem(KNOWN, kind)
+    stream = CutModel.load(bridge_settings(model=str(folder), cut=1))
+    for asked in ({'recovery': name}, {'recovery_artifact': str(path)}):
+        with pytest.raises(ArtifactError, match=f'recovery {name} is a baseline for `evitif evaluate recovery` .* expected auto or one of '
+                                                'zero, mean, omission, interpolation, paldn, linear$'):
+            choose_recovery(bridge_settings(model=str(folder), cut=1, **asked), stream)
 
 
 def test_auto_is_paldn_where_there_is_one_and_what_an_artifact_says(folder, train):

@@ -5,7 +5,7 @@ import torch
 
 from evitif.protocol import StreamParameters
 from evitif.protocol.rate.statistics import WINDOW, SequenceTracker
-from evitif.recovery.loss_patterns import PacketLoss
+from evitif_lab.loss_patterns import PacketLoss
 
 
 def parameters(channels: int = 64, groups: int = 1) -> StreamParameters:

@@ -6,9 +6,9 @@ import torch
 
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.split import SplitModel
-from evitif.recovery import ALL, LEARNED, METHODS, Interpolation, LinearCompletion, Omission, Paldn, Sequence, TunedTail
-from evitif.settings import RECOVERIES
+from evitif.recovery import METHODS, Interpolation, LinearCompletion, Omission, Paldn, Sequence
 from evitif.vocabulary import RecoveryName
+from evitif_lab.baselines import LEARNED, TunedTail, sized
 
 GRID, PREFIX, CHANNELS = (3, 3), 1, 6
 TOKENS = PREFIX + 9
@@ -53,9 +53,7 @@ def some_lost(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def test_the_names_are_known_wherever_one_is_chosen_or_sent():
-    assert ALL == ('zero', 'mean', 'omission', 'interpolation', 'surrogate', 'linear', 'srcnn', 'edsr', 'paldn', 'tuned-tail')
-    assert set(RECOVERIES) == {'auto', *ALL}
-    assert set(RecoveryName.values()) == {'none', *ALL}
+    assert set(RecoveryName.values()) == {'none', *METHODS, *LEARNED}
 
 
 @pytest.mark.parametrize('method', methods(), ids=lambda method: method.name)
@@ -226,7 +224,7 @@ def test_a_recovery_keeps_to_its_budget_and_uses_it(name, sequence, blocks):
     budget = 0.1 * blocks * (12 * n * d**2 + 2 * n**2 * d)
     if name in ('linear', 'paldn') and LinearCompletion(sequence).multiply_adds() > 0.9 * budget:
         pytest.skip('a tail of one block is too little for a closed form over so many tokens')
-    network = LEARNED[name].sized(sequence, budget)
+    network = sized(LEARNED[name], sequence, budget)
     assert network.multiply_adds() <= budget
     if name in ('srcnn', 'edsr', 'paldn'):
         assert network.multiply_adds() > 0.3 * budget
@@ -237,9 +235,9 @@ def test_a_recovery_keeps_to_its_budget_and_uses_it(name, sequence, blocks):
 
 def test_too_small_a_budget_gives_the_smallest():
     sequence = Sequence((7, 7), 1, 192)
-    paldn = Paldn.sized(sequence, 0)
+    paldn = sized(Paldn, sequence, 0)
     assert (paldn.options['width'], paldn.options['depth'], paldn.options['heads']) == (16, 1, 4)
-    assert LEARNED['srcnn'].sized(sequence, 0).options['width'] == LEARNED['edsr'].sized(sequence, 0).options['width'] == 1
+    assert sized(LEARNED['srcnn'], sequence, 0).options['width'] == sized(LEARNED['edsr'], sequence, 0).options['width'] == 1
 
 
 @pytest.mark.parametrize('architecture, arguments', [

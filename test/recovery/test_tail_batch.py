@@ -11,8 +11,9 @@ from evitif.pipeline.split_bridge import SplitBridge
 from evitif.protocol.events import FrameReady
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.rate.statistics import LinkStatistics
-from evitif.recovery import LEARNED, METHODS
+from evitif.recovery import METHODS
 from evitif.settings import bridge_settings
+from evitif_lab.baselines import LEARNED
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
 

@@ -1,0 +1,1 @@
+"""What all commands share: types of options, progress on the terminal, and how a command ends."""
