@@ -3,7 +3,7 @@
     UdpLoop ─► FrameReady ─► one slot a robot ─► worker thread: the strategy ─► answer ─► UdpLoop
                                                                           └────► on_prediction()
 
-The worker takes what waits in the slots of several robots at once, at most so many frames as are faster together.
+The worker answers frames of several robots at once, in the batch size measured fastest at start-up.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
         self._run('evitif-bridge')
         if self.config.key_file:
-            self._key_watch = threading.Thread(target=self._watch_keys, name='evitif-keys', daemon=True)
+            self._key_watch = threading.Thread(target=self._watch_keys, args=(self.config.key_file,), name='evitif-keys', daemon=True)
             self._key_watch.start()
         self._log(logging.INFO, f'listening on {self.local_address[0]}:{self.local_address[1]} (UDP)')
 
@@ -196,17 +196,17 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._on_prediction(group, self._prediction(item, answer))
 
     def _answer_late(self, late: FrameLate) -> None:
-        """Who came late gets what the others were told of the image, which it has no part in."""
+        """Give a late device the answer of the others, in which it has no part."""
         frame = late.frame
         answer = self._fused.get((late.robot, frame.capture_stamp_ns))
         if answer is None:          # a newer image's frames took their place before they were answered
             self._add(frames_replaced=1)
             return
-        told = dataclasses.replace(
+        copy = dataclasses.replace(
             answer, frame_id=frame.frame_id, packets_received=frame.packets_received, packets_expected=frame.packets_expected,
             bytes_received=frame.bytes_received, packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
             wait_s=0.0, hold_s=max(0.0, time.monotonic() - frame.first_arrival))
-        self._loop.call(lambda now: self._endpoint.send_answer(frame.session_id, told, now))
+        self._loop.call(lambda now: self._endpoint.send_answer(frame.session_id, copy, now))
         self._add(frames_answered=1)
 
     def _fail(self, item: Item, error: Exception) -> None:
@@ -218,7 +218,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         first, parameters, labels = item[0], self._strategy.streams[0], self.labels
         answer = best(answer, self.config.top_k)        # a robot may have asked for more
         sent = sum(frame.units_sent for frame in item) // parameters.groups
-        # Of tokens that did not arrive it is known how many were sent, but not which.
+        # The bridge knows how many lost tokens were sent, but not which.
         known = answer.received if answer.tokens_received == sent else None
         return Prediction(
             frame_id=first.frame_id, capture_stamp_ns=first.capture_stamp_ns, source_frame=first.source_frame,
@@ -232,23 +232,23 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,
                               total=time.monotonic() - min(frame.first_arrival for frame in item)))
 
-    # The keys' thread: a new robot's key is heeded, and one that was taken away, without a restart.
+    # The keys' thread: new keys, and those taken away, count without a restart.
 
-    def _watch_keys(self) -> None:
+    def _watch_keys(self, path: str) -> None:
         while not self._stopping.wait(KEY_WATCH_S):
-            state = key_state(self.config.key_file)
+            state = key_state(path)
             if state != self._key_state:
                 self._key_state = state
-                self._read_keys()
+                self._read_keys(path)
 
-    def _read_keys(self) -> None:
-        """What cannot be read is refused, what is gone is gone: a robot whose key was stolen stays out, whatever else is wrong."""
+    def _read_keys(self, path: str) -> None:
+        """A key that is gone or cannot be read no longer counts: a robot whose key was stolen stays out, whatever else is wrong."""
         try:
-            keys = read_robot_keys(self.config.key_file)
+            keys = read_robot_keys(path)
         except KeyFileError as error:
             keys = RobotKeys(refused=[f'no robot has a key any more: {error}'])
         self._loop.call(lambda now: self._endpoint.set_keys(keys))
-        self._log(logging.INFO, f'the keys in {self.config.key_file} were changed and read again')
+        self._log(logging.INFO, f'the keys in {path} were changed and read again')
         self._say_refused_keys(keys.refused)
 
     def _say_refused_keys(self, sentences: tuple[str, ...]) -> None:
@@ -260,21 +260,15 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
     # The loop's thread, or that of whoever called it.
 
     def _handle(self, event: object) -> None:
-        if isinstance(event, FrameReady | FramesJoined):
-            if isinstance(event, FrameReady):
-                key, item = event.frame.session_id, (event.frame,)
-            else:       # an incomplete joint frame is handed on at the same moment as the one after it: neither takes the other's place
-                key, item = (event.robot, event.number % JOINTS_IN_FLIGHT), tuple(event.frames.values())
-            self._add(frames_ready=len(item))
-            if (replaced := self._slots.put(key, item)) is not None:
-                self._add(frames_replaced=len(replaced))
-                self._count_fate('replaced', replaced)
+        if isinstance(event, FrameReady):
+            self._put(event.frame.session_id, (event.frame,))
+            return
+        if isinstance(event, FramesJoined):
+            # An incomplete joint frame comes at the same moment as the one after it: neither may take the other's place.
+            self._put((event.robot, event.number % JOINTS_IN_FLIGHT), tuple(event.frames.values()))
             return
         if isinstance(event, FrameLate):
-            self._add(frames_ready=1)
-            if self._slots.put((event.robot, 'late', event.frame.session_id), event) is not None:
-                self._add(frames_replaced=1)
-                self._count_fate('replaced', (event.frame,))
+            self._put((event.robot, 'late', event.frame.session_id), event)
             return
         if isinstance(event, StampRefused):
             self._repeated(logging.ERROR, f'robot {event.robot}, {event.reason}; such frames are not answered',
@@ -291,11 +285,21 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')
         self._on_event(event)
 
+    def _put(self, key: object, slot: Slot) -> None:
+        self._add(frames_ready=len(_frames_of(slot)))
+        if (replaced := self._slots.put(key, slot)) is not None:
+            self._add(frames_replaced=len(_frames_of(replaced)))
+            self._count_fate('replaced', _frames_of(replaced))
+
     def _count_fate(self, fate: str, item: Item) -> None:
         with self._lock:
             for frame in item:
                 if frame.session_id in self._endpoint.sessions:
                     self._fates[frame.session_id][fate] += 1
+
+
+def _frames_of(slot: Slot) -> Item:
+    return (slot.frame,) if isinstance(slot, FrameLate) else slot
 
 
 def _endpoint(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None) -> BridgeEndpoint:

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -170,7 +170,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         with self._lock:
             return EdgeStatistics(state=state, reason=reason, session_id=session_id or 0,
                                   device=str(self.placement.device), link=link, uplink=connection.uplink, stamps=self._objection,
-                                  **sent, **self._counts)
+                                  **sent, **cast(dict[str, Any], self._counts))
 
     # The worker's thread.
 

@@ -43,7 +43,7 @@ class SplitBridge(BridgeStrategy):
         """The tail runs once for all frames of which nothing is missing, and once for those others whose sequences are equally long."""
         began = time.monotonic()
         parameters = self.parameters
-        received = [frame.received.reshape(parameters.tokens, parameters.groups).all(1) for frame in frames]
+        received = [np.asarray(frame.received.reshape(parameters.tokens, parameters.groups).all(1)) for frame in frames]
         tokens = torch.from_numpy(np.stack([self.model.quantisers[frame.quantisation].dequantise(frame.rows)
                                             for frame in frames])).to(self.placement.device)
         whole = [index for index, places in enumerate(received) if places.all()]
@@ -51,13 +51,13 @@ class SplitBridge(BridgeStrategy):
         if whole:
             parts.append((whole, Recovered(tokens if len(whole) == len(frames) else tokens[whole])))
         recovered_at = time.monotonic()
-        classified = {}
+        classified: dict[int, tuple[tuple[int, ...], tuple[float, ...]]] = {}
         for indices, recovered in _merged(parts):
             for index, probabilities in zip(indices, self.model.tail_batch(recovered), strict=True):
                 classified[index] = top_classes(probabilities, max(self.top_k, frames[index].top_k))
         recovery_s, tail_s = recovered_at - began, time.monotonic() - recovered_at
-        return [Outcome(*classified[index], received[index], RecoveryName.NONE if index in whole else RecoveryName(self.recovery.name),
-                        recovery_s, tail_s) for index in range(len(frames))]
+        return [Outcome(class_ids, scores, received[index], RecoveryName.NONE if index in whole else RecoveryName(self.recovery.name),
+                        recovery_s, tail_s) for index, (class_ids, scores) in sorted(classified.items())]
 
     def _recover(self, frames: Sequence[ReceivedFrame], tokens: torch.Tensor, received: list[np.ndarray],
                  lost: list[int]) -> list[tuple[list[int], Recovered]]:

@@ -24,28 +24,28 @@ Half = TypeVar('Half', EdgeStrategy, BridgeStrategy)
 
 def edge_strategy(config: EdgeSettings) -> EdgeStrategy:
     """The robot's share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
-    config, sentence = resolved(config)
-    if isinstance(config, SelectionEdgeSettings):
+    own, sentence = resolved(config)
+    if isinstance(own, SelectionEdgeSettings):
         from evitif.pipeline.selection_edge import SelectionEdge
-        return _described(SelectionEdge(config), sentence)
-    if isinstance(config, PartitionEdgeSettings):
+        return _described(SelectionEdge(own), sentence)
+    if isinstance(own, PartitionEdgeSettings):
         from evitif.pipeline.partition_edge import PartitionEdge
-        return _described(PartitionEdge(config), sentence)
-    assert isinstance(config, SplitEdgeSettings)
-    return _described(SplitEdge(config), sentence)
+        return _described(PartitionEdge(own), sentence)
+    assert isinstance(own, SplitEdgeSettings)
+    return _described(SplitEdge(own), sentence)
 
 
 def bridge_strategy(config: BridgeSettings) -> BridgeStrategy:
     """The off-board share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
-    config, sentence = resolved(config)
-    if isinstance(config, SelectionBridgeSettings):
+    own, sentence = resolved(config)
+    if isinstance(own, SelectionBridgeSettings):
         from evitif.pipeline.selection_bridge import SelectionBridge
-        return _described(SelectionBridge(config), sentence)
-    if isinstance(config, PartitionBridgeSettings):
+        return _described(SelectionBridge(own), sentence)
+    if isinstance(own, PartitionBridgeSettings):
         from evitif.pipeline.partition_bridge import PartitionBridge
-        return _described(PartitionBridge(config), sentence)
-    assert isinstance(config, SplitBridgeSettings)
-    return _described(SplitBridge(config), sentence)
+        return _described(PartitionBridge(own), sentence)
+    assert isinstance(own, SplitBridgeSettings)
+    return _described(SplitBridge(own), sentence)
 
 
 def _described(strategy: Half, why: str) -> Half:

@@ -25,7 +25,7 @@ from evitif.partition.artifact import DeviceModel, Fusion, load_device, load_fus
 from evitif.partition.slicing import multiply_adds_of, parameters_of
 from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
-from evitif.protocol.rate.statistics import sufficient_copies
+from evitif.protocol.rate.copies import sufficient_copies
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import require_report

@@ -137,7 +137,8 @@ def model_config(options: argparse.Namespace) -> CommonSettings:
     own = {
         Strategy.SPLIT: {'cut': options.cut},
         Strategy.SELECTION: {'light_model': options.light_model or LIGHT_MODEL},
-        AUTO: {'cut': options.cut, 'light_model': options.light_model, 'auto_loss': options.loss, 'auto_frame_bytes': options.frame_bytes},
+        AUTO: {'cut': options.cut, 'light_model': options.light_model or '', 'auto_loss': options.loss,
+               'auto_frame_bytes': options.frame_bytes},
     }[options.strategy]
     return model_settings(options.strategy, model=options.model, checkpoint=options.checkpoint, pretrained=pretrained, **own)
 
