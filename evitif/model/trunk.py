@@ -27,8 +27,8 @@ class Trunk:
     def __init__(self, module: nn.Module):
         self.module = module
         self.prefix_tokens = int(module.num_prefix_tokens)
-        self.grid = tuple(int(side) for side in module.patch_embed.grid_size)
-        self.image_size = tuple(int(side) for side in module.patch_embed.img_size)
+        (rows, columns), (height, width) = module.patch_embed.grid_size, module.patch_embed.img_size
+        self.grid, self.image_size = (int(rows), int(columns)), (int(height), int(width))
 
     def head(self, images: torch.Tensor, cut: int) -> torch.Tensor:
         """Images [B, C, H, W] to the tokens [B, N, D] after `cut` blocks, prefix tokens first."""
