@@ -25,6 +25,7 @@ class Placement:
 
     @property
     def dtype(self) -> torch.dtype:
+        """PyTorch's type of `precision`."""
         return PRECISIONS[self.precision]
 
 

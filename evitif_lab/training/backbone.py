@@ -20,10 +20,10 @@ from evitif.datasets import ImageDataset, open_images
 from evitif.datasets.identity import identity_of
 from evitif.files import require_writable
 from evitif.model.build import BuiltModel, ModelSpec, build_model, read_description, save_model
+from evitif.model.cuttable import require_cuttable
 from evitif.model.device import mixed_precision, place
 from evitif.model.fingerprint import fingerprint
 from evitif.model.folder import DESCRIPTION_FILE
-from evitif.model.split import require_cuttable
 from evitif.model.stored_weights import round_weights
 from evitif.model.tensors import require_finite_answers
 from evitif.wording import few
