@@ -107,7 +107,7 @@ def not_finite(content: object, name: str = '') -> str | None:
     return next((found for key, value in parts if (found := not_finite(value, key)) is not None), None)
 
 
-def _not_finite_in(array: object, name: str) -> str | None:
+def _not_finite_in(array: Any, name: str) -> str | None:
     """The same for a tensor or an array, without a need for either library."""
     if hasattr(array, 'isfinite'):                                          # a tensor
         whole = not array.is_floating_point() or bool(array.isfinite().all())

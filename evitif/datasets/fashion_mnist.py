@@ -36,7 +36,7 @@ class FashionMnist:
     """The split `train` or `test` in memory; grey images repeated to three channels."""
 
     name = 'fashion-mnist'
-    class_names = CLASS_NAMES
+    class_names: tuple[str, ...] = CLASS_NAMES
 
     def __init__(self, split: str = 'test', folder: Path | str | None = None):
         if split not in FILES:

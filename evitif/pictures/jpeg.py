@@ -41,9 +41,10 @@ def size(data: memoryview) -> tuple[int, int]:
     """(height, width) of a JPEG. Raises PictureError where the header cannot be read."""
     library = _library()
     try:
-        return library.decode_jpeg_header(data)[:2]
+        height, width = library.decode_jpeg_header(data)[:2]
     except ValueError as error:
         raise PictureError(f'the JPEG is damaged: {error}') from None
+    return int(height), int(width)
 
 
 def decode(data: memoryview) -> tuple[np.ndarray, Structure]:

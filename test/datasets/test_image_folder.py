@@ -23,6 +23,12 @@ def test_classes_are_the_folders_in_order(tmp_path):
     assert folder[1].image.dtype == np.uint8
 
 
+def test_the_list_of_imagenets_classes_is_timms():
+    from evitif.datasets.imagenet import wordnet_ids
+    from evitif.model.timm_import import timm
+    assert wordnet_ids() == tuple(timm.data.ImageNetInfo().label_names())
+
+
 def test_wordnet_ids_are_imagenets_classes_not_ranks(tmp_path):
     for name in ('n01443537', 'n02123045'):  # goldfish, tabby
         picture(tmp_path / name / 'x.png')
