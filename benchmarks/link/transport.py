@@ -2,8 +2,6 @@
 
 evitif's packetiser, connection and `UdpLoop` beside a bare loop that sends and receives the same bytes with the same system calls,
 and beside TCP. In a round each way sends some frames, in an order drawn anew; what is compared are medians of the rounds' ratios.
-
-    python -m benchmarks.link.transport [--quick] [--output FOLDER]
 """
 
 from __future__ import annotations
@@ -19,11 +17,12 @@ from benchmarks.link.conditions import Condition
 from benchmarks.link.namespaces import BRIDGE_ADDRESS, NamespaceLink, remove_leftovers, unavailable
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.transport_side import WAYS, protocol_cost
-from benchmarks.part import PartError, parser_of, print_part, save, target
+from benchmarks.part import PartError, command, save, target
 from evitif.protocol.sealing.keys import write_key_file
 from evitif_lab.commands.progress import Progress
 
 TITLE = 'The transport\'s part'
+QUICK = 'fewer rounds'
 MODULE = 'benchmarks.link.transport_side'
 MODELS = {'ViT-Tiny': 192, 'ViT-Base': 768}         # channels
 FRAMES, INTERVAL_S = 20, 0.015                      # of one way in a round
@@ -133,7 +132,7 @@ def run(quick: bool, output: Path) -> dict:
                     for model, channels in MODELS.items()}
     except ProcessError as error:
         raise PartError(str(error)) from None
-    return save(output, 'transport', f'python -m benchmarks.link.transport{" --quick" if quick else ""}', cells,
+    return save(output, 'transport', command('transport', quick), cells,
                 targets_of(cells, protocol), rounds=rounds, frames=FRAMES, protocol=protocol, note=reason)
 
 
@@ -154,14 +153,3 @@ def section(result: dict, images: Path) -> str:
                 text.append(f'| {way} | {figures["us"]["median"]:.0f} ({low:.0f} to {high:.0f}) | {figures["of_bare"]["median"]:.2f} '
                             f'| {figures["of_tcp"]["median"]:.2f} | {100 * cpu["robot"]:.1f} % | {100 * cpu["bridge"]:.1f} % |')
     return '\n'.join(text)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = parser_of('link.transport', __doc__, 'fewer rounds')
-    options = parser.parse_args(arguments)
-    return print_part(lambda: run(options.quick, options.output), section, parser, options.output)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -19,7 +19,7 @@ from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, TokenFrame
 from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif.selection import PatchModel, Selector
 from evitif.selection.sending import copies_for, packets_for
-from evitif_lab.evaluation.wire_bytes import SelectedFrames
+from evitif_lab.trials.wire_bytes import SelectedFrames
 
 LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
 
