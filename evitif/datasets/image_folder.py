@@ -13,7 +13,7 @@ from evitif.datasets.errors import DatasetError
 from evitif.datasets.files import EXTENSIONS, images_in, named, subfolders, survey
 from evitif.datasets.image_files import find_significant_bits, read_file
 from evitif.datasets.imagenet import wordnet_ids
-from evitif.datasets.layout import is_divided, split_of
+from evitif.datasets.layout import split_of
 from evitif.datasets.sample import Sample
 from evitif.pictures import SignificantBits, to_rgb
 
@@ -33,8 +33,8 @@ class ImageFolder:
 
     If every class folder is named by a WordNet id of ImageNet-1k (n01440764), class ids are those of ImageNet's 1,000 classes, not the
     rank. With `class_names`, a class's id is its folder's place in that list, as in a model with those classes; with `ranked`, it is the
-    rank whatever the names. Samples of more than 8 bits are scaled by `significant_bits`, the same for the whole data set, or with 0 by what
-    its images show. `say` gets a sentence on whatever a user should know.
+    rank whatever the names. Samples of more than 8 bits are scaled by `significant_bits`, the same for the whole data set, or with 0 by
+    what its images show. `say` gets a sentence on whatever a user should know.
     Raises DatasetError for a folder that is missing, an empty class, a class that `class_names` lacks, or a folder without images.
     """
 
@@ -112,35 +112,6 @@ class ImageFolder:
                           f'value in {looked_at} of them')
             self._significant = SignificantBits(self.significant_bits, lambda sentence: self._say(f'{self._whole}: {sentence}'))
         return self._significant
-
-
-def split_folder(folder: Path | str, output: Path | str, every: int) -> dict[str, int]:
-    """Divide the images of `folder` into `output`/train and `output`/val, by symbolic links; return how many are in each.
-
-    The images are taken in order of their paths, and each `every`-th judges: the same ones whenever it is done.
-
-    :raises DatasetError: `every` is below 2, the folder holds no image or is divided already, or the output exists and is not empty
-    """
-    folder, output = Path(folder).expanduser(), Path(output).expanduser()
-    if every < 2:
-        raise DatasetError(f'every is {every}: expected at least 2, so that something is left to train on')
-    images, unread = survey(folder) if folder.is_dir() else ([], Counter())
-    if not images:
-        raise DatasetError(f'image folder {str(folder)!r} does not exist or holds no image{f", only {named(unread)}" if unread else ""}')
-    if is_divided(folder):
-        raise DatasetError(f'{folder} is divided already: it has {", ".join(entry.name + "/" for entry in subfolders(folder))}')
-    if output.exists() and any(output.iterdir()):
-        raise DatasetError(f'{output} exists and is not empty: expected a new folder')
-    if unread:
-        say_once(f'{folder}: left out {named(unread)}: images of these kinds are not read here')
-    counts = {'train': 0, 'val': 0}
-    for index, path in enumerate(images):
-        part = 'val' if index % every == every - 1 else 'train'
-        link = output / part / path.relative_to(folder)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path.resolve())
-        counts[part] += 1
-    return counts
 
 
 def _imagenet_ids(names: list[str]) -> list[int] | None:

@@ -38,7 +38,8 @@ _WHITE_IS_ZERO = 0
 def read_samples(data: bytes | memoryview | array) -> np.ndarray:
     """Decode the picture in `data`, upright as its EXIF orientation says; of several frames the first.
 
-    Returns RGB uint8 [H, W, 3], or, of more than 8 bits, the file's own samples: uint16 or uint32, [H, W] or RGB [H, W, 3]. Alpha is dropped. Floats from 0 to 1 become 8 bits.
+    Returns RGB uint8 [H, W, 3], or, of more than 8 bits, the file's own samples: uint16 or uint32, [H, W] or RGB [H, W, 3]. Alpha is
+    dropped. Floats from 0 to 1 become 8 bits.
     Raises PictureError where the data is damaged, too large, or no picture that can be read.
     """
     data = memoryview(data).cast('B')

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evitif.datasets import DatasetError, ImageFolder, open_images, split_folder
+from evitif.datasets import DatasetError, ImageFolder, open_images
+from evitif_lab.data.divide import split_folder
 
 
 def picture(path, value=100, mode='RGB'):
