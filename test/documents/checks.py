@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 from documents.fences import ROOT, Command
@@ -108,8 +107,8 @@ def check_make(words: list[str], command: Command) -> None:
     for planned in planned_by_make(words):
         for inner in simple_commands(planned):
             inner = [word for word in inner if word not in ('.', 'scripts/env.sh')]
-            if inner[:2] == ['python', 'scripts/demo.py']:
-                assert not (refusal := parse_demo(inner[2:])), f'{command}: {refusal}'
+            if inner[:3] == ['python', '-m', 'scripts.demo']:
+                assert not (refusal := parse_demo(inner[3:])), f'{command}: {refusal}'
             elif inner[:1] == ['evitif'] or inner[:3] == ['python', '-m', 'evitif_cli']:
                 check_evitif(inner[1:] if inner[0] == 'evitif' else inner[3:], Command(command.page, command.line, planned))
 
@@ -117,20 +116,17 @@ def check_make(words: list[str], command: Command) -> None:
 def planned_by_make(words: list[str]) -> list[str]:
     """What make would run."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(('MAKE', 'MFLAGS'))}
-    planned = subprocess.run(['make', '--dry-run', '--no-print-directory', *(word for word in words if word != '…')], cwd=ROOT,
+    words = [word for word in words if word != '…' and '=<' not in word]        # <name> stands for one of the reader's own
+    planned = subprocess.run(['make', '--dry-run', '--no-print-directory', *words], cwd=ROOT,
                              env=environment, capture_output=True, text=True)
     assert planned.returncode == 0, planned.stderr
     return [line for line in planned.stdout.splitlines() if line.startswith('. scripts/env.sh')]
 
 
 def parse_demo(words: list[str]) -> str:
-    """Why the demo refuses its options. Without rclpy it cannot be asked."""
-    if importlib.util.find_spec('rclpy') is None:
-        return ''
-    if str(ROOT / 'scripts') not in sys.path:
-        sys.path.insert(0, str(ROOT / 'scripts'))
-    import demo
-    return refusal_of(lambda: demo.parse_arguments(words))
+    """Why the demo refuses its options; empty if it takes them."""
+    from scripts.demo.options import parse_arguments
+    return refusal_of(lambda: parse_arguments(words))
 
 
 def check_python(words: list[str], command: Command) -> None:
@@ -159,7 +155,9 @@ def check_python(words: list[str], command: Command) -> None:
 def check_ros2(words: list[str], command: Command) -> None:
     """Launch arguments, executables, parameters, topics and transitions are there."""
     verb, words = words[0], words[1:]
-    if verb == 'launch':
+    if not words:
+        assert verb in ('launch', 'run', 'topic', 'param', 'lifecycle', *ROS_OTHERS), f'{command}: an unknown verb'
+    elif verb == 'launch':
         if words[:1] == ['evitif']:
             check_launch(words[1], words[2:], command)
     elif verb == 'run':
