@@ -22,7 +22,6 @@ import torch
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.plots import lines
 from evitif.datasets import open_images
-from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
 from evitif.pipeline.split_bridge import SplitBridge
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
@@ -30,6 +29,7 @@ from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
 from evitif.protocol.frames.packetiser import TokenFrame, patch_copies_of
 from evitif.protocol.wire.answer import Answer
+from evitif.settings import bridge_settings, edge_settings
 from evitif.transport.impairment import ImpairedChannel, Impairment
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
@@ -65,8 +65,8 @@ class Bench:
     """The model, and the images as tokens."""
 
     def __init__(self, model: str, data: str, cut: int, images: int):
-        self.edge_config = EdgeRuntimeConfig(model=model, cut=cut, unsealed=True)
-        self.pipeline = SplitBridge(BridgeRuntimeConfig(model=model, cut=cut, unsealed=True))
+        self.edge_config = edge_settings(model=model, cut=cut, unsealed=True)
+        self.pipeline = SplitBridge(bridge_settings(model=model, cut=cut, unsealed=True))
         stream = self.stream = self.pipeline.model
         dataset = open_images(data, 'test', class_names=stream.class_names if stream.names_its_classes else None)
         chosen = np.random.default_rng(0).permutation(len(dataset))[:images]
@@ -269,8 +269,8 @@ def targets_of(cells: list[dict]) -> list[dict]:
         expected, holds = ('more than 0 points', ahead > 0) if link == DRIFT else ('at least -0.5 points', ahead >= -0.5)
         note = ''
         if not holds and link != DRIFT and ahead + half >= -0.5:
-            note = (f'within chance on {len(difference)} frames: the interval reaches what is asked for, and the best of {len(of)} fixed '
-                    'settings was picked on the same frames')
+            note = (f'within chance on {len(difference)} frames: the interval reaches the target, and the best of {len(of)} fixed settings '
+                    'was picked on the same frames')
         judged.append(target(f'adaptive beside the best fixed setting, {link}', expected,
                              f'{ahead:+.1f} points (95 %: {ahead - half:+.1f} to {ahead + half:+.1f}; adaptive '
                              f'{100 * adaptive.mean():.1f} %, {best} {100 * of[best].mean():.1f} %)', holds, note))

@@ -23,12 +23,13 @@ import torch
 from benchmarks.part import PartError, parser_of, print_part, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.pipeline import BridgeRuntime
 from evitif.protocol.sealing.keys import read_key_file, write_key_file
 from evitif.protocol.sealing.seal import sealed_header, signed
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.settings import bridge_settings
 from evitif_cli.arguments import positive_int
 from evitif_lab.commands.progress import Progress
 
@@ -54,7 +55,7 @@ def foreign(parameters: StreamParameters) -> list[bytes]:
 
 def _serve(folder: str, pipe) -> None:
     torch.set_num_threads(1)
-    bridge = BridgeRuntime(BridgeRuntimeConfig(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission',
+    bridge = BridgeRuntime(bridge_settings(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission',
                                                bind_host='127.0.0.1', port=0, key_file=f'{folder}/robot.key'),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
@@ -153,8 +154,8 @@ def targets_of(rows: list[dict], figures: dict, rate: int) -> list[dict]:
     growth = rows[-1]['memory'] / rows[1]['memory'] - 1
     calm, flooded = figures['calm'], figures['flooded']
     reached, lost = flooded['flood_hz'], calm['answered_percent'] - flooded['answered_percent']
-    note = (f'{reached:.0f} datagrams a second were sent; answered {flooded["answered_percent"]:.1f} %, without the flood '
-            f'{calm["answered_percent"]:.1f} %; the bridge used {flooded["bridge_processor_share"]:.2f} of a core')
+    note = (f'the flood sent {reached:.0f} datagrams a second; the bridge answered {flooded["answered_percent"]:.1f} % of the frames, '
+            f'without the flood {calm["answered_percent"]:.1f} %, and used {flooded["bridge_processor_share"]:.2f} of a core')
     return [target(f'p99 of the latency under {rate:,} foreign datagrams a second', f'at most {LATENCY:g} times',
                    f'{ratio:.2f} times', ratio <= LATENCY and reached >= 0.9 * rate and lost <= ANSWERED_POINTS, note),
             target('memory of the bridge under the flood', f'at most {100 * GROWTH:g} % more at its end', f'{100 * growth:+.1f} %',

@@ -16,9 +16,9 @@ import torch
 from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.folder import artifact_path
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Recovered, load_recovery
+from evitif.settings import SplitSettings
 from evitif_lab.commands.progress import Progress
 from evitif_lab.loss_patterns import PacketLoss
 
@@ -29,7 +29,7 @@ RATES, BATCH = (0.3, 0.6, 0.8, 0.9), 50
 @torch.inference_mode()
 def measure(model: str, data: str, cut: int, images: int, seed: int) -> dict:
     """By rate, how many answers are right of `images`, with either way of weighing, and how many differ."""
-    stream = CutModel.load(ModelConfig(model=model, cut=cut, quantisation='int8'))
+    stream = CutModel.load(SplitSettings(model=model, cut=cut, quantisation='int8'))
     split, quantiser = stream.split, stream.quantiser
     network, _ = load_recovery(artifact_path(model, cut), stream.parameters.fingerprint, split)
     dataset = open_images(data, 'test', class_names=stream.class_names)

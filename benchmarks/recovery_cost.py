@@ -22,10 +22,10 @@ import torch
 from benchmarks.part import PartError, processor, save
 from evitif.files import write_json
 from evitif.model.folder import DESCRIPTION_FILE
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.protocol.rate.statistics import WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
+from evitif.settings import SplitSettings
 from evitif_cli.arguments import positive_int, rate
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
@@ -52,7 +52,7 @@ def measure(model: ShippedModel, cut: int, artifact: Path, repetitions: int, los
     :raises ArtifactError: the artifact cannot be read or is not for this model
     :raises ValueError: the model cannot be read
     """
-    stream = CutModel.load(ModelConfig(model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut,
+    stream = CutModel.load(SplitSettings(model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut,
                                           quantisation=quantisation))
     split = stream.split
     if split.tail_multiply_adds == 0:

@@ -19,8 +19,9 @@ import torch
 
 from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.pipeline import BridgeRuntime
 from evitif.recovery import Recovered
+from evitif.settings import bridge_settings
 from evitif_cli.arguments import positive_int
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
@@ -41,7 +42,7 @@ def _serve(model: str, cut: int, robots: int, pipe) -> None:
     with the frames answered, batches, and processor seconds of the worker and of the whole process since 'begin'."""
     torch.set_num_threads(1)
     weights = {} if '/' in model else {'random_seed': 0}
-    bridge = BridgeRuntime(BridgeRuntimeConfig(model=model, cut=cut, **weights, quantisation='int8', recovery='omission', unsealed=True,
+    bridge = BridgeRuntime(bridge_settings(model=model, cut=cut, **weights, quantisation='int8', recovery='omission', unsealed=True,
                                                bind_host='127.0.0.1', port=0, max_robots=max(64, robots)),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
@@ -155,10 +156,9 @@ def targets_of(cells: list[dict]) -> list[dict]:
             share = cell['of_bare_wall']
             judged.append(target(f'throughput: {where}', f'at least {100 * THROUGHPUT:g} % of the bare tail', f'{100 * share:.0f} %',
                                  share >= THROUGHPUT,
-                                 f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. A frame that is '
-                                 f'answered takes {cell["worker_ms"]:.1f} ms of it and {cell["other_ms"]:.1f} ms of the receiving thread, '
-                                 f'which takes all frames in; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same '
-                                 'processors'))
+                                 f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. An answered frame '
+                                 f'takes {cell["worker_ms"]:.1f} ms of that thread and {cell["other_ms"]:.1f} ms of the receiving one, '
+                                 f'which receives all frames; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same processors'))
     return judged
 
 

@@ -23,6 +23,10 @@ from evitif_lab.commands.options import positive, positive_int
 
 LOAD = 0.7              # beyond which waiting times grow fast
 HEADERS = 28 / 1200     # of a datagram's payload
+COLUMNS = {'model': 'model', 'cut': 'cut', 'tokens': 'tokens', 'measured_with': 'measured with so many robots', 'batch': 'batch',
+           'worker_ms': 'worker, ms a frame', 'other_ms': 'other threads, ms a frame', 'bridge_hz': 'one bridge, frames/s',
+           'bridge_robots': 'one bridge, robots', 'first_to_saturate': 'full first', 'bridges': 'bridges', 'cores': 'cores',
+           'gbit_s': 'network, Gbit/s'}
 
 
 def needs(cell: dict, robots: int, rate: float) -> dict:
@@ -51,9 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     report = {'command': f'python -m benchmarks.scaling --robots {options.robots} --rate {options.rate:g}', 'load': LOAD,
               'measured_by': measured['command'], 'machine': measured['machine'], 'needs': rows}
     write_json(options.output / 'scaling.json', report)
-    lines = [f'`{report["command"]}`, from `{measured["command"]}` on {measured["machine"]["processor"]}.', '',
-             '| ' + ' | '.join(rows[0]) + ' |', '| --- ' * len(rows[0]) + '|',
-             *('| ' + ' | '.join(str(value) for value in row.values()) + ' |' for row in rows), '']
+    lines = [f'# {options.robots:,} robots at {options.rate:g} frames a second', '',
+             f'Computed by `{report["command"]}` from what `{measured["command"]}` measured on {measured["machine"]["processor"]}, at a load of '
+             f'{100 * LOAD:g} %.', '', '| ' + ' | '.join(COLUMNS.values()) + ' |', '| --- |' + ' ---: |' * (len(COLUMNS) - 1),
+             *('| ' + ' | '.join(str(row[name]) for name in COLUMNS) + ' |' for row in rows), '']
     (options.output / 'scaling.md').write_text('\n'.join(lines))
     print('\n'.join(lines))
     return 0

@@ -15,10 +15,11 @@ import torch
 from benchmarks.soak_ledger import ANSWERED, EXPIRED, LOCAL, SUBMITTED, Ledger
 from evitif.model.build import save_model
 from evitif.model.timm_import import timm
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig, Prediction
+from evitif.pipeline import BridgeRuntime, EdgeRuntime, Prediction
 from evitif.pipeline.cut_model import CutModel
 from evitif.protocol.events import FrameExpired
 from evitif.recovery.methods import METHODS
+from evitif.settings import bridge_settings, edge_settings
 from evitif.vocabulary import How, LinkState
 
 IMAGES = 64
@@ -133,7 +134,7 @@ def bridge_life(soak: Soak, life: int, go, ready) -> None:
     ledger = soak.ledger()
     mine = ledger.lives[life:life + 1]
     mine['bridge'] = 1
-    bridge = BridgeRuntime(BridgeRuntimeConfig(
+    bridge = BridgeRuntime(bridge_settings(
         model=soak.model, cut=1, quantisation='int8', recovery='omission', bind_host='127.0.0.1', port=soak.bridge_port,
         key_file=soak.key_folder, top_k=3), on_prediction=lambda *_: None, log=lambda *_: None)
     _wait(go, ready, ending, parent)
@@ -174,7 +175,7 @@ def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
             if frame['outcome'] == SUBMITTED:
                 frame['outcome'], frame['ended_at'] = EXPIRED, time.monotonic()
 
-    config = EdgeRuntimeConfig(
+    config = edge_settings(
         model=soak.model, cut=1, quantisation='int8', robot_name='rover', bridge_host='127.0.0.1', bridge_port=soak.robot_port,
         key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3)
     edge = EdgeRuntime(config, on_prediction=on_prediction, on_event=on_event, log=lambda *_: None)

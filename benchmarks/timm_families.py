@@ -183,15 +183,16 @@ def page(results: dict[str, dict], version: str) -> str:
     for result in results.values():
         families.setdefault(result['family'], []).append(result)
     lines = ["# timm's Vision Transformers", '', f'`python -m benchmarks.timm_families`, with timm {version}.', '',
-             'An architecture *works* if, built small with random weights: head and tail together give what the model gives, bit for bit; '
-             'leaving out tokens gives what the model gives without them, the other tokens keeping their positions; and int8 tokens of '
-             'which half are lost still give an answer. *Weights* are those that timm offers for download (`timm.list_pretrained`).', '',
+             'An architecture *works* if three things hold for a small one with random weights: head and tail together answer as the model '
+             'does, bit for bit; with tokens left out they answer as the model does without them, the others keeping their positions; and '
+             'half of the int8 tokens still give an answer. *Weights* counts those that timm offers for download '
+             '(`timm.list_pretrained`).', '',
              '| family | architectures | work | weights | work |', '| --- | ---: | ---: | ---: | ---: |']
     for family, members in sorted(families.items(), key=lambda item: -sum(member['weights'] for member in item[1])):
         lines.append(_row(family, members))
     bare = sorted(name for name, result in results.items() if works(result) and not result['classes'])
     lines += [_row('all', list(results.values())), '', '## Without a classifier', '',
-              'With the weights that timm takes by default these give features, not classes. Fine-tune them on your classes first: '
+              'With timm\'s default weights these give features, not classes. Fine-tune them on your classes first: '
               '`evitif train model --architecture NAME --initial-weights pretrained`.', '', ', '.join(bare), '',
               '## Refused', '', '| timm class | architectures | weights | reason |', '| --- | ---: | ---: | --- |']
     reasons: dict[tuple[str, str], list[dict]] = {}

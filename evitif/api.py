@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from evitif.model.folder import artifact_beside
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig, ModelConfig, Prediction
+from evitif.pipeline import BridgeRuntime, EdgeRuntime, Prediction
 from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.protocol.sealing.keys import write_key_file
 from evitif.recovery import METHODS, ArtifactError, Recovered, Recovery
 from evitif.recovery import load_recovery as load_artifact
+from evitif.settings import SplitSettings, bridge_settings, edge_settings
 
 __all__ = ['CutModel', 'Prediction', 'classify', 'decode', 'encode', 'load_model', 'load_recovery', 'make_key', 'recover', 'run_bridge',
            'run_edge']
@@ -33,7 +34,7 @@ def load_model(model: str, cut: int | None = None, **settings: object) -> CutMod
         `device`, `precision`, …
     :raises ModelError: the model cannot be loaded or cut there
     """
-    return CutModel.load(ModelConfig(model=model, cut=cut, **settings))
+    return CutModel.load(SplitSettings(model=model, cut=cut, **settings))
 
 
 def encode(model: CutModel, image: np.ndarray) -> np.ndarray:
@@ -128,7 +129,7 @@ def run_edge(on_prediction: Callable[[Prediction], None], **settings: object) ->
     :raises ValueError: a setting is out of range, or there is neither `key_file` nor `unsealed=True`
     :raises ModelError: the model cannot be loaded
     """
-    edge = EdgeRuntime(EdgeRuntimeConfig(**settings), on_prediction=on_prediction)
+    edge = EdgeRuntime(edge_settings(**settings), on_prediction=on_prediction)
     edge.start()
     try:
         yield edge
@@ -149,7 +150,7 @@ def run_bridge(on_prediction: Callable[[str, Prediction], None] = lambda robot, 
     :raises ValueError: a setting is out of range, or there is neither `key_file` nor `unsealed=True`
     :raises OSError: the port is taken
     """
-    bridge = BridgeRuntime(BridgeRuntimeConfig(**settings), on_prediction=on_prediction)
+    bridge = BridgeRuntime(bridge_settings(**settings), on_prediction=on_prediction)
     bridge.start()
     try:
         yield bridge

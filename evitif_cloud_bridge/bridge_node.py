@@ -18,7 +18,7 @@ from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused, Stam
 from evitif.protocol.wire.link_names import group_of
 from evitif.repeated_log import RepeatedLog
 from evitif.transport.addresses import format_address
-from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_config
+from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_settings
 from evitif_cloud_bridge.robot_names import topic_token
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
@@ -122,7 +122,7 @@ class BridgeNode(AutostartNode):
 
     def _build_runtime(self) -> BridgeRuntime:
         from evitif.pipeline import BridgeRuntime  # imports PyTorch, seconds; a bad parameter is refused before
-        return BridgeRuntime(bridge_runtime_config(self._values), on_prediction=self._on_prediction,
+        return BridgeRuntime(bridge_runtime_settings(self._values), on_prediction=self._on_prediction,
                              on_event=self._on_event, log=log_of(self))
 
     def _start_timers(self) -> None:

@@ -25,7 +25,7 @@ from evitif_edge_node.annotation import annotate
 from evitif_edge_node.fonts import remark_on
 from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
-from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_config
+from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_settings
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
 from evitif_ros.class_names_publisher import ClassNamesPublisher
@@ -129,7 +129,7 @@ class EdgeNode(AutostartNode):
 
     def _build_runtime(self) -> EdgeRuntime:
         from evitif.pipeline import EdgeRuntime  # imports PyTorch, seconds; a bad parameter is refused before
-        return EdgeRuntime(edge_runtime_config(self._values), on_prediction=self._on_prediction, log=log_of(self))
+        return EdgeRuntime(edge_runtime_settings(self._values), on_prediction=self._on_prediction, log=log_of(self))
 
     def _image_topic(self) -> str:
         image = self.resolve_topic_name('image')  # as image_transport has it, a remapped base carries its transports

@@ -1,11 +1,11 @@
-"""The launch files' arguments: declared from the nodes' parameter tables, read and checked together before anything starts."""
+"""The launch files' arguments: made from the nodes' settings, read and checked together before anything starts."""
 
 from __future__ import annotations
 
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +20,17 @@ from rclpy.exceptions import InvalidNamespaceException, InvalidTopicNameExceptio
 from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
 
-from evitif_ros.parameters import NodeParameter
+from evitif.settings import Setting
 
 _TRUE, _FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off')      # in any case, as Navigation2 takes them
 _LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
+LEFT_OUT = 'If it is left out, params_file counts'
 _LAUNCHS_OWN = ('launch-prefix', 'launch-prefix-filter', 'emulate_tty', 'sigterm_timeout', 'sigkill_timeout')
 
 
 @dataclass(frozen=True)
 class Argument:
-    """A launch argument. `read` takes its text to a value, or raises ValueError with what was expected. Empty text is not given."""
+    """A launch argument. `read` takes its text to a value, or raises ValueError with what was expected; empty text counts as not given."""
 
     name: str
     description: str
@@ -37,11 +38,13 @@ class Argument:
     default: SomeSubstitutionsType = ''
 
     def declaration(self) -> DeclareLaunchArgument:
+        """What `--show-args` lists."""
         # Without `choices`: launch raises where a value is none of them, after it may have started something (launch_ending.py).
         return DeclareLaunchArgument(self.name, default_value=self.default, description=self.description)
 
 
 def yes_or_no(text: str) -> bool:
+    """Whether the text says yes."""
     if text.lower() not in (*_TRUE, *_FALSE):
         raise ValueError('expected true or false')
     return text.lower() in _TRUE
@@ -56,6 +59,7 @@ def log_level(text: str) -> str:
 
 
 def namespace(text: str) -> str:
+    """A namespace, absolute or relative."""
     try:
         validate_namespace(text if text.startswith('/') else f'/{text}')
     except InvalidNamespaceException as error:
@@ -64,6 +68,7 @@ def namespace(text: str) -> str:
 
 
 def topic(text: str) -> str:
+    """A topic's name."""
     try:
         validate_topic_name(text)
     except InvalidTopicNameException as error:
@@ -72,6 +77,7 @@ def topic(text: str) -> str:
 
 
 def existing_file(text: str) -> str:
+    """The path of a file."""
     if not Path(text).is_file():
         raise ValueError('expected a file, there is none')
     return text
@@ -88,8 +94,8 @@ def show_rviz(text: str) -> bool:
     return True
 
 
-def parameter_argument(parameter: NodeParameter, name: str | None = None, description: str | None = None) -> Argument:
-    """The argument that sets a node's parameter, under the parameter's name or another one; by default the params_file says."""
+def parameter_argument(parameter: Setting, name: str | None = None, description: str | None = None) -> Argument:
+    """The argument that sets a node's parameter, under the parameter's name or another one; if it is left out, the params_file counts."""
     def read(text: str) -> object:
         try:
             value = yes_or_no(text) if parameter.type is bool else parameter.type(text)
@@ -101,26 +107,25 @@ def parameter_argument(parameter: NodeParameter, name: str | None = None, descri
     text = re.sub('; empty: [^;]*', '', description or parameter.description)     # empty has another meaning here
     if parameter.expectation() != 'a string':
         text += f'; {parameter.expectation()}'
-    return Argument(name or parameter.name, f'{text}. Left out: as params_file says', read)
+    return Argument(name or parameter.name, f'{text}. {LEFT_OUT}', read)
 
 
-def parameter_arguments(table: Iterable[NodeParameter], *names: str) -> tuple[Argument, ...]:
-    by_name = {parameter.name: parameter for parameter in table}
-    return tuple(parameter_argument(by_name[name]) for name in names)
+def parameter_arguments(table: Iterable[Setting], without: Collection[str] = ()) -> tuple[Argument, ...]:
+    """The arguments of a node's settings that its launch file takes."""
+    return tuple(parameter_argument(parameter) for parameter in table if parameter.launch and parameter.name not in without)
 
 
 def navigation2_arguments(params_file: SomeSubstitutionsType, whose: str = 'the node') -> tuple[Argument, ...]:
     """What every launch file takes, under Navigation2's names. `autostart` and `use_sim_time` are left to the params_file."""
     return (
         Argument('namespace', f'namespace of {whose} and the topics', namespace),
-        Argument('params_file', f'YAML file with the parameters of {whose}; substitutions like $(find-pkg-share …) are made',
+        Argument('params_file', f'YAML file with the parameters of {whose}; may contain substitutions like $(find-pkg-share …)',
                  default=params_file),
-        Argument('use_sim_time', 'take the time from /clock (true or false). Left out: as params_file says', yes_or_no),
-        Argument('autostart', f'activate {whose}; false leaves it unconfigured for a lifecycle manager (true or false). '
-                 'Left out: as params_file says', yes_or_no),
-        Argument('use_respawn', f'start {whose} again after a crash; not after a mistake in the configuration (true or false)', yes_or_no,
+        Argument('use_sim_time', f'take the time from /clock (true or false). {LEFT_OUT}', yes_or_no),
+        Argument('autostart', f'activate {whose}; false: leave that to a lifecycle manager (true or false). {LEFT_OUT}', yes_or_no),
+        Argument('use_respawn', f'start {whose} again after a crash, but not if the configuration is wrong (true or false)', yes_or_no,
                  'false'),
-        Argument('log_level', f'least severity that is logged: {", ".join(_LOG_LEVELS)}', log_level, 'info'),
+        Argument('log_level', f'lowest severity to log: {", ".join(_LOG_LEVELS)}', log_level, 'info'),
     )
 
 
@@ -144,7 +149,7 @@ def read_arguments(context: LaunchContext, arguments: Iterable[Argument]) -> dic
 
 
 def warn_of_unknown_arguments(context: LaunchContext, arguments: Iterable[Argument]) -> None:
-    """launch ignores an argument that nobody declares; say so. In a file that includes this one it may be that file's own."""
+    """Warn of arguments that launch would ignore silently; only in the file on the command line, since others may declare them."""
     file = Path(context.get_locals_as_dict().get('current_launch_file_path', '')).name
     if file not in [Path(word).name for word in sys.argv]:
         return

@@ -20,10 +20,8 @@ from rclpy.signals import SignalHandlerOptions
 from evitif_ros import fast_dds, parameters, qos
 from evitif_ros.arguments import argument_sentence, refuse_other_arguments, refuse_remapped_parameters
 from evitif_ros.log import LogForwarder
-from evitif_ros.parameters import Changeable, NodeParameter, ParameterTable
+from evitif_ros.parameters import AUTOSTART, ParameterTable
 
-AUTOSTART = NodeParameter('autostart', True, 'configure and activate without being asked; otherwise wait for '
-                          'lifecycle transitions', changeable=Changeable.NEVER)
 # What a user can put right (a wrong value, a missing file, a port in use) gets a sentence; anything else is a bug.
 USER_ERRORS = (ValueError, OSError, ImportError)
 EXIT_FAILED, EXIT_BAD_PARAMETER = 1, 2

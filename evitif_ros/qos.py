@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from evitif_ros.parameters import NodeParameter, overrides_of, require_accepted
+from evitif.settings import Setting
+from evitif_ros.parameters import overrides_of, require_accepted
 
 # In: any publisher matches, and only the newest image waits.
 NEWEST_IMAGE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT,
@@ -43,14 +44,14 @@ def _names_of(policy) -> tuple[str, ...]:
 
 
 _POLICIES = {parameter.name: parameter for parameter in (
-    NodeParameter('history', 'keep_last', 'which messages wait', choices=_names_of(HistoryPolicy)),
-    NodeParameter('depth', 1, 'how many wait', 'messages', 1, _LARGEST_DEPTH),
-    NodeParameter('reliability', 'reliable', 'whether lost ones are sent again', choices=_names_of(ReliabilityPolicy)),
-    NodeParameter('durability', 'volatile', 'whether late subscribers get them', choices=_names_of(DurabilityPolicy)),
-    NodeParameter('deadline', 0, 'longest time between two', 'ns', 0, _LONGEST_NS),
-    NodeParameter('lifespan', 0, 'time after which one is not delivered any more', 'ns', 0, _LONGEST_NS),
-    NodeParameter('liveliness', 'automatic', 'who says that the publisher is alive', choices=_names_of(LivelinessPolicy)),
-    NodeParameter('liveliness_lease_duration', 0, 'time after which it counts as dead', 'ns', 0, _LONGEST_NS),
+    Setting('history', 'keep_last', 'which messages wait', choices=_names_of(HistoryPolicy)),
+    Setting('depth', 1, 'how many wait', 'messages', 1, _LARGEST_DEPTH),
+    Setting('reliability', 'reliable', 'whether lost ones are sent again', choices=_names_of(ReliabilityPolicy)),
+    Setting('durability', 'volatile', 'whether late subscribers get them', choices=_names_of(DurabilityPolicy)),
+    Setting('deadline', 0, 'longest time between two', 'ns', 0, _LONGEST_NS),
+    Setting('lifespan', 0, 'time after which one is not delivered any more', 'ns', 0, _LONGEST_NS),
+    Setting('liveliness', 'automatic', 'who says that the publisher is alive', choices=_names_of(LivelinessPolicy)),
+    Setting('liveliness_lease_duration', 0, 'time after which it counts as dead', 'ns', 0, _LONGEST_NS),
 )}
 _SHOWN = ('history', 'depth', 'reliability', 'durability')      # parameters of every endpoint of images, overridden or not
 

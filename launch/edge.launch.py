@@ -1,11 +1,11 @@
-"""
-Start the edge node, on the robot.
+"""Start the edge node, on the robot.
 
     ros2 launch evitif edge.launch.py bridge_host:=192.168.1.2 image:=/camera/image_raw key_file:=rover.key
 
-What is not given here is taken from `params_file`. `ros2 launch evitif edge.launch.py --show-args` lists the arguments.
+`params_file` sets whatever is not given here. `ros2 launch evitif edge.launch.py --show-args` lists the arguments.
 """
 
+from launch import Action, LaunchContext, LaunchDescription
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
@@ -17,37 +17,28 @@ from evitif_ros.launch_arguments import (
     navigation2_arguments,
     parameter_arguments,
     parameter_values,
-    read_arguments,
     show_rviz,
     topic,
-    warn_of_unknown_arguments,
 )
-from evitif_ros.launch_nodes import description, full_name, node
-from evitif_ros.launch_parameter_file import CheckedParameterFile
+from evitif_ros.launch_nodes import asked, description, full_name, given, node
 
 SHARE = FindPackageShare('evitif')
-# Arguments that are parameters of the node.
-PARAMETERS = parameter_arguments(
-    EDGE_PARAMETERS, 'robot_name', 'bridge_host', 'bridge_port', 'key_file', 'unsealed', 'strategy', 'model', 'light_model', 'partition',
-    'auto_frame_bytes', 'auto_loss', 'auto_multiply_adds', 'checkpoint', 'pretrained', 'random_seed', 'cut', 'quantisation', 'device',
-    'max_rate', 'answer_deadline', 'local_fallback', 'delta', 'eta', 'partition_device', 'image_transport')
+PARAMETERS = parameter_arguments(EDGE_PARAMETERS)
 ARGUMENTS = (
     *navigation2_arguments(PathJoinSubstitution([SHARE, 'config', 'edge.yaml'])),
-    Argument('image', 'topic of the images; with image_transport:=compressed, /compressed is added', topic, 'image'),
+    Argument('image', 'topic of the images; image_transport:=compressed adds /compressed', topic, 'image'),
     Argument('rviz', 'show the annotated image in RViz (true or false)', show_rviz, 'false'),
     Argument('rviz_config', 'what RViz shows', existing_file, PathJoinSubstitution([SHARE, 'rviz', 'evitif.rviz'])),
     *PARAMETERS,
 )
 
 
-def edge(context):
-    warn_of_unknown_arguments(context, ARGUMENTS)
-    values = read_arguments(context, ARGUMENTS)
-    file = CheckedParameterFile(context, values['params_file'])
+def edge(context: LaunchContext) -> list[Action]:
+    """The edge node, and RViz if it is wanted."""
+    values, file = asked(context, ARGUMENTS)
     edge_node = full_name(context, values.get('namespace', ''), 'edge_node')
     file.warn_unless_for(edge_node)
-    given = {argument.name: values[argument.name] for argument in PARAMETERS if argument.name in values}
-    actions = node('edge_node', 'edge_node', values, file, given, remappings=[('image', values['image'])])
+    actions = node('edge_node', 'edge_node', values, file, given(values, PARAMETERS), remappings=[('image', values['image'])])
     if values['rviz']:
         use_sim_time = values.get('use_sim_time', file.says(edge_node, 'use_sim_time') is True)
         actions.append(Node(
@@ -58,5 +49,6 @@ def edge(context):
     return actions
 
 
-def generate_launch_description():
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` asks for."""
     return description(ARGUMENTS, edge)

@@ -94,11 +94,11 @@ def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict]) -> 
         where = f'{model}, int8, {LINKS[link]}'
         own, paced = protocol[model], ways[UNSEALED]['us']['median'] - ways[UNPACED]['us']['median']
         rested, us = own['after_pause'], {name: ways[name]['us']['median'] for name in ways}
-        reason = (f'of {us[UNSEALED]:.0f} µs the bare loop\'s are {us[BARE]:.0f} and those of pacing {paced:.0f}. The protocol itself, '
-                  f'without sockets, takes {own["packetise_us"]:.0f} µs to packetise a frame and {own["reassemble_us"]:.0f} µs to take its '
-                  f'{own["datagrams"]} datagrams when it does nothing else, but {rested["packetise_us"]:.0f} and '
-                  f'{rested["reassemble_us"]:.0f} µs after pauses of {1000 * INTERVAL_S:g} ms, as there are between these frames: the '
-                  'processor then has to fetch interpreter and libraries into its caches again, and the bare loop needs little of them')
+        reason = (f'of {us[UNSEALED]:.0f} µs the bare loop takes {us[BARE]:.0f} and pacing {paced:.0f}. The protocol alone, without sockets, '
+                  f'packetises a frame in {own["packetise_us"]:.0f} µs and reassembles its {own["datagrams"]} datagrams in '
+                  f'{own["reassemble_us"]:.0f} µs when it does nothing else. After pauses of {1000 * INTERVAL_S:g} ms, as there are between '
+                  f'these frames, it takes {rested["packetise_us"]:.0f} and {rested["reassemble_us"]:.0f} µs: the processor has to fetch '
+                  'interpreter and libraries into its caches again. The bare loop needs little of them')
         for way, words in ((UNSEALED, ''), (UNPACED, ', congestion control off')):
             bare, tcp = ways[way]['of_bare']['median'], ways[way]['of_tcp']['median']
             note = '' if words or bare <= 1.3 else reason

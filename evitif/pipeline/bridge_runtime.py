@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evitif.model.device import Placement
-from evitif.pipeline.configuration import BATCHING, BridgeRuntimeConfig
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategies import bridge_strategy
@@ -35,8 +34,9 @@ from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, RobotKe
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.link_names import group_of
 from evitif.repeated_log import RepeatedLog
+from evitif.settings import BATCHING, BridgeSettings, PartitionBridgeSettings
 from evitif.transport import UdpLoop
-from evitif.vocabulary import How, Strategy
+from evitif.vocabulary import How
 
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
 Slot = Item | FrameLate
@@ -68,7 +68,7 @@ class BridgeRuntime:
     wrong.
     """
 
-    def __init__(self, config: BridgeRuntimeConfig, *, on_prediction: Callable[[str, Prediction], None],
+    def __init__(self, config: BridgeSettings, *, on_prediction: Callable[[str, Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None,
                  log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
         require_choice(config.key_file, config.unsealed)
@@ -98,7 +98,7 @@ class BridgeRuntime:
         protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
                                 reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
                                 max_datagram_bytes=config.max_datagram_bytes)
-        if strategy.name == Strategy.PARTITION:
+        if isinstance(config, PartitionBridgeSettings):
             return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
         return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)
 

@@ -18,12 +18,12 @@ from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel, require_cuttable
 from evitif.model.transform_code import RATES
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.recovery.methods import Recovered
+from evitif.settings import SplitSettings
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CutModel:
     rates: RateTable | None = None            # where frames may be sent in several quantisations: what each costs
 
     @classmethod
-    def load(cls, config: ModelConfig) -> CutModel:
+    def load(cls, config: SplitSettings) -> CutModel:
         """Build what `config` says. Raises ModelError or ValueError, naming the value and what was expected."""
         placement = placement_of(config)
         built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,

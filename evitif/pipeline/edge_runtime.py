@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.model.device import Placement
-from evitif.pipeline.configuration import BATCHING, DEFAULT_TOP_K, EdgeRuntimeConfig
 from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.slot import LatestSlots
@@ -37,6 +36,7 @@ from evitif.protocol.sealing.keys import UNSEALED_WARNING, read_key_file, requir
 from evitif.protocol.wire.answer import MAX_TOP_K
 from evitif.protocol.wire.link_names import link_name
 from evitif.repeated_log import RepeatedLog
+from evitif.settings import BATCHING, DEFAULT_TOP_K, EdgeSettings
 from evitif.transport import UdpLoop
 from evitif.vocabulary import How, LinkState, RecoveryName
 
@@ -96,7 +96,7 @@ class EdgeRuntime:
     Building it reads the key and loads the model: raises KeyFileError, ModelError or ValueError, naming what is wrong.
     """
 
-    def __init__(self, config: EdgeRuntimeConfig, *, on_prediction: Callable[[Prediction], None],
+    def __init__(self, config: EdgeSettings, *, on_prediction: Callable[[Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None,
                  log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
         require_choice(config.key_file, config.unsealed)
@@ -198,7 +198,7 @@ class EdgeRuntime:
             own = self._statistics
             if own.state in (LinkState.CONNECTING, LinkState.LOST) and self._loop.remote_problem:
                 chosen['reason'] = self._loop.remote_problem
-            return dataclasses.replace(own, link=link, sending=self._connection.uplink, **chosen)
+            return dataclasses.replace(own, link=link, sending=self._connection.sending, **chosen)
 
     # The worker's thread.
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from evitif.model.device import Placement, place
 from evitif.model.errors import ModelError
-from evitif.pipeline.configuration import ModelConfig
+from evitif.settings import CommonSettings
 
 
-def placement_of(config: ModelConfig) -> Placement:
+def placement_of(config: CommonSettings) -> Placement:
     """Where models run. Raises ModelError where the device is not there."""
     return place(config.device, config.precision, config.allow_device_fallback)
 
 
-def labels_of(config: ModelConfig, own: tuple[str, ...], classes: int) -> tuple[str, ...]:
+def labels_of(config: CommonSettings, own: tuple[str, ...], classes: int) -> tuple[str, ...]:
     """The name of each class: those of `labels_file`, else `own`. Raises ModelError where they are not as many as the classes."""
     labels, origin = own, 'the model'
     if config.labels_file is not None:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from evitif.partition import load_fusion
-from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
@@ -17,6 +16,7 @@ from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.link_names import group_of
+from evitif.settings import PartitionBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
 
@@ -25,7 +25,7 @@ class PartitionBridge(BridgeStrategy):
 
     name = Strategy.PARTITION
 
-    def __init__(self, config: BridgeRuntimeConfig):
+    def __init__(self, config: PartitionBridgeSettings):
         self.placement = placement_of(config)
         self._fusion = fusion = load_fusion(config.partition, self.placement.device)
         self._quantiser = feature_quantiser(config, fusion.features)

@@ -10,13 +10,13 @@ import time
 import numpy as np
 
 from evitif.partition import load_device, read_partition
-from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
 from evitif.protocol.rate.statistics import sufficient_copies
+from evitif.settings import PartitionEdgeSettings
 from evitif.vocabulary import Strategy
 
 LOST = 0.001            # share of the frames of which no packet may arrive: the others' answer waits for such a one until the deadline
@@ -30,7 +30,7 @@ class PartitionEdge(EdgeStrategy):
     answers_alone = True
     joins_by_stamp = True
 
-    def __init__(self, config: EdgeRuntimeConfig):
+    def __init__(self, config: PartitionEdgeSettings):
         partition = read_partition(config.partition)
         self.placement = placement_of(config)
         self._model = model = load_device(config.partition, config.partition_device, self.placement.device)

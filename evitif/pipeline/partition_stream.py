@@ -6,15 +6,15 @@ import functools
 
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.partition.artifact import Description
-from evitif.pipeline.configuration import LinkConfig
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.settings import CommonSettings
 from evitif.vocabulary import Quantisation, Strategy
 
 OF_FEATURES = (Quantisation.FP16, Quantisation.INT8, Quantisation.INT4)     # a transform code would have to be fitted to the features
 
 
-def feature_quantiser(config: LinkConfig, features: int) -> TokenQuantiser:
+def feature_quantiser(config: CommonSettings, features: int) -> TokenQuantiser:
     """How features travel; `auto` is int8. Raises ValueError for a transform code, or where a row fits into no datagram."""
     kind = Quantisation.INT8 if config.quantisation == 'auto' else config.quantisation
     if kind not in OF_FEATURES:

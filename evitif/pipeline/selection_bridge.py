@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.split_bridge import choose_recovery
@@ -18,6 +16,7 @@ from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.selection import PatchCode, PatchModel, load_selection
 from evitif.selection.robot import artifact_in
+from evitif.settings import SelectionBridgeSettings, SplitBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
 LEAST_FUSED = 5     # classes that travel: the robot chooses among them by what it saw itself, however few it publishes
@@ -28,8 +27,8 @@ class SelectionBridge(BridgeStrategy):
 
     name = Strategy.SELECTION
 
-    def __init__(self, config: BridgeRuntimeConfig):
-        large = replace(config, cut=0, quantisation='fp16')
+    def __init__(self, config: SelectionBridgeSettings):
+        large = config.converted(SplitBridgeSettings, cut=0, quantisation='fp16')
         stream = CutModel.load(large)
         self.labels, self.placement = stream.labels, stream.placement
         identity = stream.parameters.fingerprint

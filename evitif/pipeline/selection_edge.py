@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
@@ -19,6 +18,7 @@ from evitif.protocol.rate.pacing import IP_UDP_BYTES
 from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER, UNIT_INDEX
 from evitif.selection import Selector
 from evitif.selection.sending import copies_for, packets_for
+from evitif.settings import SelectionEdgeSettings
 from evitif.vocabulary import Strategy
 
 
@@ -28,7 +28,7 @@ class SelectionEdge(EdgeStrategy):
     name = Strategy.SELECTION
     answers_alone = True
 
-    def __init__(self, config: EdgeRuntimeConfig):
+    def __init__(self, config: SelectionEdgeSettings):
         self.placement = placement_of(config)
         self._selector = selector = Selector.load(config.light_model, large=config.model, delta=config.delta, eta=config.eta,
                                                   device=str(self.placement.device), precision=config.precision)

@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
+from evitif.channel import arrivals, memory
 from evitif.pipeline.cut_model import CutModel
-from evitif.pipeline.rate_table import RateTable, arrivals, burst_memory, patches_missing
+from evitif.pipeline.rate_table import RateTable, patches_missing
 from evitif.protocol.frames.interleaving import arrange, prefix_copies_of, scattered_order
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, SOURCE_FRAME_RESERVE, packets_of_part, row_capacity
 from evitif.protocol.rate.pacing import IP_UDP_BYTES
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.settings import SplitEdgeSettings
 
 HYSTERESIS = 0.95       # a new choice has to cost less than this share of what the present one does
 FEWER_PACKETS_SAVE = 0.8        # so much, at most, has to be the cost of a frame in fewer packets than usual
@@ -111,8 +112,8 @@ class SendingChoice:
     def costs(self, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
         """The loss of top-1 to expect of each of `settings`, 0 to 1: float [settings]."""
         likely = arrivals(packet_error_rate, mean_burst, self._scattered.shape[1] - 1)[self._packets]
-        memory = burst_memory(packet_error_rate, mean_burst)        # between chance and one run: a good measure of where
-        return (likely * ((1 - memory) * self._scattered + memory * self._in_a_row)).sum(1)
+        in_a_row = memory(packet_error_rate, mean_burst)        # weight between scattered losses (0) and one contiguous burst (1)
+        return (likely * ((1 - in_a_row) * self._scattered + in_a_row * self._in_a_row)).sum(1)
 
     def choose(self, frame_bytes: float, packet_error_rate: float, mean_burst: float = math.nan, present: Setting | None = None,
                name_bytes: int = SOURCE_FRAME_RESERVE) -> Setting:
@@ -152,7 +153,7 @@ def chosen_tokens(parameters: StreamParameters, share: float) -> np.ndarray | No
     return np.concatenate([np.arange(parameters.prefix_tokens), parameters.prefix_tokens + patches])
 
 
-def sending_choice(stream: CutModel, config: EdgeRuntimeConfig) -> SendingChoice | None:
+def sending_choice(stream: CutModel, config: SplitEdgeSettings) -> SendingChoice | None:
     """The choice of an edge; None where frames travel in one quantisation only."""
     if stream.rates is None:
         return None

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from evitif.model.folder import artifact_beside, find_model_folder
-from evitif.pipeline.configuration import BridgeRuntimeConfig
 from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Recovered, Recovery, load_recovery
 from evitif.recovery.artifact import require_known
+from evitif.settings import RecoverySettings, SplitBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
 BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its begin waits for its end
@@ -31,7 +31,7 @@ class SplitBridge(BridgeStrategy):
 
     name = Strategy.SPLIT
 
-    def __init__(self, config: BridgeRuntimeConfig):
+    def __init__(self, config: SplitBridgeSettings):
         self.model = model = CutModel.load(config)
         self.parameters, self.labels, self.placement = model.parameters, model.labels, model.placement
         self.streams = (model.parameters,)
@@ -128,7 +128,7 @@ def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int
                 for name in ('tokens', 'kept', 'key_bias') if getattr(first, name) is not None})
 
 
-def choose_recovery(config: BridgeRuntimeConfig, stream: CutModel) -> tuple[Recovery, str]:
+def choose_recovery(config: RecoverySettings, stream: CutModel) -> tuple[Recovery, str]:
     """The recovery that `config.recovery` asks for and a sentence for the log.
 
     `auto` is the one of `recovery_artifact`, else the PALDN that lies in the model folder for this cut, else the one that

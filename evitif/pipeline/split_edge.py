@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 
-from evitif.pipeline.configuration import EdgeRuntimeConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
+from evitif.settings import SplitEdgeSettings
 from evitif.vocabulary import Strategy
 
 
@@ -20,7 +20,7 @@ class SplitEdge(EdgeStrategy):
 
     name = Strategy.SPLIT
 
-    def __init__(self, config: EdgeRuntimeConfig):
+    def __init__(self, config: SplitEdgeSettings):
         self.model = model = CutModel.load(config)
         self.parameters, self.labels, self.placement = model.parameters, model.labels, model.placement
         self.description = (f'model {model.parameters.model}, head of {model.parameters.cut} of {model.split.depth} '

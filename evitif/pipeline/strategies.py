@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.split_bridge import SplitBridge
 from evitif.pipeline.split_edge import SplitEdge
 from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
 from evitif.pipeline.strategy_table import resolved
-from evitif.vocabulary import Strategy
+from evitif.settings import (
+    BridgeSettings,
+    EdgeSettings,
+    PartitionBridgeSettings,
+    PartitionEdgeSettings,
+    SelectionBridgeSettings,
+    SelectionEdgeSettings,
+    SplitBridgeSettings,
+    SplitEdgeSettings,
+)
 
 
-def edge_strategy(config: EdgeRuntimeConfig) -> EdgeStrategy:
+def edge_strategy(config: EdgeSettings) -> EdgeStrategy:
     """The robot's share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
     config, note = resolved(config)
     strategy = _edge_strategy(config)
@@ -18,7 +26,7 @@ def edge_strategy(config: EdgeRuntimeConfig) -> EdgeStrategy:
     return strategy
 
 
-def bridge_strategy(config: BridgeRuntimeConfig) -> BridgeStrategy:
+def bridge_strategy(config: BridgeSettings) -> BridgeStrategy:
     """The off-board share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
     config, note = resolved(config)
     strategy = _bridge_strategy(config)
@@ -26,21 +34,23 @@ def bridge_strategy(config: BridgeRuntimeConfig) -> BridgeStrategy:
     return strategy
 
 
-def _edge_strategy(config: EdgeRuntimeConfig) -> EdgeStrategy:
-    if config.strategy == Strategy.SELECTION:
+def _edge_strategy(config: EdgeSettings) -> EdgeStrategy:
+    if isinstance(config, SelectionEdgeSettings):
         from evitif.pipeline.selection_edge import SelectionEdge
         return SelectionEdge(config)
-    if config.strategy == Strategy.PARTITION:
+    if isinstance(config, PartitionEdgeSettings):
         from evitif.pipeline.partition_edge import PartitionEdge
         return PartitionEdge(config)
+    assert isinstance(config, SplitEdgeSettings)
     return SplitEdge(config)
 
 
-def _bridge_strategy(config: BridgeRuntimeConfig) -> BridgeStrategy:
-    if config.strategy == Strategy.SELECTION:
+def _bridge_strategy(config: BridgeSettings) -> BridgeStrategy:
+    if isinstance(config, SelectionBridgeSettings):
         from evitif.pipeline.selection_bridge import SelectionBridge
         return SelectionBridge(config)
-    if config.strategy == Strategy.PARTITION:
+    if isinstance(config, PartitionBridgeSettings):
         from evitif.pipeline.partition_bridge import PartitionBridge
         return PartitionBridge(config)
+    assert isinstance(config, SplitBridgeSettings)
     return SplitBridge(config)

@@ -7,7 +7,7 @@ choose each for itself, from the same table and the same expectations; should th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,14 +15,14 @@ from evitif.files import write_json
 from evitif.model.artifact import part_of, read_artifact
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import find_model_folder
-from evitif.pipeline.configuration import AUTO, ModelConfig
+from evitif.settings import AUTO, BRIDGE_SETTINGS, EDGE_SETTINGS, MODEL_SETTINGS, CommonSettings
 from evitif.vocabulary import Strategy
 
 FILE = 'strategies.json'
 FORMAT, KIND, TITLE = 1, 'strategies', 'table of strategies'
 AS_GOOD = 0.5       # points of accuracy, within which the fewest bytes decide
 
-Config = TypeVar('Config', bound=ModelConfig)
+Config = TypeVar('Config', bound=CommonSettings)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def resolved(config: Config) -> tuple[Config, str]:
 
     A cut or a light model that the configuration names is kept to. Raises ArtifactError or ValueError.
     """
-    if config.strategy != AUTO:
+    classes = next((known for known in (EDGE_SETTINGS, BRIDGE_SETTINGS, MODEL_SETTINGS) if known[AUTO] is type(config)), None)
+    if classes is None:
         return config, ''
     rows = [row for row in load_table(config.model)
             if (row.strategy != Strategy.SPLIT or config.cut in (None, row.cut))
@@ -102,7 +103,8 @@ def resolved(config: Config) -> tuple[Config, str]:
     loss = config.auto_loss
     note = (f'strategy auto: {row.title}, {_at(row.bytes, loss):.0f} bytes an image and {_at(row.points, loss):+.2f} points at '
             f'{100 * loss:g} % loss, {row.multiply_adds / 1e6:.0f} million multiply-adds on the robot')
-    return replace(config, strategy=row.strategy, cut=row.cut, light_model=row.light_model), note
+    own = {'cut': row.cut} if row.strategy == Strategy.SPLIT else {'light_model': row.light_model}
+    return config.converted(classes[row.strategy], **own), note
 
 
 def _at(by_loss: dict[float, float], loss: float) -> float:

@@ -22,12 +22,12 @@ from evitif.datasets.identity import digest_of
 from evitif.files import read_json, write_json
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path
 from evitif.model.tensors import require_finite_answers
-from evitif.pipeline.configuration import BridgeRuntimeConfig, ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
 from evitif.recovery import METHODS, ArtifactError, Recovery
+from evitif.settings import SplitSettings, bridge_settings
 from evitif_lab.baselines import LEARNED
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult, require_report
@@ -104,7 +104,7 @@ class Measurement:
     def __init__(self, configuration: RecoveryEvaluation):
         c = self.configuration = configuration
         require_report(c.json)
-        self.stream = CutModel.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
+        self.stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
                                                    cut=c.cut, quantisation=c.quantisation, device=c.device))
         parameters = self.stream.parameters
         self.methods, self.artifacts = _methods(c, self.stream)
@@ -281,7 +281,7 @@ def _methods(c: RecoveryEvaluation, stream: CutModel) -> tuple[dict[str, Recover
         if name in LEARNED and path is None:
             raise ArtifactError(_missing(c, cut, name))
         try:
-            methods[name], _ = choose_recovery(BridgeRuntimeConfig(
+            methods[name], _ = choose_recovery(bridge_settings(
                 model=c.model, recovery=name, recovery_artifact=None if path is None else str(path)), stream)
         except ArtifactError as error:
             if c.methods or c.recovery_artifact:

@@ -14,9 +14,9 @@ from evitif.datasets.identity import digest_of as data_digest
 from evitif.model.device import mixed_precision, place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import LearnedRecovery, Sequence, load_recovery, save_recovery
+from evitif.settings import SplitSettings
 from evitif_lab.baselines import LEARNED, sized
 from evitif_lab.loss_patterns import PacketLoss
 from evitif_lab.training.checkpoint import Checkpoint
@@ -84,7 +84,7 @@ class RecoveryPlan:
         folder = artifact_folder(c.model, c.output)
         self.streams = {}
         for cut in c.cut or [None]:
-            stream = CutModel.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
+            stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
                                                   quantisation=c.quantisation, device=c.device))
             stream.split.module.requires_grad_(False)
             if not stream.split.tail_multiply_adds:

@@ -22,12 +22,12 @@ from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
 from evitif.model.transform_code import MAX_DEPTH, RATES, Basis, TransformCode, code_row_bytes
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.rate_table import FIGURES
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
+from evitif.settings import SplitSettings
 from evitif_lab.commands.progress import Progress
 from evitif_lab.training.finished import artifact_folder, is_finished
 from evitif_lab.training.images import Normalise, load_views, open_sources
@@ -131,7 +131,7 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
 
 
 def _stream(c: CodeTraining, cut: int | None) -> CutModel:
-    stream = CutModel.load(ModelConfig(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
+    stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
                                           quantisation='fp16', device=c.device))
     stream.split.module.requires_grad_(False)
     return stream

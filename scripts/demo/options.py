@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evitif.pipeline import ModelConfig
-from evitif.pipeline.configuration import AUTO
+from evitif.settings import AUTO, STRATEGY, CommonSettings, model_settings
 from evitif.vocabulary import Strategy
 
 LIGHT_MODEL = 'artifacts/fashion_mnist_light'
@@ -16,7 +16,7 @@ LIGHT_MODEL = 'artifacts/fashion_mnist_light'
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with a sentence for a bad value."""
     parser = argparse.ArgumentParser(prog='demo', description='Camera, edge node, lossy link and bridge on this machine.')
-    parser.add_argument('--strategy', choices=(*Strategy.values(), AUTO), default='split',
+    parser.add_argument('--strategy', choices=STRATEGY.choices, default=STRATEGY.default,
                         help='how edge and bridge share the work (default: %(default)s)')
     parser.add_argument('--model', default='artifacts/fashion_mnist', help='a model folder or a timm name; of selection the large one')
     parser.add_argument('--light-model', help=f'of selection: a folder (default: {LIGHT_MODEL})')
@@ -47,24 +47,23 @@ def number(low: float, high: float, kind: Callable = float) -> Callable[[str], f
     return check
 
 
-def model_config(options: argparse.Namespace) -> ModelConfig:
+def model_config(options: argparse.Namespace) -> CommonSettings:
     """The models of both sides. Raises ValueError."""
-    auto = {'auto_loss': options.loss, 'auto_frame_bytes': options.frame_bytes} if options.strategy == AUTO else {}
+    if options.strategy == Strategy.PARTITION:
+        return model_settings(options.strategy, partition=options.partition)
     pretrained = not options.checkpoint and not Path(options.model).expanduser().is_dir() and '/' not in options.model
-    return ModelConfig(model=options.model, checkpoint=options.checkpoint, pretrained=pretrained, cut=options.cut,
-                       strategy=options.strategy, partition=options.partition, **auto,
-                       light_model=options.light_model or (LIGHT_MODEL if options.strategy == 'selection' else None))
-
-
-def model_parameters(config: ModelConfig) -> dict:
-    """The same as parameters of the nodes."""
     own = {
-        Strategy.SELECTION: ('light_model',),
-        Strategy.PARTITION: ('partition',),
-        AUTO: ('light_model', 'auto_loss', 'auto_frame_bytes'),
-    }
-    names = ('strategy', 'model', 'checkpoint', 'pretrained', 'cut', *own.get(config.strategy, ()))
-    return {name: getattr(config, name) for name in names}
+        Strategy.SPLIT: {'cut': options.cut},
+        Strategy.SELECTION: {'light_model': options.light_model or LIGHT_MODEL},
+        AUTO: {'cut': options.cut, 'light_model': options.light_model, 'auto_loss': options.loss, 'auto_frame_bytes': options.frame_bytes},
+    }[options.strategy]
+    return model_settings(options.strategy, model=options.model, checkpoint=options.checkpoint, pretrained=pretrained, **own)
+
+
+def model_parameters(config: CommonSettings) -> dict:
+    """The same as parameters of the nodes, without the defaults."""
+    given = {field.name: value for field in dataclasses.fields(config) if (value := getattr(config, field.name)) != field.default}
+    return {'strategy': config.strategy, **given}
 
 
 def edge_names(options: argparse.Namespace) -> tuple[str, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from evitif.datasets.class_names import id_of, ids_by_name
-from evitif.pipeline import ModelConfig
 from evitif.pipeline.cut_model import CutModel
+from evitif.settings import CommonSettings, PartitionSettings, SelectionSettings, SplitSettings
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Reference:
     device: str
 
 
-def reference(config: ModelConfig) -> Reference:
+def reference(config: CommonSettings) -> Reference:
     """Load the models of a strategy. Raises ModelError, ArtifactError or ValueError."""
     return {'split': split_reference, 'selection': selection_reference, 'partition': partition_reference}[config.strategy](config)
 
 
-def split_reference(config: ModelConfig) -> Reference:
+def split_reference(config: SplitSettings) -> Reference:
     """The uncut model."""
     stream = CutModel.load(config)
     p, quantisation = stream.parameters, 'auto' if stream.rates is not None else stream.parameters.quantisation
@@ -38,10 +38,10 @@ def split_reference(config: ModelConfig) -> Reference:
                      stream.class_id_of, {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.sentence)
 
 
-def selection_reference(config: ModelConfig) -> Reference:
+def selection_reference(config: SelectionSettings) -> Reference:
     """The large model, on whole images."""
     from evitif.selection import Selector
-    stream = CutModel.load(replace(config, cut=0, quantisation='fp16'))
+    stream = CutModel.load(config.converted(SplitSettings, cut=0, quantisation='fp16'))
     settings = Selector.load(config.light_model, large=config.model).settings
     return Reference(
         f'{config.light_model} asks {stream.parameters.model} where its uncertainty is {settings.eta:.2g} or more, with the '
@@ -50,7 +50,7 @@ def selection_reference(config: ModelConfig) -> Reference:
          'quantisation': settings.quantisation}, stream.placement.sentence)
 
 
-def partition_reference(config: ModelConfig) -> Reference:
+def partition_reference(config: PartitionSettings) -> Reference:
     """All devices, with none of their features lost."""
     from evitif.partition import load_device, load_fusion
     fusion = load_fusion(config.partition)

@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from evitif.pipeline import ModelConfig
+from evitif.settings import CommonSettings
 from evitif.vocabulary import Strategy
 from evitif_lab.commands.progress import Progress
 from scripts.demo.monitor import NAMESPACE, Monitor
@@ -19,7 +19,7 @@ QUIET_LIMIT_S = 3.0     # after the camera's last image
 CAMERA_LIMIT_S = 30.0   # from an active edge node to the first image: the camera is started when the link is up
 
 
-def run(options: argparse.Namespace, config: ModelConfig, monitor: Monitor, processes: Processes, key_file: Path) -> None:
+def run(options: argparse.Namespace, config: CommonSettings, monitor: Monitor, processes: Processes, key_file: Path) -> None:
     """Run the nodes until every frame is answered or the stream is quiet. Raises DemoError."""
     start_nodes(options, config, monitor, processes, key_file)
     wait_for_the_link(monitor, processes)
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, config: ModelConfig, monitor: Monitor, proc
     collect(options, monitor, processes)
 
 
-def start_nodes(options: argparse.Namespace, config: ModelConfig, monitor: Monitor, processes: Processes, key_file: Path) -> None:
+def start_nodes(options: argparse.Namespace, config: CommonSettings, monitor: Monitor, processes: Processes, key_file: Path) -> None:
     """Start the bridge, the link that loses packets, and an edge node for each robot or device."""
     bridge_port, link_port = free_udp_ports(2)
     model = {'key_file': key_file, **model_parameters(config)}

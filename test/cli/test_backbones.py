@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from evitif.model.timm_import import timm
-from evitif.pipeline import BridgeRuntimeConfig
 from evitif.pipeline.cut_model import CutModel
+from evitif.settings import bridge_settings
 from evitif_cli import main
 
 
@@ -38,7 +38,7 @@ def test_the_sentence_on_a_backbone_leads_to_a_model(tmp_path, capsys):
     assert main([*filled, *shape]) == 0
     said = capsys.readouterr().out
     assert f'{len(backbone)} of {len(backbone) + 2} tensors start from {weights}' in said and 'begin anew: head.weight, head.bias' in said
-    assert CutModel.load(BridgeRuntimeConfig(model=str(tmp_path / 'm'))).labels == ('bright', 'dark')
+    assert CutModel.load(bridge_settings(model=str(tmp_path / 'm'))).labels == ('bright', 'dark')
 
 
 def test_reset_head_alone_is_refused(tmp_path, capsys):

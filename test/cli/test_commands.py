@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from evitif.datasets import open_images
-from evitif.pipeline import BridgeRuntimeConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.protocol.sealing.keys import read_key_file
 from evitif.recovery import Paldn
+from evitif.settings import bridge_settings
 from evitif_cli import main
 
 ARCHITECTURE = ['--architecture', 'vit_tiny_patch16_224', '--image-size', '32', '--model-kwargs', 'patch_size=8',
@@ -65,8 +65,8 @@ def test_recovery_is_trained_without_labels_and_judged(model, images, tmp_path, 
         source = images / 'train' / ('bright', 'dark')[index % 2] / f'{index}.png'
         (flat / f'{index}.png').write_bytes(source.read_bytes())
     assert main(['train', 'recovery', '--model', str(model), '--data', str(flat), '--steps', '30', '--batch-size', '16']) == 0
-    stream = CutModel.load(BridgeRuntimeConfig(model=str(model)))
-    recovery, note = choose_recovery(BridgeRuntimeConfig(model=str(model)), stream)
+    stream = CutModel.load(bridge_settings(model=str(model)))
+    recovery, note = choose_recovery(bridge_settings(model=str(model)), stream)
     assert isinstance(recovery, Paldn)
     assert 'trained for 5 to 97 % loss' in note
     capsys.readouterr()

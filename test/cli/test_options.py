@@ -8,7 +8,7 @@ import pytest
 from evitif_cli.main import build_parser
 
 NEGATIVE_MEANT = {'--held-out'}       # of `evitif train partition`, which says itself what it expects
-OTHERS = ('evitif.datasets.__main__', 'evitif_lab.evaluation.suite', 'evitif_lab.evaluation.strategies', 'evitif.transport.link_simulator',
+OTHERS = ('evitif.datasets.__main__', 'evitif_lab.evaluation.suite', 'evitif_lab.evaluation.strategies',
           'benchmarks.suite', 'benchmarks.soak', 'benchmarks.scaling')
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.code_artifact import KIND, half_precision, save_code
 from evitif.model.folder import artifact_path
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Sequence, save_recovery
+from evitif.settings import SplitSettings
 from evitif_lab.baselines import LEARNED
 from evitif_lab.training.transform_code import fit_code
 
@@ -53,7 +53,7 @@ def make_model(folder, data):
     save_model(folder, built.module, {
         'name': folder.name, 'architecture': 'vit_tiny_patch16_224', 'model_kwargs': arguments, 'pretrained_cfg': config,
         'class_names': ['bright', 'dark'], 'made_by': {'configuration': {'data': str(data)}}})
-    stream = CutModel.load(ModelConfig(model=str(folder), cut=CUT))
+    stream = CutModel.load(SplitSettings(model=str(folder), cut=CUT))
     parameters = stream.parameters
     for name, options in (('paldn', {'width': 8, 'depth': 1, 'heads': 2}), ('linear', {})):
         network = LEARNED[name](Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels), **options)

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from evitif.model import ModelError
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.timm_import import timm
-from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.cut_model import CutModel
+from evitif.settings import bridge_settings, edge_settings
 
 NAME, CLASSES = 'test_vit', 10           # timm's own: six blocks of 64 channels, images of 160 pixels
 
@@ -78,9 +78,9 @@ def test_another_precision_is_taken(saved, precision):
 
 def test_edge_and_bridge_answer_alike_from_one_file_at_each_start(saved, tmp_path):
     path = saved(WEIGHTS)
-    edges = [CutModel.load(EdgeRuntimeConfig(model=NAME, checkpoint=path, num_classes=classes, unsealed=True, cut=2))
+    edges = [CutModel.load(edge_settings(model=NAME, checkpoint=path, num_classes=classes, unsealed=True, cut=2))
              for classes in (None, CLASSES, CLASSES)]
-    bridge = CutModel.load(BridgeRuntimeConfig(model=NAME, checkpoint=path, unsealed=True, cut=2))
+    bridge = CutModel.load(bridge_settings(model=NAME, checkpoint=path, unsealed=True, cut=2))
     image = edges[0].preprocessor(np.random.default_rng(1).integers(0, 255, (180, 200, 3), np.uint8))
     for edge in edges:
         assert edge.parameters == bridge.parameters and edge.parameters.classes == CLASSES
@@ -90,7 +90,7 @@ def test_edge_and_bridge_answer_alike_from_one_file_at_each_start(saved, tmp_pat
     with torch.inference_mode():
         assert np.allclose(edges[0].tail(edges[0].head(image)), expected(image).softmax(1)[0], atol=1e-6)
     (tmp_path / 'labels.txt').write_text('\n'.join('abcdefghij'))
-    labelled = CutModel.load(EdgeRuntimeConfig(model=NAME, checkpoint=path, labels_file=str(tmp_path / 'labels.txt'), unsealed=True))
+    labelled = CutModel.load(edge_settings(model=NAME, checkpoint=path, labels_file=str(tmp_path / 'labels.txt'), unsealed=True))
     assert labelled.labels == tuple('abcdefghij')
 
 
@@ -227,7 +227,7 @@ def test_hugging_face_dinov2_is_renamed(saved):
 def test_a_backbone_without_a_classifier_leads_to_the_training_of_one(saved):
     path = saved(random_weights(0))
     with pytest.raises(ModelError, match='evitif train model --architecture test_vit --initial-weights .*weights.pth --reset-head'):
-        CutModel.load(EdgeRuntimeConfig(model=NAME, checkpoint=path, unsealed=True))
+        CutModel.load(edge_settings(model=NAME, checkpoint=path, unsealed=True))
 
 
 @pytest.fixture

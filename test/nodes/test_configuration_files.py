@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,8 +35,8 @@ def test_demo_values_are_accepted(key):
 
 
 def test_demo_sides_agree():
-    edge, bridge = parameters('demo.yaml', '/**/edge_node'), parameters('demo.yaml', '/**/bridge_node')
-    link = parameters('demo.yaml', '/**/link_simulator')
+    edge, bridge, link = ({**{parameter.name: parameter.default for parameter in DEMO[key]}, **parameters('demo.yaml', key)}
+                          for key in ('/**/edge_node', '/**/bridge_node', '/**/link_simulator'))
     assert all(edge[name] == bridge[name] for name in ('model', 'cut', 'quantisation'))
     assert edge['bridge_port'] == link['listen_port'] and link['forward_port'] == bridge['port']
 
@@ -44,3 +46,14 @@ def test_reference_has_every_parameter(table):
     text = (ROOT / 'docs' / 'nodes.md').read_text()
     for parameter in table:
         assert f'| `{parameter.name}` |' in text and parameter.description in text
+
+
+def test_what_is_made_from_the_settings_is_not_stale():
+    made = subprocess.run([sys.executable, ROOT / 'scripts' / 'settings_pages.py', '--check'], capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+
+
+@pytest.mark.parametrize('key', DEMO)
+def test_the_demos_file_has_only_what_differs(key):
+    defaults = {parameter.name: parameter.default for parameter in DEMO[key]}
+    assert not [name for name, value in parameters('demo.yaml', key).items() if value == defaults[name]]

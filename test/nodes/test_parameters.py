@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
 
+from evitif.settings import Changeable, Setting
 from evitif_cloud_bridge import parameters as bridge
 from evitif_edge_node import parameters as edge
-from evitif_ros.model_parameters import MODEL_PARAMETERS
-from evitif_ros.parameters import Changeable, NodeParameter, first_refusal, misspelled
+from evitif_ros.parameters import descriptor, first_refusal, misspelled
 
 TABLES = {'edge': edge.EDGE_PARAMETERS, 'camera': edge.CAMERA_PARAMETERS, 'bridge': bridge.BRIDGE_PARAMETERS,
           'link simulator': bridge.LINK_SIMULATOR_PARAMETERS}
@@ -37,28 +36,28 @@ def test_default_fits_its_own_range(parameter):
 @pytest.mark.parametrize('parameter', EVERY)
 def test_descriptor(parameter):
     pytest.importorskip('rcl_interfaces')
-    descriptor = parameter.descriptor()
-    assert descriptor.description.startswith(parameter.description) and parameter.unit in descriptor.description
-    assert descriptor.read_only == (parameter.changeable is Changeable.NEVER)
-    assert len(descriptor.integer_range) == (parameter.type is int)
-    assert len(descriptor.floating_point_range) == (parameter.type is float)
-    assert all(choice in descriptor.additional_constraints for choice in parameter.choices)
+    found = descriptor(parameter)
+    assert found.description.startswith(parameter.description) and parameter.unit in found.description
+    assert found.read_only == (parameter.changeable is Changeable.NEVER)
+    assert len(found.integer_range) == (parameter.type is int)
+    assert len(found.floating_point_range) == (parameter.type is float)
+    assert all(choice in found.additional_constraints for choice in parameter.choices)
 
 
 @pytest.mark.parametrize('parameter, value, words', [
-    (NodeParameter('port', 7600, 'd', minimum=1, maximum=65535), 0, ['port', 'an integer from 1 to 65535', 'got 0']),
-    (NodeParameter('port', 7600, 'd', minimum=1, maximum=65535), 7600.0, ['an integer', 'got 7600.0']),
-    (NodeParameter('port', 7600, 'd', minimum=1), True, ['an integer of at least 1', 'got True']),
-    (NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0), 11, ['a number from 0 to 10 (Hz)', 'got 11']),
-    (NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0), 'fast', ["got 'fast'"]),
-    (NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0), math.nan, ['got nan']),
-    (NodeParameter('rate', 1.0, 'd', 'Hz', 0.0), math.inf, ['got inf']),
-    (NodeParameter('on', True, 'd'), 1, ['true or false', 'got 1']),
-    (NodeParameter('kind', 'a', 'd', choices=('a', 'b')), 'c', ["one of 'a', 'b'", "got 'c'"]),
-    (NodeParameter('name', 'a', 'd', required=True), '', ['a string that is not empty', "got ''"]),
-    (NodeParameter('name', 'a', 'd'), None, ['a string', 'got None']),
-    (NodeParameter('kind', 'a', 'd', choices=('a', 'b')), 7, ["one of 'a', 'b'", 'got 7']),
-    (NodeParameter('kind', 'a', 'd', choices=('a', 'b')), True, ["one of 'a', 'b'", 'got True']),
+    (Setting('port', 7600, 'd', minimum=1, maximum=65535), 0, ['port', 'an integer from 1 to 65535', 'got 0']),
+    (Setting('port', 7600, 'd', minimum=1, maximum=65535), 7600.0, ['an integer', 'got 7600.0']),
+    (Setting('port', 7600, 'd', minimum=1), True, ['an integer of at least 1', 'got True']),
+    (Setting('rate', 1.0, 'd', 'Hz', 0.0, 10.0), 11, ['a number from 0 to 10 (Hz)', 'got 11']),
+    (Setting('rate', 1.0, 'd', 'Hz', 0.0, 10.0), 'fast', ["got 'fast'"]),
+    (Setting('rate', 1.0, 'd', 'Hz', 0.0, 10.0), math.nan, ['got nan']),
+    (Setting('rate', 1.0, 'd', 'Hz', 0.0), math.inf, ['got inf']),
+    (Setting('on', True, 'd'), 1, ['true or false', 'got 1']),
+    (Setting('kind', 'a', 'd', choices=('a', 'b')), 'c', ["one of 'a', 'b'", "got 'c'"]),
+    (Setting('name', 'a', 'd', required=True), '', ['a string that is not empty', "got ''"]),
+    (Setting('name', 'a', 'd'), None, ['a string', 'got None']),
+    (Setting('kind', 'a', 'd', choices=('a', 'b')), 7, ["one of 'a', 'b'", 'got 7']),
+    (Setting('kind', 'a', 'd', choices=('a', 'b')), True, ["one of 'a', 'b'", 'got True']),
 ])
 def test_refusal_names_value_and_expectation(parameter, value, words):
     reason = parameter.refusal(value)
@@ -66,12 +65,12 @@ def test_refusal_names_value_and_expectation(parameter, value, words):
 
 
 def test_an_integer_is_a_number():
-    assert NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0).refusal(10) is None
+    assert Setting('rate', 1.0, 'd', 'Hz', 0.0, 10.0).refusal(10) is None
 
 
 def test_change_while_configured_is_refused_unless_allowed():
-    table = (NodeParameter('fixed', 1, 'd', minimum=0),
-             NodeParameter('free', 1, 'd', minimum=0, changeable=Changeable.ALWAYS))
+    table = (Setting('fixed', 1, 'd', minimum=0),
+             Setting('free', 1, 'd', minimum=0, changeable=Changeable.ALWAYS))
     assert 'unconfigured' in first_refusal(table, {'free': 2, 'fixed': 2}, configured=True)
     assert first_refusal(table, {'fixed': 2}, configured=False) is None
     assert first_refusal(table, {'free': 2, 'use_sim_time': True}, configured=True) is None
@@ -84,22 +83,14 @@ def test_misspelled_names_get_a_suggestion():
 
 
 @pytest.mark.parametrize('table, convert', [
-    (edge.EDGE_PARAMETERS, edge.edge_runtime_config), (bridge.BRIDGE_PARAMETERS, bridge.bridge_runtime_config)])
+    (edge.EDGE_PARAMETERS, edge.edge_runtime_settings), (bridge.BRIDGE_PARAMETERS, bridge.bridge_runtime_settings)])
 def test_defaults_are_those_of_the_runtime(table, convert):
-    pytest.importorskip('evitif.pipeline')
     config = convert(defaults(table))
     assert config == type(config)()
 
 
-def test_model_parameters_cover_the_model_configuration():
-    pipeline = pytest.importorskip('evitif.pipeline')
-    fields = {field.name for field in dataclasses.fields(pipeline.ModelConfig)}
-    assert fields == {parameter.name for parameter in MODEL_PARAMETERS}
-
-
 def test_runtime_configuration_takes_values_over():
-    pytest.importorskip('evitif.pipeline')
-    config = edge.edge_runtime_config({**defaults(edge.EDGE_PARAMETERS), 'random_seed': 0, 'cut': 0, 'labels_file': 'x',
+    config = edge.edge_runtime_settings({**defaults(edge.EDGE_PARAMETERS), 'random_seed': 0, 'cut': 0, 'labels_file': 'x',
                                        'robot_name': 'r2', 'max_rate': 5.0})
     assert (config.random_seed, config.cut, config.labels_file) == (0, 0, 'x')
     assert (config.robot_name, config.max_rate, config.checkpoint) == ('r2', 5.0, None)
@@ -116,9 +107,9 @@ def test_impairments():
 
 
 @pytest.mark.parametrize('parameter, given, kept', [
-    (NodeParameter('robot_name', 'robot', 'd', required=True), 7, '7'), (NodeParameter('source', '', 'd'), 0, '0'),
-    (NodeParameter('batching', 'auto', 'd', choices=('auto', 'on', 'off')), True, 'on'),      # YAML's `on`
-    (NodeParameter('batching', 'auto', 'd', choices=('auto', 'on', 'off')), False, 'off')])
+    (Setting('robot_name', 'robot', 'd', required=True), 7, '7'), (Setting('source', '', 'd'), 0, '0'),
+    (Setting('batching', 'auto', 'd', choices=('auto', 'on', 'off')), True, 'on'),      # YAML's `on`
+    (Setting('batching', 'auto', 'd', choices=('auto', 'on', 'off')), False, 'off')])
 def test_what_yaml_made_of_a_text_is_a_text_again(parameter, given, kept):
     assert parameter.refusal(given) is None and parameter.converted(given) == kept
 
@@ -126,20 +117,20 @@ def test_what_yaml_made_of_a_text_is_a_text_again(parameter, given, kept):
 @pytest.mark.parametrize('value, words', [
     (True, ['got True', 'YAML reads yes, no', 'name:="\'…\'"']), (1.5, ['got 1.5', 'name:="\'1.5\'"'])])
 def test_what_yaml_made_of_a_text_and_cannot_be_undone_gets_a_hint(value, words):
-    reason = NodeParameter('name', 'a', 'd').refusal(value)
+    reason = Setting('name', 'a', 'd').refusal(value)
     assert all(word in reason for word in ['a string', *words]), reason
 
 
 @pytest.mark.parametrize('given, kept', [(10, 10.0), (2.5, 2.5)])
 def test_a_number_is_kept_as_one_whatever_it_is_given_as(given, kept):
-    converted = NodeParameter('rate', 1.0, 'd', 'Hz', 0.0, 10.0).converted(given)
+    converted = Setting('rate', 1.0, 'd', 'Hz', 0.0, 10.0).converted(given)
     assert type(converted) is float and converted == kept
 
 
 @pytest.mark.parametrize('parameter', EVERY)
 def test_the_type_of_a_parameter_does_not_change(parameter):
     pytest.importorskip('rcl_interfaces')
-    assert not parameter.descriptor().dynamic_typing
+    assert not descriptor(parameter).dynamic_typing
 
 
 def test_an_integer_given_at_the_start_is_kept_as_a_number():

@@ -4,7 +4,8 @@ import time
 
 import numpy as np
 
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
+from evitif.pipeline import BridgeRuntime, EdgeRuntime
+from evitif.settings import bridge_settings, edge_settings
 from evitif.transport import Impairment, LinkSimulator
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 72, 3), np.uint8)
@@ -22,13 +23,13 @@ class System:
 
     def __init__(self, *edges: dict, bridge: dict, loss: float = 0.0):
         self.robot, self.off_board, self.log = [], [], []
-        self.bridge = BridgeRuntime(BridgeRuntimeConfig(**bridge, bind_host='127.0.0.1', port=0), log=self._log,
+        self.bridge = BridgeRuntime(bridge_settings(**bridge, bind_host='127.0.0.1', port=0), log=self._log,
                                     on_prediction=lambda robot, prediction: self.off_board.append((robot, prediction)))
         self.bridge.start()
         self.link = LinkSimulator(('127.0.0.1', 0), self.bridge.local_address, uplink=Impairment(loss=loss),
                                   downlink=Impairment(loss=loss), seed=4)
         self.link.start()
-        self.edges = [EdgeRuntime(EdgeRuntimeConfig(**edge, bridge_port=self.link.local_address[1]), log=self._log,
+        self.edges = [EdgeRuntime(edge_settings(**edge, bridge_port=self.link.local_address[1]), log=self._log,
                                   on_prediction=self.robot.append) for edge in edges]
         for edge in self.edges:
             edge.start()

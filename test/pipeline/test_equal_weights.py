@@ -9,11 +9,11 @@ import torch
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.errors import ArtifactError
 from evitif.partition.artifact import load_device
-from evitif.pipeline.configuration import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.recovery import Paldn, Sequence, save_recovery
 from evitif.selection import PatchCode
+from evitif.settings import bridge_settings, edge_settings
 
 KWARGS = {'embed_dim': 24, 'depth': 2, 'num_heads': 2, 'patch_size': 8, 'img_size': 32}
 DATA = {'input_size': [3, 32, 32], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0, 'crop_mode': 'center'}
@@ -33,8 +33,8 @@ def write(folder, kwargs=(), data=()):
     ({}, {'crop_pct': 0.9}, 'preprocessing'), ({}, {'interpolation': 'bilinear'}, 'preprocessing'),
     ({}, {'crop_mode': 'squash'}, 'preprocessing')])
 def test_the_handshake_and_a_recovery_refuse_the_other_model(tmp_path, kwargs, data, part):
-    edge = CutModel.load(EdgeRuntimeConfig(model=write(tmp_path / 'edge'), unsealed=True, cut=1))
-    config = BridgeRuntimeConfig(model=write(tmp_path / 'bridge', kwargs, data), unsealed=True, cut=1)
+    edge = CutModel.load(edge_settings(model=write(tmp_path / 'edge'), unsealed=True, cut=1))
+    config = bridge_settings(model=write(tmp_path / 'bridge', kwargs, data), unsealed=True, cut=1)
     bridge = CutModel.load(config)
     weights = bridge.split.module.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in edge.split.module.state_dict().items())

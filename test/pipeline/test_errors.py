@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
+from evitif.pipeline import BridgeRuntime, EdgeRuntime
 from evitif.protocol.sealing.keys import KeyFileError, write_key_file
+from evitif.settings import bridge_settings, edge_settings
 from evitif.transport import TransportError
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
@@ -24,20 +25,20 @@ def wait(condition, seconds=20.0):
 
 
 def edge_of(port, on_prediction=lambda _: None, **config):
-    return EdgeRuntime(EdgeRuntimeConfig(**{**MODEL, 'unsealed': True, **config}, bridge_port=port), on_prediction=on_prediction)
+    return EdgeRuntime(edge_settings(**{**MODEL, 'unsealed': True, **config}, bridge_port=port), on_prediction=on_prediction)
 
 
 def test_a_port_in_use_is_named():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(('127.0.0.1', 0))
         port = taken.getsockname()[1]
-        bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True, bind_host='127.0.0.1', port=port), on_prediction=print)
+        bridge = BridgeRuntime(bridge_settings(**MODEL, unsealed=True, bind_host='127.0.0.1', port=port), on_prediction=print)
         with pytest.raises(TransportError, match=f'127.0.0.1:{port} is already in use: expected a port where nobody listens'):
             bridge.start()
 
 
 def test_a_host_that_does_not_resolve_is_named_and_asked_for_until_it_does(monkeypatch):
-    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True, bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None)
+    bridge = BridgeRuntime(bridge_settings(**MODEL, unsealed=True, bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None)
     bridge.start()
     real, known = socket.getaddrinfo, []
     monkeypatch.setattr(socket, 'getaddrinfo', lambda host, *more, **options: real(
@@ -79,7 +80,7 @@ def test_an_ipv6_address_works():
     except OSError as error:
         pytest.skip(f'this machine has no IPv6: {error}')
     answers = []
-    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True, bind_host='::1', port=0), on_prediction=lambda *_: None)
+    bridge = BridgeRuntime(bridge_settings(**MODEL, unsealed=True, bind_host='::1', port=0), on_prediction=lambda *_: None)
     bridge.start()
     edge = edge_of(bridge.local_address[1], answers.append, bridge_host='::1')
     edge.start()
@@ -98,7 +99,7 @@ def test_a_key_file_that_was_cut_off_is_named(tmp_path):
     write_key_file(path)
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(KeyFileError, match=r"robot.key' holds 20 bytes that are not a key; expected 32 bytes in base64"):
-        EdgeRuntime(EdgeRuntimeConfig(**MODEL, key_file=str(path)), on_prediction=print)
+        EdgeRuntime(edge_settings(**MODEL, key_file=str(path)), on_prediction=print)
 
 
 def test_a_key_that_is_put_into_the_folder_is_heeded_without_a_restart(tmp_path):
@@ -106,7 +107,7 @@ def test_a_key_that_is_put_into_the_folder_is_heeded_without_a_restart(tmp_path)
     folder.mkdir(mode=0o700)
     write_key_file(folder / 'first.key')
     log = []
-    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, key_file=str(folder), bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
+    bridge = BridgeRuntime(bridge_settings(**MODEL, key_file=str(folder), bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
                            log=lambda level, text: log.append(text))
     bridge.start()
     write_key_file(tmp_path / 'second.key')
@@ -136,7 +137,7 @@ def keys_of_two(tmp_path):
         write_key_file(folder / f'{name}.key')
         (tmp_path / f'{name}.key').write_bytes((folder / f'{name}.key').read_bytes())
         (tmp_path / f'{name}.key').chmod(0o600)
-    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, key_file=str(folder), bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
+    bridge = BridgeRuntime(bridge_settings(**MODEL, key_file=str(folder), bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
                            log=lambda level, text: None)
     bridge.start()
     stolen, honest = edges = [edge_of(bridge.local_address[1], unsealed=False, key_file=str(tmp_path / f'{name}.key'), robot_name=name)
@@ -190,7 +191,7 @@ def test_a_bridge_starts_with_the_keys_that_can_be_used_and_names_the_others(tmp
         write_key_file(folder / f'{name}.key')
     (folder / 'bad.key').chmod(0o640)
     log = []
-    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, key_file=str(folder), bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
+    bridge = BridgeRuntime(bridge_settings(**MODEL, key_file=str(folder), bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
                            log=lambda level, text: log.append((level, text)))
     bridge.start()
     bridge.stop()

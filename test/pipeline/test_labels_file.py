@@ -7,8 +7,8 @@ import codecs
 import pytest
 
 from evitif.model.errors import ModelError
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.loading import labels_of
+from evitif.settings import SplitSettings
 
 LABELS = ('猫', 'собака', 'Kätzchen')
 
@@ -16,7 +16,7 @@ LABELS = ('猫', 'собака', 'Kätzchen')
 def labels(tmp_path, content: bytes):
     path = tmp_path / 'labels.txt'
     path.write_bytes(content)
-    return labels_of(ModelConfig(model='x', labels_file=str(path)), (), len(LABELS))
+    return labels_of(SplitSettings(model='x', labels_file=str(path)), (), len(LABELS))
 
 
 @pytest.mark.parametrize('ending', ['\n', '\r\n'])

@@ -8,7 +8,8 @@ from running_system import IMAGE, System, wait
 from small_systems import CLASSES, DEVICES, write_partition
 
 from evitif.partition import load_device, load_fusion
-from evitif.pipeline import EdgeRuntime, EdgeRuntimeConfig
+from evitif.pipeline import EdgeRuntime
+from evitif.settings import edge_settings
 
 LINK = {'unsealed': True, 'strategy': 'partition', 'threads': 1}
 
@@ -107,7 +108,7 @@ def test_a_device_that_is_late_gets_what_the_others_were_told_and_has_no_part_in
 
 def test_alone_a_device_says_what_it_knows_of_its_own_classes_and_of_the_others_together(partition):
     answers = []
-    edge = EdgeRuntime(EdgeRuntimeConfig(**device(partition, 'middle', bridge_port=9)), on_prediction=answers.append)
+    edge = EdgeRuntime(edge_settings(**device(partition, 'middle', bridge_port=9)), on_prediction=answers.append)
     edge.start()
     edge.submit(IMAGE, 7)
     wait(lambda: answers)
@@ -157,4 +158,4 @@ def test_another_partition_and_a_second_device_of_one_name_are_refused(partition
     ({'quantisation': 'klt1'}, "quantisation is 'klt1'"), ({'partition': '/nowhere'}, 'cannot be read')])
 def test_impossible_values_are_refused(partition, values, expected):
     with pytest.raises(ValueError, match=expected):
-        EdgeRuntime(EdgeRuntimeConfig(**{**device(partition, 'left'), **values}), on_prediction=print)
+        EdgeRuntime(edge_settings(**{**device(partition, 'left'), **values}), on_prediction=print)

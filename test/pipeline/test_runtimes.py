@@ -12,11 +12,12 @@ import torch
 from running_system import IMAGE, wait
 
 from evitif.model import ModelError
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
+from evitif.pipeline import BridgeRuntime, EdgeRuntime
 from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, write_key_file
 from evitif.recovery import ArtifactError
+from evitif.settings import bridge_settings, edge_settings
 from evitif.transport import Impairment
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
@@ -31,7 +32,7 @@ def system(loss=0.0, bridge=None, key_file=None, **edge):
 
 
 def whole_model() -> np.ndarray:
-    stream = CutModel.load(EdgeRuntimeConfig(**MODEL))
+    stream = CutModel.load(edge_settings(**MODEL))
     with torch.inference_mode():
         return stream.split.whole(stream.preprocessor(IMAGE))[0].softmax(0).numpy()
 
@@ -96,7 +97,7 @@ def test_a_newer_image_replaces_the_one_that_waits_and_the_rate_is_limited():
 
 def test_without_a_bridge_the_robot_answers_alone_if_it_may():
     answers = []
-    edge = EdgeRuntime(EdgeRuntimeConfig(**UNSEALED, bridge_port=9, local_fallback=True, top_k=2),
+    edge = EdgeRuntime(edge_settings(**UNSEALED, bridge_port=9, local_fallback=True, top_k=2),
                        on_prediction=answers.append)
     edge.start()
     edge.submit(IMAGE, 5)
@@ -160,7 +161,7 @@ def test_another_key_is_said_in_both_logs_and_in_the_state(keys):
 
 
 def test_an_unsealed_link_has_to_be_asked_for_and_warns():
-    for runtime, config in ((EdgeRuntime, EdgeRuntimeConfig), (BridgeRuntime, BridgeRuntimeConfig)):
+    for runtime, config in ((EdgeRuntime, edge_settings), (BridgeRuntime, bridge_settings)):
         with pytest.raises(ValueError, match='set key_file to a file .* or set unsealed to true'):
             runtime(config(**MODEL), on_prediction=print)
         with pytest.raises(ValueError, match='expected one of them'):
@@ -173,7 +174,7 @@ def test_an_unsealed_link_has_to_be_asked_for_and_warns():
 def test_a_key_file_that_others_can_read_is_refused(keys):
     path = keys / 'robot.key'
     path.chmod(0o644)
-    for runtime, config in ((EdgeRuntime, EdgeRuntimeConfig), (BridgeRuntime, BridgeRuntimeConfig)):
+    for runtime, config in ((EdgeRuntime, edge_settings), (BridgeRuntime, bridge_settings)):
         with pytest.raises(KeyFileError, match=r"robot.key' has mode 0644; expected 0600"):
             runtime(config(**MODEL, key_file=str(path)), on_prediction=print)
 
@@ -181,8 +182,8 @@ def test_a_key_file_that_others_can_read_is_refused(keys):
 def test_a_seal_leaves_the_rows_less_room():
     # A row of 192 + 4 bytes fits into 350 bytes; sealed, only half of it does.
     room = {'max_datagram_bytes': 20 + 25 + 64 + 2 + 196, 'quantisation': 'int8'}
-    assert CutModel.load(EdgeRuntimeConfig(**MODEL, **room)).parameters.groups == 1
-    assert CutModel.load(EdgeRuntimeConfig(**MODEL, **room, key_file='robot.key')).parameters.groups > 1
+    assert CutModel.load(edge_settings(**MODEL, **room)).parameters.groups == 1
+    assert CutModel.load(edge_settings(**MODEL, **room, key_file='robot.key')).parameters.groups > 1
 
 
 def test_an_image_that_cannot_be_used_is_counted_and_the_stream_goes_on():
@@ -196,12 +197,12 @@ def test_an_image_that_cannot_be_used_is_counted_and_the_stream_goes_on():
 
 
 def test_a_recovery_that_is_not_there_is_refused(tmp_path):
-    stream = CutModel.load(EdgeRuntimeConfig(**MODEL))
+    stream = CutModel.load(edge_settings(**MODEL))
     with pytest.raises(ArtifactError, match='none was trained for vit_tiny_patch16_224 at cut 1: train it'):
-        choose_recovery(BridgeRuntimeConfig(**MODEL, recovery='paldn'), stream)
+        choose_recovery(bridge_settings(**MODEL, recovery='paldn'), stream)
     with pytest.raises(ArtifactError, match="recovery is 'mean'"):
-        choose_recovery(BridgeRuntimeConfig(**MODEL, recovery='mean', recovery_artifact='x.json'), stream)
-    recovery, note = choose_recovery(BridgeRuntimeConfig(**MODEL), stream)
+        choose_recovery(bridge_settings(**MODEL, recovery='mean', recovery_artifact='x.json'), stream)
+    recovery, note = choose_recovery(bridge_settings(**MODEL), stream)
     assert recovery.name == 'omission'
     assert 'no PALDN was trained for vit_tiny_patch16_224 at cut 1' in note
 
@@ -211,17 +212,17 @@ def test_a_recovery_that_is_not_there_is_refused(tmp_path):
     ({'answer_deadline': 0.0}, 'answer_deadline is 0.0')])
 def test_impossible_values_are_refused(values, expected):
     with pytest.raises(ValueError, match=expected):
-        EdgeRuntimeConfig(**{**MODEL, **values})
+        edge_settings(**{**MODEL, **values})
 
 
 def test_labels_have_to_fit_the_model(tmp_path):
     (tmp_path / 'labels.txt').write_text('one\ntwo\n')
     with pytest.raises(ModelError, match='has 2 labels, the model has 9 classes'):
-        CutModel.load(EdgeRuntimeConfig(**MODEL, labels_file=str(tmp_path / 'labels.txt')))
+        CutModel.load(edge_settings(**MODEL, labels_file=str(tmp_path / 'labels.txt')))
 
 
 def test_a_label_s_class_is_found_by_name_and_by_number_only_where_the_model_has_no_names():
-    numbered = CutModel.load(EdgeRuntimeConfig(**MODEL))
+    numbered = CutModel.load(edge_settings(**MODEL))
     assert [numbered.class_id_of('anything', number) for number in (-1, 0, 8, 9)] == [-1, 0, 8, -1]
     named = replace(numbered, class_names=('n02123045', 'dog', 'n01443537'))
     # A folder of WordNet names is numbered as ImageNet's classes are: 1 and 281.

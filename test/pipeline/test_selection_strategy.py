@@ -11,7 +11,7 @@ from small_systems import CLASSES, write_pair
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig
+from evitif.pipeline import BridgeRuntime, EdgeRuntime
 from evitif.pipeline.selection_edge import SelectionEdge
 from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.edge.frame_sender import FrameSender, UplinkState
@@ -19,6 +19,7 @@ from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, TokenFrame
 from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif.selection import PatchModel, Selector
 from evitif.selection.sending import copies_for, packets_for
+from evitif.settings import bridge_settings, edge_settings
 from evitif_lab.evaluation.wire_bytes import SelectedFrames
 
 LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
@@ -62,7 +63,7 @@ def test_missing_patches_are_filled_in_by_the_recovery_that_the_bridge_is_told(p
     (answer,) = system.robot
     assert (answer.recovery, answer.how) == ('mean', 'off-board') and answer.tokens_received < 16
     with pytest.raises(ArtifactError, match='recovery surrogate was asked for, but none was trained for .* at cut 0'):
-        BridgeRuntime(BridgeRuntimeConfig(**both(pair, recovery='surrogate')), on_prediction=print)
+        BridgeRuntime(bridge_settings(**both(pair, recovery='surrogate')), on_prediction=print)
 
 
 @pytest.mark.parametrize('loss', [0.3, 0.6])
@@ -84,7 +85,7 @@ def test_over_a_lossy_link_what_was_sent_and_what_was_lost_is_known(pair, loss):
 
 
 def test_patches_travel_in_as_many_copies_and_packets_as_the_loss_asks_for_and_no_more_than_a_frame_may_take(pair):
-    edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=1.0)))
+    edge = SelectionEdge(edge_settings(**both(pair, delta=1.0)))
 
     def encoded(**uplink):
         uplink = UplinkState(**uplink)
@@ -96,12 +97,12 @@ def test_patches_travel_in_as_many_copies_and_packets_as_the_loss_asks_for_and_n
     some = encoded(frame_bytes=450.0)
     assert len(all_of_them.sent) == 16 and 3 <= len(some.sent) <= 13
     assert some.sent.tolist() == all_of_them.sent[:len(some.sent)].tolist()
-    few = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=0.0)))
+    few = SelectionEdge(edge_settings(**both(pair, delta=0.0)))
     assert few.encode(few.observe(IMAGE, UplinkState()), UplinkState(packet_error_rate=0.6)).patch_copies == copies_for(0.6, patches=1) > 7
 
 
 def test_what_the_edge_sends_takes_the_bytes_that_the_evaluation_counts(pair):
-    edge = SelectionEdge(EdgeRuntimeConfig(**both(pair, delta=0.7)))
+    edge = SelectionEdge(edge_settings(**both(pair, delta=0.7)))
     for rate in (0.0, 0.3, 0.6):
         uplink = UplinkState(packet_error_rate=rate)
         sent = edge.encode(edge.observe(IMAGE, uplink), uplink)
@@ -138,7 +139,7 @@ def test_with_the_bridge_gone_the_light_model_goes_on(pair):
 def test_models_that_do_not_belong_together_are_refused_with_both_values(pair, tmp_path):
     other = write_pair(tmp_path, seed=2)
     with pytest.raises(ArtifactError, match=r'large'):
-        BridgeRuntime(BridgeRuntimeConfig(**{**both(pair), 'model': other[1]}), on_prediction=print)
+        BridgeRuntime(bridge_settings(**{**both(pair), 'model': other[1]}), on_prediction=print)
     with System(both(other), bridge=both(pair)) as system:
         wait(lambda: system.edge.statistics().state == 'refused')
         reason = system.edge.statistics().reason
@@ -155,4 +156,4 @@ def test_models_that_do_not_belong_together_are_refused_with_both_values(pair, t
     ({'strategy': 'guess'}, "strategy is 'guess': expected split, selection, partition, auto")])
 def test_impossible_values_are_refused(pair, values, expected):
     with pytest.raises(ValueError, match=expected):
-        EdgeRuntime(EdgeRuntimeConfig(**both(pair, **values)), on_prediction=print)
+        EdgeRuntime(edge_settings(**both(pair, **values)), on_prediction=print)

@@ -12,9 +12,9 @@ from running_system import IMAGE, System, wait
 
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import find_model_folder
-from evitif.pipeline import EdgeRuntimeConfig
 from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy_table import AS_GOOD, FILE, Measured, choose, load_table, resolved, save_table
+from evitif.settings import edge_settings
 
 RATES = (0.0, 0.3, 0.6)
 
@@ -90,7 +90,7 @@ def test_edge_and_bridge_choose_alike_and_answer(table, pair):
     for budget, strategy in ((0.0, 'split'), (3_000.0, 'selection')):
         both = {**table, 'auto_frame_bytes': budget, 'auto_loss': 0.3}
         if strategy == 'selection':     # its settings name the large model's weights, which are those of the copy as well
-            assert resolved(EdgeRuntimeConfig(**both))[0].light_model == pair[0]
+            assert resolved(edge_settings(**both))[0].light_model == pair[0]
         with System(both, bridge=both) as system:
             system.connected()
             system.edge.submit(IMAGE, 7)
@@ -106,18 +106,18 @@ def test_other_expectations_on_the_two_sides_are_refused(table):
 
 
 def test_a_cut_and_a_light_model_that_are_named_are_kept_to(table, pair, tmp_path):
-    assert resolved(EdgeRuntimeConfig(**table, cut=1))[0].cut == 1
-    config, note = resolved(EdgeRuntimeConfig(**table, cut=3))
+    assert resolved(edge_settings(**table, cut=1))[0].cut == 1
+    config, note = resolved(edge_settings(**table, cut=3))
     assert config.strategy == 'selection' and note.startswith('strategy auto: selection with ')
     with pytest.raises(ValueError, match="cut is 3 and light_model 'elsewhere': expected some that the table"):
-        resolved(EdgeRuntimeConfig(**table, cut=3, light_model='elsewhere'))
-    assert edge_strategy(EdgeRuntimeConfig(**table)).description.startswith('strategy auto: split at block 1, 9000 bytes')
+        resolved(edge_settings(**table, cut=3, light_model='elsewhere'))
+    assert edge_strategy(edge_settings(**table)).description.startswith('strategy auto: split at block 1, 9000 bytes')
 
 
 @pytest.mark.parametrize('name, value', [('auto_frame_bytes', -1.0), ('auto_loss', 1.0), ('auto_multiply_adds', -1.0)])
 def test_impossible_expectations_are_refused(name, value):
     with pytest.raises(ValueError, match=f'{name} is {value}'):
-        EdgeRuntimeConfig(strategy='auto', **{name: value})
+        edge_settings(strategy='auto', **{name: value})
 
 
 SHIPPED = sorted(Path(__file__).parents[2].glob(f'artifacts/*/{FILE}'))

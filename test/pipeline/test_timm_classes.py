@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from evitif.model.build import ModelSpec, build_model, save_model
-from evitif.pipeline import BridgeRuntimeConfig, EdgeRuntimeConfig
 from evitif.pipeline.split_bridge import SplitBridge
 from evitif.pipeline.split_edge import SplitEdge
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.settings import bridge_settings, edge_settings
 from evitif_cli import main
 
 SMALL = {'embed_dim': 32, 'depth': 3, 'num_heads': 2, 'img_size': 32, 'patch_size': 8}
@@ -51,11 +51,11 @@ def test_trained_sent_lost_and_answered(folder):
     assert main(['train', 'recovery', '--model', model, '--data', str(folder / 'images'), '--cut', '1', '--steps', '2', '--batch-size', '8',
                  '--budget', '0.5']) == 0
     for quantisation, close in (('fp16', 2e-3), ('int8', 0.05), ('int4', 0.5), ('klt2', None)):
-        edge = SplitEdge(EdgeRuntimeConfig(model=model, cut=1, quantisation=quantisation, local_fallback=True))
+        edge = SplitEdge(edge_settings(model=model, cut=1, quantisation=quantisation, local_fallback=True))
         observation = edge.observe(PICTURE, UplinkState())
         rows, alone = edge.encode(observation, UplinkState()).rows, edge.answer_alone(observation)
         for recovery in ('paldn', 'omission'):
-            bridge = SplitBridge(BridgeRuntimeConfig(model=model, cut=1, quantisation=quantisation, recovery=recovery, top_k=4))
+            bridge = SplitBridge(bridge_settings(model=model, cut=1, quantisation=quantisation, recovery=recovery, top_k=4))
             assert bridge.parameters == edge.parameters
             whole, half = bridge.answer_batch([received(bridge, rows, 1), received(bridge, rows, 2)], now=lambda: 0.0)
             assert whole.recovery == 'none' and half.recovery == recovery

@@ -51,11 +51,11 @@ def test_only_recent_datagrams_count():
 
 def test_numbers_wrap():
     tracker = tracker_of([0])
-    tracker._highest = 2**32 - 3      # as after so many datagrams
+    tracker.highest = 2**32 - 3      # as after so many datagrams
     for sequence in (2**32 - 2, 2**32 - 1, 1, 0):
         assert tracker.receive(sequence)
     assert (tracker.expected, tracker.received, tracker.reordered) == (5, 5, 1)
-    assert tracker.is_newest(1)
+    assert tracker.highest == 1
 
 
 def test_one_stray_number_changes_nothing_and_two_in_a_row_are_a_restart():

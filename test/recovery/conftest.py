@@ -5,9 +5,9 @@ import torch
 
 from evitif.model.build import save_model
 from evitif.model.folder import artifact_path
-from evitif.pipeline import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Sequence, save_recovery
+from evitif.settings import SplitSettings
 from evitif_lab.baselines import LEARNED, sized
 
 DESCRIPTION = {'architecture': 'vit_tiny_patch16_224', 'class_names': ['a', 'b', 'c'],
@@ -30,7 +30,7 @@ def folder(tmp_path):
 def train(folder):
     """Puts a recovery of this kind for a cut into the model folder and returns its description's path."""
     def write(kind, cut=1, **options):
-        stream = CutModel.load(ModelConfig(model=str(folder), cut=cut))
+        stream = CutModel.load(SplitSettings(model=str(folder), cut=cut))
         parameters = stream.parameters
         sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
         network = LEARNED[kind](sequence, **options) if options else sized(LEARNED[kind], sequence, 1e5)

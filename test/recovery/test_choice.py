@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from evitif.pipeline import BridgeRuntimeConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.split_bridge import SplitBridge, choose_recovery
 from evitif.recovery import METHODS, ArtifactError
 from evitif.recovery.artifact import LEARNED as KNOWN
+from evitif.settings import bridge_settings
 from evitif_lab.baselines import LEARNED
 
 
@@ -15,7 +15,7 @@ from evitif_lab.baselines import LEARNED
 def test_every_name_is_found_and_answers(folder, train, name):
     if name in LEARNED:
         train(name)
-    pipeline = SplitBridge(BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name))
+    pipeline = SplitBridge(bridge_settings(model=str(folder), cut=1, recovery=name))
     assert pipeline.recovery.name == name
     answers = []
     pipeline.answer, answer = lambda frame: answers.append(answer(frame)), pipeline.answer
@@ -26,7 +26,7 @@ def test_every_name_is_found_and_answers(folder, train, name):
 
 @pytest.mark.parametrize('name', LEARNED)
 def test_what_was_not_trained_is_refused(folder, train, name):
-    config = BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name)
+    config = bridge_settings(model=str(folder), cut=1, recovery=name)
     with pytest.raises(ArtifactError, match=f'recovery {name} .* none was trained for .* at cut 1: .*--method {name}'):
         choose_recovery(config, CutModel.load(config))
 
@@ -36,33 +36,33 @@ def test_a_bridge_without_the_laboratory_says_that_a_baseline_is_one(folder, tra
     path = train(name)
     for kind in ('surrogate', 'srcnn', 'edsr', 'tuned-tail'):
         monkeypatch.delitem(KNOWN, kind)
-    stream = CutModel.load(BridgeRuntimeConfig(model=str(folder), cut=1))
+    stream = CutModel.load(bridge_settings(model=str(folder), cut=1))
     for asked in ({'recovery': name}, {'recovery_artifact': str(path)}):
         with pytest.raises(ArtifactError, match=f'recovery {name} is a baseline for `evitif evaluate recovery` .* expected auto or one of '
                                                 'zero, mean, omission, interpolation, paldn, linear$'):
-            choose_recovery(BridgeRuntimeConfig(model=str(folder), cut=1, **asked), stream)
+            choose_recovery(bridge_settings(model=str(folder), cut=1, **asked), stream)
 
 
 def test_auto_is_paldn_where_there_is_one_and_what_an_artifact_says(folder, train):
-    auto = BridgeRuntimeConfig(model=str(folder), cut=1)
+    auto = bridge_settings(model=str(folder), cut=1)
     stream = CutModel.load(auto)
     linear = train('linear')
     assert choose_recovery(auto, stream)[0].name == 'omission'
     train('paldn')
     recovery, note = choose_recovery(auto, stream)
     assert recovery.name == 'paldn' and 'trained for 5 to 95 % loss' in note
-    named = BridgeRuntimeConfig(model=str(folder), cut=1, recovery_artifact=str(linear))
+    named = bridge_settings(model=str(folder), cut=1, recovery_artifact=str(linear))
     assert choose_recovery(named, stream)[0].name == 'linear'
 
 
 def test_an_artifact_of_another_kind_is_refused_with_both(folder, train):
-    config = BridgeRuntimeConfig(model=str(folder), cut=1, recovery='paldn', recovery_artifact=str(train('linear')))
+    config = bridge_settings(model=str(folder), cut=1, recovery='paldn', recovery_artifact=str(train('linear')))
     with pytest.raises(ArtifactError, match="of the kind linear, but recovery is 'paldn'"):
         choose_recovery(config, CutModel.load(config))
 
 
 def test_certainties_need_a_tail_that_takes_them(folder, train, monkeypatch):
-    config = BridgeRuntimeConfig(model=str(folder), cut=1)
+    config = bridge_settings(model=str(folder), cut=1)
     stream = CutModel.load(config)
     monkeypatch.setattr(type(stream.split), 'takes_key_bias', False)
     train('paldn', width=16)
@@ -76,7 +76,7 @@ def test_the_tail_of_a_recovery_goes_on_and_its_certainties_arrive(folder, train
     train('tuned-tail')
     train('paldn', width=16)
     for name in ('tuned-tail', 'paldn'):
-        config = BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name)
+        config = bridge_settings(model=str(folder), cut=1, recovery=name)
         stream = CutModel.load(config)
         recovery, _ = choose_recovery(config, stream)
         tokens, received = torch.randn(1, 10, 24), torch.tensor([[True, False] * 5])
@@ -90,10 +90,10 @@ def test_what_ships_for_other_weights_of_an_architecture_is_passed_over(folder, 
     for path in (train('paldn'), train('paldn').with_suffix('.safetensors')):
         (shipped / path.name).write_bytes(path.read_bytes())
     monkeypatch.chdir(tmp_path)
-    config = BridgeRuntimeConfig(model='vit_tiny_patch16_224', random_seed=1, cut=1)
+    config = bridge_settings(model='vit_tiny_patch16_224', random_seed=1, cut=1)
     stream = CutModel.load(config)
     recovery, note = choose_recovery(config, stream)
     assert recovery.name == 'omission'
     assert 'fingerprint' in note and 'recovery by omission' in note
     with pytest.raises(ArtifactError, match='fingerprint'):
-        choose_recovery(BridgeRuntimeConfig(model='vit_tiny_patch16_224', random_seed=1, cut=1, recovery='paldn'), stream)
+        choose_recovery(bridge_settings(model='vit_tiny_patch16_224', random_seed=1, cut=1, recovery='paldn'), stream)

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig
+from evitif.pipeline import BridgeRuntime
 from evitif.pipeline.split_bridge import SplitBridge
 from evitif.protocol.events import FrameReady
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.recovery import METHODS
+from evitif.settings import bridge_settings
 from evitif_lab.baselines import LEARNED
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
@@ -38,7 +39,7 @@ def frames_of(pipeline: SplitBridge, losses: list[float]) -> list[ReceivedFrame]
 def test_answers_together_are_the_answers_alone(folder, train, name):
     if name in LEARNED:
         train(name)
-    pipeline = SplitBridge(BridgeRuntimeConfig(model=str(folder), cut=1, recovery=name))
+    pipeline = SplitBridge(bridge_settings(model=str(folder), cut=1, recovery=name))
     frames = frames_of(pipeline, [0.0, 0.5, 0.0, 0.2, 0.9, 0.5, 1.0])
     alone = [pipeline.answer(frame) for frame in frames]
     assert len({answer.scores for answer in alone}) == len(frames)         # else an exchanged answer would not be seen
@@ -49,7 +50,7 @@ def test_answers_together_are_the_answers_alone(folder, train, name):
 
 
 def test_the_batch_is_the_smallest_of_the_fastest_sizes_that_are_short_enough(monkeypatch):
-    pipeline = SplitBridge(BridgeRuntimeConfig(**MODEL))
+    pipeline = SplitBridge(bridge_settings(**MODEL))
     seconds = {1: 0.010, 2: 0.012, 4: 0.020, 8: 0.0395, 10: 0.060}
     monkeypatch.setattr('evitif.pipeline.split_bridge.timeit.repeat', lambda run, **_: [seconds[run()]])
     pipeline.answer_batch = len
@@ -64,7 +65,7 @@ def test_the_batch_is_the_smallest_of_the_fastest_sizes_that_are_short_enough(mo
 
 def test_a_frame_that_cannot_be_answered_does_not_take_those_beside_it_along():
     answered, log = [], []
-    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True), on_prediction=lambda robot, _: answered.append(robot),
+    bridge = BridgeRuntime(bridge_settings(**MODEL, unsealed=True), on_prediction=lambda robot, _: answered.append(robot),
                            log=lambda level, text: log.append(text))
     frames = frames_of(bridge._strategy, [0.0, 0.0, 0.3])
     broken = ReceivedFrame(**{**vars(frames[1]), 'rows': frames[1].rows[:, :-1]})
@@ -75,7 +76,7 @@ def test_a_frame_that_cannot_be_answered_does_not_take_those_beside_it_along():
 
 
 def test_what_became_of_a_robots_frames_is_in_its_link(monkeypatch):
-    bridge = BridgeRuntime(BridgeRuntimeConfig(**MODEL, unsealed=True, bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
+    bridge = BridgeRuntime(bridge_settings(**MODEL, unsealed=True, bind_host='127.0.0.1', port=0), on_prediction=lambda *_: None,
                            log=lambda *_: None)
     frames = [replace(frame, session_id=7) for frame in frames_of(bridge._strategy, [0.0, 0.0, 0.0])]
     bridge._loop.start()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
+from evitif.settings import SplitSettings
 from evitif_cli import main
 from evitif_lab.training.transform_code import fisher_information
 
@@ -23,7 +23,7 @@ def test_a_code_is_fitted_for_each_cut_and_travels(small, capsys):
     for cut in (1, 2):
         description = json.loads((output / f'klt-cut{cut}.json').read_text())
         assert (description['kind'], description['cut'], description['images']) == ('klt', cut, 20)
-        stream = CutModel.load(ModelConfig(model=str(output), cut=cut))
+        stream = CutModel.load(SplitSettings(model=str(output), cut=cut))
         assert stream.parameters.quantisation == description['default'] and stream.parameters.code == description['digest']
         tokens = stream.split.blank_tokens().numpy()
         rows = stream.quantiser.quantise(tokens)
@@ -65,7 +65,7 @@ def test_what_the_rates_cost_is_measured_with_the_recovery_that_is_there_and_aga
 
 def test_the_information_is_that_of_the_answer(small):
     """Adding a vector to a token moves the answer by the information along it: KL = v F v / 2 for small v."""
-    split = CutModel.load(ModelConfig(model=str(small / 'model'), cut=2, quantisation='fp16')).split
+    split = CutModel.load(SplitSettings(model=str(small / 'model'), cut=2, quantisation='fp16')).split
     split.module.requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     tokens = split.blank_tokens() + torch.randn(400, split.tokens, split.channels, generator=generator)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from evitif.model.quantise import TokenQuantiser
-from evitif.pipeline.configuration import ModelConfig
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.slot import LatestSlots
+from evitif.settings import SplitSettings
 
 OnAnswer = Callable[[int, int, float], None]        # number, class id, seconds of computation on both sides
 OnReplaced = Callable[[int], None]                  # number of an image that a newer one took the place of
@@ -20,7 +20,7 @@ OnReplaced = Callable[[int], None]                  # number of an image that a 
 
 class Context:
     """
-    :param settings: `model`, arguments of ModelConfig; `reach`, (host, port) by contestant as the robot sees it; `listen`, the same
+    :param settings: `model`, arguments of SplitSettings; `reach`, (host, port) by contestant as the robot sees it; `listen`, the same
         as the bridge does; `key_file`; `rate`, images a second
     """
 
@@ -39,7 +39,7 @@ class Context:
     @functools.cached_property
     def stream(self) -> CutModel:
         """The model that the contestants besides evitif's share."""
-        stream = CutModel.load(ModelConfig(**self.settings['model'], quantisation='int8'))
+        stream = CutModel.load(SplitSettings(**self.settings['model'], quantisation='int8'))
         height, width = stream.split.image_size
         stream.tail(stream.head(stream.preprocessor(np.zeros((height, width, 3), np.uint8))))      # the first run is slow
         return stream

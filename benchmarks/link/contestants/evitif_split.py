@@ -7,8 +7,9 @@ import threading
 import numpy as np
 
 from benchmarks.link.contestants.context import Context, OnAnswer, OnReplaced
-from evitif.pipeline import BridgeRuntime, BridgeRuntimeConfig, EdgeRuntime, EdgeRuntimeConfig, Prediction
+from evitif.pipeline import BridgeRuntime, EdgeRuntime, Prediction
 from evitif.protocol.events import Connected
+from evitif.settings import bridge_settings, edge_settings
 
 CONNECT_S = 10.0
 
@@ -27,7 +28,7 @@ class Robot:
         self._replaced = 0
         self._numbers: list[int] = []
         self._edge = EdgeRuntime(
-            EdgeRuntimeConfig(**context.settings['model'], quantisation=options['quantisation'], robot_name='robot', bridge_host=host,
+            edge_settings(**context.settings['model'], quantisation=options['quantisation'], robot_name='robot', bridge_host=host,
                               bridge_port=port, key_file=context.settings['key_file'], threads=1),
             on_prediction=self._answered, on_event=self._event, log=_ignore)
         self._edge.start()
@@ -66,7 +67,7 @@ class Bridge:
     def __init__(self, context: Context, options: dict):
         host, port = context.listen(options['name'])
         self._bridge = BridgeRuntime(
-            BridgeRuntimeConfig(**context.settings['model'], quantisation=options['quantisation'], bind_host=host, port=port,
+            bridge_settings(**context.settings['model'], quantisation=options['quantisation'], bind_host=host, port=port,
                                 key_file=context.settings['key_file'], threads=1), on_prediction=_ignore, log=_ignore)
         self._bridge.start()
 

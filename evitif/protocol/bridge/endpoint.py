@@ -59,7 +59,6 @@ AMPLIFICATION = 3            # bytes sent for a byte received from an address th
 _OUTGOING = 8192             # datagrams that wait for the owner; the oldest are dropped
 _NO_PING = -1.0              # the time stamp of a PONG that answers no PING
 _PONG_FAILURE = 0.4          # share of the PINGs that arrive whose PONG may be lost
-_RUN_MISSES = 4              # datagrams of a run that were not regular, after which the others are taken one by one
 _REFUSALS_REMEMBERED = 256   # robots at an address, with the reason that was said last
 # HELLOs that are read, a second and in a burst: for an address, and for each robot that may be served. To read one takes ten times as
 # long as to see that another datagram is of nobody, so that a flood of them would take the time of the robots that are served.
@@ -255,83 +254,80 @@ class BridgeEndpoint:
             else:
                 raise DatagramError('unexpected')
         except DatagramError as error:
-            self._drop(error.kind, session)
-            if session is not None and session.sealer is not None and session.sealer.spent:
-                self._lose(session, 'its keys have refused as many forgeries as they may')
+            self._drop([error.kind], session)
+            if session is not None:
+                self._check_seal(session)
 
     def receive_run(self, datagrams: np.ndarray, addr, now: float, arrived_at: float | None = None) -> None:
-        """As `receive_datagram` each of a run, uint8 [n, size], which is written to. What is regular in it is taken at once (`runs`)."""
-        at = misses = 0
+        """Take datagrams of one size that came together, uint8 [n, size], which is written to: `receive_datagram` each."""
+        at = 0
         while at < len(datagrams):
-            taken = self._take_run(datagrams[at:], addr, now) if misses < _RUN_MISSES else 0
-            if not taken:
-                misses += 1
-                self.receive_datagram(datagrams[at], addr, now, arrived_at)
-            at += taken or 1
+            at += self._receive_tokens(datagrams[at:], addr, now) or self._receive_one(datagrams[at], addr, now, arrived_at)
 
-    def _take_run(self, datagrams: np.ndarray, addr, now: float) -> int:
-        """Take TOKENS of one session from the first datagram on; how many these were."""
-        count, size = datagrams.shape
-        if self._closed or count < 2 or size < datagram.HEADER.size + datagram.SEAL_BYTES:
+    def _receive_one(self, data, addr, now: float, arrived_at: float | None) -> int:
+        self.receive_datagram(data, addr, now, arrived_at)
+        return 1
+
+    def _receive_tokens(self, datagrams: np.ndarray, addr, now: float) -> int:
+        """Take TOKENS of one session, from the first datagram on; how many these were."""
+        size = datagrams.shape[1]
+        if self._closed or size < datagram.HEADER.size + datagram.SEAL_BYTES:
             return 0
-        magic, version, kind, session_id, _, _ = datagram.HEADER.unpack(datagrams[0, :datagram.HEADER.size].tobytes())
+        magic, version, kind, session_id, _, _ = datagram.HEADER.unpack_from(datagrams[0])
         session = self._sessions.get(session_id)
         if magic != datagram.MAGIC or kind != datagram.TOKENS or session is None or version != session.version:
             return 0
-        sequences, bodies = session.open_run(datagrams[:runs.of_one_session(datagrams)])
-        count = len(sequences)
+        count = runs.of_one_session(datagrams)
+        sequences, bodies, refused = session.open_run(datagrams[:count])
         self._traffic.received(count * size, count)
-        session.traffic.received(count * size, count)
-        at = misses = 0
-        while at < count:
-            taken = self._take_packets(session, sequences[at:], bodies[at:], size, addr, now) if misses < _RUN_MISSES else 0
-            if not taken:
-                misses += 1
-                received = Datagram(kind, session_id, sequences[at], bodies[at].data, size, datagrams[at].data, session.sealer is not None)
-                try:
-                    self._on_opened(session, received, addr, now, now)
-                except DatagramError as error:
-                    self._drop(error.kind, session)
-            at += taken or 1
+        # Whoever wrote a datagram with a wrong checksum, it may not be of this session.
+        own = count if session.sealer is not None else len(sequences)
+        session.traffic.received(own * size, own)
+        self._drop(refused, session if session.sealer is not None else None)
+        if sequences:
+            self._take_tokens(session, sequences, bodies, size, addr, now)
+        self._check_seal(session)
         return count
 
-    def _take_packets(self, session: BridgeSession, sequences: list[int], bodies: np.ndarray, size: int, addr, now: float) -> int:
-        """Take what belongs to one frame and came in order, from the first packet on; how many packets these were."""
-        run = runs.parse_tokens(bodies)
-        part = None if run is None else session.reassembler.part_of_run(run, now)
-        if part is None or not session.tracker.receive_run(sequences[:len(part.run)]):
-            return 0
-        session.heard_at, session.address = now, addr
-        for kind, dropped in session.reassembler.receive_run(part, size, now).items():
-            self._drop(kind, session, dropped)
+    def _take_tokens(self, session: BridgeSession, sequences: list[int], bodies, size: int, addr, now: float) -> None:
+        """Take the bodies of opened TOKENS datagrams, uint8 [n, length] or a list of one; each datagram had `size` bytes."""
+        fresh = session.hear(sequences, addr, now)
+        if not all(fresh):
+            self._drop(['duplicate'] * fresh.count(False), session)
+            bodies = bodies[np.array(fresh)] if len(fresh) > 1 else []
+        at = 0
+        while at < len(bodies):
+            try:
+                run = runs.parse_tokens(bodies[at:])
+            except DatagramError as error:
+                self._drop([error.kind], session)
+                at += 1
+                continue
+            if dropped := session.reassembler.receive_run(run, size, now):
+                self._drop(dropped, session)
+            at += len(run.indices)
         self._collect_frames(session)
-        return len(part.run)
 
-    def _drop(self, kind: str, session: BridgeSession | None, datagrams: int = 1) -> None:
-        self._traffic.dropped[kind] += datagrams
+    def _drop(self, kinds: list[str], session: BridgeSession | None) -> None:
+        self._traffic.dropped.update(kinds)
         if session is not None:
-            session.traffic.dropped[kind] += datagrams
+            session.traffic.dropped.update(kinds)
+
+    def _check_seal(self, session: BridgeSession) -> None:
+        if session.sealer is not None and session.sealer.spent and session.session_id in self._sessions:
+            self._lose(session, 'its keys have refused as many forgeries as they may')
 
     def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr, now: float, arrived_at: float) -> None:
         if session.sealer is not None:
             received = session.sealer.open(received)
         elif received.sealed:
             raise DatagramError('unexpected')
-        self._on_opened(session, received, addr, now, arrived_at)
-
-    def _on_opened(self, session: BridgeSession, received: Datagram, addr, now: float, arrived_at: float) -> None:
-        if not session.tracker.receive(received.sequence):
-            raise DatagramError('duplicate')
-        session.heard_at = now
-        if addr != session.address and session.tracker.is_newest(received.sequence):
-            session.address = addr
         if received.type == datagram.TOKENS:
-            body = datagram.parse_tokens(received.body)
-            kind = session.reassembler.receive(body, received.size, now)
-            self._collect_frames(session)
-            if kind:
-                raise DatagramError(kind)
-        elif received.type == datagram.PING:
+            self._take_tokens(session, [received.sequence], [received.body], received.size, addr, now)
+            return
+        if not all(session.hear([received.sequence], addr, now)):
+            raise DatagramError('duplicate')
+        if received.type == datagram.PING:
             t1, session.remote = datagram.parse_ping(received.body)
             self._pong(session, t1, addr, now, arrived_at)
         else:

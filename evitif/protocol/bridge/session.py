@@ -62,9 +62,23 @@ class BridgeSession:
         """Of this session's datagrams."""
         return datagram.VERSION if self.sealer is None else datagram.SEALED_VERSION
 
-    def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray]:
-        """The sequence numbers and bodies of a run of this session, of one type, as far as checksums or seals fit."""
+    def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray, list[str]]:
+        """Sequence numbers and bodies of a run of this session, of one type, and for each datagram that is not right why not."""
         return runs.open_run(datagrams) if self.sealer is None else self.sealer.open_run(datagrams)
+
+    def hear(self, sequences: list[int], address: object, now: float) -> list[bool]:
+        """Note datagrams of this session from `address`; for each whether it is new.
+
+        The robot is where the datagram with the highest number came from, so that an overtaken one does not lead back (RFC 9000,
+        section 9.3).
+        """
+        highest = self.tracker.highest
+        fresh = self.tracker.receive_run(sequences) if len(sequences) > 1 else [self.tracker.receive(sequences[0])]
+        if any(fresh):
+            self.heard_at = now
+            if self.tracker.highest != highest:
+                self.address = address
+        return fresh
 
     def downlink_loss(self) -> tuple[float, float]:
         """The best guess at the loss on the way to the robot: packet error rate (0..1) and mean burst, NaN when

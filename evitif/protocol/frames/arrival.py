@@ -50,8 +50,7 @@ class ArrivalEstimator:
 
     def together(self, packets: int) -> None:
         """So many more packets came at the same time."""
-        for _ in range(packets):
-            self._gap -= _GAP_GAIN * self._gap
+        self._gap *= (1 - _GAP_GAIN) ** packets
 
     def overtaken(self, seconds: float) -> None:
         """A packet came so long after one of a higher index of its frame, or after the frame's grace had begun."""

@@ -22,10 +22,11 @@ few that were delivered. A frame takes `units` rows of its quantisation, whateve
 
 import bisect
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import reduce
+from operator import or_
 
 import numpy as np
 
@@ -109,12 +110,12 @@ class _Finished:
     ending_at: float         # when its grace began, where the grace ended it, else NaN
 
 
-class RunPart(NamedTuple):
-    """What of a run can be taken at once."""
-
-    run: TokensRun
-    received: np.ndarray | None      # bool [units], of its frame, then; None: the frame is not in flight any more
-    complete: bool                   # whether the frame then has all units
+def _bits(indices: list[int]) -> int:
+    """The mask of packets with these indices."""
+    count, first = len(indices), indices[0]
+    if count == 1 or indices == [*range(first, first + count)]:
+        return (1 << count) - 1 << first
+    return reduce(or_, (1 << index for index in indices))
 
 
 def newer(a: int, b: int) -> bool:
@@ -153,103 +154,64 @@ class Reassembler:
 
     def receive(self, body: TokensBody, size: int, now: float) -> str | None:
         """Take one packet, a datagram of `size` bytes. Returns None where it was used, else the kind of the drop."""
-        parameters = self._parameters
-        if int(body.units.max()) >= parameters.units:
-            return 'malformed'
-        if body.sent_units > parameters.units or body.rows.shape[1] != self._row_bytes.get(body.quantisation):
-            return 'inconsistent'
-        slot = body.frame_id % len(self._ring)
-        frame = self._ring[slot]
-        if frame is None or frame.id != body.frame_id:
-            if frame is not None and not newer(body.frame_id, frame.id):
-                return 'late'
-            if kind := self._kind_of_finished(body.frame_id, body.capture_stamp_ns, body.packet_index, now):
-                return kind
-            try:
-                body.source_frame.decode()
-            except UnicodeDecodeError:
-                return 'malformed'
-            if frame is not None:
-                self.evicted += 1
-                self._deliver([frame], now)
-            frame = self._begin(slot, body, now)
-        elif not frame.fits(body):
-            return 'inconsistent'
-        bit = 1 << body.packet_index
-        if frame.packets & bit:
-            return 'duplicate'
-        self._store(frame, body, bit, size, now)
-        # Too few units cannot be all; the sum is cheaper than a look at the mask for each packet.
-        if frame.packets_received == frame.packet_count or frame.units >= frame.sent and frame.has_all:
-            self._deliver([frame], now)
-        return None
+        return next(iter(self.receive_run(TokensRun.of(body), size, now)), None)
 
-    def part_of_run(self, run: TokensRun, now: float) -> RunPart | None:
-        """How many packets of a run, from the first on, `receive_run` can take: up to the one that completes their frame; None where
-        the first is not simply the next of a frame."""
-        first, parameters = run.first, self._parameters
-        if first.sent_units > parameters.units or first.rows.shape[1] != self._row_bytes.get(first.quantisation) \
-                or int(run.units.max()) >= parameters.units:
-            return None
-        frame = self._ring[first.frame_id % len(self._ring)]
-        if (frame is None or newer(first.frame_id, frame.id)) and self._has_finished(first):
-            return RunPart(run, None, False)
-        if frame is None:
-            if not self._in_order(first.frame_id, now):
-                return None
-        elif frame.id != first.frame_id or not frame.fits(first) or frame.packets >> first.packet_index:
-            return None
-
-        def received(count: int) -> np.ndarray:
-            units = np.zeros(parameters.units, np.bool_) if frame is None else frame.received.copy()
-            units[run.units[:count]] = True
-            return units
-
-        def complete(count: int) -> bool:
-            return int(np.count_nonzero(received(count))) >= first.sent_units
-
-        units = received(len(run))
-        if int(np.count_nonzero(units)) < first.sent_units:
-            return RunPart(run, units, False)
-        if not complete(len(run) - 1):      # as where each patch travels once
-            return RunPart(run, units, True)
-        count = bisect.bisect_left(range(len(run)), True, 1, key=complete)
-        return RunPart(run.part(count), received(count), True)
-
-    def receive_run(self, part: RunPart, size: int, now: float) -> Counter[str]:
-        """As `receive` each packet of what `part_of_run` said, datagrams of `size` bytes. Returns how many were dropped, by kind."""
-        run, first = part.run, part.run.first
-        if part.received is None:
-            return Counter(self._kind_of_finished(first.frame_id, first.capture_stamp_ns, index, now) for index in run.indices)
+    def receive_run(self, run: TokensRun, size: int, now: float) -> list[str]:
+        """Take packets of one frame that arrived together, datagrams of `size` bytes. Returns a kind for each that was dropped."""
+        parameters, first, packets = self._parameters, run.first, len(run.indices)
+        if int(run.units.max()) >= parameters.units:
+            return ['malformed'] if packets == 1 else self._one_by_one(run, size, now)
+        if first.sent_units > parameters.units or run.rows.shape[-1] != self._row_bytes.get(first.quantisation):
+            return ['inconsistent'] * packets
         slot = first.frame_id % len(self._ring)
         frame = self._ring[slot]
-        if frame is None:
+        if frame is None or frame.id != first.frame_id:
+            if frame is not None and not newer(first.frame_id, frame.id):
+                return ['late'] * packets
+            for finished in self._finished:
+                if finished.id == first.frame_id and finished.stamp == first.capture_stamp_ns:
+                    return [self._too_late(finished, index, now) for index in run.indices]
+            if not self._in_order(first.frame_id, now):
+                return ['late'] * packets
             try:
                 first.source_frame.decode()
             except UnicodeDecodeError:
-                return Counter(malformed=len(run))
+                return ['malformed'] * packets
+            if frame is not None:
+                self.evicted += 1
+                self._deliver([frame], now)
             frame = self._begin(slot, first, now)
-        frame.rows[run.units] = run.rows
-        frame.received = part.received
-        packets, (begin, end) = len(run), (run.indices[0], run.indices[-1])
-        frame.packets |= ((1 << packets) - 1) << begin if end - begin == packets - 1 else sum(1 << index for index in run.indices)
-        frame.units += run.units.size
-        frame.bytes += packets * size
-        if frame.packets_received:
-            self.arrival.gap(max(now - frame.last_arrival, 0.0))
-        self.arrival.together(packets - 1)
-        frame.packets_received += packets
-        frame.last_arrival = frame.highest_at = now
-        frame.highest = end
-        if end == frame.packet_count - 1:
-            frame.ending_at = min(frame.ending_at, now)
-        if part.complete or frame.packets_received == frame.packet_count:
+        elif not frame.fits(first):
+            return ['inconsistent'] * packets
+        bits = _bits(run.indices)
+        if frame.packets & bits or bits.bit_count() < packets:
+            return ['duplicate'] if packets == 1 else self._one_by_one(run, size, now)
+        # Too few units cannot be all; the sum is cheaper than a look at the mask.
+        may_complete = frame.units + run.units.size >= frame.sent
+        used = self._completing(frame, run) if may_complete else packets
+        if used < packets:
+            self._store(frame, run.part(0, used), _bits(run.indices[:used]), size, now)
+        else:
+            self._store(frame, run, bits, size, now)
+        if frame.packets_received == frame.packet_count or may_complete and frame.has_all:
             self._deliver([frame], now)
-        return Counter()
+        return self.receive_run(run.part(used, packets), size, now) if used < packets else []
 
-    def _has_finished(self, body: TokensBody) -> bool:
-        """Whether a packet's frame was in flight and is not any more."""
-        return any(finished.id == body.frame_id and finished.stamp == body.capture_stamp_ns for finished in self._finished)
+    def _one_by_one(self, run: TokensRun, size: int, now: float) -> list[str]:
+        return [kind for k in range(len(run.indices)) for kind in self.receive_run(run.part(k, k + 1), size, now)]
+
+    @staticmethod
+    def _completing(frame: _Frame, run: TokensRun) -> int:
+        """How many packets the frame takes of a run: up to the one that completes it."""
+        def complete(count: int) -> bool:
+            received = frame.received.copy()
+            received[run.units[:count]] = True
+            return int(np.count_nonzero(received)) >= frame.sent
+
+        packets = len(run.indices)
+        if packets == 1 or not complete(packets - 1):      # as where each patch travels once
+            return packets
+        return bisect.bisect_left(range(packets), True, 1, key=complete)
 
     def _begin(self, slot: int, body: TokensBody, now: float) -> _Frame:
         frame = self._ring[slot] = _Frame(body, self._parameters, now)
@@ -260,37 +222,37 @@ class Reassembler:
                 frame.ending_at = now
         return frame
 
-    def _store(self, frame: _Frame, body: TokensBody, bit: int, size: int, now: float) -> None:
-        frame.rows[body.units] = body.rows
-        frame.received[body.units] = True
-        frame.packets |= bit
-        frame.units += len(body.units)
-        frame.bytes += size
+    def _store(self, frame: _Frame, run: TokensRun, bits: int, size: int, now: float) -> None:
+        frame.rows[run.units] = run.rows
+        frame.received[run.units] = True
+        frame.packets |= bits
+        packets, highest = len(run.indices), max(run.indices)
+        frame.units += run.units.size
+        frame.bytes += packets * size
         if frame.packets_received:
             self.arrival.gap(max(now - frame.last_arrival, 0.0))
-        frame.packets_received += 1
+        if packets > 1:
+            self.arrival.together(packets - 1)
+        frame.packets_received += packets
         frame.last_arrival = now
-        if body.packet_index > frame.highest:
-            frame.highest, frame.highest_at = body.packet_index, now
-        else:
+        if run.indices[0] < frame.highest:
             self.arrival.overtaken(now - frame.highest_at)
-        if body.packet_index == frame.packet_count - 1:
+        if highest > frame.highest:
+            frame.highest, frame.highest_at = highest, now
+        if highest == frame.packet_count - 1:
             frame.ending_at = min(frame.ending_at, now)
 
-    def _kind_of_finished(self, frame_id: int, stamp: int, packet_index: int, now: float) -> str | None:
-        """How a packet that belongs to no frame in flight is counted, or None where it begins a new frame."""
-        for finished in self._finished:
-            if finished.id == frame_id and finished.stamp == stamp:
-                bit = 1 << packet_index
-                if finished.packets & bit:
-                    return 'duplicate'
-                finished.packets |= bit
-                if not math.isnan(finished.quiet_since):
-                    self.arrival.silence(now - finished.quiet_since)
-                if not math.isnan(finished.ending_at):
-                    self.arrival.overtaken(now - finished.ending_at)
-                return 'late'
-        return None if self._in_order(frame_id, now) else 'late'
+    def _too_late(self, finished: _Finished, packet_index: int, now: float) -> str:
+        """The kind of the drop of a packet whose frame is no longer in flight; it corrects the wait that ended the frame."""
+        bit = 1 << packet_index
+        if finished.packets & bit:
+            return 'duplicate'
+        finished.packets |= bit
+        if not math.isnan(finished.quiet_since):
+            self.arrival.silence(now - finished.quiet_since)
+        if not math.isnan(finished.ending_at):
+            self.arrival.overtaken(now - finished.ending_at)
+        return 'late'
 
     def _in_order(self, frame_id: int, now: float) -> bool:
         return now - self._delivered_at > ORDER_MEMORY_S or newer(frame_id, self._delivered_id)

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 
 from evitif.protocol.wire.datagram import ReceiverReport
@@ -41,7 +42,7 @@ class SequenceTracker:
     """
 
     def __init__(self):
-        self._highest = -1             # sequence number, -1 before the first
+        self.highest = -1             # sequence number, -1 before the first
         self._mask = 0                 # bit k: whether number highest - k arrived
         self._span = 0                 # bits of the mask that are known, at most WINDOW
         self._restart_at: int | None = None
@@ -52,7 +53,7 @@ class SequenceTracker:
 
     def receive(self, sequence: int) -> bool:
         """Note the arrival of `sequence`; False where that very datagram was here already."""
-        ahead = (sequence - self._highest) % _MODULUS
+        ahead = (sequence - self.highest) % _MODULUS
         if ahead >= _MODULUS >> 1:
             ahead -= _MODULUS
         if 0 < ahead <= MAX_DROPOUT:
@@ -75,38 +76,31 @@ class SequenceTracker:
             self._restart_at = (sequence + 1) % _MODULUS
         return True
 
-    def receive_run(self, sequences: list[int]) -> bool:
-        """As `receive` of each, where each is a little ahead of all before; False, and nothing is noted, where that is not so."""
+    def receive_run(self, sequences: list[int]) -> list[bool]:
+        """`receive` each; a run in rising order a little ahead of all before costs one shift."""
         first, last = sequences[0], sequences[-1]
-        ahead, span = (first - self._highest) % _MODULUS, last - first
-        if not (0 < ahead <= MAX_DROPOUT and span >= 0 and ahead + span < WINDOW):
-            return False
+        ahead, span = (first - self.highest) % _MODULUS, last - first
+        if not (0 < ahead <= MAX_DROPOUT and 0 <= span < WINDOW - ahead):
+            return [*map(self.receive, sequences)]
         arrived = (1 << span + 1) - 1
         if sequences != [*range(first, last + 1)]:
-            arrived, highest = 0, first - 1
-            for sequence in sequences:
-                if sequence <= highest:
-                    return False
-                arrived |= 1 << last - sequence
-                highest = sequence
+            if any(after <= before for before, after in pairwise(sequences)):
+                return [*map(self.receive, sequences)]
+            arrived = sum(1 << last - sequence for sequence in sequences)
         self._restart_at = None
-        self._highest = last
+        self.highest = last
         self._mask = (self._mask << ahead + span | arrived) & (1 << WINDOW) - 1
         self._span = min(self._span + ahead + span, WINDOW)
         self.expected += ahead + span
         self.received += len(sequences)
-        return True
+        return [True] * len(sequences)
 
     def _advance(self, sequence: int, ahead: int) -> None:
-        self._highest = sequence
+        self.highest = sequence
         self._mask = ((self._mask << ahead) | 1) & ((1 << WINDOW) - 1) if ahead < WINDOW else 1
         self._span = min(self._span + ahead, WINDOW)
         self.expected += ahead
         self.received += 1
-
-    def is_newest(self, sequence: int) -> bool:
-        """Whether `sequence` is the highest number so far."""
-        return sequence == self._highest
 
     @property
     def packet_error_rate(self) -> float:

@@ -26,47 +26,21 @@ _TYPE_AT = 3
 
 
 class ReplayWindow:
-    """Which numbers were taken, of the last 1,024: a bit mask that ends at the highest (RFC 4303, section 3.4.3; RFC
-    6479)."""
+    """Which of the last 1,024 sequence numbers were taken (RFC 4303, section 3.4.3): a ring, as in RFC 6479."""
 
     def __init__(self):
         self._highest = -1
-        self._mask = 0             # bit k: whether number highest - k was taken
+        self._taken = [-1] * REPLAY_WINDOW      # at number % 1,024, the last such number that was taken
 
     def is_new(self, sequence: int) -> bool:
         """Whether `sequence` was not taken yet; False too for a number too old to tell."""
-        behind = self._highest - sequence
-        return behind < 0 or (behind < REPLAY_WINDOW and not self._mask >> behind & 1)
+        return sequence > self._highest - REPLAY_WINDOW and self._taken[sequence % REPLAY_WINDOW] != sequence
 
     def take(self, sequence: int) -> None:
         """Note `sequence`, of a datagram whose seal was right: nobody else may move the window."""
-        behind = self._highest - sequence
-        if behind >= 0:
-            self._mask |= 1 << behind
-        else:
-            self._mask = (self._mask << -behind | 1) & (1 << REPLAY_WINDOW) - 1 if -behind < REPLAY_WINDOW else 1
+        self._taken[sequence % REPLAY_WINDOW] = sequence
+        if sequence > self._highest:
             self._highest = sequence
-
-    def take_rising(self, sequences: list[int]) -> None:
-        """As `take` of each, where each is above all before."""
-        if not sequences or sequences[-1] - sequences[0] != len(sequences) - 1 or len(sequences) > REPLAY_WINDOW:
-            for sequence in sequences:
-                self.take(sequence)
-            return
-        ahead = sequences[-1] - self._highest
-        kept = self._mask << ahead & (1 << REPLAY_WINDOW) - 1 if ahead < REPLAY_WINDOW else 0
-        self._mask, self._highest = kept | (1 << len(sequences)) - 1, sequences[-1]
-
-    def all_new(self, sequences: list[int]) -> int:
-        """How many from the first on are each above all that was taken and that stands before it."""
-        highest = self._highest
-        if sequences[0] > highest and sequences == [*range(sequences[0], sequences[0] + len(sequences))]:
-            return len(sequences)
-        for count, sequence in enumerate(sequences):
-            if sequence <= highest:
-                return count
-            highest = sequence
-        return len(sequences)
 
 
 class Sealer:
@@ -118,29 +92,24 @@ class Sealer:
             parts.append(seal(nonce(direction, sequence), bodies[at:at + length], header))
         return np.frombuffer(b''.join(parts), np.uint8).reshape(count, size + SEAL_BYTES)
 
-    def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray]:
-        """As `open` each of a run of one session and type, uint8 [n, size], from the first on as far as each is newer than all
-        before and its seal fits.
+    def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray, list[str]]:
+        """`open` each of a run of one session and type, uint8 [n, size].
 
-        Returns the sequence numbers, their lower 32 bits, and the bodies, uint8 [opened, size - 36]. Nothing is counted or
-        said of the datagram that ended it.
+        Returns the sequence numbers (their lower 32 bits) and the bodies, uint8 [opened, size - 36], of those whose seal fits,
+        and for each other one why not.
         """
         count, size = datagrams.shape
-        heads = heads_of(datagrams)
-        lower = heads['sequence'].tolist()
-        sequences = [upper << 32 | low for upper, low in zip(heads['checksum'].tolist(), lower, strict=True)]
-        count = self._window.all_new(sequences)
-        data = datagrams[:count].tobytes()
-        unseal, nonce, direction, bodies = self._open, _NONCE.pack, 1 - self._direction, []
-        try:
-            for sequence, at in zip(sequences, range(0, count * size, size), strict=False):
-                body = at + HEADER.size
-                bodies.append(unseal(nonce(direction, sequence), data[body:at + size], data[at:body]))
-        except InvalidTag:
-            count = len(bodies)
-        self._window.take_rising(sequences[:count])
+        heads, data = heads_of(datagrams), datagrams.tobytes()
+        lower, bodies, refused = [], [], []
+        for at, low, upper in zip(range(0, count * size, size), heads['sequence'].tolist(), heads['checksum'].tolist(), strict=True):
+            body = at + HEADER.size
+            try:
+                bodies.append(self._opened(upper << 32 | low, data[at:body], data[body:at + size]))
+                lower.append(low)
+            except DatagramError as error:
+                refused.append(error.kind)
         length = size - HEADER.size - SEAL_BYTES
-        return lower[:count], np.frombuffer(b''.join(bodies), np.uint8).reshape(count, length)
+        return lower, np.frombuffer(b''.join(bodies), np.uint8).reshape(len(bodies), length), refused
 
     def open(self, received: Datagram) -> Datagram:
         """The datagram with its body decrypted, and the lower 32 bits of its sequence number.
@@ -150,16 +119,20 @@ class Sealer:
         """
         if not received.sealed:
             raise DatagramError('unexpected')
-        if not self._window.is_new(received.sequence):
+        body = self._opened(received.sequence, received.header, received.body)
+        return Datagram(received.type, received.session_id, received.sequence & 0xFFFFFFFF, memoryview(body), received.size,
+                        received.header, True)
+
+    def _opened(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview) -> bytes:
+        if not self._window.is_new(sequence):
             raise DatagramError('duplicate')
         try:
-            body = self._open(_NONCE.pack(1 - self._direction, received.sequence), received.body, received.header)
+            opened = self._open(_NONCE.pack(1 - self._direction, sequence), body, header)
         except InvalidTag:
             self.forgeries += 1
             raise DatagramError('corrupt') from None
-        self._window.take(received.sequence)
-        return Datagram(received.type, received.session_id, received.sequence & 0xFFFFFFFF, memoryview(body), received.size,
-                        received.header, True)
+        self._window.take(sequence)
+        return opened
 
 
 def sealed_header(kind: int, session_id: int, sequence: int) -> bytes:

@@ -1,19 +1,19 @@
 """Runs: datagrams of one size that leave, or arrive, together, as one array uint8 [n, size].
 
-A frame is a run or a few, and what numpy does to a run costs hardly more than what Python does to one datagram. Only a
-checksum, or a seal, still is a call for each. What is said of a run here is what `datagram` says of each of its
-datagrams, so that the same bytes are sent and the same are taken.
+A frame is one run or a few. numpy handles a run in about the time that Python takes for one datagram; only checksums and
+seals still cost a call each. The layouts are those of `datagram`.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.datagram import HEADER, TOKENS_HEADER, UNIT_INDEX
-from evitif.vocabulary import Quantisation
+from evitif.protocol.wire.datagram import HEADER, TOKENS_HEADER, UNIT_INDEX, TokensBody
 
 # The headers of `datagram` for all of a run at once.
 HEAD = np.dtype([('magic', 'S2'), ('version', 'u1'), ('type', 'u1'), ('session', '>u8'), ('sequence', '>u4'), ('checksum', '>u4')])
@@ -48,62 +48,59 @@ def of_one_session(datagrams: np.ndarray) -> int:
     return next(k for k in range(len(datagrams)) if prefixes[k * _SESSION_END:(k + 1) * _SESSION_END] != first)
 
 
-def open_run(datagrams: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """The sequence numbers and bodies of the datagrams from the first on whose checksums are right; those of unsealed datagrams.
+def open_run(datagrams: np.ndarray) -> tuple[list[int], np.ndarray, list[str]]:
+    """Check the checksums of unsealed datagrams, uint8 [n, size], which are written to.
 
-    `datagrams` are written to: the checksums of those that are returned are zero afterwards.
+    Returns the sequence numbers and bodies of those that are right, and 'corrupt' for each that is not.
     """
     heads = heads_of(datagrams)
-    field, count = heads['checksum'], len(datagrams)
-    checksums = field.tolist()
-    field[:] = 0
+    checksums = heads['checksum'].tolist()
+    heads['checksum'] = 0
     computed = [*map(crc32, datagrams)]
-    if computed != checksums:
-        count = next(k for k in range(count) if computed[k] != checksums[k])
-        field[count:] = checksums[count:]
-    return heads['sequence'][:count].tolist(), datagrams[:count, HEADER.size:]
+    sequences, bodies = heads['sequence'].tolist(), datagrams[:, HEADER.size:]
+    if computed == checksums:
+        return sequences, bodies, []
+    right = [k for k in range(len(computed)) if computed[k] == checksums[k]]
+    return [sequences[k] for k in right], bodies[right], ['corrupt'] * (len(computed) - len(right))
 
 
 class TokensRun(NamedTuple):
-    """What the bodies of a run of TOKENS datagrams of one frame say; see `datagram.TokensBody`, of which the first few fields
-    are those of the first datagram."""
+    """What the bodies of TOKENS datagrams of one frame say; `first` is that of the first (see `datagram.TokensBody`)."""
 
-    first: datagram.TokensBody
-    indices: list[int]       # of the packets, rising
-    units: np.ndarray        # [n, units]
-    rows: np.ndarray         # uint8 [n, units, row_bytes], a view
+    first: TokensBody
+    indices: list[int]       # of the packets
+    units: np.ndarray        # int [n, units]; [units] in a run of one
+    rows: np.ndarray         # uint8 [n, units, row_bytes], a view; [units, row_bytes] in a run of one
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    @classmethod
+    def of(cls, body: TokensBody) -> TokensRun:
+        """A run of one."""
+        return cls(body, [body.packet_index], body.units.astype(np.intp), body.rows)
 
-    def part(self, count: int) -> 'TokensRun':
-        """The first so many."""
-        return TokensRun(self.first, self.indices[:count], self.units[:count], self.rows[:count])
+    def part(self, begin: int, end: int) -> TokensRun:
+        """The packets from number `begin` to before number `end`, of more than one."""
+        return TokensRun(self.first, self.indices[begin:end], self.units[begin:end], self.rows[begin:end])
 
 
-def parse_tokens(bodies: np.ndarray) -> TokensRun | None:
-    """The bodies of TOKENS datagrams, uint8 [n, size], from the first on as many as are of one frame and in order; None where the
-    first is not what it should be, or stands alone."""
-    if len(bodies) < 2 or bodies.shape[1] < TOKENS_HEADER.size:
-        return None
-    frame_id, index, count, stamp, quantisation, row_bytes, n, total, name = TOKENS_HEADER.unpack(bodies[0, :TOKENS_HEADER.size].tobytes())
-    units_at = TOKENS_HEADER.size + name
-    rows_at = units_at + UNIT_INDEX.itemsize * n
-    if bodies.shape[1] != rows_at + n * row_bytes or n == 0 or row_bytes == 0 or n > total or quantisation >= len(Quantisation):
-        return None
+def parse_tokens(bodies: Sequence[memoryview] | np.ndarray) -> TokensRun:
+    """Read bodies of TOKENS datagrams, from the first on as many as are of one frame.
+
+    :param bodies: uint8 [n, size], or a list of one
+    :raises DatagramError: the first is wrong, see `datagram.parse_tokens`
+    """
+    first = datagram.parse_tokens(bodies[0])
+    if len(bodies) == 1:
+        return TokensRun.of(first)
+    units_at = TOKENS_HEADER.size + len(first.source_frame)
+    rows_at = units_at + UNIT_INDEX.itemsize * len(first.units)
     heads = bodies[:, :units_at].copy()
     field = heads_of(heads, TOKENS_HEAD)['index']
     indices = field.tolist()
     field[:] = 0
-    length, said = len(bodies), heads.tobytes()
-    if said != said[:units_at] * length:
-        length = next(k for k in range(length) if said[k * units_at:(k + 1) * units_at] != said[:units_at])
-    if indices[:length] != [*range(index, index + length)]:
-        length = next((k for k in range(1, length) if indices[k] <= indices[k - 1]), length)
-    if length < 2 or indices[length - 1] >= count:
-        return None
-    units = bodies[:length, units_at:rows_at].view(UNIT_INDEX).astype(np.intp)
-    rows = bodies[:length, rows_at:].reshape(length, n, row_bytes)
-    source = bodies[0, TOKENS_HEADER.size:units_at].tobytes()
-    first = datagram.TokensBody(frame_id, index, count, stamp, quantisation, total, source, units[0], rows[0])
-    return TokensRun(first, indices[:length], units, rows)
+    count, said = len(bodies), heads.tobytes()
+    if said != said[:units_at] * count:
+        count = next(k for k in range(count) if said[k * units_at:(k + 1) * units_at] != said[:units_at])
+    if max(indices) >= first.packet_count:
+        count = next((k for k in range(count) if indices[k] >= first.packet_count), count)
+    units = bodies[:count, units_at:rows_at].view(UNIT_INDEX).astype(np.intp)
+    return TokensRun(first, indices[:count], units, bodies[:count, rows_at:].reshape(count, *first.rows.shape))
