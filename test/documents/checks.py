@@ -25,8 +25,7 @@ ROS_OTHERS = {'bag': 'plays a recording', 'pkg': 'says where a package is', 'nod
 OTHER_PACKAGES = {'nav2_lifecycle_manager': "Navigation2's", 'rqt_robot_monitor': "ROS's", 'diagnostic_aggregator': "ROS's"}
 TRANSITIONS = {'configure', 'activate', 'deactivate', 'cleanup', 'shutdown'}
 # What looks like a command in the running text.
-NO_COMMANDS = {'evitif 2 hello': 'a label of the handshake', 'evitif 2 reply': 'the same', 'evitif 2 session': 'the same',
-               'python -m …': 'no command'}
+NO_COMMANDS = {'evitif 2 hello': 'a label of the handshake', 'evitif 2 reply': 'the same', 'evitif 2 session': 'the same'}
 
 
 def check(command: Command) -> None:
@@ -195,8 +194,10 @@ def check_launch(file: str, arguments: list[str], command: Command) -> None:
             assert name in parameters() or f"'{name}'" in sources, f'{command}: {file} has no argument {name}'
             continue
         assert name in table, f'{command}: {file} has no argument {name}'
-        if not value.startswith('$'):
+        try:
             table[name].read(value)
+        except ValueError as error:     # a program or file that this machine lacks is no fault of the page
+            assert value.startswith('$') or 'is not installed here' in str(error), f'{command}: {name}: {error}'
 
 
 @functools.cache
