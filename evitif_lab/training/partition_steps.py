@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evitif.model.tensors import read_state, write_state
-from evitif.wording import differences, shortened
+from evitif.wording import shortened
+from evitif_lab.differences import differences
 from evitif_lab.plain import plain
 from evitif_lab.training.checkpoint import Checkpoint
+from evitif_lab.training.state import read_state, write_state
 
 
 class StepResults:
