@@ -1,0 +1,1 @@
+"""What a data set is, apart from where it lies."""
