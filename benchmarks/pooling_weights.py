@@ -15,6 +15,7 @@ from benchmarks.part import ROOT, command
 from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.folder import artifact_path
+from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Recovered, load_recovery
 from evitif.settings import SplitSettings
@@ -52,7 +53,7 @@ def measure(cut: int) -> dict[str, dict]:
     return counts
 
 
-def _attention_alone(split, recovered: Recovered) -> torch.Tensor:
+def _attention_alone(split: SplitModel, recovered: Recovered) -> torch.Tensor:
     return split.trunk.classify(split.trunk.run(recovered.tokens, split.cut, split.depth, key_bias=recovered.key_bias))
 
 

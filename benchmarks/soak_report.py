@@ -69,7 +69,7 @@ def judge(ledger: Ledger, state: dict, events: list, settings: dict) -> dict:
             'memory': [[int(value) for value in sample] for sample in memory[::max(1, len(memory) // 500)]]}
 
 
-def _sum_is_right(frames: np.ndarray, life) -> bool:
+def _sum_is_right(frames: np.ndarray, life: np.void) -> bool:
     counts = {name: int(life[name]) for name in ('received', 'replaced', 'failed', 'unsent', 'answered', 'expired', 'local')}
     return bool(len(frames) == counts['received'] == sum(counts[name] for name in ('replaced', 'failed', 'unsent', 'answered', 'expired'))
             and np.count_nonzero(frames['outcome'] == ANSWERED) == counts['answered']

@@ -39,6 +39,7 @@ def add_model(parser: argparse.ArgumentParser, several_cuts: bool = False,
 
 
 def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    """The flag that lets a command replace `what`."""
     parser.add_argument('--overwrite', action='store_true', help=f'replace {what}')
 
 

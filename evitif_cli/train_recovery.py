@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from evitif_cli.arguments import add_model, add_overwrite, chosen, show
 from evitif_lab.commands.options import not_negative, positive, positive_int, rate, rate_below_one, seed
+
+if TYPE_CHECKING:
+    from evitif_lab.training.recovery import RecoveryTraining
+    from evitif_lab.training.transform_code import CodeTraining
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +58,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def _fit_codes(recovery, command: str) -> None:
+def _fit_codes(recovery: RecoveryTraining, command: str) -> None:
     """The transform codes that are not there yet, from the same images: fewer of them, since a code has a closed form."""
     from evitif_cli.train_code import tell
     from evitif_lab.training.transform_code import train_code
@@ -62,7 +67,7 @@ def _fit_codes(recovery, command: str) -> None:
         tell(description)
 
 
-def _measure_rates(recovery, descriptions: list[dict], command: str) -> None:
+def _measure_rates(recovery: RecoveryTraining, descriptions: list[dict], command: str) -> None:
     """What the codes' rates cost with the PALDN that was just trained."""
     from evitif_cli.train_code import tell
     from evitif_lab.training.rate_measurement import IMAGES
@@ -72,7 +77,7 @@ def _measure_rates(recovery, descriptions: list[dict], command: str) -> None:
         tell(description)
 
 
-def _code_training(recovery):
+def _code_training(recovery: RecoveryTraining) -> CodeTraining:
     from evitif_lab.training.transform_code import CodeTraining
     names = ('model', 'data', 'output', 'checkpoint', 'pretrained', 'cut', 'seed', 'device')
     code = CodeTraining(**{name: getattr(recovery, name) for name in names})

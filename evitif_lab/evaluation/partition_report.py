@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evitif_lab.evaluation import drawing
 from evitif_lab.evaluation.partition import LINK_RATES
 from evitif_lab.evaluation.report import plus_minus
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ('#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00')       # by number of devices
 # Reduction and points below the original that a partition is to reach, by classes and devices.
@@ -175,7 +179,7 @@ def plot(result: dict, path: Path | str) -> str:
     return drawing.plot(partial(_paint, result), path, (max(6.0, 3.6 * models), 4.2), dpi=130)
 
 
-def _paint(result: dict, figure) -> None:
+def _paint(result: dict, figure: Figure) -> None:
     models = sorted({one['model'] for one in result['entries']})
     panels = figure.subplots(1, len(models), squeeze=False)[0]
     counts = sorted({one['devices'] for one in result['entries']})

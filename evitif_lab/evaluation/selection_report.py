@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evitif_lab.evaluation import drawing
 from evitif_lab.evaluation.report import plus_minus
 from evitif_lab.evaluation.selection import PIXELS, point_of
 from evitif_lab.trials.front import Point, pareto
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COSTS = (0.32, 0.20)        # of the paper's kind that the best of the sweep is shown for
 SHARE_OF_CODEC = 0.40
@@ -165,7 +169,7 @@ def plot(result: dict, path: Path | str) -> str:
     return drawing.plot(partial(_paint, result), path, (11, 4.4), dpi=120)
 
 
-def _paint(result: dict, figure) -> None:
+def _paint(result: dict, figure: Figure) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     large, light = 100 * result['top1']['large'], 100 * result['top1']['light']
     for axes, by in ((left, 'bytes'), (right, 'cost')):

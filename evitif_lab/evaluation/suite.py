@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class ShippedModel:
 
     @property
     def middle_cut(self) -> int:
+        """Where most is measured."""
         return self.cuts[len(self.cuts) // 2]
 
 
@@ -95,7 +96,7 @@ def shipped_models(artifacts: Path, data: dict[str, str], imagenet_checkpoint: P
 
 def jobs_of(model: ShippedModel, results: Path, quick: bool, images: int | None) -> Iterator[Job]:
     """What is measured of a model. The quick suite takes the middle cut and two rates alone."""
-    def job(cut: int, label: str, methods, seeds: int, judged: int = SAMPLE_IMAGES, **more) -> Job:
+    def job(cut: int, label: str, methods: Iterable[str], seeds: int, judged: int = SAMPLE_IMAGES, **more) -> Job:
         name = f'{model.name}-cut{cut}-{label}'
         return Job(name, label, RecoveryEvaluation(
             model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut, data=model.data or '',

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -25,6 +26,8 @@ from evitif_lab.training.state import read_state, write_state
 from evitif_lab.training.training_answers import TrainingAnswers
 from evitif_lab.trials.images import Normalise
 from evitif_lab.trials.original import Original
+
+S = TypeVar('S', System, Ensemble)
 
 
 def judge_baselines(description: Description, original: Original, data: str, images: torch.Tensor, ids: torch.Tensor) -> dict:
@@ -100,7 +103,8 @@ def _ensemble(description: Description, c: PartitionTraining, original: Original
     return trained(ensemble, 'averaged', c, description, original, answers)
 
 
-def trained(system, name: str, c: PartitionTraining, description: Description, original: Original, answers: TrainingAnswers):
+def trained(system: S, name: str, c: PartitionTraining, description: Description, original: Original,
+            answers: TrainingAnswers) -> tuple[S, dict]:
     """`system` retrained as the partition was; from `<partition>/steps` where that is done already."""
     folder = Path(c.output) / 'steps'
     key = key_of([description.fingerprint, name])

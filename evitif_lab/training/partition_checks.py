@@ -34,6 +34,7 @@ class Files:
     inventory: tuple[InventoryDevice, ...] | None
 
     def as_dict(self) -> dict:
+        """As JSON has it."""
         return plain(asdict(self))
 
 
