@@ -93,6 +93,7 @@ class _Run:
 
     def run(self) -> dict:
         c = self.c
+        work = {'subsets': self._subsets, 'body': self._body, 'prune': self._prune, 'retrain': self._retrain, 'fuse': self._fuse}
         results: dict[str, dict] = {}
         for step in STEPS:
             done = self.steps.load(step)
@@ -101,7 +102,7 @@ class _Run:
                 results[step] = done
                 print(f'{step}: done already', flush=True)
             elif c.step in ('all', step):
-                results[step] = getattr(self, f'_{step}')(results)
+                results[step] = work[step](results)
                 self.steps.save(step, results[step])
             else:
                 raise ValueError(f'step {c.step!r} needs the result of {step!r} in {self.steps.folder}, of the same configuration: run '
