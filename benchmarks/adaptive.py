@@ -281,14 +281,14 @@ def summary(result: dict) -> str:
     """The adaptive sender beside the fixed setting that turned out best."""
     cells = result['figures']['cells']
     of = {(cell['link'], cell['sender']): 100 * hits(cell).mean() for cell in cells}
-    lines = [f'Top-1 of {result["model"]}, cut after block {result["cut"]}, in simulated time. The sender measures loss and rate and chooses '
-             'how tokens travel. The best fixed setting is picked afterwards, on the same frames, which favours it.', '',
-             '| link | adaptive | best fixed setting | worst fixed setting |', '| --- | ---: | ---: | ---: |']
+    rows = [f'Top-1 of {result["model"]}, cut after block {result["cut"]}, in simulated time. The sender measures loss and rate and '
+            'chooses how tokens travel. The best fixed setting is picked afterwards, on the same frames, which favours it.', '',
+            '| link | adaptive | best fixed setting | worst fixed setting |', '| --- | ---: | ---: | ---: |']
     for link in dict.fromkeys(cell['link'] for cell in cells):
         fixed = {sender: top1 for (name, sender), top1 in of.items() if name == link and sender != ADAPTIVE}
         best, worst = max(fixed, key=fixed.get), min(fixed, key=fixed.get)
-        lines.append(f'| {link} | {of[link, ADAPTIVE]:.1f} % | {fixed[best]:.1f} % ({best}) | {fixed[worst]:.1f} % ({worst}) |')
-    return '\n'.join(lines)
+        rows.append(f'| {link} | {of[link, ADAPTIVE]:.1f} % | {fixed[best]:.1f} % ({best}) | {fixed[worst]:.1f} % ({worst}) |')
+    return '\n'.join(rows)
 
 
 def section(result: dict, images: Path) -> str:
@@ -298,11 +298,12 @@ def section(result: dict, images: Path) -> str:
     of = {(cell['link'], cell['sender']): 100 * hits(cell).mean() for cell in cells}
     frames = {cell['link']: len(hits(cell)) for cell in cells}
     text = [f'Top-1 in % of {result["model"]}, cut after block {result["cut"]}, on {result["frame_rate"]:g} images a second of '
-            f'{result["data"]}. Edge, bridge and their control run as they are, in simulated time, over a link of {1e3 * result["delay_s"]:g} ms '
-            f'one way with a queue of {1e3 * result["queue_s"]:g} ms. A frame without an answer within {1e3 * result["deadline_s"]:g} ms '
-            'counts as wrong. The adaptive sender chooses quantisation, copies, packets and patches; a fixed one always sends the same, as '
-            f'far as the rate allows. Each point has {frames[names[0]]} frames, the drift {frames[DRIFT]}: the loss goes from 0 to 80 % and '
-            'back, in bursts in every other sixth, and the rate goes three times between 5 and 0.3 Mbit/s.', '',
+            f'{result["data"]}. Edge, bridge and their control run as they are, in simulated time, over a link of '
+            f'{1e3 * result["delay_s"]:g} ms one way with a queue of {1e3 * result["queue_s"]:g} ms. A frame without an answer within '
+            f'{1e3 * result["deadline_s"]:g} ms counts as wrong. The adaptive sender chooses quantisation, copies, packets and patches; '
+            f'a fixed one always sends the same, as far as the rate allows. Each point has {frames[names[0]]} frames, the drift '
+            f'{frames[DRIFT]}: the loss goes from 0 to 80 % and back, in bursts in every other sixth, and the rate goes three times '
+            'between 5 and 0.3 Mbit/s.', '',
             '| | ' + ' | '.join(senders) + ' |', '| --- |' + ' ---: |' * len(senders)]
     for name in names:
         best = max(of[name, sender] for sender in senders)

@@ -131,7 +131,8 @@ def run(quick: bool, output: Path) -> dict:
 
 def section(result: dict, images: Path) -> str:
     """Its page, in Markdown."""
-    return (f'What PALDN costs beside the tail: {100 * result["loss"]:g} % of the packets lost, batch 1, one thread, {result["repetitions"]} frames.\n\n'
+    return (f'What PALDN costs beside the tail: {100 * result["loss"]:g} % of the packets lost, batch 1, one thread, '
+            f'{result["repetitions"]} frames.\n\n'
             + markdown(result['figures']['results']))
 
 

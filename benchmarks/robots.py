@@ -158,7 +158,8 @@ def targets_of(cells: list[dict]) -> list[dict]:
                                  share >= THROUGHPUT,
                                  f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. An answered frame '
                                  f'takes {cell["worker_ms"]:.1f} ms of that thread and {cell["other_ms"]:.1f} ms of the receiving one, '
-                                 f'which receives all frames; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same processors'))
+                                 f'which receives all frames; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same '
+                                 'processors'))
     return judged
 
 
@@ -179,8 +180,8 @@ def section(result: dict, images: Path) -> str:
 
 def summary(result: dict) -> str:
     """How many frames a bridge answers, and how evenly."""
-    lines = [f'The robots together send {result["overload"]:g} times the frames that the bridge can answer. *The slowest robot*: the share of '
-             'its frames that the worst served robot gets answers to.', '',
+    lines = [f'The robots together send {result["overload"]:g} times the frames that the bridge can answer. *The slowest robot*: the '
+             'share of its frames that the worst served robot gets answers to.', '',
              '| model | robots | answered, frames/s | share of the tail alone | answered | the slowest robot |',
              '| --- | ---: | ---: | ---: | ---: | ---: |']
     lines += [f'| {cell["model"]}, cut {cell["cut"]} | {cell["robots"]} | {cell["answered_hz"]:.0f} | {100 * cell["of_bare_wall"]:.0f} % | '

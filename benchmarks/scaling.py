@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
               'measured_by': measured['command'], 'machine': measured['machine'], 'needs': rows}
     write_json(options.output / 'scaling.json', report)
     lines = [f'# {options.robots:,} robots at {options.rate:g} frames a second', '',
-             f'Computed by `{report["command"]}` from what `{measured["command"]}` measured on {measured["machine"]["processor"]}, at a load of '
-             f'{100 * LOAD:g} %.', '', '| ' + ' | '.join(COLUMNS.values()) + ' |', '| --- |' + ' ---: |' * (len(COLUMNS) - 1),
+             f'Computed by `{report["command"]}` from what `{measured["command"]}` measured on {measured["machine"]["processor"]}, at a '
+             f'load of {100 * LOAD:g} %.', '', '| ' + ' | '.join(COLUMNS.values()) + ' |', '| --- |' + ' ---: |' * (len(COLUMNS) - 1),
              *('| ' + ' | '.join(str(row[name]) for name in COLUMNS) + ' |' for row in rows), '']
     (options.output / 'scaling.md').write_text('\n'.join(lines))
     print('\n'.join(lines))

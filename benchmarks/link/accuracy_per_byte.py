@@ -145,16 +145,17 @@ def run(quick: bool, output: Path) -> dict:
 
 def summary(result: dict) -> str:
     """The fewest bytes for nearly the whole accuracy."""
-    lines = []
+    rows = []
     for name, cell in result['figures'].items():
         losses = list(cell['evitif'][0]['top1'])
-        if not lines:
-            lines = [f'The fewest bytes on the wire for a frame, IP headers included, that lose at most {POINTS:g} point of top-1 against the '
-                     'uncut model; –: no setting does.', '',
-                     '| | | ' + ' | '.join(f'{100 * float(loss):g} % loss' for loss in losses) + ' |', '| --- | --- |' + ' ---: |' * len(losses)]
+        if not rows:
+            rows = [f'The fewest bytes on the wire for a frame, IP headers included, that lose at most {POINTS:g} point of top-1 against '
+                    'the uncut model; –: no setting does.', '',
+                    '| | | ' + ' | '.join(f'{100 * float(loss):g} % loss' for loss in losses) + ' |',
+                    '| --- | --- |' + ' ---: |' * len(losses)]
         for title, series in _series(cell, losses).items():
-            lines.append(f'| {name} | {title} | ' + ' | '.join(_least_bytes(series, losses, cell['uncut'])) + ' |')
-    return '\n'.join(lines)
+            rows.append(f'| {name} | {title} | ' + ' | '.join(_least_bytes(series, losses, cell['uncut'])) + ' |')
+    return '\n'.join(rows)
 
 
 def _least_bytes(series: dict[str, list[tuple[float, float]]], losses: list[str], uncut: float) -> list[str]:

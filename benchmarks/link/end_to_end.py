@@ -227,7 +227,7 @@ def _known(value: float) -> float | None:
     return round(value, 3) if math.isfinite(value) else None
 
 
-def summary(measurement: Measurement) -> list[dict]:
+def entries_of(measurement: Measurement) -> list[dict]:
     """One entry a group and condition, each with the figures of its contestants."""
     entries = []
     for group in measurement.groups:
@@ -288,7 +288,7 @@ def run(quick: bool, output: Path) -> dict:
         measurement.measure()
     except (LinkError, ProcessError) as error:
         raise PartError(str(error)) from None
-    entries = summary(measurement)
+    entries = entries_of(measurement)
     if not any(entry['contestants'] for entry in entries):
         raise PartError('; '.join(f'{name}: {reason}' for name, reason in measurement.left_out.items()))
     return save(output, 'end_to_end', f'python -m benchmarks.link.end_to_end{" --quick" if quick else ""}',

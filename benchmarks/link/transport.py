@@ -94,11 +94,11 @@ def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict]) -> 
         where = f'{model}, int8, {LINKS[link]}'
         own, paced = protocol[model], ways[UNSEALED]['us']['median'] - ways[UNPACED]['us']['median']
         rested, us = own['after_pause'], {name: ways[name]['us']['median'] for name in ways}
-        reason = (f'of {us[UNSEALED]:.0f} µs the bare loop takes {us[BARE]:.0f} and pacing {paced:.0f}. The protocol alone, without sockets, '
-                  f'packetises a frame in {own["packetise_us"]:.0f} µs and reassembles its {own["datagrams"]} datagrams in '
-                  f'{own["reassemble_us"]:.0f} µs when it does nothing else. After pauses of {1000 * INTERVAL_S:g} ms, as there are between '
-                  f'these frames, it takes {rested["packetise_us"]:.0f} and {rested["reassemble_us"]:.0f} µs: the processor has to fetch '
-                  'interpreter and libraries into its caches again. The bare loop needs little of them')
+        reason = (f'of {us[UNSEALED]:.0f} µs the bare loop takes {us[BARE]:.0f} and pacing {paced:.0f}. The protocol alone, without '
+                  f'sockets, packetises a frame in {own["packetise_us"]:.0f} µs and reassembles its {own["datagrams"]} datagrams in '
+                  f'{own["reassemble_us"]:.0f} µs when it does nothing else. After pauses of {1000 * INTERVAL_S:g} ms, as there are '
+                  f'between these frames, it takes {rested["packetise_us"]:.0f} and {rested["reassemble_us"]:.0f} µs: the processor has '
+                  'to fetch interpreter and libraries into its caches again. The bare loop needs little of them')
         for way, words in ((UNSEALED, ''), (UNPACED, ', congestion control off')):
             bare, tcp = ways[way]['of_bare']['median'], ways[way]['of_tcp']['median']
             note = '' if words or bare <= 1.3 else reason

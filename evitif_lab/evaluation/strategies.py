@@ -97,9 +97,9 @@ def _multiply_adds(folder: str, cut: int) -> int:
 
 
 def markdown(tables: list[dict]) -> str:
-    lines = ['# The strategies side by side', '', '*Bytes*: UDP payload for an image on average, in both directions, sealed; for a partition '
-             'of all devices together. *Points*: top-1 against the large model alone, on the same images. *On the robot*: multiply-adds of '
-             'the blocks that run there; for a partition on one device.']
+    lines = ['# The strategies side by side', '', '*Bytes*: UDP payload for an image on average, in both directions, sealed; for a '
+             'partition of all devices together. *Points*: top-1 against the large model alone, on the same images. *On the robot*: '
+             'multiply-adds of the blocks that run there; for a partition on one device.']
     for table in tables:
         lines += ['', f'## {table["large"]} ({table["large_multiply_adds"] / 1e6:.0f} M multiply-adds)', '',
                   '| strategy | on the robot | bytes at 0 / 30 / 60 % loss | points at 0 / 30 / 60 % loss |',
