@@ -3,8 +3,6 @@
 Edge and bridge run as they are, in simulated time, over `evitif.transport.impairment`; the tokens are those of validation images,
 and what arrives is recovered and judged by the tail. A frame without an answer by the deadline counts as wrong. All senders pace
 and follow the same congestion control; a fixed one sends each frame in one quantisation and number of copies.
-
-    python -m benchmarks.adaptive [--quick] [--output FOLDER]
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from random import Random
 import numpy as np
 import torch
 
-from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
+from benchmarks.part import PartError, command, machine, save, sources_digest, target
 from benchmarks.plots import lines
 from evitif.datasets import open_images
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
@@ -35,6 +33,7 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Adaptive sending'
+QUICK = 'three links for 10 s and a drift of half a minute, one seed'
 SOURCES = ('evitif/model', 'evitif/recovery')
 MODEL, CUT, DATA = 'artifacts/cifar10_vit', 4, 'data/cifar10'
 ADAPTIVE, DRIFT = 'adaptive', 'drift'
@@ -247,7 +246,7 @@ def run(quick: bool, output: Path) -> dict:
     cells = [{'link': name, 'sender': title, 'runs': [state['runs'][f'{name} / {title} / {seed}'] for seed in range(seeds)]}
              for name, *_, seeds in jobs for title in (ADAPTIVE, *(sender.name for sender in senders[1:]))]
     partial.remove()
-    return save(output, 'adaptive', f'python -m benchmarks.adaptive{" --quick" if quick else ""}', {'cells': cells}, targets_of(cells),
+    return save(output, 'adaptive', command('adaptive', quick), {'cells': cells}, targets_of(cells),
                 model=MODEL, cut=CUT, data=DATA, images=len(bench.ids), frame_rate=FRAME_RATE, delay_s=DELAY_S,
                 queue_s=QUEUE_S, deadline_s=bench.edge_config.answer_deadline)
 
@@ -281,14 +280,14 @@ def summary(result: dict) -> str:
     """The adaptive sender beside the fixed setting that turned out best."""
     cells = result['figures']['cells']
     of = {(cell['link'], cell['sender']): 100 * hits(cell).mean() for cell in cells}
-    rows = [f'Top-1 of {result["model"]}, cut after block {result["cut"]}, in simulated time. The sender measures loss and rate and '
-            'chooses how tokens travel. The best fixed setting is picked afterwards, on the same frames, which favours it.', '',
-            '| link | adaptive | best fixed setting | worst fixed setting |', '| --- | ---: | ---: | ---: |']
+    lines = [f'Top-1 of {result["model"]}, cut after block {result["cut"]}, in simulated time. The sender measures loss and rate and '
+             'chooses how tokens travel. The best fixed setting is picked afterwards, on the same frames, which favours it.', '',
+             '| link | adaptive | best fixed setting | worst fixed setting |', '| --- | ---: | ---: | ---: |']
     for link in dict.fromkeys(cell['link'] for cell in cells):
         fixed = {sender: top1 for (name, sender), top1 in of.items() if name == link and sender != ADAPTIVE}
         best, worst = max(fixed, key=fixed.get), min(fixed, key=fixed.get)
-        rows.append(f'| {link} | {of[link, ADAPTIVE]:.1f} % | {fixed[best]:.1f} % ({best}) | {fixed[worst]:.1f} % ({worst}) |')
-    return '\n'.join(rows)
+        lines.append(f'| {link} | {of[link, ADAPTIVE]:.1f} % | {fixed[best]:.1f} % ({best}) | {fixed[worst]:.1f} % ({worst}) |')
+    return '\n'.join(lines)
 
 
 def section(result: dict, images: Path) -> str:
@@ -314,14 +313,3 @@ def section(result: dict, images: Path) -> str:
              title='the adaptive sender beside fixed settings'):
         text += ['', '![accuracy of each sender on each link]({images}/bench-adaptive.png)']
     return '\n'.join(text)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = parser_of('adaptive', __doc__, 'three links for 10 s and a drift of half a minute, one seed')
-    options = parser.parse_args(arguments)
-    return print_part(lambda: run(options.quick, options.output), section, parser, options.output)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.link.conditions import ANSWERED, DEADLINE_MS, MAIN, PHOTOGRAPHS
 from benchmarks.link.contestants import CONTESTANTS
-from benchmarks.link.end_to_end import ANSWERED, DEADLINE_MS, MAIN, PHOTOGRAPHS
 from benchmarks.plots import lines
 
 CLOSE = 1.1     # within a tenth of the best is as good, since the machine is shared
