@@ -16,7 +16,7 @@ from evitif_msgs.msg import LinkStats, Prediction
 from scripts.demo.monitor import Monitor
 from scripts.demo.reference import Reference
 
-STAGES = list(StageTimes().as_dict())
+STAGES = [field.name for field in fields(StageTimes)]
 BATCH = 20
 
 
