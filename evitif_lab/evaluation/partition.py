@@ -57,8 +57,8 @@ class PartitionEvaluation:
     images: int | None = option(None, 'judge by so many images (default: all)', positive_int)
     baselines: bool = option(False, 'train a small ViT of the same size, as many of them as there are devices, and a split CNN, and judge '
                              'them')
-    json: str | None = option(None, 'write the figures there, beside those that it has of other partitions, and beside it a table (.md) and '
-                              'a plot (.png)', metavar='FILE')
+    json: str | None = option(None, 'write the figures there, beside those that it has of other partitions, and beside it a table (.md) '
+                              'and a plot (.png)', metavar='FILE')
 
 
 def evaluate_partitions(configuration: PartitionEvaluation, command: str = '', judge_baselines: JudgeBaselines | None = None) -> dict:

@@ -35,10 +35,11 @@ class PartitionTraining(ModelChoice):
     rate: float = option(10.0, 'frames a second, for the inventory', positive)
     images: int = option(50000, 'training images at most', positive_int)
     calibration_images: int = option(64, 'images by which each device is pruned: for the importance and the divergence', positive_int)
-    begin: str | None = option(None, 'go on from an earlier partition of the model: its subsets, sub-models and fusion', metavar='PARTITION')
+    begin: str | None = option(None, 'go on from an earlier partition of the model: its subsets, sub-models and fusion',
+                               metavar='PARTITION')
     body: tuple[str, ...] | list[str] = option(
-        (), 'prune the sub-models from a model of all classes that is pruned and trained once, in stages REDUCTION:STEPS and at last STEPS, '
-        'such as 8:400 3000 (default: from the original)', nargs='+', metavar='STAGE')
+        (), 'prune the sub-models from a model of all classes that is pruned and trained once, in stages REDUCTION:STEPS and at last '
+        'STEPS, such as 8:400 3000 (default: from the original)', nargs='+', metavar='STAGE')
     body_learning_rate: float = option(5e-3, '(default: 0.005; a tenth of it for a reduction of 2 to 4, which loses little)', positive)
     body_matrix_rate: float = option(0.01, '(default: 0.01, likewise)', positive)
     common_blocks: int = option(0, 'the first K blocks are the same on all devices', not_negative_int, metavar='K')
@@ -46,17 +47,17 @@ class PartitionTraining(ModelChoice):
     batch_size: int = option(64, None, positive_int)
     learning_rate: float = option(3e-3, "AdamW's", positive)
     matrix_rate: float = option(5e-3, "Muon's, of the blocks' weight matrices", positive)
-    held_out: int = option(0, 'training images at least from which only the fusion learns, which then knows how far to trust the sub-models '
-                           '(default: 0, it learns from theirs)', whole(-MOST), metavar='IMAGES')
+    held_out: int = option(0, 'training images at least from which only the fusion learns, which then knows how far to trust the '
+                           'sub-models (default: 0, it learns from theirs)', whole(-MOST), metavar='IMAGES')
     fusion_images: int = option(20000, 'drawn over all images and their views', positive_int)
     fusion_steps: int = option(1000, None, positive_int)
     device_views: int = option(
-        0, 'each device sees the image moved by so many pixels, every second one its mirror image, so that the devices err less alike; with '
-        '--common-blocks all learn from the image as it is (default: 0, all see it as it is)', not_negative_int, metavar='PIXELS')
+        0, 'each device sees the image moved by so many pixels, every second one its mirror image, so that the devices err less alike; '
+        'with --common-blocks all learn from the image as it is (default: 0, all see it as it is)', not_negative_int, metavar='PIXELS')
     views: int = option(0, 'train on V more views of each image too, moved and mixed, each answered by the original', not_negative_int,
                         metavar='V')
-    answers: str | None = option(None, "where to keep the original's answers on the training images and the bodies, for several trainings to "
-                                 'share (default: OUTPUT/steps)', metavar='DIR')
+    answers: str | None = option(None, "where to keep the original's answers on the training images and the bodies, for several trainings "
+                                 'to share (default: OUTPUT/steps)', metavar='DIR')
     seed: int = option(0, None, seed)
     precision: str = option('fp32', 'of the retraining; bf16 (automatic mixed precision) is slower for narrow sub-models',
                             choices=('fp32', 'bf16'))
