@@ -20,7 +20,7 @@ help:  ## this list
 
 demo: setup  ## camera, edge node, lossy link and bridge on this machine: predictions, a table, reports/demo/
 	@$(if $(IMAGES),,$(in_environment) evitif fetch fashion-mnist)
-	@$(in_environment) python scripts/demo.py $(demo_arguments)
+	@$(in_environment) python -m scripts.demo $(demo_arguments)
 
 evaluate: setup  ## the tables and plots of docs/results/recovery.md from the shipped artifacts; QUICK=1: a few minutes, reports/evaluate/
 	@$(in_environment) evitif fetch fashion-mnist || true

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from evitif.datasets import open_images
-from evitif.datasets.identity import digest_of
 from evitif.files import read_json, write_json
 from evitif.model.device import place
 from evitif.model.quantise import TokenQuantiser
@@ -31,6 +30,7 @@ from evitif.protocol.wire.parameters import StreamParameters
 from evitif_lab.commands.configuration import option
 from evitif_lab.commands.options import positive_int, rate_below_one, whole
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.trials.images import Normalise, load_images

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from evitif.datasets.identity import digest_of as data_digest
-from evitif.model.device import mixed_precision, place
+from evitif.model.device import place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
@@ -21,7 +20,9 @@ from evitif.vocabulary import Quantisation
 from evitif_lab.baselines import LEARNED, sized
 from evitif_lab.commands.configuration import LIMITS_HELP, QUANTISATION_HELP, VIEWS_HELP, CutChoice, option
 from evitif_lab.commands.options import not_negative, positive, positive_int, rate, rate_below_one, seed
+from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.loss_patterns import PacketLoss
+from evitif_lab.precision import mixed_precision
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.finished import PLACE, artifact_folder, is_finished
