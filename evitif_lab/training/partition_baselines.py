@@ -16,8 +16,8 @@ from evitif.datasets import open_images
 from evitif.datasets.identity import identity_of
 from evitif.model.tensors import read_state, write_state
 from evitif.partition.artifact import Description
-from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, parameters_of, shape_of
+from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.images import Normalise
 from evitif_lab.training.partition import Original, PartitionTraining, answers_of, body_of, calibration, common_part
