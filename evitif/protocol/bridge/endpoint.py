@@ -175,7 +175,7 @@ class BridgeEndpoint:
         while at < len(datagrams):
             taken = self._receive_tokens(datagrams[at:], addr, now)
             if not taken:
-                self.receive_datagram(datagrams[at], addr, now, arrived_at)
+                self.receive_datagram(datagrams[at].data, addr, now, arrived_at)
             at += taken or 1
 
     def _receive_tokens(self, datagrams: np.ndarray, addr: Address, now: float) -> int:
@@ -183,7 +183,7 @@ class BridgeEndpoint:
         size = datagrams.shape[1]
         if self._closed or size < datagram.HEADER.size + datagram.SEAL_BYTES:
             return 0
-        magic, version, kind, session_id, _, _ = datagram.HEADER.unpack_from(datagrams[0])
+        magic, version, kind, session_id, _, _ = datagram.HEADER.unpack_from(datagrams[0].data)
         session = self._sessions.by_id.get(session_id)
         if magic != datagram.MAGIC or kind != datagram.TOKENS or session is None or version != session.version:
             return 0
@@ -199,14 +199,13 @@ class BridgeEndpoint:
             self._drop(refused, None if session.sealer is None else session)
         return count
 
-    def _take_tokens(self, session: BridgeSession, sequences: list[int], bodies: Sequence[Buffer] | np.ndarray, size: int,
+    def _take_tokens(self, session: BridgeSession, sequences: list[int], bodies: list[Buffer] | np.ndarray, size: int,
                      addr: Address, now: float) -> None:
         """Take the bodies of opened TOKENS datagrams, uint8 [n, length] or a list of one; each datagram had `size` bytes."""
         fresh = session.hear(sequences, addr, now)
         if not all(fresh):
             self._drop(['duplicate'] * fresh.count(False), session)
-            bodies = [body for body, new in zip(bodies, fresh, strict=True) if new]
-            bodies = np.stack(bodies) if len(bodies) > 1 else bodies
+            bodies = bodies[np.array(fresh)] if isinstance(bodies, np.ndarray) else []
         at = 0
         while at < len(bodies):
             try:

@@ -1,24 +1,24 @@
-"""Datagrams back into frames, as many of their tokens as came.
+"""Datagrams back into frames, with as many of their tokens as came.
 
-Nothing waits for a lost packet: there is no request for a retransmission, only a moment at which a frame is handed on
-with what it has. A frame is delivered
+Nothing waits for a lost packet, and nothing is asked for again. A frame is delivered
 
 1. complete, at once;
-2. after the grace, when its last packet or a packet of a newer frame has been seen (see `arrival`);
+2. after the grace, once its last packet or a packet of a newer frame was seen (see `arrival`);
 3. after the quiet time, when nothing of it has come for that long;
-4. at the hard deadline, counted from its first packet;
-5. when so many newer frames have begun that its place in the ring is needed ('evicted'; it is delivered as it is).
+4. at the deadline, counted from its first packet;
+5. when newer frames need its place in the ring ('evicted').
 
-Frames that are ready together are delivered in the order of their ids. A newer frame never waits for an older one: once
-it is delivered, older frames that were not ready are dropped ('superseded'), and their packets are 'late' from then on.
+Frames that are ready together are delivered in the order of their ids. A newer frame never waits for an older one: once it is
+delivered, older frames that were not ready are dropped ('superseded'), and their packets are 'late' from then on.
 
-Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they may wrap. What was delivered is
-remembered for ORDER_MEMORY_S; after such a silence any id is accepted, which is how a sender that began to count anew
-gets through.
+Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they may wrap. After ORDER_MEMORY_S without a
+delivery any id is accepted, which lets a sender through that counts anew.
 
-Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, and the packet masks of the last
-few that were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
+Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, and the packet masks of the last few that
+were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
 """
+
+from __future__ import annotations
 
 import bisect
 import math
@@ -64,7 +64,7 @@ class ReceivedFrame:
     quantisation: Quantisation     # of the rows
     units_sent: int                # of the frame's units; fewer than all where the edge sent only some tokens
     device: str = ''               # of a partition: whose features these are
-    top_k: int = 0                 # classes that the robot wants in its answer at least; 0: as the bridge has it
+    top_k: int = 0                 # classes that the robot wants in its answer at least; 0: the bridge decides
 
 
 class _Frame:
@@ -86,10 +86,10 @@ class _Frame:
         self.first_arrival = self.last_arrival = now
         self.highest = -1                # packet index, and when it came
         self.highest_at = now
-        self.ending_at = math.inf        # when the last packet, or a packet of a newer frame, was first seen
+        self.ending_at = math.inf        # when the last packet, or one of a newer frame, was first seen
 
     def fits(self, body: TokensBody) -> bool:
-        """Whether a packet says of its frame what the others said."""
+        """Whether a packet describes the frame as the others did."""
         return (body.packet_count == self.packet_count and body.capture_stamp_ns == self.stamp and body.source_frame == self.source
                 and body.quantisation == self.quantisation and body.sent_units == self.sent)
 
@@ -101,7 +101,7 @@ class _Frame:
 
 @dataclass
 class _Finished:
-    """What is remembered of a frame that is no longer in flight."""
+    """A frame that is no longer in flight."""
 
     id: int
     stamp: int
@@ -126,9 +126,9 @@ def newer(a: int, b: int) -> bool:
 class Reassembler:
     """The frames of one session.
 
-    :param reassembly_deadline_s: after its first packet a frame is delivered with what it has, seconds
-    :param frames: frames in flight, a power of two
-    :param packet_error_rate: asked when a frame is delivered
+    :param reassembly_deadline_s: from a frame's first packet until it is delivered with what it has, seconds
+    :param frames: in flight, a power of two
+    :param packet_error_rate: of the uplink, asked when a frame is delivered
     """
 
     def __init__(self, parameters: StreamParameters, *, session_id: int = 0, robot: str = '',
@@ -146,14 +146,13 @@ class Reassembler:
         self._top_k = top_k
         self._ring: list[_Frame | None] = [None] * frames
         self._finished: deque[_Finished] = deque(maxlen=_FINISHED)
-        self._delivered_id = 0
-        self._delivered_at = -math.inf
+        self._delivered_id, self._delivered_at = 0, -math.inf
         self._ready: deque[ReceivedFrame] = deque()
         self.arrival = ArrivalEstimator(self._deadline, quiet_floor_s=quiet_floor_s)
         self.complete = self.partial = self.evicted = self.superseded = 0      # frames; evicted ones are partial too
 
     def receive(self, body: TokensBody, size: int, now: float) -> str | None:
-        """Take one packet, a datagram of `size` bytes. Returns None where it was used, else the kind of the drop."""
+        """Take one packet, a datagram of `size` bytes. Returns None if it was used, else the kind of the drop."""
         return next(iter(self.receive_run(TokensRun.of(body), size, now)), None)
 
     def receive_run(self, run: TokensRun, size: int, now: float) -> list[str]:
@@ -263,7 +262,7 @@ class Reassembler:
                 frame.first_arrival + self._deadline)
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` wants to be called, on the caller's clock; None: nothing is in flight."""
+        """When to call `handle_timer`, on the caller's clock; None: nothing is in flight."""
         return min((min(self._waits(frame)) for frame in self._ring if frame is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -277,7 +276,7 @@ class Reassembler:
         return self._ready.popleft() if self._ready else None
 
     def _deliver(self, due: list[_Frame], now: float, *, ended_by_wait: bool = False) -> None:
-        # In flight are at most 2**31 - 1 ids apart from the first, or `newer` would not have let them in.
+        # The ids in flight are less than 2**31 apart, or `newer` would not have let them in.
         base = due[0].id
         for frame in sorted(due, key=lambda frame: (frame.id - base + (1 << 31)) % (1 << 32)):
             if not self._in_order(frame.id, now):

@@ -37,12 +37,12 @@ BUSY_S = 0.005               # queueing delay at which the bottleneck has not be
 BASE_WINDOW_S = 10.0         # of the least delay; BBR's and Copa's
 INTERVAL_S, SLOW_START_INTERVAL_S = 0.2, 0.05
 BETA = 0.9                   # of what was delivered
-DRAIN_S = 0.5                # in which a standing queue is to be gone
+DRAIN_S = 0.5                # a standing queue should be gone by then
 RENO_BETA, RENO_ALPHA = 0.7, 0.53       # as fair to Reno as its own 1/2 and 1: alpha = 3 (1 - beta) / (1 + beta) (RFC 9438, section 4.3)
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
-LOSS_RISE, COMPARE_S = 0.1, 8.0         # share more lost than at most so long ago
-CLEAR_S = 1.0                # without a standing queue end an episode
+LOSS_RISE, COMPARE_S = 0.1, 8.0         # rise of the share lost, within this time
+CLEAR_S = 1.0                # without a standing queue: the episode ends
 PROBE_EVERY_S = 5.0
 FLOOR_BIT_S, CEILING_BIT_S = 150_000.0, 10e9
 INITIAL_DATAGRAMS = 10       # a round trip (RFC 6928)
@@ -53,7 +53,7 @@ _TRAIN = 8                   # datagrams in an interval that show whether the ra
 
 @dataclass(frozen=True)
 class Report:
-    """What one PONG tells. `sent_at` is on the edge's clock, `arrived_at` on the bridge's, seconds."""
+    """What one PONG says. `sent_at` is on the edge's clock, `arrived_at` on the bridge's, seconds."""
 
     sent_at: float
     arrived_at: float
@@ -61,7 +61,7 @@ class Report:
     expected: int              # datagrams, cumulative
     received: int
     sent_bytes: int            # on the wire when the PING went out, cumulative, IP and UDP headers included
-    ahead_bytes: int           # what a burst had sent of it ahead of the allowed rate
+    ahead_bytes: int           # of these, what a burst had sent ahead of the allowed rate
 
 
 @dataclass
@@ -250,7 +250,8 @@ class CongestionControl:
         if self._growth is None:
             self._growth = _Growth(self.rate_bit_s, lost, now, now)
         growth = self._growth
-        risen = self.rate_bit_s > 1.25 * growth.rate_bit_s and             lost > growth.lost + LOSS_RISE + 3 * _deviation(expected, mean_burst)
+        rise = LOSS_RISE + 3 * _deviation(expected, mean_burst)
+        risen = self.rate_bit_s > 1.25 * growth.rate_bit_s and lost > growth.lost + rise
         growth.risen = growth.risen + 1 if risen else 0
         if growth.risen >= 2:
             self.rate_bit_s, self._slow_start, self._growth = self._bounded(BETA * growth.rate_bit_s), False, None

@@ -153,7 +153,8 @@ class StreamParameters:
     def from_json(cls, value: object) -> 'StreamParameters':
         """Read what `to_json` wrote; unknown keys are ignored. Raises ValueError for anything else, however odd."""
         names = {field.name for field in fields(cls) if field.default is MISSING}
-        if missing := names - value.keys() if isinstance(value, dict) else names:
+        value = value if isinstance(value, dict) else {}
+        if missing := names - value.keys():
             raise ValueError(f'stream parameters lack {", ".join(sorted(missing))}')
         return cls(**{field.name: value[field.name] for field in fields(cls) if field.name in value})
 
