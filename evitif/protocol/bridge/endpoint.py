@@ -4,8 +4,8 @@ A session begins when `admission` lets a robot in. It ends when its robot has be
 begins anew. A robot's address may change (another access point, a NAT's new port): the session follows the datagram with the
 highest sequence number, if the link is sealed only a sealed one.
 
-TOKENS and PING for an unknown session are answered with RESET, no larger than what caused it and rationed (`rate_limiter`);
-RESET never answers RESET.
+TOKENS and PING for an unknown session are answered with RESET, no larger than what caused it and rationed (`rate_limiter`); RESET
+never answers RESET.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class BridgeEndpoint:
     """The bridge's end of all its links, without socket and clock.
 
     The owner passes in each datagram that arrives, with its sender's address and the time (`now`, seconds, monotonic); sends what
-    `datagrams_to_send` returns; calls `handle_timer` at `get_timer`, after passing in what had arrived by then; and takes
-    events until there are none.
+    `datagrams_to_send` returns; calls `handle_timer` at `get_timer`, after passing in what had arrived by then; and takes events
+    until there are none.
 
     :param parameters: what a robot's have to be; for a partition those of each device
     :param name: the bridge's name, which the robots are told

@@ -4,8 +4,8 @@ The edge sends a frame's packets back to back and in order. So there are two wai
 
 * Grace: the frame's last packet, or a packet of a newer frame, has arrived, so the rest is lost or was overtaken. A packet that
   comes after one with a higher index shows by how much; the grace follows the largest such lag of late.
-* Quiet: nothing has come for several times the usual gap, so the frame's end is lost or held up. The quiet time follows the
-  mean gap and the longest recent silence after which a frame went on.
+* Quiet: nothing has come for several times the usual gap, so the frame's end is lost or held up. The quiet time follows the mean
+  gap and the longest recent silence after which a frame went on.
 
 A packet that comes after its frame was delivered proves the wait too short, and raises it. Raised waits decay frame by frame, so
 that one hiccup does not cost for long. Both waits have floors; the frame's deadline is their ceiling.

@@ -11,8 +11,8 @@ Nothing waits for a lost packet, and nothing is asked for again. A frame is deli
 Frames that are ready together are delivered in the order of their ids. A newer frame never waits for an older one: once it is
 delivered, older frames that were not ready are dropped ('superseded'), and their packets are 'late' from then on.
 
-Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they may wrap. After ORDER_MEMORY_S without a
-delivery any id is accepted, which lets a sender through that counts anew.
+Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they may wrap. After ORDER_MEMORY_S without a delivery any
+id is accepted, which lets a sender through that counts anew.
 
 Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, and the packet masks of the last few that
 were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
@@ -133,8 +133,7 @@ class Reassembler:
 
     def __init__(self, parameters: StreamParameters, *, session_id: int = 0, robot: str = '',
                  reassembly_deadline_s: float = REASSEMBLY_DEADLINE_S, frames: int = FRAMES_IN_FLIGHT,
-                 quiet_floor_s: float = QUIET_FLOOR_S,
-                 packet_error_rate: Callable[[], float] = lambda: math.nan, top_k: int = 0):
+                 quiet_floor_s: float = QUIET_FLOOR_S, packet_error_rate: Callable[[], float] = lambda: math.nan, top_k: int = 0):
         if frames < 1 or frames & (frames - 1):
             raise ValueError(f'frames is {frames}; expected a power of two')
         self._parameters = parameters
@@ -258,8 +257,7 @@ class Reassembler:
 
     def _waits(self, frame: _Frame) -> tuple[float, float, float]:
         """When the frame's grace, quiet time and deadline end."""
-        return (frame.ending_at + self.arrival.grace_s, frame.last_arrival + self.arrival.quiet_s,
-                frame.first_arrival + self._deadline)
+        return (frame.ending_at + self.arrival.grace_s, frame.last_arrival + self.arrival.quiet_s, frame.first_arrival + self._deadline)
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer`, on the caller's clock; None: nothing is in flight."""
@@ -288,8 +286,7 @@ class Reassembler:
             self._ready.append(ReceivedFrame(
                 self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
                 frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
-                now, complete, _QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device,
-                self._top_k))
+                now, complete, _QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device, self._top_k))
             self._finish(frame, ended_by_wait)
             self._delivered_id, self._delivered_at = frame.id, now
             self.arrival.frame_ended()
@@ -306,7 +303,6 @@ class Reassembler:
         grace, quiet, deadline = self._waits(frame)
         by_grace = ended_by_wait and grace <= quiet and grace < deadline
         by_quiet = ended_by_wait and quiet < grace and quiet < deadline
-        self._finished.append(_Finished(
-            frame.id, frame.stamp, frame.packets, frame.last_arrival if by_quiet else math.nan,
+        self._finished.append(_Finished(frame.id, frame.stamp, frame.packets, frame.last_arrival if by_quiet else math.nan,
             frame.ending_at if by_grace else math.nan))
         self._ring[frame.id % len(self._ring)] = None

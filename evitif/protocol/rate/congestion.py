@@ -10,19 +10,19 @@ Each report (PONG) says when a PING arrived, and how many datagrams did. From re
 Every 0.2 s, or every round trip if that is longer, the rate is decided anew:
 
 * A queue stands: even the *least* queueing delay of the interval is above the target of 25 ms. That is congestion. The rate falls
-  to 90 % of the rate delivered, as in GCC (draft-ietf-rmcat-gcc), and further, by up to a half, until the queue is gone.
-  If nothing was lost and less than half of the rate is used, only the second such interval in a row counts.
+  to 90 % of the rate delivered, as in GCC (draft-ietf-rmcat-gcc), and further, by up to a half, until the queue is gone. If nothing
+  was lost and less than half of the rate is used, only the second such interval in a row counts.
 * Only the largest delay is above the target: a frame's datagrams queue for a moment. The rate stays.
-* Neither, and the rate is being used: it grows. It doubles each 0.05 s or round trip until the first congestion (slow start);
-  later it grows by 5 % a second, and twice as fast with each second without trouble, up to doubling in a second, as CUBIC
-  does (RFC 9438).
-* Loss without delay is the radio's (RFC 8836, section 4, asks to tell it from congestion) and takes nothing from the rate.
-  But short queues and policers lose without delay too: if the share lost has risen by ten points within at most eight seconds in
-  which the rate grew by a quarter, the growth is taken back.
-* The delay stays although less was sent for long enough: another flow fills the queue, as TCP does. Yielding on and on would
-  leave nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681): half a datagram more
-  in each round trip, 30 % less for a loss, which is as fair as one and a half (RFC 9438, section 4.3). Every five seconds
-  it is halved for two intervals to see whether the queue was its own. If the queue is seen empty twice, no other flow fills it.
+* Neither, and the rate is being used: it grows. It doubles each 0.05 s or round trip until the first congestion (slow start); later
+  it grows by 5 % a second, and twice as fast with each second without trouble, up to doubling in a second, as CUBIC does (RFC
+  9438).
+* Loss without delay is the radio's (RFC 8836, section 4, asks to tell it from congestion) and takes nothing from the rate. But
+  short queues and policers lose without delay too: if the share lost has risen by ten points within at most eight seconds in which
+  the rate grew by a quarter, the growth is taken back.
+* The delay stays although less was sent for long enough: another flow fills the queue, as TCP does. Yielding on and on would leave
+  nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681): half a datagram more in each
+  round trip, 30 % less for a loss, which is as fair as one and a half (RFC 9438, section 4.3). Every five seconds it is halved for
+  two intervals to see whether the queue was its own. If the queue is seen empty twice, no other flow fills it.
 """
 
 import math

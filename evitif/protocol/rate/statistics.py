@@ -1,7 +1,7 @@
 """What a side knows about its link: sequence numbers that arrived, counters by kind, and a snapshot of both for callers.
 
-Each side numbers the datagrams that it sends in a session. From the numbers that arrive the other side derives loss, burst
-length, duplicates and reordering (RFC 3550, section 6.4.1 and appendix A.1).
+Each side numbers the datagrams that it sends in a session. From the numbers that arrive the other side derives loss, burst length,
+duplicates and reordering (RFC 3550, section 6.4.1 and appendix A.1).
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ def build(kind: int, session_id: int, sequence: int, body: bytes = b'', finish: 
 def parse(data: Buffer) -> Datagram:
     """Check the header and checksum of `data`.
 
-    Raises `DatagramError`: 'truncated' (no room for header and seal), 'foreign' (not ours), 'version' (another version of
-    ours), 'corrupt' (wrong checksum), 'malformed' (unknown type).
+    Raises `DatagramError`: 'truncated' (no room for header and seal), 'foreign' (not ours), 'version' (another version of ours),
+    'corrupt' (wrong checksum), 'malformed' (unknown type).
     """
     try:
         view = memoryview(data).cast('B')

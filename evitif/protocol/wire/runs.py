@@ -1,7 +1,7 @@
 """Runs: datagrams of one size that leave, or arrive, together, as one array uint8 [n, size].
 
-A frame is one run or a few. numpy handles a run in about the time that Python takes for one datagram; only checksums and
-seals still cost a call each. The layouts are those of `datagram`.
+A frame is one run or a few. numpy handles a run in about the time that Python takes for one datagram; only checksums and seals
+still cost a call each. The layouts are those of `datagram`.
 """
 
 from __future__ import annotations
