@@ -73,7 +73,7 @@ def locate() -> Path:
         if not _missing(folder):
             return folder
     raise DatasetError(
-        f'Fashion-MNIST was not found in {DEBIAN_FOLDER} or {LOCAL_FOLDER}. Run `python -m evitif.datasets fetch '
+        f'Fashion-MNIST was not found in {DEBIAN_FOLDER} or {LOCAL_FOLDER}. Run `evitif fetch '
         f'fashion-mnist`, install the Debian package {DEBIAN_PACKAGE}, or set {ENVIRONMENT_VARIABLE} to a folder '
         'with its four gzipped IDX files')
 

@@ -18,7 +18,7 @@ from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel, require_cuttable
 from evitif.model.transform_code import RATES
-from evitif.pipeline.loading import labels_of, placement_of
+from evitif.pipeline.loading import datagram_room, labels_of, placement_of
 from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
@@ -57,11 +57,11 @@ class CutModel:
         identity = fingerprint(built.module, cut)
         built.module.to(placement.device, placement.dtype)
         quantisation, code, rates = choose_code(config.model, cut, identity, config.quantisation)
-        groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), config.unsealed_datagram_bytes)
+        room = datagram_room(config)
+        groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), room)
         table = RateTable.of(rates) if config.quantisation == 'auto' and rates is not None and groups == 1 else None
         kinds = [quantisation, *(kind for kind in (table.coding if table else ()) if kind != quantisation
-                                 and groups_needed(split.channels, functools.partial(row_bytes, kind),
-                                                   config.max_datagram_bytes) == 1)]
+                                 and groups_needed(split.channels, functools.partial(row_bytes, kind), room) == 1)]
         quantisers = {kind: TokenQuantiser(kind, split.channels, groups, code if kind in RATES else None) for kind in kinds}
         parameters = StreamParameters(
             model=built.name, fingerprint=identity, cut=cut, quantisation=quantisation,

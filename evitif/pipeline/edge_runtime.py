@@ -32,6 +32,7 @@ from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
 from evitif.protocol.rate.statistics import LinkStatistics
+from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import UNSEALED_WARNING, read_key_file, require_choice
 from evitif.protocol.wire.answer import MAX_TOP_K
 from evitif.protocol.wire.link_names import link_name
@@ -120,7 +121,8 @@ class EdgeRuntime:
         self._pending: dict[int, _Pending] = {}
         self._lock = threading.Lock()         # guards what follows
         self._statistics = EdgeStatistics(device=str(strategy.placement.device))
-        self._allowance, self._allowed_at = 1.0, -1e9
+        # One and a half frames deep, so that a camera's jitter does not halve the rate.
+        self._rate = TokenBucket(config.max_rate, 1.5) if config.max_rate > 0 else None
         self._next_frame = 0
         self._worker: threading.Thread | None = None
 
@@ -169,7 +171,7 @@ class EdgeRuntime:
         stamped = self._check_stamp(capture_stamp_ns, now)
         with self._lock:
             self._statistics = _plus(self._statistics, frames_received=1)
-            if not self._within_rate(now):
+            if self._rate is not None and not self._rate.take(now):
                 self._statistics = _plus(self._statistics, frames_rate_limited=1)
                 return
         if self._slots.put('image', _Image(image, capture_stamp_ns, source_frame, context, now, stamped)) is not None:
@@ -198,7 +200,7 @@ class EdgeRuntime:
             own = self._statistics
             if own.state in (LinkState.CONNECTING, LinkState.LOST) and self._loop.remote_problem:
                 chosen['reason'] = self._loop.remote_problem
-            return dataclasses.replace(own, link=link, sending=self._connection.sending, **chosen)
+            return dataclasses.replace(own, link=link, sending=self._connection.uplink, **chosen)
 
     # The worker's thread.
 
@@ -343,18 +345,6 @@ class EdgeRuntime:
             stages=StageTimes(preprocess=observation.preprocess, head=observation.head, packetise=pending.packetise,
                               total=now - image.submitted, **stages),
             **{**nothing_sent, **details}))
-
-    def _within_rate(self, now: float) -> bool:
-        """A token bucket one and a half frames deep, so that a camera's jitter does not halve the rate."""
-        rate = self.config.max_rate
-        if rate <= 0:
-            return True
-        self._allowance = min(1.5, self._allowance + (now - self._allowed_at) * rate)
-        self._allowed_at = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
 
     def _add(self, **counts: int) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from evitif.pipeline.partition_stream import device_parameters, feature_quantise
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
-from evitif.protocol.rate.statistics import sufficient_copies
+from evitif.protocol.rate.copies import sufficient_copies
 from evitif.settings import PartitionEdgeSettings
 from evitif.vocabulary import Strategy
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from evitif.channel import arrivals, memory
 from evitif.pipeline.cut_model import CutModel
+from evitif.pipeline.loading import datagram_room
 from evitif.pipeline.rate_table import RateTable, patches_missing
 from evitif.protocol.frames.interleaving import arrange, prefix_copies_of, scattered_order
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, SOURCE_FRAME_RESERVE, packets_of_part, row_capacity
@@ -158,6 +159,6 @@ def sending_choice(stream: CutModel, config: SplitEdgeSettings) -> SendingChoice
     if stream.rates is None:
         return None
     return SendingChoice(stream.rates, settings_of(
-        stream.parameters, max_datagram_bytes=config.unsealed_datagram_bytes, min_packets=config.min_packets,
+        stream.parameters, max_datagram_bytes=datagram_room(config), min_packets=config.min_packets,
         prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
-        seal_bytes=config.max_datagram_bytes - config.unsealed_datagram_bytes))
+        seal_bytes=config.max_datagram_bytes - datagram_room(config)))

@@ -8,6 +8,7 @@ from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
 from evitif.pipeline.strategy_table import resolved
 from evitif.settings import (
     BridgeSettings,
+    CommonSettings,
     EdgeSettings,
     PartitionBridgeSettings,
     PartitionEdgeSettings,
@@ -20,21 +21,21 @@ from evitif.settings import (
 
 def edge_strategy(config: EdgeSettings) -> EdgeStrategy:
     """The robot's share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
-    config, note = resolved(config)
-    strategy = _edge_strategy(config)
+    own, note = resolved(config)
+    strategy = _edge_strategy(own)
     strategy.description = f'{note}; {strategy.description}' if note else strategy.description
     return strategy
 
 
 def bridge_strategy(config: BridgeSettings) -> BridgeStrategy:
     """The off-board share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
-    config, note = resolved(config)
-    strategy = _bridge_strategy(config)
+    own, note = resolved(config)
+    strategy = _bridge_strategy(own)
     strategy.description = f'{note}; {strategy.description}' if note else strategy.description
     return strategy
 
 
-def _edge_strategy(config: EdgeSettings) -> EdgeStrategy:
+def _edge_strategy(config: CommonSettings) -> EdgeStrategy:
     if isinstance(config, SelectionEdgeSettings):
         from evitif.pipeline.selection_edge import SelectionEdge
         return SelectionEdge(config)
@@ -45,7 +46,7 @@ def _edge_strategy(config: EdgeSettings) -> EdgeStrategy:
     return SplitEdge(config)
 
 
-def _bridge_strategy(config: BridgeSettings) -> BridgeStrategy:
+def _bridge_strategy(config: CommonSettings) -> BridgeStrategy:
     if isinstance(config, SelectionBridgeSettings):
         from evitif.pipeline.selection_bridge import SelectionBridge
         return SelectionBridge(config)

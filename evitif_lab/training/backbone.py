@@ -34,9 +34,9 @@ from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.distillation import Teacher, fitting_teacher
 from evitif_lab.training.divergence import require_finite_step, require_finite_weights
 from evitif_lab.training.finished import PLACE, is_finished, retire
-from evitif_lab.training.images import Normalise, erase, load_images, mixup, shift_and_flip
 from evitif_lab.training.initial_weights import commands_before, start_from
 from evitif_lab.training.judging import accuracy_words, judged_figures
+from evitif_lab.trials.images import Normalise, erase, load_images, mixup, shift_and_flip
 
 FEWEST_PATCHES = 4          # below, there is nothing to attend to, and the loss of one packet takes most of the image
 RESERVED = {'num_classes', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path', 'features_only'}

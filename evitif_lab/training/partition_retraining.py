@@ -30,8 +30,8 @@ from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.divergence import require_finite_step, require_finite_weights
-from evitif_lab.training.images import Normalise, shift_and_flip
 from evitif_lab.training.training_answers import TrainingAnswers
+from evitif_lab.trials.images import Normalise, shift_and_flip
 
 FEATURE_QUANTISATION = 'int8'
 

@@ -22,8 +22,8 @@ from evitif_lab.loss_patterns import PacketLoss
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.finished import PLACE, artifact_folder, digest_of, is_finished
-from evitif_lab.training.images import Normalise, load_views, open_sources
 from evitif_lab.training.token_cache import TokenCache
+from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
 FIT_IMAGES = 1000

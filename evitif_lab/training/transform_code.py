@@ -30,8 +30,8 @@ from evitif.selection.patch_code import PatchCode
 from evitif.settings import SplitSettings
 from evitif_lab.commands.progress import Progress
 from evitif_lab.training.finished import artifact_folder, is_finished
-from evitif_lab.training.images import Normalise, load_views, open_sources
 from evitif_lab.training.rate_measurement import IMAGES, measure_rates, recovery_in
+from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 BATCH = 50
 PLAIN = ('int8', 'int4')        # that a frame may travel in as well where little is lost

@@ -45,7 +45,7 @@ def test_nowhere_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv('FASHION_MNIST_DIR', raising=False)
     monkeypatch.setattr(fashion_mnist, 'DEBIAN_FOLDER', tmp_path / 'none')
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DatasetError, match='evitif.datasets fetch fashion-mnist.*FASHION_MNIST_DIR'):
+    with pytest.raises(DatasetError, match='evitif fetch fashion-mnist.*FASHION_MNIST_DIR'):
         FashionMnist('test')
 
 
