@@ -55,7 +55,7 @@ def _serve(model: str, cut: int, robots: int, pipe) -> None:
     clock = time.pthread_getcpuclockid(bridge._worker.ident)
     began = None
     while (asked := pipe.recv()) != 'stop':
-        counts = bridge._statistics
+        counts = bridge.statistics()
         now = counts.frames_answered, counts.batches, time.clock_gettime(clock), time.process_time()
         if asked == 'begin':
             began = now

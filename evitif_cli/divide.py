@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
-    from evitif.datasets import split_folder
+    from evitif_lab.data.divide import split_folder
     counts = split_folder(options.images, options.folder, options.every)
     print(f'{options.folder}: {counts["train"]} images to train, {counts["val"]} to judge by')
     return 0

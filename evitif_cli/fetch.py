@@ -12,6 +12,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
-    from evitif.datasets import fashion_mnist
-    print(f'Fashion-MNIST is in {fashion_mnist.fetch()}')
+    from evitif_lab.data.download import fetch_fashion_mnist
+    print(f'Fashion-MNIST is in {fetch_fashion_mnist()}')
     return 0

@@ -28,7 +28,7 @@ def device_parameters(partition: Description, quantiser: TokenQuantiser, image_s
     """Those of each device, whose token is the one of its index."""
     devices = len(partition.devices)
     return tuple(StreamParameters(
-        model=partition.model, fingerprint=device.fingerprint, cut=0, quantisation=quantiser.kind, image_size=image_size,
+        model=partition.model, fingerprint=device.fingerprint, cut=0, quantisation=Quantisation(quantiser.kind), image_size=image_size,
         tokens=devices, prefix_tokens=0, grid=(1, devices), channels=partition.features, groups=quantiser.groups,
         row_bytes=quantiser.row_bytes, classes=len(partition.class_names), strategy=Strategy.PARTITION, device=device.name)
         for device in partition.devices)

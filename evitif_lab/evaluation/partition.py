@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from evitif.datasets import open_images
-from evitif.datasets.identity import digest_of
 from evitif.files import read_json, write_json
 from evitif.model.device import place
 from evitif.model.quantise import TokenQuantiser
@@ -29,6 +28,7 @@ from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, Toke
 from evitif.protocol.rate.copies import sufficient_copies
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.trials.images import Normalise, load_images

@@ -16,7 +16,6 @@ import torch
 from torch.nn import functional
 
 from evitif.datasets import open_images
-from evitif.datasets.identity import digest_of
 from evitif.files import write_json
 from evitif.model.build import build_model
 from evitif.model.device import place
@@ -31,6 +30,7 @@ from evitif.selection.scores import RULES
 from evitif.selection.sending import copies_for
 from evitif_lab.baselines import LEARNED
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.codecs import LOSSLESS, OPTIONS, mosaics_through, through
 from evitif_lab.evaluation.partial import PartialResult, require_report
 from evitif_lab.evaluation.statistics import half_interval95

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evitif.files import read_json, require_writable, write_json, write_text
+from evitif.files import read_json, write_json, write_text
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.folder import find_model_folder
 from evitif.model.split import SplitModel
@@ -18,6 +18,7 @@ from evitif.pipeline.strategy_table import FILE, Measured, save_table
 from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif_lab.evaluation.selection_report import codec_bytes
 from evitif_lab.trials.wire_bytes import answer_bytes
+from evitif_lab.writable import require_writable
 
 RESULTS = Path(__file__).resolve().parents[2] / 'docs' / 'results'
 RATES = ('0', '0.3', '0.6')

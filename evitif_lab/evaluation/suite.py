@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evitif.files import read_json, require_writable, write_text
+from evitif.files import read_json, write_text
 from evitif.model.build import read_description
 from evitif.model.code_artifact import KIND as CODE
 from evitif.model.folder import DESCRIPTION_FILE, artifact_path
@@ -23,6 +23,7 @@ from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif_lab.evaluation.report import plot
 from evitif_lab.evaluation.suite_page import METHODS as METHODS_LABEL
 from evitif_lab.evaluation.suite_page import page
+from evitif_lab.writable import require_writable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What judges a model whose folder does not say so itself (made_by.configuration.data in model.json).

@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from evitif.datasets import ImageDataset, Sample, open_images
-from evitif.files import require_writable
 from evitif.model.build import build_model, read_description
 from evitif.model.device import place
 from evitif.model.folder import find_model_folder
@@ -28,6 +27,7 @@ from evitif_lab.training.calibration_split import training_split
 from evitif_lab.trials.front import PRIOR_WEIGHTS, Point, cheapest, points
 from evitif_lab.trials.images import random_crop
 from evitif_lab.trials.selection import Trial, fit_temperature, selected, softmax, specs
+from evitif_lab.writable import require_writable
 
 LEAST_AREA = 0.5
 BYTES, COST = 'bytes', 'cost'

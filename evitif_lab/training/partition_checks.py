@@ -8,17 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evitif.datasets import open_images
-from evitif.datasets.identity import identity_of
-from evitif.files import parse_json, require_writable
+from evitif.files import parse_json
 from evitif.model.device import place
 from evitif.partition.placement import InventoryDevice, read_inventory
 from evitif.partition.pruning import require_prunable_to
 from evitif.partition.subsets import check_subsets, random_subsets, with_redundancy
 from evitif.wording import shortened
+from evitif_lab.data.identity import identity_of
 from evitif_lab.training.partition_body import read_stages
 from evitif_lab.training.partition_settings import STEPS, PartitionTraining
 from evitif_lab.training.training_answers import require_held_out
 from evitif_lab.trials.original import Original
+from evitif_lab.writable import require_writable
 
 FEWEST_IMAGES = 2           # of which there is a spread
 BY_THE_MODEL = ('random', 'similar')

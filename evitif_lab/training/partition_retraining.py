@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from evitif.model.device import mixed_precision
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
@@ -26,6 +25,7 @@ from evitif.partition.importance import grouped_log_probabilities
 from evitif.partition.slicing import shape_of
 from evitif.partition.views import View
 from evitif_lab.commands.progress import Progress
+from evitif_lab.precision import mixed_precision
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend

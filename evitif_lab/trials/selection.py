@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from evitif.datasets import DatasetError, ImageDataset
 from evitif.model.build import BuiltModel, ModelSpec, build_model
-from evitif.model.device import mixed_precision
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
 from evitif.model.pretrained import require_classifier
@@ -25,6 +24,7 @@ from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import PatchCode
 from evitif.selection.prior import with_prior
 from evitif_lab.commands.progress import Progress
+from evitif_lab.precision import mixed_precision
 from evitif_lab.trials.images import Normalise
 
 BATCH = 125

@@ -6,6 +6,7 @@ import argparse
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import fields
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from evitif_msgs.msg import LinkStats, Prediction
 from scripts.demo.monitor import Monitor
 from scripts.demo.reference import Reference
 
-STAGES = list(StageTimes().as_dict())
+STAGES = [field.name for field in fields(StageTimes)]
 BATCH = 20
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evitif.datasets import DatasetError, ImageFolder, open_images, split_folder
+from evitif.datasets import DatasetError, ImageFolder, open_images
 from evitif_cli import main
+from evitif_lab.data.divide import split_folder
 
 
 def picture(path: Path, value: int = 100) -> Path:
