@@ -261,7 +261,7 @@ class BridgeNode(AutostartNode):
         values = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
                   'failed': now.frames_failed,
                   **{f'of devices: {kind}': count for kind, count in now.joined.items()},
-                  **{f'datagrams of no session: {kind}': count for kind, count in now.counters.items()}}
+                  **{f'datagrams dropped: {kind}': count for kind, count in now.dropped.items()}}
         if recent['failed']:
             return Status(ERROR, f'{recent["failed"]} frames failed in the last {RECENT_S:.0f} s, {recent["answered"]} answered', values)
         if recent['replaced'] > MOST_REPLACED * recent['ready']:

@@ -12,7 +12,8 @@ from random import Random
 
 import numpy as np
 
-from evitif.protocol.bridge.endpoint import AMPLIFICATION, BridgeConfig, BridgeEndpoint
+from evitif.protocol.bridge.admission import AMPLIFICATION
+from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameExpired, FrameReady
 from evitif.protocol.frames.packetiser import TokenFrame

@@ -15,7 +15,7 @@ from evitif.pipeline.partition_stream import device_parameters, feature_quantise
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
-from evitif.protocol.rate.statistics import sufficient_copies
+from evitif.protocol.rate.copies import sufficient_copies
 from evitif.settings import PartitionEdgeSettings
 from evitif.vocabulary import Strategy
 
@@ -50,7 +50,8 @@ class PartitionEdge(EdgeStrategy):
         image = self._model.preprocessor(pixels)
         preprocessed = time.monotonic()
         features = self._model.features(image.to(self.placement.device, self.placement.dtype))
-        return Observation(self._model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, features)
+        return Observation(self._model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed,
+                           features)
 
     def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
         parameters, first = self.parameters, self._model.index * self.parameters.groups

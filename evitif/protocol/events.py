@@ -1,10 +1,11 @@
-"""What the two state machines tell their owners, through `next_event()`."""
+"""What the edge's and the bridge's state machines tell their owners, through `next_event()`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
+from evitif.protocol.wire.datagram import Address
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,21 @@ class Connected:
 
 @dataclass(frozen=True)
 class Refused:
-    """The bridge has refused the edge, for a reason that it did not give before. The edge goes on asking, slowly."""
+    """The bridge has refused the edge, for another reason than last time. The edge goes on asking, slowly."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class LinkLost:
-    """The bridge was not heard for so long, said goodbye, or forgot the session. The edge goes on asking."""
+    """The bridge fell silent, said goodbye, or forgot the session. The edge goes on asking."""
 
     silent_s: float
 
 
 @dataclass(frozen=True, eq=False)
 class AnswerArrived:
-    """The first copy of a frame's answer. Of `AnswerArrived` and `FrameExpired` each sent frame gets exactly one."""
+    """The first copy of a frame's answer. Each sent frame ends in one `AnswerArrived` or one `FrameExpired`."""
 
     answer: Answer
     sent: SentFrame
@@ -63,21 +64,27 @@ class FrameExpired:
 
 @dataclass(frozen=True)
 class RobotConnected:
+    """A robot has a session."""
+
     session_id: int
     robot: str
-    address: object
+    address: Address
     device: str = ''         # of a partition: which one it is
 
 
 @dataclass(frozen=True)
 class RobotRefused:
+    """A robot asked and was refused, for another reason than last time."""
+
     robot: str
-    address: object
+    address: Address
     reason: str
 
 
 @dataclass(frozen=True)
 class RobotLost:
+    """A robot's session has ended."""
+
     session_id: int
     robot: str
     reason: str
@@ -93,7 +100,7 @@ class FrameReady:
 
 @dataclass(frozen=True, eq=False)
 class FrameLate:
-    """What a device sent of an image whose joint frame was handed on without it."""
+    """A device's frame whose joint frame was handed on without it."""
 
     robot: str
     frame: ReceivedFrame
@@ -101,7 +108,7 @@ class FrameLate:
 
 @dataclass(frozen=True)
 class StampRefused:
-    """A device's frame that cannot be joined with the others' by its stamp; `reason` names both, and what was expected."""
+    """A device's frame cannot be joined with the others' by its stamp; `reason` names both stamps, and what was expected."""
 
     robot: str
     device: str
@@ -112,10 +119,15 @@ class StampRefused:
 
 @dataclass(frozen=True, eq=False)
 class FramesJoined:
-    """What came in time of one image from the devices of a robot, at least one frame."""
+    """The frames of one image that came in time from the devices of a robot, at least one."""
 
     robot: str
     number: int                              # of the robot's joint frames, counted from its first device's arrival
     capture_stamp_ns: int
     frames: Mapping[str, ReceivedFrame]      # by device
     connected: frozenset[str]                # devices
+
+
+EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | FrameExpired
+JoinEvent = FramesJoined | FrameLate | StampRefused
+BridgeEvent = RobotConnected | RobotRefused | RobotLost | FrameReady | JoinEvent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
-from evitif.protocol.rate.statistics import sufficient_copies
+from evitif.protocol.rate.copies import sufficient_copies
 
 LOST = 0.03             # share of the patches that may be lost before one more copy of each is sent
 MOST_COPIES = 7

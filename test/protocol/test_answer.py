@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evitif.protocol.rate.copies import answer_copies
 from evitif.protocol.wire import answer as answers
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.datagram import DatagramError
@@ -80,4 +81,4 @@ def test_no_bytes_make_the_parser_raise_anything_else(bit, noise):
 
 @pytest.mark.parametrize('loss', [0.01, 0.05, 0.1, 0.2, 0.3, 0.6])
 def test_lost_answers_take_but_a_fifth_of_the_frames_that_may_stay_unanswered(loss):
-    assert loss ** answers.automatic_copies(loss) <= 0.2 * 0.001
+    assert loss ** answer_copies(loss) <= 0.2 * 0.001

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evitif.protocol.edge.config import EdgeConfig
+from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.events import AnswerArrived, Connected, LinkLost
 from evitif.protocol.frames.interleaving import scattered_order
 from evitif.protocol.frames.packetiser import TokenFrame
+from evitif.protocol.rate.congestion import CongestionControl, Report
 from evitif.vocabulary import SendingState
 
 from .simulated_link import PARAMETERS, Impairment, Simulation, rows_of
@@ -139,7 +140,7 @@ def test_frames_wait_while_the_queue_is_longer_than_their_answers_may_take():
 
 def test_no_frame_leaves_where_pongs_come_and_none_tells_anything():
     run, edge = started()
-    edge._pings.take = lambda sent_at: None                      # as if each answered a PING from before the oldest that is remembered
+    edge._session.pings.take = lambda sent_at: None                      # as if each answered a PING from before the oldest that is remembered
     run.downlink.passes = lambda size, now: now if size < 100 else None      # PONGs come, answers do not
     run.stream(edge, PARAMETERS, 40, 10.0)
     run.run(1.5)
@@ -239,7 +240,7 @@ def test_the_breaker_opens_after_a_second_without_a_report_and_closes_with_the_f
     run.run(4.0)
     assert edge.uplink.state == SendingState.BREAKER and edge.uplink.frame_bytes == 0.0
     opened, = run.when(LinkLost)
-    assert 3 * edge.config.ping_interval_s <= opened - silent <= 1.01 + edge.config.ping_interval_s
+    assert 3 * PING_INTERVAL_S <= opened - silent <= 1.01 + PING_INTERVAL_S
     assert goodput(run, opened + 0.1, run.now) <= 120e3         # only HELLO
     run.downlink.loss = 0.0
     run.run(1.0)
@@ -285,3 +286,11 @@ def test_an_impossible_limit_is_refused(limit):
     with pytest.raises(ValueError, match='rate limit is .* expected 0 .none. or at least 300000 bit/s'):
         run = Simulation()
         run.add_edge(config=replace(EdgeConfig(), rate_limit_bit_s=limit))
+
+
+def test_reports_that_say_that_nothing_was_delivered_are_taken():
+    """As when two PINGs of an edge that sends no frames reach the bridge at one time, behind a queue."""
+    control = CongestionControl()
+    for k in range(20):
+        control.on_report(Report(0.1 * k, 5.0 if k else 0.0, 0.1, k, k, 0, 0), float('nan'), 0.1 * k)
+    assert control.state == SendingState.CONGESTED

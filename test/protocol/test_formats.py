@@ -7,6 +7,7 @@ import pytest
 
 from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.edge.connection import EdgeConnection
+from evitif.protocol.edge.session import EdgeSession
 from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.wire import datagram
@@ -65,6 +66,6 @@ def test_impossible_formats_are_refused(formats, expected):
 
 def test_an_edge_refuses_a_frame_in_another_quantisation():
     edge = EdgeConnection(PARAMETERS, 'robot', EdgeConfig())
-    edge._state = 'connected'
+    edge._state, edge._session = 'connected', EdgeSession(1)
     with pytest.raises(ValueError, match="frame 1 is in 'int4'; expected one of klt1, int8, klt2"):
         edge.send_frame(TokenFrame(1, 0, '', np.zeros((17, 36), np.uint8), 'int4'), 0.0)

@@ -257,5 +257,5 @@ def test_memory_is_flat_over_a_long_run():
         assert not edge._sent
         assert not session._pending
         assert len(edge._sent._answered) <= 256
-        assert len(edge._pings) <= REMEMBERED
+        assert len(edge._session.pings) <= REMEMBERED
         assert session.reassembler.get_timer() is None

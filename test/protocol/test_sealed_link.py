@@ -118,7 +118,7 @@ def test_nothing_of_a_frame_is_to_be_seen():
 
 def test_every_session_has_other_keys():
     run, edge = connected()
-    first = edge._sealer
+    first = edge._session.sealer
     old = datagram.build(datagram.BYE, edge.session_id, 10_000, b'', first.finish)
     run.add_edge(SMALL, key=KEY)      # the edge was restarted
     run.run(0.3)
@@ -305,7 +305,7 @@ def test_a_forged_reset_ends_no_session():
 
 def test_a_forged_refusal_welcome_challenge_and_goodbye_are_not_believed():
     run, edge = simulation()
-    refusal = Refuse(edge._instance, 'bridge', ('go away',)).to_bytes()
+    refusal = Refuse(edge._hellos.instance, 'bridge', ('go away',)).to_bytes()
     edge.datagrams_to_send(run.now)
     edge.receive_datagram(datagram.build(datagram.REFUSE, 0, 0, refusal), run.now)
     assert edge.state == 'connecting'

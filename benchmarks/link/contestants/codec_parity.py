@@ -15,7 +15,7 @@ from benchmarks.link.contestants.context import Context, NewestImage, OnAnswer, 
 from benchmarks.link.images import decode, encode
 from benchmarks.link.parity import FAILURE, HEADER, MISSING, Decoder, Encoder, zfec
 from evitif.pipeline.slot import LatestSlots
-from evitif.protocol.rate.statistics import sufficient_copies
+from evitif.protocol.rate.copies import sufficient_copies
 from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import LARGEST_DATAGRAM, choose_calls
 

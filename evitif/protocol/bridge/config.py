@@ -1,37 +1,33 @@
-"""What can be set of a bridge's end of its links."""
+"""What can be set on the bridge's end of its links."""
 
 from dataclasses import dataclass
 
-from evitif.protocol.frames.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S
-from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES
-from evitif.protocol.frames.reassembly import FRAMES_IN_FLIGHT, REASSEMBLY_DEADLINE_S
+from evitif.protocol.frames.reassembly import FRAMES_IN_FLIGHT
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.parameters import check_count, check_seconds
+from evitif.settings import BridgeSettings
 
 
 @dataclass(frozen=True)
 class BridgeConfig:
-    """Times in seconds, sizes in bytes of UDP payload. Raises ValueError naming the value and what was expected."""
+    """Times in seconds, sizes in bytes of UDP payload. Defaults are those of BridgeSettings; the ranges are what the wire can carry.
 
-    max_sessions: int = 64
-    session_timeout_s: float = 2.0
-    reassembly_deadline_s: float = REASSEMBLY_DEADLINE_S
+    Raises ValueError naming the value and what was expected.
+    """
+
+    max_sessions: int = BridgeSettings.max_robots
+    session_timeout_s: float = BridgeSettings.session_timeout
+    reassembly_deadline_s: float = BridgeSettings.reassembly_deadline
     frames_in_flight: int = FRAMES_IN_FLIGHT      # for each robot, a power of two
-    grace_floor_s: float = GRACE_FLOOR_S
-    quiet_floor_s: float = QUIET_FLOOR_S
-    answer_copies: int = 0                        # 0: as many as the loss on the downlink asks for, 3 to 20
-    reply_copies: int = 3                         # to each copy of a HELLO
-    bye_copies: int = 5
-    max_datagram_bytes: int = MAX_DATAGRAM_BYTES
+    answer_copies: int = BridgeSettings.answer_copies     # 0: 3 to 20, by the loss on the downlink
+    max_datagram_bytes: int = BridgeSettings.max_datagram_bytes
 
     def __post_init__(self):
         check_count('max_sessions', self.max_sessions, 1, 65536)
-        for name in ('session_timeout_s', 'reassembly_deadline_s', 'grace_floor_s', 'quiet_floor_s'):
-            check_seconds(name, getattr(self, name))
+        check_seconds('session_timeout_s', self.session_timeout_s)
+        check_seconds('reassembly_deadline_s', self.reassembly_deadline_s)
         check_count('frames_in_flight', self.frames_in_flight, 1, 256)
         if self.frames_in_flight & (self.frames_in_flight - 1):
             raise ValueError(f'frames_in_flight is {self.frames_in_flight}; expected a power of two')
         check_count('answer_copies', self.answer_copies, 0, 255)
-        check_count('reply_copies', self.reply_copies, 1, 16)
-        check_count('bye_copies', self.bye_copies, 1, 16)
         check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)

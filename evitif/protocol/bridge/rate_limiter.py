@@ -1,47 +1,31 @@
-"""How many RESETs the bridge sends, so that nobody can make it talk much by inventing sessions.
+"""How often the bridge does what anybody can cause, such as a RESET: a token bucket for each address, and one for all.
 
-A token bucket for each address and one for all. A bucket's burst is what lets a RESET through a lossy link: at 60 %
-loss the packets of one frame trigger a burst of 8, of which one arrives in 98 % of the cases, and the next frame
-triggers more. What is said of keys that do not fit is rationed by the same means.
+The burst of a RESET's bucket is what lets one through a lossy link: at 60 % loss the packets of one frame trigger 8, of
+which one arrives in 98 % of the cases, and the next frame triggers more.
 """
 
 from collections import OrderedDict
 
-PER_ADDRESS = (20.0, 8.0)          # RESETs a second, burst
-OVERALL = (1000.0, 256.0)
-_ADDRESSES = 256                   # remembered; the one that asked longest ago is forgotten
+from evitif.protocol.rate.token_bucket import TokenBucket
+from evitif.protocol.wire.datagram import Address
 
-
-class _Bucket:
-    def __init__(self, rate: float, burst: float, now: float):
-        self.rate, self.burst, self.level, self.at = rate, burst, burst, now
-
-    def fill(self, now: float) -> float:
-        self.level = min(self.burst, self.level + max(now - self.at, 0.0) * self.rate)
-        self.at = now
-        return self.level
+RESETS_PER_ADDRESS = 20.0, 8.0      # a second, burst
+RESETS_OVERALL = 1000.0, 256.0
+_ADDRESSES = 256                    # remembered; the one that asked longest ago is forgotten
 
 
 class RateLimiter:
     """:param per_address, overall: (a second, burst)"""
 
-    def __init__(self, per_address: tuple[float, float] = PER_ADDRESS, overall: tuple[float, float] = OVERALL):
-        self._rates = per_address, overall
-        self._overall: _Bucket | None = None
-        self._addresses: OrderedDict[object, _Bucket] = OrderedDict()
+    def __init__(self, per_address: tuple[float, float] = RESETS_PER_ADDRESS, overall: tuple[float, float] = RESETS_OVERALL):
+        self._per_address = per_address
+        self._overall = TokenBucket(*overall)
+        self._addresses: OrderedDict[Address, TokenBucket] = OrderedDict()
 
-    def allows(self, address: object, now: float) -> bool:
-        """Whether another may go to `address` now; if so it is counted."""
-        if self._overall is None:
-            self._overall = _Bucket(*self._rates[1], now)
-        bucket = self._addresses.get(address)
-        if bucket is None:
-            bucket = self._addresses[address] = _Bucket(*self._rates[0], now)
-            if len(self._addresses) > _ADDRESSES:
-                self._addresses.popitem(last=False)
+    def allows(self, address: Address, now: float) -> bool:
+        """Whether `address` may have another one now; if so it is counted."""
+        bucket = self._addresses.setdefault(address, TokenBucket(*self._per_address))
         self._addresses.move_to_end(address)
-        if min(bucket.fill(now), self._overall.fill(now)) < 1.0:
-            return False
-        bucket.level -= 1.0
-        self._overall.level -= 1.0
-        return True
+        if len(self._addresses) > _ADDRESSES:
+            self._addresses.popitem(last=False)
+        return bucket.fill(now) >= 1.0 and self._overall.take(now) and bucket.take(now)

@@ -1,4 +1,6 @@
-"""What the bridge keeps of one robot, and the queue of the copies of its answers."""
+"""What the bridge keeps of one robot, and the copies of its answers that are still to be sent."""
+
+from __future__ import annotations
 
 import math
 from collections import Counter, deque
@@ -7,16 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.protocol.frames.reassembly import Reassembler
+from evitif.protocol.rate.copies import answer_copies, sufficient_copies
 from evitif.protocol.rate.statistics import WINDOW, LinkStatistics, SequenceTracker, Traffic
 from evitif.protocol.sealing.seal import Sealer
 from evitif.protocol.wire import answer as answers
 from evitif.protocol.wire import datagram, runs
-from evitif.protocol.wire.datagram import ReceiverReport
+from evitif.protocol.wire.datagram import Address, ReceiverReport
 from evitif.protocol.wire.parameters import StreamParameters
 
 COPY_SPACING_S = 0.003          # between the copies of the second half
 PENDING_ANSWERS = 4             # a robot's answers that still have copies to send; the oldest one's are dropped
 REPORT_SUFFICES = 20            # datagrams that the edge must have expected before its report is taken as it is
+PONG_FAILURE = 0.4              # share of the PINGs that arrive whose PONG may be lost
 
 
 @dataclass
@@ -29,24 +33,24 @@ class _PendingAnswer:
 
 
 class BridgeSession:
-    """One robot at the bridge. `robot`, `address`, `session_id`, `parameters` and `connected_at` are for the owner to read."""
+    """One robot at the bridge. `robot`, `address`, `session_id` and `parameters` are for the owner to read."""
 
-    def __init__(self, session_id: int, robot: str, instance: int, address: object, parameters: StreamParameters,
+    def __init__(self, session_id: int, robot: str, instance: int, address: Address, parameters: StreamParameters,
                  reassembler: Reassembler, tracker: SequenceTracker, now: float, sealer: Sealer | None = None):
         self.session_id = session_id
         self.robot = robot
         self.instance = instance
         self.address = address
         self.parameters = parameters
-        self.connected_at = self.heard_at = now
+        self.heard_at = now
         self.reassembler = reassembler
         self.tracker = tracker
         self.remote: ReceiverReport | None = None
         self.hello_sequence = 0
         self.sealer = sealer
         self.welcome = b''           # that led to this sealed session
-        self._finish = datagram.finish if sealer is None else sealer.finish
         self.traffic = Traffic()
+        self._finish = datagram.finish if sealer is None else sealer.finish
         self._sequence = 0
         self._pending: deque[_PendingAnswer] = deque(maxlen=PENDING_ANSWERS)
 
@@ -59,17 +63,17 @@ class BridgeSession:
 
     @property
     def version(self) -> int:
-        """Of this session's datagrams."""
+        """The protocol version of this session's datagrams."""
         return datagram.VERSION if self.sealer is None else datagram.SEALED_VERSION
 
     def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray, list[str]]:
-        """Sequence numbers and bodies of a run of this session, of one type, and for each datagram that is not right why not."""
+        """Sequence numbers and bodies of the datagrams of a run that are right, and for each other one why it is not."""
         return runs.open_run(datagrams) if self.sealer is None else self.sealer.open_run(datagrams)
 
-    def hear(self, sequences: list[int], address: object, now: float) -> list[bool]:
-        """Note datagrams of this session from `address`; for each whether it is new.
+    def hear(self, sequences: list[int], address: Address, now: float) -> list[bool]:
+        """Note datagrams of this session from `address`; returns for each whether it is new.
 
-        The robot is where the datagram with the highest number came from, so that an overtaken one does not lead back (RFC 9000,
+        The robot is where the datagram with the highest number came from, so an overtaken one does not lead back (RFC 9000,
         section 9.3).
         """
         highest = self.tracker.highest
@@ -81,11 +85,10 @@ class BridgeSession:
         return fresh
 
     def downlink_loss(self) -> tuple[float, float]:
-        """The best guess at the loss on the way to the robot: packet error rate (0..1) and mean burst, NaN when
-        unknown.
+        """The best guess at the loss on the way to the robot: packet error rate (0..1) and mean burst, NaN when unknown.
 
-        It is what the robot reports, the rate plus one standard error, since too few copies cost an answer and one too
-        many costs 150 bytes. Until the report rests on enough datagrams the uplink's loss counts where that is larger.
+        It is what the robot reports, the rate plus one standard error: too few copies cost an answer, one too many costs 150
+        bytes. Until the report rests on enough datagrams, the uplink's loss counts if it is larger.
         """
         uplink = self.tracker.packet_error_rate, self.tracker.mean_burst
         if self.remote is None or math.isnan(self.remote.packet_error_rate):
@@ -96,9 +99,15 @@ class BridgeSession:
             return uplink
         return rate, self.remote.mean_burst
 
+    def pongs(self, t1: float, arrived_at: float, now: float) -> list[bytes]:
+        """The PONG to the PING of `t1`: twice on a bad downlink, since a robot without frames in flight hears nothing else."""
+        body = datagram.pong_body(t1, arrived_at, now, self.tracker.report())
+        copies = sufficient_copies(self.downlink_loss()[0], PONG_FAILURE, 1, 2)
+        return [self.build(datagram.PONG, body) for _ in range(copies)]
+
     def queue_answer(self, answer: answers.Answer, copies: int, max_datagram_bytes: int, now: float) -> list[bytes]:
-        """Encode an answer, return the copies to be sent now; the others come from `copies_due`. Raises ValueError."""
-        copies = copies or answers.automatic_copies(*self.downlink_loss())
+        """Encode an answer; return the copies to send now, `copies_due` has the others. Raises ValueError."""
+        copies = copies or answer_copies(*self.downlink_loss())
         frame = datagram.HEADER.size + (0 if self.sealer is None else datagram.SEAL_BYTES)
         body = answers.encode(answers.fitted(answer, max_datagram_bytes - frame), copies)
         size = frame + len(body)
@@ -123,6 +132,7 @@ class BridgeSession:
         return due
 
     def get_timer(self) -> float:
+        """When a copy or a frame is due; infinite where none is."""
         times = [pending.next_at for pending in self._pending if pending.left]
         frame = self.reassembler.get_timer()
         return min(times + ([] if frame is None else [frame]), default=math.inf)
@@ -133,5 +143,6 @@ class BridgeSession:
                         for name in ('complete', 'partial', 'evicted', 'superseded')})
 
     def statistics(self) -> LinkStatistics:
+        """This robot's link."""
         self.traffic.frames = self.frames()
         return self.traffic.snapshot(self.tracker, self.remote)

@@ -8,6 +8,7 @@ other side would take for loss.
 import bisect
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,6 @@ from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Pack
 from evitif.protocol.rate.congestion import TARGET_S, CongestionControl, Report
 from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
 from evitif.protocol.wire.parameters import StreamParameters
-from evitif.protocol.wire.runs import FinishRun
 from evitif.vocabulary import Quantisation, SendingState
 
 RUN_DATAGRAMS = 50           # that are finished together: about as many of 1,200 bytes as the kernel takes in one call (UDP_SEGMENT)
@@ -69,9 +69,9 @@ class FrameSender:
         self.uplink = UplinkState()             # replaced whole, so that it may be read without a lock
 
     @property
-    def packetisers(self) -> dict[str, Packetiser]:
-        """Those that frames are sent with that do not say how many copies they want, by quantisation."""
-        return self._own
+    def longest_name(self) -> int:
+        """The bytes that the name of a frame's source may take, whatever the quantisation."""
+        return min(packetiser.longest_name for packetiser in self._own.values())
 
     def restart(self, now: float) -> None:
         """A session begins, or is back after a silence: what was known of the path is not known any more."""
@@ -135,10 +135,10 @@ class FrameSender:
         self._update_uplink(now)
         return layout.packets, layout.bytes
 
-    def release(self, finish: FinishRun, session_id: int, sequence: int, now: float) -> np.ndarray | None:
-        """The next datagrams that may leave now, uint8 [n, size], numbered from `sequence` on and finished; None: no more may.
+    def release(self, finish: Callable[[np.ndarray], np.ndarray], now: float) -> np.ndarray | None:
+        """The next datagrams that may leave now, uint8 [n, size], made ready by `finish`; None: no more may.
 
-        A large frame leaves in some such runs, so that the first is on its way while the next is finished.
+        A large frame leaves in several such runs, so that the first travels while the next is made ready.
         """
         if self._waiting is None:
             return None
@@ -150,7 +150,7 @@ class FrameSender:
         run = run[:self._spend_on(*run.shape, now)]
         if not len(run):
             return None
-        finished = finish(run, session_id, sequence)
+        finished = finish(run)
         self._next += len(run)
         self._waiting_bytes -= run.size + IP_UDP_BYTES * len(run)
         if self._next == layout.packets:

@@ -3,7 +3,7 @@
 import math
 from collections import OrderedDict
 
-from evitif.protocol.rate.statistics import sufficient_copies
+from evitif.protocol.rate.copies import sufficient_copies
 
 REMEMBERED = 1024            # 20 s of the most that go out: a PONG that took longer tells nothing
 FRAME_INTERVAL_S = 0.05      # between those that go ahead of frames, and between those that follow them, at least

@@ -24,10 +24,8 @@ _DECAY = 0.97            # of what was raised, for each frame: half is gone afte
 class ArrivalEstimator:
     """The two waits of one stream, seconds."""
 
-    def __init__(self, deadline_s: float, *, grace_floor_s: float = GRACE_FLOOR_S,
-                 quiet_floor_s: float = QUIET_FLOOR_S):
+    def __init__(self, deadline_s: float, *, quiet_floor_s: float = QUIET_FLOOR_S):
         self._deadline = deadline_s
-        self._grace_floor = grace_floor_s
         self._quiet_floor = quiet_floor_s
         self._gap = 0.0              # mean time between a frame's consecutive arrivals
         self._lag = 0.0              # how far behind a higher index packets come: decaying maximum
@@ -35,7 +33,7 @@ class ArrivalEstimator:
 
     @property
     def grace_s(self) -> float:
-        return min(max(self._grace_floor, _MARGIN * self._lag), self._deadline)
+        return min(max(GRACE_FLOOR_S, _MARGIN * self._lag), self._deadline)
 
     @property
     def quiet_s(self) -> float:

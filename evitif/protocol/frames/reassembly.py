@@ -30,14 +30,15 @@ from operator import or_
 
 import numpy as np
 
-from evitif.protocol.frames.arrival import GRACE_FLOOR_S, QUIET_FLOOR_S, ArrivalEstimator
+from evitif.protocol.frames.arrival import QUIET_FLOOR_S, ArrivalEstimator
 from evitif.protocol.wire.datagram import TokensBody
 from evitif.protocol.wire.parameters import StreamParameters, check_seconds
 from evitif.protocol.wire.runs import TokensRun
+from evitif.settings import BridgeSettings
 from evitif.vocabulary import Quantisation
 
 FRAMES_IN_FLIGHT = 4
-REASSEMBLY_DEADLINE_S = 0.1
+REASSEMBLY_DEADLINE_S = BridgeSettings.reassembly_deadline
 ORDER_MEMORY_S = 1.0
 _QUANTISATIONS = tuple(Quantisation)
 _FINISHED = 8            # delivered or dropped frames whose packets are still recognised
@@ -133,7 +134,7 @@ class Reassembler:
 
     def __init__(self, parameters: StreamParameters, *, session_id: int = 0, robot: str = '',
                  reassembly_deadline_s: float = REASSEMBLY_DEADLINE_S, frames: int = FRAMES_IN_FLIGHT,
-                 grace_floor_s: float = GRACE_FLOOR_S, quiet_floor_s: float = QUIET_FLOOR_S,
+                 quiet_floor_s: float = QUIET_FLOOR_S,
                  packet_error_rate: Callable[[], float] = lambda: math.nan, top_k: int = 0):
         if frames < 1 or frames & (frames - 1):
             raise ValueError(f'frames is {frames}; expected a power of two')
@@ -149,7 +150,7 @@ class Reassembler:
         self._delivered_id = 0
         self._delivered_at = -math.inf
         self._ready: deque[ReceivedFrame] = deque()
-        self.arrival = ArrivalEstimator(self._deadline, grace_floor_s=grace_floor_s, quiet_floor_s=quiet_floor_s)
+        self.arrival = ArrivalEstimator(self._deadline, quiet_floor_s=quiet_floor_s)
         self.complete = self.partial = self.evicted = self.superseded = 0      # frames; evicted ones are partial too
 
     def receive(self, body: TokensBody, size: int, now: float) -> str | None:

@@ -1,18 +1,20 @@
-"""A leaky bucket that spreads what is sent, and keeps to a rate.
+"""Pacing: datagrams leave at a rate, a few at once.
 
-What it lets through at once is bounded (RFC 8085, section 3.1.1: a sender ought to be paced): a burst of 5 ms at the rate, and
-at least two full datagrams, so that a frame leaves in some few runs (UDP_SEGMENT) and not datagram by datagram. A limit that
-was set by hand holds over every second: the bucket then fills at 92 % of it and is never deeper than 4 % of a second's worth,
-and the rest is for what is not delayed (handshake, PING).
+A burst is bounded (RFC 8085, section 3.1.1: a sender ought to be paced): 5 ms at the rate, and at least two full datagrams, so
+that a frame leaves in a few runs (UDP_SEGMENT) rather than datagram by datagram. A limit set by hand holds over every second:
+the bucket fills at 92 % of it and holds at most 4 % of a second's worth. The rest is for what is not paced (handshake, PING).
 """
 
 import math
 
-IP_UDP_BYTES = 28           # IPv4 and UDP headers of a datagram: what a link's rate is spent on as well
+from evitif.protocol.rate.token_bucket import TokenBucket
+from evitif.settings import EdgeSettings, bounds_of
+
+IP_UDP_BYTES = 28           # IPv4 and UDP headers of a datagram, which a link carries too
 BURST_S = 0.005
 MIN_BURST_BYTES = 2 * (1200 + IP_UDP_BYTES)
 INITIAL_BURST_BYTES = 10 * (1200 + IP_UDP_BYTES)        # while nothing is known of the path (RFC 6928; RFC 9002, section 7.7)
-MIN_LIMIT_BIT_S = 300_000.0     # below it the handshake alone would go beyond
+MIN_LIMIT_BIT_S = 1e6 * bounds_of(EdgeSettings, 'rate_limit')[0]
 _LIMIT_SHARE, _LIMIT_BURST_S = 0.92, 0.04
 
 
@@ -27,51 +29,43 @@ class Pacer:
         if not (limit_bit_s == 0 or MIN_LIMIT_BIT_S <= limit_bit_s < math.inf):
             raise ValueError(f'rate limit is {limit_bit_s:g} bit/s; expected 0 (none) or at least {MIN_LIMIT_BIT_S:g} bit/s')
         self.limit_bit_s = limit_bit_s
-        self._rate, self._depth, self._level = math.inf, math.inf, math.inf      # bytes/s, bytes, bytes
-        self._at = -math.inf
+        self._bucket = TokenBucket(math.inf, math.inf)      # of bytes
 
     @property
     def ceiling_bit_s(self) -> float:
-        """The most that `set_rate` has an effect for."""
+        """The highest rate that `set_rate` keeps to."""
         return _LIMIT_SHARE * self.limit_bit_s or math.inf
 
     def set_rate(self, bit_s: float, now: float, burst_bytes: int = MIN_BURST_BYTES) -> None:
-        """Pace at `bit_s` from now on, or at the ceiling where that is less, with bursts of at least so many bytes."""
-        self._fill(now)
-        self._rate = min(bit_s, self.ceiling_bit_s) / 8
-        self._depth = max(burst_bytes, self._rate * BURST_S)
+        """Pace at `bit_s`, at most at the ceiling, from now on, with bursts of at least `burst_bytes`."""
+        rate = min(bit_s, self.ceiling_bit_s) / 8
+        depth = max(burst_bytes, rate * BURST_S)
         if self.limit_bit_s:
-            self._depth = min(self._depth, max(IP_UDP_BYTES + 1200, _LIMIT_BURST_S * self.limit_bit_s / 8))
-        self._level = min(self._level, self._depth)
+            depth = min(depth, max(IP_UDP_BYTES + 1200, _LIMIT_BURST_S * self.limit_bit_s / 8))
+        self._bucket.reshape(rate, depth, now)
 
     def begin(self, bit_s: float, now: float) -> None:
-        """The first burst of a session may be larger, within the limit."""
+        """A session begins: its first burst may be larger, within the limit."""
         self.set_rate(bit_s, now, INITIAL_BURST_BYTES)
         if not self.limit_bit_s:
-            self._level = self._depth
+            self._bucket.level = self._bucket.depth
 
     def spend(self, payload: int, now: float) -> None:
         """Note a datagram of `payload` bytes that is sent now, whether or not there was room for it."""
-        self._fill(now)
-        self._level -= payload + IP_UDP_BYTES
+        self._bucket.fill(now)
+        self._bucket.level -= payload + IP_UDP_BYTES
 
     def allows(self, payload: int, now: float) -> bool:
         """Whether a datagram of `payload` bytes may be sent now."""
-        self._fill(now)
-        return self._level >= min(payload + IP_UDP_BYTES, self._depth) - 1e-6
+        return self._bucket.fill(now) >= min(payload + IP_UDP_BYTES, self._bucket.depth) - 1e-6
 
     def ready_at(self, waiting: int) -> float:
-        """When as much of `waiting` bytes may be sent as may be at once; a time that has passed where that is now."""
-        missing = min(waiting, self._depth) - self._level
-        return self._at + missing / self._rate + 1e-6 if missing > 0 else self._at
+        """When `waiting` bytes, or a full burst of them, may be sent; a time in the past if they may be sent now."""
+        bucket = self._bucket
+        missing = min(waiting, bucket.depth) - bucket.level
+        return bucket.filled_at + missing / bucket.rate + 1e-6 if missing > 0 else bucket.filled_at
 
     def ahead_bytes(self, now: float) -> int:
-        """How much of what was sent would not have left yet at an even rate: it left in a burst."""
-        self._fill(now)
-        return int(max(self._depth - self._level, 0.0)) if math.isfinite(self._depth) else 0
-
-    def _fill(self, now: float) -> None:
-        if now > self._at:
-            if math.isfinite(self._at):
-                self._level = min(self._depth, self._level + (now - self._at) * self._rate)
-            self._at = now
+        """How many of the bytes sent would still wait at an even rate: they left in a burst."""
+        level, depth = self._bucket.fill(now), self._bucket.depth
+        return int(max(depth - level, 0.0)) if math.isfinite(depth) else 0

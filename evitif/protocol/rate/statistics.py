@@ -173,20 +173,3 @@ class Traffic:
             more |= {'remote_packet_error_rate': remote.packet_error_rate, 'remote_mean_burst': remote.mean_burst}
         return LinkStatistics(self.datagrams_sent, self.bytes_sent, self.datagrams_received, self.bytes_received,
                               MappingProxyType(dict(self.dropped)), MappingProxyType(dict(self.frames)), **more)
-
-
-def sufficient_copies(packet_error_rate: float, failure: float, fewest: int, most: int,
-                      mean_burst: float = math.nan) -> int:
-    """Copies of a datagram of which one arrives but for `failure` (0..1) of the cases.
-
-    With losses in runs of mean length b (Gilbert's model) n datagrams in a row are all lost with probability
-    p (1 - 1/b)**(n - 1). Independent losses are the case b = 1 / (1 - p), p**n, and a shorter burst than that is taken
-    as this.
-    """
-    p = packet_error_rate
-    if not p > failure:      # NaN too
-        return fewest
-    if p >= 1.0:
-        return most
-    stays_bad = max(p, 1.0 - 1.0 / mean_burst) if mean_burst >= 1.0 else p
-    return min(max(1 + math.ceil(math.log(failure / p) / math.log(stays_bad)), fewest), most)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evitif.protocol.rate.statistics import sufficient_copies
 from evitif.protocol.wire.datagram import DatagramError
 from evitif.protocol.wire.parameters import check_word
 from evitif.vocabulary import RecoveryName, Strategy
@@ -26,10 +25,6 @@ HOLD = struct.Struct('>d')
 HOLD_AT = BODY.size - HOLD.size
 TOP = struct.Struct('>If')      # class id u32, score f32
 MAX_TOP_K = 255
-
-FAILURE = 2e-4            # share of the answers of which no copy may arrive; of 99.9 % answered in time the rest is the uplink's
-MIN_COPIES, MAX_COPIES = 3, 20
-UNKNOWN_COPIES = 10       # while nothing is known of the way back, as many datagrams as a first window has (RFC 6928)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +132,6 @@ def _impossible(answer: Answer) -> str | None:
         if getattr(answer, name) < 0.0 or math.isinf(getattr(answer, name)):
             return name
     return None
-
-
-def automatic_copies(packet_error_rate: float, mean_burst: float = math.nan) -> int:
-    """Copies of an answer so that one arrives in all but 0.02 % of the cases, from 3 to 20; 10 where the loss is NaN."""
-    if math.isnan(packet_error_rate):
-        return UNKNOWN_COPIES
-    return sufficient_copies(packet_error_rate, FAILURE, MIN_COPIES, MAX_COPIES, mean_burst)
 
 
 def with_hold(body: bytes, hold_s: float) -> bytes:

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,9 @@ PING_BODY = struct.Struct('>d')
 PONG_BODY = struct.Struct('>ddd')
 
 MAX_UDP_PAYLOAD = 65507
+
+Address = tuple[Any, ...]    # of a robot's socket: (host, port), with two numbers more for IPv6
+Buffer = bytes | bytearray | memoryview | np.ndarray      # bytes-like; an array is uint8 [n]
 
 
 class DatagramError(Exception):

@@ -6,7 +6,7 @@ seals still cost a call each. The layouts are those of `datagram`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -20,8 +20,6 @@ HEAD = np.dtype([('magic', 'S2'), ('version', 'u1'), ('type', 'u1'), ('session',
 TOKENS_HEAD = np.dtype([('frame_id', '>u4'), ('index', '>u2'), ('count', '>u2'), ('stamp', '>i8'), ('quantisation', 'u1'),
                         ('row_bytes', '>u2'), ('units', '>u2'), ('sent', '>u2'), ('name', 'u1')])
 assert HEAD.itemsize == HEADER.size and TOKENS_HEAD.itemsize == TOKENS_HEADER.size
-# What makes a run ready to send: (datagrams uint8 [n, size], session, first sequence) to others; `finish`, or a `Sealer`'s.
-FinishRun = Callable[[np.ndarray, int, int], np.ndarray]
 _SESSION_END = HEAD.fields['sequence'][1]                # all of a session's datagrams of a type begin with the same bytes
 
 

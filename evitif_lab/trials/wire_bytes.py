@@ -11,8 +11,9 @@ from functools import cache
 import numpy as np
 
 from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, Packetiser, TokenFrame
+from evitif.protocol.rate.copies import answer_copies
 from evitif.protocol.wire import answer, datagram
-from evitif.protocol.wire.answer import Answer, automatic_copies
+from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.selection.sending import copies_for, packets_for
@@ -84,4 +85,4 @@ def answer_bytes(classes: int, patches: int, packet_error_rate: float = 0.0, top
         packets_received=1, packets_expected=1, bytes_received=0, tokens_received=0, tokens_expected=patches,
         received=np.zeros(patches, bool), packet_error_rate=packet_error_rate, first_arrival=0.0, wait_s=0.0, recovery_s=0.0,
         tail_s=0.0, hold_s=0.0), 1)
-    return (HEADER.size + len(body) + SEAL_BYTES) * automatic_copies(packet_error_rate)
+    return (HEADER.size + len(body) + SEAL_BYTES) * answer_copies(packet_error_rate)

@@ -1,0 +1,93 @@
+"""The robots that are connected, and when each needs a timer."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from random import Random
+
+from evitif.protocol.bridge.config import BridgeConfig
+from evitif.protocol.bridge.session import BridgeSession
+from evitif.protocol.events import BridgeEvent, FrameReady, RobotConnected, RobotLost
+from evitif.protocol.frames.reassembly import Reassembler
+from evitif.protocol.rate.statistics import SequenceTracker
+from evitif.protocol.sealing.seal import Sealer
+from evitif.protocol.wire.datagram import Address
+from evitif.protocol.wire.handshake import Hello
+from evitif.protocol.wire.parameters import StreamParameters
+
+
+class Sessions:
+    """Begins and ends sessions, and tells the owner about it through `events`."""
+
+    def __init__(self, config: BridgeConfig, events: deque[BridgeEvent], random: Random):
+        self._config, self._events, self._random = config, events, random
+        self.by_id: dict[int, BridgeSession] = {}
+        self.by_robot: dict[str, BridgeSession] = {}
+        self.past_frames: Counter[str] = Counter()      # frames of sessions that have ended, by what became of them
+        self._due: dict[int, float] = {}                # by session, when it needs a timer; may be too early, never too late
+        self._touched: set[int] = set()                 # sessions whose time may have changed
+
+    def new_id(self) -> int:
+        """A random id that no session has; never 0."""
+        session_id = 0
+        while session_id == 0 or session_id in self.by_id:
+            session_id = self._random.getrandbits(64)
+        return session_id
+
+    def begin(self, hello: Hello, parameters: StreamParameters, address: Address, now: float, session_id: int,
+              sealer: Sealer | None = None) -> BridgeSession:
+        """A session for a robot; it replaces the one of an edge that was restarted."""
+        if (former := self.by_robot.get(hello.robot)) is not None:
+            self.end(former, 'the edge was restarted')
+        tracker = SequenceTracker()
+        reassembler = Reassembler(
+            parameters, session_id=session_id, robot=hello.robot, reassembly_deadline_s=self._config.reassembly_deadline_s,
+            frames=self._config.frames_in_flight, packet_error_rate=lambda: tracker.packet_error_rate, top_k=hello.top_k)
+        session = BridgeSession(session_id, hello.robot, hello.instance, address, parameters, reassembler, tracker, now, sealer)
+        self.by_id[session_id] = self.by_robot[hello.robot] = session
+        self._touched.add(session_id)
+        self._events.append(RobotConnected(session_id, hello.robot, address, parameters.device))
+        return session
+
+    def end(self, session: BridgeSession, reason: str) -> None:
+        """The robot is gone."""
+        del self.by_id[session.session_id]
+        del self.by_robot[session.robot]
+        self._due.pop(session.session_id, None)
+        self.past_frames += session.frames()
+        self._events.append(RobotLost(session.session_id, session.robot, reason, session.parameters.device))
+
+    def expire(self, now: float) -> None:
+        """End the sessions whose robots have been silent for too long."""
+        for session in list(self.by_id.values()):
+            if now >= session.heard_at + self._config.session_timeout_s:
+                self.end(session, f'silent for {now - session.heard_at:.1f} s')
+
+    def clear(self) -> None:
+        """The bridge closes: nobody is told."""
+        self.by_id.clear()
+        self.by_robot.clear()
+        self._due.clear()
+
+    def touch(self, session: BridgeSession) -> None:
+        """Something has happened in the session: pass on its frames, and look at its timer again."""
+        self._touched.add(session.session_id)
+        while (frame := session.reassembler.next_frame()) is not None:
+            self._events.append(FrameReady(frame))
+
+    def get_timer(self) -> float | None:
+        """When the next session needs a timer."""
+        return min(self._times().values(), default=None)
+
+    def due(self, now: float) -> Iterator[BridgeSession]:
+        """The sessions whose time has come."""
+        return iter([self.by_id[session_id] for session_id, due in self._times().items() if due <= now])
+
+    def _times(self) -> dict[int, float]:
+        for session_id in self._touched:
+            session = self.by_id.get(session_id)
+            if session is not None:
+                self._due[session_id] = min(session.get_timer(), session.heard_at + self._config.session_timeout_s)
+        self._touched.clear()
+        return self._due
