@@ -240,8 +240,8 @@ def edge_life(soak: Soak, life: int, go: Event, ready: Event, local_fallback: bo
         time.sleep(1.0)                   # the answer deadline, and the fallback's time
     snapshot()
     edge.stop()
-    counts = edge._statistics     # noqa: SLF001 - the loop, which would be asked for the link's, has ended
+    counts = edge._counts     # noqa: SLF001 - the loop, which would be asked for the link's statistics, has ended
     for name in ('received', 'replaced', 'failed', 'unsent', 'sent', 'answered', 'expired', 'local'):
-        mine[name] = getattr(counts, f'frames_{name}')
+        mine[name] = counts[f'frames_{name}']
     judged()
     mine['ended'] = 1

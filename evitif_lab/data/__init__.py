@@ -1,1 +1,1 @@
-"""What a data set is, apart from where it lies."""
+"""What trainings and evaluations need of data sets beside reading them: download, division, identity."""

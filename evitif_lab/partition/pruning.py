@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from evitif.partition.importance import Importance, divergence, estimate, grouped_log_probabilities
 from evitif.partition.slicing import (
     Kept,
     Shape,
@@ -27,6 +26,7 @@ from evitif.partition.slicing import (
     shrink,
     zero_mean_basis,
 )
+from evitif_lab.partition.importance import Importance, divergence, estimate, grouped_log_probabilities
 
 ROUNDS = 2
 SMALLEST = Shape(width=16, heads=1, head_dim=8, hidden=8)
@@ -42,10 +42,12 @@ class Limit:
     multiply_adds: int | None = None
 
     def allows(self, parameters: int, multiply_adds: int) -> bool:
+        """Whether a module of so many is within it."""
         return (self.parameters is None or parameters <= self.parameters) and \
             (self.multiply_adds is None or multiply_adds <= self.multiply_adds)
 
     def scaled(self, factor: float) -> Limit:
+        """This limit times `factor`."""
         return Limit(*(None if value is None else int(value * factor) for value in (self.parameters, self.multiply_adds)))
 
     def __str__(self) -> str:
