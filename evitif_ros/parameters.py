@@ -46,7 +46,7 @@ def table_of(*classes: type[Settings]) -> ParameterTable:
     return tuple({each.name: each for cls in classes for each in settings_of(cls)}.values())
 
 
-def prefixed(prefix: str, table: ParameterTable, remark: str) -> ParameterTable:
+def prefixed(prefix: str, table: Iterable[Setting], remark: str) -> ParameterTable:
     """The parameters with a prefix to their names and a remark in their descriptions."""
     return tuple(replace(each, name=f'{prefix}{each.name}', description=re.sub(r'(?=;|$)', f', {remark}', each.description, count=1))
                  for each in table)
