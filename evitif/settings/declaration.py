@@ -86,8 +86,7 @@ class Setting:
         """Raise ValueError where a field cannot have `value`, naming it and what was expected."""
         if (value is None and self.optional) or (self.internal is not None and value == self.internal):
             return
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)     # numpy's too
-        if value == self._none or not self._fits(float(value) if self.type is float and is_number else value):
+        if value == self._none or not self._fits(self._as_float(value)):
             expected = self.expectation().replace(f', or {OFF}', ', or None') if self.optional else self.expectation()
             raise ValueError(f'{self.name} is {value!r}: expected {expected}')
 
@@ -108,6 +107,12 @@ class Setting:
     def _none(self) -> object:
         """The parameter's value that stands for None."""
         return ('' if self.type is str else self.also) if self.optional else None
+
+    def _as_float(self, value: object) -> object:
+        """A whole number, or NumPy's, where a float is expected."""
+        if self.type is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        return value
 
     def _hint(self, value: object) -> str:
         if self.type is str and isinstance(value, bool):

@@ -31,6 +31,10 @@ class Kind(NamedTuple):
     unit: str = ''
     also: float | None = None           # allowed beside the range
 
+    def holds(self, value: float) -> bool:
+        """Whether a setting may have the value; NaN never."""
+        return self.least <= value <= self.most or value == self.also
+
 
 KINDS = {
     'probability': Kind('a probability from 0 to 1', 0.0, 1.0),
@@ -46,8 +50,7 @@ def check_setting(name: str, kind: str, value: object) -> float:
     :raises ValueError: naming the setting, the value and the range
     """
     allowed = KINDS[kind]
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not (allowed.least <= value <= allowed.most or value == allowed.also):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed.holds(value):
         raise ValueError(f'{name} = {value!r}: expected {allowed.expected}')
     return float(value)
 
