@@ -132,13 +132,9 @@ class Setting:
                                              or self.maximum is not None and value > self.maximum)
 
 
-def setting(default: Scalar | None, description: str, *, unit: str = '', minimum: float | None = None, maximum: float | None = None,
-            choices: tuple[str, ...] = (), required: bool = False, changeable: Changeable = Changeable.UNCONFIGURED,
-            launch: bool = False, also: float | None = None, internal: float | None = None) -> Any:
-    """A field of a Settings class; the arguments are those of Setting."""
-    return dataclasses.field(default=default, metadata={'setting': {
-        'description': description, 'unit': unit, 'minimum': minimum, 'maximum': maximum, 'choices': choices, 'required': required,
-        'changeable': changeable, 'launch': launch, 'also': also, 'internal': internal}})
+def setting(default: Scalar | None, description: str, **options: Any) -> Any:
+    """A field of a Settings class. The options are fields of Setting: unit, minimum, maximum, choices, required, changeable, launch, …"""
+    return dataclasses.field(default=default, metadata={'setting': {'description': description, **options}})
 
 
 @functools.cache
