@@ -84,6 +84,7 @@ class Fleet:
         return sum(map(len, Packetiser(self._edges[0][0].parameters).packetise(frame)))
 
     def close(self) -> None:
+        """Close all sockets."""
         for edge, opened in self._edges:
             edge.close(time.monotonic())
             self._flush(edge, opened, time.monotonic())
