@@ -20,7 +20,7 @@ from evitif_lab.baselines.surrogate import Surrogate
 
 
 class TunedTail(Surrogate):
-    """Surrogate tokens and a trained copy of the tail. Without loss the model's own tail goes on."""
+    """Surrogate tokens and a trained copy of the tail. Without loss the model's own tail answers."""
 
     name = 'tuned-tail'
 
