@@ -3,6 +3,7 @@
 #
 #   EVITIF_ROS=wheels       ignore the sourced ROS 2
 #   EVITIF_PYTHON=python    the Python to use where no ROS 2 is sourced
+#   EVITIF_FOR=robot        leave out what only training, evaluation and tests need
 #   EVITIF_TORCH=cpu|cuda   which PyTorch to install; by default cuda where an NVIDIA driver answers
 #   TORCH_INDEX_URL=URL     where PyTorch for the CPU is, if not at download.pytorch.org
 set -euo pipefail

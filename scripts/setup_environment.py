@@ -36,6 +36,7 @@ MODULES = {'opencv-python-headless': 'cv2', 'pillow': 'PIL', 'pyyaml': 'yaml', '
 BUILT = ('package.xml', 'CMakeLists.txt', 'cmake', 'evitif_msgs', 'executables')
 LINKED = ('evitif', 'evitif_lab', 'evitif_cli', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config', 'rviz',
           'artifacts', 'docs')
+DEVELOPMENT = ('laboratory', 'test')        # what a robot needs none of
 
 
 class SetupError(Exception):
@@ -98,9 +99,8 @@ class Environment:
         return answer.returncode == 0 and answer.stdout == f'{sys.version_info.major}.{sys.version_info.minor}'
 
     def install_with_wheels(self) -> None:
-        """Install ROS 2 and what evitif and its tests import, all from wheels."""
-        files = [argument for name in ('ros-wheels', 'runtime', 'test') for argument in ('-r', str(REQUIREMENTS / f'{name}.txt'))]
-        self.pip('install', *files)
+        """Install ROS 2 and what evitif imports, all from wheels; on a robot without the laboratory and the tests."""
+        self.pip('install', *(argument for file in wheel_requirements() for argument in ('-r', str(file))))
         self.install_environment_module()
         self.repair_wheels()
 
@@ -127,9 +127,13 @@ class Environment:
 
     def missing_beside_distribution(self) -> list[str]:
         """Return the lines of requirements/distribution.txt whose modules this Python lacks."""
-        missing = []
+        missing, left_out = [], set()
+        if for_robot():
+            left_out = {name_of(line) for name in DEVELOPMENT for line in requirement_lines(REQUIREMENTS / f'{name}.txt')}
         for line in requirement_lines(REQUIREMENTS / 'distribution.txt'):
-            name = re.split(r'[=<>;]', line)[0].strip()
+            name = name_of(line)
+            if name in left_out:
+                continue
             if name == 'ruff' or not self.has(MODULES.get(name, name)):
                 missing.append(line)
         return missing
@@ -137,7 +141,7 @@ class Environment:
     def constraints(self) -> list[str]:
         """Return the pip options that keep the versions which were compiled against one another."""
         if not self.distribution:
-            return [argument for name in ('ros-wheels', 'runtime') for argument in ('-c', str(REQUIREMENTS / f'{name}.txt'))]
+            return [argument for name in ('ros-wheels', 'runtime', 'laboratory') for argument in ('-c', str(REQUIREMENTS / f'{name}.txt'))]
         lines = ['setuptools<80']
         for name in ('numpy', 'torch', 'torchvision'):
             if self.has(name):
@@ -298,6 +302,21 @@ def write(file: Path, text: str) -> None:
     temporary.replace(file)
 
 
+def for_robot() -> bool:
+    """Whether the environment is a robot's, without the laboratory and the tests."""
+    return os.environ.get('EVITIF_FOR') == 'robot'
+
+
+def wheel_requirements() -> list[Path]:
+    """Return the files of requirements that are installed without a distribution."""
+    return [REQUIREMENTS / f'{name}.txt' for name in ('ros-wheels', 'runtime', *(() if for_robot() else DEVELOPMENT))]
+
+
+def name_of(line: str) -> str:
+    """Return the name of the package that a requirement is of."""
+    return re.split(r'[=<>;]', line)[0].strip()
+
+
 def requirement_lines(file: Path) -> list[str]:
     """Return the requirements of a file without comments."""
     lines = (line.split('#')[0].strip() for line in file.read_text().splitlines())
@@ -356,11 +375,10 @@ def set_up(distribution: str | None) -> None:
 
     environment.step('venv', 'making the virtual environment', [PIP], environment.create)
     if distribution:
-        environment.step('packages', 'installing Python packages', [(REQUIREMENTS / 'distribution.txt').read_text()],
+        environment.step('packages', 'installing Python packages', [(REQUIREMENTS / 'distribution.txt').read_text(), for_robot()],
                          environment.install_beside_distribution)
     else:
-        files = [REQUIREMENTS / f'{name}.txt' for name in ('ros-wheels', 'runtime', 'test')]
-        files.append(ROOT / 'scripts' / 'wheels_environment.py')
+        files = [*wheel_requirements(), ROOT / 'scripts' / 'wheels_environment.py']
         environment.step('packages', 'installing ROS 2 and Python packages', [file.read_text() for file in files],
                          environment.install_with_wheels)
     environment.step('torch', 'installing PyTorch and timm', [(REQUIREMENTS / 'torch.txt').read_text()], environment.install_torch)

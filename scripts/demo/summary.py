@@ -6,6 +6,7 @@ import argparse
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import fields
 
 import numpy as np
 
