@@ -9,7 +9,7 @@ NO_CUT = 'f' * PARTS['cut']
 _FORM = re.compile(rf'[0-9a-f]{{60}}(0[0-3][0-9a-f][0-9a-f]|{NO_CUT})')         # of fewer than 1024 blocks
 
 
-def joined(weights: str, architecture: str, preprocessing: str, cut: int | None = None) -> str:
+def join_parts(weights: str, architecture: str, preprocessing: str, cut: int | None = None) -> str:
     """A fingerprint from the first digits of each part's SHA-256, and the cut."""
     digits = weights, architecture, preprocessing, NO_CUT if cut is None else f'{cut:0{PARTS["cut"]}x}'
     return ''.join(value[:length] for value, length in zip(digits, PARTS.values(), strict=True))

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from evitif.model.errors import ModelError
-from evitif.model.hugging_face import renamed
-from evitif.model.stored_weights import restored
+from evitif.model.hugging_face import rename_to_timm
+from evitif.model.stored_weights import unpack_weights
 from evitif.wording import few, shortened
 
 # Where training programs put a model's weights, in order of preference: an average of them before the last ones.
@@ -33,7 +33,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         found = _unwrapped(_read(path))
     except Exception as error:      # PyTorch's readers raise many kinds for a damaged file
         raise ModelError(f'checkpoint {str(path)!r} cannot be read: {shortened(error, 400)}') from None
-    return _without_prefix(path, renamed(found, str(path)))
+    return _without_prefix(path, rename_to_timm(found, str(path)))
 
 
 def is_numpy_archive(path: Path) -> bool:
@@ -51,7 +51,7 @@ def _read(path: Path) -> object:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
         try:
-            return restored(load_file(path))
+            return unpack_weights(load_file(path))
         except SafetensorError as error:
             raise ValueError(str(error)) from None
     if begin[:7] == b'version':

@@ -23,7 +23,7 @@ import json
 import torch
 from torch import nn
 
-from evitif.identity import PARTS, joined, parts
+from evitif.identity import PARTS, join_parts, parts
 from evitif.model.preprocess import data_config_of
 
 _IDLE = {'Identity', 'Dropout', 'Dropout1d', 'Dropout2d', 'DropPath', 'DropBlock2d', 'PatchDropout', 'PatchDropoutWithIndices'}
@@ -44,7 +44,7 @@ def fingerprint(module: nn.Module, cut: int | None = None, data_config: dict | N
     :param cut: None where it is not cut
     :param data_config: the preprocessing (`evitif.model.preprocess`), where it is not the module's own
     """
-    return joined(weights_digest(module), architecture_digest(module),
+    return join_parts(weights_digest(module), architecture_digest(module),
                   preprocessing_digest(data_config_of(module) if data_config is None else data_config), cut)
 
 

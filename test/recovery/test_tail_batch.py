@@ -1,5 +1,6 @@
 """Frames of several robots are answered together as each would have been alone, whatever each of them has lost."""
 
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -80,7 +81,7 @@ def test_what_became_of_a_robots_frames_is_in_its_link(monkeypatch):
     frames = [replace(frame, session_id=7) for frame in frames_of(bridge._strategy, [0.0, 0.0, 0.0])]
     bridge._loop.start()
     try:
-        monkeypatch.setattr(type(bridge._endpoint), 'sessions', {7: SimpleNamespace(robot='rover')})
+        monkeypatch.setattr(type(bridge._endpoint), 'sessions', {7: SimpleNamespace(robot='rover', frames=Counter)})
         monkeypatch.setattr(bridge._endpoint, 'statistics_of', lambda session_id: LinkStatistics(frames={'complete': 3}))
         for frame in frames:
             bridge._handle(FrameReady(frame))
