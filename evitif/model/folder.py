@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from evitif.vocabulary import RecoveryName
+
 DESCRIPTION_FILE = 'model.json'
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -39,12 +41,12 @@ def artifact_folders(model: str) -> list[Path]:
     return [folder for folder in found if folder is not None]
 
 
-def artifact_path(folder: Path | str, cut: int, kind: str = 'paldn') -> Path:
+def artifact_path(folder: Path | str, cut: int, kind: str = RecoveryName.PALDN) -> Path:
     """The description of a recovery of this kind, or of the code, for `cut` in a model folder."""
     return Path(folder) / f'{kind}-cut{cut}.json'
 
 
-def artifact_beside(model: str, cut: int, kind: str = 'paldn') -> Path | None:
+def artifact_beside(model: str, cut: int, kind: str = RecoveryName.PALDN) -> Path | None:
     """The description of what was trained for `model` at this cut (see `artifact_folders`), or None.
 
     The loader checks that it was trained for these weights.

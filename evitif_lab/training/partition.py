@@ -14,12 +14,13 @@ from torch import nn
 from evitif.datasets import judging_split, open_images
 from evitif.model.errors import ArtifactError
 from evitif.partition.artifact import DESCRIPTION_FILE, read_partition, save_partition
-from evitif.partition.placement import Placed, place
-from evitif.partition.pruning import Limit, Size, prune, size_within
+from evitif.partition.checks import check_subsets
 from evitif.partition.slicing import Shape, blank, parameters_of, shape_of
-from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
-from evitif.partition.views import View
+from evitif.partition.view import View
 from evitif.wording import shortened
+from evitif_lab.partition.placement import Placed, place
+from evitif_lab.partition.pruning import Limit, Size, prune, size_within
+from evitif_lab.partition.subsets import random_subsets, similar_subsets, with_redundancy
 from evitif_lab.training.finished import differs
 from evitif_lab.training.judging import accuracy_words, judged_figures
 from evitif_lab.training.partition_begin import EarlierPartition

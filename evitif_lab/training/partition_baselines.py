@@ -14,9 +14,9 @@ import torch
 
 from evitif.datasets import open_images
 from evitif.partition.artifact import Description
-from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, parameters_of, shape_of
 from evitif_lab.data.identity import identity_of
+from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.partition import answers_of, body_of, calibration, common_part
 from evitif_lab.training.partition_cnn import WIDTHS, Cnn, prune_cnn

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from evitif.partition.fusion import FusionNetwork
-from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, blank, final_norm, parameters_of, shape_of
+from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
 from evitif_lab.training.backbone import top1
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.partition_retraining import Ensemble, Schedule, retrain

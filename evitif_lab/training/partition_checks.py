@@ -10,11 +10,12 @@ from pathlib import Path
 from evitif.datasets import open_images
 from evitif.files import parse_json
 from evitif.model.device import place
-from evitif.partition.placement import InventoryDevice, read_inventory
-from evitif.partition.pruning import require_prunable_to
-from evitif.partition.subsets import check_subsets, random_subsets, with_redundancy
+from evitif.partition.checks import check_subsets
 from evitif.wording import shortened
 from evitif_lab.data.identity import identity_of
+from evitif_lab.partition.placement import InventoryDevice, read_inventory
+from evitif_lab.partition.pruning import require_prunable_to
+from evitif_lab.partition.subsets import random_subsets, with_redundancy
 from evitif_lab.training.partition_body import read_stages
 from evitif_lab.training.partition_settings import STEPS, PartitionTraining
 from evitif_lab.training.training_answers import require_held_out

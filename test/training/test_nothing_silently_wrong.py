@@ -17,8 +17,8 @@ from evitif.files import parse_json, write_json
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError
 from evitif.model.preprocess import Preprocessor
-from evitif.partition.subsets import similar_subsets
 from evitif_cli import main
+from evitif_lab.partition.subsets import similar_subsets
 from evitif_lab.training import backbone, recovery
 from evitif_lab.trials.images import Normalise, load_images
 
