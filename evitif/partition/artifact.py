@@ -208,7 +208,8 @@ def read_partition(folder: Path | str) -> Description:
     try:
         identity = _identity(content['original'], content['devices'], [entry['digest'] for entry in content['devices']],
                              content['fusion']['digest'])
-        devices = [{**entry, 'index': index, 'fingerprint': _device_identity(identity, index, entry['digest'])}
+        devices = [{**entry, 'index': index, 'fingerprint': _device_identity(identity, index, entry['digest']),
+                    'view': View(**entry.get('view', {}))}
                    for index, entry in enumerate(content['devices'])]
         found = typed(Description, {**content, 'folder': folder, 'content': content, 'devices': devices})
         check_subsets([device.classes for device in found.devices], len(found.class_names), found.redundancy, found.class_names)

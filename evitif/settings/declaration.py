@@ -122,7 +122,8 @@ class Setting:
         return ''
 
     def _fits(self, value: object) -> bool:
-        if type(value) is not self.type or (self.required and value == ''):
+        kind = str if isinstance(value, str) else type(value)       # a word of the vocabulary is a text
+        if kind is not self.type or (self.required and value == ''):
             return False
         if self.choices:
             return value in self.choices

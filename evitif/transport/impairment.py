@@ -175,12 +175,10 @@ class ImpairedChannel:
     def _is_lost(self, link: Impairment, draw: float) -> bool:
         if link.burst_length <= 1.0 or link.loss <= 0.0:
             return draw < link.loss
-        if self._bad is None:
-            self._bad = draw < link.loss
-        else:
-            to_bad, to_good = transitions(link.loss, link.burst_length)
-            self._bad = draw >= to_good if self._bad else draw < to_bad
-        return self._bad
+        to_bad, to_good = transitions(link.loss, link.burst_length)
+        bad = draw < link.loss if self._bad is None else draw >= to_good if self._bad else draw < to_bad
+        self._bad = bad
+        return bad
 
     def _flip_bits(self, datagram: bytes) -> bytes:
         flipped = bytearray(datagram)
