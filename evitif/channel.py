@@ -8,11 +8,11 @@ Two figures describe it: the packet error rate p, and the mean length b of a bur
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
-Number = TypeVar('Number')      # a float, or an array or tensor of floats
+Number = Any        # a float, or an array or tensor of floats
 
 
 def transitions(loss: Number, burst: Number) -> tuple[Number, Number]:

@@ -8,8 +8,8 @@ from evitif_cli.arguments import chosen, show
 from evitif_lab.commands.options import positive, positive_int, rate, real, seed, share
 
 
-def add_parser(verbs) -> None:
-    parser = verbs.add_parser('calibrate', help='choose eta and delta of strategy selection for a wished accuracy or byte rate')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
     add_pair(parser)
     parser.add_argument('--data', required=True, help='a folder with train/ in the ImageFolder layout')
     parser.add_argument('--output', help="folder of selection.json (default: the light model's)")
@@ -26,7 +26,6 @@ def add_parser(verbs) -> None:
                         help="of the training images (default: what the light model's training left out)")
     parser.add_argument('--images', type=positive_int, help='of these, at most (default: all)')
     parser.add_argument('--seed', type=seed)
-    parser.set_defaults(run=run)
 
 
 def add_pair(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +41,7 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, command: str) -> int:
+    """Return the exit status."""
     from evitif_lab.training.calibration import Calibration, calibrate
     configuration = Calibration(**chosen(options, Calibration))
     show(configuration)

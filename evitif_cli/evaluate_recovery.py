@@ -9,8 +9,8 @@ from evitif_cli.arguments import add_model, chosen, show
 from evitif_lab.commands.options import positive, positive_int, rate, whole
 
 
-def add_parser(verbs) -> None:
-    parser = verbs.add_parser('recovery', help='accuracy over packet loss, for several methods of recovery')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
     add_model(parser, quantisation='auto')
     parser.add_argument('--data', required=True, help='fashion-mnist, or a folder in the ImageFolder layout')
     parser.add_argument('--loss', nargs='+', type=rate, metavar='RATE', help='packet error rates (default: 0 0.3 0.6)')
@@ -30,10 +30,10 @@ def add_parser(verbs) -> None:
     parser.add_argument('--json', metavar='FILE',
                         help='write the figures there, and beside it a table (.md) and a plot (.png); an interrupted '
                              'measurement goes on from there')
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
+    """Return the exit status."""
     from evitif_lab.evaluation.recovery import RecoveryEvaluation, evaluate_recovery
     from evitif_lab.evaluation.report import markdown, write_report
     configuration = RecoveryEvaluation(**chosen(options, RecoveryEvaluation))

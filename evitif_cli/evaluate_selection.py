@@ -9,8 +9,8 @@ from evitif_cli.calibrate import add_pair
 from evitif_lab.commands.options import not_negative, positive_int, rate, share
 
 
-def add_parser(verbs) -> None:
-    parser = verbs.add_parser('selection', help='accuracy over cost, bytes and loss of a light and a large model together')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
     add_pair(parser)
     parser.add_argument('--data', required=True, help='a folder in the ImageFolder layout')
     parser.add_argument('--artifact', metavar='JSON', help="what was calibrated (default: selection.json in the light model's folder)")
@@ -22,10 +22,10 @@ def add_parser(verbs) -> None:
     parser.add_argument('--images', type=positive_int, help='judge by so many images, drawn over all classes (default: all)')
     parser.add_argument('--json', metavar='FILE', help='write the figures there, and beside it a table (.md) and a plot (.png); an '
                                                        'interrupted measurement goes on from there')
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
+    """Return the exit status."""
     from evitif_lab.evaluation.selection import SelectionEvaluation, evaluate_selection
     from evitif_lab.evaluation.selection_report import markdown, write_report
     configuration = SelectionEvaluation(**chosen(options, SelectionEvaluation))

@@ -32,9 +32,8 @@ def _setting_type(name: str, kind: str) -> Callable[[str], float]:
     return convert
 
 
-def add_parser(verbs) -> None:
-    """Add the verb `link`: each setting for both directions, and again for one (`--uplink-loss`)."""
-    parser = verbs.add_parser('link', help='relay UDP with simulated loss, bursts, delay, …')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb: each setting for both directions, and again for one (`--uplink-loss`)."""
     parser.add_argument('--listen', type=_address, required=True, metavar='HOST:PORT', help='where robots send to')
     parser.add_argument('--forward', type=_address, required=True, metavar='HOST:PORT', help='where the bridge listens')
     parser.add_argument('--seed', type=seed, default=0, help='of the random numbers (default: %(default)s)')
@@ -49,7 +48,6 @@ def add_parser(verbs) -> None:
             group.add_argument(
                 f'--{prefix}{field.name.replace("_", "-")}', type=_setting_type(field.name, field.metadata['kind']),
                 metavar='X', help=f'{field.name} of this direction' if prefix else general)
-    parser.set_defaults(run=run)
 
 
 def _impairments(arguments: argparse.Namespace) -> dict[str, Impairment]:

@@ -8,9 +8,8 @@ from evitif_cli.arguments import add_model, add_overwrite, chosen, show
 from evitif_lab.commands.options import positive, positive_int, seed
 
 
-def add_parser(verbs) -> None:
-    parser = verbs.add_parser('code', help="fit the transform code (klt2 to klt0.125) of a model's tokens; needs images, "
-                                           'no labels')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
     add_model(parser, several_cuts=True)
     parser.add_argument('--data', nargs='+', required=True, help='fashion-mnist, or folders of images')
     parser.add_argument('--pixels', action='store_true', help="code the patches of an image as strategy selection sends them, instead of "
@@ -27,10 +26,10 @@ def add_parser(verbs) -> None:
                         help='images at most, a number for each of --data (default: all)')
     parser.add_argument('--seed', type=seed)
     add_overwrite(parser, 'codes of another configuration, and fit them anew')
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
+    """Return the exit status."""
     from evitif_lab.training.transform_code import CodeTraining, measure_again, train_code
     configuration = CodeTraining(**chosen(options, CodeTraining))
     if options.table_only and configuration.pixels:

@@ -9,8 +9,8 @@ from evitif_cli.arguments import add_overwrite, chosen, keyword, show
 from evitif_lab.commands.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
 
 
-def add_parser(verbs) -> None:
-    parser = verbs.add_parser('model', help='train a timm Vision Transformer and write a model folder')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
     parser.add_argument('--data', required=True, help='fashion-mnist, or a folder with train/ and val/ in the '
                                                       'ImageFolder layout')
     parser.add_argument('--output', required=True, help='the model folder to write')
@@ -43,10 +43,10 @@ def add_parser(verbs) -> None:
     parser.add_argument('--stored-as', choices=('float32', 'float16', 'int8'),
                         help='how the weights are written (default: float16); int8 has a step for each output channel')
     add_overwrite(parser, 'a model that is there, and begin anew')
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
+    """Return the exit status."""
     from evitif.model.device import place
     from evitif_lab.training.backbone import BackboneTraining, train_backbone
     from evitif_lab.training.judging import describe_figures

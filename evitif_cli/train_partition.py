@@ -8,9 +8,8 @@ from evitif_cli.arguments import add_overwrite, chosen, show
 from evitif_lab.commands.options import MOST, not_negative_int, positive, positive_int, seed, whole
 
 
-def add_parser(verbs) -> None:
-    parser = verbs.add_parser('partition', help='divide a model by class among several devices: subsets, pruning, placement, '
-                                                'retraining, fusion')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
     parser.add_argument('--model', required=True, help='a model folder, or the name of a timm model')
     parser.add_argument('--checkpoint', help='a file with weights, for a timm name')
     parser.add_argument('--pretrained', action='store_true', help="weights from timm's hub, for a timm name")
@@ -58,11 +57,12 @@ def add_parser(verbs) -> None:
     parser.add_argument('--step', choices=('all', 'subsets', 'body', 'prune', 'retrain', 'fuse'),
                         help='(default: all that are not done yet)')
     add_overwrite(parser, 'what another training began or made')
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    from evitif_lab.training.partition import PartitionTraining, train_partition
+    """Return the exit status."""
+    from evitif_lab.training.partition import train_partition
+    from evitif_lab.training.partition_settings import PartitionTraining
     configuration = PartitionTraining(**chosen(options, PartitionTraining))
     show(configuration)
     train_partition(configuration, command, options.overwrite)

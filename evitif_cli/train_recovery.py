@@ -9,9 +9,8 @@ from evitif_cli.arguments import add_model, add_overwrite, chosen, show
 from evitif_lab.commands.options import not_negative, positive, positive_int, rate, rate_below_one, seed
 
 
-def add_parser(verbs) -> None:
-    parser = verbs.add_parser('recovery', help='train PALDN, or what it is compared with, for a model and cuts; needs '
-                                               'images, no labels')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
     add_model(parser, several_cuts=True, quantisation='int8')
     parser.add_argument('--data', nargs='+', required=True, help='fashion-mnist, or folders of images')
     parser.add_argument('--output', help='folder of the artifacts (default: the model folder)')
@@ -34,10 +33,10 @@ def add_parser(verbs) -> None:
     parser.add_argument('--no-code', action='store_true',
                         help='leave out the transform code, which is fitted first for cuts that have none (a minute each)')
     add_overwrite(parser, 'artifacts of another configuration, and begin anew')
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
+    """Return the exit status."""
     from evitif_lab.training.recovery import RecoveryPlan, RecoveryTraining
     configuration = RecoveryTraining(**chosen(options, RecoveryTraining))
     show(configuration)

@@ -12,12 +12,13 @@ import torch
 from evitif.datasets.class_names import id_of, ids_by_name
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
+from evitif.model.cuttable import require_cuttable
 from evitif.model.device import Placement
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
 from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
-from evitif.model.split import SplitModel, require_cuttable
+from evitif.model.split import SplitModel
 from evitif.model.transform_code import RATES
 from evitif.pipeline.loading import datagram_room, labels_of, placement_of
 from evitif.pipeline.rate_table import RateTable

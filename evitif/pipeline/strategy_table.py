@@ -1,6 +1,6 @@
 """`strategy: auto`: which strategy a link and a robot call for, by what was measured of each.
 
-The table is `strategies.json` in the large model's folder, written by `python -m evitif_lab.evaluation.strategies`. Edge and bridge
+The table is `strategies.json` in the large model's folder, written by `evitif evaluate strategies`. Edge and bridge
 choose each for itself, from the same table and the same expectations; should they differ, the handshake says so.
 """
 
@@ -50,7 +50,7 @@ def load_table(model: str) -> list[Measured]:
     folder = find_model_folder(model)
     if folder is None or not (folder / FILE).is_file():
         raise ArtifactError(f'{model!r} has no {FILE}, by which strategy auto chooses: expected a model folder that `evitif evaluate '
-                            'recovery`, `evitif evaluate selection` and `python -m evitif_lab.evaluation.strategies` were run for, or '
+                            'recovery`, `evitif evaluate selection` and `evitif evaluate strategies` were run for, or '
                             'another strategy')
     path = folder / FILE
     rows = part_of(list[Measured], read_artifact(path, TITLE, FORMAT, (KIND,)), 'rows', path, TITLE)

@@ -71,15 +71,15 @@ def sizes_within_points(entries: list[dict]) -> list[str]:
     if not rows:
         return []
     return ['', '## The smallest within the target', '',
-            'Of those measured, the smallest sub-models whose system stays within the points of the target, and the best result at the size of '
-            'the target. –: none was measured.', '',
+            'Of those measured, the smallest sub-models whose system stays within the points of the target, and the best result at the '
+            'size of the target. –: none was measured.', '',
             '| model | devices | points allowed | smallest within them | points below at the size of the target |',
             '| --- | ---: | ---: | ---: | ---: |', *rows]
 
 
 def _gone(entries: list[dict]) -> list[str]:
-    lines = ['Points lost when one device is gone, against the whole system. The target: at most the share of its classes plus 2 points, or '
-             '3 points if each class is on two devices.', '',
+    lines = ['Points lost when one device is gone, against the whole system. The target: at most the share of its classes plus 2 points, '
+             'or 3 points if each class is on two devices.', '',
              '| model | devices | points lost, each device in turn | most | target |', '| --- | ---: | --- | ---: | ---: |']
     for one in entries:
         if one['device_gone']:
@@ -137,8 +137,8 @@ def _bodies(entries: list[dict]) -> list[str]:
     if not rows:
         return []
     return ['', '## The model that is divided', '',
-            'One model of all classes, pruned and trained in stages; the sub-models are pruned from the last stage. Alone it reaches, on all '
-            'test images:', '', '| model | parameters | smaller | top-1 | points below | steps at each size |',
+            'One model of all classes, pruned and trained in stages; the sub-models are pruned from the last stage. Alone it reaches, on '
+            'all test images:', '', '| model | parameters | smaller | top-1 | points below | steps at each size |',
             '| --- | ---: | ---: | ---: | ---: | --- |', *(rows[key] for key in sorted(rows))]
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from evitif.datasets import DatasetError, ImageDataset, open_images
-from evitif.datasets.identity import digest_of
 from evitif.files import read_json, write_json
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path
 from evitif.model.tensors import require_finite_answers
@@ -30,6 +29,7 @@ from evitif.recovery import METHODS, ArtifactError, Recovery
 from evitif.settings import SplitSettings, bridge_settings
 from evitif_lab.baselines import LEARNED
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import PartialResult, require_report
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.loss_patterns import LossRun, PacketLoss

@@ -16,7 +16,6 @@ import torch
 from torch.nn import functional
 
 from evitif.datasets import open_images
-from evitif.datasets.identity import digest_of
 from evitif.files import write_json
 from evitif.model.build import build_model
 from evitif.model.device import place
@@ -31,13 +30,13 @@ from evitif.selection.scores import RULES
 from evitif.selection.sending import copies_for
 from evitif_lab.baselines import LEARNED
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.codecs import LOSSLESS, OPTIONS, mosaics_through, through
 from evitif_lab.evaluation.partial import PartialResult, require_report
-from evitif_lab.evaluation.selection_front import PRIOR_WEIGHTS, Point, points
-from evitif_lab.evaluation.selection_trial import Trial, fused_classes, selected, softmax
 from evitif_lab.evaluation.statistics import half_interval95
-from evitif_lab.evaluation.wire_bytes import DATAGRAM_ROOM, SelectedFrames, answer_bytes, image_bytes_on_wire, image_datagrams
-from evitif_lab.training.calibration import specs
+from evitif_lab.trials.front import PRIOR_WEIGHTS, Point, points
+from evitif_lab.trials.selection import Trial, fused_classes, selected, softmax, specs
+from evitif_lab.trials.wire_bytes import DATAGRAM_ROOM, SelectedFrames, answer_bytes, image_bytes_on_wire, image_datagrams
 
 FORMAT = 2                  # of the procedure
 ALLOWED = 0.005             # of top-1 that the codec may cost

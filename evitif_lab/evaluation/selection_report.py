@@ -9,7 +9,7 @@ from evitif.files import write_text
 from evitif_lab.evaluation.drawing import draw
 from evitif_lab.evaluation.report import plus_minus
 from evitif_lab.evaluation.selection import PIXELS, point_of
-from evitif_lab.evaluation.selection_front import Point, pareto
+from evitif_lab.trials.front import Point, pareto
 
 COSTS = (0.32, 0.20)        # of the paper's kind that the best of the sweep is shown for
 SHARE_OF_CODEC = 0.40

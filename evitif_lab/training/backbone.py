@@ -17,26 +17,27 @@ from torch import nn
 from torch.nn import functional
 
 from evitif.datasets import ImageDataset, open_images
-from evitif.datasets.identity import identity_of
-from evitif.files import require_writable
 from evitif.model.build import BuiltModel, ModelSpec, build_model, read_description, save_model
-from evitif.model.device import mixed_precision, place
+from evitif.model.cuttable import require_cuttable
+from evitif.model.device import place
 from evitif.model.fingerprint import fingerprint
 from evitif.model.folder import DESCRIPTION_FILE
-from evitif.model.split import require_cuttable
 from evitif.model.stored_weights import round_weights
 from evitif.model.tensors import require_finite_answers
 from evitif.wording import few
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import identity_of
+from evitif_lab.precision import mixed_precision
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.calibration_split import training_split
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.distillation import Teacher, fitting_teacher
 from evitif_lab.training.divergence import require_finite_step, require_finite_weights
 from evitif_lab.training.finished import PLACE, is_finished, retire
-from evitif_lab.training.images import Normalise, erase, load_images, mixup, shift_and_flip
 from evitif_lab.training.initial_weights import commands_before, start_from
 from evitif_lab.training.judging import accuracy_words, judged_figures
+from evitif_lab.trials.images import Normalise, erase, load_images, mixup, shift_and_flip
+from evitif_lab.writable import require_writable
 
 FEWEST_PATCHES = 4          # below, there is nothing to attend to, and the loss of one packet takes most of the image
 RESERVED = {'num_classes', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path', 'features_only'}

@@ -17,17 +17,17 @@ import torch
 from PIL import Image
 
 from evitif.datasets import ImageDataset, Sample, open_images
-from evitif.files import require_writable
-from evitif.model.build import ModelSpec, build_model, read_description
+from evitif.model.build import build_model, read_description
 from evitif.model.device import place
 from evitif.model.folder import find_model_folder
 from evitif.model.transform_code import RATES
 from evitif.selection import gate
 from evitif.selection.artifact import FILE, Selection, SelectionArtifact, save_selection
-from evitif_lab.evaluation.selection_front import PRIOR_WEIGHTS, Point, cheapest, points
-from evitif_lab.evaluation.selection_trial import Trial, fit_temperature, selected, softmax
 from evitif_lab.training.calibration_split import training_split
-from evitif_lab.training.images import random_crop
+from evitif_lab.trials.front import PRIOR_WEIGHTS, Point, cheapest, points
+from evitif_lab.trials.images import random_crop
+from evitif_lab.trials.selection import Trial, fit_temperature, selected, softmax, specs
+from evitif_lab.writable import require_writable
 
 LEAST_AREA = 0.5
 BYTES, COST = 'bytes', 'cost'
@@ -144,9 +144,3 @@ def _left_out(light: str) -> float | None:
     """The share of the training images that the training of a model folder left out; None where there is none."""
     folder = find_model_folder(light)
     return None if folder is None else read_description(folder).get('made_by', {}).get('configuration', {}).get('held_out')
-
-
-def specs(c) -> tuple[ModelSpec, ModelSpec]:
-    """What light and large model are built from, of a configuration with their names."""
-    light = ModelSpec(c.light, checkpoint=c.light_checkpoint, image_size=c.light_image_size)
-    return light, ModelSpec(c.large, checkpoint=c.large_checkpoint)

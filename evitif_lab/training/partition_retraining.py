@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from evitif.model.device import mixed_precision
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
@@ -27,12 +26,13 @@ from evitif.partition.view import View
 from evitif_lab.commands.progress import Progress
 from evitif_lab.partition.absence import draw_present
 from evitif_lab.partition.importance import grouped_log_probabilities
+from evitif_lab.precision import mixed_precision
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.divergence import require_finite_step, require_finite_weights
-from evitif_lab.training.images import Normalise, shift_and_flip
 from evitif_lab.training.training_answers import TrainingAnswers
+from evitif_lab.trials.images import Normalise, shift_and_flip
 
 FEATURE_QUANTISATION = 'int8'
 

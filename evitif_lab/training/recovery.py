@@ -10,20 +10,21 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from evitif.datasets.identity import digest_of as data_digest
-from evitif.model.device import mixed_precision, place
+from evitif.model.device import place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import LearnedRecovery, Sequence, load_recovery, save_recovery
 from evitif.settings import SplitSettings
 from evitif_lab.baselines import LEARNED, sized
+from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.loss_patterns import PacketLoss
+from evitif_lab.precision import mixed_precision
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.finished import PLACE, artifact_folder, digest_of, is_finished
-from evitif_lab.training.images import Normalise, load_views, open_sources
 from evitif_lab.training.token_cache import TokenCache
+from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
 FIT_IMAGES = 1000

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from evitif.datasets.identity import digest_of as data_digest
 from evitif.files import not_finite, require_finite, write_json
 from evitif.model.code_artifact import KIND, half_precision, load_code, save_code
 from evitif.model.errors import ArtifactError
@@ -29,9 +28,10 @@ from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
 from evitif.settings import SplitSettings
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.training.finished import artifact_folder, is_finished
-from evitif_lab.training.images import Normalise, load_views, open_sources
 from evitif_lab.training.rate_measurement import IMAGES, measure_rates, recovery_in
+from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 BATCH = 50
 PLAIN = ('int8', 'int4')        # that a frame may travel in as well where little is lost

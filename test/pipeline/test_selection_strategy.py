@@ -20,7 +20,7 @@ from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif.selection import PatchModel, Selector
 from evitif.selection.sending import copies_for, packets_for
 from evitif.settings import bridge_settings, edge_settings
-from evitif_lab.evaluation.wire_bytes import SelectedFrames
+from evitif_lab.trials.wire_bytes import SelectedFrames
 
 LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
 

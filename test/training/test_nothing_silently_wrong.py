@@ -20,7 +20,7 @@ from evitif.model.preprocess import Preprocessor
 from evitif_cli import main
 from evitif_lab.partition.subsets import similar_subsets
 from evitif_lab.training import backbone, recovery
-from evitif_lab.training.images import Normalise, load_images
+from evitif_lab.trials.images import Normalise, load_images
 
 KWARGS = ['--model-kwargs', 'patch_size=8', 'embed_dim=24', 'depth=2', 'num_heads=2']
 
