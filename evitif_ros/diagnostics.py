@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
 
 from evitif_ros import qos
 from evitif_ros.parameters import USE_FQN
@@ -34,7 +35,7 @@ class DiagnosticsPublisher:
     The node has declared USE_FQN. diagnostic_updater itself is in no wheel.
     """
 
-    def __init__(self, node, hardware_id: str):
+    def __init__(self, node: Node, hardware_id: str):
         self._node = node
         self.hardware_id = hardware_id
         self._tasks: list[tuple[str, Callable[[], Status]]] = []
@@ -44,6 +45,7 @@ class DiagnosticsPublisher:
         self._timer = node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def add(self, name: str, task: Callable[[], Status]) -> None:
+        """Publish what `task` returns as the status `name`."""
         self._tasks.append((name, task))
 
     def publish(self) -> None:

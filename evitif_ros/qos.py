@@ -8,7 +8,9 @@ import difflib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -39,7 +41,7 @@ _LARGEST_DEPTH = 2 ** 31 - 1    # of Fast DDS
 _LONGEST_NS = 2 ** 63 - 1
 
 
-def _names_of(policy) -> tuple[str, ...]:
+def _names_of(policy: type[Enum]) -> tuple[str, ...]:
     return tuple(name.lower() for name in policy.__members__ if name.isupper() and name != 'UNKNOWN')
 
 
@@ -56,7 +58,7 @@ _POLICIES = {parameter.name: parameter for parameter in (
 _SHOWN = ('history', 'depth', 'reliability', 'durability')      # parameters of every endpoint of images, overridden or not
 
 
-def overridable(node, kind: str, topic: str, profile: QoSProfile, *, shown: bool = False) -> dict:
+def overridable(node: Node, kind: str, topic: str, profile: QoSProfile, *, shown: bool = False) -> dict:
     """Arguments of create_publisher and create_subscription: the profile, with its policies as parameters.
 
     rclpy writes the overrides into the profile that it is given, so each gets a copy of its own.

@@ -23,7 +23,7 @@ class FusionNetwork(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, features: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, present: torch.Tensor) -> torch.Tensor:  # noqa: D102 - as the class says
         mask = present[:, :, None].to(features.dtype)
         x = torch.cat((features * mask, mask), 2).flatten(1)
         return self.linear(x) + self.output(nn.functional.gelu(self.hidden(x)))

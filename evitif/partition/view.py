@@ -20,10 +20,6 @@ class View:
     right: int = 0
     mirrored: bool = False
 
-    def __post_init__(self):
-        if type(self.down) is not int or type(self.right) is not int or type(self.mirrored) is not bool:
-            raise ValueError(f'a view is {asdict(self)}: expected whole pixels down and right, and mirrored true or false')
-
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, C, H, W], preprocessed or not, to the same. Raises ValueError where they are too small to be moved so far."""
         height, width = images.shape[2:]
@@ -35,6 +31,7 @@ class View:
         return images.flip(3) if self.mirrored else images
 
     def as_dict(self) -> dict:
+        """As `partition.json` has it."""
         return asdict(self)
 
 

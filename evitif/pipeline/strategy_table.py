@@ -35,6 +35,7 @@ class Measured:
 
     @property
     def title(self) -> str:
+        """For people."""
         return f'split at block {self.cut}' if self.strategy == Strategy.SPLIT else f'selection with {self.light_model}'
 
 
