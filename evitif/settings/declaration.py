@@ -86,8 +86,8 @@ class Setting:
         """Raise ValueError where a field cannot have `value`, naming it and what was expected."""
         if (value is None and self.optional) or (self.internal is not None and value == self.internal):
             return
-        number = self.type is float and isinstance(value, (int, float)) and not isinstance(value, bool)     # numpy's too
-        if value == self._none or not self._fits(float(value) if number else value):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)     # numpy's too
+        if value == self._none or not self._fits(float(value) if self.type is float and is_number else value):
             expected = self.expectation().replace(f', or {OFF}', ', or None') if self.optional else self.expectation()
             raise ValueError(f'{self.name} is {value!r}: expected {expected}')
 

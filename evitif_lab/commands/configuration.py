@@ -10,6 +10,10 @@ from typing import Any
 
 from evitif_lab.commands.options import not_negative_int, positive_int
 
+QUANTISATION_HELP = 'how tokens are coded; auto: by a transform code, chosen by the loss, if one was fitted, else int8'
+VIEWS_HELP = 'random crops of each image, a number for each of --data (default: the images as they are)'
+LIMITS_HELP = 'images at most, a number for each of --data (default: all)'
+
 
 def option(default: Any = MISSING, help: str | None = None, type: Callable[[str], Any] | None = None, **argument: Any) -> Any:
     """A field and its option, `--like_this` with dashes; without a default the option is required.

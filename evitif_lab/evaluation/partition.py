@@ -27,6 +27,8 @@ from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.rate.copies import sufficient_copies
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif_lab.commands.configuration import option
+from evitif_lab.commands.options import positive_int, rate_below_one, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import require_report
@@ -41,19 +43,22 @@ JudgeBaselines = Callable[[Description, Original, str, torch.Tensor, torch.Tenso
 LINK_RATES = (1e5, 1e6, 1e7)        # bit/s that all devices share, for the share of the network in the latency
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PartitionEvaluation:
     """What to measure; the configuration of one run."""
 
-    partitions: tuple[str, ...] | list[str]
-    data: tuple[str, ...] | list[str] = ()    # for each partition; none: what it was trained for
-    model: str | None = None                  # the original; None: what the partition's description names
-    loss: tuple[float, ...] | list[float] = (0.3, 0.6)
-    copies: int | None = None                 # datagrams that carry a device's features of a frame; None: as many as it sends at that loss
-    seeds: int = 5
-    images: int | None = None                 # that judge at most; None: all
-    baselines: bool = False                   # train the comparisons, as long as the partition was, and judge them
-    json: str | None = None
+    partitions: tuple[str, ...] | list[str] = option(help='folders that `evitif train partition` wrote', nargs='+', metavar='DIR')
+    data: tuple[str, ...] | list[str] = option((), 'for each partition, or one for all (default: what each was trained for)', nargs='+')
+    model: str | None = option(None, 'the original (default: what the partition names)')
+    loss: tuple[float, ...] | list[float] = option((0.3, 0.6), 'packet error rates', rate_below_one, nargs='+', metavar='RATE')
+    copies: int | None = option(None, "datagrams that carry a device's features (default: as many as it sends at that loss)",
+                                whole(1, MAX_PATCH_COPIES), metavar='N')
+    seeds: int = option(5, 'repetitions with other losses', positive_int)
+    images: int | None = option(None, 'judge by so many images (default: all)', positive_int)
+    baselines: bool = option(False, 'train a small ViT of the same size, as many of them as there are devices, and a split CNN, and judge '
+                             'them')
+    json: str | None = option(None, 'write the figures there, beside those that it has of other partitions, and beside it a table (.md) '
+                              'and a plot (.png)', metavar='FILE')
 
 
 def evaluate_partitions(configuration: PartitionEvaluation, command: str = '', judge_baselines: JudgeBaselines | None = None) -> dict:

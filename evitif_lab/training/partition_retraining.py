@@ -202,7 +202,7 @@ def fuse(system: System, answers: TrainingAnswers, data_config: dict, images: in
     """Train the fusion network on the finished sub-models' features as they arrive, quantised; the sub-models stay as they are.
 
     On images that the sub-models learnt from it learns to trust them too much, which ones that they never saw are to prevent (stacked
-    generalisation: Wolpert, 1992; docs/partition.md has where that helps).
+    generalisation: Wolpert, 1992; docs/notes/2026-11-29-partition.md says where that helps).
 
     :param images: so many are drawn, views among them
     :param judged: the sub-models never saw these images. A fifth of them is kept from the fusion's training too, and what is returned

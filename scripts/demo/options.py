@@ -19,7 +19,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--strategy', choices=STRATEGY.choices, default=STRATEGY.default,
                         help='how edge and bridge share the work (default: %(default)s)')
     parser.add_argument('--model', default='artifacts/fashion_mnist', help='a model folder or a timm name; of selection the large one')
-    parser.add_argument('--light-model', help=f'of selection: a folder (default: {LIGHT_MODEL})')
+    parser.add_argument('--light-model', default='', help=f'of selection: a folder (default: {LIGHT_MODEL})')
     parser.add_argument('--frame-bytes', type=number(0, 1e9), default=0.0,
                         help='of auto: bytes for an image, both ways, that the link carries (default: any)')
     parser.add_argument('--partition', default='artifacts/fashion_mnist/partition-3', help='of partition: a folder (default: %(default)s)')
@@ -55,7 +55,8 @@ def model_config(options: argparse.Namespace) -> CommonSettings:
     own = {
         Strategy.SPLIT: {'cut': options.cut},
         Strategy.SELECTION: {'light_model': options.light_model or LIGHT_MODEL},
-        AUTO: {'cut': options.cut, 'light_model': options.light_model, 'auto_loss': options.loss, 'auto_frame_bytes': options.frame_bytes},
+        AUTO: {'cut': options.cut, 'light_model': options.light_model, 'auto_loss': options.loss,
+               'auto_frame_bytes': options.frame_bytes},
     }[options.strategy]
     return model_settings(options.strategy, model=options.model, checkpoint=options.checkpoint, pretrained=pretrained, **own)
 

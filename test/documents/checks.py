@@ -154,29 +154,42 @@ def check_python(words: list[str], command: Command) -> None:
 def check_ros2(words: list[str], command: Command) -> None:
     """Launch arguments, executables, parameters, topics and transitions are there."""
     verb, words = words[0], words[1:]
-    if not words:
-        assert verb in ('launch', 'run', 'topic', 'param', 'lifecycle', *ROS_OTHERS), f'{command}: an unknown verb'
-    elif verb == 'launch':
-        if words[:1] == ['evitif']:
-            check_launch(words[1], words[2:], command)
-    elif verb == 'run':
-        if words[0] == 'evitif':
-            assert (ROOT / 'executables' / words[1]).is_file(), f'{command}: no such executable'
-            check_ros_arguments(words[2:], command)
-        else:
-            assert words[0] in OTHER_PACKAGES, f'{command}: an unknown package'
-    elif verb == 'topic':
-        topics = [word for word in words[1:] if not word.startswith('-') and '/' in word]
-        for topic in topics:
-            assert quoted(topic.rstrip('/').split('/')[-1]), f'{command}: no node has the topic {topic}'
-    elif verb == 'param':
-        if len(words) > 2:
-            assert words[1].startswith('<') or quoted(words[1].split('/')[-1]), f'{command}: no such node'
-            check_parameter(words[2], words[3] if len(words) > 3 else None, command)
-    elif verb == 'lifecycle':
-        assert len(words) < 3 or words[-1] in TRANSITIONS, f'{command}: no such transition'
-    else:
-        assert verb in ROS_OTHERS, f'{command}: a verb of ros2 that no check knows; add one to {__name__}'
+    assert verb in ROS2_CHECKS or verb in ROS_OTHERS, f'{command}: a verb of ros2 that no check knows; add one to {__name__}'
+    if verb in ROS2_CHECKS and words:
+        ROS2_CHECKS[verb](words, command)
+
+
+def check_ros2_launch(words: list[str], command: Command) -> None:
+    """`ros2 launch PACKAGE FILE ARGUMENTS`."""
+    assert words[0] == 'evitif' or words[0] in OTHER_PACKAGES, f'{command}: an unknown package'
+    if words[0] == 'evitif':
+        check_launch(words[1], words[2:], command)
+
+
+def check_ros2_run(words: list[str], command: Command) -> None:
+    """`ros2 run PACKAGE EXECUTABLE ARGUMENTS`."""
+    assert words[0] == 'evitif' or words[0] in OTHER_PACKAGES, f'{command}: an unknown package'
+    if words[0] == 'evitif':
+        assert (ROOT / 'executables' / words[1]).is_file(), f'{command}: no such executable'
+        check_ros_arguments(words[2:], command)
+
+
+def check_ros2_topic(words: list[str], command: Command) -> None:
+    """`ros2 topic VERB TOPIC`: a name that some node has."""
+    for topic in [word for word in words[1:] if not word.startswith('-') and '/' in word]:
+        assert quoted(topic.rstrip('/').split('/')[-1]), f'{command}: no node has the topic {topic}'
+
+
+def check_ros2_param(words: list[str], command: Command) -> None:
+    """`ros2 param VERB NODE NAME VALUE`."""
+    if len(words) > 2:
+        assert words[1].startswith('<') or quoted(words[1].split('/')[-1]), f'{command}: no such node'
+        check_parameter(words[2], words[3] if len(words) > 3 else None, command)
+
+
+def check_ros2_lifecycle(words: list[str], command: Command) -> None:
+    """`ros2 lifecycle set NODE TRANSITION`."""
+    assert len(words) < 3 or words[-1] in TRANSITIONS, f'{command}: no such transition'
 
 
 def check_launch(file: str, arguments: list[str], command: Command) -> None:
@@ -267,3 +280,5 @@ def check_tool(words: list[str], command: Command) -> None:
 CHECKS = {'evitif': check_evitif, 'make': check_make, 'python': check_python, 'python3': check_python, 'ros2': check_ros2,
           '.': check_source, 'source': check_source, 'export': check_export,
           **dict.fromkeys(('ruff', 'basedpyright', 'lint-imports', 'pytest', 'mkdocs'), check_tool)}
+ROS2_CHECKS = {'launch': check_ros2_launch, 'run': check_ros2_run, 'topic': check_ros2_topic, 'param': check_ros2_param,
+               'lifecycle': check_ros2_lifecycle}

@@ -19,7 +19,7 @@ def tracked_files():
     return [ROOT / name for name in listed.split('\0') if name and (ROOT / name).is_file()]
 
 
-@pytest.mark.parametrize('target', ['demo', 'evaluate', 'test', 'bench', 'soak', 'fuzz', 'setup', 'build', 'lint', 'clean'])
+@pytest.mark.parametrize('target', ['demo', 'evaluate', 'test', 'bench', 'soak', 'fuzz', 'setup', 'build', 'docs', 'lint', 'clean'])
 def test_make_help_tells_what_a_target_does(target):
     told = subprocess.run(['make', '--no-print-directory', 'help'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(rf'^  make {target} +\S', told, re.MULTILINE)

@@ -23,6 +23,9 @@ SMALL = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisati
                          tokens=50, prefix_tokens=1, grid=(7, 7), channels=16, groups=1, row_bytes=20, classes=10)
 
 
+BRIDGE = 'bridge'
+
+
 def rows_of(parameters: StreamParameters, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(1, 256, (parameters.units, parameters.row_bytes), np.uint8)
 
@@ -97,6 +100,7 @@ class Simulation:
         self.departed: list[tuple[float, bytes]] = []             # the same, with the time
         self._queue: list = []
         self._count = itertools.count()
+        self._touched: set = set()                                # whom something has happened to, by address; BRIDGE
 
     def add_bridge(self, parameters=PARAMETERS, config=None, name='bridge', keys=None) -> BridgeEndpoint:
         self.bridge = BridgeEndpoint(parameters, name, config or BridgeConfig(), keys=keys,
@@ -131,25 +135,37 @@ class Simulation:
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
-        self._exchange()
+        self._touched = self._everybody()
+        timers = {}
         while True:
-            timers = [t for edge in self.edges.values() if (t := edge.get_timer()) is not None]
-            if self.bridge and (t := self.bridge.get_timer()) is not None:
-                timers.append(t - self.clock_offset)
+            self._exchange()
+            for who in {*self._touched, *(timers.keys() - self._everybody())}:
+                timers[who] = self._timer(who)
+            self._touched = set()
             arrival = self._queue[0][0] if self._queue else math.inf
-            when = min(timers + [arrival])
+            when = min(arrival, *timers.values())
             if when > end:
                 break
             self.now = max(self.now, when)
             if arrival <= when:
-                heapq.heappop(self._queue)[2]()
+                self._touched = heapq.heappop(self._queue)[2]() or self._everybody()
             else:
+                self._touched = self._everybody()
                 for edge in self.edges.values():
                     edge.handle_timer(self.now)
                 if self.bridge:
                     self.bridge.handle_timer(self.now + self.clock_offset + 1e-9)
-            self._exchange()
         self.now = end
+
+    def _everybody(self) -> set:
+        return {*self.edges, BRIDGE}
+
+    def _timer(self, who) -> float:
+        if who != BRIDGE:
+            timer = self.edges[who].get_timer() if who in self.edges else None
+            return math.inf if timer is None else timer
+        timer = self.bridge.get_timer() if self.bridge else None
+        return math.inf if timer is None else timer - self.clock_offset
 
     def _carry(self, link: Impairment, data: bytes, deliver) -> None:
         left = link.passes(len(data), self.now)
@@ -164,14 +180,15 @@ class Simulation:
             heapq.heappush(self._queue, (at, next(self._count), lambda data=data: deliver(data)))
 
     def _exchange(self) -> None:
-        for address, edge in list(self.edges.items()):
+        """Take what those that were touched have to send and to say."""
+        for address, edge in [(address, edge) for address, edge in self.edges.items() if address in self._touched]:
             for data in edge.datagrams_to_send(self.now):
                 self.carried.append((data, address))
                 self.departed.append((self.now, data))
                 self._carry(self.uplink, data, lambda data, address=address: self._to_bridge(data, address))
             while (event := edge.next_event()) is not None:
                 self.events.append((self.now, address, event))
-        if self.bridge is None:
+        if self.bridge is None or BRIDGE not in self._touched:
             return
         for data, address in self.bridge.datagrams_to_send(self.now + self.clock_offset):
             self._carry(self.downlink, data, lambda data, address=address: self._to_edge(data, address))
@@ -186,13 +203,15 @@ class Simulation:
             now = self.now + self.clock_offset
             bridge.send_answer(frame.session_id, answer_to(frame, now), now)
 
-    def _to_bridge(self, data, address) -> None:
+    def _to_bridge(self, data, address) -> set:
         if self.bridge:
             self.bridge.receive_datagram(data, address, self.now + self.clock_offset)
+        return {BRIDGE}
 
-    def _to_edge(self, data, address) -> None:
+    def _to_edge(self, data, address) -> set:
         if address in self.edges:
             self.edges[address].receive_datagram(data, self.now)
+        return {address}
 
     def of(self, kind, who=None) -> list:
         """The events of a kind, in order."""

@@ -140,7 +140,7 @@ def test_frames_wait_while_the_queue_is_longer_than_their_answers_may_take():
 
 def test_no_frame_leaves_where_pongs_come_and_none_tells_anything():
     run, edge = started()
-    edge._session.pings.take = lambda sent_at: None                      # as if each answered a PING from before the oldest that is remembered
+    edge._session.pings.take = lambda sent_at: None      # as if each answered a PING from before the oldest that is remembered
     run.downlink.passes = lambda size, now: now if size < 100 else None      # PONGs come, answers do not
     run.stream(edge, PARAMETERS, 40, 10.0)
     run.run(1.5)

@@ -5,13 +5,13 @@ session, however many copies of the HELLO arrive. A HELLO is judged in this orde
 
 1. The parameters differ, or the name is not the device's: REFUSE with every difference, both values named.
 2. That robot has a session of that instance: WELCOME to it again, at the address of the newest HELLO.
-3. That robot has a session of another instance: it is replaced if the address is the same (the edge was restarted), else
-   REFUSE naming the other address, since two robots of one name would take turns forever.
+3. That robot has a session of another instance: it is replaced if the address is the same (the edge was restarted), else REFUSE
+   naming the other address, since two robots of one name would take turns forever.
 4. `max_sessions` robots are connected: REFUSE.
 5. A session with a random id, and WELCOME.
 
-Replies are repeated, but are never more than three times as many bytes as the HELLO, whose sender may have written somebody
-else's address on it (RFC 9000, section 8.1).
+Replies are repeated, but are never more than three times as many bytes as the HELLO, whose sender may have written somebody else's
+address on it (RFC 9000, section 8.1).
 
 On a sealed bridge only whoever has the robot's key is heard; others get REFUSE, naming the key, rationed. Then:
 

@@ -4,8 +4,8 @@ A session begins when `admission` lets a robot in. It ends when its robot has be
 begins anew. A robot's address may change (another access point, a NAT's new port): the session follows the datagram with the
 highest sequence number, if the link is sealed only a sealed one.
 
-TOKENS and PING for an unknown session are answered with RESET, no larger than what caused it and rationed (`rate_limiter`);
-RESET never answers RESET.
+TOKENS and PING for an unknown session are answered with RESET, no larger than what caused it and rationed (`rate_limiter`); RESET
+never answers RESET.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class BridgeEndpoint:
     """The bridge's end of all its links, without socket and clock.
 
     The owner passes in each datagram that arrives, with its sender's address and the time (`now`, seconds, monotonic); sends what
-    `datagrams_to_send` returns; calls `handle_timer` at `get_timer`, after passing in what had arrived by then; and takes
-    events until there are none.
+    `datagrams_to_send` returns; calls `handle_timer` at `get_timer`, after passing in what had arrived by then; and takes events
+    until there are none.
 
     :param parameters: what a robot's have to be; for a partition those of each device
     :param name: the bridge's name, which the robots are told
@@ -175,7 +175,7 @@ class BridgeEndpoint:
         while at < len(datagrams):
             taken = self._receive_tokens(datagrams[at:], addr, now)
             if not taken:
-                self.receive_datagram(datagrams[at], addr, now, arrived_at)
+                self.receive_datagram(datagrams[at].data, addr, now, arrived_at)
             at += taken or 1
 
     def _receive_tokens(self, datagrams: np.ndarray, addr: Address, now: float) -> int:
@@ -183,7 +183,7 @@ class BridgeEndpoint:
         size = datagrams.shape[1]
         if self._closed or size < datagram.HEADER.size + datagram.SEAL_BYTES:
             return 0
-        magic, version, kind, session_id, _, _ = datagram.HEADER.unpack_from(datagrams[0])
+        magic, version, kind, session_id, _, _ = datagram.HEADER.unpack_from(datagrams[0].data)
         session = self._sessions.by_id.get(session_id)
         if magic != datagram.MAGIC or kind != datagram.TOKENS or session is None or version != session.version:
             return 0
@@ -199,14 +199,13 @@ class BridgeEndpoint:
             self._drop(refused, None if session.sealer is None else session)
         return count
 
-    def _take_tokens(self, session: BridgeSession, sequences: list[int], bodies: Sequence[Buffer] | np.ndarray, size: int,
+    def _take_tokens(self, session: BridgeSession, sequences: list[int], bodies: list[Buffer] | np.ndarray, size: int,
                      addr: Address, now: float) -> None:
         """Take the bodies of opened TOKENS datagrams, uint8 [n, length] or a list of one; each datagram had `size` bytes."""
         fresh = session.hear(sequences, addr, now)
         if not all(fresh):
             self._drop(['duplicate'] * fresh.count(False), session)
-            bodies = [body for body, new in zip(bodies, fresh, strict=True) if new]
-            bodies = np.stack(bodies) if len(bodies) > 1 else bodies
+            bodies = bodies[np.array(fresh)] if isinstance(bodies, np.ndarray) else []
         at = 0
         while at < len(bodies):
             try:

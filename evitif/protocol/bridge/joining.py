@@ -1,24 +1,24 @@
-"""The frames of several devices that look at the same images, joined by capture stamp (strategy `partition`).
+"""Joins the frames that several devices make of one image, by capture stamp (strategy `partition`).
 
-The devices of one robot are a group: their links are named `<robot>.<device>`. Each sends its part of an image as a frame of
-its own, reassembled like any other; what has the same capture stamp belongs together. A joint frame is handed on
+The devices of a robot are a group: their links are named `<robot>.<device>`. Each sends its part of an image as a frame of its
+own. A joint frame is handed on
 
-1. complete, when every device that is waited for has delivered;
-2. at its deadline, counted from the first packet of the first of its frames;
-3. with a newer one that is handed on, since what a device sends comes in order;
+1. complete, when every device that it waits for has delivered;
+2. at its deadline, counted from the first packet of its first frame;
+3. with a newer one that is handed on, since each device sends in order;
 4. when its place among JOINTS_IN_FLIGHT of its group is needed.
 
-A device is waited for while it is connected, unless it delivered nothing in time of the last PATIENCE joint frames of its
-group; what comes within the deadline, even behind a joint frame that did not wait for it, brings it back. So a device that
-died costs the others a few deadlines until its session ends, one that is too slow costs them nothing, and one that
-was restarted counts from its first frame on.
+It waits for each connected device, except one that missed the last PATIENCE joint frames of its group. A device that delivers
+within the deadline, even after a joint frame that did not wait for it, is waited for again. So a dead device costs the
+others a few deadlines until its session ends, a slow one costs them nothing, and a restarted one counts from its first frame on.
 
-A frame that is not newer than the last joint frame is late, counted and not used, but told of where one of the last HANDED_ON joint
-frames was its image's, so that its device can be given the answer of the others; after ORDER_MEMORY_S without a joint frame any
-stamp is taken, which is how a camera whose clock was set back gets through. What cannot be told apart by its stamp is refused
-(`stamps`). Memory is bounded by the sessions: a group is kept
-while one of its devices is connected, with JOINTS_IN_FLIGHT joint frames and what is needed of the last few.
+A frame that is not newer than the last joint frame is late: counted and not used. If one of the last HANDED_ON joint frames was
+its image's, `FrameLate` says so, and its device can be given the others' answer. After ORDER_MEMORY_S without a joint frame
+any stamp is taken, which lets a camera through whose clock was set back. Frames whose stamps do not identify their image are refused
+(`stamps`). Memory is bounded by the sessions: a group is kept while one of its devices is connected.
 """
+
+from __future__ import annotations
 
 import math
 from collections import Counter, deque
@@ -30,8 +30,9 @@ import numpy as np
 from evitif.protocol.bridge.config import BridgeConfig
 from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.bridge.stamps import DeviceStamps, objection
-from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, StampRefused
+from evitif.protocol.events import BridgeEvent, FrameLate, FrameReady, FramesJoined, JoinEvent, RobotConnected, RobotLost, StampRefused
 from evitif.protocol.frames.reassembly import ORDER_MEMORY_S, ReceivedFrame
+from evitif.protocol.wire.datagram import Address, Buffer
 from evitif.protocol.wire.link_names import group_of
 from evitif.protocol.wire.parameters import StreamParameters, check_seconds
 from evitif.settings import PartitionBridgeSettings
@@ -70,7 +71,7 @@ class _Group:
     joined: int = 0                                                      # devices, those that have left included
 
     def joint_of(self, frame: ReceivedFrame) -> _Joint:
-        """The joint frame in flight that a frame belongs to, a new one where there is none."""
+        """The joint frame in flight that a frame belongs to; a new one where there is none."""
         for joint in self.joints:
             if joint.stamp == frame.capture_stamp_ns:
                 return joint
@@ -84,8 +85,8 @@ class _Group:
 
 
 class Joiner:
-    """Joins the frames of any number of groups, without clock. The owner says who is there, passes in frames in the order in
-    which they became ready, calls `handle_timer` at `get_timer`, and takes joint frames until there is none.
+    """Joins the frames of any number of groups, without clock. The owner says who is there, passes in frames as they become ready,
+    calls `handle_timer` at `get_timer`, and takes joint frames until there are none.
 
     :param deadline_s: from the first packet of a joint frame until it is handed on with what it has, seconds
     """
@@ -94,7 +95,7 @@ class Joiner:
         self._deadline = check_seconds('deadline_s', deadline_s)
         self._groups: dict[str, _Group] = {}
         self._sessions: dict[int, tuple[str, str]] = {}      # group and device
-        self._ready: deque[FramesJoined | FrameLate | StampRefused] = deque()
+        self._ready: deque[JoinEvent] = deque()
         self.counts: Counter[str] = Counter()                # joint frames complete, partial; frames late, duplicate, refused
 
     def join(self, group: str, device: str, session_id: int) -> None:
@@ -143,7 +144,7 @@ class Joiner:
             return
         joint = group.joint_of(frame)
         if device in joint.frames:
-            self.counts['duplicate'] += 1       # of a device that was restarted: the newer is the one that can be answered
+            self.counts['duplicate'] += 1       # a restarted device's: only the newer one can be answered
         joint.first_arrival = min(joint.first_arrival, frame.first_arrival)
         joint.frames[device] = frame
         member.missed = 0
@@ -151,9 +152,8 @@ class Joiner:
         self._hand_on(name, group, len(group.joints) - JOINTS_IN_FLIGHT, now)
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` wants to be called, on the clock of the frames' arrival; None: nothing is in flight."""
-        return min((joint.first_arrival + self._deadline for group in self._groups.values() for joint in group.joints),
-                   default=None)
+        """When to call `handle_timer`, on the clock of the frames' arrival; None: nothing is in flight."""
+        return min((joint.first_arrival + self._deadline for group in self._groups.values() for joint in group.joints), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Hand on the joint frames whose time has come."""
@@ -161,8 +161,8 @@ class Joiner:
             due = [index for index, joint in enumerate(group.joints, 1) if joint.first_arrival + self._deadline <= now]
             self._hand_on(name, group, max(due, default=0), now)
 
-    def next_joint(self) -> FramesJoined | FrameLate | StampRefused | None:
-        """The next joint frame, or what came late of an earlier one, or cannot be joined; or None."""
+    def next_joint(self) -> JoinEvent | None:
+        """The next joint frame, or a frame that is late or cannot be joined; or None."""
         return self._ready.popleft() if self._ready else None
 
     def _hand_on_complete(self, name: str, group: _Group, now: float) -> None:
@@ -194,29 +194,35 @@ class JoiningEndpoint(BridgeEndpoint):
                  join_deadline_s: float = DEADLINE_S, **options):
         super().__init__(parameters, name, config, **options)
         self.joiner = Joiner(join_deadline_s)
-        self._joined: deque = deque()
+        self._joined: deque[BridgeEvent] = deque()
 
-    def next_event(self):
+    def next_event(self) -> BridgeEvent | None:
+        """The next event, or None."""
         return self._joined.popleft() if self._joined else None
 
-    def receive_datagram(self, data, addr, now: float, arrived_at: float | None = None) -> None:
+    def receive_datagram(self, data: Buffer, addr: Address, now: float, arrived_at: float | None = None) -> None:
+        """See `BridgeEndpoint`."""
         super().receive_datagram(data, addr, now, arrived_at)
         self._join(now)
 
-    def receive_run(self, datagrams: np.ndarray, addr, now: float, arrived_at: float | None = None) -> None:
+    def receive_run(self, datagrams: np.ndarray, addr: Address, now: float, arrived_at: float | None = None) -> None:
+        """See `BridgeEndpoint`."""
         super().receive_run(datagrams, addr, now, arrived_at)
         self._join(now)
 
     def get_timer(self) -> float | None:
+        """When to call `handle_timer` next."""
         return min((timer for timer in (super().get_timer(), self.joiner.get_timer()) if timer is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
+        """Do what has become due."""
         super().handle_timer(now)
         self._join(now)
         self.joiner.handle_timer(now)
         self._take_joint()
 
     def close(self, now: float) -> None:
+        """Say goodbye to all devices."""
         super().close(now)
         self._join(now)
 

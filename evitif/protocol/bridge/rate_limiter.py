@@ -1,7 +1,7 @@
 """How often the bridge does what anybody can cause, such as a RESET: a token bucket for each address, and one for all.
 
-The burst of a RESET's bucket is what lets one through a lossy link: at 60 % loss the packets of one frame trigger 8, of
-which one arrives in 98 % of the cases, and the next frame triggers more.
+The burst of a RESET's bucket is what lets one through a lossy link: at 60 % loss the packets of one frame trigger 8, of which one
+arrives in 98 % of the cases, and the next frame triggers more.
 """
 
 from collections import OrderedDict

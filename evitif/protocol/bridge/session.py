@@ -73,8 +73,8 @@ class BridgeSession:
     def hear(self, sequences: list[int], address: Address, now: float) -> list[bool]:
         """Note datagrams of this session from `address`; returns for each whether it is new.
 
-        The robot is where the datagram with the highest number came from, so an overtaken one does not lead back (RFC 9000,
-        section 9.3).
+        The robot is where the datagram with the highest number came from, so an overtaken one does not lead back (RFC 9000, section
+        9.3).
         """
         highest = self.tracker.highest
         fresh = self.tracker.receive_run(sequences) if len(sequences) > 1 else [self.tracker.receive(sequences[0])]
@@ -87,8 +87,8 @@ class BridgeSession:
     def downlink_loss(self) -> tuple[float, float]:
         """The best guess at the loss on the way to the robot: packet error rate (0..1) and mean burst, NaN when unknown.
 
-        It is what the robot reports, the rate plus one standard error: too few copies cost an answer, one too many costs 150
-        bytes. Until the report rests on enough datagrams, the uplink's loss counts if it is larger.
+        It is what the robot reports, the rate plus one standard error: too few copies cost an answer, one too many costs 150 bytes.
+        Until the report rests on enough datagrams, the uplink's loss counts if it is larger.
         """
         uplink = self.tracker.packet_error_rate, self.tracker.mean_burst
         if self.remote is None or math.isnan(self.remote.packet_error_rate):
@@ -139,8 +139,7 @@ class BridgeSession:
 
     def frames(self) -> Counter[str]:
         """Frames by what became of them."""
-        return Counter({name: getattr(self.reassembler, name)
-                        for name in ('complete', 'partial', 'evicted', 'superseded')})
+        return Counter({name: getattr(self.reassembler, name) for name in ('complete', 'partial', 'evicted', 'superseded')})
 
     def statistics(self) -> LinkStatistics:
         """This robot's link."""

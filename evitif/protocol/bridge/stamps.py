@@ -1,13 +1,12 @@
-"""Whether capture stamps can be what frames are joined by: an image's identity.
+"""Whether capture stamps can identify images, by which the frames of several devices are joined.
 
-The devices of a robot look at the same images, so that each stamp is new for its device, and soon another device's too. Two things
-are refused, naming device and stamp:
+The devices of a robot look at the same images, so each stamp is new for its device, and soon another device's too. Two kinds of
+stamp are refused, naming device and stamp:
 
-* a stamp that this device has given to another image before: a driver that sets none, or whole seconds. The answer to the one
-  would be told of the other.
-* a stamp far from the others', of a device none of whose last images another one has seen: its clock is another one. Ahead, it
-  would make all others late for good; behind, it is late itself. The one to believe is the one that others agree with; where
-  nobody agrees, who came first.
+* one that this device gave to another image before, as a driver does that sets none, or whole seconds. One image would get
+  the other's answer.
+* one far from the others' stamps, of a device whose last images no other device has seen: its clock differs. Ahead, it would make
+  all others late for good; behind, it is late itself. The clock that others agree with counts; if none agree, the first one's.
 """
 
 import math
@@ -15,13 +14,13 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 REMEMBERED = 32         # stamps of a device
-UNSHARED = 8            # images in a row that no other device has seen, after which a device's clock is not believed
+UNSHARED = 8            # images in a row that no other device has seen: then a device's clock is not believed
 APART_S = 1.0           # from the others' newest stamp
 DELIVERING_S = 1.0      # since the last frame of a device that is compared with
 
 
 class DeviceStamps:
-    """The last stamps of one device. `order`: how many devices had come before it."""
+    """The last stamps of one device; `order`: how many devices came before it."""
 
     def __init__(self, order: int):
         self.order = order
@@ -38,6 +37,7 @@ class DeviceStamps:
         return next(reversed(self._frames))
 
     def note(self, stamp_ns: int, frame_id: int, now: float) -> None:
+        """Remember a frame's stamp."""
         self._frames.setdefault(stamp_ns, frame_id)
         self._frames.move_to_end(stamp_ns)
         if len(self._frames) > REMEMBERED:
@@ -45,19 +45,21 @@ class DeviceStamps:
         self._heard_at = now
 
     def is_of_another(self, stamp_ns: int, frame_id: int) -> bool:
-        """Whether the stamp was another frame's before."""
+        """Whether the stamp belonged to another frame before."""
         return self._frames.get(stamp_ns, frame_id) != frame_id
 
     def delivers(self, now: float) -> bool:
+        """Whether a frame came recently."""
         return now - self._heard_at <= DELIVERING_S
 
     @property
     def is_doubtful(self) -> bool:
+        """Whether no other device has seen its last images."""
         return self.unshared >= UNSHARED
 
 
 def objection(devices: Mapping[str, DeviceStamps], device: str, stamp_ns: int, frame_id: int, now: float) -> str:
-    """Note a frame's stamp, and say in a sentence why it cannot be joined by it; nothing where it can."""
+    """Note a frame's stamp; returns a sentence on why the frame cannot be joined by it, or nothing."""
     own = devices[device]
     repeated = own.is_of_another(stamp_ns, frame_id)
     own.note(stamp_ns, frame_id, now)

@@ -54,9 +54,8 @@ _HINT_INTERVAL_S = 10.0      # between two `Refused` that anybody could have cau
 class EdgeConnection:
     """The edge's end of one link, without socket and clock.
 
-    The owner passes in each datagram that arrives and the time (`now`, seconds, monotonic); sends what `datagrams_to_send`
-    returns; calls `handle_timer` at `get_timer`, after passing in what had arrived by then; and takes events until there are
-    none.
+    The owner passes in each datagram that arrives and the time (`now`, seconds, monotonic); sends what `datagrams_to_send` returns;
+    calls `handle_timer` at `get_timer`, after passing in what had arrived by then; and takes events until there are none.
 
     :param robot: the robot's name, unique among a bridge's robots
     :param key: seals the link; None: it is unsealed

@@ -1,11 +1,9 @@
-"""A frame's way from rows to datagrams that leave one after the other at the allowed rate.
+"""A frame becomes datagrams that leave one after the other at the allowed rate.
 
-A frame is cut when it is given, but its datagrams are numbered and sealed only as they leave: what is left of a frame when the
-next one comes is never sent, since a newer frame is never behind an older one, and leaves no gap in the numbers that the
-other side would take for loss.
+A frame is cut when it is given, but its datagrams are numbered and sealed only as they leave. The rest of a frame is never sent
+once the next one comes, and leaves no gap in the numbers that the other side would take for loss.
 """
 
-import bisect
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, SendingState
 
-RUN_DATAGRAMS = 50           # that are finished together: about as many of 1,200 bytes as the kernel takes in one call (UDP_SEGMENT)
+RUN_DATAGRAMS = 50           # made ready together: about as many of 1,200 bytes as the kernel takes in one call (UDP_SEGMENT)
 _PACKETISERS = 24            # kept, by quantisation, copies and fewest packets
 _RATE_GAIN = 1 / 8           # of the frame rate's and the used rate's smoothing
 _LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt from
@@ -28,7 +26,7 @@ _LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt 
 
 @dataclass(frozen=True)
 class UplinkState:
-    """What there is to know when it is decided how the next frame is sent. Rates in bit/s with IP and UDP headers."""
+    """The uplink, as far as it decides how the next frame is sent. Rates in bit/s with IP and UDP headers."""
 
     state: SendingState = SendingState.OPEN
     allowed_bit_s: float = math.inf
@@ -74,7 +72,7 @@ class FrameSender:
         return min(packetiser.longest_name for packetiser in self._own.values())
 
     def restart(self, now: float) -> None:
-        """A session begins, or is back after a silence: what was known of the path is not known any more."""
+        """A session begins, or is back after a silence: forget the path."""
         self._control = CongestionControl(self._pacer.ceiling_bit_s, self._config.congestion_control)
         self._burst = self._loss = math.nan
         self._learnt(now)
@@ -88,11 +86,13 @@ class FrameSender:
         self.uplink = UplinkState(SendingState.BREAKER, 0.0, 0.0, 0.0)
 
     def on_round_trip(self, seconds: float, now: float) -> None:
+        """A round trip was measured."""
         self._learnt(now)
         self._control.on_round_trip(seconds)
         self._pacer.set_rate(self._control.rate_bit_s, now)
 
     def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
+        """The bridge has reported."""
         self._loss, self._burst = packet_error_rate, mean_burst
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
@@ -111,11 +111,11 @@ class FrameSender:
 
     @property
     def delayed(self) -> bool:
-        """Whether a queue was seen of late, so that it is worth to look whether it is still there before more is sent."""
+        """Whether there was a queue: then look whether it is still there before sending more."""
         return self._control.last_queueing_s > TARGET_S / 2
 
     def give(self, frame: TokenFrame, now: float) -> tuple[int, int]:
-        """Cut a frame; what is left of the one before is dropped. Returns its datagrams and their bytes, without seals.
+        """Cut a frame; drop what is left of the one before. Returns its datagrams and their bytes, without seals.
 
         Raises ValueError, see `Packetiser.packetise`.
         """
@@ -147,7 +147,8 @@ class FrameSender:
             return None
         layout = self._waiting
         run = layout.run(self._next, RUN_DATAGRAMS)
-        run = run[:self._spend_on(*run.shape, now)]
+        seal = self._config.max_datagram_bytes - self._size
+        run = run[:self._pacer.take(*run.shape, seal, now)]
         if not len(run):
             return None
         finished = finish(run)
@@ -161,40 +162,20 @@ class FrameSender:
         self._use(wire, now)
         return finished
 
-    def _spend_on(self, count: int, payload: int, now: float) -> int:
-        """How many datagrams of `payload` bytes, at most `count`, may leave now one after the other; they are paid for."""
-        if not self._pacer.allows(payload, now):
-            return 0
-        sealed = payload + self._config.max_datagram_bytes - self._size
-        self._pacer.spend(sealed, now)
-        # The bucket is not full any more, so that it allows no more than what is in it.
-        cost = sealed + IP_UDP_BYTES
-
-        def too_many(more: int) -> bool:
-            return not self._pacer.allows((more - 1) * cost + payload, now)
-
-        more = count - 1
-        if more and too_many(more):
-            more = bisect.bisect_left(range(1, count), True, key=too_many)
-        if more:
-            self._pacer.spend(more * cost - IP_UDP_BYTES, now)
-        return 1 + more
-
     def get_timer(self) -> float:
         """When more may leave; infinite where nothing waits."""
         return self._pacer.ready_at(self._waiting_bytes) if self._waiting and not self._held else math.inf
 
     def _is_futile(self, now: float) -> bool:
-        """Whether no frame may leave now, for one of two reasons; PINGs go on, and what they tell ends it.
+        """Whether no frame may leave now; PINGs go on, and what they bring ends it.
 
-        The queue is longer than an answer may take: a frame behind it comes too late and only makes it longer. Or nothing was learnt
-        of the path for as long as a link may be silent (the circuit breaker for media without reports, RFC 8083, section 4.1).
+        Either the queue is longer than an answer may take: a frame behind it comes too late and only makes it longer. Or nothing was
+        learnt of the path for as long as a link may be silent (the circuit breaker for media, RFC 8083, section 4.1).
         """
-        return (self._control.last_queueing_s > self._config.answer_deadline_s
-                or now > self._informed_at + self._config.link_timeout_s)
+        return (self._control.last_queueing_s > self._config.answer_deadline_s or now > self._informed_at + self._config.link_timeout_s)
 
     def abandon(self, frame_id: int) -> None:
-        """Nobody waits for the answer to this frame any more."""
+        """Nobody waits for this frame's answer any more."""
         if self._waiting and frame_id == self._frame_id:
             self.frames_cut += 1
             self._drop_waiting()
@@ -206,14 +187,14 @@ class FrameSender:
         self._waiting, self._waiting_bytes = None, 0
 
     def _use(self, wire: int, now: float) -> None:
-        """The rate in use: an average over about a second."""
+        """Average the used rate over about a second."""
         if not math.isnan(self._used_at):
             self._used *= math.exp(self._used_at - now)
         self._used, self._used_at = self._used + 8 * wire, now
 
     def _update_uplink(self, now: float) -> None:
         rate = self._control.rate_bit_s
-        # A frame has left before the next one comes, and while there is time for its answer.
+        # A frame has to leave before the next one comes, and while there is time for its answer.
         longest = self._config.answer_deadline_s / 2
         interval = longest if math.isnan(self._interval) else min(self._interval, longest)
         used = 0.0 if math.isnan(self._used_at) else self._used * math.exp(self._used_at - now)

@@ -1,4 +1,4 @@
-"""The frames that an edge has sent and that wait for their answers. Each leaves exactly once: taken by its answer, or expired."""
+"""The frames that wait for their answers. Each leaves exactly once: answered, or expired."""
 
 import math
 from collections import OrderedDict, deque
@@ -10,7 +10,8 @@ ANSWERED_REMEMBERED = 256
 
 
 class SentFrames:
-    """
+    """The frames that an edge has sent.
+
     :param most: that wait; the oldest makes room for a newer one
     :param deadline_s: from being sent to expiring
     """
@@ -24,7 +25,7 @@ class SentFrames:
         return len(self._waiting)
 
     def add(self, frame: SentFrame) -> SentFrame | None:
-        """Let a frame wait. Returns the one whose place it takes, which expires."""
+        """Let a frame wait. Returns the one that has to make room, which expires."""
         place = frame.frame_id if frame.frame_id in self._waiting or len(self._waiting) < self._most else next(iter(self._waiting))
         former = self._waiting.pop(place, None)
         self._waiting[frame.frame_id] = frame
@@ -35,14 +36,14 @@ class SentFrames:
         return next(iter(self._waiting.values())).sent_at + self._deadline if self._waiting else math.inf
 
     def expired(self, now: float) -> list[SentFrame]:
-        """Take those that have expired by now; of infinity all."""
+        """Take those that have expired by `now`; all, if that is infinite."""
         frames = []
         while self._waiting and now >= self.expires_at():
             frames.append(self._waiting.popitem(last=False)[1])
         return frames
 
     def take(self, frame_id: int, capture_stamp_ns: int) -> SentFrame:
-        """The frame that was answered. Raises `DatagramError`: 'answer_copy' (it was answered already), 'late' (it does not wait)."""
+        """The frame that was answered. Raises `DatagramError`: 'answer_copy' (answered already), 'late' (it does not wait)."""
         frame = self._waiting.get(frame_id)
         if frame is None or frame.capture_stamp_ns != capture_stamp_ns:
             raise DatagramError('answer_copy' if (frame_id, capture_stamp_ns) in self._answered else 'late')

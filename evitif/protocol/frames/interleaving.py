@@ -1,21 +1,18 @@
 """Which unit travels in which packet.
 
-A lost packet should look like a scatter over the image, and so should a burst of lost packets, because a Vision
-Transformer copes far better with holes everywhere than with one large hole. The patches are therefore ranked by the R2
-low-discrepancy mask (M. Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018): patch (i, j) has the
-key frac(i / g + j / g**2), g the plastic number, and the sorted patches are cut into consecutive chunks, one a packet.
-The patches whose keys lie in an interval form a cut-and-project set, a nearly regular lattice, whichever interval it
-is. One packet is an interval and so is any run of consecutive packets, so a burst of half of a frame's packets takes no
-2 x 2 block of patches completely (the tests check it).
+A lost packet should look like a scatter over the image, and so should a burst of lost packets: a Vision Transformer copes far
+better with holes everywhere than with one large hole. Patches are therefore ranked by the R2 low-discrepancy mask (M. Roberts,
+"The unreasonable effectiveness of quasirandom sequences", 2018): patch (i, j) has the key frac(i / g + j / g**2), g the plastic
+number, and the sorted patches are cut into consecutive chunks, one for each packet. Patches whose keys lie in an interval form a
+nearly regular lattice, whichever interval it is. A packet is an interval, and so is a run of packets: a burst of half of a
+frame's packets takes no whole 2 x 2 block of patches (the tests check it).
 
-A token is of use only when all its groups arrive, and what travels together is lost together: a token's groups share a
-packet where they fit, and follow one another in neighbouring packets where they do not (losses come in bursts, so
-neighbours share their fate more often than strangers).
+A token is of use only when all its groups arrive, and what travels together is lost together. So a token's groups share a packet
+if they fit, and follow one another in neighbouring packets if not: losses come in bursts, so neighbours share their fate.
 
-Prefix tokens (class, distillation, register) belong to no place in the image and cannot be guessed from their
-neighbours. Each of their units travels in several packets, spread evenly over the frame. By default the first prefix
-token, which is the class token wherever there is one, is in all packets of a small frame, so that a frame of which
-anything arrives has it; the others are in fewer.
+Prefix tokens (class, distillation, register) have no place in the image and cannot be guessed from neighbours. Each of their
+units travels in several packets, spread evenly. By default the first, the class token wherever there is one, is in all packets
+of a small frame, so that any packet brings it; the others are in fewer.
 """
 
 import math
@@ -45,10 +42,10 @@ def spread(units: int, copies: int, packets: int) -> list[list[int]]:
 
 
 def prefix_copies_of(prefix_tokens: int, patches: int, prefix_copies: int = 0) -> list[int]:
-    """In how many packets each prefix token is to travel, at most all of them: int [prefix_tokens].
+    """In how many packets each prefix token travels, at most all of them: int [prefix_tokens].
 
-    :param prefix_copies: the same for each; 0 is automatic: the first in a quarter as many as there are patches, at
-        least 24 (0.8 ** 24 = 0.5 %), the others sharing half as many rows, at least 4 each
+    :param prefix_copies: the same for each; 0 is automatic: the first in a quarter as many as there are patches, at least 24 (0.8
+        ** 24 = 0.5 %), the others sharing half as many rows, at least 4 each
     """
     if prefix_copies or not prefix_tokens:
         return [prefix_copies] * prefix_tokens
@@ -79,11 +76,11 @@ def units_of(tokens: np.ndarray, groups: int) -> np.ndarray:
 
 
 def importance_laps(patches: np.ndarray, rank: np.ndarray, patch_copies: int) -> tuple[np.ndarray, list[int]]:
-    """The order in which chosen patches travel, and how many are in each lap of it.
+    """The order in which chosen patches travel, in laps, and how many are in each lap.
 
-    A lap has them by `rank`, so that a packet is a scatter of what was chosen. Where there are several copies, the most
-    important quarter is in one more lap than the others and the least important quarter in one less, which takes the same
-    bytes (unequal error protection).
+    A lap has them by `rank`, so that a packet is a scatter of what was chosen. Where there are several copies, the most important
+    quarter is in one more lap than the others and the least important quarter in one less, which takes the same bytes (unequal
+    error protection).
 
     :param patches: int64 [n], most important first
     :param rank: int64, the place of each patch in the scattered order
@@ -97,7 +94,7 @@ def importance_laps(patches: np.ndarray, rank: np.ndarray, patch_copies: int) ->
 
 
 def arrange(laps: list[int], prefix_copies: list[int], groups: int, *, slots: int, min_packets: int) -> list[tuple[list[int], slice]]:
-    """What each packet carries of a sequence of patches in laps: its prefix units, and which part of the sequence's units.
+    """What each packet carries: its prefix units, and its part of a sequence of patches.
 
     :param laps: patches in each lap of the sequence, none more than the first
     :param prefix_copies: packets that each prefix token is in; all packets where there are fewer
@@ -114,7 +111,7 @@ def arrange(laps: list[int], prefix_copies: list[int], groups: int, *, slots: in
             continue
         carried = _spread_prefix(copies, groups, packets)
         shares = _shares(items, item_units, [slots - len(units) for units in carried], [len(units) for units in carried])
-        # A lap of the order has each patch once, so a packet that takes no more than a lap takes hardly one twice.
+        # A lap has each patch once, so a packet of at most a lap hardly takes one twice.
         if shares is not None and max(shares) <= once:
             ends = np.cumsum(shares) * item_units
             return [(units, slice(int(end) - share * item_units, int(end)))
@@ -137,7 +134,7 @@ def _spread_prefix(copies: list[int], groups: int, packets: int) -> list[list[in
 
 
 def _shares(items: int, item_units: int, room: list[int], loads: list[int]) -> list[int] | None:
-    """How many of `items` go to each packet, so that packets are filled evenly; None where they do not fit."""
+    """How many of `items` each packet takes, so that packets fill evenly; None where they do not fit."""
     capacity = [max(space, 0) // item_units if space >= 0 else -1 for space in room]
     if min(capacity) < 0 or sum(capacity) < items:
         return None

@@ -1,8 +1,7 @@
 """A frame's rows into datagrams: each at most so many bytes, each decodable alone.
 
-Everything that does not change from frame to frame is written once, into one buffer that holds all datagrams of a
-frame: headers, source frame, unit indices. A frame then costs one `take` and a few stores, whatever its packets, and a CRC,
-or a seal, for each of them.
+What does not change from frame to frame (headers, source frame, unit indices) is written once, into one buffer for all
+datagrams of a frame. A frame then costs one `take`, a few stores, and a CRC or a seal for each datagram.
 """
 
 import math
@@ -25,10 +24,10 @@ MIN_PACKETS = EdgeSettings.min_packets
 MAX_PATCH_COPIES = int(bounds_of(EdgeSettings, 'patch_copies')[1])
 PREFIX_COPIES = EdgeSettings.prefix_copies
 
-# Room that is kept free for the name of the source frame when it is decided whether a row fits into a datagram.
+# Room kept free for the name of the source frame when a row has to fit into a datagram.
 SOURCE_FRAME_RESERVE = 64
 MAX_PACKETS = 0xFFFF           # the packet count is a u16
-MAX_FILLING = 0.015            # of a frame's bytes, for datagrams of one size, which the kernel takes as one run
+MAX_FILLING = 0.015            # of a frame's bytes, spent to make datagrams one size, so that the kernel takes them as one run
 _PLANS = 32                    # layouts kept: one for each source frame and number of tokens sent
 
 
@@ -42,22 +41,20 @@ class TokenFrame:
     rows: np.ndarray               # uint8 [units, row_bytes]
     quantisation: Quantisation | None = None      # one of the stream's `row_formats`; None: the stream's own
     sent: np.ndarray | None = None      # int [n], the tokens that travel, most important first; None: all. Other rows are not read
-    patch_copies: int = 0          # packets that each patch travels in; 0: as the packetiser has it
-    min_packets: int = 0           # cut no coarser than this; 0: as the packetiser has it. Both are for `FrameSender`, which has several
+    patch_copies: int = 0          # packets that each patch travels in, for `FrameSender`; 0: as configured
+    min_packets: int = 0           # cut no coarser than this, for `FrameSender`; 0: as configured
 
 
 def row_capacity(max_datagram_bytes: int, source_frame_bytes: int = SOURCE_FRAME_RESERVE) -> int:
-    """Bytes that a datagram has left for unit indices and rows; a unit takes 2 bytes more than its row."""
+    """The bytes that a datagram has for unit indices and rows; a unit takes 2 bytes more than its row."""
     return max_datagram_bytes - HEADER.size - TOKENS_HEADER.size - source_frame_bytes
 
 
-def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None],
-                  max_datagram_bytes: int = MAX_DATAGRAM_BYTES) -> int:
-    """The fewest equal channel slices that a token must be cut into so that a slice's row fits into a datagram.
+def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None], max_datagram_bytes: int = MAX_DATAGRAM_BYTES) -> int:
+    """The fewest equal channel slices of a token whose rows fit into a datagram.
 
     :param channels: of a token
-    :param row_bytes_of: bytes of the row of a slice of so many channels, as the quantisation writes it; None where it
-        cannot write such a slice
+    :param row_bytes_of: bytes of the row of a slice of so many channels; None where the quantisation cannot write such a slice
     :param max_datagram_bytes: UDP payload, our headers included
     :raises ValueError: no slice fits
     """
@@ -74,17 +71,16 @@ def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None],
 
 
 def packets_of_part(min_packets: int, patches: int, whole: int) -> int:
-    """The fewest packets of a frame that sends so many of its patches: as many as it would have of a whole one's, at least 4."""
+    """The fewest packets of a frame that sends `patches` of its `whole`: their share of `min_packets`, at least 4."""
     return max(math.ceil(min_packets * patches / whole), min(min_packets, 4))
 
 
 def patch_copies_of(parameters: StreamParameters, patch_copies: int, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
                     min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES) -> int:
-    """In how many packets each patch is to travel.
+    """In how many packets each patch travels.
 
-    :param patch_copies: as many; 0 is automatic: once, but where a transform code makes rows small as often as the rows of
-        a frame stay within the bytes of int8 rows sent once (RFC 2198 sends audio twice by the same reasoning: a coarse
-        copy costs little)
+    :param patch_copies: this many; 0 is automatic: once, but with a transform code, whose rows are small, as often as the rows of a frame
+        stay within the bytes of int8 rows sent once (RFC 2198 sends audio twice by the same reasoning: a coarse copy costs little)
     """
     if patch_copies or not parameters.code:
         return patch_copies or 1
@@ -100,22 +96,21 @@ def patch_copies_of(parameters: StreamParameters, patch_copies: int, *, max_data
 
 
 def filled(packets: list[np.ndarray]) -> list[np.ndarray]:
-    """The packets' units, with further copies of units from half a frame away so that all are as many; as they are where that
-    takes more than MAX_FILLING."""
+    """The packets' units, filled to one size with copies of units from half a frame away, if that takes at most MAX_FILLING."""
     largest, half = max(map(len, packets)), len(packets) // 2
     missing = [largest - len(units) for units in packets]
     if not half or sum(missing) > MAX_FILLING * sum(map(len, packets)):
         return packets
     result = []
     for index, (units, count) in enumerate(zip(packets, missing, strict=True)):
-        # Half a frame on there may be the other copies of the very same units.
+        # Half a frame away may be the other copies of the very same units.
         away = np.concatenate([packets[(index + half + step) % len(packets)] for step in range(min(half, 3))])
         result.append(np.concatenate([units, np.setdiff1d(away, units)[:count]]))
     return result
 
 
 class Layout:
-    """The datagrams of frames that carry the same numbers of units, with all that stays the same already written.
+    """The datagrams of frames that carry the same numbers of units; what stays the same is already written.
 
     :param packets: for each packet, which of the units in `packetise`'s sequence it carries
     :param units: distinct units of a frame
@@ -142,7 +137,7 @@ class Layout:
         tokens['row_bytes'], tokens['units'], tokens['sent'], tokens['name'] = parameters.row_bytes, counts, units, len(source)
         self._frame_ids, self._stamps = tokens['frame_id'], tokens['stamp']
         self.datagrams[:, HEADER.size + TOKENS_HEADER.size:fixed] = np.frombuffer(source, np.uint8)
-        # Where the units and rows are: once for all datagrams, or, where these differ in size, for each.
+        # Where units and rows lie: once for all datagrams, or for each if they differ in size.
         ends = np.cumsum(counts).tolist()
         parts = [(self.datagrams, slice(None), counts[0])] if len(set(counts)) == 1 else \
             [(self.datagrams[k:k + 1], slice(end - count, end), count) for k, (count, end) in enumerate(zip(counts, ends, strict=True))]
@@ -156,14 +151,14 @@ class Layout:
             self._areas.append((area, self._rows[part].reshape(shape[0], -1)))
 
     def name(self, sequence: np.ndarray) -> np.ndarray:
-        """Write which units the datagrams carry, int [len(places)], and return them; `sequence` has those of the frame."""
+        """Write which units of `sequence` the datagrams carry; returns them, int [len(places)]."""
         units = sequence[self.places]
         for target, part in self._units:
             target[:] = units[part].reshape(target.shape)
         return units
 
     def write(self, frame: TokenFrame, units: np.ndarray) -> None:
-        """Put a frame, of whose rows the datagrams carry `units`, into them; their numbers and checksums are still missing."""
+        """Write a frame's rows `units` into the datagrams; numbers and checksums are still missing."""
         # 'clip' spares numpy a buffer; all indices are in range.
         np.take(frame.rows, units, axis=0, out=self._rows, mode='clip')
         self._frame_ids[:], self._stamps[:] = frame.frame_id, frame.capture_stamp_ns
@@ -171,7 +166,7 @@ class Layout:
             area[:] = rows
 
     def run(self, begin: int, most: int) -> np.ndarray:
-        """Datagrams of one size from the one numbered `begin` on, at most so many, uint8 [n, size]."""
+        """Datagrams of one size from number `begin` on, at most `most`, uint8 [n, size]."""
         size, most = self.sizes[begin], min(self.packets, begin + most)
         end = most if len(self._areas) == 1 else next((k for k in range(begin, most) if self.sizes[k] != size), most)
         return self.datagrams[begin:end, :size]
@@ -210,8 +205,7 @@ class Packetiser:
         self._layouts: OrderedDict[tuple, Layout] = OrderedDict()
         self._rank = np.argsort(scattered_order(parameters.grid))
 
-    def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0,
-                  finish: Finish = datagram.finish) -> list[bytes]:
+    def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0, finish: Finish = datagram.finish) -> list[bytes]:
         """The datagrams of `frame`, in sending order, with sequence numbers from `first_sequence` on.
 
         :param finish: adds the checksum, or seals; what it adds comes on top of `max_datagram_bytes`
@@ -223,8 +217,8 @@ class Packetiser:
     def prepare(self, frame: TokenFrame) -> Layout:
         """The datagrams of `frame` without numbers and checksums, in a buffer that the next frame overwrites.
 
-        :raises ValueError: the rows are not uint8 [units, row_bytes], `sent` is not of different tokens, a number is out
-            of its range, or the source frame's name is longer than 255 bytes or leaves no room for a row
+        Raises ValueError if the rows are not uint8 [units, row_bytes], `sent` is not of different tokens, a number is out of range, or the
+        source frame's name is too long for a datagram.
         """
         shape = (self.parameters.units, self.parameters.row_bytes)
         if not isinstance(frame.rows, np.ndarray) or frame.rows.dtype != np.uint8 or frame.rows.shape != shape:
@@ -246,7 +240,7 @@ class Packetiser:
 
     @property
     def longest_name(self) -> int:
-        """Bytes that the source frame's name may take, so that a row still fits into a datagram."""
+        """The bytes that the source frame's name may take, so that a row still fits into a datagram."""
         return min(SOURCE_FRAME_MAX, row_capacity(self.max_datagram_bytes, 0) - UNIT_INDEX.itemsize - self.parameters.row_bytes)
 
     def packets(self, source_frame: str = '') -> int:

@@ -1,24 +1,24 @@
-"""Datagrams back into frames, as many of their tokens as came.
+"""Datagrams back into frames, with as many of their tokens as came.
 
-Nothing waits for a lost packet: there is no request for a retransmission, only a moment at which a frame is handed on
-with what it has. A frame is delivered
+Nothing waits for a lost packet, and nothing is asked for again. A frame is delivered
 
 1. complete, at once;
-2. after the grace, when its last packet or a packet of a newer frame has been seen (see `arrival`);
+2. after the grace, once its last packet or a packet of a newer frame was seen (see `arrival`);
 3. after the quiet time, when nothing of it has come for that long;
-4. at the hard deadline, counted from its first packet;
-5. when so many newer frames have begun that its place in the ring is needed ('evicted'; it is delivered as it is).
+4. at the deadline, counted from its first packet;
+5. when newer frames need its place in the ring ('evicted').
 
-Frames that are ready together are delivered in the order of their ids. A newer frame never waits for an older one: once
-it is delivered, older frames that were not ready are dropped ('superseded'), and their packets are 'late' from then on.
+Frames that are ready together are delivered in the order of their ids. A newer frame never waits for an older one: once it is
+delivered, older frames that were not ready are dropped ('superseded'), and their packets are 'late' from then on.
 
-Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they may wrap. What was delivered is
-remembered for ORDER_MEMORY_S; after such a silence any id is accepted, which is how a sender that began to count anew
-gets through.
+Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they may wrap. After ORDER_MEMORY_S without a delivery any
+id is accepted, which lets a sender through that counts anew.
 
-Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, and the packet masks of the last
-few that were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
+Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, and the packet masks of the last few that
+were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
 """
+
+from __future__ import annotations
 
 import bisect
 import math
@@ -65,7 +65,7 @@ class ReceivedFrame:
     quantisation: Quantisation     # of the rows
     units_sent: int                # of the frame's units; fewer than all where the edge sent only some tokens
     device: str = ''               # of a partition: whose features these are
-    top_k: int = 0                 # classes that the robot wants in its answer at least; 0: as the bridge has it
+    top_k: int = 0                 # classes that the robot wants in its answer at least; 0: the bridge decides
 
 
 class _Frame:
@@ -87,10 +87,10 @@ class _Frame:
         self.first_arrival = self.last_arrival = now
         self.highest = -1                # packet index, and when it came
         self.highest_at = now
-        self.ending_at = math.inf        # when the last packet, or a packet of a newer frame, was first seen
+        self.ending_at = math.inf        # when the last packet, or one of a newer frame, was first seen
 
     def fits(self, body: TokensBody) -> bool:
-        """Whether a packet says of its frame what the others said."""
+        """Whether a packet describes the frame as the others did."""
         return (body.packet_count == self.packet_count and body.capture_stamp_ns == self.stamp and body.source_frame == self.source
                 and body.quantisation == self.quantisation and body.sent_units == self.sent)
 
@@ -102,7 +102,7 @@ class _Frame:
 
 @dataclass
 class _Finished:
-    """What is remembered of a frame that is no longer in flight."""
+    """A frame that is no longer in flight."""
 
     id: int
     stamp: int
@@ -127,15 +127,14 @@ def newer(a: int, b: int) -> bool:
 class Reassembler:
     """The frames of one session.
 
-    :param reassembly_deadline_s: after its first packet a frame is delivered with what it has, seconds
-    :param frames: frames in flight, a power of two
-    :param packet_error_rate: asked when a frame is delivered
+    :param reassembly_deadline_s: from a frame's first packet until it is delivered with what it has, seconds
+    :param frames: in flight, a power of two
+    :param packet_error_rate: of the uplink, asked when a frame is delivered
     """
 
     def __init__(self, parameters: StreamParameters, *, session_id: int = 0, robot: str = '',
                  reassembly_deadline_s: float = REASSEMBLY_DEADLINE_S, frames: int = FRAMES_IN_FLIGHT,
-                 quiet_floor_s: float = QUIET_FLOOR_S,
-                 packet_error_rate: Callable[[], float] = lambda: math.nan, top_k: int = 0):
+                 quiet_floor_s: float = QUIET_FLOOR_S, packet_error_rate: Callable[[], float] = lambda: math.nan, top_k: int = 0):
         if frames < 1 or frames & (frames - 1):
             raise ValueError(f'frames is {frames}; expected a power of two')
         self._parameters = parameters
@@ -147,14 +146,13 @@ class Reassembler:
         self._top_k = top_k
         self._ring: list[_Frame | None] = [None] * frames
         self._finished: deque[_Finished] = deque(maxlen=_FINISHED)
-        self._delivered_id = 0
-        self._delivered_at = -math.inf
+        self._delivered_id, self._delivered_at = 0, -math.inf
         self._ready: deque[ReceivedFrame] = deque()
         self.arrival = ArrivalEstimator(self._deadline, quiet_floor_s=quiet_floor_s)
         self.complete = self.partial = self.evicted = self.superseded = 0      # frames; evicted ones are partial too
 
     def receive(self, body: TokensBody, size: int, now: float) -> str | None:
-        """Take one packet, a datagram of `size` bytes. Returns None where it was used, else the kind of the drop."""
+        """Take one packet, a datagram of `size` bytes. Returns None if it was used, else the kind of the drop."""
         return next(iter(self.receive_run(TokensRun.of(body), size, now)), None)
 
     def receive_run(self, run: TokensRun, size: int, now: float) -> list[str]:
@@ -260,11 +258,10 @@ class Reassembler:
 
     def _waits(self, frame: _Frame) -> tuple[float, float, float]:
         """When the frame's grace, quiet time and deadline end."""
-        return (frame.ending_at + self.arrival.grace_s, frame.last_arrival + self.arrival.quiet_s,
-                frame.first_arrival + self._deadline)
+        return (frame.ending_at + self.arrival.grace_s, frame.last_arrival + self.arrival.quiet_s, frame.first_arrival + self._deadline)
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` wants to be called, on the caller's clock; None: nothing is in flight."""
+        """When to call `handle_timer`, on the caller's clock; None: nothing is in flight."""
         return min((min(self._waits(frame)) for frame in self._ring if frame is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -278,7 +275,7 @@ class Reassembler:
         return self._ready.popleft() if self._ready else None
 
     def _deliver(self, due: list[_Frame], now: float, *, ended_by_wait: bool = False) -> None:
-        # In flight are at most 2**31 - 1 ids apart from the first, or `newer` would not have let them in.
+        # The ids in flight are less than 2**31 apart, or `newer` would not have let them in.
         base = due[0].id
         for frame in sorted(due, key=lambda frame: (frame.id - base + (1 << 31)) % (1 << 32)):
             if not self._in_order(frame.id, now):
@@ -290,8 +287,7 @@ class Reassembler:
             self._ready.append(ReceivedFrame(
                 self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
                 frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
-                now, complete, _QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device,
-                self._top_k))
+                now, complete, _QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device, self._top_k))
             self._finish(frame, ended_by_wait)
             self._delivered_id, self._delivered_at = frame.id, now
             self.arrival.frame_ended()
@@ -308,7 +304,6 @@ class Reassembler:
         grace, quiet, deadline = self._waits(frame)
         by_grace = ended_by_wait and grace <= quiet and grace < deadline
         by_quiet = ended_by_wait and quiet < grace and quiet < deadline
-        self._finished.append(_Finished(
-            frame.id, frame.stamp, frame.packets, frame.last_arrival if by_quiet else math.nan,
+        self._finished.append(_Finished(frame.id, frame.stamp, frame.packets, frame.last_arrival if by_quiet else math.nan,
             frame.ending_at if by_grace else math.nan))
         self._ring[frame.id % len(self._ring)] = None

@@ -1,9 +1,9 @@
-"""How far apart the two sides are: round trip and clock offset, from the four time stamps of an exchange.
+"""Round trip and clock offset between edge and bridge, from the four time stamps of an exchange.
 
-t1: the edge sent, t2: the bridge received, t3: the bridge sent, t4: the edge received. The delay is (t4 - t1) - (t3 -
-t2), the offset of the bridge's clock ((t2 - t1) + (t3 - t4)) / 2 (RFC 5905, section 8). The offset is wrong by up to
-half of the difference between the two ways, and that is smallest where the delay is, so of the last eight exchanges the
-one with the least delay is believed (the clock filter of RFC 5905, section 10).
+t1: the edge sent, t2: the bridge received, t3: the bridge sent, t4: the edge received. The delay is (t4 - t1) - (t3 - t2), the
+offset of the bridge's clock ((t2 - t1) + (t3 - t4)) / 2 (RFC 5905, section 8). The offset is wrong by up to half of the difference
+between the two directions, which is smallest where the delay is smallest: of the last eight exchanges the one with the least delay
+counts (the clock filter of RFC 5905, section 10).
 """
 
 import math
@@ -14,6 +14,8 @@ ALPHA, BETA = 1 / 8, 1 / 4      # RFC 6298, section 2.3
 
 
 class ClockFilter:
+    """Follows one link's round trip and clock offset."""
+
     def __init__(self):
         self._samples: deque[tuple[float, float]] = deque(maxlen=FILTER_STAGES)
         self.round_trip_s = math.nan

@@ -10,19 +10,19 @@ Each report (PONG) says when a PING arrived, and how many datagrams did. From re
 Every 0.2 s, or every round trip if that is longer, the rate is decided anew:
 
 * A queue stands: even the *least* queueing delay of the interval is above the target of 25 ms. That is congestion. The rate falls
-  to 90 % of the rate delivered, as in GCC (draft-ietf-rmcat-gcc), and further, by up to a half, until the queue is gone.
-  If nothing was lost and less than half of the rate is used, only the second such interval in a row counts.
+  to 90 % of the rate delivered, as in GCC (draft-ietf-rmcat-gcc), and further, by up to a half, until the queue is gone. If nothing
+  was lost and less than half of the rate is used, only the second such interval in a row counts.
 * Only the largest delay is above the target: a frame's datagrams queue for a moment. The rate stays.
-* Neither, and the rate is being used: it grows. It doubles each 0.05 s or round trip until the first congestion (slow start);
-  later it grows by 5 % a second, and twice as fast with each second without trouble, up to doubling in a second, as CUBIC
-  does (RFC 9438).
-* Loss without delay is the radio's (RFC 8836, section 4, asks to tell it from congestion) and takes nothing from the rate.
-  But short queues and policers lose without delay too: if the share lost has risen by ten points within at most eight seconds in
-  which the rate grew by a quarter, the growth is taken back.
-* The delay stays although less was sent for long enough: another flow fills the queue, as TCP does. Yielding on and on would
-  leave nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681): half a datagram more
-  in each round trip, 30 % less for a loss, which is as fair as one and a half (RFC 9438, section 4.3). Every five seconds
-  it is halved for two intervals to see whether the queue was its own. If the queue is seen empty twice, no other flow fills it.
+* Neither, and the rate is being used: it grows. It doubles each 0.05 s or round trip until the first congestion (slow start); later
+  it grows by 5 % a second, and twice as fast with each second without trouble, up to doubling in a second, as CUBIC does (RFC
+  9438).
+* Loss without delay is the radio's (RFC 8836, section 4, asks to tell it from congestion) and takes nothing from the rate. But
+  short queues and policers lose without delay too: if the share lost has risen by ten points within at most eight seconds in which
+  the rate grew by a quarter, the growth is taken back.
+* The delay stays although less was sent for long enough: another flow fills the queue, as TCP does. Yielding on and on would leave
+  nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681): half a datagram more in each
+  round trip, 30 % less for a loss, which is as fair as one and a half (RFC 9438, section 4.3). Every five seconds it is halved for
+  two intervals to see whether the queue was its own. If the queue is seen empty twice, no other flow fills it.
 """
 
 import math
@@ -37,12 +37,12 @@ BUSY_S = 0.005               # queueing delay at which the bottleneck has not be
 BASE_WINDOW_S = 10.0         # of the least delay; BBR's and Copa's
 INTERVAL_S, SLOW_START_INTERVAL_S = 0.2, 0.05
 BETA = 0.9                   # of what was delivered
-DRAIN_S = 0.5                # in which a standing queue is to be gone
+DRAIN_S = 0.5                # a standing queue should be gone by then
 RENO_BETA, RENO_ALPHA = 0.7, 0.53       # as fair to Reno as its own 1/2 and 1: alpha = 3 (1 - beta) / (1 + beta) (RFC 9438, section 4.3)
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
-LOSS_RISE, COMPARE_S = 0.1, 8.0         # share more lost than at most so long ago
-CLEAR_S = 1.0                # without a standing queue end an episode
+LOSS_RISE, COMPARE_S = 0.1, 8.0         # rise of the share lost, within this time
+CLEAR_S = 1.0                # without a standing queue: the episode ends
 PROBE_EVERY_S = 5.0
 FLOOR_BIT_S, CEILING_BIT_S = 150_000.0, 10e9
 INITIAL_DATAGRAMS = 10       # a round trip (RFC 6928)
@@ -53,7 +53,7 @@ _TRAIN = 8                   # datagrams in an interval that show whether the ra
 
 @dataclass(frozen=True)
 class Report:
-    """What one PONG tells. `sent_at` is on the edge's clock, `arrived_at` on the bridge's, seconds."""
+    """What one PONG says. `sent_at` is on the edge's clock, `arrived_at` on the bridge's, seconds."""
 
     sent_at: float
     arrived_at: float
@@ -61,7 +61,7 @@ class Report:
     expected: int              # datagrams, cumulative
     received: int
     sent_bytes: int            # on the wire when the PING went out, cumulative, IP and UDP headers included
-    ahead_bytes: int           # what a burst had sent of it ahead of the allowed rate
+    ahead_bytes: int           # of these, what a burst had sent ahead of the allowed rate
 
 
 @dataclass
@@ -250,7 +250,8 @@ class CongestionControl:
         if self._growth is None:
             self._growth = _Growth(self.rate_bit_s, lost, now, now)
         growth = self._growth
-        risen = self.rate_bit_s > 1.25 * growth.rate_bit_s and             lost > growth.lost + LOSS_RISE + 3 * _deviation(expected, mean_burst)
+        rise = LOSS_RISE + 3 * _deviation(expected, mean_burst)
+        risen = self.rate_bit_s > 1.25 * growth.rate_bit_s and lost > growth.lost + rise
         growth.risen = growth.risen + 1 if risen else 0
         if growth.risen >= 2:
             self.rate_bit_s, self._slow_start, self._growth = self._bounded(BETA * growth.rate_bit_s), False, None

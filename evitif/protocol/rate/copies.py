@@ -10,8 +10,8 @@ UNKNOWN_COPIES = 10       # while nothing is known of the downlink: as many data
 def sufficient_copies(packet_error_rate: float, failure: float, fewest: int, most: int, mean_burst: float = math.nan) -> int:
     """The copies of a datagram of which none arrives in at most a share `failure` (0..1) of the cases.
 
-    With losses in runs of mean length b (Gilbert's model), n datagrams in a row are all lost with probability
-    p (1 - 1/b)**(n - 1). Independent losses are the case b = 1 / (1 - p), p**n; a shorter burst counts as this.
+    With losses in runs of mean length b (Gilbert's model), n datagrams in a row are all lost with probability p (1 - 1/b)**(n - 1).
+    Independent losses are the case b = 1 / (1 - p), p**n; a shorter burst counts as this.
     """
     p = packet_error_rate
     if not p > failure:      # NaN too

@@ -1,8 +1,8 @@
 """Pacing: datagrams leave at a rate, a few at once.
 
-A burst is bounded (RFC 8085, section 3.1.1: a sender ought to be paced): 5 ms at the rate, and at least two full datagrams, so
-that a frame leaves in a few runs (UDP_SEGMENT) rather than datagram by datagram. A limit set by hand holds over every second:
-the bucket fills at 92 % of it and holds at most 4 % of a second's worth. The rest is for what is not paced (handshake, PING).
+A burst is bounded (RFC 8085, section 3.1.1: a sender ought to be paced): 5 ms at the rate, and at least two full datagrams, so that
+a frame leaves in a few runs (UDP_SEGMENT) rather than datagram by datagram. A limit set by hand holds over every second: the bucket
+fills at 92 % of it and holds at most 4 % of a second's worth. The rest is for what is not paced (handshake, PING).
 """
 
 import math
@@ -58,6 +58,18 @@ class Pacer:
     def allows(self, payload: int, now: float) -> bool:
         """Whether a datagram of `payload` bytes may be sent now."""
         return self._bucket.fill(now) >= min(payload + IP_UDP_BYTES, self._bucket.depth) - 1e-6
+
+    def take(self, count: int, payload: int, seal: int, now: float) -> int:
+        """How many datagrams of `payload` bytes and a seal, at most `count`, may be sent now; they are spent."""
+        if not self.allows(payload, now):
+            return 0
+        cost = payload + seal + IP_UDP_BYTES
+        self._bucket.level -= cost
+        # The bucket is no longer full, so it allows no more than it holds.
+        more = (self._bucket.level + 1e-6 - payload - IP_UDP_BYTES) / cost + 1
+        more = int(min(max(more, 0), count - 1))
+        self._bucket.level -= more * cost
+        return 1 + more
 
     def ready_at(self, waiting: int) -> float:
         """When `waiting` bytes, or a full burst of them, may be sent; a time in the past if they may be sent now."""

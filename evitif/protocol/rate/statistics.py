@@ -1,13 +1,15 @@
-"""What a side knows about its link: the sequence tracker, counters by kind, and the snapshot that callers get.
+"""What a side knows about its link: sequence numbers that arrived, counters by kind, and a snapshot of both for callers.
 
-Each side numbers the datagrams that it sends in a session. From the numbers that arrive the other side derives loss,
-burst length, duplicates and reordering, after RFC 3550, section 6.4.1 and appendix A.1.
+Each side numbers the datagrams that it sends in a session. From the numbers that arrive the other side derives loss, burst length,
+duplicates and reordering (RFC 3550, section 6.4.1 and appendix A.1).
 """
+
+from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -17,7 +19,7 @@ WINDOW = 512             # datagrams that the packet error rate and the burst le
 MAX_DROPOUT = 3000       # a larger jump is a restart of the sender or a stray (RFC 3550, appendix A.1)
 _MODULUS = 1 << 32
 
-# Why a datagram was not used. Each datagram that arrives is used or counted under exactly one of these.
+# Why a datagram was not used. Each one that arrives is used, or counted under exactly one of these.
 DROP_KINDS = (
     'truncated',         # shorter than it says
     'foreign',           # not of this protocol
@@ -35,10 +37,10 @@ DROP_KINDS = (
 
 
 class SequenceTracker:
-    """Which of the sender's datagrams arrived, out of the last 512: a bit mask that ends at the highest number seen.
+    """Which of the sender's last 512 datagrams arrived: a bit mask that ends at the highest number seen.
 
-    A sender starts at 0. Numbers wrap at 2**32 and are compared by serial number arithmetic (RFC 1982). A number far
-    from all others is ignored until its successor comes too; then the sender is taken to have started anew.
+    A sender starts at 0. Numbers wrap at 2**32 and are compared by serial number arithmetic (RFC 1982). A number far from all
+    others is ignored until its successor comes too; then the sender has started anew.
     """
 
     def __init__(self):
@@ -52,7 +54,7 @@ class SequenceTracker:
         self.reordered = 0
 
     def receive(self, sequence: int) -> bool:
-        """Note the arrival of `sequence`; False where that very datagram was here already."""
+        """Note the arrival of `sequence`; False where that datagram was here already."""
         ahead = (sequence - self.highest) % _MODULUS
         if ahead >= _MODULUS >> 1:
             ahead -= _MODULUS
@@ -116,15 +118,13 @@ class SequenceTracker:
         return lost.bit_count() / (lost & ~(lost << 1)).bit_count() if lost else 0.0
 
     def report(self) -> ReceiverReport:
+        """What the other side is told."""
         return ReceiverReport(self.expected, self.received, self.packet_error_rate, self.mean_burst)
 
 
 @dataclass(frozen=True)
 class LinkStatistics:
-    """One side's view of one link, at one moment. Bytes are UDP payload; NaN is unknown.
-
-    For each side holds: `datagrams_received == datagrams_used + sum(dropped.values())`.
-    """
+    """One side's view of one link at one moment. Bytes are UDP payload; NaN is unknown."""
 
     datagrams_sent: int = 0
     bytes_sent: int = 0
@@ -145,6 +145,7 @@ class LinkStatistics:
 
     @property
     def datagrams_used(self) -> int:
+        """The datagrams that were received and not dropped."""
         return self.datagrams_received - sum(self.dropped.values())
 
 
@@ -157,19 +158,22 @@ class Traffic:
         self.frames: Counter[str] = Counter()
 
     def sent(self, size: int, datagrams: int = 1) -> None:
+        """Count datagrams of `size` bytes in all."""
         self.datagrams_sent += datagrams
         self.bytes_sent += size
 
     def received(self, size: int, datagrams: int = 1) -> None:
+        """Count datagrams of `size` bytes in all."""
         self.datagrams_received += datagrams
         self.bytes_received += size
 
-    def snapshot(self, tracker: SequenceTracker | None = None, remote: ReceiverReport | None = None,
-                 **more: float) -> LinkStatistics:
+    def snapshot(self, tracker: SequenceTracker | None = None, remote: ReceiverReport | None = None, **clock: float) -> LinkStatistics:
+        """The counts now, with what came in here, what the other side reported, and round trip and offset where they are known."""
+        statistics = LinkStatistics(self.datagrams_sent, self.bytes_sent, self.datagrams_received, self.bytes_received,
+                                    MappingProxyType(dict(self.dropped)), MappingProxyType(dict(self.frames)))
         if tracker is not None:
-            more |= {'packet_error_rate': tracker.packet_error_rate, 'mean_burst': tracker.mean_burst,
-                     'reordered': tracker.reordered}
+            statistics = replace(statistics, packet_error_rate=tracker.packet_error_rate, mean_burst=tracker.mean_burst,
+                                 reordered=tracker.reordered)
         if remote is not None:
-            more |= {'remote_packet_error_rate': remote.packet_error_rate, 'remote_mean_burst': remote.mean_burst}
-        return LinkStatistics(self.datagrams_sent, self.bytes_sent, self.datagrams_received, self.bytes_received,
-                              MappingProxyType(dict(self.dropped)), MappingProxyType(dict(self.frames)), **more)
+            statistics = replace(statistics, remote_packet_error_rate=remote.packet_error_rate, remote_mean_burst=remote.mean_burst)
+        return replace(statistics, **clock)

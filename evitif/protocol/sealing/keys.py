@@ -1,8 +1,9 @@
-"""Pre-shared keys: 32 random bytes that a robot and its bridge have in common, and the files that they lie in.
+"""Pre-shared keys: 32 random bytes that a robot and its bridge have in common, and the files that hold them.
 
-A key leaves this module only as what is derived from it. It is in no exception, `repr` or log: what is told of a key is
-the path of its file.
+A key leaves this module only as what is derived from it. No exception, `repr` or log shows it; they name its file.
 """
+
+from __future__ import annotations
 
 import base64
 import binascii
@@ -30,8 +31,7 @@ class KeyFileError(ValueError):
 class Key:
     """One pre-shared key. Raises ValueError for anything but 32 bytes.
 
-    `hello` and `reply` (32 bytes each) authenticate the handshake: what the edge says, and what the bridge says before
-    there are keys of the session. They are derived by HKDF-Expand (RFC 5869, section 2.3).
+    `hello` and `reply` (32 bytes each, by HKDF-Expand, RFC 5869) authenticate what edge and bridge say in the handshake.
     """
 
     __slots__ = ('_secret', 'hello', 'reply')
@@ -44,14 +44,15 @@ class Key:
         self.hello, self.reply = (HKDFExpand(hashes.SHA256(), 32, b'evitif 2 ' + use).derive(secret) for use in (b'hello', b'reply'))
 
     @classmethod
-    def random(cls) -> 'Key':
+    def random(cls) -> Key:
+        """A new key."""
         return cls(secrets.token_bytes(KEY_BYTES))
 
     def session(self, shared: bytes, transcript: bytes) -> tuple[bytes, bytes, bytes]:
         """The keys of one session, 32 bytes each: for the edge's datagrams, for the bridge's, and for the WELCOME.
 
-        HKDF-SHA256 (RFC 5869) over the ephemeral X25519 secret and the pre-shared key, one after the other (NIST SP
-        800-56C, section 2, hybrid form): who has one of the two learns nothing.
+        HKDF-SHA256 (RFC 5869) over the ephemeral X25519 secret and the pre-shared key (NIST SP 800-56C, section 2, hybrid form): neither
+        alone is enough.
 
         :param shared: X25519 (RFC 7748) of both sides' ephemeral keys, 32 bytes
         :param transcript: all that both sides said, of fixed length
@@ -70,7 +71,7 @@ class RobotKeys:
     """The bridge's keys: one for each robot by name, or one for all.
 
     :param by_robot: a robot's key by its name
-    :param default: the key of the robots that are not named
+    :param default: for robots that are not named
     :param refused: a sentence for each file that cannot be used; its robot has no key
     """
 
@@ -85,8 +86,7 @@ class RobotKeys:
 
 
 def key_state(path: str | Path) -> tuple:
-    """What changes when a key file, or one in a folder of them, or the folder itself, is written, added, taken away or given another
-    mode: names, times, sizes and modes. What cannot be looked at has none."""
+    """Names, times, sizes and modes of a key file, or of a folder and its key files: they differ when something has changed."""
     path = Path(path).expanduser()
     try:
         files = [path, *sorted(path.iterdir())] if path.is_dir() else [path]
@@ -106,8 +106,7 @@ def _file_state(file: Path) -> tuple | None:
 def write_key_file(path: str | Path) -> None:
     """Write a new random key, mode 0600, in base64.
 
-    :raises FileExistsError: there is something already; it is not touched
-    :raises OSError: the file cannot be written
+    Raises FileExistsError, and leaves the file alone, if it exists; OSError if it cannot be written.
     """
     path = Path(path).expanduser()
     try:
@@ -120,10 +119,9 @@ def write_key_file(path: str | Path) -> None:
 
 
 def read_key_file(path: str | Path) -> Key:
-    """The key in a file that nobody but its owner can read.
+    """The key in a file that only its owner can read.
 
-    :raises KeyFileError: the file cannot be opened, is not a regular one, may be read, written or executed by group or
-        others, or does not hold 32 bytes in base64
+    Raises KeyFileError if the file cannot be opened, is no regular one, is open to group or others, or holds no 32 bytes in base64.
     """
     path = Path(path).expanduser()
     shown = f'key_file {str(path)!r}'
@@ -152,12 +150,12 @@ def read_key_file(path: str | Path) -> Key:
 
 
 def read_robot_keys(path: str | Path) -> RobotKeys:
-    """The bridge's keys: of a file, one for all robots; of a folder, each robot's from `<robot's name>.key`.
+    """The bridge's keys: one file for all robots, or a folder with `<robot's name>.key` for each.
 
-    A folder is read whole, once, so that no name that comes from the network becomes a path. Each file in it is judged for itself:
-    one that cannot be used is in `refused`, and takes nothing from the other robots.
+    The folder is read whole, once, so that no name from the network becomes a path. A file that cannot be used is in `refused`, and
+    takes nothing from the other robots.
 
-    :raises KeyFileError: as `read_key_file`; or the folder has no `.key` file or none that can be used, or others may write into it
+    Raises KeyFileError as `read_key_file`, or if the folder has no usable `.key` file, or if others may write into it.
     """
     path = Path(path).expanduser()
     shown = f'key_file {str(path)!r}'
@@ -185,7 +183,7 @@ def read_robot_keys(path: str | Path) -> RobotKeys:
 
 
 def require_choice(key_file: str | None, unsealed: bool) -> None:
-    """Refuse a link about which nothing, or two things, were said. Raises ValueError naming both ways out."""
+    """Refuse a link for which neither or both of key and `unsealed` are set. Raises ValueError naming both ways out."""
     if not key_file and not unsealed:
         raise ValueError('key_file is empty and unsealed is false: set key_file to a file that `evitif key new FILE` made, the same key '
                          'on edge and bridge, or set unsealed to true where nobody else is on the network')

@@ -1,9 +1,9 @@
 """A session's seal: every datagram authenticated and encrypted, and none taken twice.
 
-A sealed datagram is version 2 of the protocol: the header, the body encrypted, and a tag of 16 bytes. The header is
-authenticated with it; where version 1 has its CRC-32 it has the upper half of the sequence number, which therefore never
-wraps. The cipher is ChaCha20-Poly1305 (RFC 8439): as an AEAD (RFC 5116) one call does all, and it is fast and free of
-secret-dependent timing on processors without AES instructions, which robots have (the Raspberry Pi 4).
+A sealed datagram is version 2 of the protocol: the header, the body encrypted, and a tag of 16 bytes, which covers the header too.
+Where version 1 has its CRC-32, the header has the upper half of the sequence number, which therefore never wraps. The cipher is
+ChaCha20-Poly1305 (RFC 8439): one call does all (AEAD, RFC 5116), and it is fast and free of secret-dependent timing on
+processors without AES instructions, which robots have (the Raspberry Pi 4).
 """
 
 import hmac
@@ -14,7 +14,7 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from evitif.protocol.wire.datagram import HEADER, MAGIC, SEAL_BYTES, SEALED_VERSION, Datagram, DatagramError
+from evitif.protocol.wire.datagram import HEADER, MAGIC, SEAL_BYTES, SEALED_VERSION, Buffer, Datagram, DatagramError
 from evitif.protocol.wire.runs import heads_of
 
 FORGERIES = 1 << 36          # datagrams that a key may refuse before it has to go (RFC 9001, section 6.6)
@@ -61,14 +61,13 @@ class Sealer:
 
     @property
     def spent(self) -> bool:
-        """Whether so many forgeries were refused that the session needs other keys."""
+        """Whether the session needs other keys: too many forgeries were refused."""
         return self.forgeries >= FORGERIES
 
-    def finish(self, buffer, session_id: int, sequence: int) -> bytes:
-        """The sealed datagram with the type and body of the one in `buffer` (bytes-like, header included).
+    def finish(self, buffer: Buffer, session_id: int, sequence: int) -> bytes:
+        """Seal the datagram in `buffer`, header included; it becomes 16 bytes longer.
 
-        It is 16 bytes longer. Raises ValueError for a sequence number that is not higher than all before, since a nonce
-        that is used twice gives the key away.
+        Raises ValueError for a sequence number that is not above all before: a nonce that is used twice gives the key away.
         """
         if sequence < self._next:
             raise ValueError(f'sequence is {sequence}; expected at least {self._next}: a sequence number is sealed once')
@@ -78,7 +77,7 @@ class Sealer:
         return header + self._seal(_NONCE.pack(self._direction, sequence), view[HEADER.size:], header)
 
     def finish_run(self, datagrams: np.ndarray, session_id: int, first_sequence: int) -> np.ndarray:
-        """As `finish` each of `datagrams`, uint8 [n, size], numbered from `first_sequence` on: uint8 [n, size + 16]."""
+        """`finish` each of `datagrams`, uint8 [n, size], numbered from `first_sequence` on: uint8 [n, size + 16]."""
         count, size = datagrams.shape
         if first_sequence < self._next:
             raise ValueError(f'sequence is {first_sequence}; expected at least {self._next}: a sequence number is sealed once')
@@ -95,8 +94,8 @@ class Sealer:
     def open_run(self, datagrams: np.ndarray) -> tuple[list[int], np.ndarray, list[str]]:
         """`open` each of a run of one session and type, uint8 [n, size].
 
-        Returns the sequence numbers (their lower 32 bits) and the bodies, uint8 [opened, size - 36], of those whose seal fits,
-        and for each other one why not.
+        Returns the sequence numbers (their lower 32 bits) and the bodies, uint8 [opened, size - 36], of those whose seal fits, and
+        for each other one why not.
         """
         count, size = datagrams.shape
         heads, data = heads_of(datagrams), datagrams.tobytes()
@@ -114,8 +113,8 @@ class Sealer:
     def open(self, received: Datagram) -> Datagram:
         """The datagram with its body decrypted, and the lower 32 bits of its sequence number.
 
-        Raises `DatagramError`: 'unexpected' (not sealed), 'duplicate' (was here, or too old to tell), 'corrupt' (the seal
-        does not fit: another key, or changed on the way).
+        Raises `DatagramError`: 'unexpected' (not sealed), 'duplicate' (taken before, or too old to tell), 'corrupt' (another key, or changed
+        on the way).
         """
         if not received.sealed:
             raise DatagramError('unexpected')
@@ -147,12 +146,12 @@ def signed(key: bytes, kind: int, session_id: int, sequence: int, body: bytes) -
 
 
 def signed_body(received: Datagram) -> memoryview:
-    """The body of a datagram of the handshake, without its tag, which is not looked at."""
+    """The body of a datagram of the handshake, without its tag, which is not checked."""
     return received.body[:-SEAL_BYTES]
 
 
 def is_signed(key: bytes, received: Datagram) -> bool:
-    """Whether a datagram of the handshake was made with `key`; in time that does not tell how nearly."""
+    """Whether a datagram of the handshake was made with `key`; in constant time."""
     code = hmac.new(key, received.header, sha256)
     code.update(signed_body(received))
     return hmac.compare_digest(code.digest()[:SEAL_BYTES], received.body[-SEAL_BYTES:])

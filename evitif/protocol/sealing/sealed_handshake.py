@@ -3,18 +3,19 @@
     edge                                                     bridge
     HELLO      robot, instance, public key, parameters ─────►   signed with the pre-shared key, else REFUSE
                                      ◄───── CHALLENGE, cookie   nothing is kept
-    HELLO      the same, with the cookie ───────────────────►   the address is proved, and that the HELLO is new
+    HELLO      the same, with the cookie ───────────────────►   proves the address, and that the HELLO is new
                               ◄───── WELCOME, the public key    a session with keys of its own
 
-The keys come from the pre-shared key and an exchange of ephemeral X25519 keys, as in TLS 1.3's psk_dhe_ke (RFC 8446,
-section 2.2): sessions of the past stay secret when the pre-shared key gets known. The cookie is that of DTLS (RFC 6347,
-section 4.2.1): an authentication code under a secret of the bridge over the sender's address and what it asks for, so
-that who only forges an address, or plays back an old HELLO, costs the bridge no memory and gets no more bytes than it
-sent.
+The keys come from the pre-shared key and an exchange of ephemeral X25519 keys, as in TLS 1.3's psk_dhe_ke (RFC 8446, section 2.2): past
+sessions stay secret when the pre-shared key becomes known. The cookie is DTLS's (RFC 6347, section 4.2.1): an authentication code
+under a secret of the bridge over the sender's address and what it asks for. So a forged address or an old HELLO costs the bridge
+no memory, and draws no more bytes than it sent.
 
-The messages are in clear and signed (`sealing.signed`): HELLO with the pre-shared key's `hello`, CHALLENGE and REFUSE with
-its `reply`, WELCOME with a key that only the two that made this exchange have.
+The messages are in clear and signed (`sealing.signed`): HELLO with the pre-shared key's `hello`, CHALLENGE and REFUSE with its
+`reply`, WELCOME with a key that only the two that made this exchange have.
 """
+
+from __future__ import annotations
 
 import hmac
 import secrets
@@ -30,12 +31,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from evitif.protocol.sealing.keys import Key
 from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, is_signed, signed, signed_body
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.datagram import Datagram, DatagramError
+from evitif.protocol.wire.datagram import Address, Datagram, DatagramError
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
 
 COOKIE_BYTES = 16
-COOKIE_LIFETIME_S = 10.0     # a cookie is good for so long, and no longer than twice that
+COOKIE_LIFETIME_S = 10.0     # at least; at most twice that
 PUBLIC_BYTES = 32            # of an X25519 key
 NAMES_REMEMBERED = 4096      # robots whose newest session is known
 _NO_COOKIE = bytes(COOKIE_BYTES)
@@ -45,7 +46,7 @@ _SESSION = struct.Struct('>Q')
 
 @dataclass(frozen=True)
 class SealedHello:
-    """A HELLO as the bridge reads it; not believed before `is_from`."""
+    """A HELLO as the bridge reads it; do not believe it before `is_from`."""
 
     hello: Hello
     public: bytes            # the edge's ephemeral X25519 key
@@ -55,7 +56,7 @@ class SealedHello:
     received: Datagram
 
     @classmethod
-    def parse(cls, received: Datagram) -> 'SealedHello':
+    def parse(cls, received: Datagram) -> SealedHello:
         """Raises DatagramError('malformed')."""
         body = signed_body(received)
         at = COOKIE_BYTES + PUBLIC_BYTES
@@ -65,7 +66,7 @@ class SealedHello:
                    sha256(body[COOKIE_BYTES:]).digest(), received)
 
     def is_from(self, key: Key) -> bool:
-        """Whether who has `key` said it."""
+        """Whether it was signed with `key`."""
         return is_signed(key.hello, self.received)
 
 
@@ -80,7 +81,7 @@ class EdgeHandshake:
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew. What answers an earlier HELLO is not believed any more, so no session's keys are made twice."""
+        """Begin anew: nothing that answers an earlier HELLO is believed any more, so no session's keys are made twice."""
         self.instance = self._random.getrandbits(64)
         self._private = X25519PrivateKey.generate()
         self._cookie = _NO_COOKIE
@@ -91,7 +92,7 @@ class EdgeHandshake:
         return signed(self._key.hello, datagram.HELLO, session_id or 0, sequence, self._cookie + self._hello)
 
     def take_challenge(self, received: Datagram) -> bool:
-        """Take the cookie of a CHALLENGE; False where it is the one that was had. Raises DatagramError."""
+        """Take the cookie of a CHALLENGE; False if it is the one that the edge has. Raises DatagramError."""
         self._check(self._key.reply, received)
         body = signed_body(received)
         if len(body) != _INSTANCE.size + COOKIE_BYTES:
@@ -103,7 +104,7 @@ class EdgeHandshake:
         return new
 
     def take_welcome(self, received: Datagram) -> tuple[str, Sealer]:
-        """The bridge's name and the new session's seal. Raises DatagramError. `renew` is to follow."""
+        """The bridge's name and the new session's seal; call `renew` next. Raises DatagramError."""
         body = signed_body(received)
         public, welcome = bytes(body[:PUBLIC_BYTES]), Welcome.parse(body[PUBLIC_BYTES:])
         if welcome.instance != self.instance or received.session_id == 0:
@@ -127,10 +128,10 @@ class EdgeHandshake:
 
 
 class Cookies:
-    """The bridge's cookies, which it can check without having kept them.
+    """The bridge's cookies, which it checks without having kept them.
 
-    One is good for the address that it was sent to, for what was asked with, while the robot's newest session is the one
-    that it was then, and for 10 to 20 s. So no HELLO that led to a session leads to another one.
+    One is valid for the address that it was sent to, for the same HELLO, until the robot gets a new session, and for 10 to 20 s. So no
+    HELLO that led to a session leads to another one.
     """
 
     def __init__(self):
@@ -138,23 +139,23 @@ class Cookies:
         self._renewed_at: float | None = None
         self._newest: OrderedDict[str, int] = OrderedDict()
 
-    def of(self, hello: SealedHello, address: object, now: float) -> bytes:
-        """The cookie for who says `hello` from `address`."""
+    def of(self, hello: SealedHello, address: Address, now: float) -> bytes:
+        """The cookie for `hello` from `address`."""
         self._age(now)
         return self._code(self._secrets[0], hello, address)
 
-    def is_valid(self, hello: SealedHello, address: object, now: float) -> bool:
+    def is_valid(self, hello: SealedHello, address: Address, now: float) -> bool:
         """Whether `hello` has the cookie that was sent to `address`."""
         self._age(now)
         return any(hmac.compare_digest(self._code(secret, hello, address), hello.cookie) for secret in self._secrets)
 
     def note_session(self, robot: str, session_id: int) -> None:
-        """The robot's newest session is this one; cookies that were given before are good no more."""
+        """The robot has a new session: cookies that were given before are no longer valid."""
         self._newest[robot] = session_id
         self._newest.move_to_end(robot)
         if len(self._newest) > NAMES_REMEMBERED:
             self._newest.popitem(last=False)
-            self._secrets = [secrets.token_bytes(32)] * 2      # so that what is forgotten is not believed again
+            self._secrets = [secrets.token_bytes(32)] * 2      # so that no forgotten cookie is believed again
 
     def _age(self, now: float) -> None:
         if self._renewed_at is None:
@@ -165,7 +166,7 @@ class Cookies:
             kept = self._secrets[0] if now < self._renewed_at + 2 * COOKIE_LIFETIME_S else fresh
             self._secrets, self._renewed_at = [fresh, kept], now
 
-    def _code(self, secret: bytes, hello: SealedHello, address: object) -> bytes:
+    def _code(self, secret: bytes, hello: SealedHello, address: Address) -> bytes:
         newest = _SESSION.pack(self._newest.get(hello.hello.robot, 0))
         return hmac.digest(secret, newest + hello.digest + repr(address).encode(), sha256)[:COOKIE_BYTES]
 
@@ -176,9 +177,9 @@ def challenge(key: Key, instance: int, cookie: bytes) -> bytes:
 
 
 def welcome(key: Key, hello: SealedHello, session_id: int, bridge: str) -> tuple[bytes, Sealer]:
-    """A WELCOME to a new session, and the session's seal; other keys each time.
+    """A WELCOME to a new session, and the session's seal; the keys differ each time.
 
-    Raises DatagramError('malformed') where the edge's public key is none.
+    Raises DatagramError('malformed') if the edge's public key is invalid.
     """
     private = X25519PrivateKey.generate()
     public = _public_bytes(private)

@@ -1,8 +1,7 @@
 """ANSWER: what the bridge made of a frame, small enough that many copies of it cost little.
 
-No copy is asked for; enough are sent that one arrives. `BridgeEndpoint` sends the first half at once and spaces the
-rest, so that a burst of losses does not take them all. Each copy states the time for which the answer was held until
-that copy was sent.
+No copy is asked for; enough are sent that one arrives. The first half leaves at once and the rest spaced, so that a burst of losses
+does not take them all. Each copy says how long the answer was held until that copy was sent.
 """
 
 import math
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evitif.protocol.wire.datagram import DatagramError
+from evitif.protocol.wire.datagram import Buffer, DatagramError
 from evitif.protocol.wire.parameters import check_word
 from evitif.vocabulary import RecoveryName, Strategy
 
@@ -29,7 +28,7 @@ MAX_TOP_K = 255
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The bridge's prediction for one frame, and how it came to it. Durations that are unknown are NaN."""
+    """The bridge's prediction for one frame, and how it was made. Unknown durations are NaN."""
 
     frame_id: int
     capture_stamp_ns: int
@@ -52,7 +51,7 @@ class Answer:
 
 
 def encode(answer: Answer, copies: int) -> bytes:
-    """The body of an ANSWER that is sent `copies` times. Raises ValueError where a field cannot be written."""
+    """The body of an ANSWER that is sent `copies` times. Raises ValueError naming a field that cannot be written."""
     received = np.asarray(answer.received)
     if received.dtype != np.bool_ or received.shape != (answer.tokens_expected,):
         raise ValueError(f'received is {received.dtype} {list(received.shape)}; '
@@ -61,15 +60,14 @@ def encode(answer: Answer, copies: int) -> bytes:
         raise ValueError(f'{len(answer.class_ids)} class_ids and {len(answer.scores)} scores; '
                          f'expected 1 to {MAX_TOP_K} of both')
     strategy, recovery = check_word('strategy', answer.strategy, Strategy), check_word('recovery', answer.recovery, RecoveryName)
-    # The receiver drops what is impossible without a word, so it is refused here, aloud.
+    # The receiver drops impossible values silently, so raise here.
     if wrong := _impossible(answer):
         raise ValueError(f'{wrong} is {getattr(answer, wrong)}, which cannot be')
     try:
         fixed = BODY.pack(
             answer.frame_id, answer.capture_stamp_ns, strategy.number, recovery.number, copies, len(answer.scores), answer.packets_received,
             answer.packets_expected, answer.bytes_received, answer.tokens_received, answer.tokens_expected,
-            answer.packet_error_rate, answer.wait_s, answer.recovery_s, answer.tail_s, answer.first_arrival,
-            answer.hold_s)
+            answer.packet_error_rate, answer.wait_s, answer.recovery_s, answer.tail_s, answer.first_arrival, answer.hold_s)
         top = b''.join(TOP.pack(int(c), float(s)) for c, s in zip(answer.class_ids, answer.scores, strict=True))
     except (struct.error, OverflowError) as error:
         raise ValueError(f'an answer cannot be written: {error}') from None
@@ -77,7 +75,7 @@ def encode(answer: Answer, copies: int) -> bytes:
 
 
 def fitted(answer: Answer, room: int) -> Answer:
-    """The answer with as many of its classes, at least one, as a body of `room` bytes has place for."""
+    """The answer with as many of its classes, at least one, as fit into a body of `room` bytes."""
     fitting = (room - BODY.size - (answer.tokens_expected + 7) // 8) // TOP.size
     return best(answer, max(1, min(fitting, MAX_TOP_K)))
 
@@ -87,16 +85,12 @@ def best(answer: Answer, k: int) -> Answer:
     return answer if len(answer.scores) <= k else replace(answer, class_ids=answer.class_ids[:k], scores=answer.scores[:k])
 
 
-def decode(body) -> tuple[Answer, int]:
-    """An `Answer` and the copies that are sent of it.
-
-    Raises `DatagramError`: 'truncated' where the body is shorter than it says, 'malformed' where it contradicts itself.
-    """
+def decode(body: Buffer) -> tuple[Answer, int]:
+    """An `Answer`, and how many copies of it are sent. Raises `DatagramError`: 'truncated' (shorter than it says), 'malformed'."""
     if len(body) < BODY.size:
         raise DatagramError('truncated')
     (frame_id, stamp, strategy, recovery, copies, k, packets_received, packets_expected, bytes_received,
-     tokens_received, tokens_expected, packet_error_rate, wait, recovery_s, tail, first_arrival,
-     hold) = BODY.unpack_from(body)
+     tokens_received, tokens_expected, packet_error_rate, wait, recovery_s, tail, first_arrival, hold) = BODY.unpack_from(body)
     bitmap_at = BODY.size + k * TOP.size
     end = bitmap_at + (tokens_expected + 7) // 8
     if len(body) != end:
@@ -115,7 +109,7 @@ def decode(body) -> tuple[Answer, int]:
 
 
 def _impossible(answer: Answer) -> str | None:
-    """The first field whose value cannot be, if any."""
+    """The first field whose value is impossible, if any."""
     if not all(math.isfinite(score) for score in answer.scores):
         return 'scores'
     if answer.packets_received > answer.packets_expected:
@@ -135,5 +129,5 @@ def _impossible(answer: Answer) -> str | None:
 
 
 def with_hold(body: bytes, hold_s: float) -> bytes:
-    """An ANSWER's body with another time between first packet and sending."""
+    """An ANSWER's body with another `hold_s`."""
     return body[:HOLD_AT] + HOLD.pack(hold_s) + body[BODY.size:]

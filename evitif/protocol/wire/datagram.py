@@ -1,11 +1,13 @@
 """The layout of every datagram: the common header, and the bodies of TOKENS, PING and PONG.
 
-All numbers are in network byte order. docs/protocol.md has the same layouts as tables. The bodies of HELLO, WELCOME and
-REFUSE are in `handshake`, that of ANSWER in `answer`; `sealing` has what is different in a sealed datagram.
+All numbers are in network byte order. docs/protocol.md has the same layouts as tables. HELLO, WELCOME and REFUSE are in
+`handshake`, ANSWER in `answer`; `sealing` says how a sealed datagram differs.
 
-Reading never trusts a length: whatever is not exactly as described raises `DatagramError` with the kind under which the
-connection counts it. Nothing else is ever raised for bad bytes.
+Reading never trusts a length: bytes that are not exactly as described raise `DatagramError` with the kind under which they are
+counted, and never anything else.
 """
+
+from __future__ import annotations
 
 import math
 import struct
@@ -49,11 +51,11 @@ PONG_BODY = struct.Struct('>ddd')
 MAX_UDP_PAYLOAD = 65507
 
 Address = tuple[Any, ...]    # of a robot's socket: (host, port), with two numbers more for IPv6
-Buffer = bytes | bytearray | memoryview | np.ndarray      # bytes-like; an array is uint8 [n]
+Buffer = bytes | bytearray | memoryview
 
 
 class DatagramError(Exception):
-    """A datagram that is not what it should be; `kind` is the counter it belongs to."""
+    """A datagram that is not what it should be; `kind` is the counter for it."""
 
     def __init__(self, kind: str):
         super().__init__(kind)
@@ -61,25 +63,25 @@ class DatagramError(Exception):
 
 
 class Datagram(NamedTuple):
-    """A datagram whose header and checksum are right; `body` is what follows the header, not yet looked at.
+    """A datagram whose header and checksum are right; `body` is still unread.
 
-    Nothing of a `sealed` one is right before it was opened: its body is encrypted, or has a tag at its end.
+    Do not trust a `sealed` one before it is opened: its body is encrypted, or has a tag at its end.
     """
 
     type: int
     session_id: int
-    sequence: int            # u32; u64 of a sealed datagram that was not opened yet
+    sequence: int            # u32; u64 before a sealed datagram is opened
     body: memoryview
     size: int
     header: memoryview
     sealed: bool
 
 
-# What makes a datagram ready to send: (buffer with header and body, session, sequence) to bytes; `finish`, or a `Sealer`'s.
+# Makes a datagram ready to send: (buffer with header and body, session, sequence) to bytes; `finish`, or a `Sealer`'s.
 Finish = Callable[[bytearray | memoryview, int, int], bytes]
 
 
-def finish(buffer, session_id: int, sequence: int) -> bytes:
+def finish(buffer: bytearray | memoryview, session_id: int, sequence: int) -> bytes:
     """Stamp session and sequence into a datagram that lies in `buffer` (writable, header included), and its CRC-32."""
     _SESSION.pack_into(buffer, _SESSION_AT, session_id, sequence & 0xFFFFFFFF, 0)
     _CRC.pack_into(buffer, _CRC_AT, zlib.crc32(buffer))
@@ -91,11 +93,11 @@ def build(kind: int, session_id: int, sequence: int, body: bytes = b'', finish: 
     return finish(bytearray(HEADER.pack(MAGIC, VERSION, kind, 0, 0, 0) + body), session_id, sequence)
 
 
-def parse(data) -> Datagram:
-    """Check header and checksum of `data` (bytes-like).
+def parse(data: Buffer) -> Datagram:
+    """Check the header and checksum of `data`.
 
-    Raises `DatagramError`: 'truncated' (shorter than a header, and a seal where it has one), 'foreign' (not ours),
-    'version' (ours, but of another version), 'corrupt' (the checksum is wrong), 'malformed' (an unknown type).
+    Raises `DatagramError`: 'truncated' (no room for header and seal), 'foreign' (not ours), 'version' (another version of ours),
+    'corrupt' (wrong checksum), 'malformed' (unknown type).
     """
     try:
         view = memoryview(data).cast('B')
@@ -123,7 +125,7 @@ def parse(data) -> Datagram:
 
 
 class TokensBody(NamedTuple):
-    """What one TOKENS datagram says. `units` (u16 [n]) and `rows` (u8 [n, row_bytes]) are views of the datagram."""
+    """What one TOKENS datagram says; `units` (u16 [n]) and `rows` (u8 [n, row_bytes]) are views of it."""
 
     frame_id: int
     packet_index: int
@@ -136,12 +138,8 @@ class TokensBody(NamedTuple):
     rows: np.ndarray
 
 
-def parse_tokens(body) -> TokensBody:
-    """Read the body of a TOKENS datagram.
-
-    Raises `DatagramError`: 'truncated' where the body is shorter than it says, 'malformed' where it is longer or
-    contradicts itself.
-    """
+def parse_tokens(body: Buffer) -> TokensBody:
+    """Read the body of a TOKENS datagram. Raises `DatagramError`: 'truncated' (shorter than it says) or 'malformed'."""
     if len(body) < TOKENS_HEADER.size:
         raise DatagramError('truncated')
     frame_id, index, count, stamp, quantisation, row_bytes, n, total, name = TOKENS_HEADER.unpack_from(body)
@@ -160,7 +158,7 @@ def parse_tokens(body) -> TokensBody:
 
 @dataclass(frozen=True)
 class ReceiverReport:
-    """What one side has seen of the other's datagrams (after the receiver report of RFC 3550, section 6.4.1)."""
+    """What one side has received from the other (after the receiver report of RFC 3550, section 6.4.1)."""
 
     expected: int                # datagrams, cumulative, modulo 2**32
     received: int                # of these
@@ -168,11 +166,12 @@ class ReceiverReport:
     mean_burst: float            # datagrams in a run of losses, NaN when unknown
 
     def to_bytes(self) -> bytes:
-        return REPORT.pack(self.expected & 0xFFFFFFFF, self.received & 0xFFFFFFFF, self.packet_error_rate,
-                           self.mean_burst)
+        """The report as PING and PONG carry it."""
+        return REPORT.pack(self.expected & 0xFFFFFFFF, self.received & 0xFFFFFFFF, self.packet_error_rate, self.mean_burst)
 
     @classmethod
-    def parse(cls, body) -> 'ReceiverReport':
+    def parse(cls, body: Buffer) -> ReceiverReport:
+        """Read REPORT.size bytes. Raises DatagramError('malformed')."""
         report = cls(*REPORT.unpack(body))
         if not (math.isnan(report.packet_error_rate) or 0.0 <= report.packet_error_rate <= 1.0):
             raise DatagramError('malformed')
@@ -182,28 +181,34 @@ class ReceiverReport:
 
 
 def ping_body(t1: float, report: ReceiverReport) -> bytes:
-    """`t1`: when the PING was sent, seconds on the sender's clock."""
+    """A PING's body; `t1`: when it was sent, seconds on the sender's clock."""
     return PING_BODY.pack(t1) + report.to_bytes()
 
 
-def parse_ping(body) -> tuple[float, ReceiverReport]:
-    if len(body) != PING_BODY.size + REPORT.size:
-        raise DatagramError('truncated' if len(body) < PING_BODY.size + REPORT.size else 'malformed')
-    (t1,) = PING_BODY.unpack_from(body)
-    if not math.isfinite(t1):
-        raise DatagramError('malformed')
-    return t1, ReceiverReport.parse(body[PING_BODY.size:])
+def parse_ping(body: Buffer) -> tuple[float, ReceiverReport]:
+    """What `ping_body` wrote. Raises DatagramError."""
+    (t1,), report = _parse_stamped(PING_BODY, body)
+    return t1, report
 
 
 def pong_body(t1: float, t2: float, t3: float, report: ReceiverReport) -> bytes:
-    """`t1` as the PING had it; `t2` and `t3`: when the PING came and the PONG left, on the answering side's clock."""
+    """A PONG's body; `t1` as in the PING; `t2`, `t3`: when the PING came and the PONG left, on the answering side's clock."""
     return PONG_BODY.pack(t1, t2, t3) + report.to_bytes()
 
 
-def parse_pong(body) -> tuple[float, float, float, ReceiverReport]:
-    if len(body) != PONG_BODY.size + REPORT.size:
-        raise DatagramError('truncated' if len(body) < PONG_BODY.size + REPORT.size else 'malformed')
-    t1, t2, t3 = PONG_BODY.unpack_from(body)
-    if not (math.isfinite(t1) and math.isfinite(t2) and math.isfinite(t3)) or t3 < t2:
+def parse_pong(body: Buffer) -> tuple[float, float, float, ReceiverReport]:
+    """What `pong_body` wrote. Raises DatagramError."""
+    (t1, t2, t3), report = _parse_stamped(PONG_BODY, body)
+    if t3 < t2:
         raise DatagramError('malformed')
-    return t1, t2, t3, ReceiverReport.parse(body[PONG_BODY.size:])
+    return t1, t2, t3, report
+
+
+def _parse_stamped(stamps: struct.Struct, body: Buffer) -> tuple[tuple[float, ...], ReceiverReport]:
+    size = stamps.size + REPORT.size
+    if len(body) != size:
+        raise DatagramError('truncated' if len(body) < size else 'malformed')
+    times = stamps.unpack_from(body)
+    if not all(map(math.isfinite, times)):
+        raise DatagramError('malformed')
+    return times, ReceiverReport.parse(body[stamps.size:])

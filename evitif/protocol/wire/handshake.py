@@ -1,15 +1,20 @@
 """The bodies of HELLO, WELCOME and REFUSE: UTF-8 JSON, rare and small, so that a person can read a capture.
 
-Who writes them is not known yet, so they are read as hostile input: size, nesting, types and ranges are checked, and
-whatever is wrong raises `DatagramError('malformed')`. Keys that this version does not know are ignored.
+The writer is not known yet, so they are read as hostile input: size, nesting, types and ranges are checked, and anything wrong
+raises `DatagramError('malformed')`. Keys that this version does not know are ignored.
 """
+
+from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from evitif.protocol.wire.answer import MAX_TOP_K
-from evitif.protocol.wire.datagram import DatagramError
+from evitif.protocol.wire.datagram import Buffer, DatagramError
 from evitif.protocol.wire.parameters import StreamParameters, check_count, check_name
 
 MAX_BODY_BYTES = 4096
@@ -20,57 +25,59 @@ _U64 = re.compile(r'[0-9a-f]{16}')
 
 @dataclass(frozen=True)
 class Hello:
+    """An edge asks for a session."""
+
     robot: str
     instance: int                # random u64, one for each life of an edge
     parameters: StreamParameters
-    top_k: int = 0               # classes that an answer should have at least; 0: as the bridge has it
+    top_k: int = 0               # classes that an answer should have at least; 0: the bridge decides
 
     def to_bytes(self) -> bytes:
+        """The body."""
         asked = {'top_k': self.top_k} if self.top_k else {}
-        return _dump({'robot': self.robot, 'instance': f'{self.instance:016x}',
-                      'parameters': self.parameters.to_json(), **asked})
+        return _dump({'robot': self.robot, 'instance': f'{self.instance:016x}', 'parameters': self.parameters.to_json(), **asked})
 
     @classmethod
-    def parse(cls, body) -> 'Hello':
-        value = _load(body)
-        try:
-            return cls(check_name('robot', value.get('robot')), _instance(value),
-                       StreamParameters.from_json(value.get('parameters')), check_count('top_k', value.get('top_k', 0), 0, MAX_TOP_K))
-        except ValueError:
-            raise DatagramError('malformed') from None
+    def parse(cls, body: Buffer) -> Hello:
+        """Read a body. Raises DatagramError('malformed')."""
+        with _reading(body) as value:
+            return cls(check_name('robot', value.get('robot')), _instance(value), StreamParameters.from_json(value.get('parameters')),
+                       check_count('top_k', value.get('top_k', 0), 0, MAX_TOP_K))
 
 
 @dataclass(frozen=True)
 class Welcome:
-    """The session's id is in the datagram's header."""
+    """The bridge gives a session; its id is in the datagram's header."""
 
     instance: int
     bridge: str
 
     def to_bytes(self) -> bytes:
+        """The body."""
         return _dump({'instance': f'{self.instance:016x}', 'bridge': self.bridge})
 
     @classmethod
-    def parse(cls, body) -> 'Welcome':
-        value = _load(body)
-        try:
+    def parse(cls, body: Buffer) -> Welcome:
+        """Read a body. Raises DatagramError('malformed')."""
+        with _reading(body) as value:
             return cls(_instance(value), check_name('bridge', value.get('bridge')))
-        except ValueError:
-            raise DatagramError('malformed') from None
 
 
 @dataclass(frozen=True)
 class Refuse:
+    """The bridge gives no session, and says why."""
+
     instance: int
     bridge: str
     reasons: tuple[str, ...]
 
     @property
     def reason(self) -> str:
+        """All reasons in one sentence."""
         return '; '.join(self.reasons)
 
     def to_bytes(self, limit: int = MAX_BODY_BYTES) -> bytes:
-        """At most `limit` bytes where that is possible: the last reasons are left out, and counted, to reach it."""
+        """The body. To stay within `limit` bytes, if that is possible, the last reasons are only counted."""
         for kept in range(len(self.reasons), -1, -1):
             reasons = list(self.reasons[:kept])
             if kept < len(self.reasons):
@@ -81,44 +88,44 @@ class Refuse:
         return body
 
     @classmethod
-    def parse(cls, body) -> 'Refuse':
-        value = _load(body)
-        reasons = value.get('reasons')
-        if not isinstance(reasons, list) or not 1 <= len(reasons) <= MAX_REASONS:
-            raise DatagramError('malformed')
-        for reason in reasons:
-            if not isinstance(reason, str) or len(reason) > MAX_REASON_CHARACTERS or not reason.isprintable():
-                raise DatagramError('malformed')
-        try:
+    def parse(cls, body: Buffer) -> Refuse:
+        """Read a body. Raises DatagramError('malformed')."""
+        with _reading(body) as value:
+            reasons = value.get('reasons')
+            if not isinstance(reasons, list) or not 1 <= len(reasons) <= MAX_REASONS:
+                raise ValueError(f'expected 1 to {MAX_REASONS} reasons')
+            for reason in reasons:
+                if not isinstance(reason, str) or len(reason) > MAX_REASON_CHARACTERS or not reason.isprintable():
+                    raise ValueError(f'expected printable reasons of at most {MAX_REASON_CHARACTERS} characters')
             return cls(_instance(value), check_name('bridge', value.get('bridge')), tuple(reasons))
-        except ValueError:
-            raise DatagramError('malformed') from None
 
 
 def _dump(value: dict) -> bytes:
     return json.dumps(value, separators=(',', ':'), ensure_ascii=False).encode()
 
 
-def _no_constant(name: str):
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f'{name} is not JSON')
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)      # made once: json.loads would make one for each call
 
 
-def _load(body) -> dict:
-    if len(body) > MAX_BODY_BYTES:
-        raise DatagramError('malformed')
+@contextmanager
+def _reading(body: Buffer) -> Iterator[dict[str, Any]]:
+    """The JSON object in a body; whatever is wrong with it, or found wrong with its values, is 'malformed'."""
     try:
+        if len(body) > MAX_BODY_BYTES:
+            raise ValueError(f'expected at most {MAX_BODY_BYTES} bytes')
         value = _DECODER.decode(bytes(body).decode())
+        if not isinstance(value, dict):
+            raise ValueError('expected an object')
+        yield value
     except (ValueError, RecursionError):      # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise DatagramError('malformed') from None
-    if not isinstance(value, dict):
-        raise DatagramError('malformed')
-    return value
 
 
-def _instance(value: dict) -> int:
+def _instance(value: dict[str, Any]) -> int:
     text = value.get('instance')
     if not isinstance(text, str) or not _U64.fullmatch(text):
         raise ValueError('instance is not 16 hexadecimal digits')

@@ -1,8 +1,8 @@
-"""What a device of a robot is called on the link: `<robot>.<device>`, the name that its key is of."""
+"""The name of a robot's device on the link: `<robot>.<device>`, which its key belongs to."""
 
 
 def link_name(robot: str, device: str) -> str:
-    """What a device of a robot is called on the link; the robot's own name where it has no devices."""
+    """The name of a robot's device on the link; the robot's own name if it has no devices."""
     return f'{robot}.{device}' if device else robot
 
 
@@ -14,8 +14,7 @@ def group_of(name: str, device: str) -> str:
 def objection_to_name(name: str, device: str) -> str:
     """Why a device cannot have this name on the link, or nothing.
 
-    A key is of a name, so that the name has to say which device it is: with the key of another name, another robot's say, nobody takes a
-    device's place.
+    A key belongs to a name, so the name has to say which device it is: nobody takes a device's place with another robot's key.
     """
     robot = group_of(name, device)
     if not device or robot and link_name(robot, device) == name:

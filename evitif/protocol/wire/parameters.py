@@ -16,7 +16,7 @@ _FINGERPRINT = re.compile(r'[0-9a-f]{64}')
 
 def check_name(what: str, name: object) -> str:
     """Return `name`; raise ValueError unless it is printable text of 1 to 128 bytes of UTF-8."""
-    # A lone surrogate is not printable, so encode() is not asked for the impossible.
+    # A lone surrogate is not printable, so encode() cannot fail.
     if not (isinstance(name, str) and name.isprintable() and 1 <= len(name.encode()) <= MAX_NAME_BYTES):
         raise ValueError(f'{what} is {name!r:.80}; expected 1 to {MAX_NAME_BYTES} bytes of printable text')
     return name
@@ -57,8 +57,8 @@ def _pair(what: str, value: object, high: int) -> tuple[int, int]:
 class StreamParameters:
     """The strategy, its models and the layout of a frame; exchanged in HELLO and compared field by field.
 
-    Of the strategy `selection` the tokens are the image's patches at cut 0; of `partition` each token is the features of one
-    device, so that what has come of the devices is said as what has come of the tokens.
+    With `selection` the tokens are the image's patches at cut 0. With `partition` each token is one device's features, so the bitmap of
+    received tokens also says which devices answered.
 
     Raises ValueError, naming the value and what was expected, where a field is impossible or the fields disagree.
     """
@@ -137,7 +137,7 @@ class StreamParameters:
         return replace(self, quantisation=quantisation, row_bytes=self.row_formats[quantisation], formats=())
 
     def differences(self, other: 'StreamParameters') -> list[str]:
-        """What an edge that has `self` and a bridge that has `other` disagree on, a sentence for each field."""
+        """What an edge with `self` and a bridge with `other` disagree on, a sentence for each field."""
         if self.strategy != other.strategy:      # then hardly anything agrees
             return [f'strategy: the edge has {self.strategy}, the bridge has {other.strategy}']
         return [f'{field.name}: the edge has {_shown(getattr(self, field.name))}, '
@@ -145,7 +145,7 @@ class StreamParameters:
                 for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
 
     def to_json(self) -> dict:
-        """A dictionary of JSON values, without what is as its default; `from_json` reads it."""
+        """A dictionary of JSON values, without those that are the default; `from_json` reads it."""
         values = asdict(self)
         return {field.name: values[field.name] for field in fields(self) if values[field.name] != field.default}
 
@@ -153,13 +153,14 @@ class StreamParameters:
     def from_json(cls, value: object) -> 'StreamParameters':
         """Read what `to_json` wrote; unknown keys are ignored. Raises ValueError for anything else, however odd."""
         names = {field.name for field in fields(cls) if field.default is MISSING}
-        if missing := names - value.keys() if isinstance(value, dict) else names:
+        value = value if isinstance(value, dict) else {}
+        if missing := names - value.keys():
             raise ValueError(f'stream parameters lack {", ".join(sorted(missing))}')
         return cls(**{field.name: value[field.name] for field in fields(cls) if field.name in value})
 
 
 def _difference(name: str, first: StreamParameters, second: StreamParameters) -> str:
-    """Which parts of two models' fingerprints differ; a partition's have none."""
+    """Which parts of two models' fingerprints differ; a partition's has no parts."""
     of_a_model = name == 'light' or name == 'fingerprint' and first.strategy != Strategy.PARTITION
     return difference(getattr(first, name), getattr(second, name)) if of_a_model else ''
 

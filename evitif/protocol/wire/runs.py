@@ -1,26 +1,26 @@
 """Runs: datagrams of one size that leave, or arrive, together, as one array uint8 [n, size].
 
-A frame is one run or a few. numpy handles a run in about the time that Python takes for one datagram; only checksums and
-seals still cost a call each. The layouts are those of `datagram`.
+A frame is one run or a few. numpy handles a run in about the time that Python takes for one datagram; only checksums and seals
+still cost a call each. The layouts are those of `datagram`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
 from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.datagram import HEADER, TOKENS_HEADER, UNIT_INDEX, TokensBody
+from evitif.protocol.wire.datagram import HEADER, TOKENS_HEADER, UNIT_INDEX, Buffer, TokensBody
 
-# The headers of `datagram` for all of a run at once.
+# The headers of `datagram`, for all of a run at once.
 HEAD = np.dtype([('magic', 'S2'), ('version', 'u1'), ('type', 'u1'), ('session', '>u8'), ('sequence', '>u4'), ('checksum', '>u4')])
 TOKENS_HEAD = np.dtype([('frame_id', '>u4'), ('index', '>u2'), ('count', '>u2'), ('stamp', '>i8'), ('quantisation', 'u1'),
                         ('row_bytes', '>u2'), ('units', '>u2'), ('sent', '>u2'), ('name', 'u1')])
 assert HEAD.itemsize == HEADER.size and TOKENS_HEAD.itemsize == TOKENS_HEADER.size
-_SESSION_END = HEAD.fields['sequence'][1]                # all of a session's datagrams of a type begin with the same bytes
+_SESSION_END = struct.calcsize('>2sBBQ')      # all of a session's datagrams of a type begin with the same bytes
 
 
 def heads_of(datagrams: np.ndarray, kind: np.dtype = HEAD) -> np.ndarray:
@@ -29,7 +29,7 @@ def heads_of(datagrams: np.ndarray, kind: np.dtype = HEAD) -> np.ndarray:
 
 
 def finish(datagrams: np.ndarray, session_id: int, first_sequence: int) -> np.ndarray:
-    """As `datagram.finish` each of `datagrams` (writable), numbered from `first_sequence` on; returns a copy."""
+    """`datagram.finish` each of `datagrams` (writable), numbered from `first_sequence` on; returns a copy."""
     heads = heads_of(datagrams)
     heads['session'] = session_id
     heads['sequence'] = [sequence & 0xFFFFFFFF for sequence in range(first_sequence, first_sequence + len(datagrams))]
@@ -39,7 +39,7 @@ def finish(datagrams: np.ndarray, session_id: int, first_sequence: int) -> np.nd
 
 
 def of_one_session(datagrams: np.ndarray) -> int:
-    """How many from the first on are of the first one's version, type and session."""
+    """How many, from the first on, have the first one's version, type and session."""
     prefixes, first = datagrams[:, :_SESSION_END].tobytes(), datagrams[0, :_SESSION_END].tobytes()
     if prefixes == first * len(datagrams):
         return len(datagrams)
@@ -80,14 +80,14 @@ class TokensRun(NamedTuple):
         return TokensRun(self.first, self.indices[begin:end], self.units[begin:end], self.rows[begin:end])
 
 
-def parse_tokens(bodies: Sequence[memoryview] | np.ndarray) -> TokensRun:
+def parse_tokens(bodies: list[Buffer] | np.ndarray) -> TokensRun:
     """Read bodies of TOKENS datagrams, from the first on as many as are of one frame.
 
     :param bodies: uint8 [n, size], or a list of one
     :raises DatagramError: the first is wrong, see `datagram.parse_tokens`
     """
-    first = datagram.parse_tokens(bodies[0])
-    if len(bodies) == 1:
+    first = datagram.parse_tokens(bodies[0] if isinstance(bodies, list) else bodies[0].data)
+    if isinstance(bodies, list) or len(bodies) == 1:
         return TokensRun.of(first)
     units_at = TOKENS_HEADER.size + len(first.source_frame)
     rows_at = units_at + UNIT_INDEX.itemsize * len(first.units)
