@@ -31,7 +31,7 @@ _STAGES = (
     ('tail', ('tail',), (86, 204, 160)),
 )
 _RECOVERY_NAMES = {RecoveryName.NONE: '', RecoveryName.PALDN: 'PALDN', RecoveryName.ZERO: 'zero filling', RecoveryName.MEAN: 'mean filling'}
-_DESIGN_HEIGHT = 480        # pixels for which the sizes below are written
+_DESIGN_HEIGHT = 480        # pixels that the sizes below are for
 _PANEL_WIDTH = 340
 _WIDEST = 2.0               # a picture wider than twice its height is fitted by its width
 
@@ -191,7 +191,7 @@ class _Panel:
             x += self._px(24) + self._width(text, 12)
 
     def _bar(self, y: int, thickness: int, parts: list[tuple[float, Colour]]) -> None:
-        """A track with parts laid one after the other, each a share of its length."""
+        """A track filled with parts, each a share of its length."""
         top, bottom = self._px(y), self._px(y + thickness)
         self._draw.rounded_rectangle((self._left, top, self._right, bottom), self._px(3), fill=_TRACK)
         x = float(self._left)

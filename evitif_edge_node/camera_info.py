@@ -1,4 +1,4 @@
-"""`camera_info` beside the images: a calibration file as camera_calibration writes it, found by camera_info_manager's URLs."""
+"""`camera_info` for the images, from a calibration file of camera_calibration, found by camera_info_manager's URLs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CameraInfoError(ValueError):
 
 
 def camera_info_topic(node: Node) -> str:
-    """`camera_info` beside the node's `image`, as image_transport looks for it, unless it is remapped by itself."""
+    """`camera_info` next to the node's `image`, where image_transport looks for it, unless it is remapped itself."""
     own = node.resolve_topic_name('camera_info')
     if own != node.resolve_topic_name('camera_info', only_expand=True):
         return own

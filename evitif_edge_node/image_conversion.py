@@ -1,8 +1,8 @@
 """sensor_msgs/Image and sensor_msgs/CompressedImage to RGB arrays, and back.
 
-Encodings are those of `sensor_msgs/image_encodings.hpp`. cv_bridge is not used: its Python binding does not load with
-NumPy 2 (ros-perception/vision_opencv#535). Compressed images are read as image files are, by `evitif.pictures`, and samples of
-16 bits are scaled as theirs. Messages are duck-typed, so nothing here needs ROS.
+Encodings are those of `sensor_msgs/image_encodings.hpp`. It does not use cv_bridge, whose Python binding does not load with
+NumPy 2 (ros-perception/vision_opencv#535). `evitif.pictures` reads compressed images and scales 16-bit samples as it does for files.
+Messages are duck-typed, so nothing here needs ROS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ImageConversionError(ValueError):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a pixel lies in memory: bytes a sample, samples a pixel, and OpenCV's conversion to RGB; None where it is RGB."""
+    """A pixel in memory: bytes of a sample, samples of a pixel, and OpenCV's conversion to RGB; None: it is RGB."""
 
     sample_bytes: int
     samples: int
@@ -134,7 +134,7 @@ def compressed_image_to_rgb(message: CompressedImage, significant: SignificantBi
 
 
 def _parse_format(format: str) -> tuple[str, bool, str]:
-    """The encoding before the compression ('' where it is not said), whether the codec is lossy, and the encoding that was compressed."""
+    """The encoding before compression ('' if unknown), whether the codec is lossy, and the encoding that was compressed."""
     encoding, separator, compression = format.partition(';')
     if not separator and not _GENERIC.fullmatch(encoding.strip()):
         encoding, compression = '', format          # the codec alone

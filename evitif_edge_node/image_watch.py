@@ -1,4 +1,4 @@
-"""Watches the image topic: says when images do not arrive, who publishes it, whether their QoS fits, and what helps."""
+"""Watches the image topic: says when images stop, who publishes them, whether the QoS fits, and what helps."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class ImageWatch:
         self._refusal = reason
 
     def lost(self, event: Any) -> None:
-        """Take rmw's message_lost event: messages that were published and did not arrive whole."""
+        """Count the messages of rmw's message_lost event, which did not arrive whole."""
         self._lost += event.total_count_change
 
     def status(self, timeout_s: float, significant: SignificantBits) -> Status:
-        """Of the last seconds: the rate of images, or what is wrong. Logs once when images stop or come back, or are nearly black."""
+        """The rate of images over the last seconds, or what is wrong. Logs once when images stop, come back, or are nearly black."""
         recent = self._recent(self._counts())
         count, lost, period = recent['images'], recent['lost'], self._recent.seconds
         topic = self._subscription.topic_name
@@ -144,7 +144,7 @@ class ImageWatch:
 
 
 def _other_transport(topic: str, endpoint: TopicEndpointInfo) -> str:
-    """What helps where a topic of the right name has the other type of image."""
+    """What to do if a topic of the right name has the other type of image."""
     if endpoint.topic_type == COMPRESSED and topic.endswith(SUFFIX):
         return f': remap image to {topic.removesuffix(SUFFIX)} and set image_transport to compressed'
     return ''

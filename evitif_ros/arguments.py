@@ -36,7 +36,7 @@ def refuse_other_arguments(arguments: list[str]) -> None:
 
 
 def argument_sentence(error: Exception) -> str:
-    """What rclpy said of the arguments, with what was expected of them."""
+    """rclpy's complaint about the arguments, with what was expected."""
     if type(error).__name__ == 'UnknownROSArgsError':
         return f'ROS argument {_listed(str(error))} is not known; expected {_USAGE}'
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""What a class id means: the topics `labels`, and beside vision_msgs' classifications `label_info` and `vision_info`."""
+"""What a class id means: the topic `labels`, and for vision_msgs' classifications `label_info` and `vision_info`."""
 
 from __future__ import annotations
 

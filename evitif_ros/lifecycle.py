@@ -25,7 +25,7 @@ from evitif_ros.arguments import argument_sentence, refuse_other_arguments, refu
 from evitif_ros.log import LogForwarder
 from evitif_ros.parameters import AUTOSTART, ParameterTable
 
-# What a user can put right (a wrong value, a missing file, a port in use) gets a sentence; anything else is a bug.
+# A user can put these right (a wrong value, a missing file, a port in use) and gets a sentence; anything else is a bug.
 USER_ERRORS = (ValueError, OSError, ImportError)
 EXIT_FAILED, EXIT_BAD_PARAMETER = 1, 2
 SIGNAL_LATENCY_S = 0.2  # Python sees a signal only between waits for ROS events
@@ -34,14 +34,14 @@ SIGNAL_LATENCY_S = 0.2  # Python sees a signal only between waits for ROS events
 class AutostartNode(LifecycleNode):
     """Declares a parameter table and guards the transitions.
 
-    rclpy drops an exception raised in a transition without a word; here it is logged and the transition fails.
+    rclpy silently drops an exception raised in a transition; here it is logged and the transition fails.
     Subclasses override `configure`, `activate`, `deactivate` and `cleanup`, which raise where they cannot go on;
     `cleanup` has to cope with a node that was configured only in part.
     """
 
     default_name = 'node'
     table: ParameterTable = ()
-    publishes_images = False    # then `run` sees to it that they reach other processes
+    publishes_images = False    # if so, `run` makes sure that they reach other processes
 
     def __init__(self, **kwargs):
         try:
@@ -200,7 +200,7 @@ def run(node_class: type[AutostartNode], arguments: list[str] | None = None) -> 
 def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
     node = executor = forwarder = None
     try:
-        # rclpy's own handlers end the ROS context at once; here it has to last until the node has said goodbye.
+        # rclpy's own handlers end the ROS context at once; the node needs it to say goodbye.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
         try:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from evitif.pipeline import Prediction as Answered
     from evitif.protocol.rate.statistics import LinkStatistics
 
-MOST_LABELS = 65_535    # a VisionClass has its id in 16 bits, of which the highest means unlabelled
+MOST_LABELS = 65_535    # a VisionClass has a 16-bit id, whose highest value means unlabelled
 _SAME = ('strategy', 'how', 'recovery', 'packets_sent', 'packets_received', 'tokens_sent', 'tokens_received', 'uplink_bytes',
          'downlink_bytes', 'packet_error_rate')     # fields of a Prediction that the message has by the same name
 

@@ -25,7 +25,7 @@ IMAGES = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=Reliab
                     durability=DurabilityPolicy.VOLATILE)
 RESULTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE,
                      durability=DurabilityPolicy.VOLATILE)
-# Known labels, one an image: kept a while for whoever subscribes after the first images.
+# Known labels, one for each image: kept a while for late subscribers.
 LABELS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
                     durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LATCHED = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
@@ -76,8 +76,7 @@ def overridable(node: Node, kind: str, topic: str, profile: QoSProfile, *, shown
 
 
 def check_overrides(given: Mapping[str, object], endpoints: Iterable[Endpoint]) -> list[str]:
-    """A sentence for each override in `given` (parameters by name) of which not all is as it looks: that nothing of this node heeds,
-    or that takes more than was asked.
+    """A sentence for each override in `given` (parameters by name) that no topic of this node uses, or that takes more than its value.
 
     Raises ValueError with the reason for a value that its policy cannot have.
     """

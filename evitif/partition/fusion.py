@@ -1,7 +1,7 @@
-"""The network that answers from the features of whichever devices were heard.
+"""The network that answers from the features of the devices that were heard.
 
-A small MLP on the concatenated features, beside a linear map of them, so that a device's absence is a missing term. What is
-absent is zero, and the network is told which devices are present. It is trained with devices and packets dropped at random.
+A small MLP on the concatenated features plus a linear map of them, so an absent device is a missing term. Absent features are zero, and
+a mask says which devices are present. Training drops devices and packets at random.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class View:
-    """The image is moved down and right by so many pixels, reflected at the border, and then mirrored or not."""
+    """Moves the image down and right by so many pixels, reflecting it at the border, and then mirrors it or not."""
 
     down: int = 0
     right: int = 0
