@@ -188,12 +188,12 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
     def _tell(self, item: Item, answer: Answer) -> None:
         """Count what was sent, and publish it off-board."""
         self._add(frames_answered=len(item))
-        group = group_of(item[0].robot, item[0].device)
+        robot = group_of(item[0].robot, item[0].device)     # without the device in the link's name
         if item[0].device:
-            self._fused[group, item[0].capture_stamp_ns] = answer
+            self._fused[robot, item[0].capture_stamp_ns] = answer
             while len(self._fused) > HANDED_ON * self.config.max_robots:
                 self._fused.popitem(last=False)
-        self._on_prediction(group, self._prediction(item, answer))
+        self._on_prediction(robot, self._prediction(item, answer))
 
     def _answer_late(self, late: FrameLate) -> None:
         """Give a late device the answer of the others, in which it has no part."""
