@@ -62,8 +62,8 @@ def test_missing_patches_are_filled_in_by_the_recovery_that_the_bridge_is_told(p
         wait(lambda: system.robot)
     (answer,) = system.robot
     assert (answer.recovery, answer.how) == ('mean', 'off-board') and answer.tokens_received < 16
-    with pytest.raises(ArtifactError, match='recovery surrogate was asked for, but none was trained for .* at cut 0'):
-        BridgeRuntime(bridge_settings(**both(pair, recovery='surrogate')), on_prediction=print)
+    with pytest.raises(ArtifactError, match='recovery linear was asked for, but none was trained for .* at cut 0'):
+        BridgeRuntime(bridge_settings(**both(pair, recovery='linear')), on_prediction=print)
 
 
 @pytest.mark.parametrize('loss', [0.3, 0.6])
