@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,7 +39,17 @@ KEY = Key(bytes(range(32)))
 SCRATCH = Path(tempfile.mkdtemp(prefix='evitif-fuzz-'))
 
 
-def handle_due(side, now: float, collect: Callable[[], None] = lambda: None) -> None:
+class Timed(Protocol):
+    """A state machine with a timer."""
+
+    def get_timer(self) -> float | None:
+        """When to call `handle_timer`."""
+
+    def handle_timer(self, now: float) -> None:
+        """Do what has become due."""
+
+
+def handle_due(side: Timed, now: float, collect: Callable[[], None] = lambda: None) -> None:
     """Call a side's timer while it is due, and after each call `collect`, which takes what the side has to send: delivering a frame may
     shorten the wait of those beside it, so that once is not always enough, but it comes to rest."""
     for _ in range(8):
@@ -50,7 +61,7 @@ def handle_due(side, now: float, collect: Callable[[], None] = lambda: None) -> 
     raise AssertionError(f'{type(side).__name__} does not come to rest')
 
 
-def _parsed(parse, data):
+def _parsed(parse: Callable[[Any], Any], data: object) -> Any:
     """What `parse` makes of `data`; None where it says that it is none."""
     try:
         return parse(data)
@@ -74,6 +85,7 @@ def parse_datagram(data: bytes) -> None:
 
 
 def parse_tokens(data: bytes) -> None:
+    """The body of TOKENS, alone and in a run."""
     body = _parsed(datagram.parse_tokens, memoryview(data))
     if body is not None:
         assert len(body.units) == len(body.rows) and body.packet_index < body.packet_count and len(body.units) <= body.sent_units
@@ -91,6 +103,7 @@ def parse_tokens(data: bytes) -> None:
 
 
 def parse_reports(data: bytes) -> None:
+    """The bodies of PING and PONG."""
     size = datagram.REPORT.size
     for parse, whole in ((datagram.parse_ping, datagram.PING_BODY.size + size), (datagram.parse_pong, datagram.PONG_BODY.size + size)):
         _parsed(parse, data)
@@ -101,6 +114,7 @@ def parse_reports(data: bytes) -> None:
 
 
 def parse_handshake(data: bytes) -> None:
+    """The bodies of HELLO, WELCOME and REFUSE."""
     for kind in (Hello, Welcome, Refuse):
         said = _parsed(kind.parse, data)
         if said is not None:
@@ -162,6 +176,7 @@ def open_seal(data: bytes) -> None:
 
 
 def decode_answer(data: bytes) -> None:
+    """The body of ANSWER."""
     decoded = _parsed(answer.decode, data)
     if decoded is not None:
         again, copies = answer.decode(answer.encode(*decoded))
@@ -261,7 +276,7 @@ def reassemble(data: bytes) -> None:
             assert not frame.rows[~frame.received].any()
             assert 0 <= frame.ready_at - frame.first_arrival < 0.25        # the deadline, and the steps of this test
             delivered.add(frame.frame_id)
-    assert sum(frame is not None for frame in reassembler._ring) <= 4
+    assert sum(frame is not None for frame in reassembler._ring) <= 4  # noqa: SLF001
 
 
 def dequantise(data: bytes) -> None:

@@ -113,8 +113,8 @@ class Sealer:
     def open(self, received: Datagram) -> Datagram:
         """The datagram with its body decrypted, and the lower 32 bits of its sequence number.
 
-        Raises `DatagramError`: 'unexpected' (not sealed), 'duplicate' (taken before, or too old to tell), 'corrupt' (another key, or changed
-        on the way).
+        Raises `DatagramError`: 'unexpected' (not sealed), 'duplicate' (taken before, or too old to tell), 'corrupt' (another key, or
+        changed on the way).
         """
         if not received.sealed:
             raise DatagramError('unexpected')
