@@ -19,31 +19,31 @@ help:  ## this list
 	@echo '    make demo LOSS=0.3     make demo STRATEGY=selection     make demo STRATEGY=partition     make demo STRATEGY=auto'
 
 demo: setup  ## camera, edge node, lossy link and bridge on this machine: predictions, a table, reports/demo/
-	@$(if $(IMAGES),,$(in_environment) python -m evitif.datasets fetch fashion-mnist)
-	@$(in_environment) python scripts/demo.py $(demo_arguments)
+	@$(if $(IMAGES),,$(in_environment) evitif fetch fashion-mnist)
+	@$(in_environment) python -m scripts.demo $(demo_arguments)
 
 evaluate: setup  ## the tables and plots of docs/results/recovery.md from the shipped artifacts; QUICK=1: a few minutes, reports/evaluate/
-	@$(in_environment) python -m evitif.datasets fetch fashion-mnist || true
-	@$(in_environment) python -m evitif_lab.evaluation.suite $(if $(QUICK),--quick) $(EVALUATE_ARGUMENTS)
+	@$(in_environment) evitif fetch fashion-mnist || true
+	@$(in_environment) evitif evaluate suite $(if $(QUICK),--quick) $(EVALUATE_ARGUMENTS)
 
 # Without the data set the tests that need it skip themselves and say so.
 test: setup  ## all tests
-	@$(in_environment) python -m evitif.datasets fetch fashion-mnist || true
+	@$(in_environment) evitif fetch fashion-mnist || true
 	@$(in_environment) python -m pytest -q --durations=10 $(PYTEST_ARGUMENTS) test
 
 # Without root or nft the link is simulated, and without the erasure code two contestants are left out; both say so.
 bench: setup  ## the link beside TCP, ROS 2 topics and codecs, and what parts cost: docs/benchmarks.md; QUICK=1: minutes, reports/bench/
 	@$(in_environment) python -c 'import zfec' 2>/dev/null || pip install -q -r requirements/bench.txt || true
-	@$(in_environment) python -m evitif.datasets fetch fashion-mnist || true
-	@$(in_environment) python -m benchmarks.suite $(if $(QUICK),--quick) $(BENCH_ARGUMENTS)
+	@$(in_environment) evitif fetch fashion-mnist || true
+	@$(in_environment) evitif bench $(if $(QUICK),--quick) $(BENCH_ARGUMENTS)
 
 soak: setup  ## 100,000 frames at 30 % loss while edge and bridge are restarted, moved and cut off: every frame accounted for; QUICK=1: a minute
-	@$(in_environment) python -m benchmarks.soak $(if $(QUICK),--quick) $(SOAK_ARGUMENTS)
+	@$(in_environment) evitif soak $(if $(QUICK),--quick) $(SOAK_ARGUMENTS)
 
 # Without a wheel of atheris for this machine it says so and does nothing.
 fuzz: setup  ## coverage-guided fuzzing of every parser and state machine, for MINUTES (16) over all of them
 	@$(in_environment) python -m pip install --quiet --only-binary :all: --requirement requirements/fuzz.txt || true
-	@$(in_environment) python -m fuzz.run $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ_ARGUMENTS)
+	@$(in_environment) evitif fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ_ARGUMENTS)
 
 setup:  ## the environment, unless it is there: Python packages, ROS 2 where none is sourced, the messages
 	@scripts/setup.sh

@@ -1,13 +1,12 @@
 """A flood of foreign datagrams at the bridge's port: what it does to a robot's latency and to the bridge's memory.
 
-    python -m benchmarks.flood [--quick] [--rate N] [--output FOLDER]
-
 The bridge, the robot and the sender of the flood are processes of their own. The flood is noise, tokens of unknown sessions with and
 without a seal, and HELLOs with another key, in equal parts, from ever other ports. Rounds with and without it take turns.
 """
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import socket
@@ -20,7 +19,7 @@ from random import Random
 import numpy as np
 import torch
 
-from benchmarks.part import PartError, parser_of, print_part, save, target
+from benchmarks.part import PartError, command, save, target
 from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
 from evitif.pipeline import BridgeRuntime
@@ -30,10 +29,11 @@ from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.settings import bridge_settings
-from evitif_cli.arguments import positive_int
+from evitif_lab.commands.options import positive_int
 from evitif_lab.commands.progress import Progress
 
 TITLE = 'A flood of foreign datagrams'
+QUICK = 'fewer and shorter rounds'
 SOURCES = ('benchmarks/robot_fleet.py', 'benchmarks/soak_sides.py')
 RATE = 20_000               # foreign datagrams a second
 LATENCY, GROWTH = 2.0, 0.02
@@ -86,6 +86,11 @@ def _flood(address: tuple[str, int], datagrams: list[bytes], rate: int, pipe) ->
         pipe.send(sent / (time.monotonic() - began))
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Further options of `evitif bench flood`."""
+    parser.add_argument('--rate', type=positive_int, default=RATE, help='foreign datagrams a second (default: %(default)s)')
+
+
 def run(quick: bool, output: Path, rate: int = RATE) -> dict:
     """
     The part of `make bench`.
@@ -99,7 +104,7 @@ def run(quick: bool, output: Path, rate: int = RATE) -> dict:
     calm, flooded = rows[0::2], rows[1::2]
     figures = {name: {key: round(statistics.median(row[key] for row in group), 3) for key in rows[0]}
                for name, group in (('calm', calm), ('flooded', flooded))}
-    return save(output, 'flood', f'python -m benchmarks.flood --rate {rate}{" --quick" if quick else ""}', {**figures, 'turns': rows},
+    return save(output, 'flood', command('flood', quick, rate=rate), {**figures, 'turns': rows},
                 targets_of(rows, figures, rate), rounds=len(calm), rate=rate)
 
 
@@ -154,8 +159,8 @@ def targets_of(rows: list[dict], figures: dict, rate: int) -> list[dict]:
     growth = rows[-1]['memory'] / rows[1]['memory'] - 1
     calm, flooded = figures['calm'], figures['flooded']
     reached, lost = flooded['flood_hz'], calm['answered_percent'] - flooded['answered_percent']
-    note = (f'{reached:.0f} datagrams a second were sent; answered {flooded["answered_percent"]:.1f} %, without the flood '
-            f'{calm["answered_percent"]:.1f} %; the bridge used {flooded["bridge_processor_share"]:.2f} of a core')
+    note = (f'the flood sent {reached:.0f} datagrams a second; the bridge answered {flooded["answered_percent"]:.1f} % of the frames, '
+            f'without the flood {calm["answered_percent"]:.1f} %, and used {flooded["bridge_processor_share"]:.2f} of a core')
     return [target(f'p99 of the latency under {rate:,} foreign datagrams a second', f'at most {LATENCY:g} times',
                    f'{ratio:.2f} times', ratio <= LATENCY and reached >= 0.9 * rate and lost <= ANSWERED_POINTS, note),
             target('memory of the bridge under the flood', f'at most {100 * GROWTH:g} % more at its end', f'{100 * growth:+.1f} %',
@@ -185,15 +190,3 @@ def _heard(pipe, patience_s: float):
 def _told(pipe, question: str):
     pipe.send(question)
     return _heard(pipe, 30)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = parser_of('flood', __doc__, 'fewer and shorter rounds')
-    parser.add_argument('--rate', type=positive_int, default=RATE, help='foreign datagrams a second (default: %(default)s)')
-    options = parser.parse_args(arguments)
-    return print_part(lambda: run(options.quick, options.output, options.rate), section, parser, options.output)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

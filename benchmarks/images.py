@@ -1,7 +1,5 @@
 """Images between two processes: how many arrive, with Fast DDS as it comes and with config/fastdds.xml at the publisher.
 
-    python -m benchmarks.images [--quick] [--output FOLDER]
-
 The subscriber is always a process with the environment that ROS comes with. The second host is a network namespace with a /dev/shm of
 its own, joined by a veth pair.
 """
@@ -18,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.link.namespaces import LinkError, NamespaceLink
-from benchmarks.part import ROOT, PartError, parser_of, print_part, save
+from benchmarks.part import ROOT, PartError, command, save
 
+TITLE = 'Images between two processes'
+QUICK = 'fewer images'
 SIZES = {'0.9 MB': (640, 480), '6.2 MB': (1920, 1080)}
 RATE = 10
 WAIT_S = 60.0       # for what a process may take longer than its images
@@ -103,7 +103,7 @@ def run(quick: bool, output: Path) -> dict:
             rows.append({'hosts': hosts.name, 'image': name, 'reliability': reliability,
                          **{how: exchange(size, reliability, domain, profile=how == 'profile', hosts=hosts, images=images)
                             for how in ('default', 'profile')}})
-    return save(output, 'images', f'python -m benchmarks.images{" --quick" if quick else ""}',
+    return save(output, 'images', command('images', quick),
                 {'images': images, 'rate': RATE, 'rows': rows}, notes=notes)
 
 
@@ -116,14 +116,3 @@ def section(result: dict, _images: Path) -> str:
         cells = ['not seen' if row[how] is None else str(row[how]) for how in ('default', 'profile')]
         lines.append(f'| {row["image"]}, {row["reliability"].replace("_", " ")}, {row["hosts"]} | {" | ".join(cells)} |')
     return '\n'.join([*lines, *result['notes']])
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure; print the table."""
-    parser = parser_of('images', __doc__, 'fewer images')
-    options = parser.parse_args(arguments)
-    return print_part(lambda: run(options.quick, options.output), section, parser, options.output)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

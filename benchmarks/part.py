@@ -1,15 +1,20 @@
 """What the parts of the benchmark have in common: the machine, targets, spread, and the JSON that each part writes.
 
-A part is a module with `run(quick, output) -> dict`, which measures and writes `<name>.json` by `save`. It may also have
+A part is a module whose first line says what it measures, with
 
-- `TITLE`, and `section(result, images) -> str`: its own page in Markdown, with plots drawn into the folder `images`;
+- `run(quick, output) -> dict`, which measures and writes `<name>.json` by `save`;
+- `TITLE`, and `section(result, images) -> str`: its own page in Markdown, with plots drawn into the folder `images`.
+
+It may also have
+
 - `summary(result) -> str`: the table of it that docs/benchmarks.md shows;
+- `QUICK`: a sentence on what is less with `--quick`;
+- `add_options(parser)`: options of its own, which are further parameters of `run`;
 - `SOURCES`: folders and files of the repository on which its figures depend, besides its own folder.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import math
 import os
@@ -88,6 +93,11 @@ def from_json(value):
     return float(value) if value in ('inf', '-inf', 'nan') else value
 
 
+def command(name: str, quick: bool = False, **options: object) -> str:
+    """The command that makes the part `name` alone."""
+    return ' '.join(['evitif bench', name, *(f'--{key} {value}' for key, value in options.items()), *(['--quick'] if quick else [])])
+
+
 def percentile(values: list[float | None], share: float) -> float:
     """
     The smallest value that at least `share` of all are not above (nearest rank); None, no answer, is above all others.
@@ -112,20 +122,12 @@ def ratio_interval95(hits: int, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def parser_of(name: str, description: str, quick: str) -> argparse.ArgumentParser:
-    """The arguments of the command that makes the part `name` (a module below `benchmarks`) alone; `quick` says what is less."""
-    parser = argparse.ArgumentParser(prog=f'python -m benchmarks.{name}', description=description.partition('\n')[0])
-    parser.add_argument('--quick', action='store_true', help=quick)
-    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'bench', help='folder of the JSON')
-    return parser
-
-
-def print_part(measure: Callable[[], dict], section: Callable[[dict, Path], str], parser: argparse.ArgumentParser, output: Path) -> int:
+def print_part(name: str, measure: Callable[[], dict], section: Callable[[dict, Path], str], output: Path) -> int:
     """Measure a part and print it and its targets; the exit status, 1 where it cannot be measured here."""
     try:
         result = measure()
     except PartError as error:
-        print(f'{parser.prog.rpartition(".")[2]}: {error}')
+        print(f'{name}: {error}')
         return 1
     print(section(result, output))
     for entry in result['targets']:

@@ -5,35 +5,32 @@ recovery, the same once more, the tail alone, and the tail with the certainties 
 whatever else the machine does meets all alike. The first recovery comes after a tail, as on the bridge, and finds the processor's
 caches full of the tail's weights; the second finds its own there, and what it takes is what the computing itself takes.
 What is reported is the median of the repetitions' ratios and the quartiles around it.
-
-    python -m benchmarks.recovery_cost [--artifacts FOLDER] [--repetitions N] [--threads N] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.part import PartError, processor, save
-from evitif.files import write_json
+from benchmarks.part import ROOT, PartError, command, save
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.pipeline.cut_model import CutModel
 from evitif.protocol.rate.statistics import WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
 from evitif.settings import SplitSettings
-from evitif_cli.arguments import positive_int, rate
+from evitif_lab.commands.options import positive_int
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
 from evitif_lab.loss_patterns import PacketLoss
 
-ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10
 TITLE = 'Recovery beside the tail'
+QUICK = 'fewer frames'
+LOSS = 0.6
 
 
 def find_artifacts(folder: Path, imagenet_checkpoint: Path) -> list[tuple[ShippedModel, int, Path]]:
@@ -46,19 +43,19 @@ def find_artifacts(folder: Path, imagenet_checkpoint: Path) -> list[tuple[Shippe
             for cut, kinds in sorted(model.kinds.items()) if 'paldn' in kinds]
 
 
-def measure(model: ShippedModel, cut: int, artifact: Path, repetitions: int, loss: float, quantisation: str = 'int8') -> dict:
+def measure(model: ShippedModel, cut: int, artifact: Path, repetitions: int) -> dict:
     """The figures of one model and cut.
 
     :raises ArtifactError: the artifact cannot be read or is not for this model
     :raises ValueError: the model cannot be read
     """
     stream = CutModel.load(SplitSettings(model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut,
-                                          quantisation=quantisation))
+                                         quantisation='int8'))
     split = stream.split
     if split.tail_multiply_adds == 0:
         raise ArtifactError(f'recovery artifact {artifact}: there is no block after cut {cut} to compare with')
     network, _ = load_recovery(artifact, stream.parameters.fingerprint, split)
-    seconds = _times(stream, network, repetitions, loss)
+    seconds = _times(stream, network, repetitions)
     recovery, again, tail, weighted = seconds.T
     return {'model': stream.parameters.model, 'cut': cut, 'fingerprint': stream.parameters.fingerprint,
             'tokens': split.tokens, 'channels': split.channels, 'parameters': sum(p.numel() for p in network.parameters()),
@@ -70,10 +67,10 @@ def measure(model: ShippedModel, cut: int, artifact: Path, repetitions: int, los
 
 
 @torch.inference_mode()
-def _times(stream: CutModel, network: LearnedRecovery, repetitions: int, loss: float) -> np.ndarray:
+def _times(stream: CutModel, network: LearnedRecovery, repetitions: int) -> np.ndarray:
     """Seconds [repetitions, 4] of recovery, the same at once again, tail, and tail with what recovery hands it."""
     split, generator = stream.split, torch.Generator().manual_seed(0)
-    pattern, rates = PacketLoss(stream.parameters), torch.tensor([loss])
+    pattern, rates = PacketLoss(stream.parameters), torch.tensor([LOSS])
     tokens = split.head(torch.randn(1, split.input_channels, *split.image_size, generator=generator))
     seconds = np.empty((WARM_UP + repetitions, 4))
     for row in Progress(seconds, desc=f'{stream.parameters.model} cut {split.cut}', unit='frame'):
@@ -99,15 +96,15 @@ def _quartiles(values: np.ndarray) -> dict:
     return {'median': float(median), 'quartiles': [float(low), float(high)]}
 
 
-def measure_all(artifacts: Path, imagenet_checkpoint: Path, repetitions: int, loss: float, threads: int) -> list[dict]:
+def measure_all(artifacts: Path, imagenet_checkpoint: Path, repetitions: int) -> list[dict]:
     """The figures of every PALDN below `artifacts`; says which are skipped."""
     threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     results = []
     try:
         for model, cut, artifact in find_artifacts(artifacts, imagenet_checkpoint):
             try:
-                results.append(measure(model, cut, artifact, repetitions, loss))
+                results.append(measure(model, cut, artifact, repetitions))
             except ValueError as error:
                 print(f'{model.name}: {artifact.name} skipped: {error}', flush=True)
     finally:
@@ -115,24 +112,30 @@ def measure_all(artifacts: Path, imagenet_checkpoint: Path, repetitions: int, lo
     return results
 
 
-def run(quick: bool, output: Path) -> dict:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Further options of `evitif bench recovery_cost`."""
+    parser.add_argument('--artifacts', type=Path, default=ROOT / 'artifacts', help='folder of model folders (default: artifacts)')
+    parser.add_argument('--repetitions', type=positive_int, help='frames a model and cut (default: 100)')
+
+
+def run(quick: bool, output: Path, artifacts: Path = ROOT / 'artifacts', repetitions: int | None = None) -> dict:
     """
     The part of `make bench`.
 
     :raises PartError: there is no PALDN
     """
-    repetitions, loss = (20 if quick else 100), 0.6
-    results = measure_all(ROOT / 'artifacts', ROOT / IMAGENET_CHECKPOINT, repetitions, loss, 1)
+    repetitions = repetitions or (20 if quick else 100)
+    results = measure_all(artifacts, ROOT / IMAGENET_CHECKPOINT, repetitions)
     if not results:
-        raise PartError('no PALDN that can be used lies in artifacts')
-    return save(output, 'recovery_cost', f'python -m benchmarks.recovery_cost --repetitions {repetitions}', {'results': results},
-                loss=loss, repetitions=repetitions, threads=1, torch=torch.__version__)
+        raise PartError(f'nothing was measured: no PALDN that can be used lies in {artifacts}')
+    return save(output, 'recovery_cost', command('recovery_cost', repetitions=repetitions), {'results': results},
+                loss=LOSS, repetitions=repetitions, threads=1, torch=torch.__version__)
 
 
 def section(result: dict, images: Path) -> str:
     """Its page, in Markdown."""
-    return (f'What PALDN costs beside the tail: {100 * result["loss"]:g} % of the packets lost, batch 1, one thread, {result["repetitions"]} frames.\n\n'
-            + markdown(result['figures']['results']))
+    return (f'What PALDN costs beside the tail: {100 * result["loss"]:g} % of the packets lost, batch 1, one thread, '
+            f'{result["repetitions"]} frames.\n\n' + markdown(result['figures']['results']))
 
 
 def markdown(results: list[dict]) -> str:
@@ -148,33 +151,3 @@ def markdown(results: list[dict]) -> str:
                      f'| {100 * result["share_of_tail_time_again"]["median"]:.0f} % | {100 * weighted["median"]:.0f} % '
                      f'| {result["recovery_ms"]["median"]:.2f} | {result["tail_ms"]["median"]:.2f} |')
     return '\n'.join(lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure every PALDN that lies in a model folder, print the table and write the report."""
-    parser = argparse.ArgumentParser(prog='benchmarks.recovery_cost', description=__doc__.split('\n')[0])
-    parser.add_argument('--artifacts', type=Path, default=ROOT / 'artifacts', help='folder of model folders (default: artifacts)')
-    parser.add_argument('--imagenet-checkpoint', type=Path, default=ROOT / IMAGENET_CHECKPOINT, metavar='FILE',
-                        help="weights of ImageNet's ViT-Tiny (default: %(default)s where it is, else timm's hub)")
-    parser.add_argument('--repetitions', type=positive_int, default=300, help='frames a model and cut (default: 300)')
-    parser.add_argument('--threads', type=positive_int, default=1, help='of PyTorch (default: 1)')
-    parser.add_argument('--loss', type=rate, default=0.6, help='share of the packets that is lost (default: 0.6)')
-    parser.add_argument('--json', type=Path, default=ROOT / 'reports' / 'bench' / 'recovery_cost.json', help='the report')
-    options = parser.parse_args(arguments)
-    if not 0 < options.loss < 1:
-        parser.error(f'--loss {options.loss:g}: expected more than 0 and less than 1')
-    results = measure_all(options.artifacts, options.imagenet_checkpoint, options.repetitions, options.loss, options.threads)
-    if not results:
-        print(f'nothing was measured: no PALDN that can be used lies in {options.artifacts}')
-        return 1
-    report = {'loss': options.loss, 'repetitions': options.repetitions, 'threads': options.threads,
-              'machine': platform.machine(), 'processor': processor(), 'torch': torch.__version__, 'results': results}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.json, report)
-    print(markdown(results))
-    print(f'\n{100 * options.loss:g} % loss, batch 1, {options.threads} thread(s), {options.repetitions} frames; report: {options.json}')
-    return 0
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -1,7 +1,5 @@
 """Many robots on one bridge: how fairly it serves them, and how much of the bare tail's throughput they get.
 
-    python -m benchmarks.robots [--quick] [--model NAME:CUT ...] [--robots 8 64] [--output FOLDER]
-
 The robots are in one process (`robot_fleet`), the bridge in another. They send half as much again as the bridge can answer. In
 turns with that the bridge's process runs its tail alone, on batches of the size that it takes, without any robot; throughput is
 compared by the wall's clock and, since other programs disturb that, by the processor time of the bridge's working thread.
@@ -9,27 +7,31 @@ compared by the wall's clock and, since other programs disturb that, by the proc
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.part import PartError, machine, parser_of, print_part, save, sources_digest, target
+from benchmarks.part import PartError, command, machine, save, sources_digest, target
 from benchmarks.robot_fleet import Fleet
 from evitif.pipeline import BridgeRuntime
 from evitif.recovery import Recovered
 from evitif.settings import bridge_settings
-from evitif_cli.arguments import positive_int
+from evitif_lab.commands.options import positive_int
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Many robots on one bridge'
+QUICK = 'the last model and the most robots only, one short round'
 SOURCES = ('benchmarks/robot_fleet.py', 'evitif/model', 'evitif/recovery')
 FAIR_POINTS, THROUGHPUT = 2.0, 0.9
 OVERLOAD = 1.5
+ROBOTS = (8, 64)
 MODELS = ('vit_tiny_patch16_224:6', 'artifacts/fashion_mnist:1')
 DEADLINE_S = 5.0            # of an answer: what is judged is who is answered at all; how soon is in p50 and p99
 FRAMES_EACH = 100           # of a robot, so that one frame is one point of its answered ratio; less where that takes too long
@@ -53,7 +55,7 @@ def _serve(model: str, cut: int, robots: int, pipe) -> None:
     clock = time.pthread_getcpuclockid(bridge._worker.ident)
     began = None
     while (asked := pipe.recv()) != 'stop':
-        counts = bridge._statistics
+        counts = bridge.statistics()
         now = counts.frames_answered, counts.batches, time.clock_gettime(clock), time.process_time()
         if asked == 'begin':
             began = now
@@ -118,7 +120,13 @@ def _ask(pipe, question):
     return pipe.recv()
 
 
-def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tuple[int, ...] = (8, 64)) -> dict:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Further options of `evitif bench robots`."""
+    parser.add_argument('--models', nargs='+', default=MODELS, metavar='NAME:CUT', help='model folders, or timm models with random weights')
+    parser.add_argument('--robots', nargs='+', type=positive_int, default=ROBOTS, metavar='N')
+
+
+def run(quick: bool, output: Path, models: Sequence[str] = MODELS, robots: Sequence[int] = ROBOTS) -> dict:
     """
     The part of `make bench`; goes on after the last model and number of robots that was measured.
 
@@ -139,7 +147,7 @@ def run(quick: bool, output: Path, models: tuple[str, ...] = MODELS, robots: tup
     except (TimeoutError, EOFError) as error:
         raise PartError(f'{model} with {count} robots: {error or "its process has ended"}') from None
     partial.remove()
-    return save(output, 'robots', f'python -m benchmarks.robots{" --quick" if quick else ""}', {'cells': state['results']},
+    return save(output, 'robots', command('robots', quick), {'cells': state['results']},
                 targets_of(state['results']), threads=1, torch=torch.__version__, overload=OVERLOAD, rounds=rounds)
 
 
@@ -156,10 +164,9 @@ def targets_of(cells: list[dict]) -> list[dict]:
             share = cell['of_bare_wall']
             judged.append(target(f'throughput: {where}', f'at least {100 * THROUGHPUT:g} % of the bare tail', f'{100 * share:.0f} %',
                                  share >= THROUGHPUT,
-                                 f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. A frame that is '
-                                 f'answered takes {cell["worker_ms"]:.1f} ms of it and {cell["other_ms"]:.1f} ms of the receiving thread, '
-                                 f'which takes all frames in; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same '
-                                 'processors'))
+                                 f'{100 * cell["of_bare_processor"]:.0f} % by processor time of the working thread. An answered frame '
+                                 f'takes {cell["worker_ms"]:.1f} ms of that thread and {cell["other_ms"]:.1f} ms of the receiving one, '
+                                 f'which receives all frames; the robots\' process takes {cell["robots_ms"]:.1f} ms on the same cores'))
     return judged
 
 
@@ -180,24 +187,10 @@ def section(result: dict, images: Path) -> str:
 
 def summary(result: dict) -> str:
     """How many frames a bridge answers, and how evenly."""
-    lines = [f'The robots together send {result["overload"]:g} times the frames that the bridge can answer. *The slowest robot*: the share of '
-             'its frames that the worst served robot gets answers to.', '',
+    lines = [f'The robots together send {result["overload"]:g} times the frames that the bridge can answer. *The slowest robot*: the share '
+             'of its frames that the worst served robot gets answers to.', '',
              '| model | robots | answered, frames/s | share of the tail alone | answered | the slowest robot |',
              '| --- | ---: | ---: | ---: | ---: | ---: |']
     lines += [f'| {cell["model"]}, cut {cell["cut"]} | {cell["robots"]} | {cell["answered_hz"]:.0f} | {100 * cell["of_bare_wall"]:.0f} % | '
               f'{cell["answered_percent"]:.1f} % | {cell["slowest_percent"]:.1f} % |' for cell in result['figures']['cells']]
     return '\n'.join(lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = parser_of('robots', __doc__, 'the last model and the most robots only, one short round')
-    parser.add_argument('--model', nargs='+', default=MODELS, metavar='NAME:CUT', help='a model folder or a timm model, random weights')
-    parser.add_argument('--robots', nargs='+', type=positive_int, default=(8, 64))
-    options = parser.parse_args(arguments)
-    return print_part(lambda: run(options.quick, options.output, tuple(options.model), tuple(options.robots)), section, parser,
-                      options.output)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -1,7 +1,5 @@
 """What a fleet needs, computed from what one bridge was measured to do (robots.json).
 
-    python -m benchmarks.scaling [--robots N] [--rate HZ] [--measured FILE] [--output FOLDER]
-
 With w the worker's and o the other threads' processor time for a frame, both in seconds, and b a frame's bytes:
 
     frames/s of one bridge   F = 1 / max(w, o)                  with two cores: the worker has one, receiving the other
@@ -14,15 +12,21 @@ With w the worker's and o the other threads' processor time for a frame, both in
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
-from evitif.files import write_json
+from benchmarks.part import ROOT, PartError, command
+from evitif.files import read_json, write_json, write_text
 from evitif_lab.commands.options import positive, positive_int
 
+TITLE = 'What a fleet needs'
+MEASURED = ROOT / 'docs' / 'results' / 'bench' / 'robots.json'
 LOAD = 0.7              # beyond which waiting times grow fast
 HEADERS = 28 / 1200     # of a datagram's payload
+COLUMNS = {'model': 'model', 'cut': 'cut', 'tokens': 'tokens', 'measured_with': 'measured with so many robots', 'batch': 'batch',
+           'worker_ms': 'worker, ms a frame', 'other_ms': 'other threads, ms a frame', 'bridge_hz': 'one bridge, frames/s',
+           'bridge_robots': 'one bridge, robots', 'first_to_saturate': 'full first', 'bridges': 'bridges', 'cores': 'cores',
+           'gbit_s': 'network, Gbit/s'}
 
 
 def needs(cell: dict, robots: int, rate: float) -> dict:
@@ -36,28 +40,34 @@ def needs(cell: dict, robots: int, rate: float) -> dict:
             'gbit_s': round(8e-9 * robots * rate * cell['frame_bytes'] * (1 + HEADERS), 2)}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog='scaling', description=__doc__.splitlines()[0])
-    parser.add_argument('--robots', type=positive_int, default=10_000)
-    parser.add_argument('--rate', type=positive, default=10.0, help='frames/s of each robot (default: %(default)s)')
-    parser.add_argument('--measured', type=Path, default=Path('docs/results/bench/robots.json'))
-    parser.add_argument('--output', type=Path, default=Path('docs/results'))
-    options = parser.parse_args(arguments)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `evitif bench scaling`."""
+    parser.add_argument('--robots', type=positive_int, default=10_000, help='(default: %(default)s)')
+    parser.add_argument('--rate', type=positive, default=10.0, help='frames/s of each robot (default: %(default)g)')
+    parser.set_defaults(output=ROOT / 'docs' / 'results')
+
+
+def run(output: Path, robots: int, rate: float) -> dict:
+    """Compute, and write scaling.json and scaling.md.
+
+    :raises PartError: no bridge was measured
+    """
     try:
-        measured = json.loads(options.measured.read_text())
-        rows = [needs(cell, options.robots, options.rate) for cell in measured['figures']['cells']]
+        measured = read_json(MEASURED)
+        rows = [needs(cell, robots, rate) for cell in measured['figures']['cells']]
     except (OSError, ValueError, KeyError) as error:
-        parser.error(f'{options.measured} cannot be used: {error!r}; expected what `python -m benchmarks.robots` writes')
-    report = {'command': f'python -m benchmarks.scaling --robots {options.robots} --rate {options.rate:g}', 'load': LOAD,
-              'measured_by': measured['command'], 'machine': measured['machine'], 'needs': rows}
-    write_json(options.output / 'scaling.json', report)
-    lines = [f'`{report["command"]}`, from `{measured["command"]}` on {measured["machine"]["processor"]}.', '',
-             '| ' + ' | '.join(rows[0]) + ' |', '| --- ' * len(rows[0]) + '|',
-             *('| ' + ' | '.join(str(value) for value in row.values()) + ' |' for row in rows), '']
-    (options.output / 'scaling.md').write_text('\n'.join(lines))
-    print('\n'.join(lines))
-    return 0
+        raise PartError(f'{MEASURED} cannot be used: {error!r}; expected what `evitif bench --only robots` writes') from None
+    report = {'command': command('scaling', robots=robots, rate=f'{rate:g}'), 'robots': robots, 'rate': rate, 'load': LOAD,
+              'measured_by': measured['command'], 'machine': measured['machine'], 'targets': [], 'needs': rows}
+    write_json(output / 'scaling.json', report)
+    write_text(output / 'scaling.md', section(report, output))
+    return report
 
 
-if __name__ == '__main__':
-    raise SystemExit(main())
+def section(result: dict, _images: Path) -> str:
+    """The page, in Markdown."""
+    return '\n'.join([
+        f'# {result["robots"]:,} robots at {result["rate"]:g} frames a second', '',
+        f'Computed by `{result["command"]}` from what `{result["measured_by"]}` measured on {result["machine"]["processor"]}, at a load of '
+        f'{100 * LOAD:g} %.', '', '| ' + ' | '.join(COLUMNS.values()) + ' |', '| --- |' + ' ---: |' * (len(COLUMNS) - 1),
+        *('| ' + ' | '.join(str(row[name]) for name in COLUMNS) + ' |' for row in result['needs']), ''])

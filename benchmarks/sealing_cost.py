@@ -1,14 +1,11 @@
 """What a seal costs beside a checksum: to make a datagram of 1,200 bytes ready to send, and to read one; and a handshake.
 
 Each figure is the least of some repetitions, so that what else the machine does counts little; they take turns.
-
-    python -m benchmarks.sealing_cost [--repeat N] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import secrets
 import time
 from collections.abc import Callable
@@ -18,8 +15,7 @@ import cryptography
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from benchmarks.part import save
-from evitif.files import write_json
+from benchmarks.part import command, save
 from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.edge.frame_sender import RUN_DATAGRAMS
@@ -27,9 +23,10 @@ from evitif.protocol.sealing.keys import Key, RobotKeys
 from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer
 from evitif.protocol.wire import datagram, runs
 from evitif.protocol.wire.parameters import StreamParameters
-from evitif_cli.arguments import positive_int
+from evitif_lab.commands.options import positive_int
 
 TITLE = 'The seal'
+QUICK = 'fewer repetitions'
 DATAGRAM_BYTES = 1200
 DATAGRAMS = 500          # a repetition
 HANDSHAKES = 20
@@ -135,10 +132,15 @@ def measure(repeat: int) -> dict[str, float]:
     return {name: round(figure, 2) for name, figure in least.items()}
 
 
-def run(quick: bool, output: Path) -> dict:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Further options of `evitif bench sealing_cost`."""
+    parser.add_argument('--repeat', type=positive_int, help='(default: 50)')
+
+
+def run(quick: bool, output: Path, repeat: int | None = None) -> dict:
     """The part of `make bench`."""
-    repeat = 10 if quick else 50
-    return save(output, 'sealing_cost', f'python -m benchmarks.sealing_cost --repeat {repeat}', {'microseconds': measure(repeat)},
+    repeat = repeat or (10 if quick else 50)
+    return save(output, 'sealing_cost', command('sealing_cost', repeat=repeat), {'microseconds': measure(repeat)},
                 datagram_bytes=DATAGRAM_BYTES, cryptography=cryptography.__version__)
 
 
@@ -147,24 +149,3 @@ def section(result: dict, images: Path) -> str:
     lines = [f'Time for one datagram of {result["datagram_bytes"]:,} bytes; the last row is a whole handshake, both sides together.', '',
              '| | µs |', '| --- | ---: |']
     return '\n'.join(lines + [f'| {name} | {figure:.2f} |' for name, figure in result['figures']['microseconds'].items()])
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--repeat', type=positive_int, default=50)
-    parser.add_argument('--json', type=Path)
-    options = parser.parse_args()
-    least = measure(options.repeat)
-    for name, figure in least.items():
-        print(f'{name:>24}: {figure:7.2f} us')
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        report = {'command': 'python -m benchmarks.sealing_cost', 'datagram_bytes': DATAGRAM_BYTES, 'machine': platform.processor()
-                  or platform.machine(), 'python': platform.python_version(), 'cryptography': cryptography.__version__,
-                  'microseconds': least}
-        write_json(options.json, report)
-    return 0
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

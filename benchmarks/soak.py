@@ -1,4 +1,4 @@
-"""A robot and a bridge for as long as it takes: python -m benchmarks.soak [--frames N] [--restarts N] [--quick] (make soak).
+"""A robot and a bridge for as long as it takes: `evitif soak`.
 
 Real processes, sealed, over the real link simulator, which loses 30 % of the datagrams each way. Meanwhile edge and bridge are
 restarted at random (told to end, or killed), the robot's address changes, the clock that stamps the images is set by up to a day
@@ -6,49 +6,58 @@ restarted at random (told to end, or killed), the robot's address changes, the c
 every answer: it has to be the one to its own image with the tokens that arrived.
 
 The last fifth of the frames passes without restarts and cuts, for the memory. What a run has reached stays in its folder, and the
-same command goes on from there. It writes soak.json, soak.md and soak.png, and exits with 1 where a target is missed.
+same command goes on from there.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import shutil
 import signal
 import socket
-import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.soak_report import judge, write_report
+from benchmarks.soak_report import judge
 from benchmarks.soak_sides import Soak, bridge_life, edge_life, write_model
 from evitif.files import read_json, write_json
 from evitif.protocol.sealing.keys import write_key_file
 from evitif.transport import Impairment, LinkSimulator
-from evitif_lab.commands.options import positive, positive_int, seed
 from evitif_lab.commands.progress import Progress
 
 LOSS = 0.3
-CUT_S = 10.0
 SETTLE_S = 3.0          # after a cut nothing else happens, so that the recovery is the cut's
 QUIET_SHARE = 0.2       # of the frames, at the end
 SAMPLE_S = 0.5
 
 
-def plan(frames: int, restarts: int, cuts: int, moves: int, seed: int) -> list[tuple[int, str]]:
-    """What happens when so many frames were submitted, ascending."""
-    random = np.random.default_rng(seed)
-    busy = int(frames * (1 - QUIET_SHARE))
-    kinds = [f'{how} {side}' for how, side in zip(random.choice(('end', 'kill'), restarts), random.choice(('edge', 'bridge'), restarts),
-                                                 strict=True)]
-    events = [(int(at), kind) for at, kind in zip(random.uniform(0.01 * busy, busy, restarts), kinds, strict=True)]
-    events += [(int(busy * (k + 0.5) / cuts), 'cut') for k in range(cuts)]
-    events += [(int(at), 'move') for at in random.uniform(0, frames, moves)]
-    return sorted(events)
+@dataclass(frozen=True)
+class Plan:
+    """How much happens."""
+
+    frames: int
+    restarts: int = 120     # of edge or bridge
+    cuts: int = 6           # of the link
+    moves: int = 100        # of the robot, to another address
+    cut_s: float = 10.0     # a cut's length
+
+    def events(self, seed: int) -> list[tuple[int, str]]:
+        """What happens when so many frames were submitted, ascending."""
+        random = np.random.default_rng(seed)
+        busy = int(self.frames * (1 - QUIET_SHARE))
+        hows, sides = random.choice(('end', 'kill'), self.restarts), random.choice(('edge', 'bridge'), self.restarts)
+        times = random.uniform(0.01 * busy, busy, self.restarts)
+        events = [(int(at), f'{how} {side}') for at, how, side in zip(times, hows, sides, strict=True)]
+        events += [(int(busy * (k + 0.5) / self.cuts), 'cut') for k in range(self.cuts)]
+        events += [(int(at), 'move') for at in random.uniform(0, self.frames, self.moves)]
+        return sorted(events)
+
+
+QUICK = Plan(2000, restarts=8, cuts=1, moves=5, cut_s=4.0)
 
 
 class Run:
@@ -132,7 +141,7 @@ class Run:
         process.join(20)
         if process.is_alive():
             raise RuntimeError(f'the {side} did not end within 20 s of SIGTERM')
-        self._save()
+        self.save()
 
     def _set_loss(self, loss: float) -> None:
         for direction in ('uplink', 'downlink'):
@@ -142,7 +151,8 @@ class Run:
         sizes = {side: _resident_bytes(process.pid) for side, process in self.sides.items()}
         self.state['memory'].append((submitted, sizes['edge'], sizes['bridge'], _resident_bytes(os.getpid())))
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """What an interrupted run goes on from."""
         write_json(Path(self.soak.folder) / 'state.json', {'soak': asdict(self.soak), 'events': self.events, **self.state})
 
 
@@ -176,54 +186,32 @@ def prepare(folder: Path, frames: int, restarts: int, rate: float, seed: int) ->
     return soak
 
 
-def run(frames: int, restarts: int, cuts: int, moves: int, *, cut_s: float = CUT_S, rate: float = 60.0, seed: int = 0,
-        folder: Path) -> dict:
-    """Soak, and return the report; see the module."""
-    events = plan(frames, restarts, cuts, moves, seed)
-    state_file, state = folder / 'state.json', None
-    if state_file.is_file():
-        try:
-            state = read_json(state_file)
-        except ValueError as error:
-            raise SystemExit(f'soak: {error}; remove it to begin anew') from None
-        soak = Soak(**state.pop('soak'))
-        if [tuple(event) for event in state.pop('events')] != events or (soak.frames, soak.rate, soak.seed) != (frames, rate, seed) \
-                or soak.folder != str(folder):
-            print(f'{state_file} is of another soak: starting afresh')
-            state = None
-        else:
-            print(f'going on from frame {soak.ledger().submitted} ({state_file})')
-    if state is None:
-        soak = prepare(folder, frames, restarts, rate, seed)
-        state = {'next': 0, 'life': 0, 'cuts': [], 'moves': 0, 'memory': [], 'seconds': 0.0}
-    began, before = time.monotonic(), state['seconds']
-    soaking = Run(soak, events, state, cut_s)
+def run(plan: Plan, *, rate: float = 60.0, seed: int = 0, folder: Path) -> dict:
+    """Soak at `rate` frames/s, or go on with what lies in `folder`; return the report."""
+    events = plan.events(seed)
+    soak, state = _begun(plan, events, rate, seed, folder)
+    before, began = state['seconds'], time.monotonic()
+    soaking = Run(soak, events, state, plan.cut_s)
     try:
         soaking.run()
     finally:
         state['seconds'] = before + time.monotonic() - began
-        soaking._save()
-    return judge(soaking.ledger, state, events, {'frames': frames, 'restarts': restarts, 'cuts': cuts, 'moves': moves, 'cut_s': cut_s,
-                                                 'rate': rate, 'seed': seed, 'loss': LOSS})
+        soaking.save()
+    return judge(soaking.ledger, state, events, {**asdict(plan), 'rate': rate, 'seed': seed, 'loss': LOSS})
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog='soak', description=__doc__.splitlines()[0])
-    parser.add_argument('--frames', type=positive_int, default=100_000)
-    parser.add_argument('--restarts', type=positive_int, default=120)
-    parser.add_argument('--cuts', type=positive_int, default=6)
-    parser.add_argument('--moves', type=positive_int, default=100, help='of the robot, to another address')
-    parser.add_argument('--rate', type=positive, default=60.0, help='frames/s (default: %(default)s)')
-    parser.add_argument('--seed', type=seed, default=0)
-    parser.add_argument('--quick', action='store_true', help='2,000 frames, 8 restarts, one cut of 4 s')
-    parser.add_argument('--output', type=Path, default=Path('reports/soak'), help='default: %(default)s')
-    options = parser.parse_args(arguments)
-    sizes = (2000, 8, 1, 5) if options.quick else (options.frames, options.restarts, options.cuts, options.moves)
-    report = run(*sizes, cut_s=4.0 if options.quick else CUT_S, rate=options.rate, seed=options.seed, folder=options.output.resolve())
-    report['command'] = 'python -m benchmarks.soak ' + ' '.join(sys.argv[1:] if arguments is None else arguments)
-    write_report(report, options.output)
-    return int(not all(target['holds'] for target in report['targets']))
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())
+def _begun(plan: Plan, events: list, rate: float, seed: int, folder: Path) -> tuple[Soak, dict]:
+    """The soak and its state: what an interrupted run of the same left in `folder`, else a new one."""
+    state_file = folder / 'state.json'
+    if state_file.is_file():
+        try:
+            state = read_json(state_file)
+        except ValueError as error:
+            raise ValueError(f'{error}; remove it to begin anew') from None
+        soak, earlier = Soak(**state.pop('soak')), [tuple(event) for event in state.pop('events')]
+        if (earlier, soak.frames, soak.rate, soak.seed, soak.folder) == (events, plan.frames, rate, seed, str(folder)):
+            print(f'going on from frame {soak.ledger().submitted} ({state_file})')
+            return soak, state
+        print(f'{state_file} is of another soak: starting afresh')
+    return (prepare(folder, plan.frames, plan.restarts, rate, seed),
+            {'next': 0, 'life': 0, 'cuts': [], 'moves': 0, 'memory': [], 'seconds': 0.0})

@@ -108,8 +108,10 @@ def write_report(report: dict, folder: Path) -> None:
     rows = [f'| {row["name"]} | {row["target"]} | {row["measured"]} | {"yes" if row["holds"] else "**no**"} | {row["note"]} |'
             for row in report['targets']]
     outcomes = ', '.join(f'{count:,} {name}' for name, count in report['outcomes'].items())
-    text = '\n'.join([f'`{report["command"]}`, {report["seconds"]:.0f} s, seed {report["settings"]["seed"]}: {outcomes}.', '',
-                      '| | target | measured | holds | |', '| --- | --- | --- | --- | --- |', *rows, ''])
+    text = '\n'.join(['# Soak', '', f'Edge and bridge are restarted, moved and cut off while frames flow. `{report["command"]}` took '
+                      f'{report["seconds"]:.0f} s with seed {report["settings"]["seed"]}. The frames: {outcomes}.', '',
+                      '| | target | measured | holds | |', '| --- | --- | --- | --- | --- |', *rows, '',
+                      '![memory of the processes over the frames](soak.png)', ''])
     (folder / 'soak.md').write_text(text)
     print(text)
     matplotlib.use('Agg')

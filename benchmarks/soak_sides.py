@@ -235,8 +235,8 @@ def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
         time.sleep(1.0)                   # the answer deadline, and the fallback's time
     snapshot()
     edge.stop()
-    counts = edge._statistics              # the loop, which would be asked for the link's, has ended
+    counts = edge._counts                  # the loop, which would be asked for the link's statistics, has ended
     for name in ('received', 'replaced', 'failed', 'unsent', 'sent', 'answered', 'expired', 'local'):
-        mine[name] = getattr(counts, f'frames_{name}')
+        mine[name] = counts[f'frames_{name}']
     judged()
     mine['ended'] = 1

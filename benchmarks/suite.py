@@ -1,26 +1,24 @@
-"""Make docs/benchmarks.md and the page of each part again: `make bench`, or in a few minutes, in reports/bench, `make bench QUICK=1`.
+"""Make docs/benchmarks.md and the page of each part again: `evitif bench`, or in a few minutes, in reports/bench, `evitif bench --quick`.
 
-Each part is a module of `PARTS` (see `benchmarks.part`). What has been measured already on this machine with these sources is not
-measured again, and a part that was interrupted goes on where it can. A part that cannot run here says why, and the others go on.
-
-    python -m benchmarks.suite [--quick] [--only NAME …] [--again | --page]
+Each part is a module (see `benchmarks.part`). A part that was measured already on this machine with these sources is not measured
+again; an interrupted one goes on where it can. A part that cannot run here says why, and the others go on.
 """
 
 from __future__ import annotations
 
-import argparse
+import ast
 import importlib
 import json
 import os
-import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from benchmarks.part import LIBRARY, ROOT, PartError, as_json, from_json, machine, sources_digest
-from benchmarks.suite_page import Measured, page, part_page
-from evitif.files import read_json, write_json
+from benchmarks.suite_page import Measured, page_of, part_page
+from evitif.files import read_json, write_json, write_text
 
 # In the order of the page.
 PARTS = (
@@ -34,11 +32,19 @@ PARTS = (
     'benchmarks.sealing_cost',
     'benchmarks.recovery_cost',
 )
+# Measured when they are asked for by name, and on no page of the suite.
+OTHER_PARTS = ('benchmarks.images', 'benchmarks.scaling', 'benchmarks.timm_families')
 
 
 def name_of(part: str) -> str:
     """A part's name: that of its module, its JSON and its `--only`."""
     return part.rpartition('.')[2]
+
+
+def sentence_of(part: str) -> str:
+    """What a part measures: the first line of its module, which is not imported for that."""
+    path = (ROOT / part.replace('.', '/')).with_suffix('.py')
+    return (ast.get_docstring(ast.parse(path.read_text())) or '').partition('\n')[0].rstrip('.') if path.is_file() else ''
 
 
 def identity_of(part: str, module: ModuleType, quick: bool) -> dict:
@@ -58,8 +64,7 @@ def read_result(path: Path) -> dict | None:
 
 
 def measure(part: str, quick: bool, results: Path, again: bool = False) -> dict:
-    """
-    The result of a part: that on disk where it stands, else a new one.
+    """The result of a part: that on disk where it stands, else a new one.
 
     :raises PartError: it cannot be measured here
     """
@@ -92,22 +97,28 @@ def shown(part: str, results: Path, images: Path) -> Measured | None:
                     summary(result) if summary else None)
 
 
-def run(options: argparse.Namespace, command: str) -> int:
-    """Measure the parts that are asked for and write the pages of all that are there; return the exit status."""
+def run(*, quick: bool = False, only: Sequence[str] = (), again: bool = False, page: bool = False, output: Path | None = None) -> int:
+    """Measure the parts and write the pages of all that are there; return the exit status, 1 where nothing could be measured.
+
+    :param only: names of parts; empty for all
+    :param again: measure even what was measured already
+    :param page: measure nothing
+    :param output: folder of the page (default: docs, or reports/bench where it is quick)
+    """
     names = [name_of(part) for part in PARTS]
-    for name in options.only:
+    for name in only:
         if name not in names:
             raise ValueError(f'there is no part {name!r} (expected some of {", ".join(names)})')
-    folder = Path(options.output) if options.output else ROOT / ('reports/bench' if options.quick else 'docs')
-    beside = options.quick or bool(options.output)
+    folder = output or ROOT / ('reports/bench' if quick else 'docs')
+    beside = quick or output is not None
     results, images = (folder, folder) if beside else (folder / 'results' / 'bench', folder / 'images')
     results.mkdir(parents=True, exist_ok=True)
     left_out = {}
     for part in PARTS:
-        if options.page or options.only and name_of(part) not in options.only:
+        if page or only and name_of(part) not in only:
             continue
         try:
-            measure(part, options.quick, results, options.again)
+            measure(part, quick, results, again)
         except (PartError, ValueError, OSError) as error:
             left_out[name_of(part)] = str(error)
             print(f'{name_of(part)} was left out: {error}', file=sys.stderr, flush=True)
@@ -115,38 +126,12 @@ def run(options: argparse.Namespace, command: str) -> int:
     if not parts:
         return 1
     for part in parts:
-        (results / part.page).write_text(part_page(part, Path(os.path.relpath(images, results))))
+        write_text(results / part.page, part_page(part, Path(os.path.relpath(images, results))))
     path = folder / 'benchmarks.md'
-    path.write_text(page(parts, command, left_out, results.relative_to(folder)))
+    write_text(path, page_of(parts, 'make bench QUICK=1' if quick else 'make bench', left_out, results.relative_to(folder)))
     for part in parts:
         for entry in part.result['targets']:
             verdict = {True: 'holds', False: 'NOT REACHED', None: '-'}[entry['holds']]
             print(f'{verdict:>11}  {entry["name"]}: {entry["measured"]} (target: {entry["target"]})')
     print(f'the tables and plots are in {path}')
     return 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Return the exit status: 0, 1 where nothing could be measured, 130 after an interruption."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.suite', description=__doc__.partition('\n')[0])
-    parser.add_argument('--quick', action='store_true', help='less of everything, into reports/bench')
-    parser.add_argument('--only', nargs='+', default=[], metavar='NAME', help=f'of {", ".join(map(name_of, PARTS))}')
-    parser.add_argument('--again', action='store_true', help='measure even what was measured already')
-    parser.add_argument('--page', action='store_true', help='measure nothing; write the pages of what was measured')
-    parser.add_argument('--output', metavar='DIR', help='(default: docs, or reports/bench with --quick)')
-    options = parser.parse_args(arguments)
-    # As Ctrl-C, so that what was begun is cleaned up.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return run(options, 'make bench QUICK=1' if options.quick else 'make bench')
-    except ValueError as error:
-        print(f'bench: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('bench: interrupted; run the same command again to go on', file=sys.stderr)
-        return 130
-
-
-if __name__ == '__main__':
-    sys.exit(main())

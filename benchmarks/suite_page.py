@@ -40,7 +40,7 @@ def part_page(part: Measured, images: Path) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def page(parts: list[Measured], command: str, left_out: dict[str, str], results: Path) -> str:
+def page_of(parts: list[Measured], command: str, left_out: dict[str, str], results: Path) -> str:
     """
     The page of the whole.
 

@@ -1,18 +1,16 @@
 """Which of timm's Vision Transformers can be cut, tried one by one with random weights.
 
-`python -m benchmarks.timm_families` (some minutes; `--only PATTERN …` tries some): builds each architecture small (three
-blocks, four patches a side, few channels), makes all its weights random and cuts it. It compares head and tail with the model's own
-forward pass, tokens left out with a forward pass from which hooks take the tokens and their positions away, and tokens of weight 0
-with tokens left out. It then quantises the tokens and loses half of them. Writes docs/results/timm.json and timm.md.
+Builds each architecture small (three blocks, four patches a side, few channels), makes all its weights random and cuts it. Compares head
+and tail with the model's own forward pass, tokens left out with a forward pass from which hooks take the tokens and their positions away,
+and tokens of weight 0 with tokens left out. Then quantises the tokens and loses half of them. Takes some minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.part import ROOT, as_json, command
+from evitif.files import write_json, write_text
 from evitif.model.cuttable import require_cuttable
 from evitif.model.errors import ModelError
 from evitif.model.quantise import TokenQuantiser
@@ -28,7 +28,7 @@ from evitif.model.timm_import import timm
 from evitif.recovery import METHODS
 from evitif_lab.commands.progress import Progress
 
-REPORT = Path('docs/results/timm.json')
+TITLE = "timm's Vision Transformers"
 MODULES = ('beit', 'cait', 'convit', 'crossvit', 'deepseek_vit', 'deit', 'eva', 'gemma4_vit', 'hiera', 'hieradet_sam2', 'naflexvit',
            'qwen3_vit', 'tnt', 'twins', 'vision_transformer', 'vision_transformer_hybrid', 'vision_transformer_relpos',
            'vision_transformer_sam', 'vitamin', 'xcit')
@@ -45,7 +45,7 @@ TITLES = {'vision_transformer': 'ViT', 'vision_transformer_hybrid': 'ViT behind 
 EXACT = 2e-5        # of logits of a size of about 1, where the arithmetic is the same in another order
 
 
-def architectures(patterns: list[str]) -> dict[str, str]:
+def architectures(patterns: Sequence[str]) -> dict[str, str]:
     """timm's Vision Transformers: name to the module that defines it."""
     return {name: module for module in MODULES for name in timm.list_models(module=module)
             if any(fnmatch(name, pattern) for pattern in patterns)}
@@ -182,16 +182,17 @@ def page(results: dict[str, dict], version: str) -> str:
     families: dict[str, list[dict]] = {}
     for result in results.values():
         families.setdefault(result['family'], []).append(result)
-    lines = ["# timm's Vision Transformers", '', f'`python -m benchmarks.timm_families`, with timm {version}.', '',
-             'An architecture *works* if, built small with random weights: head and tail together give what the model gives, bit for bit; '
-             'leaving out tokens gives what the model gives without them, the other tokens keeping their positions; and int8 tokens of '
-             'which half are lost still give an answer. *Weights* are those that timm offers for download (`timm.list_pretrained`).', '',
+    lines = ["# timm's Vision Transformers", '', f'`{command("timm_families")}`, with timm {version}.', '',
+             'An architecture *works* if three things hold for a small one with random weights: head and tail together answer as the model '
+             'does, bit for bit; with tokens left out they answer as the model does without them, the others keeping their positions; and '
+             'half of the int8 tokens still give an answer. *Weights* counts those that timm offers for download '
+             '(`timm.list_pretrained`).', '',
              '| family | architectures | work | weights | work |', '| --- | ---: | ---: | ---: | ---: |']
     for family, members in sorted(families.items(), key=lambda item: -sum(member['weights'] for member in item[1])):
         lines.append(_row(family, members))
     bare = sorted(name for name, result in results.items() if works(result) and not result['classes'])
     lines += [_row('all', list(results.values())), '', '## Without a classifier', '',
-              'With the weights that timm takes by default these give features, not classes. Fine-tune them on your classes first: '
+              'With timm\'s default weights these give features, not classes. Fine-tune them on your classes first: '
               '`evitif train model --architecture NAME --initial-weights pretrained`.', '', ', '.join(bare), '',
               '## Refused', '', '| timm class | architectures | weights | reason |', '| --- | ---: | ---: | --- |']
     reasons: dict[tuple[str, str], list[dict]] = {}
@@ -212,26 +213,28 @@ def _row(family: str, members: list[dict]) -> str:
             f'{sum(member["weights"] for member in good)} |')
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.timm_families', description=__doc__.split('\n\n')[0])
-    parser.add_argument('--only', nargs='+', default=['*'], metavar='PATTERN', help='architectures by name, as vit_*_dinov3')
-    parser.add_argument('--json', default=str(REPORT), metavar='FILE')
-    options = parser.parse_args()
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `evitif bench timm_families`."""
+    parser.add_argument('--only', nargs='+', default=('*',), metavar='PATTERN', help='architectures by name, as vit_*_dinov3')
+    parser.set_defaults(output=ROOT / 'docs' / 'results')
+
+
+def run(output: Path, only: Sequence[str] = ('*',)) -> dict:
+    """Try the architectures, and write timm.json and timm.md."""
     weights = Counter(name.split('.')[0] for name in timm.list_pretrained())
     results = {}
-    for name, module in Progress(architectures(options.only).items(), unit='architecture'):
+    for name, module in Progress(architectures(only).items(), unit='architecture'):
         results[name] = {'family': family_of(name, module), 'weights': weights[name]}
         try:
             results[name].update(tried(name))
         except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError) as error:
             results[name]['error'] = f'{type(error).__name__}: {error}'[:300]
-    path = Path(options.json)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({'timm': timm.__version__, 'architectures': results}, indent=1) + '\n')
-    path.with_suffix('.md').write_text(page(results, timm.__version__))
-    print(page(results, timm.__version__).split('## Without')[0])
-    return 0
+    report = {'timm': timm.__version__, 'architectures': results}
+    write_json(output / 'timm.json', as_json(report))
+    write_text(output / 'timm.md', page(results, timm.__version__))
+    return {**report, 'targets': []}
 
 
-if __name__ == '__main__':
-    sys.exit(main())
+def section(result: dict, _images: Path) -> str:
+    """The table of families."""
+    return page(result['architectures'], result['timm']).split('## Without')[0]

@@ -3,8 +3,6 @@
 Two processes talk over loopback. Each round sends some frames in every way, in an order drawn anew, so that whatever else
 the machine does meets all alike; what is compared is the median of the rounds' ratios. A frame's CPU time is that of both
 processes, and the kernel's within them. TCP sends a frame as one piece, since loopback's packets are that large.
-
-    python -m benchmarks.transport_calls [--rounds N] [--frames N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import multiprocessing
-import platform
 import random
 import socket
 import struct
@@ -23,14 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.part import save
-from evitif.files import write_json
+from benchmarks.part import command, save
 from evitif.transport import TransportError, UdpLoop
 from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import SOL_UDP, UDP_GRO, UDP_SEGMENT, choose_calls
-from evitif_cli.arguments import positive_int
+from evitif_lab.commands.options import positive_int
 
-ROOT = Path(__file__).resolve().parents[1]
 FRAME_BYTES, DATAGRAM_BYTES, ANSWER_BYTES = 37_800, 1158, 100
 DATAGRAMS = -(-FRAME_BYTES // DATAGRAM_BYTES)
 LOOPBACK = ('127.0.0.1', 0)
@@ -51,6 +46,7 @@ WAYS = {
 }
 REFERENCE = 'bare, single'
 TITLE = 'System calls'
+QUICK = 'fewer rounds'
 
 
 class Frame:
@@ -340,11 +336,17 @@ def markdown(ways: dict) -> str:
     return '\n'.join(lines)
 
 
-def run(quick: bool, output: Path) -> dict:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Further options of `evitif bench transport_calls`."""
+    parser.add_argument('--rounds', type=positive_int, help=f'of all ways, after {WARM_UP} to warm up (default: 200)')
+    parser.add_argument('--frames', type=positive_int, default=30, help='of one way in a round (default: 30)')
+
+
+def run(quick: bool, output: Path, rounds: int | None = None, frames: int = 30) -> dict:
     """The part of `make bench`."""
-    rounds = 40 if quick else 200
-    return save(output, 'transport_calls', f'python -m benchmarks.transport_calls --rounds {rounds}', measure(rounds, 30),
-                rounds=rounds, frames=30)
+    rounds = rounds or (40 if quick else 200)
+    return save(output, 'transport_calls', command('transport_calls', rounds=rounds), measure(rounds, frames),
+                rounds=rounds, frames=frames)
 
 
 def section(result: dict, images: Path) -> str:
@@ -352,27 +354,3 @@ def section(result: dict, images: Path) -> str:
     return (f'One process sends a frame of {FRAME_BYTES:,} bytes in {DATAGRAMS} datagrams to another over loopback, which answers with '
             f'{ANSWER_BYTES} bytes; {result["rounds"]} rounds of {result["frames"]} frames. `UdpLoop` runs without the protocol here.\n\n'
             + markdown(result['figures']['ways']))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, print the table and write the report."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.transport_calls', description=__doc__.partition('\n')[0])
-    parser.add_argument('--rounds', type=positive_int, default=60, help=f'of all ways, after {WARM_UP} to warm up (default: 60)')
-    parser.add_argument('--frames', type=positive_int, default=30, help='of one way in a round (default: 30)')
-    parser.add_argument('--json', type=Path, default=ROOT / 'reports' / 'bench' / 'transport_calls.json', help='the report')
-    options = parser.parse_args(arguments)
-    report = {'rounds': options.rounds, 'frames': options.frames, 'frame_bytes': FRAME_BYTES, 'datagram_bytes': DATAGRAM_BYTES,
-              'datagrams': DATAGRAMS, 'answer_bytes': ANSWER_BYTES, 'reference': REFERENCE, 'system': platform.platform(),
-              'python': platform.python_version(), **measure(options.rounds, options.frames)}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.json, report)
-    print(markdown(report['ways']))
-    print(f'\n{FRAME_BYTES} bytes in {DATAGRAMS} datagrams, {options.rounds} rounds of {options.frames} frames; report: {options.json}')
-    for way, result in report['ways'].items():
-        if result['without_answer']:
-            print(f'{way}: {result["without_answer"]} frames without an answer within {TIMEOUT_S:g} s')
-    return 0
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

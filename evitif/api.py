@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ __all__ = ['CutModel', 'Prediction', 'classify', 'decode', 'encode', 'load_model
            'run_edge']
 
 
-def load_model(model: str, cut: int | None = None, **settings: object) -> CutModel:
+def load_model(model: str, cut: int | None = None, **settings: Any) -> CutModel:
     """Load a Vision Transformer and cut it after block `cut`.
 
     >>> model = evitif.load_model('artifacts/fashion_mnist', cut=3)
@@ -117,7 +118,7 @@ def make_key(path: str | Path) -> None:
 
 
 @contextmanager
-def run_edge(on_prediction: Callable[[Prediction], None], **settings: object) -> Iterator[EdgeRuntime]:
+def run_edge(on_prediction: Callable[[Prediction], None], **settings: Any) -> Iterator[EdgeRuntime]:
     """Run the robot's half until the block ends: `edge.submit(image, stamp_ns)` sends an image, and never waits.
 
     >>> import time
@@ -139,7 +140,7 @@ def run_edge(on_prediction: Callable[[Prediction], None], **settings: object) ->
 
 @contextmanager
 def run_bridge(on_prediction: Callable[[str, Prediction], None] = lambda robot, prediction: None,
-               **settings: object) -> Iterator[BridgeRuntime]:
+               **settings: Any) -> Iterator[BridgeRuntime]:
     """Run the off-board half until the block ends; it answers every robot that has the key and the same model.
 
     >>> with evitif.run_bridge(port=0, key_file='rover.key') as bridge:

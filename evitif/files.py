@@ -40,12 +40,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
             os.fsync(file.fileno())     # else a power failure may leave an empty file under the new name
         new.replace(path)
     except BaseException as error:
-        _remove(new)
+        remove(new)
         # A writer in another language reports the end of its own writing, after the system's error.
         cause = _first_os_error(error) if isinstance(error, Exception) else None
         if cause is None or isinstance(error, WriteError):
             raise
-        raise _write_error(path, cause) from None
+        raise write_error(path, cause) from None
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
@@ -107,7 +107,7 @@ def not_finite(content: object, name: str = '') -> str | None:
     return next((found for key, value in parts if (found := not_finite(value, key)) is not None), None)
 
 
-def _not_finite_in(array: object, name: str) -> str | None:
+def _not_finite_in(array: Any, name: str) -> str | None:
     """The same for a tensor or an array, without a need for either library."""
     if hasattr(array, 'isfinite'):                                          # a tensor
         whole = not array.is_floating_point() or bool(array.isfinite().all())
@@ -118,37 +118,8 @@ def _not_finite_in(array: object, name: str) -> str | None:
     return None if whole else f'the tensor {name} has values that are NaN or infinite'
 
 
-def require_writable(folder: Path | str) -> None:
-    """Raise WriteError unless files can be written into `folder`, which may be missing yet; nothing is left behind."""
-    folder, made = Path(folder), []
-    try:
-        for part in reversed([folder, *folder.parents]):
-            if not part.is_dir():
-                part.mkdir()
-                made.append(part)
-        trial = folder / f'.writable-{os.getpid()}'
-        try:
-            trial.write_bytes(b'\0')
-        finally:
-            _remove(trial)
-    except OSError as error:
-        raise _write_error(folder, error) from None
-    finally:
-        for part in reversed(made):
-            try:
-                part.rmdir()
-            except OSError:
-                pass
-
-
-def require_writable_file(path: Path | str) -> None:
-    """Raise WriteError unless the file `path` can be written or replaced."""
-    if Path(path).is_dir():
-        raise WriteError(f'{path} cannot be written: it is a folder, and a file is expected')
-    require_writable(Path(path).parent)
-
-
-def _write_error(path: Path, error: OSError) -> WriteError:
+def write_error(path: Path, error: OSError) -> WriteError:
+    """Why `path` cannot be written, by the system's error."""
     room = ''
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         there = next(parent for parent in path.absolute().parents if parent.exists())
@@ -167,7 +138,8 @@ def _first_os_error(error: BaseException | None) -> OSError | None:
     return None
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file that may be gone already, or that cannot be deleted."""
     try:
         path.unlink(missing_ok=True)
     except OSError:

@@ -20,13 +20,17 @@ def typed(kind: type[T], content: Any, name: str = '') -> T:
     :param name: of `content`, for the text of an error
     :raises ValueError: naming the place and the value; also what the dataclass raises itself
     """
+    return _typed(kind, content, name)
+
+
+def _typed(kind: Any, content: Any, name: str) -> Any:
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if origin is Any:
         return content
     if origin in (Union, UnionType):
-        return None if content is None else typed(next(one for one in arguments if one is not NoneType), content, name)
+        return None if content is None else _typed(next(one for one in arguments if one is not NoneType), content, name)
     if dataclasses.is_dataclass(origin):
-        return _record(origin, _of(dict, content, name), name)
+        return _record(origin, _of(dict, content, name, dict), name)
     if issubclass(origin, Enum):
         if content not in (values := [member.value for member in origin]):
             raise _unlike(name, content, f'one of {", ".join(values)}')
@@ -37,18 +41,18 @@ def typed(kind: type[T], content: Any, name: str = '') -> T:
     if not arguments:
         return values
     if origin is dict:
-        return {_key(arguments[0], key, name): typed(arguments[1], value, _inside(name, key)) for key, value in values.items()}
+        return {_key(arguments[0], key, name): _typed(arguments[1], value, _inside(name, key)) for key, value in values.items()}
     kinds = [arguments[0]] * len(values) if origin is list or Ellipsis in arguments else arguments
     if len(kinds) != len(values):
         raise _unlike(name, content, f'{len(kinds)} values')
-    return origin(typed(one, value, f'{name}[{index}]') for index, (one, value) in enumerate(zip(kinds, values, strict=True)))
+    return origin(_typed(one, value, f'{name}[{index}]') for index, (one, value) in enumerate(zip(kinds, values, strict=True)))
 
 
-def _record(kind: type, content: dict, name: str) -> Any:
+def _record(kind: Any, content: dict, name: str) -> Any:
     hints, values = get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
         if field.name in content:
-            values[field.name] = typed(hints[field.name], content[field.name], _inside(name, field.name))
+            values[field.name] = _typed(hints[field.name], content[field.name], _inside(name, field.name))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f'the key {_inside(name, field.name)!r} is missing')
     return kind(**values)
@@ -61,10 +65,9 @@ def _key(kind: type, key: str, name: str) -> Any:
         raise _unlike(f'a key of {name}', key, _NAMES.get(kind, kind.__name__)) from None
 
 
-def _of(kinds: type | tuple[type, ...], content: Any, name: str, expected: type | None = None) -> Any:
-    expected = expected or kinds
+def _of(kinds: type | tuple[type, ...], content: Any, name: str, expected: type) -> Any:
     if not isinstance(content, kinds) or isinstance(content, bool) and expected is not bool:
-        raise _unlike(name, content, _NAMES[expected])
+        raise _unlike(name, content, _NAMES.get(expected, expected.__name__))
     return content
 
 

@@ -1,4 +1,4 @@
-"""The console command `evitif`: one verb a module."""
+"""The console command `evitif`: one verb a module; `main.py` has the tree."""
 
 from evitif_cli.main import main
 

@@ -1,16 +1,15 @@
-"""Types and groups of arguments that several verbs share; a bad value is refused by the parser."""
+"""What several verbs share: a configuration from the options, and arguments of the command line alone."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from evitif.files import parse_json
-from evitif.vocabulary import Quantisation
-from evitif_lab.commands.options import not_negative_int, positive_int, rate
+from evitif_lab.commands.configuration import chosen
 
-__all__ = ['add_model', 'add_overwrite', 'chosen', 'keyword', 'positive_int', 'rate', 'show']
+Configuration = TypeVar('Configuration')
 
 
 def keyword(text: str) -> tuple[str, Any]:
@@ -24,29 +23,16 @@ def keyword(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def add_model(parser: argparse.ArgumentParser, several_cuts: bool = False,
-              quantisation: str | None = None) -> None:
-    """The arguments that name a model with its weights, and its cut or cuts; `quantisation` is the default where it is asked."""
-    parser.add_argument('--model', required=True, help='a model folder, or the name of a timm model')
-    parser.add_argument('--checkpoint', help='a file with weights, for a timm name')
-    parser.add_argument('--pretrained', action='store_true', help="weights from timm's hub, for a timm name")
-    parser.add_argument('--cut', type=not_negative_int, nargs='+' if several_cuts else None,
-                        help='cut after this block (default: the model folder\'s, else half of the depth)')
-    if quantisation is not None:
-        parser.add_argument('--quantisation', choices=('auto', *Quantisation.values()), default=quantisation,
-                            help='how tokens travel (default: %(default)s; auto: as the loss asks for where a transform code was '
-                                 'fitted, else as int8)')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:0, mps, … (default: cpu)')
-
-
 def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `--overwrite`."""
     parser.add_argument('--overwrite', action='store_true', help=f'replace {what}')
 
 
-def chosen(options: argparse.Namespace, kind: type) -> dict:
-    """The options that are fields of the dataclass `kind`, where they were given."""
-    names = kind.__dataclass_fields__
-    return {name: value for name, value in vars(options).items() if name in names and value is not None}
+def configured(options: argparse.Namespace, kind: type[Configuration]) -> Configuration:
+    """The configuration that the options describe, printed. Raises ValueError for a value out of its range."""
+    configuration = kind(**chosen(options, kind))
+    show(configuration)
+    return configuration
 
 
 def show(configuration: object) -> None:

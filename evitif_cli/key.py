@@ -7,15 +7,15 @@ import argparse
 from evitif.protocol.sealing.keys import write_key_file
 
 
-def add_parser(verbs) -> None:
-    what = verbs.add_parser('key', help='keys that seal the link between robot and bridge').add_subparsers(required=True, metavar='WHAT')
-    new = what.add_parser('new', help='write a new random key', description='Write 32 random bytes in base64 into FILE, which only its '
-                          'owner can read. The same file belongs on the robot and on the bridge.')
-    new.add_argument('file', metavar='FILE', help='a name that is not in use; a key is never overwritten')
-    new.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.description = ('Write 32 random bytes in base64 into FILE, which only its owner can read. The same file belongs on the robot '
+                          'and on the bridge.')
+    parser.add_argument('file', metavar='FILE', help='a name that is not in use; a key is never overwritten')
 
 
 def run(options: argparse.Namespace, command: str) -> int:
+    """Return the exit status."""
     write_key_file(options.file)
     print(f'wrote a new key to {options.file} (mode 0600); bring it to the other side by a way that nobody else can read, keep its '
           'mode there, and set key_file on both sides')

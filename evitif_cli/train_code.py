@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import argparse
 
-from evitif_cli.arguments import add_model, add_overwrite, chosen, show
-from evitif_lab.commands.options import positive, positive_int, seed
+from evitif.pipeline.rate_table import FIGURES
+from evitif_cli.arguments import add_overwrite, configured
+from evitif_lab.commands.configuration import add_options
+from evitif_lab.training.transform_code import CodeTraining, measure_again, train_code
 
 
-def add_parser(verbs) -> None:
-    parser = verbs.add_parser('code', help="fit the transform code (klt2 to klt0.125) of a model's tokens; needs images, "
-                                           'no labels')
-    add_model(parser, several_cuts=True)
-    parser.add_argument('--data', nargs='+', required=True, help='fashion-mnist, or folders of images')
-    parser.add_argument('--pixels', action='store_true', help="code the patches of an image as strategy selection sends them, instead of "
-                                                              'tokens at a cut')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    add_options(parser, CodeTraining)
     parser.add_argument('--table-only', action='store_true',
-                        help='leave the code as it is and measure again what its rates cost, with the recovery that lies beside it by now')
-    parser.add_argument('--output', help='folder of the artifacts (default: the model folder)')
-    parser.add_argument('--images', type=positive_int, help='drawn from all of them (default: 2000)')
-    parser.add_argument('--gradient-images', type=positive_int, help='of these, for the metric (default: 512)')
-    parser.add_argument('--ridge', type=positive, help='of the metric, against its mean eigenvalue (default: 0.1)')
-    parser.add_argument('--views', type=positive_int, nargs='+', metavar='N',
-                        help='random crops of each image, a number for each of --data (default: the images as they are)')
-    parser.add_argument('--limits', type=positive_int, nargs='+', metavar='N',
-                        help='images at most, a number for each of --data (default: all)')
-    parser.add_argument('--seed', type=seed)
+                        help='keep the code and measure again what its rates cost, with the recovery that now lies beside it')
     add_overwrite(parser, 'codes of another configuration, and fit them anew')
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    from evitif_lab.training.transform_code import CodeTraining, measure_again, train_code
-    configuration = CodeTraining(**chosen(options, CodeTraining))
-    if options.table_only and configuration.pixels:
+    """Return the exit status."""
+    if options.table_only and options.pixels:
         raise ValueError('--table-only is for the code of tokens: patches of an image have no such table')
-    show(configuration)
+    configuration = configured(options, CodeTraining)
     found = measure_again(configuration, command) if options.table_only else train_code(configuration, command, overwrite=options.overwrite)
     for description in found:
         tell(description)
@@ -44,7 +31,6 @@ def run(options: argparse.Namespace, command: str) -> int:
 
 def tell(description: dict) -> None:
     """Print what the rates of a fitted code cost."""
-    from evitif.pipeline.rate_table import FIGURES
     for kind, figures in description['figures'].items():
         if isinstance(figures, dict) and 'token_bytes' in figures:
             print(f'{kind} for {description["model"]} at cut {description["cut"]}: {figures["token_bytes"]} bytes a token, '

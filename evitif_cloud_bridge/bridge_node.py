@@ -9,31 +9,31 @@ begin_program(__name__)
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
-
-from rclpy.clock import Clock, ClockType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused, StampRefused
 from evitif.protocol.wire.link_names import group_of
-from evitif.repeated_log import RepeatedLog
 from evitif.transport.addresses import format_address
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_settings
 from evitif_cloud_bridge.robot_names import topic_token
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
-from evitif_ros.class_names_publisher import ClassNamesPublisher
-from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, DiagnosticsPublisher, Recent, Status
-from evitif_ros.lifecycle import AutostartNode, run
+from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, Status
+from evitif_ros.lifecycle import run
 from evitif_ros.log import log_of
+from evitif_ros.runtime_node import MOST_REPLACED, RuntimeNode
 
 if TYPE_CHECKING:
+    from rclpy.publisher import Publisher
+
     from evitif.pipeline import BridgeRuntime
+    from evitif.pipeline.prediction import Prediction as Answered
+    from evitif.protocol.rate.statistics import LinkStatistics
 
 HOUSEKEEPING_S = 0.5
-REFUSED_SHOWN_S = 60.0      # on /diagnostics; the protocol tells of a refusal once, however often the robot asks
-REPEAT_WARNING_S = 60.0     # between log messages about a tail that is too slow
-MOST_REPLACED = 0.05        # share of the frames that may be
+REFUSED_SHOWN_S = 60.0      # on /diagnostics; the protocol reports a refusal once, however often the robot asks
 MOST_REFUSED = 16           # refused robots remembered; names come from the network, so there must be a limit
 
 
@@ -43,98 +43,57 @@ class _Robot:
 
     name: str
     token: str
-    predictions: object
-    link_stats: object
-    classifications: object | None
+    predictions: Publisher
+    link_stats: Publisher
+    classifications: Publisher | None
     peer: str = ''
     session_id: int = 0
     sessions: set[int] = field(default_factory=set)
     reason: str = ''
     lost_at: float = 0.0        # seconds, monotonic; meaningful without a session
     answered: int = 0
-    last_link: object | None = None
+    last_link: LinkStatistics | None = None
 
     @property
     def connected(self) -> bool:
+        """Whether it, or one of its devices, has a session."""
         return bool(self.sessions)
 
-    def publishers(self) -> list:
+    def publishers(self) -> list[Publisher]:
+        """Return all of them."""
         return [entry for entry in (self.predictions, self.link_stats, self.classifications) if entry is not None]
 
 
-class BridgeNode(AutostartNode):
+class BridgeNode(RuntimeNode['BridgeRuntime']):
+    """The off-board half of the pipeline as a lifecycle node; see docs/nodes.md."""
+
     default_name = 'bridge_node'
     table = BRIDGE_PARAMETERS
+    name_parameter = 'bridge_name'
 
-    def __init__(self, **kwargs):
-        self._runtime: BridgeRuntime | None = None
-        self._running = False
-        self._timers_owned = []
+    def __init__(self, **kwargs: Any):
         self._robots: dict[str, _Robot] = {}
         self._robots_lock = threading.RLock()  # the runtime's threads add robots, the executor's removes them
         self._refused: dict[str, tuple[str, float]] = {}
-        self._recent = Recent()
         super().__init__(**kwargs)
-        self._values = self.values()
-        self._too_slow = RepeatedLog(log_of(self), REPEAT_WARNING_S)
-        self._diagnostics = DiagnosticsPublisher(self, self._values['bridge_name'])
-        for name, task in (('robots', self._robot_status), ('frames', self._frame_status),
-                           ('model', self._model_status)):
-            self._diagnostics.add(name, task)
 
     def publishes(self) -> tuple[str, ...]:
         return ('*/prediction', '*/classification', '*/link_stats', 'labels', 'label_info', 'vision_info', '/diagnostics')
 
     # Transitions.
 
-    def configure(self) -> None:
-        self._values = self.values()
-        self._diagnostics.hardware_id = self._values['bridge_name']
-        self._runtime = self._build_runtime()
-        self._class_names = ClassNamesPublisher(self)
-
-    def activate(self) -> None:
-        if self._runtime is None:  # stopped by an earlier deactivation
-            self._runtime = self._build_runtime()
-        self._runtime.start()
-        self._running = True
-        self._class_names.publish(self._runtime.labels, self._runtime.description)
-        self._start_timers()
-
-    def deactivate(self) -> None:
-        self._stop_timers()
-        if self._running:
-            self._running = False
-            runtime, self._runtime = self._runtime, None
-            runtime.stop()
-        for robot in list(self._robots.values()):
-            self._remove(robot)
-
-    def cleanup(self) -> None:
-        self._runtime = None
-        self.withdraw()
-
-    def parameters_changed(self, values: dict[str, object]) -> str | None:
-        self._values.update(values)
-        if 'publish_stats_rate' in values and self._running:
-            self._stop_timers()
-            self._start_timers()
-
-    def _build_runtime(self) -> BridgeRuntime:
-        from evitif.pipeline import BridgeRuntime  # imports PyTorch, seconds; a bad parameter is refused before
+    def build_runtime(self) -> BridgeRuntime:
+        from evitif.pipeline import BridgeRuntime
         return BridgeRuntime(bridge_runtime_settings(self._values), on_prediction=self._on_prediction,
                              on_event=self._on_event, log=log_of(self))
 
-    def _start_timers(self) -> None:
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timers_owned = [
-            self.create_timer(1.0 / self._values['publish_stats_rate'], self._publish_stats, clock=steady),
-            self.create_timer(HOUSEKEEPING_S, self._remove_gone_robots, clock=steady)]
+    def deactivate(self) -> None:
+        super().deactivate()
+        for robot in list(self._robots.values()):
+            self._remove(robot)
 
-    def _stop_timers(self) -> None:
-        for timer in self._timers_owned:
-            self.destroy_timer(timer)
-        self._timers_owned = []
+    def timers(self) -> Iterable[tuple[float, Callable[[], None]]]:
+        return [(1.0 / self._values['publish_stats_rate'], self._publish_stats), (HOUSEKEEPING_S, self._remove_gone_robots)]
 
     # Robots and their topics.
 
@@ -154,12 +113,12 @@ class BridgeNode(AutostartNode):
                     robot.sessions.discard(event.session_id)
                     robot.reason, robot.lost_at = event.reason, time.monotonic()
         elif isinstance(event, RobotRefused):
-            self._note_refusal(event.robot, f'{event.robot} at {format_address(event.address)}: {event.reason}')
+            self._remember_refusal(event.robot, f'{event.robot} at {format_address(event.address)}: {event.reason}')
         elif isinstance(event, StampRefused):
-            self._note_refusal(f'frames of {event.robot}, {event.device}', f'frames of {event.robot}, {event.reason}')
+            self._remember_refusal(f'frames of {event.robot}, {event.device}', f'frames of {event.robot}, {event.reason}')
 
-    def _note_refusal(self, whose: str, text: str) -> None:
-        """Keep it for /diagnostics."""
+    def _remember_refusal(self, whose: str, text: str) -> None:
+        """For /diagnostics."""
         with self._robots_lock:
             self._refused.pop(whose, None)
             self._refused[whose] = text, time.monotonic()
@@ -168,11 +127,11 @@ class BridgeNode(AutostartNode):
 
     @staticmethod
     def _names(event: RobotConnected | RobotLost) -> set[str]:
-        """Under which names a session is shown: a device has its own link, and its robot's predictions are those of all devices."""
+        """The names that a session has topics under: a device has its own link, and its robot the predictions of all devices."""
         return {event.robot, group_of(event.robot, event.device)}
 
     def _robot(self, name: str) -> _Robot:
-        """The robot's topics, created when it is seen first. To be called with the lock."""
+        """The robot's topics, created when it first appears. Call it with the lock."""
         robot = self._robots.get(name)
         if robot is None:
             self._make_room()
@@ -183,11 +142,11 @@ class BridgeNode(AutostartNode):
             self.get_logger().info(f'publishing robot {name} on {robot.predictions.topic_name}')
         return robot
 
-    def _advertise(self, kind, topic: str):
+    def _advertise(self, kind: type, topic: str) -> Publisher:
         return self.create_publisher(kind, topic, **qos.overridable(self, qos.PUBLISHER, topic, qos.RESULTS))
 
     def _make_room(self) -> None:
-        """Twice as many robots as are served at once keep their topics; then those gone longest lose theirs."""
+        """At most twice `max_robots` keep their topics; those gone longest lose theirs first."""
         gone = [robot for robot in self._robots.values() if not robot.connected]
         gone.sort(key=lambda robot: robot.lost_at)
         excess = len(self._robots) + 1 - 2 * self._values['max_robots']
@@ -211,7 +170,7 @@ class BridgeNode(AutostartNode):
 
     # Messages out.
 
-    def _on_prediction(self, name: str, prediction) -> None:
+    def _on_prediction(self, name: str, prediction: Answered) -> None:
         """In the runtime's worker thread."""
         if not self.context.ok():
             return
@@ -234,11 +193,15 @@ class BridgeNode(AutostartNode):
                     robot.last_link, robot.connected, robot.name, robot.peer, session_id, robot.reason,
                     statistics.device, robot.answered, stamp))
 
-    # Diagnostics, in every state.
+    # Diagnostics of an active node.
+
+    def statuses(self) -> Mapping[str, Callable[[], Status]]:
+        return {'robots': self._robot_status, 'frames': self._frame_status}
+
+    def model_figures(self) -> Mapping[str, object]:
+        return {'recovery': self._runtime.statistics().recovery} if self._running else {}
 
     def _robot_status(self) -> Status:
-        if not self._running:
-            return Status(OK, 'the node is not active')
         with self._robots_lock:
             refused = [text for text, _ in self._refused.values()]
             lost = [robot for robot in self._robots.values() if not robot.connected]
@@ -253,15 +216,13 @@ class BridgeNode(AutostartNode):
         return Status(OK, text, values)
 
     def _frame_status(self) -> Status:
-        if not self._running:
-            return Status(OK, 'the node is not active')
         now = self._runtime.statistics()
         recent = self._recent({'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
                                'failed': now.frames_failed})
         values = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
                   'failed': now.frames_failed,
                   **{f'of devices: {kind}': count for kind, count in now.joined.items()},
-                  **{f'datagrams of no session: {kind}': count for kind, count in now.counters.items()}}
+                  **{f'datagrams dropped: {kind}': count for kind, count in now.dropped.items()}}
         if recent['failed']:
             return Status(ERROR, f'{recent["failed"]} frames failed in the last {RECENT_S:.0f} s, {recent["answered"]} answered', values)
         if recent['replaced'] > MOST_REPLACED * recent['ready']:
@@ -272,17 +233,9 @@ class BridgeNode(AutostartNode):
             return Status(WARN, f'{text}; {recent["answered"]} answered', values)
         return Status(OK, f'{recent["answered"]} frames answered in the last {RECENT_S:.0f} s', values)
 
-    def _model_status(self) -> Status:
-        if self._runtime is None:
-            return Status(OK, 'no model is loaded')
-        asked, placement = self._values['device'], self._runtime.placement
-        values = {'model': self._values['model'], 'device asked for': asked, 'threads': self._runtime.threads}
-        if self._running:
-            values['recovery'] = self._runtime.statistics().recovery
-        return Status(WARN if placement.fallback else OK, placement.sentence, values)
-
 
 def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the node; see `evitif_ros.lifecycle.run`."""
     run(BridgeNode, arguments)
 
 

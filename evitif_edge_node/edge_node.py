@@ -9,13 +9,11 @@ begin_program(__name__)
 import dataclasses
 import logging
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
 
 from evitif.datasets.class_names import told_apart
 from evitif.pictures import SignificantBits
@@ -28,10 +26,10 @@ from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_settings
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
-from evitif_ros.class_names_publisher import ClassNamesPublisher
-from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, DiagnosticsPublisher, Recent, Status
-from evitif_ros.lifecycle import AutostartNode, run
+from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, Status
+from evitif_ros.lifecycle import run
 from evitif_ros.log import log_of
+from evitif_ros.runtime_node import MOST_REPLACED, RuntimeNode
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -40,38 +38,23 @@ except ImportError:     # Humble
 
 if TYPE_CHECKING:
     from evitif.pipeline import EdgeRuntime
-
-REPEAT_WARNING_S = 60.0  # between those about a robot that is too slow
-MOST_REPLACED = 0.05  # share of the images that may be: one or two are while a link begins
+    from evitif.pipeline.prediction import Prediction as Answered
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What is needed of an image when its answer comes; the pixels only where somebody looks at annotated images."""
+class EdgeNode(RuntimeNode['EdgeRuntime']):
+    """The robot's half of the pipeline as a lifecycle node; see docs/nodes.md."""
 
-    header: Header
-    image: np.ndarray | None
-
-
-class EdgeNode(AutostartNode):
     default_name = 'edge_node'
     table = EDGE_PARAMETERS
     publishes_images = True
+    name_parameter = 'robot_name'
 
-    def __init__(self, **kwargs):
-        self._runtime: EdgeRuntime | None = None
-        self._running = False
+    def __init__(self, **kwargs: Any):
         self._watch: ImageWatch | None = None
         self._significant = SignificantBits()
-        self._subscription = self._stats_timer = self._annotator = None
-        self._recent = Recent()
+        self._subscription = self._annotator = None
         super().__init__(**kwargs)
-        self._values = self.values()
-        self._repeated, self._too_slow = RepeatedLog(log_of(self)), RepeatedLog(log_of(self), REPEAT_WARNING_S)
-        self._diagnostics = DiagnosticsPublisher(self, self._values['robot_name'])
-        for name, task in (('images', self._image_status), ('link', self._link_status), ('frames', self._frame_status),
-                           ('model', self._model_status)):
-            self._diagnostics.add(name, task)
+        self._repeated = RepeatedLog(log_of(self))
 
     def publishes(self) -> tuple[str, ...]:
         return ('prediction', 'classification', 'link_stats', 'labels', 'label_info', 'vision_info', '~/annotated_image', '/diagnostics')
@@ -81,55 +64,36 @@ class EdgeNode(AutostartNode):
 
     # Transitions.
 
+    def build_runtime(self) -> EdgeRuntime:
+        from evitif.pipeline import EdgeRuntime
+        return EdgeRuntime(edge_runtime_settings(self._values), on_prediction=self._on_prediction, log=log_of(self))
+
     def configure(self) -> None:
-        self._values = self.values()
-        self._diagnostics.hardware_id = self._values['robot_name']
-        self._runtime = self._build_runtime()
+        super().configure()
         self._predictions = self.advertise(Prediction, 'prediction', qos.RESULTS)
         self._link_stats = self.advertise(LinkStats, 'link_stats', qos.RESULTS)
-        self._class_names = ClassNamesPublisher(self)
         self._labels_shown = told_apart(self._runtime.labels)
         self._classifications = None if messages.Classification is None else \
             self.advertise(messages.Classification, 'classification', qos.RESULTS)
         self._annotated = self.advertise(Image, '~/annotated_image', qos.IMAGES, shown=True)
 
     def activate(self) -> None:
-        if self._runtime is None:  # stopped by an earlier deactivation
-            self._runtime = self._build_runtime()
-        self._runtime.start()
-        self._running = True
-        self._class_names.publish(self._runtime.labels, self._runtime.description)
+        super().activate()
         self._annotator = _Annotator(self._publish_annotated, self._runtime.labels, self.get_logger().warning)
         self._significant = SignificantBits(self._values['significant_bits'], lambda text: self.get_logger().info(f'images: {text}'))
         self._subscribe()
-        self._start_stats_timer()
 
     def deactivate(self) -> None:
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
             self._subscription = self._watch = None
-        self._stop_stats_timer()
-        if self._running:
-            self._running = False
-            runtime, self._runtime = self._runtime, None
-            runtime.stop()
+        super().deactivate()
         if self._annotator is not None:
             self._annotator.stop()
             self._annotator = None
 
-    def cleanup(self) -> None:
-        self._runtime = None
-        self.withdraw()
-
-    def parameters_changed(self, values: dict[str, object]) -> str | None:
-        self._values.update(values)
-        if 'publish_stats_rate' in values and self._stats_timer is not None:
-            self._stop_stats_timer()
-            self._start_stats_timer()
-
-    def _build_runtime(self) -> EdgeRuntime:
-        from evitif.pipeline import EdgeRuntime  # imports PyTorch, seconds; a bad parameter is refused before
-        return EdgeRuntime(edge_runtime_settings(self._values), on_prediction=self._on_prediction, log=log_of(self))
+    def timers(self) -> Iterable[tuple[float, Callable[[], None]]]:
+        return [(1.0 / self._values['publish_stats_rate'], self._publish_stats)]
 
     def _image_topic(self) -> str:
         image = self.resolve_topic_name('image')  # as image_transport has it, a remapped base carries its transports
@@ -144,15 +108,6 @@ class EdgeNode(AutostartNode):
             **qos.overridable(self, qos.SUBSCRIPTION, topic, qos.NEWEST_IMAGE, shown=True))
         self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
 
-    def _start_stats_timer(self) -> None:
-        self._stats_timer = self.create_timer(1.0 / self._values['publish_stats_rate'], self._publish_stats,
-                                              clock=Clock(clock_type=ClockType.STEADY_TIME))
-
-    def _stop_stats_timer(self) -> None:
-        if self._stats_timer is not None:
-            self.destroy_timer(self._stats_timer)
-            self._stats_timer = None
-
     # Images in.
 
     def _on_image(self, message: Image) -> None:
@@ -161,11 +116,11 @@ class EdgeNode(AutostartNode):
     def _on_compressed(self, message: CompressedImage) -> None:
         self._take(message, compressed_image_to_rgb)
 
-    def _on_lost(self, event) -> None:
+    def _on_lost(self, event: Any) -> None:
         if self._watch is not None:
             self._watch.lost(event)
 
-    def _take(self, message, convert) -> None:
+    def _take(self, message: Image | CompressedImage, convert: Callable[..., np.ndarray]) -> None:
         if not self._running:
             return
         self._watch.image(message)
@@ -176,54 +131,51 @@ class EdgeNode(AutostartNode):
             self._repeated(logging.ERROR, str(error), 'image')
             return
         header = message.header
-        looked_at = self._annotated.get_subscription_count() > 0
-        self._runtime.submit(image, header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, header.frame_id,
-                             _Source(header, image if looked_at else None))
+        self._runtime.submit(image, header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, header.frame_id, header)
 
     # Predictions out, in the runtime's threads.
 
-    def _on_prediction(self, prediction) -> None:
+    def _on_prediction(self, prediction: Answered) -> None:
         if not self.context.ok():
             return
-        header = prediction.context.header
+        header = prediction.context
         self._predictions.publish(messages.prediction_message(prediction, header, self._values['robot_name']))
         if self._classifications is not None:
             self._classifications.publish(messages.classification_message(prediction, header))
         annotator = self._annotator
-        if annotator is not None and prediction.context.image is not None:
+        if annotator is not None and self._annotated.get_subscription_count():
             annotator.draw_later(prediction)
 
-    def _publish_annotated(self, prediction) -> None:
+    def _publish_annotated(self, prediction: Answered) -> None:
         if self.context.ok() and self._annotated.get_subscription_count():
             labels = [self._labels_shown[class_id] if class_id >= 0 else label
                       for class_id, label in zip(prediction.class_ids, prediction.labels, strict=True)]
-            drawn = annotate(prediction.context.image, dataclasses.replace(prediction, labels=labels), self._values['annotated_height'])
-            self._annotated.publish(fill_image(Image(header=prediction.context.header), drawn))
+            drawn = annotate(prediction.image, dataclasses.replace(prediction, labels=labels), self._values['annotated_height'])
+            self._annotated.publish(fill_image(Image(header=prediction.context), drawn))
 
     def _publish_stats(self) -> None:
         self._link_stats.publish(messages.edge_link_message(
             self._runtime.statistics(), self._values['robot_name'], self._peer(), self.get_clock().now().to_msg()))
 
-    # Diagnostics, in every state.
+    # Diagnostics of an active node.
+
+    def statuses(self) -> Mapping[str, Callable[[], Status]]:
+        return {'images': self._image_status, 'link': self._link_status, 'frames': self._frame_status}
 
     def _peer(self) -> str:
         return f'{self._values["bridge_host"]}:{self._values["bridge_port"]}'
 
     def _image_status(self) -> Status:
-        if self._watch is None:
-            return Status(OK, 'the node is not active')
         return self._watch.status(self._values['image_timeout'], self._significant)
 
     def _link_status(self) -> Status:
-        if not self._running:
-            return Status(OK, 'the node is not active')
         statistics = self._runtime.statistics()
         link = statistics.link
         values = {'bridge': self._peer(), 'state': statistics.state,
                   'uplink packet error rate': link.remote_packet_error_rate,
                   'downlink packet error rate': link.packet_error_rate, 'round trip (s)': link.round_trip_s,
-                  'sending': statistics.sending.state, 'allowed rate (Mbit/s)': statistics.sending.allowed_bit_s / 1e6,
-                  'used rate (Mbit/s)': statistics.sending.used_bit_s / 1e6, 'queueing delay (s)': statistics.sending.queueing_delay_s,
+                  'sending': statistics.uplink.state, 'allowed rate (Mbit/s)': statistics.uplink.allowed_bit_s / 1e6,
+                  'used rate (Mbit/s)': statistics.uplink.used_bit_s / 1e6, 'queueing delay (s)': statistics.uplink.queueing_delay_s,
                   'quantisation': statistics.quantisation, 'patch copies': statistics.patch_copies,
                   'share of the patches sent': statistics.share_sent,
                   'datagrams sent': link.datagrams_sent, 'datagrams received': link.datagrams_received,
@@ -238,8 +190,6 @@ class EdgeNode(AutostartNode):
         return Status(WARN, f'no answer from a bridge at {self._peer()} yet{why}', values)
 
     def _frame_status(self) -> Status:
-        if not self._running:
-            return Status(OK, 'the node is not active')
         statistics = self._runtime.statistics()
         counts = {name.removeprefix('frames_'): count for name, count in vars(statistics).items() if name.startswith('frames_')}
         recent = self._recent(counts)
@@ -247,7 +197,7 @@ class EdgeNode(AutostartNode):
         wrong = [f'{recent[name]} {name}' for name in ('expired', 'unsent', 'failed') if recent[name]]
         if recent['replaced'] > MOST_REPLACED * recent['received']:
             from evitif.pipeline.threads import capacity
-            wrong.append(f'{recent["replaced"]} of {recent["received"]} images replaced by newer ones, since one takes longer than the '
+            wrong.append(f'{recent["replaced"]} of {recent["received"]} images replaced by newer ones, since each takes longer than the '
                          f'time between two ({capacity()})')
             self._too_slow(logging.WARNING, f'in the last {RECENT_S:.0f} s {wrong[-1]}; a lower rate of the camera or max_rate, or fewer '
                                             'programs beside this one, would help', 'replaced')
@@ -257,27 +207,22 @@ class EdgeNode(AutostartNode):
             return Status(WARN, f'in the last {RECENT_S:.0f} s: {", ".join(wrong)}, {recent["answered"]} answered', values)
         return Status(OK, f'{recent["answered"]} frames answered in the last {RECENT_S:.0f} s', values)
 
-    def _model_status(self) -> Status:
-        if self._runtime is None:
-            return Status(OK, 'no model is loaded')
-        asked, placement = self._values['device'], self._runtime.placement
-        return Status(WARN if placement.fallback else OK, placement.sentence,
-                      {'model': self._values['model'], 'device asked for': asked, 'threads': self._runtime.threads})
-
 
 class _Annotator:
-    """Draws in a thread of its own, the newest prediction only, so that drawing never delays an answer."""
+    """Draws the newest prediction in a thread of its own, so that drawing never delays an answer."""
 
-    def __init__(self, draw, labels, warn):
+    def __init__(self, draw: Callable[[Answered], None], labels: tuple[str, ...], warn: Callable[[str], object]):
         from evitif.pipeline.slot import LatestSlots
         self._draw, self._labels, self._warn, self._slots = draw, labels, warn, LatestSlots()
         self._thread = threading.Thread(target=self._work, name='evitif-annotate', daemon=True)
         self._thread.start()
 
-    def draw_later(self, prediction) -> None:
+    def draw_later(self, prediction: Answered) -> None:
+        """Draw it next, in the place of one that waits."""
         self._slots.put('prediction', prediction)
 
     def stop(self) -> None:
+        """End the thread."""
         self._slots.close()
         self._thread.join()
 
@@ -297,6 +242,7 @@ def _describe(message: Image | CompressedImage) -> str:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the node; see `evitif_ros.lifecycle.run`."""
     run(EdgeNode, arguments)
 
 

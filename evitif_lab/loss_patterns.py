@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from evitif.channel import independent_burst, transitions
 from evitif.protocol.frames.interleaving import interleave
 from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, MIN_PACKETS, PREFIX_COPIES, patch_copies_of, row_capacity
 from evitif.protocol.rate.statistics import WINDOW
@@ -24,10 +25,8 @@ class LossRun(NamedTuple):
 class PacketLoss:
     """Draws masks of received tokens for frames of `parameters`.
 
-    `burst` is the mean length of a run of lost packets: a Gilbert-Elliott channel (Gilbert, BSTJ 1960; Elliott, BSTJ
-    1963) that loses everything in its bad state and nothing in its good one. Independent losses at a rate p come in runs
-    of 1 / (1 - p); a `burst` shorter than that, such as 1, means independent losses.
-    A frame of which no packet arrived is never answered, so at least one packet is always received.
+    `burst` is the mean length of a run of lost packets (see `evitif.channel`); one shorter than that of independent losses, such as 1,
+    means independent losses. A frame of which no packet arrived is never answered, so at least one packet is always received.
     """
 
     def __init__(self, parameters: StreamParameters, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
@@ -91,13 +90,12 @@ def _spare_one(arrived: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 def _lost(draws: torch.Tensor, rates: torch.Tensor, burst: float) -> torch.Tensor:
     """Uniform draws and rates, both [streams, packets in sending order], to what a Gilbert-Elliott channel loses.
 
-    A packet is lost with probability `stay` after a lost one and `enter` after another, enter <= rate <= stay. So a draw
-    below `enter` or above `stay` decides by itself, and any other repeats the packet before: no loop over packets.
+    A packet is lost with probability 1 - to_good after a lost one and to_bad after another, to_bad <= rate <= 1 - to_good. So a draw below
+    to_bad or above 1 - to_good decides by itself, and any other repeats the packet before: no loop over packets.
     """
-    enter = rates / (burst * (1 - rates)).clamp(min=1)
-    stay = rates.clamp(min=1 - 1 / max(burst, 1.0))
-    lost = draws < enter
-    decided = lost | (draws >= stay)
+    to_bad, to_good = transitions(rates, independent_burst(rates).clamp(min=burst))
+    lost = draws < to_bad.nan_to_num(1.0)                   # not a number at a rate of 1
+    decided = lost | (draws >= 1 - to_good)
     lost[:, 0], decided[:, 0] = draws[:, 0] < rates[:, 0], True
     places = torch.arange(draws.shape[1]).expand_as(draws)
     return lost.gather(1, torch.where(decided, places, 0).cummax(1).values)

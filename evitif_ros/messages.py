@@ -117,9 +117,9 @@ def bridge_link_message(link, connected: bool, robot: str, peer: str, session_id
 
 def _fill_sending(message: LinkStats, statistics) -> None:
     """What the edge found out about the path, and how it sends."""
-    sending = statistics.sending
-    message.sending_state, message.queueing_delay = sending.state, sending.queueing_delay_s
-    message.allowed_rate, message.used_rate = sending.allowed_bit_s / 1e6, sending.used_bit_s / 1e6
+    uplink = statistics.uplink
+    message.sending_state, message.queueing_delay = uplink.state, uplink.queueing_delay_s
+    message.allowed_rate, message.used_rate = uplink.allowed_bit_s / 1e6, uplink.used_bit_s / 1e6
     message.quantisation, message.patch_copies = statistics.quantisation, statistics.patch_copies
     message.share_sent = statistics.share_sent
     if statistics.link is not None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from evitif.model.quantise import KINDS, TokenQuantiser, row_bytes
+from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES
 from evitif.protocol.bridge.endpoint import BridgeConfig
 from evitif.protocol.edge.config import EdgeConfig
@@ -31,6 +31,7 @@ from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.transport.addresses import TransportError, parse_address
 from evitif.transport.impairment import ImpairedChannel, Impairment
+from evitif.vocabulary import Quantisation
 from fuzz.stream import Stream
 
 PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=17,
@@ -222,7 +223,8 @@ def read_parameters(data: bytes) -> None:
     names = [*value, 'unknown']
     for _ in range(1 + stream.number() % 3):
         value[stream.choice(names)] = stream.choice((
-            stream.value(), [stream.value(), stream.value()], [[stream.choice(KINDS), stream.value()]], stream.take(12).decode('latin-1')))
+            stream.value(), [stream.value(), stream.value()], [[stream.choice(Quantisation.values()), stream.value()]],
+            stream.take(12).decode('latin-1')))
     try:
         parameters = StreamParameters.from_json(value)
     except ValueError:
@@ -282,7 +284,7 @@ def reassemble(data: bytes) -> None:
 def dequantise(data: bytes) -> None:
     """Rows of any bytes become numbers."""
     stream = Stream(data)
-    kind = stream.choice([kind for kind in KINDS if kind not in RATES])
+    kind = stream.choice([kind for kind in Quantisation.values() if kind not in RATES])
     quantiser = TokenQuantiser(kind, 16, stream.choice((1, 2)))
     size = row_bytes(kind, quantiser.slice_channels)
     content = stream.rest()

@@ -1,24 +1,20 @@
-"""Coverage-guided fuzzing of every parser and state machine: python -m fuzz.run [--minutes N] [--target NAME ...] [--keep].
+"""Coverage-guided fuzzing of every parser and state machine: `evitif fuzz`.
 
-Each target runs under libFuzzer in a process of its own, for an equal share of the time. It begins from the inputs that are
-committed (fuzz/corpus) and those that earlier runs found (reports/fuzz/found), so a further run goes on where the last one
-ended, and the report (reports/fuzz/fuzz.json) counts the inputs of all of them. An input that raises, takes longer than 10 s
-or more than 2 GB is kept in reports/fuzz/faults, and the exit code is 1. `--keep` writes the inputs that
-cover something into fuzz/corpus, for the test that runs them all (test/fuzz).
+Each target runs under libFuzzer in a process of its own, for an equal share of the time. It begins from the committed inputs
+(fuzz/corpus) and those that earlier runs found (reports/fuzz/found); a further run goes on where the last one ended, and the report
+(reports/fuzz/fuzz.json) counts the inputs of all runs. An input that raises, takes longer than 10 s or more than 2 GB is kept in
+reports/fuzz/faults.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from evitif.files import write_json
-from evitif_cli.arguments import positive_int
+from evitif.files import read_json, write_json
 from evitif_lab.commands.progress import Progress
 from fuzz import corpus
 from fuzz.seeds import genuine
@@ -39,7 +35,7 @@ class Fuzzer:
         self.report = folder / 'fuzz.json'
         self.totals = {name: {'inputs': 0, 'seconds': 0, 'faults': 0} for name in NAMES}
         if self.report.is_file():
-            self.totals.update(json.loads(self.report.read_text())['targets'])
+            self.totals.update(read_json(self.report)['targets'])
 
     def run(self, name: str, seconds: int) -> str:
         """Fuzz one target; returns the output where there was a fault, else nothing."""
@@ -66,8 +62,9 @@ class Fuzzer:
         return corpus.write(name, [path.read_bytes() for path in found.iterdir() if path.stat().st_size <= LONGEST_INPUT], CORPUS_BYTES)
 
     def save(self) -> None:
+        """Write the report."""
         write_json(self.report, {
-            'command': 'python -m fuzz.run', 'python': sys.version.split()[0], 'longest_input_s': LONGEST_INPUT_S,
+            'command': 'evitif fuzz', 'python': sys.version.split()[0], 'longest_input_s': LONGEST_INPUT_S,
             'inputs': sum(cell['inputs'] for cell in self.totals.values()),
             'faults': sum(cell['faults'] for cell in self.totals.values()), 'targets': self.totals})
 
@@ -77,32 +74,27 @@ class Fuzzer:
                               errors='replace', check=False)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog='fuzz', description=__doc__.splitlines()[0])
-    parser.add_argument('--minutes', type=positive_int, default=16, help='over all targets (default: %(default)s)')
-    parser.add_argument('--target', nargs='+', choices=NAMES, default=NAMES, metavar='NAME', help=', '.join(NAMES))
-    parser.add_argument('--keep', action='store_true', help='write the inputs that cover something into fuzz/corpus')
-    parser.add_argument('--output', type=Path, default=ROOT / 'reports' / 'fuzz', help='default: reports/fuzz')
-    options = parser.parse_args(arguments)
+def fuzz_all(minutes: int, keep: bool, output: Path) -> int:
+    """Fuzz all targets, `minutes` over all of them; return the exit status, 1 where an input failed.
+
+    :param keep: write the inputs that cover something into fuzz/corpus
+    :param output: folder of the report, of what was found and of the inputs that failed
+    """
     if importlib.util.find_spec('atheris') is None:
         print('fuzz: atheris is not installed, and nothing was fuzzed: `pip install -r requirements/fuzz.txt` where it has a wheel '
               '(Linux, x86-64). The committed inputs are run by `make test` in any case.')
         return 0
-    fuzzer = Fuzzer(options.output)
-    seconds = max(1, 60 * options.minutes // len(options.target))
+    fuzzer = Fuzzer(output.resolve())
+    seconds = max(1, 60 * minutes // len(NAMES))
     failed = False
-    for name in Progress(options.target, desc='fuzz', unit='target'):
+    for name in Progress(NAMES, desc='fuzz', unit='target'):
         if fault := fuzzer.run(name, seconds):
             failed = True
             print(f'fuzz: {name} failed; the input is in {fuzzer.folder / "faults"}\n{fault}', file=sys.stderr)
-        elif options.keep:
+        elif keep:
             fuzzer.keep(name)
-    for name in options.target:
+    for name in NAMES:
         cell = fuzzer.totals[name]
         print(f'{name:>18}: {cell["inputs"]:>12,} inputs, {cell["corpus"]:>5} that cover something, {cell["faults"]} faults')
     print(f'{sum(cell["inputs"] for cell in fuzzer.totals.values()):,} inputs in all; {fuzzer.report}')
     return int(failed)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

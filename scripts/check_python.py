@@ -1,6 +1,6 @@
 """Print the path of the Python that runs this, if the environment can be made with it; else end with the reason.
 
-The path is that of the interpreter itself, not of a virtual environment that is active: that one may be about to be made again.
+The path is that of the interpreter itself, not of an active virtual environment, which may be about to be replaced.
 Runs in Python 3.6 and newer.
 """
 

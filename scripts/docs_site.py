@@ -5,22 +5,27 @@ adds what is linked to: README, CONTRIBUTING and CHANGELOG as pages, other files
 A link that leads nowhere is left alone, and MkDocs refuses it.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from pathlib import Path
 
-from mkdocs.structure.files import File
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
 ROOT_PAGES = {'README.md': 'readme.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changelog.md'}
-REFERENCE = ('model', 'protocol', 'transport', 'recovery', 'selection', 'partition', 'pipeline')
+REFERENCE = ('settings', 'model', 'protocol', 'transport', 'recovery', 'selection', 'partition', 'pipeline')
+FRONT_DOOR = '# evitif\n\n::: evitif\n    options:\n      show_root_heading: false\n'
 LINK = re.compile(r'\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)')
 
 
-def on_files(files, config):
+def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of the API reference, those of the repository's root, and every file that a page links to."""
-    files.append(File.generated(config, 'reference/evitif.md', content='# evitif\n\n::: evitif\n'))
+    files.append(File.generated(config, 'reference/evitif.md', content=FRONT_DOOR))
     for package in REFERENCE:
         files.append(File.generated(config, f'reference/{package}.md', content=_reference(package)))
     for name, page in ROOT_PAGES.items():
@@ -34,12 +39,12 @@ def on_files(files, config):
     return files
 
 
-def on_page_markdown(markdown, page, config, files):
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead each link that leaves docs/ to where the site has its target."""
     names = {uri: name for name, uri in ROOT_PAGES.items()}
     source = ROOT / names[page.file.src_uri] if page.file.src_uri in names else DOCS / page.file.src_uri
 
-    def lead(match):
+    def lead(match: re.Match) -> str:
         text, link, anchor = match.groups()
         target = (source.parent / link).resolve()
         if target.is_dir():
@@ -52,7 +57,7 @@ def on_page_markdown(markdown, page, config, files):
     return LINK.sub(lead, markdown)
 
 
-def _uri(file):
+def _uri(file: Path) -> str | None:
     """Where the site has a file of the repository; None where there is no such file."""
     if not file.is_file() or not file.is_relative_to(ROOT):
         return None
@@ -61,7 +66,7 @@ def _uri(file):
     return ROOT_PAGES.get(file.relative_to(ROOT).as_posix(), f'source/{file.relative_to(ROOT).as_posix()}')
 
 
-def _reference(package):
+def _reference(package: str) -> str:
     """A page that shows every public module of `evitif/PACKAGE`."""
     modules = [file.relative_to(ROOT).with_suffix('') for file in sorted((ROOT / 'evitif' / package).rglob('*.py'))]
     names = ['.'.join(module.parts) for module in modules if not module.name.startswith('_')]

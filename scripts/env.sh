@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Source this file in bash or zsh (`. scripts/env.sh`) to work in the environment that `make setup` made: python, pytest, colcon, evitif
-# and the nodes are then this repository's, and ros2 finds the package where there is a ROS 2 distribution.
-# Without a distribution it is enough to start `.venv/bin/python` by its path.
+# and the nodes are then this repository's, and the ros2 of a distribution finds the package.
+# Without a distribution you can also start `.venv/bin/python` by its path.
 
 if [ -n "${ZSH_VERSION:-}" ]; then
     eval '_evitif_root=${${(%):-%x}:A:h:h}'

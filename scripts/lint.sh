@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if ! { command -v basedpyright && command -v lint-imports; } >/dev/null; then
     echo 'lint: installing basedpyright and import-linter (requirements/lint.txt)'
-    python -m pip install --quiet --disable-pip-version-check --requirement requirements/lint.txt
+    python -m pip install -qq --disable-pip-version-check --requirement requirements/lint.txt
 fi
 
 failed=()

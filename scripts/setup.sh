@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Set up the environment of `make demo` and `make test`: chooses between a sourced ROS 2 and ROS 2 from PyPI, and finds a Python.
+# Set up the environment that `make demo` and `make test` run in: take the sourced ROS 2, else ROS 2 from PyPI, and find a Python.
 #
-#   EVITIF_ROS=wheels       do not use the sourced ROS 2
+#   EVITIF_ROS=wheels       ignore the sourced ROS 2
 #   EVITIF_PYTHON=python    the Python to use where no ROS 2 is sourced
+#   EVITIF_FOR=robot        leave out what only training, evaluation and tests need
 #   EVITIF_TORCH=cpu|cuda   which PyTorch to install; by default cuda where an NVIDIA driver answers
 #   TORCH_INDEX_URL=URL     where PyTorch for the CPU is, if not at download.pytorch.org
 set -euo pipefail
@@ -21,7 +22,7 @@ if [[ -n ${ROS_DISTRO:-} && ${EVITIF_ROS:-} != wheels ]]; then
         fi
     done
     say "ROS_DISTRO is $ROS_DISTRO, but no python3 imports rclpy: source the distribution's setup.bash again," \
-        'or set EVITIF_ROS=wheels to do without it'
+        'or set EVITIF_ROS=wheels to ignore it'
     exit 1
 fi
 if [[ -n ${ROS_DISTRO:-} ]]; then
@@ -36,7 +37,7 @@ for candidate in ${EVITIF_PYTHON:+"$EVITIF_PYTHON"} python3 python3.12 python3.1
     fi
     complaints+=("$candidate ${answer##*$'\n'}")
 done
-say 'Python 3.10, 3.11 or 3.12 is needed, with the means to make virtual environments and its headers.'
+say 'Python 3.10, 3.11 or 3.12 is needed, with venv and its headers. Found:'
 for complaint in "${complaints[@]}"; do
     say "$complaint"
 done

@@ -1,10 +1,10 @@
 """Set up the environment that `make demo` and `make test` run in; called by scripts/setup.sh with a suitable Python.
 
-Beside a sourced ROS 2 distribution the environment is a virtual environment on top of the distribution's Python (`.venv-<distro>`);
-elsewhere it is one with ROS 2 from PyPI's wheels in it (`.venv`). The colcon package is built inside it, in `workspace/`.
+With a sourced ROS 2 distribution the environment is a virtual environment on top of the distribution's Python (`.venv-<distro>`);
+otherwise it is one with ROS 2 from PyPI's wheels in it (`.venv`). The colcon package is built inside it, in `workspace/`.
 
-Every step leaves a stamp when it is done, holding a digest of what it depends on: a step runs when its stamp is missing or differs,
-so the set-up can be repeated, interrupted at any point, and continued. Only Python's standard library is used.
+Each finished step leaves a stamp: a digest of what the step depends on. A step runs if its stamp is missing or differs. So you can
+interrupt the set-up at any point and run it again. It uses Python's standard library only.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / 'requirements'
 PIP = 'pip==26.3'
 CPU_INDEX = 'https://download.pytorch.org/whl/cpu'
-# The modules of requirements that are named otherwise.
+# Requirements whose module has another name.
 MODULES = {'opencv-python-headless': 'cv2', 'pillow': 'PIL', 'pyyaml': 'yaml', 'colcon-common-extensions': 'colcon_core',
            'pytest-timeout': 'pytest_timeout'}
-# What the build of the colcon package depends on by content, and by the names of its files (they are installed as links).
+# The build of the colcon package depends on the content of the first, and on the file names of the second, which it installs as links.
 BUILT = ('package.xml', 'CMakeLists.txt', 'cmake', 'evitif_msgs', 'executables')
-LINKED = ('evitif', 'evitif_lab', 'evitif_cli', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config', 'rviz', 'artifacts', 'docs')
+LINKED = ('evitif', 'evitif_lab', 'evitif_cli', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config', 'rviz',
+          'artifacts', 'docs')
+DEVELOPMENT = ('laboratory', 'test')        # what a robot needs none of
 
 
 class SetupError(Exception):
@@ -42,7 +44,7 @@ class SetupError(Exception):
 
 
 class Environment:
-    """A virtual environment, the steps that make it, and the record of those that are done."""
+    """A virtual environment, the steps that make it, and the record of the finished ones."""
 
     def __init__(self, folder: Path, distribution: str | None):
         self.folder = folder
@@ -55,7 +57,7 @@ class Environment:
     # Steps
 
     def step(self, name: str, title: str, inputs: Iterable[object], action: Callable[[], None]) -> None:
-        """Run `action` unless it was run to its end with the same inputs, in this folder, by this Python."""
+        """Run `action` unless it has already finished with the same inputs, in this folder, with this Python."""
         described = '\0'.join(map(str, [self.folder, sys.version_info[:2], self.distribution, *inputs]))
         digest = hashlib.sha256(described.encode()).hexdigest()
         stamp = self.stamps / f'{name}.stamp'
@@ -79,10 +81,10 @@ class Environment:
                 shutil.rmtree(self.folder)
             options = ['--system-site-packages'] if self.distribution else []
             self.run([sys.executable, '-m', 'venv', *options, str(self.folder)], log=None)
-        # colcon looks for packages in every folder below the one where it is started.
+        # colcon looks for packages in every folder below the one where it starts.
         (self.folder / 'COLCON_IGNORE').touch()
         if not self.distribution:
-            # colcon takes a prefix without these for a broken one; there is nothing to set up, see wheels_environment.py.
+            # colcon calls a prefix without these broken. They have nothing to do: see wheels_environment.py.
             for shell in ('sh', 'bash', 'zsh'):
                 (self.folder / f'local_setup.{shell}').touch()
         self.pip('install', PIP)
@@ -97,19 +99,20 @@ class Environment:
         return answer.returncode == 0 and answer.stdout == f'{sys.version_info.major}.{sys.version_info.minor}'
 
     def install_with_wheels(self) -> None:
-        files = [argument for name in ('ros-wheels', 'runtime', 'test') for argument in ('-r', str(REQUIREMENTS / f'{name}.txt'))]
-        self.pip('install', *files)
+        """Install ROS 2 and what evitif imports, all from wheels; on a robot without the laboratory and the tests."""
+        self.pip('install', *(argument for file in wheel_requirements() for argument in ('-r', str(file))))
         self.install_environment_module()
         self.repair_wheels()
 
     def install_environment_module(self) -> None:
+        """Let this Python set up ROS 2's paths when it starts."""
         site_packages = Path(self.ask('import sysconfig; print(sysconfig.get_paths()["purelib"], end="")'))
         write(site_packages / 'evitif_wheels_environment.py', (ROOT / 'scripts' / 'wheels_environment.py').read_text())
         # Python imports the modules of .pth files in the order of the files' names: this one before ros_wheels_bootstrapper.
         write(site_packages / 'evitif_wheels_environment.pth', 'import evitif_wheels_environment\n')
 
     def repair_wheels(self) -> None:
-        """Put this environment's folders where the wheels' CMake files name those of the machine that they were built on."""
+        """Replace the paths of the machine that built the wheels in their CMake files by this environment's."""
         paths = json.loads(self.ask('import json, sysconfig; print(json.dumps(sysconfig.get_paths()))'))
         for file in sorted((self.folder / 'share').rglob('*.cmake')):
             text = file.read_text(errors='surrogateescape')
@@ -119,21 +122,26 @@ class Environment:
                 write(file, repaired)
 
     def install_beside_distribution(self) -> None:
+        """Install what the distribution's Python lacks."""
         self.pip('install', *self.constraints(), *self.missing_beside_distribution())
 
     def missing_beside_distribution(self) -> list[str]:
         """Return the lines of requirements/distribution.txt whose modules this Python lacks."""
-        missing = []
+        missing, left_out = [], set()
+        if for_robot():
+            left_out = {name_of(line) for name in DEVELOPMENT for line in requirement_lines(REQUIREMENTS / f'{name}.txt')}
         for line in requirement_lines(REQUIREMENTS / 'distribution.txt'):
-            name = re.split(r'[=<>;]', line)[0].strip()
+            name = name_of(line)
+            if name in left_out:
+                continue
             if name == 'ruff' or not self.has(MODULES.get(name, name)):
                 missing.append(line)
         return missing
 
     def constraints(self) -> list[str]:
-        """Return pip's options that keep what was compiled against one another together."""
+        """Return the pip options that keep the versions which were compiled against one another."""
         if not self.distribution:
-            return [argument for name in ('ros-wheels', 'runtime') for argument in ('-c', str(REQUIREMENTS / f'{name}.txt'))]
+            return [argument for name in ('ros-wheels', 'runtime', 'laboratory') for argument in ('-c', str(REQUIREMENTS / f'{name}.txt'))]
         lines = ['setuptools<80']
         for name in ('numpy', 'torch', 'torchvision'):
             if self.has(name):
@@ -149,7 +157,7 @@ class Environment:
         pinned = requirement_lines(REQUIREMENTS / 'torch.txt')
         constraints = self.constraints()
         if self.distribution and self.has('torch'):
-            # A Jetson's PyTorch, say, which is not to be had from PyPI.
+            # A Jetson's PyTorch, for example, which PyPI does not have.
             print("evitif: keeping the PyTorch that the distribution's Python has")
             self.pip('install', *constraints, *(line for line in pinned if not line.startswith('torch')))
             return
@@ -158,19 +166,19 @@ class Environment:
                              'then run this again')
         wanted = os.environ.get('EVITIF_TORCH') or ('cuda' if has_nvidia_gpu() else 'cpu')
         if wanted == 'cuda':
-            print('evitif: taking PyTorch with CUDA, for the NVIDIA GPU of this machine')
+            print('evitif: installing PyTorch with CUDA, for the NVIDIA GPU of this machine')
             self.pip('install', *constraints, *pinned)
             return
         if not self.would_bring_cuda(pinned, constraints):
             self.pip('install', *constraints, *pinned)
             return
         index = os.environ.get('TORCH_INDEX_URL') or CPU_INDEX
-        print(f'evitif: no NVIDIA GPU here, so PyTorch without CUDA, from {index}')
+        print(f'evitif: no NVIDIA GPU here: installing PyTorch without CUDA, from {index}')
         try:
             self.pip('install', '--index-url', index, '--no-deps', *(line for line in pinned if line.startswith('torch')))
         except SetupError as error:
             raise SetupError(f'PyTorch for the CPU could not be had from {index}; set TORCH_INDEX_URL to an index that has it, '
-                             f'or EVITIF_TORCH=cuda to take the one with CUDA ({error})') from None
+                             f'or EVITIF_TORCH=cuda to install the one with CUDA ({error})') from None
         self.pip('install', *constraints, *pinned)
 
     def would_bring_cuda(self, requirements: list[str], constraints: list[str]) -> bool:
@@ -210,13 +218,14 @@ class Environment:
     # Programs
 
     def pip(self, *arguments: str) -> None:
+        """Run the environment's pip."""
         self.remove_incomplete_packages()
         self.run([str(self.python), '-m', 'pip', '--disable-pip-version-check', '--no-input', *arguments])
 
     def remove_incomplete_packages(self) -> None:
-        """Forget packages whose installation was interrupted, so that pip does not take them for installed.
+        """Forget packages whose installation was interrupted.
 
-        pip writes a package's INSTALLER and RECORD last; without them it would believe the metadata that is there already.
+        pip writes a package's INSTALLER and RECORD last, but takes a package for installed as soon as its metadata is there.
         """
         for metadata in self.folder.glob('lib/python3*/site-packages/*.dist-info'):
             if not (metadata / 'RECORD').exists() or not (metadata / 'INSTALLER').exists():
@@ -224,6 +233,7 @@ class Environment:
                 shutil.rmtree(metadata)
 
     def has(self, module: str) -> bool:
+        """Whether the environment's Python finds a module."""
         answer = self.ask(f'import importlib.util; print(importlib.util.find_spec("{module}") is not None, end="")')
         return answer == 'True'
 
@@ -235,9 +245,9 @@ class Environment:
         return answer.stdout
 
     def run(self, command: list[str], env: dict[str, str] | None = None, log: str | None = 'a') -> None:
-        """Run a program, showing how far it is; its whole output goes to the log, and the end of it is shown where it fails."""
+        """Run a program and show its progress. All of its output goes to the log; if it fails, the end is shown."""
         lines: list[str] = []
-        # The lock is inherited: a program that outlives an interrupted set-up keeps the next one waiting until it has ended.
+        # The program inherits the lock: if it outlives an interrupted set-up, the next one waits for it.
         inherited = () if self.lock is None else (self.lock,)
         child = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT, text=True, errors='replace', pass_fds=inherited)
@@ -262,7 +272,7 @@ class Environment:
 
 
 class Progress:
-    """One line that tells what is going on: rewritten in place on a terminal, printed now and then into a file."""
+    """One line that says what is going on: rewritten in place on a terminal, printed now and then into a file."""
 
     TOLD = re.compile(r'^\s*(Collecting|Downloading|Using cached|Installing collected|Building|\[ *\d+%\]).*')
 
@@ -271,6 +281,7 @@ class Progress:
         self.terminal = sys.stdout.isatty()
 
     def show(self, line: str) -> None:
+        """Show a line of a program's output if it says how far the program is."""
         now = time.monotonic()
         if not self.TOLD.match(line) or now - self.shown < (0.1 if self.terminal else 10):
             return
@@ -279,18 +290,35 @@ class Progress:
         print(f'\r\033[K{text}' if self.terminal else text, end='' if self.terminal else '\n', flush=True)
 
     def clear(self) -> None:
+        """Remove the line from the terminal."""
         if self.terminal:
             print('\r\033[K', end='', flush=True)
 
 
 def write(file: Path, text: str) -> None:
-    """Write a file so that it is never there by half."""
+    """Write a file whole or not at all."""
     temporary = file.with_name(f'{file.name}.{os.getpid()}')
     temporary.write_text(text, errors='surrogateescape')
     temporary.replace(file)
 
 
+def for_robot() -> bool:
+    """Whether the environment is a robot's, without the laboratory and the tests."""
+    return os.environ.get('EVITIF_FOR') == 'robot'
+
+
+def wheel_requirements() -> list[Path]:
+    """Return the files of requirements that are installed without a distribution."""
+    return [REQUIREMENTS / f'{name}.txt' for name in ('ros-wheels', 'runtime', *(() if for_robot() else DEVELOPMENT))]
+
+
+def name_of(line: str) -> str:
+    """Return the name of the package that a requirement is of."""
+    return re.split(r'[=<>;]', line)[0].strip()
+
+
 def requirement_lines(file: Path) -> list[str]:
+    """Return the requirements of a file without comments."""
     lines = (line.split('#')[0].strip() for line in file.read_text().splitlines())
     return [line for line in lines if line]
 
@@ -307,7 +335,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def files_below(names: Iterable[str]) -> list[Path]:
-    """Return the files of the repository's files and folders of these names, caches left out, in a fixed order."""
+    """Return these files of the repository and those below these folders, sorted, without caches."""
     files = []
     for name in names:
         path = ROOT / name
@@ -317,7 +345,7 @@ def files_below(names: Iterable[str]) -> list[Path]:
 
 
 def check_machine(distribution: str | None) -> None:
-    """Refuse a machine on which the set-up cannot end well, before anything is downloaded."""
+    """Refuse a machine on which the set-up would fail, before it downloads anything."""
     if not distribution and (platform.system() != 'Linux' or platform.machine() != 'x86_64'):
         raise SetupError(f'there are no ROS 2 wheels for {platform.system()} on {platform.machine()}: source a ROS 2 distribution '
                          '(`. /opt/ros/jazzy/setup.bash`) and run this again')
@@ -332,6 +360,7 @@ def check_machine(distribution: str | None) -> None:
 
 
 def set_up(distribution: str | None) -> None:
+    """Run all steps that are not done. Raises SetupError."""
     folder = ROOT / (f'.venv-{distribution}' if distribution else '.venv')
     environment = Environment(folder, distribution)
     source = f'the sourced ROS 2 {distribution}' if distribution else 'ROS 2 Kilted from PyPI wheels'
@@ -346,11 +375,10 @@ def set_up(distribution: str | None) -> None:
 
     environment.step('venv', 'making the virtual environment', [PIP], environment.create)
     if distribution:
-        environment.step('packages', 'installing Python packages', [(REQUIREMENTS / 'distribution.txt').read_text()],
+        environment.step('packages', 'installing Python packages', [(REQUIREMENTS / 'distribution.txt').read_text(), for_robot()],
                          environment.install_beside_distribution)
     else:
-        files = [REQUIREMENTS / f'{name}.txt' for name in ('ros-wheels', 'runtime', 'test')]
-        files.append(ROOT / 'scripts' / 'wheels_environment.py')
+        files = [*wheel_requirements(), ROOT / 'scripts' / 'wheels_environment.py']
         environment.step('packages', 'installing ROS 2 and Python packages', [file.read_text() for file in files],
                          environment.install_with_wheels)
     environment.step('torch', 'installing PyTorch and timm', [(REQUIREMENTS / 'torch.txt').read_text()], environment.install_torch)
@@ -359,6 +387,7 @@ def set_up(distribution: str | None) -> None:
 
 
 def main() -> int:
+    """Set up; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--distribution', help='name of the sourced ROS 2 distribution; without it ROS 2 comes from PyPI')
     distribution = parser.parse_args().distribution
@@ -370,7 +399,7 @@ def main() -> int:
         print(f'evitif: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print('\nevitif: interrupted; run it again to go on', file=sys.stderr)
+        print('\nevitif: interrupted; run it again to continue', file=sys.stderr)
         return 130
     return 0
 

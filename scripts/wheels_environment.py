@@ -1,12 +1,12 @@
-"""Make a virtual environment with ROS 2 wheels complete for whatever is started with its Python.
+"""Set up ROS 2's paths whenever the Python of an environment with ROS 2 wheels starts.
 
-`scripts/setup_environment.py` copies this module into the environment's site-packages, with a .pth file that imports it whenever
-that Python starts, so nothing has to be sourced first. The wheels need a Python whose `LD_LIBRARY_PATH` names their libraries, and
-the loader reads that variable only when a process starts; `ros_wheels_bootstrapper`, a dependency of the wheels, therefore
-re-executes Python once and marks that in a variable. This module does the same before it does, because
+`scripts/setup_environment.py` copies this module into the environment's site-packages, with a .pth file that imports it, so that you
+need not source anything. The wheels' libraries have to be in `LD_LIBRARY_PATH`, which the loader reads only when a process starts.
+`ros_wheels_bootstrapper`, a dependency of the wheels, therefore re-executes Python once and notes that in a variable. This module
+does so first, for two reasons:
 
-- the colcon package that was built beside the wheels must be found too, in a fixed order (the bootstrapper shuffles the path);
-- a process that inherited the mark without the path (a cleaned environment, sudo, a service) could not load rclpy.
+- Python has to find the colcon package built beside the wheels too, and in a fixed order (the bootstrapper shuffles the path);
+- a process that inherits the note without the path (a cleaned environment, sudo, a service) could not load rclpy.
 """
 
 import os

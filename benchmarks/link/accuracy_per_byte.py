@@ -3,8 +3,6 @@
 Both are given the same images, as the model sees them: resized and cropped. Images are coded and decoded really; that the erasure code
 gives back what went in is the same for all of them, so that of it only datagrams and failures are counted. Bytes are of IP packets; neither
 side is sealed.
-
-    python -m benchmarks.link.accuracy_per_byte [--quick] [--output FOLDER]
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import torch
 
 from benchmarks.link.images import decode, encode
 from benchmarks.link.parity import data_datagrams, failure_of, protected_bytes
-from benchmarks.part import ROOT, PartError, parser_of, print_part, ratio_interval95, save
+from benchmarks.part import ROOT, PartError, command, ratio_interval95, save
 from benchmarks.plots import lines
 from evitif.transport.impairment import HEADER_BYTES
 from evitif_lab.commands.progress import Progress
@@ -26,6 +24,7 @@ from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, Job
 from evitif_lab.evaluation.suite import measure as measure_job
 
 TITLE = 'Accuracy for the bytes on the wire'
+QUICK = 'fewer images, budgets and losses'
 SOURCES = ('evitif_lab/evaluation', 'evitif/recovery', 'evitif/model')
 LOSSES = (0.0, 0.1, 0.3, 0.6)
 QUALITIES = (5, 10, 20, 40, 60, 80, 90)
@@ -137,7 +136,7 @@ def run(quick: bool, output: Path) -> dict:
             print(f'{judged.name} was left out: {error}', flush=True)
     if not figures:
         raise PartError('; '.join(f'{name}: {reason}' for name, reason in left_out.items()))
-    return save(output, 'accuracy_per_byte', f'python -m benchmarks.link.accuracy_per_byte{" --quick" if quick else ""}', figures,
+    return save(output, 'accuracy_per_byte', command('accuracy_per_byte', quick), figures,
                 left_out=left_out)
 
 
@@ -149,9 +148,10 @@ def summary(result: dict) -> str:
     for name, cell in result['figures'].items():
         losses = list(cell['evitif'][0]['top1'])
         if not lines:
-            lines = [f'The fewest bytes on the wire for a frame, IP headers included, that lose at most {POINTS:g} point of top-1 against the '
-                     'uncut model; –: no setting does.', '',
-                     '| | | ' + ' | '.join(f'{100 * float(loss):g} % loss' for loss in losses) + ' |', '| --- | --- |' + ' ---: |' * len(losses)]
+            lines = [f'The fewest bytes on the wire for a frame, IP headers included, that lose at most {POINTS:g} point of top-1 against '
+                     'the uncut model; –: no setting does.', '',
+                     '| | | ' + ' | '.join(f'{100 * float(loss):g} % loss' for loss in losses) + ' |',
+                     '| --- | --- |' + ' ---: |' * len(losses)]
         for title, series in _series(cell, losses).items():
             lines.append(f'| {name} | {title} | ' + ' | '.join(_least_bytes(series, losses, cell['uncut'])) + ' |')
     return '\n'.join(lines)
@@ -206,14 +206,3 @@ def _series(cell: dict, losses: list[str]) -> dict[str, dict[str, list[tuple[flo
     rows = _rows(cell)
     return {title: {loss: [points[loss] for name, points in rows if name.startswith(f'{title},')] for loss in losses}
             for title in ('evitif', *CODECS.values())}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = parser_of('link.accuracy_per_byte', __doc__, 'fewer images, budgets and losses')
-    options = parser.parse_args(arguments)
-    return print_part(lambda: run(options.quick, options.output), section, parser, options.output)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

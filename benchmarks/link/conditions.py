@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from evitif.transport.impairment import Impairment
 
 QUEUE_S = 0.1       # of the limited rate: what would wait longer is dropped
+DEADLINE_MS = 200.0
+MAIN, ANSWERED, PHOTOGRAPHS = 'loss', 'answered', 'photographs'      # groups of conditions
 
 
 @dataclass(frozen=True)

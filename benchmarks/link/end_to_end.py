@@ -2,13 +2,10 @@
 
 The robot and the bridge are two processes in two network namespaces. Every contestant gets the same images at the same rate; in a
 round each has one turn, in an order drawn anew, so that whatever else the machine does meets all alike.
-
-    python -m benchmarks.link.end_to_end [--quick] [--output FOLDER]
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import os
@@ -18,25 +15,26 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.link.conditions import Condition
+from benchmarks.link.conditions import ANSWERED, DEADLINE_MS, MAIN, PHOTOGRAPHS, Condition
 from benchmarks.link.contestants import CONTESTANTS
+from benchmarks.link.end_to_end_page import section as section
+from benchmarks.link.end_to_end_page import summary as summary
 from benchmarks.link.namespaces import LinkError, NamespaceLink, remove_leftovers, unavailable
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.simulated import SimulatedLink
-from benchmarks.part import LIBRARY, PartError, machine, percentile, ratio_interval95, save, sources_digest, target
+from benchmarks.part import LIBRARY, ROOT, PartError, command, machine, percentile, ratio_interval95, save, sources_digest, target
 from evitif.protocol.sealing.keys import write_key_file
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
-from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, REPOSITORY
+from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT
 
 TITLE = 'From image to answer'
-DEADLINE_MS = 200.0
+QUICK = 'fewer conditions, rounds and frames'
 LOSSES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.6)
 EVERYONE = tuple(CONTESTANTS)
 TURN_S = 60.0               # for what a turn may take longer than its images
 ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp', 'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4',
                'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET'}
-MAIN, ANSWERED, PHOTOGRAPHS = 'loss', 'answered', 'photographs'
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def groups(quick: bool) -> tuple[Group, ...]:
 
 def models() -> dict[str, dict]:
     """The two models, with where their images come from; the large one with random weights where its own are not there."""
-    checkpoint = REPOSITORY / IMAGENET_CHECKPOINT
+    checkpoint = ROOT / IMAGENET_CHECKPOINT
     weights = {'checkpoint': IMAGENET_CHECKPOINT} if checkpoint.is_file() else {'random_seed': 0}
     return {'small': {'model': {'model': 'artifacts/tiny_imagenet_50'}, 'data': 'data/tiny-imagenet-50'},
             'large': {'model': {'model': checkpoint.stem, **weights}, 'data': 'data/imagenet-photos'}}
@@ -227,7 +225,7 @@ def _known(value: float) -> float | None:
     return round(value, 3) if math.isfinite(value) else None
 
 
-def summary(measurement: Measurement) -> list[dict]:
+def entries_of(measurement: Measurement) -> list[dict]:
     """One entry a group and condition, each with the figures of its contestants."""
     entries = []
     for group in measurement.groups:
@@ -288,41 +286,9 @@ def run(quick: bool, output: Path) -> dict:
         measurement.measure()
     except (LinkError, ProcessError) as error:
         raise PartError(str(error)) from None
-    entries = summary(measurement)
+    entries = entries_of(measurement)
     if not any(entry['contestants'] for entry in entries):
         raise PartError('; '.join(f'{name}: {reason}' for name, reason in measurement.left_out.items()))
-    return save(output, 'end_to_end', f'python -m benchmarks.link.end_to_end{" --quick" if quick else ""}',
+    return save(output, 'end_to_end', command('end_to_end', quick),
                 {'conditions': entries, 'about': measurement.about, 'deadline_ms': DEADLINE_MS}, targets_of(entries),
                 notes=measurement.notes, left_out=measurement.left_out, namespaces=measurement.namespaces)
-
-
-def summary(result: dict) -> str:
-    """The two tables of the page of all benchmarks."""
-    from benchmarks.link.end_to_end_page import summary as write
-    return write(result)
-
-
-def section(result: dict, images: Path) -> str:
-    """Its page, in Markdown."""
-    from benchmarks.link.end_to_end_page import section as write
-    return write(result, images)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure; print what was measured."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.link.end_to_end', description=__doc__.partition('\n')[0])
-    parser.add_argument('--quick', action='store_true', help='fewer conditions, rounds and frames')
-    parser.add_argument('--output', type=Path, default=REPOSITORY / 'reports' / 'bench', help='folder of the JSON')
-    options = parser.parse_args(arguments)
-    try:
-        result = run(options.quick, options.output)
-    except PartError as error:
-        print(f'end_to_end: {error}')
-        return 1
-    for entry in result['targets']:
-        print(f'{entry["name"]}: {entry["measured"]}')
-    return 0
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

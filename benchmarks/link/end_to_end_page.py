@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.link.conditions import ANSWERED, DEADLINE_MS, MAIN, PHOTOGRAPHS
 from benchmarks.link.contestants import CONTESTANTS
-from benchmarks.link.end_to_end import ANSWERED, DEADLINE_MS, MAIN, PHOTOGRAPHS
 from benchmarks.plots import lines
 
 CLOSE = 1.1     # within a tenth of the best is as good, since the machine is shared
@@ -42,8 +42,8 @@ def summary(result: dict) -> str:
     names = [name for name in SUMMARISED if any(name in entry['contestants'] for entry in group)]
     columns = [f'{100 * entry["condition"]["loss"]:g} % loss' for entry in group]
     condition = group[0]['condition']
-    return '\n'.join([f'{group[0]["rate"]:g} images a second, {condition["delay_ms"]:g} ms of delay one way, losses in both directions. Milliseconds from '
-                      'the image on the robot to the answer on the robot; *> 1000*: no answer within that time.', '',
+    return '\n'.join([f'{group[0]["rate"]:g} images a second, {condition["delay_ms"]:g} ms of delay one way, losses in both directions. '
+                      'Milliseconds from the image on the robot to the answer on the robot; *> 1000*: no answer within that time.', '',
                       *_table('p50 / p99 in ms', columns, group, names, _latency), '',
                       *_table(f'answered by {DEADLINE_MS:g} ms, % of all images', columns, group, names, _answered)])
 
@@ -53,8 +53,8 @@ def _about(result: dict) -> list[str]:
     text = []
     for model in about.values():
         if 'model' in model:
-            text.append(f'- {model["model"]}: {model["images"]}, {model["image_size"][0]} × {model["image_size"][1]} pixels; {model["tokens"]} '
-                        f'tokens of {model["channels"]} channels, {model["int8_bytes"]:,} bytes as int8.')
+            text.append(f'- {model["model"]}: {model["images"]}, {model["image_size"][0]} × {model["image_size"][1]} pixels; '
+                        f'{model["tokens"]} tokens of {model["channels"]} channels, {model["int8_bytes"]:,} bytes as int8.')
     if 'datagrams_a_packet' in about:
         counted = ', '.join(f'{value:.2f} ({name})' for name, value in about['datagrams_a_packet'].items())
         text.append(f'- Datagrams that travel as one packet, counted: {counted}.')

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.channel import transitions
+
 try:
     import zfec
 except ImportError:         # requirements/bench.txt
@@ -47,7 +49,7 @@ def failure_of(k: int, n: int, loss: float) -> float:
 
 def _simulated(k: int, loss: float, burst: float, failure: float) -> int:
     draw = np.random.default_rng(0).random((MAX_DATAGRAMS, _TRIALS), dtype=np.float32)
-    to_bad, to_good = loss / ((1 - loss) * burst), 1 / burst
+    to_bad, to_good = transitions(loss, burst)
     bad = draw[0] < loss
     arrived = (~bad).astype(np.int32)
     for n in range(1, MAX_DATAGRAMS):

@@ -2,8 +2,6 @@
 
 evitif's packetiser, connection and `UdpLoop` beside a bare loop that sends and receives the same bytes with the same system calls,
 and beside TCP. In a round each way sends some frames, in an order drawn anew; what is compared are medians of the rounds' ratios.
-
-    python -m benchmarks.link.transport [--quick] [--output FOLDER]
 """
 
 from __future__ import annotations
@@ -19,11 +17,12 @@ from benchmarks.link.conditions import Condition
 from benchmarks.link.namespaces import BRIDGE_ADDRESS, NamespaceLink, remove_leftovers, unavailable
 from benchmarks.link.processes import Process, ProcessError
 from benchmarks.link.transport_side import WAYS, protocol_cost
-from benchmarks.part import PartError, parser_of, print_part, save, target
+from benchmarks.part import PartError, command, save, target
 from evitif.protocol.sealing.keys import write_key_file
 from evitif_lab.commands.progress import Progress
 
 TITLE = 'The transport\'s part'
+QUICK = 'fewer rounds'
 MODULE = 'benchmarks.link.transport_side'
 MODELS = {'ViT-Tiny': 192, 'ViT-Base': 768}         # channels
 FRAMES, INTERVAL_S = 20, 0.015                      # of one way in a round
@@ -94,11 +93,11 @@ def targets_of(cells: dict[str, dict[str, dict]], protocol: dict[str, dict]) -> 
         where = f'{model}, int8, {LINKS[link]}'
         own, paced = protocol[model], ways[UNSEALED]['us']['median'] - ways[UNPACED]['us']['median']
         rested, us = own['after_pause'], {name: ways[name]['us']['median'] for name in ways}
-        reason = (f'of {us[UNSEALED]:.0f} µs the bare loop\'s are {us[BARE]:.0f} and those of pacing {paced:.0f}. The protocol itself, '
-                  f'without sockets, takes {own["packetise_us"]:.0f} µs to packetise a frame and {own["reassemble_us"]:.0f} µs to take its '
-                  f'{own["datagrams"]} datagrams when it does nothing else, but {rested["packetise_us"]:.0f} and '
-                  f'{rested["reassemble_us"]:.0f} µs after pauses of {1000 * INTERVAL_S:g} ms, as there are between these frames: the '
-                  'processor then has to fetch interpreter and libraries into its caches again, and the bare loop needs little of them')
+        reason = (f'of {us[UNSEALED]:.0f} µs the bare loop takes {us[BARE]:.0f} and pacing {paced:.0f}. The protocol alone, without '
+                  f'sockets, packetises a frame in {own["packetise_us"]:.0f} µs and reassembles its {own["datagrams"]} datagrams in '
+                  f'{own["reassemble_us"]:.0f} µs when it does nothing else. After pauses of {1000 * INTERVAL_S:g} ms, as there are '
+                  f'between these frames, it takes {rested["packetise_us"]:.0f} and {rested["reassemble_us"]:.0f} µs: the processor has to '
+                  'fetch interpreter and libraries into its caches again. The bare loop needs little of them')
         for way, words in ((UNSEALED, ''), (UNPACED, ', congestion control off')):
             bare, tcp = ways[way]['of_bare']['median'], ways[way]['of_tcp']['median']
             note = '' if words or bare <= 1.3 else reason
@@ -133,7 +132,7 @@ def run(quick: bool, output: Path) -> dict:
                     for model, channels in MODELS.items()}
     except ProcessError as error:
         raise PartError(str(error)) from None
-    return save(output, 'transport', f'python -m benchmarks.link.transport{" --quick" if quick else ""}', cells,
+    return save(output, 'transport', command('transport', quick), cells,
                 targets_of(cells, protocol), rounds=rounds, frames=FRAMES, protocol=protocol, note=reason)
 
 
@@ -154,14 +153,3 @@ def section(result: dict, images: Path) -> str:
                 text.append(f'| {way} | {figures["us"]["median"]:.0f} ({low:.0f} to {high:.0f}) | {figures["of_bare"]["median"]:.2f} '
                             f'| {figures["of_tcp"]["median"]:.2f} | {100 * cpu["robot"]:.1f} % | {100 * cpu["bridge"]:.1f} % |')
     return '\n'.join(text)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = parser_of('link.transport', __doc__, 'fewer rounds')
-    options = parser.parse_args(arguments)
-    return print_part(lambda: run(options.quick, options.output), section, parser, options.output)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

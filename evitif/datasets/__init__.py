@@ -7,12 +7,12 @@ from evitif.datasets.errors import DatasetError
 from evitif.datasets.fashion_mnist import FashionMnist
 from evitif.datasets.files import EXTENSIONS
 from evitif.datasets.image_files import ImageFile
-from evitif.datasets.image_folder import ImageFolder, say_once, split_folder
+from evitif.datasets.image_folder import ImageFolder, say_once
 from evitif.datasets.layout import split_of
 from evitif.datasets.sample import ImageDataset, Sample
 
 __all__ = ['EXTENSIONS', 'DatasetError', 'FashionMnist', 'ImageDataset', 'ImageFile', 'ImageFolder', 'Sample', 'judging_split',
-           'open_images', 'say_once', 'split_folder']
+           'open_images', 'say_once']
 
 
 def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] | None = None, ranked: bool = False,

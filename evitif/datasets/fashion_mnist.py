@@ -1,18 +1,14 @@
 """Fashion-MNIST (Xiao et al., arXiv 1708.07747): 60,000 + 10,000 grey images of 28x28 pixels, 10 classes.
 
-Where it is looked for, in this order: the folder named by FASHION_MNIST_DIR, the place where Debian's package
-`dataset-fashion-mnist` puts it, `data/fashion-mnist` below the working directory. `fetch` brings it into the last:
-from Debian's package where apt can download it (no root needed), else by torchvision's download.
+It is looked for in this order: the folder named by FASHION_MNIST_DIR, the place where Debian's package `dataset-fashion-mnist` puts it,
+`data/fashion-mnist` below the working directory. `evitif fetch fashion-mnist` brings it into the last.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import struct
-import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +32,7 @@ class FashionMnist:
     """The split `train` or `test` in memory; grey images repeated to three channels."""
 
     name = 'fashion-mnist'
-    class_names = CLASS_NAMES
+    class_names: tuple[str, ...] = CLASS_NAMES
 
     def __init__(self, split: str = 'test', folder: Path | str | None = None):
         if split not in FILES:
@@ -73,78 +69,13 @@ def locate() -> Path:
         if not _missing(folder):
             return folder
     raise DatasetError(
-        f'Fashion-MNIST was not found in {DEBIAN_FOLDER} or {LOCAL_FOLDER}. Run `python -m evitif.datasets fetch '
-        f'fashion-mnist`, install the Debian package {DEBIAN_PACKAGE}, or set {ENVIRONMENT_VARIABLE} to a folder '
+        f'Fashion-MNIST was not found in {DEBIAN_FOLDER} or {LOCAL_FOLDER}. Run `evitif fetch fashion-mnist`, '
+        f'install the Debian package {DEBIAN_PACKAGE}, or set {ENVIRONMENT_VARIABLE} to a folder '
         'with its four gzipped IDX files')
-
-
-def fetch() -> Path:
-    """Bring Fashion-MNIST to this machine if it is not there, and return its folder.
-
-    Raises DatasetError with what was tried when neither apt nor torchvision's mirror could bring it.
-    """
-    if os.environ.get(ENVIRONMENT_VARIABLE):
-        return locate()
-    try:
-        return locate()
-    except DatasetError:
-        pass
-    tried = []
-    for source in (_fetch_debian_package, _fetch_by_torchvision):
-        try:
-            source()
-            return locate()
-        except (OSError, RuntimeError, ImportError, subprocess.SubprocessError, DatasetError) as error:
-            tried.append(f'{source.__doc__.splitlines()[0].rstrip(".")}: {_first_line(error)}')
-    raise DatasetError('Fashion-MNIST could not be fetched (' + '; '.join(tried) + f'). Set {ENVIRONMENT_VARIABLE} to '
-                       'a folder with its four gzipped IDX files')
-
-
-def _fetch_debian_package() -> None:
-    """Debian's package by apt-get download."""
-    for program in ('apt-get', 'dpkg-deb'):
-        if shutil.which(program) is None:
-            raise OSError(f'{program} is not installed')
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # apt's own user reads it
-        command = ['apt-get', 'download', DEBIAN_PACKAGE]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-        if done.returncode and os.geteuid() == 0:  # a fresh container has no package lists yet
-            subprocess.run(['apt-get', 'update', '-qq'], capture_output=True, timeout=300)
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-        packages = list(Path(folder).glob('*.deb'))
-        if done.returncode or not packages:
-            raise OSError(done.stderr.strip() or 'nothing was downloaded')
-        subprocess.run(['dpkg-deb', '-x', str(packages[0]), folder], check=True, capture_output=True, timeout=120)
-        _install(Path(folder) / DEBIAN_FOLDER.relative_to('/'))
-
-
-def _fetch_by_torchvision() -> None:
-    """torchvision's download."""
-    from evitif.model.timm_import import repair_torchvision
-    repair_torchvision()
-    from torchvision.datasets import FashionMNIST
-    with tempfile.TemporaryDirectory() as folder:
-        FashionMNIST(folder, train=True, download=True)
-        _install(Path(folder) / 'FashionMNIST' / 'raw')
-
-
-def _install(source: Path) -> None:
-    """Copy the four files into LOCAL_FOLDER, each renamed into place whole so that an interruption leaves no half."""
-    LOCAL_FOLDER.mkdir(parents=True, exist_ok=True)
-    for images, labels, _ in FILES.values():
-        for name in (images, labels):
-            partial = LOCAL_FOLDER / f'.{name}.partial'
-            shutil.copyfile(source / name, partial)
-            partial.replace(LOCAL_FOLDER / name)
 
 
 def _missing(folder: Path) -> list[str]:
     return [name for images, labels, _ in FILES.values() for name in (images, labels) if not (folder / name).is_file()]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _read_idx(path: Path, magic: int) -> np.ndarray:

@@ -28,7 +28,7 @@ def read_file(path: Path) -> np.ndarray:
 class ImageFile:
     """One image file, without a label."""
 
-    class_names = ()
+    class_names: tuple[str, ...] = ()
     split = 'all'
 
     def __init__(self, path: Path | str, significant_bits: int, say: Callable[[str], None]):

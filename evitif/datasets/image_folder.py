@@ -12,7 +12,8 @@ from evitif.datasets.class_names import ids_by_name
 from evitif.datasets.errors import DatasetError
 from evitif.datasets.files import EXTENSIONS, images_in, named, subfolders, survey
 from evitif.datasets.image_files import find_significant_bits, read_file
-from evitif.datasets.layout import is_divided, split_of
+from evitif.datasets.imagenet import wordnet_ids
+from evitif.datasets.layout import split_of
 from evitif.datasets.sample import Sample
 from evitif.pictures import SignificantBits, to_rgb
 
@@ -30,13 +31,11 @@ def say_once(sentence: str) -> None:
 class ImageFolder:
     """Images below `folder`, sorted by name; classes are the folders' names in alphabetical order. Links are followed.
 
-    Where every class folder is named by a WordNet id of ImageNet-1k (n01440764), class ids are those of ImageNet's
-    1,000 classes instead of the rank (`timm.data.ImageNetInfo`). With `class_names`, a class's id is its folder's place
-    in that list, as a model that knows those classes numbers them; with `ranked`, it is the rank whatever the names.
-    Samples of more than 8 bits are scaled alike in the whole data set: by `significant_bits`, or, with 0, by what its images show.
-    `say` gets a sentence on whatever a user should know.
-    Raises DatasetError for a folder that is missing, an empty class, a class that `class_names` lacks, or a folder
-    without images.
+    If every class folder is named by a WordNet id of ImageNet-1k (n01440764), class ids are those of ImageNet's 1,000 classes, not the
+    rank. With `class_names`, a class's id is its folder's place in that list, as in a model with those classes; with `ranked`, it is the
+    rank whatever the names. Samples of more than 8 bits are scaled by `significant_bits`, the same for the whole data set, or with 0 by
+    what its images show. `say` gets a sentence on whatever a user should know.
+    Raises DatasetError for a folder that is missing, an empty class, a class that `class_names` lacks, or a folder without images.
     """
 
     split = 'all'                   # what the images are: `train`, `test` and `val` of a divided folder, or `all` of one that is not
@@ -55,7 +54,7 @@ class ImageFolder:
         if classes:
             names = [entry.name for entry in classes]
             ids = None if ranked else self._ids_among(class_names, names) if class_names else _imagenet_ids(names)
-            self.class_names = tuple(names) if ids is None else tuple(class_names or _imagenet_names())
+            self.class_names = tuple(names) if ids is None else tuple(class_names or wordnet_ids())
             for rank, entry in enumerate(classes):
                 self._add(entry, rank if ids is None else ids[rank], entry.name, f'class folder {entry} holds no image')
             if beside := len(images_in(self.folder)):
@@ -101,56 +100,22 @@ class ImageFolder:
     def __getitem__(self, index: int) -> Sample:
         path, class_id, label = self.items[index]
         samples = read_file(path)
-        if samples.itemsize > 1:
-            self._decide_significant_bits()
-        return Sample(to_rgb(samples, self._significant), class_id, label, str(path.relative_to(self.folder)))
+        significant = SignificantBits() if samples.itemsize == 1 else self._decided_bits()
+        return Sample(to_rgb(samples, significant), class_id, label, str(path.relative_to(self.folder)))
 
-    def _decide_significant_bits(self) -> None:
-        """Once for all images, whichever is read first, and alike for the part that trains and the part that judges."""
+    def _decided_bits(self) -> SignificantBits:
+        """The significant bits of all images, whichever is read first, the same for the part that trains and the part that judges."""
         if self._significant is None:
             if not self.significant_bits:
                 self.significant_bits, looked_at = find_significant_bits(self._whole)
                 self._say(f'{self._whole}: images of more than 8 bits, of which {self.significant_bits} are significant, by the largest '
                           f'value in {looked_at} of them')
             self._significant = SignificantBits(self.significant_bits, lambda sentence: self._say(f'{self._whole}: {sentence}'))
-
-
-def split_folder(folder: Path | str, output: Path | str, every: int) -> dict[str, int]:
-    """Divide the images of `folder` into `output`/train and `output`/val, by symbolic links; return how many are in each.
-
-    The images are taken in order of their paths, and each `every`-th judges: the same ones whenever it is done.
-
-    :raises DatasetError: `every` is below 2, the folder holds no image or is divided already, or the output exists and is not empty
-    """
-    folder, output = Path(folder).expanduser(), Path(output).expanduser()
-    if every < 2:
-        raise DatasetError(f'every is {every}: expected at least 2, so that something is left to train on')
-    images, unread = survey(folder) if folder.is_dir() else ([], Counter())
-    if not images:
-        raise DatasetError(f'image folder {str(folder)!r} does not exist or holds no image{f", only {named(unread)}" if unread else ""}')
-    if is_divided(folder):
-        raise DatasetError(f'{folder} is divided already: it has {", ".join(entry.name + "/" for entry in subfolders(folder))}')
-    if output.exists() and any(output.iterdir()):
-        raise DatasetError(f'{output} exists and is not empty: expected a new folder')
-    if unread:
-        say_once(f'{folder}: left out {named(unread)}: images of these kinds are not read here')
-    counts = {'train': 0, 'val': 0}
-    for index, path in enumerate(images):
-        part = 'val' if index % every == every - 1 else 'train'
-        link = output / part / path.relative_to(folder)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path.resolve())
-        counts[part] += 1
-    return counts
-
-
-def _imagenet_names() -> tuple[str, ...]:
-    from evitif.model.timm_import import timm
-    return tuple(timm.data.ImageNetInfo().label_names())
+        return self._significant
 
 
 def _imagenet_ids(names: list[str]) -> list[int] | None:
     if not all(_WORDNET_ID.fullmatch(name) for name in names):
         return None
-    rank = {name: index for index, name in enumerate(_imagenet_names())}
+    rank = {name: index for index, name in enumerate(wordnet_ids())}
     return [rank[name] for name in names] if all(name in rank for name in names) else None

@@ -34,7 +34,7 @@ def split_of(folder: Path, split: str) -> tuple[Path, str, str]:
         names = ', '.join(f'{path.name}/' for path in found.values())
         wanted = 'train/' if split == 'train' else 'val/ or test/'
         raise DatasetError(f'{folder} has {names} and no {wanted}: expected train/ beside val/ or test/, or images that are not divided; '
-                           f'`python -m evitif.datasets split IMAGES FOLDER` makes train/ and val/ of one folder of images')
+                           f'`evitif divide IMAGES FOLDER` makes train/ and val/ of one folder of images')
     remark = f'{folder}: judged by {found["test"].name}/, not by {found["val"].name}/' if there == [*_JUDGING] else ''
     return found[there[0]], there[0], remark
 
@@ -66,5 +66,5 @@ def _refuse_unknown(folder: Path) -> None:
     if alike and (len(alike) == len(entries) or len(alike) > 1 and all(not images_in(entry) and subfolders(entry) for entry in alike)):
         names = ', '.join(f'{entry.name}/' for entry in alike[:3])
         raise DatasetError(f'{folder} has {names}, which look like parts of a data set, not like classes: expected train/ beside val/ '
-                           'or test/ (links will do), or one folder for each class; `python -m evitif.datasets split IMAGES FOLDER` makes '
+                           'or test/ (links will do), or one folder for each class; `evitif divide IMAGES FOLDER` makes '
                            'train/ and val/ of one folder of images')

@@ -30,12 +30,14 @@ class CaitTrunk(Trunk):
 
     def run(self, tokens: torch.Tensor, first: int, last: int, kept: torch.Tensor | None = None,
             key_bias: torch.Tensor | None = None) -> torch.Tensor:
+        """As `Trunk.run`."""
         if key_bias is None:
             return super().run(tokens, first, last)
         with TalkingHeads((block.attn for block in islice(self.module.blocks, first, last)), key_bias):
             return super().run(tokens, first, last)
 
     def classify(self, tokens: torch.Tensor, key_bias: torch.Tensor | None = None) -> torch.Tensor:
+        """As `Trunk.classify`: the class token's blocks first."""
         module = self.module
         if key_bias is None:
             return module.forward_head(module.norm(module.forward_cls(tokens)))
@@ -44,17 +46,14 @@ class CaitTrunk(Trunk):
         return classify(module, tokens, nn.functional.pad(key_bias, (int(module.num_prefix_tokens), 0)))
 
     def takes_key_bias(self, first: int) -> bool:
+        """As `Trunk.takes_key_bias`."""
         return all(isinstance(block.attn, TalkingHeadAttn) for block in islice(self.module.blocks, first, None)) and \
             all(block.attn.fused_attn for block in self.module.blocks_token_only)
 
     def multiply_adds(self, first: int) -> int:
-        """The mixing of the heads is done for each pair of tokens; the class token's blocks take all tokens' keys and values."""
+        """As `Trunk.multiply_adds`, with the mixing of heads for each pair of tokens, and the class token's blocks."""
         tokens, channels = self.grid[0] * self.grid[1], int(self.module.embed_dim)
         mixing = sum(layer.weight.numel() for block in islice(self.module.blocks, first, None)
                      for layer in (block.attn.proj_l, block.attn.proj_w))
         looking = len(self.module.blocks_token_only) * (2 * tokens * channels**2 + 2 * tokens * channels)
         return super().multiply_adds(first) + (tokens**2 - tokens) * mixing + looking
-
-    @property
-    def embedding_parameters(self) -> tuple[str, ...]:
-        return ('pos_embed',)

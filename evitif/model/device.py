@@ -25,6 +25,7 @@ class Placement:
 
     @property
     def dtype(self) -> torch.dtype:
+        """PyTorch's type of `precision`."""
         return PRECISIONS[self.precision]
 
 
@@ -41,17 +42,6 @@ def place(device: str = 'cpu', precision: str = 'fp32', allow_fallback: bool = F
     if not allow_fallback:
         raise ModelError(f'{reason}; expected one that is here: {", ".join(_available())}')
     return Placement(torch.device('cpu'), 'fp32', f'device cpu ({_describe("cpu")}), fp32, because {reason}', fallback=True)
-
-
-def mixed_precision(device: str, precision: str) -> torch.autocast:
-    """PyTorch's automatic mixed precision for training on `device`: bf16 or fp16 in it, nothing changed by fp32.
-
-    bf16 halves the time of a step on CPUs that multiply it natively (avx512_bf16, AMX) and on recent GPUs.
-    """
-    kind = torch.device(device).type
-    if precision == 'fp32':
-        return torch.autocast(kind, enabled=False)
-    return torch.autocast(kind, PRECISIONS[precision])
 
 
 def _unavailable(device: str, precision: str) -> str | None:

@@ -84,7 +84,7 @@ def loads_seen_by(load: Callable[[nn.Module, dict], object]) -> Iterator[None]:
     """
     original, owner = nn.Module.load_state_dict, threading.get_ident()
 
-    def seen(module, state_dict, *arguments, **options):
+    def seen(module: nn.Module, state_dict: dict, *arguments: object, **options: object) -> object:
         if threading.get_ident() != owner:
             return original(module, state_dict, *arguments, **options)
         nn.Module.load_state_dict = original
@@ -92,7 +92,7 @@ def loads_seen_by(load: Callable[[nn.Module, dict], object]) -> Iterator[None]:
             load(module, state_dict)
         finally:
             nn.Module.load_state_dict = seen
-        return torch.nn.modules.module._IncompatibleKeys([], [])
+        return original(nn.Identity(), {})      # nothing is missing, nothing is left over
 
     with _lock:
         nn.Module.load_state_dict = seen

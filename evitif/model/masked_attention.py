@@ -1,13 +1,13 @@
 """Attention of some tokens, and with weights, where a timm block takes no mask as an argument.
 
-timm computes attention by PyTorch's `scaled_dot_product_attention`. `MaskedAttention` stands between the two: timm's code
-runs as it is, and what it asks of PyTorch is answered with another mask. CaiT's blocks compute attention themselves;
-`TalkingHeads` does the same for them.
+timm calls PyTorch's `scaled_dot_product_attention`. `MaskedAttention` stands between the two: timm's code runs as it is, and PyTorch gets
+another mask. CaiT's blocks compute attention themselves; `TalkingHeads` does the same for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +27,7 @@ class MaskedAttention(TorchFunctionMode):
         super().__init__()
         self._kept, self._key_bias = kept, key_bias
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         if function is functional.scaled_dot_product_attention:
             query, key, value, *rest = args
@@ -61,7 +61,7 @@ class TalkingHeads(TorchFunctionMode):
         self._key_bias = key_bias
         self._mixing = {id(attention.proj_w.weight) for attention in attentions}
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         if function is torch.Tensor.softmax:                    # of scores [B, heads, N, N]
             scores, *rest = args

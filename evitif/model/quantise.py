@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.model.transform_code import RATES, TransformCode, code_row_bytes
+from evitif.vocabulary import Quantisation
 
-KINDS = ('fp16', 'int8', 'int4', *RATES)
 _LEVELS = {'int8': 255, 'int4': 15}
 _SMALLEST_STEP = np.float16(6.104e-05)  # the smallest normal binary16
 _LIMIT = 65504.0
@@ -56,6 +56,7 @@ class TokenQuantiser:
 
     @property
     def slice_channels(self) -> int:
+        """Values of one slice."""
         return self.channels // self.groups
 
     @property
@@ -144,5 +145,5 @@ def row_bytes(kind: str, slice_channels: int) -> int | None:
 
 
 def _require_known(kind: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f'quantisation {kind!r} is unknown (expected {", ".join(KINDS)})')
+    if kind not in Quantisation.values():
+        raise ValueError(f'quantisation {kind!r} is unknown (expected {", ".join(Quantisation.values())})')

@@ -1,7 +1,7 @@
 """Models whose attention is biased by where two tokens lie to each other: BEiT (Bao et al., arXiv 2106.08254), `vit_relpos_*`.
 
-The bias [heads, N, N] is of all pairs of places. When tokens are left out, the rows and columns of the others are taken from it, so that
-they keep their positions.
+The bias [heads, N, N] covers all pairs of places. When tokens are left out, the others keep their rows and columns of it, and so their
+positions.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class RelativePositionTrunk(Trunk):
 
     def run(self, tokens: torch.Tensor, first: int, last: int, kept: torch.Tensor | None = None,
             key_bias: torch.Tensor | None = None) -> torch.Tensor:
+        """As `Trunk.run`."""
         shared = self._shared_bias() if last > first else {}
         with nullcontext() if kept is None and key_bias is None else MaskedAttention(kept, key_bias):
             for block in islice(self.module.blocks, first, last):
@@ -32,6 +33,7 @@ class RelativePositionTrunk(Trunk):
         return tokens
 
     def takes_key_bias(self, first: int) -> bool:
+        """Always."""
         return True
 
     def _shared_bias(self) -> dict[str, torch.Tensor | None]:

@@ -1,7 +1,7 @@
 """Models that turn queries and keys by their position (rotary embedding, Su et al., arXiv 2104.09864): timm's class `Eva`.
 
-EVA, EVA-02, DINOv3, the Perception Encoder, ROPE-ViT and others. Positions go into every block, so a token that is left out takes
-its own along and the others keep theirs.
+EVA, EVA-02, DINOv3, the Perception Encoder, ROPE-ViT and others. Positions go into every block, so a token that is left out takes its
+position with it and the others keep theirs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ class RotaryTrunk(Trunk):
     """timm's `Eva`: without rotary positions too, since not all of its models have them."""
 
     def head(self, images: torch.Tensor, cut: int) -> torch.Tensor:
-        tokens, rope = self.module._pos_embed(self.module.patch_embed(images))
+        """As `Trunk.head`."""
+        tokens, rope = self.module._pos_embed(self.module.patch_embed(images))     # noqa: SLF001 - timm's, without a public name
         return self._through(self.module.norm_pre(tokens), rope, 0, cut)
 
     def run(self, tokens: torch.Tensor, first: int, last: int, kept: torch.Tensor | None = None,
             key_bias: torch.Tensor | None = None) -> torch.Tensor:
+        """As `Trunk.run`."""
         return self._through(tokens, self._rope() if last > first else None, first, last, kept, key_bias)
 
     def _rope(self) -> torch.Tensor | None:
@@ -42,7 +44,7 @@ class RotaryTrunk(Trunk):
         return tokens
 
     def _of(self, rope: torch.Tensor | None, kept: torch.Tensor | None) -> torch.Tensor | None:
-        """Those [(heads,) P, R] of all patches to those of each image's kept ones, [B, 1 or heads, M, R]."""
+        """The angles [(heads,) P, R] of all patches to those of each image's kept patches, [B, 1 or heads, M, R]."""
         if rope is None or kept is None:
             return rope
         patches = kept[:, self.prefix_tokens:] - self.prefix_tokens

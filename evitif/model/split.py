@@ -9,10 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from evitif.model.cuttable import require_cuttable, trunk_of
+from evitif.model.cuttable import trunk_of
 from evitif.model.errors import ModelError
-
-__all__ = ['SplitModel', 'require_cuttable']
 
 
 class SplitModel:

@@ -1,5 +1,5 @@
-"""Tensors on disk: safetensors for what is kept, PyTorch's own format for the states of trainings. Neither is written or read
-with a value that is not finite: a NaN in a weight makes every answer NaN, or worse, the first class."""
+"""Tensors on disk, as safetensors, never written or read with a value that is not finite: a NaN in a weight makes every answer NaN, or
+worse, the first class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 
 from evitif.files import json_text, not_finite, replacing, require_finite, write_bytes
 from evitif.model.errors import ModelError
-from evitif.wording import shortened
 
 
 def require_finite_answers(title: str, **tensors: torch.Tensor) -> None:
@@ -46,24 +45,3 @@ def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
     content = load_file(path)
     require_finite(content, f'{path} is of no use')
     return content
-
-
-def write_state(path: Path | str, state: dict) -> None:
-    """Write what a training goes on from. Raises files.WriteError; ValueError, naming the value that is not finite."""
-    require_finite(state, f'{path} is not written')
-    with replacing(path) as new, open(new, 'wb') as file:
-        torch.save(state, file)
-
-
-def read_state(path: Path | str, advice: str = 'remove it to begin anew') -> dict:
-    """Read what `write_state` wrote. Raises ValueError, naming the file and saying `advice`, for one that is damaged."""
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        if not isinstance(state, dict):
-            raise ValueError(f'it holds a {type(state).__name__}, not the state of a training')
-        require_finite(state, 'of no use')
-    except MemoryError:
-        raise
-    except Exception as error:      # a torn file makes the readers raise anything from EOFError to UnpicklingError
-        raise ValueError(f'{path} is damaged and cannot be gone on with ({shortened(error, 120)}); {advice}') from None
-    return state

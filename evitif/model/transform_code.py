@@ -24,8 +24,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.vocabulary import Quantisation
+
 # By name, the bits of a row for each channel of a token.
-RATES = {'klt2': 2.0, 'klt1.5': 1.5, 'klt1': 1.0, 'klt0.5': 0.5, 'klt0.25': 0.25, 'klt0.125': 0.125}
+RATES = {kind: float(kind.removeprefix('klt')) for kind in Quantisation.values() if kind.startswith('klt')}
 MAX_DEPTH = 6           # bits of one coefficient
 
 
@@ -86,10 +88,12 @@ class TransformCode:
 
     @property
     def tokens(self) -> int:
+        """Length of the sequence."""
         return self.mean.shape[0]
 
     @property
     def channels(self) -> int:
+        """Values of a token."""
         return self.mean.shape[1]
 
     @functools.cached_property
@@ -112,7 +116,7 @@ class TransformCode:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> TransformCode:
         """Raises ValueError where an array is missing or does not fit."""
-        def take(name, kind=np.float32):
+        def take(name: str, kind: type = np.float32) -> np.ndarray:
             if name not in arrays:
                 raise ValueError(f'the code has no array {name!r}')
             return np.ascontiguousarray(arrays[name], kind)

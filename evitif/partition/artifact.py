@@ -30,11 +30,10 @@ from evitif.model.fingerprint import fingerprint
 from evitif.model.folder import find_model_folder
 from evitif.model.preprocess import Preprocessor
 from evitif.model.tensors import read_tensors, write_tensors
+from evitif.partition.checks import check_device_name, check_subsets, check_unique
 from evitif.partition.fusion import FusionNetwork
-from evitif.partition.placement import check_device_name, check_unique
 from evitif.partition.slicing import Shape, blank
-from evitif.partition.subsets import check_subsets
-from evitif.partition.views import View
+from evitif.partition.view import View
 from evitif.typed_json import typed
 from evitif.wording import shortened
 

@@ -1,7 +1,7 @@
-"""Encoded images to pixels: the one way in which image files and compressed image messages are read.
+"""Encoded images to pixels, the same for image files and compressed image messages.
 
-A file and a message with the same bytes give the same pixels: turned as EXIF says, 16-bit samples brought to 8 bits by the same
-rule, and a damaged image refused whatever its decoder could still make of it.
+A file and a message with the same bytes give the same pixels: turned as EXIF says, with 16-bit samples reduced to 8 bits by the same rule.
+A damaged image is refused, even if its decoder could still show part of it.
 """
 
 from evitif.pictures.errors import PictureError

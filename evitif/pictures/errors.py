@@ -1,5 +1,5 @@
-"""The one error of reading a picture."""
+"""The error of this package."""
 
 
 class PictureError(ValueError):
-    """Bytes that are no whole picture of a kind that can be read; the message says why, and not which file it was."""
+    """Bytes that are not a whole picture of a known kind; the message says why, but not which file it was."""

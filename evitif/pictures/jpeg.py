@@ -1,7 +1,7 @@
 """JPEG by libjpeg-turbo, whose warnings are refusals.
 
-libjpeg decodes damaged data as far as it goes and says so in a warning, which OpenCV and Pillow drop: a picture with bytes missing in
-the middle, or filled up with what was in memory. simplejpeg raises on it, and is no slower than `cv2.imdecode`.
+libjpeg decodes damaged data as far as it can and warns. OpenCV and Pillow drop the warning and return a picture that lacks bytes in the
+middle, or ends in what was in memory. simplejpeg raises, and is no slower than `cv2.imdecode`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOT_SENT = 255
 
 @dataclass
 class Structure:
-    """What the markers of a JPEG say, as far as it is asked."""
+    """What the markers of a JPEG say, as far as it matters here."""
 
     has_app1: bool = False                  # Exif or XMP: the orientation may be there
     progressive: bool = False
@@ -32,7 +32,7 @@ class Structure:
 
     @property
     def complete(self) -> bool:
-        """Whether the scans brought all of every component: a progressive JPEG that ends early is one of low quality, without a warning."""
+        """Whether the scans hold all of every component. A progressive JPEG that ends early decodes without a warning, at low quality."""
         wanted = 64 if self.progressive else 1
         return all(not any(bits[:wanted]) for bits in self.low_bits.values())
 
@@ -41,13 +41,14 @@ def size(data: memoryview) -> tuple[int, int]:
     """(height, width) of a JPEG. Raises PictureError where the header cannot be read."""
     library = _library()
     try:
-        return library.decode_jpeg_header(data)[:2]
+        height, width = library.decode_jpeg_header(data)[:2]
     except ValueError as error:
         raise PictureError(f'the JPEG is damaged: {error}') from None
+    return int(height), int(width)
 
 
 def decode(data: memoryview) -> tuple[np.ndarray, Structure]:
-    """A JPEG as uint8 [H, W, 3] RGB, not turned, and its structure. Raises PictureError where the decoder had to warn."""
+    """A JPEG as uint8 [H, W, 3] RGB, not turned, and its structure. Raises PictureError where the decoder warns."""
     library = _library()
     try:
         image = library.decode_jpeg(data, 'RGB')
@@ -60,7 +61,7 @@ def decode(data: memoryview) -> tuple[np.ndarray, Structure]:
 
 
 def structure_of(data: memoryview) -> Structure:
-    """Walk the markers (ITU-T T.81, annex B) of a JPEG that the decoder took."""
+    """Walk the markers (ITU-T T.81, annex B) of a JPEG that the decoder accepted."""
     structure, at = Structure(), 2
     while at + 4 <= len(data):
         marker = data[at + 1]

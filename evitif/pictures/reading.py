@@ -1,7 +1,7 @@
 """The bytes of an image file or of a compressed image message to samples.
 
-The kind is found from the bytes, never from a name. JPEG: see jpeg.py. PNG: checked chunk by chunk, then decoded by OpenCV, which
-keeps 16 bits in every layout, as Pillow does not. All others: Pillow.
+The bytes say what kind it is, never a name. JPEG: see jpeg.py. PNG: checked chunk by chunk, then decoded by OpenCV, which keeps 16 bits in
+every layout; Pillow does not. All others: Pillow.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 import struct
 import warnings
 import zlib
+from array import array
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import cv2
@@ -28,16 +30,16 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 _PNG_TEXT = (b'Raw profile type exif', b'Raw profile type APP1', b'XML:com.adobe.xmp')     # where programs hide an orientation
 _WIDE_PPM = re.compile(rb'P([56])(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,6})\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(?:#[^\n]*\n\s*)*(\d{3,5})\s')
 Image.init()                    # fills Image.OPEN
-logging.getLogger('PIL').addHandler(logging.NullHandler())      # what it says of a damaged TIFF is in the refusal, once
+logging.getLogger('PIL').addHandler(logging.NullHandler())      # the refusal repeats what it says of a damaged TIFF
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262
 _WHITE_IS_ZERO = 0
 
 
-def read_samples(data) -> np.ndarray:
-    """Decode the picture in `data` (bytes or a buffer), upright as its EXIF orientation says; of several frames the first.
+def read_samples(data: bytes | memoryview | array) -> np.ndarray:
+    """Decode the picture in `data`, upright as its EXIF orientation says; of several frames the first.
 
-    Returns RGB uint8 [H, W, 3], or samples that have more than 8 bits as the file has them: uint16 or uint32, [H, W] or RGB
-    [H, W, 3]. Alpha is dropped. Floats from 0 to 1 become 8 bits.
+    Returns RGB uint8 [H, W, 3], or, of more than 8 bits, the file's own samples: uint16 or uint32, [H, W] or RGB [H, W, 3]. Alpha is
+    dropped. Floats from 0 to 1 become 8 bits.
     Raises PictureError where the data is damaged, too large, or no picture that can be read.
     """
     data = memoryview(data).cast('B')
@@ -47,7 +49,7 @@ def read_samples(data) -> np.ndarray:
         raise
     except MemoryError:
         raise PictureError('it does not fit into memory') from None
-    except Exception as error:                      # decoders raise whatever they like about bytes that they do not expect
+    except Exception as error:                      # decoders raise many kinds for bytes that they do not expect
         raise PictureError(_reason(error)) from None
     if 0 in samples.shape:
         raise PictureError('it has no pixels')
@@ -153,14 +155,14 @@ def _orientation(data: memoryview, kind: str) -> int:
     try:
         with _opened(data, (kind,)) as image:
             return image.getexif().get(_ORIENTATION, 1)
-    except Exception:               # what is damaged there leaves the picture as it is
+    except Exception:               # damage there leaves the picture as it is
         return 1
 
 
 @contextmanager
-def _opened(data: memoryview, formats: tuple[str, ...]):
+def _opened(data: memoryview, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')         # about what is refused here or does not matter
+        warnings.simplefilter('ignore')         # about what is refused here, or does not matter
         with Image.open(io.BytesIO(data), formats=[name for name in formats if name in Image.OPEN]) as image:
             yield image
 

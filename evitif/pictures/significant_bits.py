@@ -1,7 +1,7 @@
 """How many bits of a 16-bit sample carry the picture, and how such samples become 8 bits.
 
-A 10- or 12-bit sensor is often published in 16 bits with the upper ones zero, and neither ROS's encodings nor PNG and TIFF say so:
-taken for 16 bits it comes out nearly black.
+A 10- or 12-bit sensor is often published in 16 bits with the upper ones zero, and neither ROS's encodings nor PNG and TIFF say so. Read as
+16 bits the image is nearly black.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-_DARK_BITS = 3          # all values below 1/8 of the range are a picture that is nearly black
-_DARK_IMAGES = 10       # in a row, until it is said
-_DARK_GRID = 64         # rows and columns that are looked at
+_DARK_BITS = 3          # an image with all values below 1/8 of the range is nearly black
+_DARK_IMAGES = 10       # in a row, before the warning
+_DARK_GRID = 64         # rows and columns that are examined
 
 
 class SignificantBits:
-    """The significant bits of one stream or data set; `bits` is 0 as long as nothing is known.
+    """The significant bits of one stream or data set; `bits` is 0 while nothing is known.
 
-    Where the bits are not given they follow from the largest value so far, rounded up to an even number, at least 8. They
-    never go down: a dark image after a bright one is dark. `say` gets a sentence each time that they are found or rise, and once
-    where values are too large for those that are given.
+    Bits that are not given follow from the largest value so far, rounded up to an even number, at least 8. They never go down: a dark image
+    after a bright one is dark. `say` gets a sentence each time they are found or rise, and once if values are too large for the given ones.
     """
 
     def __init__(self, bits: int = 0, say: Callable[[str], None] = lambda sentence: None):
@@ -61,7 +60,7 @@ class SignificantBits:
                        + (f' ({before} until now)' if before else ''))
 
     def judge_reduced(self, samples: np.ndarray) -> None:
-        """Look at uint8 samples that somebody else made of 16 bits: nothing can be scaled any more, but it can be said."""
+        """Watch uint8 samples that another program made of 16 bits: they cannot be scaled any more, but `darkness` can say so."""
         self._judge(samples, 8, 'whoever made 8 bits of 16 took the wrong ones: let the driver publish 8 bits, or compress with png')
 
     def _judge(self, samples: np.ndarray, bits: int, remedy: str = '') -> None:

@@ -3,7 +3,7 @@
     UdpLoop ─► FrameReady ─► one slot a robot ─► worker thread: the strategy ─► answer ─► UdpLoop
                                                                           └────► on_prediction()
 
-The worker takes what waits in the slots of several robots at once, at most so many frames as are faster together.
+The worker answers frames of several robots at once, in the batch size measured fastest at start-up.
 """
 
 from __future__ import annotations
@@ -20,22 +20,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evitif.model.device import Placement
 from evitif.pipeline.prediction import Prediction, StageTimes
-from evitif.pipeline.slot import LatestSlots
+from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
-from evitif.pipeline.threads import choose_threads
+from evitif.pipeline.strategy import BridgeStrategy, Outcome
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
 from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.rate.statistics import LinkStatistics
-from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
+from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.link_names import group_of
-from evitif.repeated_log import RepeatedLog
-from evitif.settings import BATCHING, BridgeSettings, PartitionBridgeSettings
-from evitif.transport import UdpLoop
+from evitif.settings import BridgeSettings, PartitionBridgeSettings
 from evitif.vocabulary import How
 
 Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
@@ -55,67 +52,34 @@ class BridgeStatistics:
     frames_replaced: int = 0          # a newer frame of the same robot came before the tail was free
     frames_failed: int = 0
     batches: int = 0                  # runs of the tail over one frame or several
-    counters: dict = field(default_factory=dict)                    # datagrams of no session, by kind
+    dropped: dict[str, int] = field(default_factory=dict)           # datagrams of all robots and of none, by reason
     # Of devices: joint frames complete, partial; frames late, duplicate, refused.
-    joined: dict = field(default_factory=dict)
+    joined: dict[str, int] = field(default_factory=dict)
     links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot
 
 
-class BridgeRuntime:
-    """The bridge's pipeline with its thread and its socket; see EdgeRuntime for `log` and the callbacks.
+class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
+    """The bridge's pipeline with its threads and its socket; see EdgeRuntime for `log`, the callbacks and what the constructor raises.
 
-    `on_prediction(robot, prediction)`. Raises KeyFileError, ModelError, ArtifactError or ValueError, naming what is
-    wrong.
+    It calls `on_prediction(robot, prediction)`.
     """
 
     def __init__(self, config: BridgeSettings, *, on_prediction: Callable[[str, Prediction], None],
-                 on_event: Callable[[object], None] = lambda event: None,
-                 log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
+                 on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):
         require_choice(config.key_file, config.unsealed)
         self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self._refused_keys = keys.refused if keys else ()
-        self.config = config
-        self.threads = ''                     # as EdgeRuntime's
-        self._strategy = bridge_strategy(config)
-        self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
-        self._repeated = RepeatedLog(log)     # of what comes with each frame or datagram
-        self._endpoint = self._build_endpoint(keys)
-        self._loop = UdpLoop(self._endpoint, bind=(config.bind_host, config.port), on_event=self._handle,
-                             batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
-        self._slots: LatestSlots[Slot] = LatestSlots()
-        self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # the last of each group, by stamp, for who is late
-        self._lock = threading.Lock()  # guards the statistics, and
-        self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed
-        self._statistics = BridgeStatistics(device=str(self._strategy.placement.device), recovery=self._strategy.recovery_sentence)
+        strategy = bridge_strategy(config)
+        self._endpoint = _endpoint(config, strategy, keys)
+        super().__init__(config, strategy, self._endpoint, on_event=on_event, log=log, bind=(config.bind_host, config.port))
+        self.config: BridgeSettings = config
+        self._on_prediction = on_prediction
+        self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # by robot and stamp, the last of each, for late devices
+        self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed; under the lock
         self._batch = 1
-        self._worker: threading.Thread | None = None
         self._key_watch: threading.Thread | None = None
         self._stopping = threading.Event()
-
-    def _build_endpoint(self, keys: RobotKeys | None) -> BridgeEndpoint:
-        config, strategy = self.config, self._strategy
-        protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
-                                reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-                                max_datagram_bytes=config.max_datagram_bytes)
-        if isinstance(config, PartitionBridgeSettings):
-            return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
-        return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The name of each class."""
-        return self._strategy.labels
-
-    @property
-    def description(self) -> str:
-        """One sentence about which model runs, and how much of it here."""
-        return self._strategy.description
-
-    @property
-    def placement(self) -> Placement:
-        """Where the model runs."""
-        return self._strategy.placement
 
     @property
     def local_address(self) -> tuple[str, int]:
@@ -124,20 +88,14 @@ class BridgeRuntime:
 
     def start(self) -> None:
         """Begin to serve. Raises TransportError (an OSError) when the address cannot be bound."""
-        self._log(logging.INFO, self._strategy.description)
         self._log(logging.INFO, self._strategy.recovery_sentence)
-        if self.config.unsealed:
-            self._log(logging.WARNING, UNSEALED_WARNING)
         self._say_refused_keys(self._refused_keys)
-        self.threads = choose_threads(self.config.threads, self._strategy.warm_up)
-        self._log(logging.INFO, self.threads)
+        self._prepare()
         self._batch = self._strategy.warm_up(self.config.max_batch)
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
-        self._loop.start()
-        self._worker = threading.Thread(target=self._work, name='evitif-bridge', daemon=True)
-        self._worker.start()
+        self._run('evitif-bridge')
         if self.config.key_file:
-            self._key_watch = threading.Thread(target=self._watch_keys, name='evitif-keys', daemon=True)
+            self._key_watch = threading.Thread(target=self._watch_keys, args=(self.config.key_file,), name='evitif-keys', daemon=True)
             self._key_watch.start()
         self._log(logging.INFO, f'listening on {self.local_address[0]}:{self.local_address[1]} (UDP)')
 
@@ -145,23 +103,26 @@ class BridgeRuntime:
         """Say goodbye to the robots and end the threads."""
         self._slots.close()
         self._stopping.set()
-        for thread in (self._worker, self._key_watch):
-            if thread is not None:
-                thread.join()
-        self._worker = self._key_watch = None
+        self._join_worker()
+        if self._key_watch is not None:
+            self._key_watch.join()
+            self._key_watch = None
         self._loop.stop()
 
     def statistics(self) -> BridgeStatistics:
         """A snapshot of the counts and of every robot's link."""
-        def links(now: float) -> dict[str, tuple[int, LinkStatistics]]:
-            return {session.robot: (session_id, self._endpoint.statistics_of(session_id))
-                    for session_id, session in self._endpoint.sessions.items()}
-        by_robot = self._loop.call(links)
-        joined = dict(self._endpoint.joiner.counts) if isinstance(self._endpoint, JoiningEndpoint) else {}
+        endpoint = self._endpoint
+
+        def snapshot(now: float) -> tuple[dict[str, tuple[int, LinkStatistics]], dict[str, int]]:
+            return {session.robot: (session_id, endpoint.statistics_of(session_id))
+                    for session_id, session in endpoint.sessions.items()}, dict(endpoint.statistics.dropped)
+        by_robot, dropped = self._loop.call(snapshot)
+        joined = dict(endpoint.joiner.counts) if isinstance(endpoint, JoiningEndpoint) else {}
         with self._lock:
-            linked = {robot: dataclasses.replace(link, frames={**link.frames, **self._fates.get(session_id, {})})
-                      for robot, (session_id, link) in by_robot.items()}
-            return dataclasses.replace(self._statistics, links=linked, joined=joined)
+            links = {robot: dataclasses.replace(link, frames={**link.frames, **self._fates.get(session_id, {})})
+                     for robot, (session_id, link) in by_robot.items()}
+            return BridgeStatistics(device=str(self.placement.device), recovery=self._strategy.recovery_sentence, dropped=dropped,
+                                    joined=joined, links=links, **self._counts)
 
     # The worker's thread.
 
@@ -178,17 +139,29 @@ class BridgeRuntime:
                         self._fail((slot.frame,), error)
 
     def _answers(self, items: list[Item]) -> list[list[Answer] | None]:
-        """For each item those to its frames, None where there can be none: one robot's frame must not end the service of the
-        others."""
+        """The answers to each item's frames, or None if it fails: one robot's frame must not end the service of the others."""
+        frames, began = [frame for item in items for frame in item], time.monotonic()
         try:
-            answers = iter(self._strategy.answer_batch([frame for item in items for frame in item]))
+            outcomes = self._strategy.answer_batch(frames)
         except Exception as error:
             if len(items) > 1:
                 return [answers for item in items for answers in self._answers([item])]
             self._fail(items[0], error)
             return [None]
+        done = time.monotonic()
         self._add(batches=1)
+        answers = iter([self._answer(frame, outcome, began, done) for frame, outcome in zip(frames, outcomes, strict=True)])
         return [list(itertools.islice(answers, len(item))) for item in items]
+
+    def _answer(self, frame: ReceivedFrame, outcome: Outcome, began: float, done: float) -> Answer:
+        return Answer(
+            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=outcome.class_ids, scores=outcome.scores,
+            strategy=self._strategy.name, recovery=outcome.recovery, packets_received=frame.packets_received,
+            packets_expected=frame.packets_expected, bytes_received=frame.bytes_received,
+            tokens_received=int(outcome.received.sum()), tokens_expected=len(outcome.received), received=outcome.received,
+            packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
+            wait_s=max(0.0, began - frame.first_arrival), recovery_s=outcome.recovery_s, tail_s=outcome.tail_s,
+            hold_s=max(0.0, done - frame.first_arrival))
 
     def _deliver(self, answered: list[tuple[Item, list[Answer]]]) -> None:
         # All under one lock: the loop has it while it takes a batch of datagrams, so that each time it has to be waited for.
@@ -223,17 +196,17 @@ class BridgeRuntime:
         self._on_prediction(group, self._prediction(item, answer))
 
     def _answer_late(self, late: FrameLate) -> None:
-        """Who came late gets what the others were told of the image, which it has no part in."""
+        """Give a late device the answer of the others, in which it has no part."""
         frame = late.frame
         answer = self._fused.get((late.robot, frame.capture_stamp_ns))
         if answer is None:          # a newer image's frames took their place before they were answered
             self._add(frames_replaced=1)
             return
-        told = dataclasses.replace(
+        copy = dataclasses.replace(
             answer, frame_id=frame.frame_id, packets_received=frame.packets_received, packets_expected=frame.packets_expected,
             bytes_received=frame.bytes_received, packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
             wait_s=0.0, hold_s=max(0.0, time.monotonic() - frame.first_arrival))
-        self._loop.call(lambda now: self._endpoint.send_answer(frame.session_id, told, now))
+        self._loop.call(lambda now: self._endpoint.send_answer(frame.session_id, copy, now))
         self._add(frames_answered=1)
 
     def _fail(self, item: Item, error: Exception) -> None:
@@ -245,37 +218,37 @@ class BridgeRuntime:
         first, parameters, labels = item[0], self._strategy.streams[0], self.labels
         answer = best(answer, self.config.top_k)        # a robot may have asked for more
         sent = sum(frame.units_sent for frame in item) // parameters.groups
-        # Of tokens that did not arrive it is known how many were sent, but not which.
+        # The bridge knows how many lost tokens were sent, but not which.
         known = answer.received if answer.tokens_received == sent else None
         return Prediction(
             frame_id=first.frame_id, capture_stamp_ns=first.capture_stamp_ns, source_frame=first.source_frame,
-            context=None, class_ids=answer.class_ids, labels=tuple(labels[index] for index in answer.class_ids),
+            class_ids=answer.class_ids, labels=tuple(labels[index] for index in answer.class_ids),
             scores=answer.scores, strategy=answer.strategy, how=How.OFF_BOARD, recovery=answer.recovery,
             packets_sent=sum(frame.packets_expected for frame in item), packets_received=sum(frame.packets_received for frame in item),
             tokens_sent=sent, tokens_received=answer.tokens_received, uplink_bytes=sum(frame.bytes_received for frame in item),
-            downlink_bytes=0, packet_error_rate=_mean([frame.packet_error_rate for frame in item]),
+            packet_error_rate=_mean([frame.packet_error_rate for frame in item]),
             sent=np.ones(parameters.tokens, bool) if sent == parameters.tokens else known, received=answer.received,
-            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=None, devices=self._strategy.devices,
+            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, devices=self._strategy.devices,
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,
                               total=time.monotonic() - min(frame.first_arrival for frame in item)))
 
-    # The keys' thread: a new robot's key is heeded, and one that was taken away, without a restart.
+    # The keys' thread: new keys, and those taken away, count without a restart.
 
-    def _watch_keys(self) -> None:
+    def _watch_keys(self, path: str) -> None:
         while not self._stopping.wait(KEY_WATCH_S):
-            state = key_state(self.config.key_file)
+            state = key_state(path)
             if state != self._key_state:
                 self._key_state = state
-                self._read_keys()
+                self._read_keys(path)
 
-    def _read_keys(self) -> None:
-        """What cannot be read is refused, what is gone is gone: a robot whose key was stolen stays out, whatever else is wrong."""
+    def _read_keys(self, path: str) -> None:
+        """A key that is gone or cannot be read no longer counts: a robot whose key was stolen stays out, whatever else is wrong."""
         try:
-            keys = read_robot_keys(self.config.key_file)
+            keys = read_robot_keys(path)
         except KeyFileError as error:
             keys = RobotKeys(refused=[f'no robot has a key any more: {error}'])
         self._loop.call(lambda now: self._endpoint.set_keys(keys))
-        self._log(logging.INFO, f'the keys in {self.config.key_file} were changed and read again')
+        self._log(logging.INFO, f'the keys in {path} were changed and read again')
         self._say_refused_keys(keys.refused)
 
     def _say_refused_keys(self, sentences: tuple[str, ...]) -> None:
@@ -287,21 +260,15 @@ class BridgeRuntime:
     # The loop's thread, or that of whoever called it.
 
     def _handle(self, event: object) -> None:
-        if isinstance(event, FrameReady | FramesJoined):
-            if isinstance(event, FrameReady):
-                key, item = event.frame.session_id, (event.frame,)
-            else:       # an incomplete joint frame is handed on at the same moment as the one after it: neither takes the other's place
-                key, item = (event.robot, event.number % JOINTS_IN_FLIGHT), tuple(event.frames.values())
-            self._add(frames_ready=len(item))
-            if (replaced := self._slots.put(key, item)) is not None:
-                self._add(frames_replaced=len(replaced))
-                self._count_fate('replaced', replaced)
+        if isinstance(event, FrameReady):
+            self._put(event.frame.session_id, (event.frame,))
+            return
+        if isinstance(event, FramesJoined):
+            # An incomplete joint frame comes at the same moment as the one after it: neither may take the other's place.
+            self._put((event.robot, event.number % JOINTS_IN_FLIGHT), tuple(event.frames.values()))
             return
         if isinstance(event, FrameLate):
-            self._add(frames_ready=1)
-            if self._slots.put((event.robot, 'late', event.frame.session_id), event) is not None:
-                self._add(frames_replaced=1)
-                self._count_fate('replaced', (event.frame,))
+            self._put((event.robot, 'late', event.frame.session_id), event)
             return
         if isinstance(event, StampRefused):
             self._repeated(logging.ERROR, f'robot {event.robot}, {event.reason}; such frames are not answered',
@@ -318,16 +285,30 @@ class BridgeRuntime:
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')
         self._on_event(event)
 
+    def _put(self, key: object, slot: Slot) -> None:
+        self._add(frames_ready=len(_frames_of(slot)))
+        if (replaced := self._slots.put(key, slot)) is not None:
+            self._add(frames_replaced=len(_frames_of(replaced)))
+            self._count_fate('replaced', _frames_of(replaced))
+
     def _count_fate(self, fate: str, item: Item) -> None:
         with self._lock:
             for frame in item:
                 if frame.session_id in self._endpoint.sessions:
                     self._fates[frame.session_id][fate] += 1
 
-    def _add(self, **counts: int) -> None:
-        with self._lock:
-            self._statistics = dataclasses.replace(
-                self._statistics, **{name: getattr(self._statistics, name) + n for name, n in counts.items()})
+
+def _frames_of(slot: Slot) -> Item:
+    return (slot.frame,) if isinstance(slot, FrameLate) else slot
+
+
+def _endpoint(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None) -> BridgeEndpoint:
+    protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
+                            reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
+                            max_datagram_bytes=config.max_datagram_bytes)
+    if isinstance(config, PartitionBridgeSettings):
+        return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
+    return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)
 
 
 def _mean(rates: list[float]) -> float:

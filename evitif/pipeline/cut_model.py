@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from evitif.datasets.class_names import id_of, ids_by_name
-from evitif.model.build import BuiltModel, ModelSpec, build_model
+from evitif.model.build import ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
+from evitif.model.cuttable import require_cuttable
 from evitif.model.device import Placement
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
 from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
-from evitif.model.split import SplitModel, require_cuttable
+from evitif.model.split import SplitModel
 from evitif.model.transform_code import RATES
-from evitif.pipeline.loading import labels_of, placement_of
+from evitif.pipeline.loading import datagram_room, labels_of, placement_of
 from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.recovery.methods import Recovered
 from evitif.settings import SplitSettings
+from evitif.vocabulary import Quantisation
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,11 @@ class CutModel:
     split: SplitModel
     placement: Placement
     preprocessor: Preprocessor
-    quantisers: dict[str, TokenQuantiser]     # for each of the parameters' `row_formats`
+    quantisers: dict[Quantisation, TokenQuantiser]     # for each of the parameters' `row_formats`
     parameters: StreamParameters
     labels: tuple[str, ...]
     class_names: tuple[str, ...]
-    rates: RateTable | None = None            # where frames may be sent in several quantisations: what each costs
+    rates: RateTable | None = None            # what each quantisation costs, if frames may be sent in several
 
     @classmethod
     def load(cls, config: SplitSettings) -> CutModel:
@@ -49,19 +52,20 @@ class CutModel:
         placement = placement_of(config)
         built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
                                       config.num_classes, config.image_size))
-        require_classifier(built.module, config.model, config.checkpoint, config.pretrained)
-        classes = int(built.module.num_classes)
-        require_cuttable(built.module)
-        cut = _default_cut(built) if config.cut is None else config.cut
-        split = SplitModel(built.module, cut, built.data_config['input_size'][0])
-        identity = fingerprint(built.module, cut)
-        built.module.to(placement.device, placement.dtype)
-        quantisation, code, rates = choose_code(config.model, cut, identity, config.quantisation)
-        groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), config.unsealed_datagram_bytes)
+        module: Any = built.module       # timm's attributes have no types
+        require_classifier(module, config.model, config.checkpoint, config.pretrained)
+        classes = int(module.num_classes)
+        require_cuttable(module)
+        cut = _default_cut(built.description, len(module.blocks)) if config.cut is None else config.cut
+        split = SplitModel(module, cut, built.data_config['input_size'][0])
+        identity = fingerprint(module, cut)
+        module.to(placement.device, placement.dtype)
+        name, code, rates = choose_code(config.model, cut, identity, config.quantisation)
+        quantisation, room = Quantisation(name), datagram_room(config)
+        groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), room)
         table = RateTable.of(rates) if config.quantisation == 'auto' and rates is not None and groups == 1 else None
-        kinds = [quantisation, *(kind for kind in (table.coding if table else ()) if kind != quantisation
-                                 and groups_needed(split.channels, functools.partial(row_bytes, kind),
-                                                   config.max_datagram_bytes) == 1)]
+        kinds = [quantisation, *(Quantisation(kind) for kind in (table.coding if table else ()) if kind != quantisation
+                                 and groups_needed(split.channels, functools.partial(row_bytes, kind), room) == 1)]
         quantisers = {kind: TokenQuantiser(kind, split.channels, groups, code if kind in RATES else None) for kind in kinds}
         parameters = StreamParameters(
             model=built.name, fingerprint=identity, cut=cut, quantisation=quantisation,
@@ -126,7 +130,6 @@ def top_classes(probabilities: np.ndarray, k: int) -> tuple[tuple[int, ...], tup
     return tuple(int(index) for index in best), tuple(float(probabilities[index]) for index in best)
 
 
-def _default_cut(built: BuiltModel) -> int:
-    own = built.description.get('default_cut')
-    return len(built.module.blocks) // 2 if own is None else int(own)
-
+def _default_cut(description: dict, depth: int) -> int:
+    own = description.get('default_cut')
+    return depth // 2 if own is None else int(own)

@@ -1,45 +1,40 @@
 """The robot's half at run time: image in, datagrams out, prediction back.
 
-    submit() ─► latest-frame slot ─► worker thread: the strategy sees and encodes, send ─► UdpLoop
+    submit() ─► latest-frame slot ─► worker thread: the strategy observes and encodes, send ─► UdpLoop
     on_prediction() ◄──────────────────────────────────── answers, expiries ◄────────── UdpLoop
 
-Every image that was given to `submit` ends in exactly one count: replaced by a newer one in the slot, over the rate
-limit, failed, answered at once by a robot that is sure, unsent (no session), answered, or expired; unsent and expired ones
-may in addition be answered by the robot alone.
+Every image given to `submit` ends in exactly one count: replaced by a newer one in the slot, over the rate limit, failed,
+answered at once by a robot that is sure, unsent (no session), answered, or expired. The robot may also answer unsent and expired
+ones alone.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
-from evitif.model.device import Placement
 from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
-from evitif.pipeline.slot import LatestSlots
+from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.stamp_check import StampCheck
 from evitif.pipeline.strategies import edge_strategy
-from evitif.pipeline.strategy import Encoded, Observation
-from evitif.pipeline.threads import choose_threads
+from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
-from evitif.protocol.sealing.keys import UNSEALED_WARNING, read_key_file, require_choice
+from evitif.protocol.sealing.keys import read_key_file, require_choice
 from evitif.protocol.wire.answer import MAX_TOP_K
 from evitif.protocol.wire.link_names import link_name
-from evitif.repeated_log import RepeatedLog
-from evitif.settings import BATCHING, DEFAULT_TOP_K, EdgeSettings
-from evitif.transport import UdpLoop
-from evitif.vocabulary import How, LinkState, RecoveryName
+from evitif.settings import DEFAULT_TOP_K, EdgeSettings
+from evitif.vocabulary import How, LinkState
 
 NAME_ALWAYS_FITS = SOURCE_FRAME_RESERVE // 4       # characters, of at most four bytes
 
@@ -62,128 +57,98 @@ class EdgeStatistics:
     frames_unsent: int = 0            # no session, or a stamp by which it cannot be joined
     frames_local: int = 0             # answered by the robot alone
     link: LinkStatistics | None = None
-    sending: UplinkState = UplinkState()      # what the path allows, and is used of it
+    uplink: UplinkState = UplinkState()       # what the path allows, and how much of it is used
     quantisation: str = ''            # of the last frame, as the next two
     patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
     share_sent: float = NAN           # of the tokens
     stamps: str = ''                  # why the images' stamps cannot be relied on, where they have to be
 
 
-@dataclass
-class _Image:
+@dataclass(eq=False)
+class _Frame:
+    """An image on its way to its prediction."""
+
     pixels: np.ndarray
     capture_stamp_ns: int
     source_frame: str
     context: object
-    submitted: float
-    stamped: bool = True              # so that other devices' shares of it can be found
-
-
-@dataclass
-class _Pending:
-    """A frame that was seen and not answered."""
-
-    image: _Image
-    observation: Observation
-    frame_id: int
+    submitted: float                  # seconds, monotonic
+    stamped: bool                     # other devices' frames of it can be found by its stamp
+    frame_id: int = 0
+    observation: Observation | None = None
     sent: np.ndarray | None = None    # bool [tokens]
-    packetise: float = NAN
+    packetise: float = NAN            # seconds
+
+    def __str__(self) -> str:
+        return f'frame of stamp {self.capture_stamp_ns / 1e9:.3f} s'
 
 
-class EdgeRuntime:
-    """The edge's pipeline with its thread and its socket. `log` takes a level (logging.INFO, …) and a sentence.
+class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
+    """The edge's pipeline with its threads and its socket.
 
-    `on_prediction(prediction)` and `on_event(event)` are called from the runtime's threads and should return soon.
-    Building it reads the key and loads the model: raises KeyFileError, ModelError or ValueError, naming what is wrong.
+    It calls `on_prediction(prediction)` and `on_event(event)` from its threads; both should return soon. `log` takes a level
+    (logging.INFO, …) and a sentence. The constructor reads the key and loads the model: raises KeyFileError, ModelError,
+    ArtifactError or ValueError, naming what is wrong.
     """
 
     def __init__(self, config: EdgeSettings, *, on_prediction: Callable[[Prediction], None],
-                 on_event: Callable[[object], None] = lambda event: None,
-                 log: Callable[[int, str], None] = lambda level, text: logging.getLogger(__name__).log(level, text)):
+                 on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):
         require_choice(config.key_file, config.unsealed)
         key = read_key_file(config.key_file) if config.key_file else None
-        self.config = config
-        self.threads = ''                     # one sentence about how many PyTorch computes with, once started
-        self._strategy = strategy = edge_strategy(config)
-        self._on_prediction, self._on_event, self._log = on_prediction, on_event, log
-        self._repeated = RepeatedLog(log)     # of what comes with each image
-        self._connection = EdgeConnection(strategy.parameters, link_name(config.robot_name, strategy.parameters.device), EdgeConfig(
+        strategy = edge_strategy(config)
+        parameters = strategy.parameters
+        self._connection = EdgeConnection(parameters, link_name(config.robot_name, parameters.device), EdgeConfig(
             answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
             prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
             rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control,
             top_k=min(config.top_k or 0, MAX_TOP_K)), key=key)
-        self._loop = UdpLoop(self._connection, remote=(config.bridge_host, config.bridge_port), on_event=self._handle,
-                             batching=BATCHING[config.batching], traffic_class=4 * config.dscp)
-        self._last: Encoded | None = None     # sent
+        super().__init__(config, strategy, self._connection, on_event=on_event, log=log,
+                         remote=(config.bridge_host, config.bridge_port))
+        self.config: EdgeSettings = config
+        self._on_prediction = on_prediction
+        self._last: Encoded | None = None     # that was sent
         self._stamps = StampCheck() if strategy.joins_by_stamp else None
-        self._slots: LatestSlots = LatestSlots()
-        self._pending: dict[int, _Pending] = {}
-        self._lock = threading.Lock()         # guards what follows
-        self._statistics = EdgeStatistics(device=str(strategy.placement.device))
+        self._next_frame = 0
+        self._reason = self._objection = ''   # why the link is down; why stamps cannot be relied on
+        self._refused = False                 # the last that the bridge said
+        # Guarded by the lock:
+        self._pending: dict[int, _Frame] = {}
         # One and a half frames deep, so that a camera's jitter does not halve the rate.
         self._rate = TokenBucket(config.max_rate, 1.5) if config.max_rate > 0 else None
-        self._next_frame = 0
-        self._worker: threading.Thread | None = None
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The name of each class."""
-        return self._strategy.labels
-
-    @property
-    def description(self) -> str:
-        """One sentence about which model runs, and how much of it here."""
-        return self._strategy.description
-
-    @property
-    def placement(self) -> Placement:
-        """Where the model runs."""
-        return self._strategy.placement
 
     def start(self) -> None:
         """Connect and begin. A bridge whose name does not resolve is asked for again and again; raises TransportError (an OSError) where
         the name can be no host's."""
-        self._log(logging.INFO, self._strategy.description)
-        if self.config.unsealed:
-            self._log(logging.WARNING, UNSEALED_WARNING)
-        self.threads = choose_threads(self.config.threads, self._strategy.warm_up)
-        self._log(logging.INFO, self.threads)
+        self._prepare()
         self._strategy.warm_up()
-        self._set(state=LinkState.CONNECTING)
-        self._loop.start()
-        self._worker = threading.Thread(target=self._work, name='evitif-edge', daemon=True)
-        self._worker.start()
+        self._run('evitif-edge')
         self._loop.call(self._connection.connect)
 
     def stop(self) -> None:
         """Say goodbye to the bridge and end the threads."""
-        self._add(frames_unsent=sum(isinstance(item, _Image) for item in self._slots.close()))
-        if self._worker is not None:
-            self._worker.join()
-            self._worker = None
+        self._add(frames_unsent=sum(frame.observation is None for frame in self._slots.close()))
+        self._join_worker()
         self._loop.stop()
-        self._set(state=LinkState.DISCONNECTED)
 
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
         """Give an image uint8 [H, W, 3] RGB. Never blocks: it replaces an image that waits for the worker."""
         now = time.monotonic()
-        stamped = self._check_stamp(capture_stamp_ns, now)
+        frame = _Frame(image, capture_stamp_ns, source_frame, context, now, self._check_stamp(capture_stamp_ns, now))
         with self._lock:
-            self._statistics = _plus(self._statistics, frames_received=1)
+            self._counts['frames_received'] += 1
             if self._rate is not None and not self._rate.take(now):
-                self._statistics = _plus(self._statistics, frames_rate_limited=1)
+                self._counts['frames_rate_limited'] += 1
                 return
-        if self._slots.put('image', _Image(image, capture_stamp_ns, source_frame, context, now, stamped)) is not None:
+        if self._slots.put('image', frame) is not None:
             self._add(frames_replaced=1)
 
     def _check_stamp(self, capture_stamp_ns: int, now: float) -> bool:
-        """Whether the stamp can be what other devices' shares of the image are found by; said when that changes."""
+        """Whether other devices' frames of the image can be found by its stamp; a change is logged."""
         if self._stamps is None:
             return True
         objection = self._stamps.objection(capture_stamp_ns, now)
-        with self._lock:
-            before, self._statistics = self._statistics.stamps, dataclasses.replace(self._statistics, stamps=objection)
+        before, self._objection = self._objection, objection
         if bool(objection) != bool(before):
             said = (logging.ERROR, objection) if objection else (logging.INFO, 'the images have stamps of their own again')
             self._repeated(*said, ('stamps', bool(objection)))
@@ -191,72 +156,76 @@ class EdgeRuntime:
 
     def statistics(self) -> EdgeStatistics:
         """A snapshot of the counts and of the link."""
-        link = self._loop.call(lambda now: self._connection.statistics)
-        parameters, last = self._strategy.parameters, self._last
-        chosen = {'quantisation': parameters.quantisation} if last is None else {
+        connection, parameters, last = self._connection, self._strategy.parameters, self._last
+        link, state, session_id = self._loop.call(lambda now: (connection.statistics, connection.state, connection.session_id))
+        sent: dict[str, Any] = {'quantisation': parameters.quantisation} if last is None else {
             'quantisation': last.quantisation, 'patch_copies': last.patch_copies,
-            'share_sent': 1.0 if last.sent is None else len(last.sent) / parameters.tokens}
+            'share_sent': 1.0 if last.chosen is None else len(last.chosen) / parameters.tokens}
+        reason = self._reason
+        if state in (LinkState.CONNECTING, LinkState.LOST):
+            if self._refused:       # without a seal, so that the connection only takes it as a hint
+                state = LinkState.REFUSED
+            else:
+                reason = self._loop.remote_problem or reason
         with self._lock:
-            own = self._statistics
-            if own.state in (LinkState.CONNECTING, LinkState.LOST) and self._loop.remote_problem:
-                chosen['reason'] = self._loop.remote_problem
-            return dataclasses.replace(own, link=link, sending=self._connection.uplink, **chosen)
+            return EdgeStatistics(state=state, reason=reason, session_id=session_id or 0,
+                                  device=str(self.placement.device), link=link, uplink=connection.uplink, stamps=self._objection,
+                                  **sent, **cast(dict[str, Any], self._counts))
 
     # The worker's thread.
 
     def _work(self) -> None:
-        while (item := self._slots.take()) is not None:
+        while (frame := self._slots.take()) is not None:
             try:
-                if isinstance(item, _Pending):
-                    self._answer_alone(item)
+                if frame.observation is None:
+                    self._take_up(frame)
                 else:
-                    self._send(item)
+                    self._answer_alone(frame, frame.observation)
             except Exception as error:  # an image or a device that fails must not end the stream
-                self._fail(item, error)
+                self._fail(frame, error)
 
-    def _fail(self, item: _Image | _Pending, error: Exception) -> None:
+    def _fail(self, frame: _Frame, error: Exception) -> None:
         self._add(frames_failed=1)
-        self._repeated(logging.ERROR, f'frame of stamp {_stamp(item)} failed: {error}', type(error))
+        self._repeated(logging.ERROR, f'{frame} failed: {error}', type(error))
 
-    def _send(self, image: _Image) -> None:
+    def _take_up(self, frame: _Frame) -> None:
+        """Look at an image, and send it or answer it."""
         uplink = self._connection.uplink
-        observation = self._strategy.observe(image.pixels, uplink)
-        self._next_frame = (self._next_frame + 1) % 2**32
-        pending = _Pending(image, observation, self._next_frame)
+        observation = frame.observation = self._strategy.observe(frame.pixels, uplink)
+        frame.frame_id = self._next_frame = (self._next_frame + 1) % 2**32
         if observation.probabilities is not None:
-            self._publish_own(pending, observation.probabilities, How.LOCAL)
+            self._publish_own(frame, observation.probabilities, How.LOCAL)
             return
         try:
-            sent = image.stamped and self._encode_and_send(pending, uplink)
-        except Exception as error:  # what was seen is enough for an answer of the robot's own
-            self._fail(image, error)
+            sent = frame.stamped and self._encode_and_send(frame, observation, uplink)
+        except Exception as error:  # the observation is enough for an answer of the robot's own
+            self._fail(frame, error)
             sent = False
         else:
             self._add(**{'frames_sent' if sent else 'frames_unsent': 1})
         if sent:
             return
         with self._lock:
-            self._pending.pop(pending.frame_id, None)
+            self._pending.pop(frame.frame_id, None)
         if self._strategy.answers_alone:
-            self._answer_alone(pending)
+            self._answer_alone(frame, observation)
 
-    def _encode_and_send(self, pending: _Pending, uplink: UplinkState) -> bool:
+    def _encode_and_send(self, frame: _Frame, observation: Observation, uplink: UplinkState) -> bool:
         """False: there is no session."""
-        image, observation = pending.image, pending.observation
-        computed = time.monotonic()
+        began = time.monotonic()
         encoded = self._last = self._strategy.encode(observation, uplink)
         if encoded.remark:
             self._repeated(logging.INFO, encoded.remark, 'quantisation')
-        frame = TokenFrame(pending.frame_id, image.capture_stamp_ns, self._name_on_the_wire(image.source_frame), encoded.rows,
-                           encoded.quantisation, encoded.sent, encoded.patch_copies, encoded.min_packets)
+        tokens = TokenFrame(frame.frame_id, frame.capture_stamp_ns, self._name_on_the_wire(frame.source_frame), encoded.rows,
+                            encoded.quantisation, encoded.chosen, encoded.patch_copies, encoded.min_packets)
         if not self._strategy.keeps_content:
-            observation.content = None      # tokens of frames that wait for their answers would fill the memory
-        pending.sent = np.zeros(self._strategy.parameters.tokens, bool)
-        pending.sent[slice(None) if encoded.sent is None else encoded.sent] = True
+            observation.content = None      # else the tokens of frames that wait for their answers would fill the memory
+        frame.sent = np.zeros(self._strategy.parameters.tokens, bool)
+        frame.sent[slice(None) if encoded.chosen is None else encoded.chosen] = True
         with self._lock:
-            self._pending[pending.frame_id] = pending
-        sent = self._loop.call(lambda now: self._connection.send_frame(frame, now))
-        pending.packetise = time.monotonic() - computed
+            self._pending[frame.frame_id] = frame
+        sent = self._loop.call(lambda now: self._connection.send_frame(tokens, now))
+        frame.packetise = time.monotonic() - began
         return sent
 
     def _name_on_the_wire(self, name: str) -> str:
@@ -270,95 +239,75 @@ class EdgeRuntime:
                                         f'{name[:40]}…; expected at most {longest}', 'frame_id')
         return encoded[:longest].decode(errors='ignore')
 
-    def _answer_alone(self, pending: _Pending) -> None:
+    def _answer_alone(self, frame: _Frame, observation: Observation) -> None:
         began = time.monotonic()
-        probabilities = self._strategy.answer_alone(pending.observation)
-        self._publish_own(pending, probabilities, How.FALLBACK, tail=time.monotonic() - began)
+        probabilities = self._strategy.answer_alone(observation)
+        self._publish_own(frame, probabilities, How.FALLBACK, tail=time.monotonic() - began)
 
-    def _publish_own(self, pending: _Pending, probabilities: np.ndarray, how: How, **stages: float) -> None:
-        """An answer that the bridge has no part in."""
-        class_ids, scores = top_classes(probabilities, self.config.top_k or DEFAULT_TOP_K)
+    def _publish_own(self, frame: _Frame, probabilities: np.ndarray, how: How, **stages: float) -> None:
+        """Publish an answer in which the bridge had no part."""
         self._add(frames_local=1)
-        self._publish(pending, time.monotonic(), class_ids, scores, strategy=self._strategy.name, how=how, recovery=RecoveryName.NONE,
-                      stages=stages)
+        self._publish(frame, time.monotonic(), *top_classes(probabilities, self.config.top_k or DEFAULT_TOP_K), how, stages)
 
     # The loop's thread, or that of whoever called it.
 
     def _handle(self, event: object) -> None:
+        bridge = f'{self.config.bridge_host}:{self.config.bridge_port}'
         if isinstance(event, AnswerArrived):
             self._answered(event)
         elif isinstance(event, FrameExpired):
             with self._lock:
-                pending = self._pending.pop(event.frame_id, None)
+                frame = self._pending.pop(event.frame_id, None)
             self._add(frames_expired=1)
-            if pending is not None and self._strategy.answers_alone:
-                self._slots.put('alone', pending)
+            if frame is not None and self._strategy.answers_alone:
+                self._slots.put('expired', frame)
         elif isinstance(event, Connected):
-            self._set(state=LinkState.CONNECTED, reason='', session_id=event.session_id)
-            self._log(logging.INFO, f'connected to {event.bridge} at {self.config.bridge_host}:{self.config.bridge_port}, '
-                                    f'{"unsealed" if self.config.unsealed else "sealed"}')
+            self._reason, self._refused = '', False
+            self._log(logging.INFO, f'connected to {event.bridge} at {bridge}, {"unsealed" if self.config.unsealed else "sealed"}')
         elif isinstance(event, Refused):
-            self._set(state=LinkState.REFUSED, reason=event.reason)
+            self._reason, self._refused = event.reason, True
             self._log(logging.ERROR, f'the bridge refused this robot: {event.reason}')
         elif isinstance(event, LinkLost):
             # A bridge that says goodbye, or has forgotten the session, ends it at once.
-            reason = (f'nothing heard from the bridge for {event.silent_s:.1f} s'
-                      if event.silent_s >= self.config.link_timeout else 'the bridge ended the session')
-            self._set(state=LinkState.LOST, reason=reason)
-            self._log(logging.WARNING, f'link to {self.config.bridge_host}:{self.config.bridge_port} lost: {reason}')
+            self._refused = False
+            self._reason = (f'nothing heard from the bridge for {event.silent_s:.1f} s'
+                            if event.silent_s >= self.config.link_timeout else 'the bridge ended the session')
+            self._log(logging.WARNING, f'link to {bridge} lost: {self._reason}')
         self._on_event(event)
 
     def _answered(self, event: AnswerArrived) -> None:
         now = time.monotonic()
         answer = event.answer
         with self._lock:
-            pending = self._pending.pop(answer.frame_id, None)
-        if pending is None:
+            frame = self._pending.pop(answer.frame_id, None)
+        if frame is None or frame.observation is None:
             return
         self._add(frames_answered=1)
         class_ids, scores = answer.class_ids, answer.scores
         try:
-            class_ids, scores = self._strategy.refine(pending.observation, class_ids, scores)
+            class_ids, scores = self._strategy.refine(frame.observation, class_ids, scores)
         except Exception as error:  # the bridge's answer is one all the same
-            self._repeated(logging.ERROR, f"what the bridge says of the frame of stamp {_stamp(pending)} is published alone: {error}",
-                           type(error))
+            self._repeated(logging.ERROR, f'the answer to the {frame} is published as the bridge gave it: {error}', type(error))
         k = self.config.top_k
         self._publish(
-            pending, now, class_ids[:k], scores[:k], strategy=answer.strategy, how=How.OFF_BOARD, recovery=answer.recovery,
-            packets_sent=event.sent.packets, packets_received=answer.packets_received, tokens_sent=event.sent.tokens,
-            tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes, downlink_bytes=event.copies_bytes,
-            packet_error_rate=answer.packet_error_rate, sent=pending.sent, received=answer.received,
-            stages={'uplink': event.uplink_s, 'wait': answer.wait_s, 'recovery': answer.recovery_s,
-                    'tail': answer.tail_s, 'downlink': event.downlink_s})
+            frame, now, class_ids[:k], scores[:k], How.OFF_BOARD,
+            {'uplink': event.uplink_s, 'wait': answer.wait_s, 'recovery': answer.recovery_s, 'tail': answer.tail_s,
+             'downlink': event.downlink_s},
+            recovery=answer.recovery, packets_sent=event.sent.packets, packets_received=answer.packets_received,
+            tokens_sent=event.sent.tokens, tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes,
+            downlink_bytes=event.copies_bytes, packet_error_rate=answer.packet_error_rate, sent=frame.sent, received=answer.received)
 
-    def _publish(self, pending: _Pending, now: float, class_ids: tuple[int, ...], scores: tuple[float, ...], *,
-                 stages: dict[str, float], **details) -> None:
-        nothing_sent = {'packets_sent': 0, 'packets_received': 0, 'tokens_sent': 0, 'tokens_received': 0,
-                        'uplink_bytes': 0, 'downlink_bytes': 0, 'packet_error_rate': NAN, 'sent': None, 'received': None}
-        parameters, labels = self._strategy.parameters, self._strategy.labels
-        image, observation = pending.image, pending.observation
+    def _publish(self, frame: _Frame, now: float, class_ids: tuple[int, ...], scores: tuple[float, ...], how: How,
+                 stages: dict[str, float], **link: Any) -> None:
+        """:param link: the fields of Prediction that say what was sent and received"""
+        parameters, labels, observation = self._strategy.parameters, self._strategy.labels, frame.observation
+        assert observation is not None
         self._on_prediction(Prediction(
-            frame_id=pending.frame_id, capture_stamp_ns=image.capture_stamp_ns, source_frame=image.source_frame,
-            context=image.context, class_ids=tuple(index if index < len(labels) else -1 for index in class_ids), scores=scores,
+            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, source_frame=frame.source_frame,
+            class_ids=tuple(index if index < len(labels) else -1 for index in class_ids), scores=scores,
             labels=tuple(labels[index] if index < len(labels) else 'other' for index in class_ids),
-            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, crop=observation.crop, devices=self._strategy.devices,
-            stages=StageTimes(preprocess=observation.preprocess, head=observation.head, packetise=pending.packetise,
-                              total=now - image.submitted, **stages),
-            **{**nothing_sent, **details}))
-
-    def _add(self, **counts: int) -> None:
-        with self._lock:
-            self._statistics = _plus(self._statistics, **counts)
-
-    def _set(self, **values: object) -> None:
-        with self._lock:
-            self._statistics = dataclasses.replace(self._statistics, **values)
-
-
-def _plus(statistics, **counts: int):
-    return dataclasses.replace(statistics, **{name: getattr(statistics, name) + n for name, n in counts.items()})
-
-
-def _stamp(item: _Image | _Pending) -> str:
-    stamp = (item.image if isinstance(item, _Pending) else item).capture_stamp_ns
-    return f'{stamp / 1e9:.3f} s'
+            strategy=self._strategy.name, how=how, prefix_tokens=parameters.prefix_tokens, grid=parameters.grid,
+            image=frame.pixels, context=frame.context, crop=observation.crop, devices=self._strategy.devices,
+            stages=StageTimes(preprocess=observation.preprocess, head=observation.head, packetise=frame.packetise,
+                              total=now - frame.submitted, **stages),
+            **link))

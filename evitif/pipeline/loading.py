@@ -7,7 +7,13 @@ from pathlib import Path
 
 from evitif.model.device import Placement, place
 from evitif.model.errors import ModelError
-from evitif.settings import CommonSettings
+from evitif.protocol.wire.datagram import SEAL_BYTES
+from evitif.settings import CommonSettings, LinkSettings
+
+
+def datagram_room(config: CommonSettings) -> int:
+    """Bytes of a datagram that the seal, if there is one, leaves to the rest."""
+    return config.max_datagram_bytes - (SEAL_BYTES if isinstance(config, LinkSettings) and config.key_file else 0)
 
 
 def placement_of(config: CommonSettings) -> Placement:

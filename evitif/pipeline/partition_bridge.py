@@ -1,4 +1,4 @@
-"""The strategy `partition` off-board: the features that came of one image's devices are fused."""
+"""The strategy `partition` off-board: fuse the features that arrived of one image from several devices."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from evitif.partition import load_fusion
 from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
-from evitif.pipeline.strategy import BridgeStrategy
+from evitif.pipeline.strategy import BridgeStrategy, Outcome
 from evitif.protocol.frames.reassembly import ReceivedFrame
-from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.link_names import group_of
 from evitif.settings import PartitionBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
 
 class PartitionBridge(BridgeStrategy):
-    """The fusion network. Each device gets the answer of all, whose `received` says which of them were heard."""
+    """The fusion network. Each device gets the answer of all; its `received` says which of them were heard."""
 
     name = Strategy.PARTITION
 
@@ -34,20 +33,19 @@ class PartitionBridge(BridgeStrategy):
         self.devices = tuple(entry.name for entry in fusion.devices)
         self.description = (f'fusion of {len(self.devices)} devices of the partition of {fusion.description.model} '
                             f'({fusion.fingerprint[:16]}…) on {self.placement.sentence}')
-        self.recovery_sentence = f'devices: {", ".join(self.devices)}; those that are not heard by the deadline are left out'
+        self.recovery_sentence = f'devices: {", ".join(self.devices)}; those not heard by the deadline are left out'
         self._top_k = config.top_k
 
-    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Answer]:
+    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
+        """The frames of one image share their outcome."""
         joint = defaultdict(list)
-        for index, frame in enumerate(frames):
-            joint[group_of(frame.robot, frame.device), frame.capture_stamp_ns].append(index)
-        answers = {}
-        for indices in joint.values():
-            answers.update(zip(indices, self._fuse([frames[index] for index in indices]), strict=True))
-        return [answers[index] for index in range(len(frames))]
+        for frame in frames:
+            joint[_image_of(frame)].append(frame)
+        outcomes = {image: self._fuse(those) for image, those in joint.items()}
+        return [outcomes[_image_of(frame)] for frame in frames]
 
-    def _fuse(self, frames: list[ReceivedFrame]) -> list[Answer]:
-        """The answers to the frames of one image."""
+    def _fuse(self, frames: list[ReceivedFrame]) -> Outcome:
+        """Answer from the frames of one image."""
         began = time.monotonic()
         devices, groups = len(self.devices), self._quantiser.groups
         features, present = np.zeros((devices, self._fusion.features), np.float32), np.zeros(devices, bool)
@@ -56,16 +54,15 @@ class PartitionBridge(BridgeStrategy):
             present[index] = frame.received[index * groups:(index + 1) * groups].all()
             features[index] = self._quantiser.dequantise(frame.rows)[index]
         decoded = time.monotonic()
-        class_ids, scores = top_classes(self._fusion.answer(features, present), max(self._top_k, *(frame.top_k for frame in frames)))
-        done = time.monotonic()
-        return [Answer(
-            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,
-            strategy=self.name, recovery=RecoveryName.NONE if present.all() else RecoveryName.OMISSION, packets_received=frame.packets_received,
-            packets_expected=frame.packets_expected, bytes_received=frame.bytes_received, tokens_received=int(present.sum()),
-            tokens_expected=devices, received=present, packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
-            wait_s=max(0.0, began - frame.first_arrival), recovery_s=decoded - began, tail_s=done - decoded,
-            hold_s=max(0.0, done - frame.first_arrival)) for frame in frames]
+        most_likely = top_classes(self._fusion.answer(features, present), max(self._top_k, *(frame.top_k for frame in frames)))
+        return Outcome(*most_likely, present, RecoveryName.NONE if present.all() else RecoveryName.OMISSION, decoded - began,
+                       time.monotonic() - decoded)
 
     def warm_up(self, max_batch: int = 1) -> int:
         self._fusion.answer(np.zeros((len(self.devices), self._fusion.features), np.float32), np.ones(len(self.devices), bool))
         return max_batch
+
+
+def _image_of(frame: ReceivedFrame) -> tuple[str, int]:
+    """The robot and the stamp of the image that a frame is of."""
+    return group_of(frame.robot, frame.device), frame.capture_stamp_ns

@@ -50,7 +50,8 @@ class PartitionEdge(EdgeStrategy):
         image = self._model.preprocessor(pixels)
         preprocessed = time.monotonic()
         features = self._model.features(image.to(self.placement.device, self.placement.dtype))
-        return Observation(self._model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed, features)
+        return Observation(self._model.preprocessor.crop(*pixels.shape[:2]), preprocessed - began, time.monotonic() - preprocessed,
+                           features)
 
     def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
         parameters, first = self.parameters, self._model.index * self.parameters.groups

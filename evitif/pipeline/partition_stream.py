@@ -6,6 +6,7 @@ import functools
 
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.partition.artifact import Description
+from evitif.pipeline.loading import datagram_room
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.settings import CommonSettings
@@ -19,7 +20,7 @@ def feature_quantiser(config: CommonSettings, features: int) -> TokenQuantiser:
     kind = Quantisation.INT8 if config.quantisation == 'auto' else config.quantisation
     if kind not in OF_FEATURES:
         raise ValueError(f'quantisation is {kind!r}: expected auto or one of {", ".join(OF_FEATURES)}, since the strategy is partition')
-    groups = groups_needed(features, functools.partial(row_bytes, kind), config.unsealed_datagram_bytes)
+    groups = groups_needed(features, functools.partial(row_bytes, kind), datagram_room(config))
     return TokenQuantiser(kind, features, groups)
 
 
@@ -27,7 +28,7 @@ def device_parameters(partition: Description, quantiser: TokenQuantiser, image_s
     """Those of each device, whose token is the one of its index."""
     devices = len(partition.devices)
     return tuple(StreamParameters(
-        model=partition.model, fingerprint=device.fingerprint, cut=0, quantisation=quantiser.kind, image_size=image_size,
+        model=partition.model, fingerprint=device.fingerprint, cut=0, quantisation=Quantisation(quantiser.kind), image_size=image_size,
         tokens=devices, prefix_tokens=0, grid=(1, devices), channels=partition.features, groups=quantiser.groups,
         row_bytes=quantiser.row_bytes, classes=len(partition.class_names), strategy=Strategy.PARTITION, device=device.name)
         for device in partition.devices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,9 +31,6 @@ class StageTimes:
     downlink: float = NAN
     total: float = NAN
 
-    def as_dict(self) -> dict[str, float]:
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -48,24 +45,25 @@ class Prediction:
     frame_id: int
     capture_stamp_ns: int
     source_frame: str
-    context: object                  # what was given to EdgeRuntime.submit; None on the bridge
     class_ids: tuple[int, ...]       # top-k, most likely first; -1: none of the classes that this device knows
     labels: tuple[str, ...]
     scores: tuple[float, ...]        # probabilities
     strategy: Strategy
     how: How
-    recovery: RecoveryName
-    packets_sent: int
-    packets_received: int
-    tokens_sent: int
-    tokens_received: int
-    uplink_bytes: int                # UDP payload sent (edge) or received (bridge) for this frame
-    downlink_bytes: int              # UDP payload of the answer's copies so far
-    packet_error_rate: float         # of the uplink, 0..1, NaN when unknown
-    sent: np.ndarray | None          # bool [tokens]: what was sent; None where nothing was, or the bridge does not know
-    received: np.ndarray | None      # bool [tokens]: what arrived; None where nothing was sent
     prefix_tokens: int
     grid: tuple[int, int]            # patches (rows, columns)
-    crop: tuple[float, float, float, float] | None  # (left, top, width, height) of the source image the model saw
-    devices: tuple[str, ...]         # of `partition`: the names of those whose features the tokens are
+    recovery: RecoveryName = RecoveryName.NONE
+    packets_sent: int = 0
+    packets_received: int = 0
+    tokens_sent: int = 0
+    tokens_received: int = 0
+    uplink_bytes: int = 0            # UDP payload sent (edge) or received (bridge) for this frame
+    downlink_bytes: int = 0          # UDP payload of the answer's copies so far
+    packet_error_rate: float = NAN   # of the uplink, 0..1, NaN when unknown
+    sent: np.ndarray | None = None   # bool [tokens]: what was sent; None if nothing was, or the bridge does not know
+    received: np.ndarray | None = None      # bool [tokens]: what arrived; None if nothing was sent
+    devices: tuple[str, ...] = ()    # of `partition`: the names of those whose features the tokens are
+    image: np.ndarray | None = None  # as it was given to EdgeRuntime.submit, as the next; None on the bridge
+    context: object = None
+    crop: tuple[float, float, float, float] | None = None   # (left, top, width, height) of the image, what the model saw
     stages: StageTimes = field(default_factory=StageTimes)

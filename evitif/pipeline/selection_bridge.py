@@ -11,9 +11,8 @@ import torch
 from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.split_bridge import choose_recovery
-from evitif.pipeline.strategy import BridgeStrategy
+from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
-from evitif.protocol.wire.answer import Answer
 from evitif.selection import PatchCode, PatchModel, load_selection
 from evitif.selection.robot import artifact_in
 from evitif.settings import SelectionBridgeSettings, SplitBridgeSettings
@@ -39,12 +38,12 @@ class SelectionBridge(BridgeStrategy):
         recovery, self.recovery_sentence = None, 'missing patches are left out of the sequence'
         if config.recovery != 'auto' or config.recovery_artifact:
             recovery, self.recovery_sentence = choose_recovery(large, stream)
-        self._recovery = RecoveryName.OMISSION if recovery is None else recovery.name
+        self._recovery = RecoveryName.OMISSION if recovery is None else RecoveryName(recovery.name)
         self._model = PatchModel(stream.split, recovery)
         self.description = f'large model {parameters.model} on {stream.placement.sentence}, asked by {artifact.light}'
         self._top_k = config.top_k
 
-    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Answer]:
+    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
         began = time.monotonic()
         device = self.placement.device
         received = np.stack([frame.received for frame in frames])
@@ -54,27 +53,12 @@ class SelectionBridge(BridgeStrategy):
                                     torch.tensor([frame.packet_error_rate for frame in frames], device=device))
         classified = [top_classes(probabilities, max(self._top_k, frame.top_k, LEAST_FUSED))
                       for frame, probabilities in zip(frames, logits.softmax(1).cpu().numpy(), strict=True)]
-        done = time.monotonic()
-        return [Answer(
-            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=class_ids, scores=scores,
-            strategy=self.name, recovery=RecoveryName.NONE if frame.received.all() else self._recovery,
-            packets_received=frame.packets_received, packets_expected=frame.packets_expected, bytes_received=frame.bytes_received,
-            tokens_received=int(frame.received.sum()), tokens_expected=self._parameters.tokens, received=frame.received,
-            packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
-            wait_s=max(0.0, began - frame.first_arrival), recovery_s=decoded - began, tail_s=done - decoded,
-            hold_s=max(0.0, done - frame.first_arrival))
-            for frame, (class_ids, scores) in zip(frames, classified, strict=True)]
+        recovery_s, tail_s = decoded - began, time.monotonic() - decoded
+        return [Outcome(*most_likely, frame.received, RecoveryName.NONE if frame.received.all() else self._recovery, recovery_s, tail_s)
+                for frame, most_likely in zip(frames, classified, strict=True)]
 
     def warm_up(self, max_batch: int = 1) -> int:
-        parameters = self._parameters
-        # Frames seldom have equally many patches, and a processor gains nothing from running them together then.
+        # Frames seldom have equally many patches, and then a CPU gains nothing from running them together.
         limit = 1 if self.placement.device.type == 'cpu' else max_batch
-        received = np.ones(parameters.tokens, bool)
-        received[1:] = False
-        frame = ReceivedFrame(
-            session_id=0, robot='', frame_id=0, capture_stamp_ns=0, source_frame='',
-            rows=np.zeros((parameters.tokens, parameters.row_bytes), np.uint8), received=received, packets_received=1,
-            packets_expected=1, bytes_received=0, packet_error_rate=0.5, first_arrival=0.0, ready_at=0.0, complete=True,
-            quantisation=parameters.quantisation, units_sent=1)
-        self.answer_batch([frame] * limit)
+        self.answer_batch([blank_frame(self._parameters, np.arange(self._parameters.tokens) < 1)] * limit)
         return limit

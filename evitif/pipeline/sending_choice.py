@@ -19,13 +19,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evitif.channel import arrivals, memory
 from evitif.pipeline.cut_model import CutModel
-from evitif.pipeline.rate_table import RateTable, arrivals, burst_memory, patches_missing
+from evitif.pipeline.loading import datagram_room
+from evitif.pipeline.rate_table import RateTable, patches_missing
 from evitif.protocol.frames.interleaving import arrange, prefix_copies_of, scattered_order
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, SOURCE_FRAME_RESERVE, packets_of_part, row_capacity
 from evitif.protocol.rate.pacing import IP_UDP_BYTES
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.settings import SplitEdgeSettings
+from evitif.vocabulary import Quantisation
 
 HYSTERESIS = 0.95       # a new choice has to cost less than this share of what the present one does
 FEWER_PACKETS_SAVE = 0.8        # so much, at most, has to be the cost of a frame in fewer packets than usual
@@ -38,7 +41,7 @@ NO_ANSWER = 1.0             # what a frame costs of which nothing arrives, in to
 class Setting:
     """One way to send a frame."""
 
-    quantisation: str
+    quantisation: Quantisation
     patch_copies: int
     share: float            # of the patches
     packets: int
@@ -53,12 +56,12 @@ def settings_of(parameters: StreamParameters, *, max_datagram_bytes: int, min_pa
     :param max_datagram_bytes: without the seal
     :param patch_copies: only with as many; 0: any number
     """
-    def setting(kind: str, copies: int, share: float, fewest: int) -> Setting:
+    def setting(kind: Quantisation, copies: int, share: float, fewest: int) -> Setting:
         return _setting(parameters.in_format(kind), copies, share, max_datagram_bytes, fewest, prefix_copies, seal_bytes)
 
     least, most = patch_copies or 1, patch_copies or MAX_PATCH_COPIES
     kinds = parameters.row_formats
-    limit = setting('int8', least, 1.0, min_packets).bytes if 'int8' in kinds else math.inf
+    limit = setting(Quantisation.INT8, least, 1.0, min_packets).bytes if Quantisation.INT8 in kinds else math.inf
     fewer = dict.fromkeys(max(2, round(part * min_packets)) for part in FEWER_PACKETS)
     found = []
     for kind in kinds:
@@ -111,8 +114,8 @@ class SendingChoice:
     def costs(self, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
         """The loss of top-1 to expect of each of `settings`, 0 to 1: float [settings]."""
         likely = arrivals(packet_error_rate, mean_burst, self._scattered.shape[1] - 1)[self._packets]
-        memory = burst_memory(packet_error_rate, mean_burst)        # between chance and one run: a good measure of where
-        return (likely * ((1 - memory) * self._scattered + memory * self._in_a_row)).sum(1)
+        in_a_row = memory(packet_error_rate, mean_burst)        # weight between scattered losses (0) and one contiguous burst (1)
+        return (likely * ((1 - in_a_row) * self._scattered + in_a_row * self._in_a_row)).sum(1)
 
     def choose(self, frame_bytes: float, packet_error_rate: float, mean_burst: float = math.nan, present: Setting | None = None,
                name_bytes: int = SOURCE_FRAME_RESERVE) -> Setting:
@@ -157,6 +160,6 @@ def sending_choice(stream: CutModel, config: SplitEdgeSettings) -> SendingChoice
     if stream.rates is None:
         return None
     return SendingChoice(stream.rates, settings_of(
-        stream.parameters, max_datagram_bytes=config.unsealed_datagram_bytes, min_packets=config.min_packets,
+        stream.parameters, max_datagram_bytes=datagram_room(config), min_packets=config.min_packets,
         prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
-        seal_bytes=config.max_datagram_bytes - config.unsealed_datagram_bytes))
+        seal_bytes=config.max_datagram_bytes - datagram_room(config)))

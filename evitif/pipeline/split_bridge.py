@@ -14,16 +14,15 @@ import torch
 
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.cut_model import CutModel, top_classes
-from evitif.pipeline.strategy import BridgeStrategy
+from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
-from evitif.protocol.wire.answer import Answer
 from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Recovered, Recovery, load_recovery
 from evitif.recovery.artifact import require_known
 from evitif.settings import RecoverySettings, SplitBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
-BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its begin waits for its end
-BATCH_GAIN = 1.05           # by which a larger batch has to be faster a frame
+BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its start waits for its end
+BATCH_GAIN = 1.05           # a larger batch has to be this much faster for each frame
 
 
 class SplitBridge(BridgeStrategy):
@@ -40,37 +39,25 @@ class SplitBridge(BridgeStrategy):
         self.recovery, self.recovery_sentence = choose_recovery(config, model)
         self.top_k = config.top_k
 
-    def answer(self, frame: ReceivedFrame, now=time.monotonic) -> Answer:
-        """Compute the answer to `frame`; `now` is the clock that `frame.first_arrival` was read from."""
-        return self.answer_batch([frame], now)[0]
-
-    def answer_batch(self, frames: Sequence[ReceivedFrame], now=time.monotonic) -> list[Answer]:
-        """Compute the answers to frames, of several robots or of one, in their order. The tail runs once for all frames
-        of which nothing is missing, and once for those others whose sequences are equally long."""
-        began = now()
-        parameters, device = self.parameters, self.placement.device
-        received = [frame.received.reshape(parameters.tokens, parameters.groups).all(1) for frame in frames]
+    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
+        """The tail runs once for all frames of which nothing is missing, and once for those others whose sequences are equally long."""
+        began = time.monotonic()
+        parameters = self.parameters
+        received = [np.asarray(frame.received.reshape(parameters.tokens, parameters.groups).all(1)) for frame in frames]
         tokens = torch.from_numpy(np.stack([self.model.quantisers[frame.quantisation].dequantise(frame.rows)
-                                            for frame in frames])).to(device)
+                                            for frame in frames])).to(self.placement.device)
         whole = [index for index, places in enumerate(received) if places.all()]
         parts = self._recover(frames, tokens, received, [index for index in range(len(frames)) if index not in whole])
         if whole:
             parts.append((whole, Recovered(tokens if len(whole) == len(frames) else tokens[whole])))
-        recovered_at = now()
-        classified = {}
+        recovered_at = time.monotonic()
+        classified: dict[int, tuple[tuple[int, ...], tuple[float, ...]]] = {}
         for indices, recovered in _merged(parts):
             for index, probabilities in zip(indices, self.model.tail_batch(recovered), strict=True):
                 classified[index] = top_classes(probabilities, max(self.top_k, frames[index].top_k))
-        done = now()
-        return [Answer(
-            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=classified[index][0],
-            scores=classified[index][1], strategy=self.name, recovery=RecoveryName.NONE if index in whole else self.recovery.name,
-            packets_received=frame.packets_received, packets_expected=frame.packets_expected,
-            bytes_received=frame.bytes_received, tokens_received=int(received[index].sum()),
-            tokens_expected=parameters.tokens, received=received[index], packet_error_rate=frame.packet_error_rate,
-            first_arrival=frame.first_arrival, wait_s=max(0.0, began - frame.first_arrival),
-            recovery_s=recovered_at - began, tail_s=done - recovered_at, hold_s=max(0.0, done - frame.first_arrival))
-            for index, frame in enumerate(frames)]
+        recovery_s, tail_s = recovered_at - began, time.monotonic() - recovered_at
+        return [Outcome(class_ids, scores, received[index], RecoveryName.NONE if index in whole else RecoveryName(self.recovery.name),
+                        recovery_s, tail_s) for index, (class_ids, scores) in sorted(classified.items())]
 
     def _recover(self, frames: Sequence[ReceivedFrame], tokens: torch.Tensor, received: list[np.ndarray],
                  lost: list[int]) -> list[tuple[list[int], Recovered]]:
@@ -85,12 +72,13 @@ class SplitBridge(BridgeStrategy):
                 for group in groups]
 
     def warm_up(self, max_batch: int = 1) -> int:
-        """Run recovery and tail: the first runs allocate and are several times slower. Returns how many frames, at most
-        `max_batch`, should be answered at once: the fewest that are about as fast a frame as any number that takes no
-        longer than BATCH_SECONDS."""
-        self.answer(self._blank_frame(1))
-        # Processor time where the tail is computed by it: what else the machine is doing at the start is of no account.
-        timer = time.thread_time if self.model.placement.device.type == 'cpu' else time.perf_counter
+        """Run recovery and tail, and measure the batch sizes.
+
+        Returns the smallest batch that takes about as little time for each frame as any that takes at most BATCH_SECONDS.
+        """
+        self.answer_batch([self._blank_frame(1)])
+        # Processor time on a CPU, so that other load at start-up does not distort the measurement.
+        timer = time.thread_time if self.placement.device.type == 'cpu' else time.perf_counter
         seconds = {}
         for size in sorted({*(1 << bit for bit in range(max_batch.bit_length())), max_batch}):
             frames = [self._blank_frame(0)] * size
@@ -101,15 +89,8 @@ class SplitBridge(BridgeStrategy):
         return min(size for size, taken in seconds.items() if taken <= BATCH_GAIN * min(seconds.values()))
 
     def _blank_frame(self, lost_tokens: int) -> ReceivedFrame:
-        parameters = self.parameters
-        units = parameters.tokens * parameters.groups
-        received = np.ones(units, bool)
-        received[units - lost_tokens * parameters.groups:] = False
-        return ReceivedFrame(
-            session_id=0, robot='', frame_id=0, capture_stamp_ns=0, source_frame='',
-            rows=np.zeros((units, parameters.row_bytes), np.uint8), received=received, packets_received=1,
-            packets_expected=1, bytes_received=0, packet_error_rate=0.5, first_arrival=0.0, ready_at=0.0,
-            complete=not lost_tokens, quantisation=parameters.quantisation, units_sent=units)
+        units = self.parameters.units
+        return blank_frame(self.parameters, np.arange(units) < units - lost_tokens * self.parameters.groups)
 
 
 def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:

@@ -1,6 +1,8 @@
-"""The strategies by their names; a model is imported only by those that need it."""
+"""The strategies by their names; only the models of the one that is asked for are imported."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 from evitif.pipeline.split_bridge import SplitBridge
 from evitif.pipeline.split_edge import SplitEdge
@@ -17,40 +19,37 @@ from evitif.settings import (
     SplitEdgeSettings,
 )
 
+Half = TypeVar('Half', EdgeStrategy, BridgeStrategy)
+
 
 def edge_strategy(config: EdgeSettings) -> EdgeStrategy:
     """The robot's share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
-    config, note = resolved(config)
-    strategy = _edge_strategy(config)
-    strategy.description = f'{note}; {strategy.description}' if note else strategy.description
-    return strategy
+    own, sentence = resolved(config)
+    if isinstance(own, SelectionEdgeSettings):
+        from evitif.pipeline.selection_edge import SelectionEdge
+        return _described(SelectionEdge(own), sentence)
+    if isinstance(own, PartitionEdgeSettings):
+        from evitif.pipeline.partition_edge import PartitionEdge
+        return _described(PartitionEdge(own), sentence)
+    assert isinstance(own, SplitEdgeSettings)
+    return _described(SplitEdge(own), sentence)
 
 
 def bridge_strategy(config: BridgeSettings) -> BridgeStrategy:
     """The off-board share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
-    config, note = resolved(config)
-    strategy = _bridge_strategy(config)
-    strategy.description = f'{note}; {strategy.description}' if note else strategy.description
-    return strategy
-
-
-def _edge_strategy(config: EdgeSettings) -> EdgeStrategy:
-    if isinstance(config, SelectionEdgeSettings):
-        from evitif.pipeline.selection_edge import SelectionEdge
-        return SelectionEdge(config)
-    if isinstance(config, PartitionEdgeSettings):
-        from evitif.pipeline.partition_edge import PartitionEdge
-        return PartitionEdge(config)
-    assert isinstance(config, SplitEdgeSettings)
-    return SplitEdge(config)
-
-
-def _bridge_strategy(config: BridgeSettings) -> BridgeStrategy:
-    if isinstance(config, SelectionBridgeSettings):
+    own, sentence = resolved(config)
+    if isinstance(own, SelectionBridgeSettings):
         from evitif.pipeline.selection_bridge import SelectionBridge
-        return SelectionBridge(config)
-    if isinstance(config, PartitionBridgeSettings):
+        return _described(SelectionBridge(own), sentence)
+    if isinstance(own, PartitionBridgeSettings):
         from evitif.pipeline.partition_bridge import PartitionBridge
-        return PartitionBridge(config)
-    assert isinstance(config, SplitBridgeSettings)
-    return SplitBridge(config)
+        return _described(PartitionBridge(own), sentence)
+    assert isinstance(own, SplitBridgeSettings)
+    return _described(SplitBridge(own), sentence)
+
+
+def _described(strategy: Half, why: str) -> Half:
+    """The strategy, whose description says why it was chosen."""
+    if why:
+        strategy.description = f'{why}; {strategy.description}'
+    return strategy

@@ -1,6 +1,6 @@
-"""What a strategy computes: for one image on the robot, and for one frame off-board. The runtimes do everything else.
+"""What a strategy computes: for one image on the robot, and for frames off-board. The runtimes do everything else.
 
-An `EdgeStrategy` has no socket, thread or clock but for measuring itself; nor has a `BridgeStrategy`.
+A strategy has no socket and no thread, and a clock only to measure its own parts.
 """
 
 from __future__ import annotations
@@ -8,73 +8,86 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from evitif.model.device import Placement
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.reassembly import ReceivedFrame
-from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.parameters import StreamParameters
-from evitif.vocabulary import Strategy
+from evitif.vocabulary import Quantisation, RecoveryName, Strategy
+
+Content = TypeVar('Content')
 
 
 @dataclass(eq=False)
-class Observation:
+class Observation(Generic[Content]):
     """What the robot made of one image.
 
-    `content` is the strategy's own, for what comes later. Where the robot is sure of the class, `probabilities`
-    (float32 [classes]) are the answer, and nothing is sent.
+    `content` is the strategy's own, for its later steps. If the robot is sure of the class, `probabilities` (float32 [classes])
+    are the answer, and nothing is sent.
     """
 
     crop: tuple[float, float, float, float]   # (left, top, width, height) of the source image that the model saw, pixels
     preprocess: float                         # seconds
     head: float                               # seconds
-    content: object
+    content: Content
     probabilities: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What is sent of an image: uint8 [units, row_bytes] in one of the stream's quantisations; see `TokenFrame`."""
+    """What is sent of an image, see `TokenFrame`."""
 
-    rows: np.ndarray
-    quantisation: str
-    sent: np.ndarray | None = None            # int [n], tokens, most important first; None: all
-    patch_copies: int = 0                     # 0: as the packetiser has it
-    min_packets: int = 0                      # the same
-    remark: str = ''                          # a sentence for the log, where something has changed
+    rows: np.ndarray                          # uint8 [units, row_bytes]
+    quantisation: Quantisation                # one of the stream's
+    chosen: np.ndarray | None = None          # int [n], the tokens that travel, most important first; None: all
+    patch_copies: int = 0                     # 0: the packetiser decides
+    min_packets: int = 0                      # 0: the same
+    remark: str = ''                          # a sentence for the log, if something has changed
 
 
-class EdgeStrategy(ABC):
-    """The robot's share. Building one loads its models: raises ModelError, ArtifactError or ValueError."""
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a strategy says of one frame off-board."""
+
+    class_ids: tuple[int, ...]                # most likely first
+    scores: tuple[float, ...]                 # probabilities
+    received: np.ndarray                      # bool [tokens], those that had a part in it
+    recovery: RecoveryName                    # what was done about the others
+    recovery_s: float                         # seconds to decode the rows and recover lost tokens
+    tail_s: float                             # seconds to answer from the tokens
+
+
+class EdgeStrategy(ABC, Generic[Content]):
+    """The robot's share. Its constructor loads the models: raises ModelError, ArtifactError or ValueError."""
 
     name: Strategy
     parameters: StreamParameters
     labels: tuple[str, ...]                   # of each class
     placement: Placement
     description: str                          # for the log: which model, and how much of it runs here
-    devices: tuple[str, ...] = ()             # of `partition`: all of them, as the tokens are
-    answers_alone: bool                       # whether `answer_alone` is asked when no answer comes
-    keeps_content: bool = True                # whether a observation's content is needed once it was encoded
-    joins_by_stamp: bool = False              # whether an image's stamp is what other devices' shares of it are found by
+    devices: tuple[str, ...] = ()             # of `partition`: the names of all, in the order of the tokens
+    answers_alone: bool                       # `answer_alone` is called when no answer comes
+    keeps_content: bool = True                # an observation's content is needed after it was encoded
+    joins_by_stamp: bool = False              # an image's stamp tells which other devices' frames show the same scene
 
     @abstractmethod
-    def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
+    def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation[Content]:
         """Look at an image uint8 [H, W, 3] RGB."""
 
     @abstractmethod
-    def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
-        """What is to be sent of it."""
+    def encode(self, observation: Observation[Content], uplink: UplinkState) -> Encoded:
+        """Make what is sent of it."""
 
     @abstractmethod
-    def answer_alone(self, observation: Observation) -> np.ndarray:
-        """Probabilities float32 [classes] without the bridge; or [classes + 1], the last that it is a class which this
-        robot does not know."""
+    def answer_alone(self, observation: Observation[Content]) -> np.ndarray:
+        """Probabilities float32 [classes] without the bridge; or [classes + 1] with that of 'none of the classes I know' last."""
 
-    def refine(self, observation: Observation, class_ids: tuple[int, ...],
+    def refine(self, observation: Observation[Content], class_ids: tuple[int, ...],
                scores: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """The bridge's most likely classes with what the robot knows of the image."""
+        """Combine the bridge's most likely classes with what the robot knows of the image."""
         return class_ids, scores
 
     @abstractmethod
@@ -83,20 +96,29 @@ class EdgeStrategy(ABC):
 
 
 class BridgeStrategy(ABC):
-    """The off-board share. Building one loads its models: raises ModelError, ArtifactError or ValueError."""
+    """The off-board share. Its constructor loads the models: raises ModelError, ArtifactError or ValueError."""
 
     name: Strategy
     labels: tuple[str, ...]
     placement: Placement
     description: str
     devices: tuple[str, ...] = ()
-    streams: tuple[StreamParameters, ...]     # what is taken: one, or of `partition` one for each device
-    recovery_sentence: str                    # for the log: what is done about what did not arrive
+    streams: tuple[StreamParameters, ...]     # what it accepts: one, or of `partition` one for each device
+    recovery_sentence: str                    # for the log: what is done about lost tokens
 
     @abstractmethod
-    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Answer]:
-        """The answer to each frame, of one robot or of several; `first_arrival` was read from time.monotonic."""
+    def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
+        """Answer frames of one robot or of several, in their order."""
 
     @abstractmethod
     def warm_up(self, max_batch: int = 1) -> int:
-        """As EdgeStrategy's; returns how many frames, at most `max_batch`, should be answered at once."""
+        """Run everything once, and return how many frames, at most `max_batch`, should be answered at once."""
+
+
+def blank_frame(parameters: StreamParameters, received: np.ndarray) -> ReceivedFrame:
+    """A frame of zeros to warm up with, of which the units `received`, bool [units], arrived."""
+    return ReceivedFrame(
+        session_id=0, robot='', frame_id=0, capture_stamp_ns=0, source_frame='',
+        rows=np.zeros((parameters.units, parameters.row_bytes), np.uint8), received=received, packets_received=1, packets_expected=1,
+        bytes_received=0, packet_error_rate=0.5, first_arrival=0.0, ready_at=0.0, complete=bool(received.all()),
+        quantisation=Quantisation(parameters.quantisation), units_sent=parameters.units)

@@ -1,6 +1,6 @@
 """`strategy: auto`: which strategy a link and a robot call for, by what was measured of each.
 
-The table is `strategies.json` in the large model's folder, written by `python -m evitif_lab.evaluation.strategies`. Edge and bridge
+The table is `strategies.json` in the large model's folder, written by `evitif evaluate strategies`. Edge and bridge
 choose each for itself, from the same table and the same expectations; should they differ, the handshake says so.
 """
 
@@ -9,20 +9,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from evitif.files import write_json
 from evitif.model.artifact import part_of, read_artifact
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import find_model_folder
-from evitif.settings import AUTO, BRIDGE_SETTINGS, EDGE_SETTINGS, MODEL_SETTINGS, CommonSettings
+from evitif.settings import AUTO, BRIDGE_SETTINGS, EDGE_SETTINGS, MODEL_SETTINGS, AutoSettings, CommonSettings
 from evitif.vocabulary import Strategy
 
 FILE = 'strategies.json'
 FORMAT, KIND, TITLE = 1, 'strategies', 'table of strategies'
 AS_GOOD = 0.5       # points of accuracy, within which the fewest bytes decide
-
-Config = TypeVar('Config', bound=CommonSettings)
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def load_table(model: str) -> list[Measured]:
     folder = find_model_folder(model)
     if folder is None or not (folder / FILE).is_file():
         raise ArtifactError(f'{model!r} has no {FILE}, by which strategy auto chooses: expected a model folder that `evitif evaluate '
-                            'recovery`, `evitif evaluate selection` and `python -m evitif_lab.evaluation.strategies` were run for, or '
+                            'recovery`, `evitif evaluate selection` and `evitif evaluate strategies` were run for, or '
                             'another strategy')
     path = folder / FILE
     rows = part_of(list[Measured], read_artifact(path, TITLE, FORMAT, (KIND,)), 'rows', path, TITLE)
@@ -84,18 +81,18 @@ def choose(rows: list[Measured], frame_bytes: float = 0.0, loss: float = 0.0, mu
                key=lambda row: (_at(row.bytes, loss), row.multiply_adds))
 
 
-def resolved(config: Config) -> tuple[Config, str]:
-    """`config` with the strategy that `auto` stands for and what goes with it, and a sentence for the log; any other as it is.
+def resolved(config: CommonSettings) -> tuple[CommonSettings, str]:
+    """The settings of the strategy that `auto` stands for, and a sentence for the log; settings of any other strategy as they are.
 
-    A cut or a light model that the configuration names is kept to. Raises ArtifactError or ValueError.
+    A cut or a light model that the settings name is kept. Raises ArtifactError or ValueError.
     """
-    classes = next((known for known in (EDGE_SETTINGS, BRIDGE_SETTINGS, MODEL_SETTINGS) if known[AUTO] is type(config)), None)
-    if classes is None:
+    if not isinstance(config, AutoSettings):
         return config, ''
+    classes = next(known for known in (EDGE_SETTINGS, BRIDGE_SETTINGS, MODEL_SETTINGS) if known[AUTO] is type(config))
     rows = [row for row in load_table(config.model)
             if (row.strategy != Strategy.SPLIT or config.cut in (None, row.cut))
-            and (row.strategy != Strategy.SELECTION or config.light_model is None
-                 or find_model_folder(config.light_model) == find_model_folder(row.light_model))]
+            and (row.strategy != Strategy.SELECTION or not config.light_model
+                 or find_model_folder(config.light_model) == find_model_folder(row.light_model or ''))]
     if not rows:
         raise ValueError(f'cut is {config.cut} and light_model {config.light_model!r}: expected some that the {TITLE} of '
                          f'{config.model!r} has figures of')

@@ -42,6 +42,8 @@ class LearnedRecovery(nn.Module):
     """
 
     name: str
+    mean: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, sequence: Sequence, **options):
         super().__init__()
@@ -100,6 +102,8 @@ class LinearCompletion(LearnedRecovery):
     """
 
     name = 'linear'
+    covariance: torch.Tensor
+    ridge: torch.Tensor
 
     def __init__(self, sequence: Sequence):
         super().__init__(sequence)

@@ -11,7 +11,7 @@ from evitif.settings.bridge import (
     SplitBridgeSettings,
     bridge_settings,
 )
-from evitif.settings.declaration import OFF, Changeable, Setting, Settings, setting, setting_of, settings_of
+from evitif.settings.declaration import OFF, Changeable, Setting, Settings, bounds_of, setting, settings_of
 from evitif.settings.edge import (
     EDGE_SETTINGS,
     EdgeSettings,
@@ -39,5 +39,5 @@ __all__ = [
     'AutoSettings', 'BridgeSettings', 'Changeable', 'CommonSettings', 'EdgeSettings', 'LinkSettings', 'ModelSettings',
     'PartitionBridgeSettings', 'PartitionEdgeSettings', 'PartitionSettings', 'RecoverySettings', 'SelectionBridgeSettings',
     'SelectionEdgeSettings', 'SelectionSettings', 'Setting', 'Settings', 'SplitBridgeSettings', 'SplitEdgeSettings', 'SplitSettings',
-    'bridge_settings', 'edge_settings', 'model_settings', 'setting', 'setting_of', 'settings_of',
+    'bridge_settings', 'edge_settings', 'model_settings', 'setting', 'bounds_of', 'settings_of',
 ]

@@ -9,7 +9,6 @@ from evitif.settings.declaration import setting
 from evitif.settings.link import LinkSettings
 from evitif.settings.model import (
     AUTO,
-    STRATEGY,
     AutoSettings,
     ModelSettings,
     PartitionSettings,
@@ -17,7 +16,7 @@ from evitif.settings.model import (
     SplitSettings,
     of_strategy,
 )
-from evitif.vocabulary import RecoveryName
+from evitif.vocabulary import RecoveryName, Strategy
 
 DEFAULT_TOP_K = 5
 RECOVERIES = (AUTO, *(name for name in RecoveryName.values() if name != RecoveryName.NONE))
@@ -81,6 +80,6 @@ BRIDGE_SETTINGS: dict[str, type[BridgeSettings]] = {kind.strategy: kind for kind
     SplitBridgeSettings, SelectionBridgeSettings, PartitionBridgeSettings, AutoBridgeSettings)}
 
 
-def bridge_settings(strategy: str = STRATEGY.default, **values: Any) -> BridgeSettings:
+def bridge_settings(strategy: str = Strategy.SPLIT, **values: Any) -> BridgeSettings:
     """The settings of a strategy. Raises ValueError for a value out of its range, TypeError for a name that it does not have."""
     return of_strategy(BRIDGE_SETTINGS, strategy)(**values)

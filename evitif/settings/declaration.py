@@ -82,12 +82,12 @@ class Setting:
             return None
         return f'{self.name}: expected {self.expectation()}, got {value!r}{self._hint(value)}'
 
-    def require(self, value: object) -> None:
+    def require(self, value: Any) -> None:
         """Raise ValueError where a field cannot have `value`, naming it and what was expected."""
         if (value is None and self.optional) or (self.internal is not None and value == self.internal):
             return
-        number = self.type is float and isinstance(value, (int, float)) and not isinstance(value, bool)     # numpy's too
-        if value == self._none or not self._fits(float(value) if number else value):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)     # numpy's too
+        if value == self._none or not self._fits(float(value) if self.type is float and is_number else value):
             expected = self.expectation().replace(f', or {OFF}', ', or None') if self.optional else self.expectation()
             raise ValueError(f'{self.name} is {value!r}: expected {expected}')
 
@@ -145,18 +145,19 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
             continue
         options = dict(field.metadata['setting'])
         kind, _, rest = str(field.type).partition(' | ')
-        default = field.default
-        if rest == 'None':
+        default: Any = field.default
+        if rest == 'None':      # a parameter has no None
             options |= {'optional': True, 'also': None if kind == 'str' else OFF}
-            default = _TYPES[kind](OFF) if default is None and kind != 'str' else '' if default is None else default
+            default = '' if kind == 'str' else _TYPES[kind](OFF)
         found.append(Setting(field.name, default, **options))
     return tuple(found)
 
 
-@functools.cache
-def setting_of(cls: type, name: str) -> Setting:
-    """The declaration of one field."""
-    return next(each for each in settings_of(cls) if each.name == name)
+def bounds_of(cls: type, name: str) -> tuple[float, float]:
+    """The least and the largest value of a field, for whoever derives something from them."""
+    found = next(each for each in settings_of(cls) if each.name == name)
+    assert found.minimum is not None and found.maximum is not None, f'{name} has no range'
+    return found.minimum, found.maximum
 
 
 SettingsClass = TypeVar('SettingsClass', bound='Settings')

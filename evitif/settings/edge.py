@@ -7,7 +7,8 @@ from typing import Any
 
 from evitif.settings.declaration import setting
 from evitif.settings.link import LinkSettings
-from evitif.settings.model import STRATEGY, AutoSettings, PartitionSettings, SelectionSettings, SplitSettings, of_strategy
+from evitif.settings.model import AutoSettings, PartitionSettings, SelectionSettings, SplitSettings, of_strategy
+from evitif.vocabulary import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class EdgeSettings(LinkSettings):
     patch_copies: int = setting(
         0, 'packets of a frame that carry each patch token; 0: the number that costs least at the measured loss, or with a fixed '
         'quantisation as many as take no more bytes than int8 sent once', unit='packets', minimum=0, maximum=16)
+    # Below 0.3 Mbit/s the handshake alone would exceed the limit.
     rate_limit: float = setting(0.0, 'never send more than this over any second, IP and UDP headers included; 0: no limit', unit='Mbit/s',
                                 minimum=0.3, maximum=10_000.0, also=0.0)
     congestion_control: bool = setting(
@@ -77,6 +79,6 @@ EDGE_SETTINGS: dict[str, type[EdgeSettings]] = {kind.strategy: kind for kind in 
     SplitEdgeSettings, SelectionEdgeSettings, PartitionEdgeSettings, AutoEdgeSettings)}
 
 
-def edge_settings(strategy: str = STRATEGY.default, **values: Any) -> EdgeSettings:
+def edge_settings(strategy: str = Strategy.SPLIT, **values: Any) -> EdgeSettings:
     """The settings of a strategy. Raises ValueError for a value out of its range, TypeError for a name that it does not have."""
     return of_strategy(EDGE_SETTINGS, strategy)(**values)

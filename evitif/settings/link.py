@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif.settings.declaration import setting
 from evitif.settings.model import CommonSettings
 
@@ -27,6 +26,3 @@ class LinkSettings(CommonSettings):
         False, 'run the link without a key: anybody on the network can read and forge it; without `key_file` the node starts only if this '
         'is true', launch=True)
 
-    @property
-    def unsealed_datagram_bytes(self) -> int:  # noqa: D102 - as in CommonSettings
-        return self.max_datagram_bytes - (SEAL_BYTES if self.key_file else 0)

@@ -25,6 +25,7 @@ class CommonSettings(Settings):
     quantisation: str = setting(
         AUTO, 'how tokens are coded, the same on edge and bridge; auto: by a transform code, chosen by the measured loss, if one was '
         'fitted to the model, else int8', choices=(AUTO, *Quantisation.values()), launch=True)
+    # No path on the Internet fragments 1200 bytes of UDP payload (RFC 9000, section 14).
     max_datagram_bytes: int = setting(1200, 'largest UDP payload, the same on edge and bridge', unit='bytes', minimum=256, maximum=65_507)
     device: str = setting('cpu', 'where the model runs, as PyTorch names it: cpu, cuda, cuda:1, mps', required=True, launch=True)
     allow_device_fallback: bool = setting(False, 'run on the CPU, and say so, if `device` is not available')
@@ -34,11 +35,6 @@ class CommonSettings(Settings):
         unit='threads', minimum=0, maximum=1024)
 
     strategy: ClassVar[str]
-
-    @property
-    def unsealed_datagram_bytes(self) -> int:
-        """Bytes of a datagram that the seal leaves to the rest."""
-        return self.max_datagram_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +67,8 @@ class SplitSettings(ModelSettings):
 class SelectionSettings(ModelSettings):
     """A light model on the robot; off-board `model`, the large one."""
 
-    light_model: str | None = setting(
-        None, "strategy selection: folder of the robot's light model with its selection.json, the same on edge and bridge; `model` is the "
+    light_model: str = setting(
+        '', "strategy selection: folder of the robot's light model with its selection.json, the same on edge and bridge; `model` is the "
         'large one', launch=True)
 
     strategy = Strategy.SELECTION
@@ -117,7 +113,7 @@ MODEL_SETTINGS: dict[str, type[CommonSettings]] = {kind.strategy: kind for kind 
     SplitSettings, SelectionSettings, PartitionSettings, AutoSettings)}
 
 
-def model_settings(strategy: str = STRATEGY.default, **values: Any) -> CommonSettings:
+def model_settings(strategy: str = Strategy.SPLIT, **values: Any) -> CommonSettings:
     """The settings of a strategy without a link. Raises ValueError for a value out of its range."""
     return of_strategy(MODEL_SETTINGS, strategy)(**values)
 

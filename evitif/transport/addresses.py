@@ -1,6 +1,4 @@
-"""
-UDP addresses: written as HOST:PORT, resolved, opened as a socket, each failure with a sentence that names the address.
-"""
+"""UDP addresses: written as HOST:PORT, resolved, opened as a socket, each failure with a sentence that names the address."""
 
 from __future__ import annotations
 
@@ -20,6 +18,8 @@ _MEMINFO_DROPS = 8
 
 _LINUX = sys.platform.startswith('linux')
 
+SocketAddress = tuple       # as the socket module writes it: (host, port), for IPv6 with flow and scope behind
+
 
 class TransportError(OSError):
     """An address that cannot be used, or a transport that is not running; the message says what was expected."""
@@ -29,15 +29,14 @@ class UnresolvedHostError(TransportError):
     """A host name that nobody knows now, which can change."""
 
 
-def format_address(address) -> str:
+def format_address(address: SocketAddress) -> str:
     """A socket address as text: `192.168.1.2:7600`, `[fe80::1]:7600`."""
     host, port = address[0], address[1]
     return f'[{host}]:{port}' if ':' in str(host) else f'{host}:{port}'
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """
-    Read `HOST:PORT` or `[IPV6]:PORT`.
+    """Read `HOST:PORT` or `[IPV6]:PORT`.
 
     :raises TransportError: when there is no port, or it is not a number from 0 to 65535
     """
@@ -49,8 +48,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def check_address(address: tuple[str, int], what: str = 'the address') -> tuple[str, int]:
-    """
-    Check the types and the port's range, without resolving anything.
+    """Check the types and the port's range, without resolving anything.
 
     :raises TransportError: naming the value and the range
     """
@@ -66,8 +64,7 @@ def check_address(address: tuple[str, int], what: str = 'the address') -> tuple[
 
 
 def resolve(address: tuple[str, int], *, passive: bool = False) -> tuple[int, tuple]:
-    """
-    Resolve a host name to (address family, socket address).
+    """Resolve a host name to (address family, socket address).
 
     A name with both kinds of address gives the IPv4 one: a bridge that listens on 0.0.0.0 would never hear an edge that
     was told `localhost` and took ::1. An IPv6 literal gives IPv6.
@@ -93,8 +90,7 @@ def resolve(address: tuple[str, int], *, passive: bool = False) -> tuple[int, tu
 
 
 def resolve_remote(address: tuple[str, int]) -> tuple[int, tuple]:
-    """
-    Resolve an address to send to.
+    """Resolve an address to send to.
 
     :raises TransportError: as `resolve`, and when nobody can be reached there (port 0, 0.0.0.0, ::, a multicast group)
     """
@@ -111,8 +107,7 @@ def resolve_remote(address: tuple[str, int]) -> tuple[int, tuple]:
 
 def open_udp_socket(family: int, address: tuple, *, receive_buffer_bytes: int, send_buffer_bytes: int,
                     traffic_class: int = 0) -> socket.socket:
-    """
-    Open a non-blocking UDP socket bound to `address`, whose datagrams are never fragmented (RFC 8899, section 3: DF
+    """Open a non-blocking UDP socket bound to `address`, whose datagrams are never fragmented (RFC 8899, section 3: DF
     set).
 
     :param address: a resolved socket address; port 0 takes a free one
@@ -167,18 +162,13 @@ def _forbid_fragmentation(udp: socket.socket) -> None:
 
 
 def granted_receive_buffer(udp: socket.socket) -> int:
-    """
-    Bytes of payload and bookkeeping that the kernel granted; Linux reports twice what was asked for (socket(7),
-    SO_RCVBUF).
-    """
+    """Bytes of payload and bookkeeping that the kernel granted; Linux reports twice what was asked for (socket(7), SO_RCVBUF)."""
     granted = udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     return granted // 2 if _LINUX else granted
 
 
 def kernel_drops(udp: socket.socket) -> int | None:
-    """
-    Datagrams that arrived and were dropped because the receive buffer was full; None where the kernel does not tell.
-    """
+    """Datagrams that arrived and were dropped because the receive buffer was full; None where the kernel does not tell."""
     if not _LINUX:
         return None
     try:

@@ -1,13 +1,11 @@
-"""
-How datagrams pass between a UDP socket and the kernel: one system call for each, or one for a run of them.
+"""How datagrams pass between a UDP socket and the kernel: one system call for each, or one for a run of them.
 
-Linux cuts what one `sendmsg` brings into datagrams of a size that comes with it (UDP_SEGMENT, generic segmentation
-offload, since 4.18), and hands out consecutive datagrams of one sender and one size, of which the last may be shorter,
-as one piece with that size (UDP_GRO, generic receive offload, since 5.0); udp(7). Either side may do so without the
-other: between them the datagrams are what they would be otherwise.
+Linux cuts the data of one `sendmsg` into datagrams of a given size (UDP_SEGMENT, generic segmentation offload, since 4.18), and returns
+consecutive datagrams of one sender and one size, the last of which may be shorter, as one piece with that size (UDP_GRO, generic receive
+offload, since 5.0); udp(7). Either side may do so without the other: on the network the datagrams are the same.
 
-A sender counts what the kernel took; a receiver says where the datagrams of what it read begin. Both hold the socket as
-`socket`, which has to be non-blocking.
+A sender counts what the kernel took; a receiver says where each datagram begins. Both hold the socket as `socket`, which has to be
+non-blocking.
 """
 
 from __future__ import annotations
@@ -24,7 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from evitif.transport import message_batch
-from evitif.transport.addresses import TransportError, format_address
+from evitif.transport.addresses import SocketAddress, TransportError, format_address
+from evitif.transport.counters import error_name
 
 # Of <linux/udp.h>; CPython's socket module has the names from 3.14 on at the earliest.
 SOL_UDP = 17
@@ -36,9 +35,9 @@ MAX_RUN_BYTES = 65507           # of one sendmsg: an IPv4 packet's payload witho
 
 LARGEST_DATAGRAM = 65535        # bytes, UDP's length field (RFC 768); of a run that is received, too
 BATCH = 64                      # system calls, and about as many datagrams, that are received before any of it is handled
-ROOM_BYTES = 4 * LARGEST_DATAGRAM       # for these; what does not fit any more is of the next batch
-LEAST_OF_RUN = 256              # bytes; datagrams that came apart are put together from this size on: small ones, whose times of arrival
-#                                 are what clocks are compared by, keep these
+ROOM_BYTES = 4 * LARGEST_DATAGRAM       # for these; what does not fit waits for the next batch
+LEAST_OF_RUN = 256              # bytes; datagrams that came one by one are put together from this size on: small ones keep their own times
+#                                 of arrival, by which clocks are compared
 
 _SEGMENT_SIZE = struct.Struct('=H')
 _GRO_SIZE = struct.Struct('=i')
@@ -54,6 +53,7 @@ _REFUSALS = frozenset({
 })
 
 Failed = Callable[[OSError, int], None]     # the error, and how many datagrams it cost
+Datagrams = Sequence | np.ndarray           # bytes-like; or of one size, uint8 [n, size]
 _WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
 
@@ -61,15 +61,13 @@ class Received(NamedTuple):
     """A datagram (memoryview), or some of one size from one sender (uint8 [n, size]), in room that the next batch overwrites."""
 
     data: memoryview | np.ndarray
-    address: tuple
+    address: SocketAddress
     stamped_at: float       # see `DatagramReceiver`
 
 
 def runs(datagrams: Sequence) -> Iterator[list]:
-    """
-    Cut a sequence of datagrams (bytes-like, in bytes), keeping its order, into what one call may carry with
-    UDP_SEGMENT: datagrams of one size, the last of them shorter or not, and none of them empty unless it is alone.
-    """
+    """Cut a sequence of datagrams (bytes-like), in order, into what one call may carry with UDP_SEGMENT: datagrams of one size, the last of
+    them shorter or not, and none of them empty unless it is alone."""
     run: list = []
     size = total = 0
     ended = True
@@ -101,9 +99,8 @@ class DatagramSender:
     def __init__(self, udp: socket.socket):
         self.socket = udp
 
-    def send(self, datagrams: Sequence, address: tuple, failed: Failed) -> tuple[int, int]:
-        """
-        Send datagrams (bytes-like; or of one size, uint8 [n, size]) to one address, in order.
+    def send(self, datagrams: Datagrams, address: SocketAddress, failed: Failed) -> tuple[int, int]:
+        """Send datagrams (bytes-like; or of one size, uint8 [n, size]) to one address, in order.
 
         :param failed: told what the kernel did not take, which is lost
         :return: datagrams and bytes of payload that it took
@@ -128,18 +125,19 @@ class RunSender(DatagramSender):
         self._log = log
         self._refused = False
 
-    def send(self, datagrams: Sequence, address: tuple, failed: Failed) -> tuple[int, int]:
+    def send(self, datagrams: Datagrams, address: SocketAddress, failed: Failed) -> tuple[int, int]:
+        """As `DatagramSender.send`."""
         if self._refused:
             return super().send(datagrams, address, failed)
         sendmsg = self.socket.sendmsg
         sent = sent_bytes = 0
-        whole = isinstance(datagrams, np.ndarray)
-        for run in (parts(datagrams) if whole else runs(datagrams)):
+        for run in (parts(datagrams) if isinstance(datagrams, np.ndarray) else runs(datagrams)):
             if len(run) == 1 or self._refused:
                 count, size = super().send(run, address, failed)
             else:
                 try:
-                    size = sendmsg([run] if whole else run, [(SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(len(run[0])))], 0, address)
+                    buffers: list = [run] if isinstance(run, np.ndarray) else run
+                    size = sendmsg(buffers, [(SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(len(run[0])))], 0, address)
                     count = len(run)
                 except OSError as error:
                     count, size = self._resend(error, run, address, failed)
@@ -147,7 +145,7 @@ class RunSender(DatagramSender):
             sent_bytes += size
         return sent, sent_bytes
 
-    def _resend(self, error: OSError, run: list, address: tuple, failed: Failed) -> tuple[int, int]:
+    def _resend(self, error: OSError, run: Datagrams, address: SocketAddress, failed: Failed) -> tuple[int, int]:
         """What to do about a run that the kernel did not take, of which it then took nothing."""
         if error.errno not in _REFUSALS:
             failed(error, len(run))
@@ -164,8 +162,7 @@ class RunSender(DatagramSender):
 
 
 class DatagramReceiver:
-    """
-    One system call a datagram.
+    """One system call a datagram.
 
     `stamped_at` says when what was read last had arrived at this host, by the kernel: seconds of `time.time`, NaN where
     it does not tell. A thread that gets the processor late reads late, and knows by this how late.
@@ -189,8 +186,7 @@ class DatagramReceiver:
         return True
 
     def receive(self, room: memoryview) -> tuple[int, int, tuple]:
-        """
-        Read what is next into `room`, of at least `LARGEST_DATAGRAM` bytes.
+        """Read what is next into `room`, of at least `LARGEST_DATAGRAM` bytes.
 
         :return: bytes read, bytes of each datagram in them (the last may be shorter), and who sent them
         :raises OSError: nothing is there (BlockingIOError), or what the network reports
@@ -202,8 +198,7 @@ class DatagramReceiver:
         return size, self._read(ancillary) or size, address
 
     def receive_batch(self, failed: Failed) -> tuple[list[Received], bool]:
-        """
-        Read what has come, up to about 64 datagrams, into room of its own.
+        """Read what has come, up to about 64 datagrams, into room of its own.
 
         :param failed: told what the network reports
         :return: what was read, in order, and whether there may be more
@@ -239,7 +234,7 @@ class DatagramReceiver:
         return segment
 
 
-def _pieces(data: memoryview, segment: int, address: tuple, stamped_at: float) -> list[Received]:
+def _pieces(data: memoryview, segment: int, address: SocketAddress, stamped_at: float) -> list[Received]:
     """What one system call brought, apart: datagrams of `segment` bytes, of which the last may be shorter."""
     whole = len(data) // segment if segment else 0
     if whole < 2:
@@ -258,10 +253,12 @@ class RunReceiver(DatagramReceiver):
         self._messages: message_batch.MessageBatch | None = None
 
     def receive(self, room: memoryview) -> tuple[int, int, tuple]:
+        """As `DatagramReceiver.receive`."""
         size, ancillary, _, address = self.socket.recvmsg_into((room,), _GRO_SPACE + self._stamp_space)
         return size, self._read(ancillary) or size, address
 
     def receive_batch(self, failed: Failed) -> tuple[list[Received], bool]:
+        """As `DatagramReceiver.receive_batch`."""
         if not message_batch.available():
             return super().receive_batch(failed)
         if self._messages is None:
@@ -289,8 +286,7 @@ class RunReceiver(DatagramReceiver):
 def choose_calls(
     udp: socket.socket, batching: bool | None, log: logging.Logger
 ) -> tuple[DatagramSender, DatagramReceiver]:
-    """
-    How to send and receive with `udp`, a UDP socket; says in the log what was chosen and why.
+    """How to send and receive with `udp`, a UDP socket; says in the log what was chosen and why.
 
     :param batching: None takes runs where the kernel knows them, False one datagram a call, True runs or an error
     :raises TransportError: `batching` is True and the kernel refuses
@@ -336,4 +332,4 @@ def _refusal(udp: socket.socket, option: int) -> str:
 
 
 def _name(error: OSError) -> str:
-    return f'{errno.errorcode.get(error.errno, error.errno)}, {error.strerror}'
+    return f'{error_name(error)}, {error.strerror}'

@@ -31,7 +31,12 @@ class UdpStatistics:
     kernel_dropped: int | None
 
 
-class ErrorCounts(collections.Counter):
+def error_name(error: OSError) -> str:
+    """ENETUNREACH, EAGAIN, …"""
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
+
+
+class ErrorCounts(collections.Counter[str]):
     """Datagrams by errno name."""
 
     def __init__(self, log: logging.Logger):
@@ -39,8 +44,9 @@ class ErrorCounts(collections.Counter):
         self._log = log
 
     def note(self, error: OSError, datagrams: int = 1) -> None:
-        name = errno.errorcode.get(error.errno, str(error.errno))
+        """Count that an error cost so many datagrams."""
+        name = error_name(error)
         self[name] += datagrams
         # The first of its kind tells the story; a bridge that is down would otherwise fill the log.
         if self[name] == datagrams:
-            self._log.warning('UDP %s: %s%s; counted, and logged once', name, error.strerror, _ADVICE.get(error.errno, ''))
+            self._log.warning('UDP %s: %s%s; counted, and logged once', name, error.strerror, _ADVICE.get(error.errno or 0, ''))

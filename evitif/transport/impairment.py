@@ -1,14 +1,8 @@
-"""
-What a bad link does to datagrams, without sockets and clocks: `Impairment` says how bad, `ImpairedChannel` decides each
-datagram's fate.
+"""What a bad link does to datagrams, without sockets and clocks: `Impairment` says how bad, `ImpairedChannel` decides on each datagram.
 
-A datagram passes, in this order: a transmitter of limited rate with a tail-drop queue; loss; corruption; duplication;
-delay with jitter; reordering. A lost datagram has therefore used the transmitter's time, as on the air.
-
-Loss is independent, or comes in bursts by the two-state Markov chain of Gilbert (1960), "Capacity of a burst-noise
-channel", and Elliott (1963), "Estimates of error rates for codes on burst-noise channels", both Bell System Technical
-Journal: in the bad state every datagram is lost, in the good state none. With p = P(good → bad) and r = P(bad → good),
-the stationary loss rate is p / (p + r) and the mean length of a burst is 1 / r datagrams.
+A datagram passes, in this order: a transmitter of limited rate with a tail-drop queue; loss; corruption; duplication; delay with jitter;
+reordering. A lost datagram has therefore used the transmitter's time, as on the air. Loss is independent, or comes in bursts by Gilbert's
+channel (`evitif.channel`).
 """
 
 from __future__ import annotations
@@ -17,11 +11,13 @@ import dataclasses
 import math
 import random
 
+from evitif.channel import shortest_burst, transitions
+
 HEADER_BYTES = 28               # IPv4 and UDP headers, which the limited rate carries too
 MAX_FLIPPED_BITS = 8
 
 
-def _setting(default, kind: str, help_text: str):
+def _setting(default: float, kind: str, help_text: str) -> float:
     return dataclasses.field(default=default, metadata={'kind': kind, 'help': help_text})
 
 
@@ -30,15 +26,12 @@ KINDS = {
     'probability': ('a probability from 0 to 1', lambda value: 0.0 <= value <= 1.0),
     'datagrams': ('a mean number of datagrams, 1 or more', lambda value: 1.0 <= value < math.inf),
     'seconds': ('seconds from 0 to 60', lambda value: 0.0 <= value <= 60.0),
-    'bits per second': (
-        'bits per second, 0 for unlimited, else 1000 or more', lambda value: value == 0 or 1000.0 <= value < math.inf
-    ),
+    'bits per second': ('bits per second, 0 for unlimited, else 1000 or more', lambda value: value == 0 or 1000.0 <= value < math.inf),
 }
 
 
-def check_setting(name: str, kind: str, value) -> float:
-    """
-    Check one number of an impairment.
+def check_setting(name: str, kind: str, value: object) -> float:
+    """Check one number of an impairment.
 
     :raises ValueError: naming the setting, the value and the range
     """
@@ -50,11 +43,9 @@ def check_setting(name: str, kind: str, value) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Impairment:
-    """
-    How bad one direction of a link is; the default is a perfect one.
+    """How bad one direction of a link is; the default is a perfect one.
 
-    :raises ValueError: naming the value and its range, also for a pair of loss and burst length that no Gilbert-Elliott
-        chain has
+    :raises ValueError: naming the value and its range, also for a pair of loss and burst length that no Gilbert-Elliott chain has
     """
 
     loss: float = _setting(0.0, 'probability', 'share of the datagrams that is lost')
@@ -73,23 +64,13 @@ class Impairment:
             value = check_setting(field.name, field.metadata['kind'], getattr(self, field.name))
             object.__setattr__(self, field.name, value)
         if self.burst_length > 1.0 and self.loss > 0.0:
-            shortest = self.loss / (1.0 - self.loss) if self.loss < 1.0 else math.inf
+            shortest = shortest_burst(self.loss) if self.loss < 1.0 else math.inf
             if self.burst_length < shortest * (1 - 1e-9):      # 0.9 / (1 - 0.9) is a little more than 9
                 expected = f'{shortest:.4g} or more' if shortest < math.inf else 'a loss below 1'
                 raise ValueError(
                     f'burst_length = {self.burst_length:g} with loss = {self.loss:g}: no Gilbert-Elliott chain has so '
                     f'short bursts at this loss rate, expected {expected}, or burst_length = 1 for independent loss'
                 )
-
-    @property
-    def to_bad(self) -> float:
-        """P(good → bad) of the Gilbert-Elliott chain with this loss rate and burst length."""
-        return min(1.0, self.loss / ((1.0 - self.loss) * self.burst_length)) if self.loss < 1.0 else 1.0
-
-    @property
-    def to_good(self) -> float:
-        """P(bad → good) of the Gilbert-Elliott chain."""
-        return 1.0 / self.burst_length
 
 
 @dataclasses.dataclass
@@ -106,32 +87,26 @@ class ChannelCounters:
     delivered: int = 0          # copies included
     bytes_delivered: int = 0
 
-    @property
-    def loss_rate(self) -> float:
-        """Share of the received datagrams that was lost or dropped; NaN before the first."""
-        return (self.lost + self.queue_dropped) / self.received if self.received else math.nan
-
 
 class ImpairedChannel:
-    """
-    One direction of an impaired link.
+    """One direction of an impaired link.
 
-    The n-th datagram's fate depends on the seed, the impairment and n alone, except where a limited rate makes its
-    queue depend on time: each datagram draws the same number of random numbers, whatever becomes of it.
+    What becomes of the n-th datagram depends on the seed, the impairment and n alone, except where a limited rate makes its queue depend
+    on time: each datagram draws the same number of random numbers.
 
-    :param seed: anything that `random.Random` takes
+    :param seed: anything; its text counts
     :param counters: where to count; several channels may share one
     :param header_bytes: what the limited rate carries beside each datagram; 0 where what is offered has its headers
     """
 
-    def __init__(self, impairment: Impairment | None = None, seed=0, counters: ChannelCounters | None = None,
+    def __init__(self, impairment: Impairment | None = None, seed: object = 0, counters: ChannelCounters | None = None,
                  header_bytes: int = HEADER_BYTES):
         self.impairment = impairment or Impairment()
         self.counters = counters if counters is not None else ChannelCounters()
         self._draw = random.Random(f'fate {seed}').random
         self._bits = random.Random(f'bits {seed}')
         self._header_bytes = header_bytes
-        self._bad: bool | None = None       # the Gilbert-Elliott chain's state, None: to be drawn
+        self._bad: bool | None = None       # the channel's state, None: to be drawn
         self._transmitter_free_at = -math.inf
         self._latest_delivery = -math.inf
 
@@ -143,12 +118,10 @@ class ImpairedChannel:
         self.impairment = impairment
 
     def offer(self, datagram: bytes, now: float) -> list[tuple[float, bytes]]:
-        """
-        Put a datagram on the link at `now` (seconds): when what is delivered, nothing where it is lost, twice where it
-        is duplicated.
+        """Put a datagram on the link at `now` (seconds). Returns what the link delivers when: nothing if it is lost, two copies if it is
+        duplicated.
 
-        A time of delivery may be `now` itself, and is below an earlier datagram's only where that one was held back to
-        be reordered.
+        A time of delivery may be `now` itself, and is below an earlier datagram's only where that one was held back to be reordered.
         """
         link, counters, draw = self.impairment, self.counters, self._draw
         loss_draw, corrupt_draw, duplicate_draw, jitter_draw, reorder_draw = draw(), draw(), draw(), draw(), draw()
@@ -190,10 +163,9 @@ class ImpairedChannel:
             return draw < link.loss
         if self._bad is None:
             self._bad = draw < link.loss
-        elif self._bad:
-            self._bad = draw >= link.to_good
         else:
-            self._bad = draw < link.to_bad
+            to_bad, to_good = transitions(link.loss, link.burst_length)
+            self._bad = draw >= to_good if self._bad else draw < to_bad
         return self._bad
 
     def _flip_bits(self, datagram: bytes) -> bytes:

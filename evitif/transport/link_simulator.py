@@ -1,18 +1,14 @@
-"""
-`LinkSimulator`: a UDP relay with an impaired link inside, between robots and a bridge.
+"""`LinkSimulator`: a UDP relay with an impaired link inside, between robots and a bridge; `evitif link` runs one.
 
     robots ──► listen address ══ uplink ══► one socket a robot ──► bridge
     robots ◄── listen address ◄══ downlink ══ one socket a robot ◄── bridge
 
-Like a NAT it opens one socket towards the bridge for each robot's address, so that the bridge tells robots apart; each
-robot has its own channel in each direction. A datagram that is due at once is sent at once, without passing a timer.
-
-    python -m evitif.transport.link_simulator --listen 127.0.0.1:7601 --forward 127.0.0.1:7600 --loss 0.6
+Like a NAT it opens one socket towards the bridge for each robot's address, so the bridge can tell robots apart; each robot has its own
+channel in each direction. A datagram that is due at once is sent at once, without a timer.
 """
 
 from __future__ import annotations
 
-import argparse
 import collections
 import dataclasses
 import errno
@@ -20,24 +16,22 @@ import heapq
 import itertools
 import logging
 import selectors
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 from evitif.transport.addresses import (
+    SocketAddress,
     TransportError,
     check_address,
     format_address,
     open_udp_socket,
-    parse_address,
     resolve,
     resolve_remote,
 )
-from evitif.transport.impairment import KINDS, ChannelCounters, ImpairedChannel, Impairment, check_setting
-from evitif_lab.commands.options import seed
+from evitif.transport.counters import error_name
+from evitif.transport.impairment import ChannelCounters, ImpairedChannel, Impairment
 
 DIRECTIONS = ('uplink', 'downlink')     # robot to bridge, bridge to robot
 LARGEST_DATAGRAM = 65535
@@ -52,7 +46,7 @@ MAX_HELD_BYTES = 64 << 20               # in flight, over all robots: 1 s at 500
 class _Robot:
     """A robot's address as it is seen here, its socket towards the bridge, and its two channels."""
 
-    address: tuple
+    address: SocketAddress
     upstream: socket.socket
     uplink: ImpairedChannel
     downlink: ImpairedChannel
@@ -60,8 +54,7 @@ class _Robot:
 
 
 class LinkSimulator:
-    """
-    Relay UDP datagrams between robots and a bridge over an impaired link.
+    """Relay UDP datagrams between robots and a bridge over an impaired link.
 
     The same seed gives the n-th datagram of the k-th robot the same fate.
 
@@ -71,22 +64,12 @@ class LinkSimulator:
     :param downlink: bridge to robot
     :param max_robots: addresses relayed at once; more are counted in `robots_refused` until one has been idle for
         `idle_s` seconds
-    :raises TransportError: where a port is out of range
+    :raises TransportError: a port is out of range
     """
 
-    def __init__(
-        self,
-        listen: tuple[str, int],
-        forward: tuple[str, int],
-        *,
-        uplink: Impairment | None = None,
-        downlink: Impairment | None = None,
-        seed: int = 0,
-        max_robots: int = MAX_ROBOTS,
-        idle_s: float = IDLE_S,
-        clock: Callable[[], float] = time.monotonic,
-        log: logging.Logger | None = None,
-    ):
+    def __init__(self, listen: tuple[str, int], forward: tuple[str, int], *, uplink: Impairment | None = None,
+                 downlink: Impairment | None = None, seed: int = 0, max_robots: int = MAX_ROBOTS, idle_s: float = IDLE_S,
+                 clock: Callable[[], float] = time.monotonic, log: logging.Logger | None = None):
         self._listen = check_address(listen, 'listen')
         self._forward = check_address(forward, 'forward')
         self._impairments = {'uplink': uplink or Impairment(), 'downlink': downlink or Impairment()}
@@ -101,8 +84,8 @@ class LinkSimulator:
 
     def _reset(self) -> None:
         self._counters = {direction: ChannelCounters() for direction in DIRECTIONS}
-        self._robots: dict[tuple, _Robot] = {}
-        self._held: list[tuple[float, int, socket.socket, tuple | None, bytes]] = []    # a heap by time of delivery
+        self._robots: dict[SocketAddress, _Robot] = {}
+        self._held: list[tuple[float, int, socket.socket, SocketAddress | None, bytes]] = []    # a heap by time of delivery
         self._held_bytes = 0
         self._order = itertools.count()
         self._robot_count = itertools.count()
@@ -113,8 +96,7 @@ class LinkSimulator:
 
     @property
     def local_address(self) -> tuple[str, int]:
-        """
-        (host, port) that robots send to.
+        """(host, port) that robots send to.
 
         :raises TransportError: where the simulator is not running
         """
@@ -123,8 +105,7 @@ class LinkSimulator:
         return self._local_address
 
     def start(self) -> None:
-        """
-        Open the listening socket and start the thread.
+        """Open the listening socket and start the thread.
 
         :raises TransportError: where it is running already, a host does not resolve, or the address cannot be bound
         """
@@ -133,9 +114,7 @@ class LinkSimulator:
         self._reset()
         self._forward_family, self._forward_address = resolve_remote(self._forward)
         family, address = resolve(self._listen, passive=True)
-        self._listener = open_udp_socket(
-            family, address, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES
-        )
+        self._listener = open_udp_socket(family, address, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES)
         self._local_address = self._listener.getsockname()[:2]
         self._waker, self._wake_receiver = socket.socketpair()
         self._selector = selectors.DefaultSelector()
@@ -163,8 +142,7 @@ class LinkSimulator:
         return self._impairments[_check_direction(direction)]
 
     def set_impairment(self, direction: str, impairment: Impairment) -> None:
-        """
-        Change the link in `direction`, 'uplink' or 'downlink', for every robot, from the next datagram on.
+        """Change the link in `direction`, 'uplink' or 'downlink', for every robot, from the next datagram on.
 
         :raises ValueError: where the direction is neither
         """
@@ -175,8 +153,7 @@ class LinkSimulator:
                 getattr(robot, direction).set_impairment(impairment)
 
     def move_robots(self) -> None:
-        """
-        Give each robot another address towards the bridge, as a NAT or another access point does.
+        """Give each robot another address towards the bridge, as a NAT or another access point does.
 
         What the bridge still sends to the former address is lost. A robot for which no socket can be opened keeps its own.
 
@@ -197,8 +174,7 @@ class LinkSimulator:
             self._held_bytes = sum(len(entry[4]) for entry in self._held)
 
     def counters(self, direction: str) -> ChannelCounters:
-        """
-        A copy of the counters since `start`, over all robots.
+        """A copy of the counters since `start`, over all robots.
 
         :raises ValueError: where the direction is neither 'uplink' nor 'downlink'
         """
@@ -266,9 +242,7 @@ class LinkSimulator:
             robot.last_seen = now
             self._pass_on(robot.downlink, bytes(view[:size]), now, self._listener, robot.address)
 
-    def _pass_on(
-        self, channel: ImpairedChannel, datagram: bytes, now: float, out: socket.socket, address: tuple | None
-    ) -> None:
+    def _pass_on(self, channel: ImpairedChannel, datagram: bytes, now: float, out: socket.socket, address: SocketAddress | None) -> None:
         for deliver_at, data in channel.offer(datagram, now):
             if deliver_at <= now:
                 self._send(out, address, data)
@@ -288,7 +262,7 @@ class LinkSimulator:
             self._held_bytes -= len(data)
             self._send(out, address, data)
 
-    def _send(self, out: socket.socket, address: tuple | None, data: bytes) -> None:
+    def _send(self, out: socket.socket, address: SocketAddress | None, data: bytes) -> None:
         for attempt in (1, 2):
             try:
                 if address is None:
@@ -296,17 +270,14 @@ class LinkSimulator:
                 else:
                     out.sendto(data, address)
             except OSError as error:
-                # An ICMP refusal of an earlier datagram is reported by the next call, which then sends nothing
-                # (udp(7)).
+                # An ICMP refusal of an earlier datagram is reported by the next call, which then sends nothing (udp(7)).
                 if attempt == 1 and error.errno == errno.ECONNREFUSED:
                     continue
                 self._count(error)
             return
 
-    def _admit(self, address: tuple, now: float) -> _Robot | None:
-        """
-        Open a robot's socket towards the bridge, after closing those of idle robots; None where there are too many.
-        """
+    def _admit(self, address: SocketAddress, now: float) -> _Robot | None:
+        """Open a robot's socket towards the bridge, after closing those of idle robots; None where there are too many."""
         for idle in [robot for robot in self._robots.values() if now - robot.last_seen > self._idle_s]:
             self._selector.unregister(idle.upstream)
             idle.upstream.close()
@@ -327,9 +298,7 @@ class LinkSimulator:
         """A socket to the bridge; None, and counted, where there can be none."""
         any_address = ('0.0.0.0', 0) if self._forward_family == socket.AF_INET else ('::', 0)
         try:
-            upstream = open_udp_socket(
-                self._forward_family, any_address, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES
-            )
+            upstream = open_udp_socket(self._forward_family, any_address, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES)
         except OSError as error:
             self._count(error)
             return None
@@ -346,7 +315,7 @@ class LinkSimulator:
         return ImpairedChannel(self._impairments[direction], seed, self._counters[direction])
 
     def _count(self, error: OSError) -> None:
-        name = errno.errorcode.get(error.errno, str(error.errno))
+        name = error_name(error)
         self.errors[name] += 1
         if self.errors[name] == 1:
             self._log.warning('link simulator: %s: %s; counted, and logged once', name, error.strerror)
@@ -356,97 +325,3 @@ def _check_direction(direction: str) -> str:
     if direction not in DIRECTIONS:
         raise ValueError(f'direction {direction!r}: expected one of {", ".join(DIRECTIONS)}')
     return direction
-
-
-# --- the command line ---
-
-def _address(text: str) -> tuple[str, int]:
-    try:
-        return parse_address(text)
-    except TransportError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _setting_type(name: str, kind: str) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        try:
-            return check_setting(name, kind, float(text))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f'{text!r}: expected {KINDS[kind][0]}') from None
-    return convert
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the link simulator's arguments: each setting for both directions, and again for one (`--uplink-loss`)."""
-    parser.add_argument('--listen', type=_address, required=True, metavar='HOST:PORT', help='where robots send to')
-    parser.add_argument('--forward', type=_address, required=True, metavar='HOST:PORT', help='where the bridge listens')
-    parser.add_argument('--seed', type=seed, default=0, help='of the random numbers (default: %(default)s)')
-    groups = {
-        '': parser.add_argument_group('the link, in both directions'),
-        'uplink-': parser.add_argument_group('robot to bridge, over the above'),
-        'downlink-': parser.add_argument_group('bridge to robot, over the above'),
-    }
-    for prefix, group in groups.items():
-        for field in dataclasses.fields(Impairment):
-            general = f'{field.metadata["help"]} (default: {field.default:g})'
-            group.add_argument(
-                f'--{prefix}{field.name.replace("_", "-")}', type=_setting_type(field.name, field.metadata['kind']),
-                metavar='X', help=f'{field.name} of this direction' if prefix else general,
-            )
-
-
-def impairments_from(arguments: argparse.Namespace) -> dict[str, Impairment]:
-    """
-    The impairment of each direction, by the arguments that `add_arguments` declared.
-
-    :raises ValueError: where loss and burst length do not go together
-    """
-    result = {}
-    for direction in DIRECTIONS:
-        settings = {}
-        for field in dataclasses.fields(Impairment):
-            for value in (getattr(arguments, field.name), getattr(arguments, f'{direction}_{field.name}')):
-                if value is not None:
-                    settings[field.name] = value
-        try:
-            result[direction] = Impairment(**settings)
-        except ValueError as error:
-            raise ValueError(f'{direction}: {error}') from None
-    return result
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Relay until SIGINT or SIGTERM, then print the counters; the exit status: 0, or 2 where it could not start."""
-    logging.basicConfig(format='%(levelname)s %(message)s')
-    try:
-        impairments = impairments_from(arguments)
-        simulator = LinkSimulator(arguments.listen, arguments.forward, seed=arguments.seed, **impairments)
-        simulator.start()
-    except (TransportError, ValueError) as error:
-        print(f'link simulator: {error}', file=sys.stderr)
-        return 2
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    ends = format_address(simulator.local_address), format_address(arguments.forward)
-    print('link simulator: {} to {}'.format(*ends), flush=True)
-    while not ended.wait(3600.0):
-        pass
-    simulator.stop()
-    for direction in DIRECTIONS:
-        counts = dataclasses.asdict(simulator.counters(direction))
-        print(f'{direction}: ' + ', '.join(f'{name} {count}' for name, count in counts.items()), flush=True)
-    return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Relay datagrams over an impaired link."""
-    parser = argparse.ArgumentParser(
-        prog='link_simulator', description='Relay UDP datagrams between robots and a bridge over a bad link.'
-    )
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,5 +1,4 @@
-"""
-`recvmmsg`: what waits in a UDP socket, up to 64 messages, in one system call (recvmmsg(2), Linux 2.6.33).
+"""`recvmmsg`: what waits in a UDP socket, up to 64 messages, in one system call (recvmmsg(2), Linux 2.6.33).
 
 Python has no call for it; the C library is asked by `ctypes`. Its structures are numpy arrays, so that what was said of all
 messages is read, and compared, at once.
@@ -13,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
@@ -31,7 +31,7 @@ _SCOPE = struct.Struct('@I')
 
 
 @functools.cache
-def _library_call():
+def _library_call() -> Callable[..., int] | None:
     """The C library's `recvmmsg`, or None where there is none."""
     if not sys.platform.startswith('linux'):
         return None
@@ -49,8 +49,7 @@ def available() -> bool:
 
 
 class MessageBatch:
-    """
-    Room for 64 messages of one socket, and what the last call put into it.
+    """Room for 64 messages of one socket, and what the last call put into it.
 
     :param udp: non-blocking; of IPv4 or IPv6
     """
@@ -72,12 +71,14 @@ class MessageBatch:
             headers[length] = size
         self._at = self._messages.ctypes.data
         self._sizes, self._name_lengths, self._control_lengths = self._messages['size'], headers['name_length'], headers['control_length']
-        self._call = _library_call()
+        call = _library_call()
+        if call is None:
+            raise OSError('this system has no recvmmsg: expected a call of `available` first')
+        self._call = call
         self._address = b'', ()          # the last one, as it came and as Python writes it
 
     def receive(self) -> int:
-        """
-        Take what waits; how many messages it was.
+        """Take what waits; how many messages it was.
 
         :raises OSError: nothing is there (BlockingIOError), or what the network reports
         """

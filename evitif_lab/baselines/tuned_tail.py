@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from evitif.model.cait import CaitTrunk
 from evitif.model.split import SplitModel
 from evitif.recovery import Recovered, Sequence
 from evitif_lab.baselines.surrogate import Surrogate
@@ -49,6 +50,7 @@ def _without_head(split: SplitModel) -> nn.Module:
     tail.norm_pre = nn.Identity()
     for index in range(split.cut):
         tail.blocks[index] = nn.Identity()
-    for name in split.trunk.embedding_parameters:
+    # The embedding's own parameters: class token, positions, …; CaiT's class token joins in the tail.
+    for name in ('pos_embed',) if isinstance(split.trunk, CaitTrunk) else [name for name, _ in tail.named_parameters(recurse=False)]:
         setattr(tail, name, None)
     return tail.requires_grad_(True)

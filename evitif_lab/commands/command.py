@@ -1,4 +1,4 @@
-"""How every command of this project ends: 0, or one sentence and another status. What is no user's mistake shows where it is."""
+"""How every command of this project ends: with 0, or with one sentence and another status. A fault of the program shows its traceback."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LONGEST = 1500         # characters of a message, whatever is in it
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does: what was begun is cleaned up, and can be gone on with."""
+    """SIGTERM, which ends a command as Ctrl-C does: it cleans up, and the same command goes on from there."""
 
 
 def run(program: str, job: Callable[[], int], advice: str = 'run the same command again to go on') -> int:
-    """The status of `job`; 1 after a mistake that can be told in a sentence, 130 after Ctrl-C, 143 after SIGTERM."""
+    """The status of `job`; 1 after a mistake that a sentence can tell, 130 after Ctrl-C, 143 after SIGTERM."""
     before = None
     if threading.current_thread() is threading.main_thread():
         before = signal.signal(signal.SIGTERM, _terminate)

@@ -1,5 +1,5 @@
-"""Types of arguments on the command line. Each refuses, in one sentence, what is out of its range, is not finite or is no
-number, so that the parser tells the user before anything is read."""
+"""Types of arguments on the command line. Each refuses in one sentence what is no number, is not finite or is out of its range, so the
+parser tells the user before the command reads anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from evitif.wording import shortened
 
-MOST = 2**31 - 1            # of counts, steps and pixels: more is a slip of the hand, and overflows somewhere
+MOST = 2**31 - 1            # of counts, steps and pixels: more is a typing mistake, and overflows somewhere
 MOST_FLOAT = 1e12
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -10,9 +12,9 @@ LINE_EVERY_S = 10.0
 
 
 class Progress(tqdm):
-    """tqdm, with its arguments. Where it does not write to a terminal it writes whole lines, and none about what takes seconds."""
+    """tqdm, with its arguments. Without a terminal it writes whole lines, and none about work that takes seconds."""
 
-    def __init__(self, iterable=None, *, file=None, **options):
+    def __init__(self, iterable: Iterable | None = None, *, file: TextIO | None = None, **options: Any):
         file = file or sys.stderr
         self._plain = not _is_terminal(file)
         if self._plain:     # `ncols` of 0: figures without a bar
@@ -21,7 +23,7 @@ class Progress(tqdm):
         super().__init__(iterable, file=file, **options)
 
     @staticmethod
-    def status_printer(file):
+    def status_printer(file: TextIO) -> Callable[[str], None]:
         """How tqdm writes its state: over the line before on a terminal, else as a line of its own."""
         if _is_terminal(file):
             return tqdm.status_printer(file)
@@ -31,10 +33,12 @@ class Progress(tqdm):
             file.flush()
         return write
 
-    def set_postfix(self, ordered_dict=None, refresh=True, **figures) -> None:
+    def set_postfix(self, ordered_dict: Mapping | None = None, refresh: bool = True, **figures: Any) -> None:
+        """As tqdm's; without a terminal the figures wait for the next line."""
         super().set_postfix(ordered_dict, refresh and not self._plain, **figures)
 
     def close(self) -> None:
+        """As tqdm's; without a terminal the last line stands only if there were others."""
         if self._plain and not self.disable:
             if self.leave and self.last_print_t > self.start_t:
                 self.display()
@@ -42,5 +46,5 @@ class Progress(tqdm):
         super().close()
 
 
-def _is_terminal(file) -> bool:
+def _is_terminal(file: object) -> bool:
     return getattr(file, 'isatty', lambda: False)()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from evitif.files import read_json, require_writable_file, write_json
-from evitif.wording import differences, shortened
+from evitif.files import read_json, write_json
+from evitif.wording import shortened
+from evitif_lab.differences import differences
+from evitif_lab.writable import require_writable_file
 
 BESIDE = ('.md', '.png')        # the table and the plot of a report
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,47 +17,55 @@ import numpy as np
 import torch
 
 from evitif.datasets import open_images
-from evitif.datasets.identity import digest_of
 from evitif.files import read_json, write_json
 from evitif.model.device import place
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.tensors import require_finite_answers
-from evitif.partition.artifact import DeviceModel, Fusion, load_device, load_fusion
+from evitif.partition.artifact import Description, DeviceModel, Fusion, load_device, load_fusion
 from evitif.partition.slicing import multiply_adds_of, parameters_of
 from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.rate.copies import sufficient_copies
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif_lab.commands.configuration import option
+from evitif_lab.commands.options import positive_int, rate_below_one, whole
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
-from evitif_lab.training.images import Normalise, load_images
-from evitif_lab.training.partition import Original, load_original
-from evitif_lab.training.partition_baselines import judge_baselines, model_of
+from evitif_lab.trials.images import Normalise, load_images
+from evitif_lab.trials.original import Original, load_original, model_of
 
 FORMAT = 2
 BATCH = 64
 TIMED_RUNS = 40
+JudgeBaselines = Callable[[Description, Original, str, torch.Tensor, torch.Tensor], dict]
 LINK_RATES = (1e5, 1e6, 1e7)        # bit/s that all devices share, for the share of the network in the latency
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PartitionEvaluation:
     """What to measure; the configuration of one run."""
 
-    partitions: tuple[str, ...] | list[str]
-    data: tuple[str, ...] | list[str] = ()    # for each partition; none: what it was trained for
-    model: str | None = None                  # the original; None: what the partition's description names
-    loss: tuple[float, ...] | list[float] = (0.3, 0.6)
-    copies: int | None = None                 # datagrams that carry a device's features of a frame; None: as many as it sends at that loss
-    seeds: int = 5
-    images: int | None = None                 # that judge at most; None: all
-    baselines: bool = False                   # train the comparisons, as long as the partition was, and judge them
-    json: str | None = None
+    partitions: tuple[str, ...] | list[str] = option(help='folders that `evitif train partition` wrote', nargs='+', metavar='DIR')
+    data: tuple[str, ...] | list[str] = option((), 'for each partition, or one for all (default: what each was trained for)', nargs='+')
+    model: str | None = option(None, 'the original (default: what the partition names)')
+    loss: tuple[float, ...] | list[float] = option((0.3, 0.6), 'packet error rates', rate_below_one, nargs='+', metavar='RATE')
+    copies: int | None = option(None, "datagrams that carry a device's features (default: as many as it sends at that loss)",
+                                whole(1, MAX_PATCH_COPIES), metavar='N')
+    seeds: int = option(5, 'repetitions with other losses', positive_int)
+    images: int | None = option(None, 'judge by so many images (default: all)', positive_int)
+    baselines: bool = option(False, 'train a small ViT of the same size, as many of them as there are devices, and a split CNN, and judge '
+                             'them')
+    json: str | None = option(None, 'write the figures there, beside those that it has of other partitions, and beside it a table (.md) '
+                              'and a plot (.png)', metavar='FILE')
 
 
-def evaluate_partitions(configuration: PartitionEvaluation, command: str = '') -> dict:
+def evaluate_partitions(configuration: PartitionEvaluation, command: str = '', judge_baselines: JudgeBaselines | None = None) -> dict:
     """Measure every partition and return, and write where asked, the figures.
+
+    :param judge_baselines: trains and judges what partitions are compared with, where the configuration asks for `baselines`
+        (`evitif_lab.training.partition_baselines`)
 
     :raises ValueError: or one of its kinds, for a partition, data or a model that cannot be used
     """
@@ -75,7 +84,8 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '') -
         pictures = digest_of(open_images(data, 'test', class_names=fusion.class_names))
         entry = next((one for one in found if one['identity'] == identity and (one.get('pictures') or pictures) == pictures), None)
         if entry is None:
-            entry = {'identity': identity, 'pictures': pictures, 'command': command, **_measure(c, fusion, data, references)}
+            entry = {'identity': identity, 'pictures': pictures, 'command': command,
+                     **_measure(c, fusion, data, references, judge_baselines)}
         else:
             print(f'{folder}: measured already', flush=True)
         entries.append(entry)
@@ -86,59 +96,69 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '') -
     return {'format': FORMAT, 'entries': entries if not c.json else read_json(c.json)['entries']}
 
 
-def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict) -> dict:
+def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict, judge_baselines: JudgeBaselines | None) -> dict:
     """`references` keeps the originals' classes, which several partitions share."""
-    description, content = fusion.description, fusion.description.content
+    description, made = fusion.description, fusion.description.content['made_by']['configuration']
     original = _original(c, fusion)
     devices = [load_device(description.folder, entry.index) for entry in description.devices]
-    dataset = open_images(data, 'test', class_names=description.class_names)
-    config = description.data_config
-    images, ids = load_images(dataset, int(config['input_size'][1]), 'test images')
-    if c.images is not None and c.images < len(images):
-        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:c.images]
-        images, ids = images[chosen], ids[chosen]
-    normalise = Normalise(config)
+    normalise = Normalise(description.data_config)
+    images, ids = _test_images(c, fusion, data)
     features = _features(devices, images, normalise)
     key = original.fingerprint, data, len(images)
     if key not in references:
         references[key] = _classes(original, images, normalise)
-    reference = references[key]
+    top1_original = float((references[key] == ids).float().mean())
     present = torch.ones(features.shape[:2], dtype=torch.bool)
-    top1_original = float((reference == ids).float().mean())
     top1 = _top1(fusion, features, present, ids)
     arrived = _quantised(features)
     whole = _top1(fusion, arrived, present, ids)
     copies = {f'{rate:g}': c.copies or sufficient_copies(rate, LOST, FEWEST_COPIES, MAX_PATCH_COPIES) for rate in (0.0, *c.loss)}
-    gone = {}
-    for index, entry in enumerate(fusion.devices):
-        if len(fusion.devices) > 1:
-            mask = present.clone()
-            mask[:, index] = False
-            share = len(entry.classes) / len(fusion.class_names)
-            lost = 100 * (whole - _top1(fusion, arrived, mask, ids))
-            gone[entry.name] = {'points_lost': round(lost, 2), 'share_of_classes': share,
-                                'allowed': 3.0 if description.redundancy > 1 else round(100 * share + 2, 2)}
     result = {
-        'partition': content['made_by']['configuration']['output'], 'model': description.model, 'data': data, 'images': len(images),
+        'partition': made['output'], 'model': description.model, 'data': data, 'images': len(images),
         'devices': len(devices), 'redundancy': description.redundancy,
-        'subsets': content['made_by']['configuration']['subsets'], 'class_subsets': [list(entry.classes) for entry in fusion.devices],
-        'parameters_original': parameters_of(original.module),
-        'parameters_largest': max(entry.parameters for entry in fusion.devices),
-        'parameters_fusion': parameters_of(fusion.network),
-        'multiply_adds_original': multiply_adds_of(original.module),
-        'multiply_adds_largest': max(entry.multiply_adds for entry in fusion.devices),
-        'multiply_adds_fusion': fusion.network.multiply_adds,
-        'reduction': round(parameters_of(original.module) / max(entry.parameters for entry in fusion.devices), 2),
-        'retraining': content['made_by']['configuration'], 'body': content['figures'].get('body', []),
+        'subsets': made['subsets'], 'class_subsets': [list(entry.classes) for entry in fusion.devices], **_sizes(original, fusion),
+        'retraining': made, 'body': description.content['figures'].get('body', []),
         'top1_original': top1_original, 'top1_unquantised': top1, 'top1': whole,
         'points_below_original': round(100 * (top1_original - whole), 2),
-        'device_gone': gone, 'copies': copies,
+        'device_gone': _devices_gone(fusion, arrived, ids, whole), 'copies': copies,
         'packet_loss': {f'{rate:g}': _packet_loss(fusion, arrived, ids, rate, copies[f'{rate:g}'], c.seeds, whole) for rate in c.loss},
         'bytes_per_frame': {rate: len(devices) * count * datagram_bytes(fusion) for rate, count in copies.items()},
         'latency': _latency(original, devices, fusion, images[:1], normalise)}
     if c.baselines:
         result['baselines'] = judge_baselines(description, original, data, images, ids)
     return {**result, 'torch': torch.__version__, 'threads': torch.get_num_threads(), 'device': place().sentence}
+
+
+def _test_images(c: PartitionEvaluation, fusion: Fusion, data: str) -> tuple[torch.Tensor, torch.Tensor]:
+    dataset = open_images(data, 'test', class_names=fusion.class_names)
+    images, ids = load_images(dataset, int(fusion.description.data_config['input_size'][1]), 'test images')
+    if c.images is not None and c.images < len(images):
+        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:c.images]
+        images, ids = images[chosen], ids[chosen]
+    return images, ids
+
+
+def _sizes(original: Original, fusion: Fusion) -> dict:
+    largest = max(entry.parameters for entry in fusion.devices)
+    return {'parameters_original': parameters_of(original.module), 'parameters_largest': largest,
+            'parameters_fusion': parameters_of(fusion.network),
+            'multiply_adds_original': multiply_adds_of(original.module),
+            'multiply_adds_largest': max(entry.multiply_adds for entry in fusion.devices),
+            'multiply_adds_fusion': fusion.network.multiply_adds,
+            'reduction': round(parameters_of(original.module) / largest, 2)}
+
+
+def _devices_gone(fusion: Fusion, features: torch.Tensor, ids: torch.Tensor, whole: float) -> dict:
+    """What the system loses with each device gone, and what it may lose."""
+    gone = {}
+    for index, entry in enumerate(fusion.devices if len(fusion.devices) > 1 else ()):
+        present = torch.ones(features.shape[:2], dtype=torch.bool)
+        present[:, index] = False
+        share = len(entry.classes) / len(fusion.class_names)
+        lost = 100 * (whole - _top1(fusion, features, present, ids))
+        gone[entry.name] = {'points_lost': round(lost, 2), 'share_of_classes': share,
+                            'allowed': 3.0 if fusion.description.redundancy > 1 else round(100 * share + 2, 2)}
+    return gone
 
 
 def _original(c: PartitionEvaluation, fusion: Fusion) -> Original:

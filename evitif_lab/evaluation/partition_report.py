@@ -18,8 +18,8 @@ TARGETS = {(10, 10): (28.9, 1.0), (10, 5): (10.0, 0.5), (50, 10): (34.1, 2.0)}
 def markdown(result: dict) -> str:
     """The tables."""
     entries = sorted(result['entries'], key=lambda one: (one['model'], one['redundancy'], one['devices'], one['reduction']))
-    lines = ['Top-1 is of the whole system on all classes of the test images, features in int8 as they travel. *Smaller* is the '
-             "original's parameters over the largest sub-model's.", '',
+    lines = ['Top-1 is that of the whole system on the test images of all classes, with features in int8 as they travel. *Smaller* is '
+             "the original's parameters over the largest sub-model's.", '',
              '| model | devices | largest sub-model | smaller | multiply-adds | fewer | original | whole system | points below | steps |',
              '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |']
     for one in entries:
@@ -70,17 +70,17 @@ def sizes_within_points(entries: list[dict]) -> list[str]:
                     + (f'{asked["points_below_original"]:.2f} at {asked["reduction"]:.1f}× |' if asked else '– |'))
     if not rows:
         return []
-    return ['', '## At which size the points that are allowed hold', '',
-            'The smallest sub-models among those measured whose system stays within them, and what the size that is asked for costs at '
-            'best. –: none of those measured.', '',
-            '| model | devices | points allowed | smaller, within them | points below at the size that is asked for |',
+    return ['', '## The smallest within the target', '',
+            'Of those measured, the smallest sub-models whose system stays within the points of the target, and the best result at the '
+            'size of the target. –: none was measured.', '',
+            '| model | devices | points allowed | smallest within them | points below at the size of the target |',
             '| --- | ---: | ---: | ---: | ---: |', *rows]
 
 
 def _gone(entries: list[dict]) -> list[str]:
-    lines = ['Points lost against the whole system when one device is gone; allowed are the share of its classes and 2 points, with '
-             'each class on two devices 3 points.', '',
-             '| model | devices | points lost, each device in turn | most | least that is allowed |', '| --- | ---: | --- | ---: | ---: |']
+    lines = ['Points lost when one device is gone, against the whole system. The target: at most the share of its classes plus 2 points, '
+             'or 3 points if each class is on two devices.', '',
+             '| model | devices | points lost, each device in turn | most | target |', '| --- | ---: | --- | ---: | ---: |']
     for one in entries:
         if one['device_gone']:
             gone = list(one['device_gone'].values())
@@ -92,9 +92,9 @@ def _gone(entries: list[dict]) -> list[str]:
 
 def _lost(entries: list[dict]) -> list[str]:
     rates = sorted({rate for one in entries for rate in one['packet_loss']}, key=float)
-    lines = ['Points lost against the whole system without loss, independent losses; ± is half of the 95 % interval over seeds of the '
-             'losses. A frame of which nothing comes counts as wrong. Copies are the datagrams that carry a device\'s features of a '
-             'frame, bytes a frame the UDP payload of all devices, unsealed, each at '
+    lines = ['Points lost with independent losses, against the whole system without loss; ± is half of the 95 % interval over seeds of the '
+             'losses. A frame of which nothing arrives counts as wrong. *Copies*: datagrams that carry a device\'s features of a frame. '
+             '*Bytes a frame*: UDP payload of all devices, unsealed. Both at '
              f'{" / ".join(f"{100 * float(rate):g}" for rate in ("0", *rates))} % loss.', '',
              '| model | devices | copies | bytes a frame | ' + ' | '.join(f'{100 * float(rate):g} %' for rate in rates) + ' |',
              '| --- | ---: | ---: | ---: |' + ' ---: |' * len(rates)]
@@ -109,8 +109,8 @@ def _lost(entries: list[dict]) -> list[str]:
 def _latency(entries: list[dict]) -> list[str]:
     lines = ['Milliseconds for one frame on one CPU thread, medians of '
              f'{entries[0]["latency"]["runs"] if entries else 0} runs in turn with the original\'s; *faster* is the median of the ratios. '
-             'The last columns are what the bytes of all devices take on a link without loss that they share (computed), and in brackets '
-             'what part of the whole fusion and network are then.', '',
+             'The last columns are computed: how long the bytes of all devices take on a shared link without loss, and in brackets the '
+             'share of the whole that fusion and network then take.', '',
              '| model | devices | original | sub-model | faster | fusion | '
              + ' | '.join(f'{rate / 1e6:g} Mbit/s' for rate in LINK_RATES) + ' |',
              '| --- | ---: | ---: | ---: | ---: | ---: |' + ' ---: |' * len(LINK_RATES)]
@@ -137,7 +137,7 @@ def _bodies(entries: list[dict]) -> list[str]:
     if not rows:
         return []
     return ['', '## The model that is divided', '',
-            'One model of all classes, pruned and trained in stages; the sub-models are pruned from the last. What it reaches alone, on '
+            'One model of all classes, pruned and trained in stages; the sub-models are pruned from the last stage. Alone it reaches, on '
             'all test images:', '', '| model | parameters | smaller | top-1 | points below | steps at each size |',
             '| --- | ---: | ---: | ---: | ---: | --- |', *(rows[key] for key in sorted(rows))]
 
@@ -147,9 +147,8 @@ def _baselines(entries: list[dict]) -> list[str]:
     if not judged:
         return []
     lines = ['', '## Beside the partition', '',
-             'Trained on the same images for as many steps: one ViT of the size of the largest sub-model for all classes, distilled from '
-             'the original; as many of them as there are devices, their answers averaged; and a CNN, pruned and split over as many '
-             'devices as the ViT.', '',
+             'Trained on the same images for as many steps: one ViT for all classes, as large as the largest sub-model and distilled from '
+             'the original; one such ViT for each device, their answers averaged; and a CNN, pruned and split over as many devices.', '',
              '| model | devices | original | partition | one small ViT | averaged | CNN, whole | CNN, split |',
              '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |']
     for one in judged:

@@ -18,18 +18,21 @@ import numpy as np
 import torch
 
 from evitif.datasets import DatasetError, ImageDataset, open_images
-from evitif.datasets.identity import digest_of
 from evitif.files import read_json, write_json
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path
 from evitif.model.tensors import require_finite_answers
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.pipeline.split_bridge import choose_recovery
-from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
+from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.recovery import METHODS, ArtifactError, Recovery
-from evitif.settings import SplitSettings, bridge_settings
+from evitif.settings import AUTO, SplitSettings, bridge_settings
+from evitif.vocabulary import Quantisation
 from evitif_lab.baselines import LEARNED
+from evitif_lab.commands.configuration import QUANTISATION_HELP, ModelChoice, option
+from evitif_lab.commands.options import not_negative_int, positive, positive_int, rate, whole
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import PartialResult, require_report
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.loss_patterns import LossRun, PacketLoss
@@ -40,26 +43,28 @@ PATTERNS = ('iid', 'burst', 'drift')
 DEFAULT_BURST = 8.0
 
 
-@dataclass(frozen=True)
-class RecoveryEvaluation:
+@dataclass(frozen=True, kw_only=True)
+class RecoveryEvaluation(ModelChoice):
     """What to measure; saved with the result. Raises ValueError for a value out of its range."""
 
-    model: str
-    data: str
-    checkpoint: str | None = None
-    pretrained: bool = False
-    cut: int | None = None
-    quantisation: str = 'auto'
-    patch_copies: int = 0               # packets that each patch token travels in; 0: automatic
-    device: str = 'cpu'
-    loss: tuple[float, ...] | list[float] = (0.0, 0.3, 0.6)  # packet error rates; of drift the highest
-    pattern: str | None = None          # iid, burst or drift; None: burst where `burst` is more than 1, else iid
-    burst: float | None = None          # mean length of a run of lost packets; None: 8 with pattern burst, else 1
-    methods: tuple[str, ...] | list[str] | None = None  # None: the baselines, and all for which there is an artifact
-    recovery_artifact: str | None = None                # of the method that it names; None: what lies beside the model
-    images: int | None = None           # drawn over all classes; None: all
-    seeds: int = 1
-    json: str | None = None
+    data: str = option(help='fashion-mnist, or a folder in the ImageFolder layout')
+    cut: int | None = option(None, "cut after this block (default: the model folder's, else half of the depth)", not_negative_int)
+    quantisation: str = option(AUTO, QUANTISATION_HELP, choices=(AUTO, *Quantisation.values()))
+    loss: tuple[float, ...] | list[float] = option((0.0, 0.3, 0.6), 'packet error rates', rate, nargs='+', metavar='RATE')
+    pattern: str | None = option(None, 'independent losses (default), bursts, or a rate that sweeps from 0 to RATE and back',
+                                 choices=('iid', 'burst', 'drift'))
+    burst: float | None = option(None, 'mean length of a run of lost packets (default: 8 with --pattern burst, else 1)', positive,
+                                 metavar='L')
+    patch_copies: int = option(0, 'packets that each patch token travels in (default: 1, or with a transform code as many as take no more '
+                               'bytes than int8 once)', whole(1, MAX_PATCH_COPIES), metavar='N')
+    methods: tuple[str, ...] | list[str] | None = option(
+        None, 'zero, mean, omission, paldn, … (default: all that need no training, and those whose artifact lies beside the model)',
+        nargs='+', metavar='METHOD')
+    recovery_artifact: str | None = None    # of the method that it names; None: what lies beside the model
+    images: int | None = option(None, 'judge by so many images, drawn over all classes (default: all)', positive_int)
+    seeds: int = option(1, 'repetitions with other losses', positive_int)
+    json: str | None = option(None, 'write the figures there, and beside it a table (.md) and a plot (.png); an interrupted measurement '
+                              'goes on from there', metavar='FILE')
 
     def __post_init__(self):
         pattern = self.pattern or ('burst' if (self.burst or 1) > 1 else 'iid')
@@ -70,13 +75,13 @@ class RecoveryEvaluation:
             raise ValueError(f'burst is {burst:g}: expected a mean length of at least 1 packet')
         if pattern == 'iid' and burst > 1:
             raise ValueError(f'burst is {burst:g}, but the losses of pattern iid are independent: expected pattern burst')
-        for rate in self.loss:
-            if not 0 <= rate < 1:
-                raise ValueError(f'loss {rate:g}: expected at least 0 and less than 1, since a frame of which nothing '
+        for loss in self.loss:
+            if not 0 <= loss < 1:
+                raise ValueError(f'loss {loss:g}: expected at least 0 and less than 1, since a frame of which nothing '
                                  'arrives is not answered')
         object.__setattr__(self, 'pattern', pattern)
         object.__setattr__(self, 'burst', float(burst))
-        object.__setattr__(self, 'loss', tuple(dict.fromkeys(float(rate) for rate in self.loss)))
+        object.__setattr__(self, 'loss', tuple(dict.fromkeys(float(loss) for loss in self.loss)))
 
 
 def evaluate_recovery(configuration: RecoveryEvaluation, command: str = '') -> dict:

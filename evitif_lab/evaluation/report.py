@@ -74,9 +74,9 @@ def markdown(result: dict) -> str:
         lines += ['', f'Tokens travelled as {choices_in_words(result)}.']
     unanswerable = {rate: share for rate, share in result['frames_unanswerable'].items() if share}
     if unanswerable:
-        lines += ['', 'Nothing at all arrives of ' + ', '.join(f'{100 * share:.3g} % of the frames at {100 * float(rate):g} %'
-                                                               for rate, share in unanswerable.items())
-                  + '; they are judged with one packet spared.']
+        lines += ['', 'No packet arrives of ' + ', '.join(f'{100 * share:.3g} % of the frames at {100 * float(rate):g} %'
+                                                          for rate, share in unanswerable.items())
+                  + '; one packet of these is spared.']
     return '\n'.join(lines)
 
 

@@ -16,7 +16,6 @@ import torch
 from torch.nn import functional
 
 from evitif.datasets import open_images
-from evitif.datasets.identity import digest_of
 from evitif.files import write_json
 from evitif.model.build import build_model
 from evitif.model.device import place
@@ -30,14 +29,16 @@ from evitif.selection.choice import select_within
 from evitif.selection.scores import RULES
 from evitif.selection.sending import copies_for
 from evitif_lab.baselines import LEARNED
+from evitif_lab.commands.configuration import PairChoice, option
+from evitif_lab.commands.options import not_negative, positive_int, rate, share
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.codecs import LOSSLESS, OPTIONS, mosaics_through, through
 from evitif_lab.evaluation.partial import PartialResult, require_report
-from evitif_lab.evaluation.selection_front import PRIOR_WEIGHTS, Point, points
-from evitif_lab.evaluation.selection_trial import Trial, fused_classes, selected, softmax
 from evitif_lab.evaluation.statistics import half_interval95
-from evitif_lab.evaluation.wire_bytes import DATAGRAM_ROOM, SelectedFrames, answer_bytes, image_bytes_on_wire, image_datagrams
-from evitif_lab.training.calibration import specs
+from evitif_lab.trials.front import PRIOR_WEIGHTS, Point, points
+from evitif_lab.trials.selection import Trial, fused_classes, selected, softmax, specs
+from evitif_lab.trials.wire_bytes import DATAGRAM_ROOM, SelectedFrames, answer_bytes, image_bytes_on_wire, image_datagrams
 
 FORMAT = 2                  # of the procedure
 ALLOWED = 0.005             # of top-1 that the codec may cost
@@ -46,34 +47,30 @@ PIXELS = 'pixels'
 ABLATION_SHARE = 0.5        # of the patches, and of the images, where rules are compared
 
 
-@dataclass(frozen=True)
-class SelectionEvaluation:
+@dataclass(frozen=True, kw_only=True)
+class SelectionEvaluation(PairChoice):
     """What to measure; saved with the result. Raises ValueError for a value out of its range."""
 
-    light: str
-    large: str
-    data: str
-    light_checkpoint: str | None = None
-    light_image_size: int | None = None
-    large_checkpoint: str | None = None
-    artifact: str | None = None         # selection.json; None: in the light model's folder
-    delta: tuple[float, ...] | list[float] = (0.5, 0.7, 0.85, 0.95, 1.0)
-    eta: tuple[float, ...] | list[float] | None = None      # None: those that ask about fixed shares of the images
-    quantisation: tuple[str, ...] | list[str] = (PIXELS, 'klt1', 'klt1.5', 'klt2')
-    loss: tuple[float, ...] | list[float] = (0.3, 0.6)
-    seeds: int = 5
-    images: int | None = None           # drawn over all classes; None: all
-    device: str = 'cpu'
-    precision: str = 'fp32'
-    json: str | None = None
+    data: str = option(help='a folder in the ImageFolder layout')
+    artifact: str | None = option(None, "what was calibrated (default: selection.json in the light model's folder)", metavar='JSON')
+    delta: tuple[float, ...] | list[float] = option((0.5, 0.7, 0.85, 0.95, 1.0), 'to sweep', rate, nargs='+')
+    eta: tuple[float, ...] | list[float] | None = option(None, 'to sweep (default: those that ask about 10 to 100 %% of the images)',
+                                                         not_negative, nargs='+')
+    quantisation: tuple[str, ...] | list[str] = option((PIXELS, 'klt1', 'klt1.5', 'klt2'), 'of patches, to sweep', nargs='+',
+                                                       metavar='KIND')
+    loss: tuple[float, ...] | list[float] = option((0.3, 0.6), 'packet error rates beside 0', share, nargs='+', metavar='RATE')
+    seeds: int = option(5, 'repetitions where there is chance', positive_int)
+    images: int | None = option(None, 'judge by so many images, drawn over all classes (default: all)', positive_int)
+    json: str | None = option(None, 'write the figures there, and beside it a table (.md) and a plot (.png); an interrupted measurement '
+                              'goes on from there', metavar='FILE')
 
     def __post_init__(self):
         for name in self.quantisation:
             if name not in (PIXELS, *RATES):
                 raise ValueError(f'quantisation of patches is {name!r}: expected some of {PIXELS}, {", ".join(RATES)}')
-        for rate in self.loss:
-            if not 0 < rate < 1:
-                raise ValueError(f'loss is {rate:g}: expected more than 0, which is measured anyway, and less than 1')
+        for loss in self.loss:
+            if not 0 < loss < 1:
+                raise ValueError(f'loss is {loss:g}: expected more than 0, which is measured anyway, and less than 1')
         for delta in self.delta:
             if not 0 <= delta <= 1:
                 raise ValueError(f'delta is {delta:g}: expected a share of the scores from 0 to 1')
@@ -161,9 +158,9 @@ class Measurement:
             pictures, sizes = zip(*decoded, strict=True)
             top1 = trial.accuracy(trial.whole(trial.of_views(pictures)).argmax(1))
             row = {'quality': quality, 'top1': top1, 'file_bytes': float(np.mean(sizes))}
-            for rate in (0.0, *self.configuration.loss):
-                uplink = float(np.mean([image_bytes_on_wire(size, rate) for size in sizes]))
-                row[f'bytes at {rate:g}'] = uplink + answer_bytes(trial.classes, 0, rate)
+            for loss in (0.0, *self.configuration.loss):
+                uplink = float(np.mean([image_bytes_on_wire(size, loss) for size in sizes]))
+                row[f'bytes at {loss:g}'] = uplink + answer_bytes(trial.classes, 0, loss)
                 row[f'arrive at {rate:g} without parity'] = float(np.mean([(1 - rate)**image_datagrams(size) for size in sizes]))
             found.append(row)
         return found

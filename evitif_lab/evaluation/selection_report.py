@@ -9,7 +9,7 @@ from evitif.files import write_text
 from evitif_lab.evaluation.drawing import draw
 from evitif_lab.evaluation.report import plus_minus
 from evitif_lab.evaluation.selection import PIXELS, point_of
-from evitif_lab.evaluation.selection_front import Point, pareto
+from evitif_lab.trials.front import Point, pareto
 
 COSTS = (0.32, 0.20)        # of the paper's kind that the best of the sweep is shown for
 SHARE_OF_CODEC = 0.40
@@ -23,8 +23,8 @@ def markdown(result: dict) -> str:
     settings = result['settings']
     lines = [f'Light model {result["light"]} ({result["parameters"][0]:,} parameters, {100 * light:.2f} %), large model {result["large"]} '
              f'({result["parameters"][1]:,} parameters, {100 * large:.2f} %), {result["images"]} images of {result["data"]}, '
-             f'{result["patches"]} patches each. Bytes are of UDP payload for an image on average, sealed, headers and all copies of the '
-             'answers included; cost is the share of all patches that is sent.',
+             f'{result["patches"]} patches each. *Bytes*: UDP payload for an image on average, sealed, with headers and all copies of the '
+             'answers. *Cost*: the share of all patches that the robot sends.',
              '', f'Calibrated on training images: scores by {settings["score_rule"]}, gate {settings["gate_rule"]} with eta '
              f'{settings["eta"]:.3f}, delta {settings["delta"]:g}, patches as {settings["quantisation"]}, temperature '
              f'{settings["temperature"]:g}, prior {settings["prior_weight"]:g}; expected {_expected(result["expected"])}.', '',
@@ -80,7 +80,7 @@ def _overview(result: dict) -> list[str]:
                 None if point.quantisation == PIXELS else point.bytes)
     if webp and (point := best_within(result, 'bytes', SHARE_OF_CODEC * webp)) is not None:
         row(f'best of the sweep at {SHARE_OF_CODEC:g} of WebP: {_named(point)}', point.top1, point.asked, point.cost, point.bytes)
-    return [*lines, '', 'What is the best of the sweep is chosen on the judged images, what is calibrated is not.']
+    return [*lines, '', 'The best of the sweep was chosen on the images that judge it; the calibration never saw them.']
 
 
 def _named(point: Point) -> str:
@@ -101,8 +101,8 @@ def _loss_table(result: dict) -> list[str]:
                      f'{100 * row["nothing_arrived"]:.2g} % | {plus_minus(100 * row["top1"], half)} | '
                      f'{plus_minus(100 * (coded.top1 - row["top1"]), half)} | {row["bytes"]:.0f} | '
                      f'{_whole(codec_bytes(result, rate=float(rate)))} | {arrive} |')
-    return [*lines, '', f'Independent losses, {result["seeds"]} seeds, 95 % intervals. The parity is an ideal erasure code\'s, enough '
-            'for 99 % of the images.']
+    return [*lines, '', f'Independent losses, {result["seeds"]} seeds, 95 % intervals. The parity is that of an ideal erasure code which '
+            'saves 99 % of the images.']
 
 
 def _whole(value: float | None) -> str:
@@ -111,17 +111,17 @@ def _whole(value: float | None) -> str:
 
 def _fronts(result: dict) -> list[str]:
     large, webp = result['top1']['large'], codec_bytes(result)
-    lines = ['The front of the sweep in bytes:', '', '| bytes | of WebP | top-1 in % | points below | cost | setting |',
+    lines = ['The best settings of the sweep by bytes:', '', '| bytes | of WebP | top-1 in % | points below | cost | setting |',
              '| ---: | ---: | ---: | ---: | ---: | --- |']
     for point in pareto([point for point in _points(result) if point.quantisation != PIXELS], 'bytes'):
         share = f'{point.bytes / webp:.2f}' if webp else ''
         lines.append(f'| {point.bytes:.0f} | {share} | {100 * point.top1:.2f} | {100 * (large - point.top1):.2f} | {point.cost:.3f} | '
                      f'{_named(point)} |')
-    lines += ['', 'Whole images by a codec:', '', '| codec | bytes | top-1 in % | points below |', '| --- | ---: | ---: | ---: |']
+    lines += ['', 'Whole images, coded:', '', '| codec | bytes | top-1 in % | points below |', '| --- | ---: | ---: | ---: |']
     for codec, rows in result['codecs'].items():
         lines += [f'| {codec} {row["quality"]} | {row["bytes at 0"]:.0f} | {100 * row["top1"]:.2f} | {100 * (large - row["top1"]):.2f} |'
                   for row in rows]
-    lines += ['', 'The front of the sweep in the share of raw patches:', '', '| cost | top-1 in % | points below | setting |',
+    lines += ['', 'The best settings of the sweep by the share of raw patches:', '', '| cost | top-1 in % | points below | setting |',
               '| ---: | ---: | ---: | --- |']
     lines += [f'| {point.cost:.3f} | {100 * point.top1:.2f} | {100 * (large - point.top1):.2f} | {_named(point)} |'
               for point in pareto([point for point in _points(result) if point.quantisation == PIXELS], 'cost')]
@@ -130,19 +130,19 @@ def _fronts(result: dict) -> list[str]:
 
 def _ablations(result: dict) -> list[str]:
     found = result['ablation']
-    lines = ['Half of the patches of all images, chosen by', '', '| scores | top-1 in % |', '| --- | ---: |',
+    lines = ['Half of the patches of every image, chosen by these scores:', '', '| scores | top-1 in % |', '| --- | ---: |',
              f'| none: the light model alone | {100 * result["top1"]["light"]:.2f} |']
     for rule, row in found['scores'].items():
         half = row.get('interval95')
         lines.append(f'| {"at random" if rule == "random" else rule} | {plus_minus(100 * row["top1"], half and 100 * half)} |')
     lines.append(f'| all patches | {100 * result["top1"]["large"]:.2f} |')
-    for title, table in (('Half of the images asked about, all of their patches sent, by', found['gates']),
-                         ('Half of the patches of all images by the calibrated scores, the others', found['recovery'])):
+    for title, table in (('Half of the images, chosen by these gates, with all of their patches:', found['gates']),
+                         ('Half of the patches of every image, by the calibrated scores; the others filled in by', found['recovery'])):
         weights = list(next(iter(table.values())))
         heads = [f'prior {weight}' if float(weight) else 'no prior' for weight in weights]
         lines += ['', title, '', '| | ' + ' | '.join(f'{head}, top-1 in %' for head in heads) + ' |', '| --- |' + ' ---: |' * len(weights)]
         lines += [f'| {name} | ' + ' | '.join(f'{100 * row[weight]:.2f}' for weight in weights) + ' |' for name, row in table.items()]
-    lines += ['', 'The chosen patches of every image in forms of which each packet is decoded by itself (without headers and answers):', '',
+    lines += ['', 'The chosen patches of every image in forms of which each packet decodes alone (without headers and answers):', '',
               '| form | bytes | top-1 in % | divergence of the answer, nats |', '| --- | ---: | ---: | ---: |']
     lines += [f'| {_form(name)} | {row["bytes"]:.0f} | {100 * row["top1"]:.2f} | {row["divergence"]:.3f} |'
               for name, row in found['forms'].items()]
@@ -156,7 +156,9 @@ def _form(name: str) -> str:
 def write_report(result: dict, json_path: Path | str) -> list[str]:
     """Write the tables and the plot beside the JSON, with its name; return a sentence about each."""
     table = Path(json_path).with_suffix('.md')
-    write_text(table, markdown(result) + '\n' + (f'\nMade by `{result["command"]}`.\n' if result['command'] else ''))
+    made = [f'Made by `{result["command"]}`.', ''] if result['command'] else []
+    write_text(table, '\n'.join([f'# Selection: {result["light"]} and {result["large"]}', '', markdown(result), '',
+                                 f'![top-1 over bytes and over cost]({table.stem}.png)', '', *made]))
     return [f'the tables are in {table}', plot(result, Path(json_path).with_suffix('.png'))]
 
 

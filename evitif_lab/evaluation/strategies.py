@@ -1,4 +1,4 @@
-"""The strategies side by side, from what was measured of each: `python -m evitif_lab.evaluation.strategies`.
+"""The strategies side by side, from what was measured of each: `evitif evaluate strategies`.
 
 Reads the figures of `evitif evaluate recovery` (split), `evitif evaluate selection` and `evitif evaluate partition` in
 docs/results and writes docs/results/strategies.json and strategies.md, and into each large model's folder the table that
@@ -7,24 +7,22 @@ docs/results and writes docs/results/strategies.json and strategies.md, and into
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evitif.files import read_json, require_writable, write_json, write_text
+from evitif.files import read_json, write_json, write_text
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.folder import find_model_folder
 from evitif.model.split import SplitModel
 from evitif.pipeline.strategy_table import FILE, Measured, save_table
 from evitif.protocol.wire.datagram import SEAL_BYTES
-from evitif_lab.commands import command
 from evitif_lab.evaluation.selection_report import codec_bytes
-from evitif_lab.evaluation.wire_bytes import answer_bytes
+from evitif_lab.trials.wire_bytes import answer_bytes
+from evitif_lab.writable import require_writable
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parents[2] / 'docs' / 'results'
 RATES = ('0', '0.3', '0.6')
-COMMAND = 'python -m evitif_lab.evaluation.strategies'
+COMMAND = 'evitif evaluate strategies'
 
 
 def compare(selection: dict, splits: list[dict], light: str, large: str, partitions: Sequence[dict] = ()) -> dict:
@@ -97,9 +95,9 @@ def _multiply_adds(folder: str, cut: int) -> int:
 
 
 def markdown(tables: list[dict]) -> str:
-    lines = ['# The strategies side by side', '', 'Bytes of UDP payload for an image on average, in both directions, sealed; points of '
-             'top-1 against the large model alone, of the same images; multiply-adds of the blocks that run on the robot; of a partition '
-             'those of one device, and the bytes of all devices.']
+    lines = ['# The strategies side by side', '', '*Bytes*: UDP payload for an image on average, in both directions, sealed; for a '
+             'partition of all devices together. *Points*: top-1 against the large model alone, on the same images. *On the robot*: '
+             'multiply-adds of the blocks that run there; for a partition on one device.']
     for table in tables:
         lines += ['', f'## {table["large"]} ({table["large_multiply_adds"] / 1e6:.0f} M multiply-adds)', '',
                   '| strategy | on the robot | bytes at 0 / 30 / 60 % loss | points at 0 / 30 / 60 % loss |',
@@ -111,37 +109,27 @@ def markdown(tables: list[dict]) -> str:
     return '\n'.join([*lines, '', f'Made by `{COMMAND}`.', ''])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog='python -m evitif_lab.evaluation.strategies', description=__doc__.splitlines()[0])
-    parser.add_argument('--results', type=Path, default=REPOSITORY / 'docs' / 'results', help='folder with recovery/ and selection/')
-    options = parser.parse_args(arguments)
-    return command.run('evitif', lambda: _run(options))
+def compare_all(results: Path) -> str:
+    """Put side by side what lies in the folder `results` (recovery/, selection/, partition.json); write strategies.json and
+    strategies.md there and the tables of `strategy: auto`. Returns the Markdown.
 
-
-def _run(options: argparse.Namespace) -> int:
-    require_writable(options.results)
-    partitions = options.results / 'partition.json'
+    :raises ValueError: nothing was measured
+    """
+    require_writable(results)
+    partitions = results / 'partition.json'
     entries = read_json(partitions)['entries'] if partitions.is_file() else []
     tables = []
-    for path in sorted((options.results / 'selection').glob('*.json')):
+    for path in sorted((results / 'selection').glob('*.json')):
         selection = read_json(path)
-        light, large = (selection['configuration'][side] for side in ('light', 'large'))
-        measured = (options.results / 'recovery').glob(f'{Path(large).name}-cut*-iid.json')
-        splits = [read_json(result) for result in sorted(measured)]
         if selection['configuration']['light_checkpoint'] is None:
-            tables.append(compare(selection, splits, light, large,
-                                  [entry for entry in entries if entry['model'] == Path(large).name]))
+            light, large = (selection['configuration'][side] for side in ('light', 'large'))
+            splits = [read_json(split) for split in sorted((results / 'recovery').glob(f'{Path(large).name}-cut*-iid.json'))]
+            tables.append(compare(selection, splits, light, large, [entry for entry in entries if entry['model'] == Path(large).name]))
             if (folder := find_model_folder(large)) is not None and (found := choices(tables[-1])):
                 save_table(folder, Path(large).name, found, COMMAND)
                 print(f'strategy auto chooses by {large}/{FILE}')
     if not tables:
-        print(f'evitif: {options.results / "selection"} holds no figures: expected those of `evitif evaluate selection`', file=sys.stderr)
-        return 1
-    write_json(options.results / 'strategies.json', {'tables': tables})
-    write_text(options.results / 'strategies.md', markdown(tables))
-    print(markdown(tables))
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+        raise ValueError(f'{results / "selection"} holds no figures: expected those of `evitif evaluate selection`')
+    write_json(results / 'strategies.json', {'tables': tables})
+    write_text(results / 'strategies.md', markdown(tables))
+    return markdown(tables)

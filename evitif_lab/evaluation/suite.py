@@ -1,31 +1,29 @@
-"""Make every table and plot of the recovery documentation again from the shipped artifacts: `make evaluate`.
+"""Make every table and plot of the recovery documentation again from the artifacts that ship: `evitif evaluate suite`.
 
-What has been measured already, with the same artifacts, is not measured again; what was interrupted goes on.
+What was measured already with the same artifacts is not measured again; an interrupted measurement goes on.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evitif.files import read_json, require_writable, write_text
+from evitif.files import read_json, write_text
 from evitif.model.build import read_description
 from evitif.model.code_artifact import KIND as CODE
 from evitif.model.folder import DESCRIPTION_FILE, artifact_path
 from evitif.recovery import METHODS
 from evitif_lab.baselines import LEARNED
-from evitif_lab.commands import command
-from evitif_lab.commands.options import positive_int
 from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif_lab.evaluation.report import plot
 from evitif_lab.evaluation.suite_page import METHODS as METHODS_LABEL
 from evitif_lab.evaluation.suite_page import page
+from evitif_lab.writable import require_writable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What judges a model whose folder does not say so itself (made_by.configuration.data in model.json).
@@ -175,71 +173,67 @@ def command_of(c: RecoveryEvaluation) -> str:
     return shlex.join(map(str, parts))
 
 
-def run(options: argparse.Namespace, told: str) -> int:
-    """Measure all that there is data for and write the page; return the exit status."""
-    output = Path(options.output or (REPOSITORY / ('reports/evaluate' if options.quick else 'docs/results')))
-    results = output / 'recovery'
-    require_writable(results)
-    models = shipped_models(Path(options.artifacts), dict(options.data), Path(options.imagenet_checkpoint))
-    wanted = [model for model in models if not options.only or model.name in options.only]
-    for name in set(options.only) - {model.name for model in models}:
-        raise ValueError(f'{name!r} has no recovery in {options.artifacts} (expected some of '
-                         f'{", ".join(model.name for model in models)})')
-    if not wanted:
-        raise ValueError(f'{options.artifacts} has no folder with a trained recovery (<method>-cut<k>.json)')
-    notes = []
-    for model in wanted:
-        reason = None if model.data else (f'it is not known which images judge it: say so with --data {model.name}=FOLDER')
-        for job in jobs_of(model, results, options.quick, options.images) if reason is None else ():
+@dataclass(frozen=True)
+class Suite:
+    """All measurements of the models below `artifacts`."""
+
+    artifacts: Path | str
+    output: Path | str | None = None        # default: docs/results, or reports/evaluate where it is quick
+    quick: bool = False
+    only: tuple[str, ...] = ()              # names of models; empty: all
+    images: int | None = None               # that judge, at most
+    data: dict[str, str] = field(default_factory=dict)      # by name of a model, the images that judge it
+
+    def run(self, command: str) -> bool:
+        """Measure all that there is data for and write the page; False where nothing could be measured.
+
+        :param command: what the page says it was made by
+        """
+        output = Path(self.output or (REPOSITORY / ('reports/evaluate' if self.quick else 'docs/results')))
+        results = output / 'recovery'
+        require_writable(results)
+        models = shipped_models(Path(self.artifacts), self.data, Path(IMAGENET_CHECKPOINT))
+        notes = []
+        for model in self._chosen(models):
+            notes += self._measure(model, results)
+        found = {}
+        for model in models:
+            there = [(job, read_result(Path(job.configuration.json))) for job in jobs_of(model, results, self.quick, self.images)]
+            if entries := [(job.name, job.label, result) for job, result in there if result is not None]:
+                found[model.name] = entries
+        if not found:
+            return False
+        path = output / 'recovery.md'
+        write_text(path, page(found, command, notes, results))
+        print(f'the tables and plots are in {path}')
+        return True
+
+    def _chosen(self, models: list[ShippedModel]) -> list[ShippedModel]:
+        names = [model.name for model in models]
+        if not names:
+            raise ValueError(f'{self.artifacts} has no folder with a trained recovery (<method>-cut<k>.json)')
+        for name in self.only:
+            if name not in names:
+                raise ValueError(f'{name!r} has no recovery in {self.artifacts} (expected some of {", ".join(names)})')
+        return [model for model in models if not self.only or model.name in self.only]
+
+    def _measure(self, model: ShippedModel, results: Path) -> list[str]:
+        """Measure a model and draw its plots; returns a sentence for each measurement that was left out."""
+        if model.data is None:
+            return [_left_out(model.name, f'it is not known which images judge it: say so with --data {model.name}=FOLDER')]
+        notes = []
+        for job in jobs_of(model, results, self.quick, self.images):
             try:
                 result = measure(job)
             except (ValueError, OSError) as error:      # no data, no weights, an artifact of another model, …
-                notes.append(f'{job.name} was left out: {error}')
-                print(notes[-1], file=sys.stderr, flush=True)
+                notes.append(_left_out(job.name, error))
                 continue
             if job.label == METHODS_LABEL:
                 print(plot(result, Path(job.configuration.json).with_suffix('.png')), flush=True)
-        if reason is not None:
-            notes.append(f'{model.name} was left out: {reason}')
-            print(notes[-1], file=sys.stderr, flush=True)
-    found = {}
-    for model in models:
-        there = [(job, read_result(Path(job.configuration.json)))
-                 for job in jobs_of(model, results, options.quick, options.images)]
-        found[model.name] = [(job.name, job.label, result) for job, result in there if result is not None]
-    if not any(found.values()):
-        return 1
-    path = output / 'recovery.md'
-    write_text(path, page({name: entries for name, entries in found.items() if entries}, told, notes, results))
-    print(f'the tables and plots are in {path}')
-    return 0
+        return notes
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Return the exit status: 0, 1 where nothing could be measured, 130 after an interruption."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog='python -m evitif_lab.evaluation.suite', description=__doc__.partition('\n')[0])
-    parser.add_argument('--quick', action='store_true',
-                        help=f'{QUICK_IMAGES} images, 2 seeds, 2 rates, one cut of each model, into reports/evaluate')
-    parser.add_argument('--only', nargs='+', default=[], metavar='MODEL', help='these folders of artifacts/')
-    parser.add_argument('--output', metavar='DIR', help='(default: docs/results)')
-    parser.add_argument('--images', type=positive_int,
-                        help=f'that judge, at most (default: {MAIN_IMAGES}, or {SAMPLE_IMAGES} where tokens do not travel as by default)')
-    parser.add_argument('--artifacts', default=str(REPOSITORY / 'artifacts'), metavar='DIR')
-    parser.add_argument('--data', nargs='+', default=[], type=_assignment, metavar='MODEL=FOLDER',
-                        help='the images that judge a model (default: what it was trained for)')
-    parser.add_argument('--imagenet-checkpoint', default=IMAGENET_CHECKPOINT, metavar='FILE',
-                        help="ImageNet's ViT-Tiny (default: %(default)s where it is, else timm's hub)")
-    options = parser.parse_args(arguments)
-    return command.run('evaluate', lambda: run(options, shlex.join(['python', '-m', 'evitif_lab.evaluation.suite', *arguments])))
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition('=')
-    if not equals or not name or not value:
-        raise argparse.ArgumentTypeError(f'{text!r} is not of the form MODEL=FOLDER')
-    return name, value
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+def _left_out(name: str, reason: object) -> str:
+    note = f'{name} was left out: {reason}'
+    print(note, file=sys.stderr, flush=True)
+    return note

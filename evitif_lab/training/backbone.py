@@ -17,63 +17,71 @@ from torch import nn
 from torch.nn import functional
 
 from evitif.datasets import ImageDataset, open_images
-from evitif.datasets.identity import identity_of
-from evitif.files import require_writable
 from evitif.model.build import BuiltModel, ModelSpec, build_model, read_description, save_model
-from evitif.model.device import mixed_precision, place
+from evitif.model.cuttable import require_cuttable
+from evitif.model.device import place
 from evitif.model.fingerprint import fingerprint
 from evitif.model.folder import DESCRIPTION_FILE
-from evitif.model.split import require_cuttable
 from evitif.model.stored_weights import round_weights
 from evitif.model.tensors import require_finite_answers
 from evitif.wording import few
+from evitif_lab.commands.configuration import option
+from evitif_lab.commands.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import identity_of
+from evitif_lab.precision import mixed_precision
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.calibration_split import training_split
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.distillation import Teacher, fitting_teacher
 from evitif_lab.training.divergence import require_finite_step, require_finite_weights
 from evitif_lab.training.finished import PLACE, is_finished, retire
-from evitif_lab.training.images import Normalise, erase, load_images, mixup, shift_and_flip
 from evitif_lab.training.initial_weights import commands_before, start_from
 from evitif_lab.training.judging import accuracy_words, judged_figures
+from evitif_lab.trials.images import Normalise, erase, load_images, mixup, shift_and_flip
+from evitif_lab.writable import require_writable
 
 FEWEST_PATCHES = 4          # below, there is nothing to attend to, and the loss of one packet takes most of the image
 RESERVED = {'num_classes', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path', 'features_only'}
 MADE_FOR_A_MODEL = ('*-cut*.json', '*-cut*.safetensors', 'selection.json', 'strategies.json')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BackboneTraining:
     """The configuration of one training; printed at its start and saved with its result."""
 
-    data: str
-    output: str
-    architecture: str = 'vit_tiny_patch16_224'
+    data: str = option(help='fashion-mnist, or a folder with train/ and val/ in the ImageFolder layout')
+    output: str = option(help='the model folder to write')
+    architecture: str = option('vit_tiny_patch16_224', 'name of a timm model')
     model_kwargs: dict = field(default_factory=dict)
-    initial_weights: str | None = None   # 'pretrained' (timm's hub), a checkpoint of the full architecture, or a model folder
-    reset_head: bool = False             # the classifier begins anew, and `initial_weights` may lack one
-    image_size: int | None = None        # pixels; None: `img_size` of model_kwargs, else the architecture's own
-    default_cut: int | None = None       # where the model is to be cut unless one says otherwise; None: half of the depth
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_epochs: float = 1.0
-    label_smoothing: float = 0.1
-    mixup_alpha: float = 0.1
-    erase_probability: float = 0.25
-    shift_pixels: int = 2
-    average_decay: float = 0.999
-    distil_from: str | None = None       # a model folder of the same classes and image size, whose answers are learned
-    distil_weight: float = 0.7           # of its answers, against the labels
-    distil_temperature: float = 2.0
-    distil_views: bool = False           # the teacher answers to each view of an image instead of once to the image
-    held_out: float = 0.0                # share of the training images left for `evitif calibrate`
-    stored_as: str = 'float16'           # float32, float16 or int8; the figures are those of the stored weights
-    seed: int = 0
-    device: str = 'cpu'
-    precision: str = 'fp32'              # of the arithmetic: fp32, or bf16 (automatic mixed precision; weights stay fp32)
+    initial_weights: str | None = option(None, "'pretrained' (timm's hub), a checkpoint of the full architecture, or a model folder to "
+                                         'start from')
+    reset_head: bool = option(False, 'begin with a new classifier: --initial-weights have none (a backbone such as DINOv2), or you want '
+                              'another one')
+    image_size: int | None = option(None, "(default: the architecture's own)", positive_int, metavar='PIXELS')
+    default_cut: int | None = option(None, 'where to cut the model unless told otherwise (default: half of the depth)', not_negative_int)
+    epochs: int = option(20, None, positive_int)
+    batch_size: int = option(128, None, positive_int)
+    distil_from: str | None = option(None, 'a model folder of the same classes and image size, whose answers are learned as well',
+                                     metavar='MODEL')
+    distil_views: bool = option(False, 'ask it about each shifted, mirrored, erased and mixed image as the student sees it: better and '
+                                'slower')
+    held_out: float = option(0.0, 'share of the training images left for `evitif calibrate`', rate_below_one, metavar='SHARE')
+    learning_rate: float = option(1e-3, None, positive)
+    weight_decay: float = option(0.05, None, not_negative)
+    warmup_epochs: float = option(1.0, None, not_negative)
+    mixup_alpha: float = option(0.1, None, not_negative)
+    distil_temperature: float = option(2.0, None, real(0, 1000, above=True))
+    label_smoothing: float = option(0.1, None, rate)
+    erase_probability: float = option(0.25, None, rate)
+    distil_weight: float = option(0.7, "of --distil-from's answers, beside the labels", rate)
+    average_decay: float = option(0.999, None, rate_below_one)
+    shift_pixels: int = option(2, None, not_negative_int)
+    seed: int = option(0, None, seed)
+    device: str = option('cpu', None)
+    precision: str = option('fp32', 'of the arithmetic; bf16: automatic mixed precision, the weights stay fp32', choices=('fp32', 'bf16'))
+    stored_as: str = option('float16', 'how the weights are written; int8 has a step for each output channel',
+                            choices=('float32', 'float16', 'int8'))
 
 
 def train_backbone(configuration: BackboneTraining, command: str = '', overwrite: bool = False) -> dict:

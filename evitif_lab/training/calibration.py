@@ -17,46 +17,41 @@ import torch
 from PIL import Image
 
 from evitif.datasets import ImageDataset, Sample, open_images
-from evitif.files import require_writable
-from evitif.model.build import ModelSpec, build_model, read_description
+from evitif.model.build import build_model, read_description
 from evitif.model.device import place
 from evitif.model.folder import find_model_folder
 from evitif.model.transform_code import RATES
 from evitif.selection import gate
 from evitif.selection.artifact import FILE, Selection, SelectionArtifact, save_selection
-from evitif_lab.evaluation.selection_front import PRIOR_WEIGHTS, Point, cheapest, points
-from evitif_lab.evaluation.selection_trial import Trial, fit_temperature, selected, softmax
+from evitif_lab.commands.configuration import PairChoice, option
+from evitif_lab.commands.options import positive, positive_int, rate, real, seed, share
 from evitif_lab.training.calibration_split import training_split
-from evitif_lab.training.images import random_crop
+from evitif_lab.trials.front import PRIOR_WEIGHTS, Point, cheapest, points
+from evitif_lab.trials.images import random_crop
+from evitif_lab.trials.selection import Trial, fit_temperature, selected, softmax, specs
+from evitif_lab.writable import require_writable
 
 LEAST_AREA = 0.5
 BYTES, COST = 'bytes', 'cost'
+GATE_RULE = 'min-entropy'
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, kw_only=True)
+class Calibration(PairChoice):
     """The configuration of one calibration; printed at its start and saved with its result."""
 
-    light: str                              # a model folder
-    large: str                              # a model folder, or the name of a timm model
-    data: str
-    light_checkpoint: str | None = None     # a file with weights, for a timm name
-    light_image_size: int | None = None
-    large_checkpoint: str | None = None
-    output: str | None = None               # folder of selection.json; None: the light model's
-    points: float = 0.5                     # of accuracy that may be lost against the large model alone, in percent
-    bytes: float | None = None              # for an image on average, instead: as accurate as that allows
-    minimise: str = BYTES                   # what is to be least for the wished accuracy: bytes, or the paper's cost
-    score_rule: str = 'last'
-    gate_rule: str = 'min-entropy'
-    delta: tuple[float, ...] | list[float] = (0.5, 0.7, 0.8, 0.9, 0.95)
-    quantisation: tuple[str, ...] | list[str] = ('klt1', 'klt1.5', 'klt2')
-    prior_weight: float | None = None       # None: the best of a few
-    held_out: float | None = None           # share of the training images; None: what the light model's training left out
-    images: int | None = None               # of them; None: all
-    seed: int = 0
-    device: str = 'cpu'
-    precision: str = 'fp32'
+    data: str = option(help='a folder with train/ in the ImageFolder layout')
+    output: str | None = option(None, "folder of selection.json (default: the light model's)")
+    points: float = option(0.5, 'of accuracy that may be lost against the large model, in percent', real(0, 100))
+    bytes: float | None = option(None, 'on the wire for an image on average, instead: as accurate as that allows', positive)
+    minimise: str = option(BYTES, "for the wished accuracy: bytes, or the paper's cost", choices=(BYTES, COST))
+    score_rule: str = option('last', None, choices=('last', 'rollout', 'selective'))
+    delta: tuple[float, ...] | list[float] = option((0.5, 0.7, 0.8, 0.9, 0.95), 'to choose from', rate, nargs='+')
+    quantisation: tuple[str, ...] | list[str] = option(('klt1', 'klt1.5', 'klt2'), 'of patches, to choose from', nargs='+')
+    held_out: float | None = option(None, "of the training images (default: what the light model's training left out)", share,
+                                    metavar='SHARE')
+    images: int | None = option(None, 'of these, at most (default: all)', positive_int)
+    seed: int = option(0, None, seed)
 
     def __post_init__(self):
         for name in self.quantisation:
@@ -105,7 +100,7 @@ def calibrate(configuration: Calibration, command: str = '') -> tuple[Path, Sele
     logits, scores = trial.glances(c.score_rule)
     temperature = fit_temperature(logits, trial.ids)
     own = softmax(logits, temperature)
-    uncertainty = gate.uncertainty(own, c.gate_rule)
+    uncertainty = gate.uncertainty(own, GATE_RULE)
     alone = {'light': trial.accuracy(own.argmax(1)), 'large': trial.accuracy(trial.whole().argmax(1))}
     wished = alone['large'] - c.points / 100
     found: list[Point] = []
@@ -114,7 +109,7 @@ def calibrate(configuration: Calibration, command: str = '') -> tuple[Path, Sele
         for delta in c.delta:
             sent = selected(scores, delta)
             answers = trial.answers(patches, sent, title=f'{quantisation}, delta {delta:g}')
-            for weight in PRIOR_WEIGHTS if c.prior_weight is None else (c.prior_weight,):
+            for weight in PRIOR_WEIGHTS:
                 found += points(trial, own, uncertainty, answers, sent, delta=delta, quantisation=quantisation, prior_weight=weight)
     if c.bytes is not None:
         best = max((point for point in found if point.bytes <= c.bytes), key=lambda point: (point.top1, -point.bytes), default=None)
@@ -127,8 +122,8 @@ def calibrate(configuration: Calibration, command: str = '') -> tuple[Path, Sele
             highest = max(found, key=lambda point: point.top1)
             raise ValueError(f'no setting is within {c.points:g} points of the large model\'s {100 * alone["large"]:.2f} %: expected '
                              f'at least {100 * (alone["large"] - highest.top1):.2f} points, or higher values of delta and quantisation')
-    settings = Selection(trial.classes, best.delta, min(best.eta, gate.highest_eta(trial.classes, c.gate_rule)), c.score_rule,
-                         c.gate_rule, temperature, best.prior_weight, best.quantisation)
+    settings = Selection(trial.classes, best.delta, min(best.eta, gate.highest_eta(trial.classes, GATE_RULE)), c.score_rule,
+                         GATE_RULE, temperature, best.prior_weight, best.quantisation)
     artifact = SelectionArtifact(settings, c.light, trial.light_fingerprint, c.large, trial.large_fingerprint, {
         'expected': {**{key: value if isinstance(value, str) else round(value, 4) for key, value in best.as_dict().items()},
                      'images': len(trial), 'top1_light': round(alone['light'], 4), 'top1_large': round(alone['large'], 4)},
@@ -144,9 +139,3 @@ def _left_out(light: str) -> float | None:
     """The share of the training images that the training of a model folder left out; None where there is none."""
     folder = find_model_folder(light)
     return None if folder is None else read_description(folder).get('made_by', {}).get('configuration', {}).get('held_out')
-
-
-def specs(c) -> tuple[ModelSpec, ModelSpec]:
-    """What light and large model are built from, of a configuration with their names."""
-    light = ModelSpec(c.light, checkpoint=c.light_checkpoint, image_size=c.light_image_size)
-    return light, ModelSpec(c.large, checkpoint=c.large_checkpoint)

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evitif.model.tensors import read_state, write_state
-from evitif.wording import differences, shortened
+from evitif.wording import shortened
+from evitif_lab.differences import differences
+from evitif_lab.training.state import read_state, write_state
 
 FILE = 'checkpoint.pt'
 FORMAT = 2              # of the state: what another version of this library began is not gone on with

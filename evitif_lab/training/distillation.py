@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional
 
 from evitif.model.build import BuiltModel, ModelSpec, build_model
-from evitif.model.device import mixed_precision
 from evitif.model.tensors import require_finite_answers
 from evitif.wording import few
 from evitif_lab.commands.progress import Progress
-from evitif_lab.training.images import Normalise
+from evitif_lab.precision import mixed_precision
+from evitif_lab.trials.images import Normalise
 
 BATCH = 250
 

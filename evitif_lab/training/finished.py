@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
-from evitif.files import require_writable
 from evitif.model.errors import ModelError
 from evitif.model.folder import find_model_folder
-from evitif.wording import differences, few, shortened
+from evitif.wording import few, shortened
+from evitif_lab.differences import differences
+from evitif_lab.writable import require_writable
 
 PLACE = ('output', 'device')        # where something lies or is computed changes nothing
 RETIRED = 'retired'

@@ -5,126 +5,34 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from evitif.datasets import judging_split, open_images
-from evitif.model.build import BuiltModel, ModelSpec, build_model
 from evitif.model.errors import ArtifactError
-from evitif.model.fingerprint import fingerprint
-from evitif.model.pretrained import require_classifier
 from evitif.partition.artifact import DESCRIPTION_FILE, read_partition, save_partition
-from evitif.partition.placement import Placed, place
-from evitif.partition.pruning import Limit, Size, prune, size_within
-from evitif.partition.slicing import Shape, blank, parameters_of, require_prunable, shape_of
-from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
-from evitif.partition.views import View, device_views
+from evitif.partition.checks import check_subsets
+from evitif.partition.slicing import Shape, blank, parameters_of, shape_of
+from evitif.partition.view import View
 from evitif.wording import shortened
+from evitif_lab.partition.placement import Placed, place
+from evitif_lab.partition.pruning import Limit, Size, prune, size_within
+from evitif_lab.partition.subsets import random_subsets, similar_subsets, with_redundancy
 from evitif_lab.training.finished import differs
-from evitif_lab.training.images import Normalise, load_images
 from evitif_lab.training.judging import accuracy_words, judged_figures
 from evitif_lab.training.partition_begin import EarlierPartition
 from evitif_lab.training.partition_body import begin_fusion, read_stages, train_body
 from evitif_lab.training.partition_checks import BY_THE_MODEL, Files, check_files, check_values
 from evitif_lab.training.partition_confusions import confusions_of, share_within
 from evitif_lab.training.partition_retraining import Schedule, System, arrived_features, fuse, retrain
+from evitif_lab.training.partition_settings import STEPS, PartitionTraining
 from evitif_lab.training.partition_steps import StepResults
 from evitif_lab.training.training_answers import TrainingAnswers, training_answers
-
-STEPS = ('subsets', 'body', 'prune', 'retrain', 'fuse')
-REDUCTIONS = {1: 2.0, 2: 4.0, 3: 6.0, 5: 10.0, 10: 28.9}      # of the parameters, by number of devices
-
-
-@dataclass(frozen=True)
-class PartitionTraining:
-    """The configuration of one partition; printed at its start and saved with its result."""
-
-    model: str
-    data: str
-    output: str
-    checkpoint: str | None = None
-    pretrained: bool = False
-    devices: int = 3
-    subsets: str = 'similar'             # similar (by the model's own confusions), random, or a JSON file of lists of class ids
-    redundancy: int = 1                  # devices that each class is on
-    reduction: float | None = None       # the original's parameters over a sub-model's; None: by the number of devices
-    multiply_adds: int | None = None     # a sub-model's at most, for one image
-    inventory: str | None = None         # YAML; None: devices without limits
-    rate: float = 10.0                   # frames a second, for the inventory's compute
-    images: int = 50000                  # training images at most
-    calibration_images: int = 64         # for the importance and the divergence, of each device
-    begin: str | None = None             # an earlier partition of the model to go on from: its subsets, sub-models and fusion
-    body: tuple[str, ...] | list[str] = ()   # `read_stages`: of the model of all classes to prune from; (): the original
-    body_learning_rate: float = 5e-3     # high, as most is lost by pruning; for a reduction of 2 to 4 rather a tenth
-    body_matrix_rate: float = 0.01
-    common_blocks: int = 0               # of a sub-model, the first of which are the same on all devices
-    steps: int = 2000
-    batch_size: int = 64
-    learning_rate: float = 3e-3          # AdamW's
-    matrix_rate: float = 5e-3            # Muon's, of the blocks' weight matrices
-    held_out: int = 0                    # training images at least that no sub-model learns from, only the fusion; 0: it learns from theirs
-    fusion_images: int = 20000           # drawn over all images and their views
-    fusion_steps: int = 1000
-    device_views: int = 0                # pixels by which each device sees the image moved, every second one mirrored; 0: all as it is
-    views: int = 0                       # of each training image, which the original answers too
-    answers: str | None = None           # folder of the original's answers on the training images, which trainings share
-    seed: int = 0
-    device: str = 'cpu'
-    precision: str = 'fp32'              # of the retraining: fp32, or bf16 (automatic mixed precision; slower for narrow sub-models)
-    answers_precision: str = 'fp32'      # of the original's answers, likewise
-    step: str = 'all'                    # or one of STEPS, alone
-
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(self.steps, self.batch_size, self.learning_rate, self.matrix_rate)
-
-    def limit(self, original: Original) -> Limit:
-        """What a sub-model may have at most."""
-        reduction = self.reduction or REDUCTIONS.get(self.devices, 3.0 * self.devices)
-        return Limit(int(parameters_of(original.module) / reduction), self.multiply_adds)
-
-    @property
-    def own_views(self) -> tuple[View, ...]:
-        """How each device looks at an image."""
-        return device_views(self.devices, self.device_views)
-
-    @property
-    def training_views(self) -> tuple[View, ...]:
-        """The same while the sub-models learn: as it is where blocks are common, which are so to be computed once."""
-        return () if self.common_blocks else self.own_views
-
-    @property
-    def shared(self) -> Path:
-        """Where the original's answers and the bodies are kept."""
-        return Path(self.answers) if self.answers else Path(self.output) / 'steps'
-
-
-@dataclass
-class Original:
-    """The model that is divided."""
-
-    built: BuiltModel
-    fingerprint: str
-
-    @property
-    def module(self) -> nn.Module:
-        return self.built.module
-
-    @property
-    def classes(self) -> int:
-        return len(self.built.class_names)
-
-
-def load_original(model: str, checkpoint: str | None = None, pretrained: bool = False) -> Original:
-    """Build the model. Raises ModelError where it cannot be pruned."""
-    built = build_model(ModelSpec(model, checkpoint, pretrained))
-    require_classifier(built.module, model, checkpoint, pretrained)
-    require_prunable(built.module)
-    built.module.requires_grad_(False)
-    return Original(built, fingerprint(built.module))
+from evitif_lab.trials.images import Normalise, load_images
+from evitif_lab.trials.original import Original, load_original
 
 
 def train_partition(configuration: PartitionTraining, command: str = '', overwrite: bool = False) -> dict:
@@ -135,7 +43,7 @@ def train_partition(configuration: PartitionTraining, command: str = '', overwri
     :raises ValueError: or one of its kinds (DivergenceError among them), for a model, data, subsets or an inventory that cannot be used
     """
     c = configuration
-    check_values(c, STEPS)
+    check_values(c)
     original = load_original(c.model, c.checkpoint, c.pretrained)
     files = check_files(c, original)
     run = _Run(c, original, files, command, overwrite)

@@ -13,23 +13,19 @@ from pathlib import Path
 import torch
 
 from evitif.datasets import open_images
-from evitif.datasets.identity import identity_of
-from evitif.model.tensors import read_state, write_state
 from evitif.partition.artifact import Description
-from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, parameters_of, shape_of
+from evitif_lab.data.identity import identity_of
+from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
 from evitif_lab.training.checkpoint import Checkpoint
-from evitif_lab.training.images import Normalise
-from evitif_lab.training.partition import Original, PartitionTraining, answers_of, body_of, calibration, common_part
+from evitif_lab.training.partition import answers_of, body_of, calibration, common_part
 from evitif_lab.training.partition_cnn import WIDTHS, Cnn, prune_cnn
 from evitif_lab.training.partition_retraining import Ensemble, System, arrived_features, fuse, retrain
+from evitif_lab.training.partition_settings import PartitionTraining
+from evitif_lab.training.state import read_state, write_state
 from evitif_lab.training.training_answers import TrainingAnswers
-
-
-def model_of(description: Description) -> tuple[str, str | None, bool]:
-    """Model, checkpoint and pretrained, as the partition's training was told them."""
-    made = description.content['made_by']['configuration']
-    return made['model'], made['checkpoint'], made['pretrained']
+from evitif_lab.trials.images import Normalise
+from evitif_lab.trials.original import Original
 
 
 def judge_baselines(description: Description, original: Original, data: str, images: torch.Tensor, ids: torch.Tensor) -> dict:

@@ -17,15 +17,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from evitif.model.tensors import read_state, write_state
 from evitif.partition.fusion import FusionNetwork
-from evitif.partition.pruning import Limit, prune_for_all, size_within
 from evitif.partition.slicing import Shape, blank, final_norm, parameters_of, shape_of
+from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
 from evitif_lab.training.backbone import top1
 from evitif_lab.training.checkpoint import Checkpoint
-from evitif_lab.training.images import Normalise
 from evitif_lab.training.partition_retraining import Ensemble, Schedule, retrain
+from evitif_lab.training.state import read_state, write_state
 from evitif_lab.training.training_answers import TrainingAnswers
+from evitif_lab.trials.images import Normalise
 
 ROOM = 4 / 3        # MLP units of the last body, of a sub-model's: what is left to prune by its classes
 

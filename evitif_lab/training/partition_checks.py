@@ -6,21 +6,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evitif.datasets import open_images
-from evitif.datasets.identity import identity_of
-from evitif.files import parse_json, require_writable
+from evitif.files import parse_json
 from evitif.model.device import place
-from evitif.partition.placement import InventoryDevice, read_inventory
-from evitif.partition.pruning import require_prunable_to
-from evitif.partition.subsets import check_subsets, random_subsets, with_redundancy
+from evitif.partition.checks import check_subsets
 from evitif.wording import shortened
+from evitif_lab.data.identity import identity_of
+from evitif_lab.partition.placement import InventoryDevice, read_inventory
+from evitif_lab.partition.pruning import require_prunable_to
+from evitif_lab.partition.subsets import random_subsets, with_redundancy
 from evitif_lab.training.partition_body import read_stages
+from evitif_lab.training.partition_settings import STEPS, PartitionTraining
 from evitif_lab.training.training_answers import require_held_out
-
-if TYPE_CHECKING:
-    from evitif_lab.training.partition import Original, PartitionTraining
+from evitif_lab.trials.original import Original
+from evitif_lab.writable import require_writable
 
 FEWEST_IMAGES = 2           # of which there is a spread
 BY_THE_MODEL = ('random', 'similar')
@@ -38,10 +38,10 @@ class Files:
         return json.loads(json.dumps(asdict(self)))
 
 
-def check_values(c: PartitionTraining, steps: tuple[str, ...]) -> None:
+def check_values(c: PartitionTraining) -> None:
     """Raise ValueError, naming the value and what was expected, for one that no model and no data make good."""
-    if c.step not in ('all', *steps):
-        raise ValueError(f'step {c.step!r} is unknown (expected all, {", ".join(steps)})')
+    if c.step not in ('all', *STEPS):
+        raise ValueError(f'step {c.step!r} is unknown (expected all, {", ".join(STEPS)})')
     read_stages(c.body)
     if c.held_out < 0:
         raise ValueError(f'held_out is {c.held_out}: expected 0 or more training images')

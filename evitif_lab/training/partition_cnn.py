@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from evitif.model.tensors import require_finite_answers
-from evitif.partition.importance import BATCH, grouped_log_probabilities
-from evitif.partition.pruning import Limit
+from evitif_lab.partition.importance import BATCH, grouped_log_probabilities
+from evitif_lab.partition.pruning import Limit
 
 WIDTHS = (32, 32, 64, 64, 128, 128)      # pooled by two after every second layer
 _SMALLEST = 2

@@ -17,21 +17,22 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from evitif.model.device import mixed_precision
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
-from evitif.partition.fusion import FusionNetwork, draw_present
-from evitif.partition.importance import grouped_log_probabilities
+from evitif.partition.fusion import FusionNetwork
 from evitif.partition.slicing import shape_of
-from evitif.partition.views import View
+from evitif.partition.view import View
 from evitif_lab.commands.progress import Progress
+from evitif_lab.partition.absence import draw_present
+from evitif_lab.partition.importance import grouped_log_probabilities
+from evitif_lab.precision import mixed_precision
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.divergence import require_finite_step, require_finite_weights
-from evitif_lab.training.images import Normalise, shift_and_flip
 from evitif_lab.training.training_answers import TrainingAnswers
+from evitif_lab.trials.images import Normalise, shift_and_flip
 
 FEATURE_QUANTISATION = 'int8'
 
@@ -201,7 +202,7 @@ def fuse(system: System, answers: TrainingAnswers, data_config: dict, images: in
     """Train the fusion network on the finished sub-models' features as they arrive, quantised; the sub-models stay as they are.
 
     On images that the sub-models learnt from it learns to trust them too much, which ones that they never saw are to prevent (stacked
-    generalisation: Wolpert, 1992; docs/partition.md has where that helps).
+    generalisation: Wolpert, 1992; docs/notes/2026-11-29-partition.md says where that helps).
 
     :param images: so many are drawn, views among them
     :param judged: the sub-models never saw these images. A fifth of them is kept from the fusion's training too, and what is returned

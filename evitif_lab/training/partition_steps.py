@@ -6,9 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from evitif.model.tensors import read_state, write_state
-from evitif.wording import differences, shortened
+from evitif.wording import shortened
+from evitif_lab.differences import differences
 from evitif_lab.training.checkpoint import Checkpoint
+from evitif_lab.training.state import read_state, write_state
 
 
 class StepResults:

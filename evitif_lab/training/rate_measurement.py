@@ -4,7 +4,7 @@ by which a robot chooses how its frames travel (`evitif.pipeline.rate_table`). N
 The unit is accuracy. Where the exact tokens are answered with the probabilities p and the class a, and what arrived with the class
 b, p(a) - p(b) is what that changed answer costs, if p is to be believed: nothing for a tie that goes the other way, much for an
 answer that was sure. Divergence, which was taken before, counts a hundred answers that moved a little for as bad as one that was
-turned round, and takes tokens for too good that are coded coarsely (docs/recovery.md).
+turned round, and takes tokens for too good that are coded coarsely (docs/notes/2026-11-29-recovery.md).
 """
 
 from __future__ import annotations

@@ -10,52 +10,50 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from evitif.datasets.identity import digest_of as data_digest
-from evitif.model.device import mixed_precision, place
+from evitif.model.device import place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import LearnedRecovery, Sequence, load_recovery, save_recovery
-from evitif.settings import SplitSettings
+from evitif.settings import AUTO, SplitSettings
+from evitif.vocabulary import Quantisation
 from evitif_lab.baselines import LEARNED, sized
+from evitif_lab.commands.configuration import LIMITS_HELP, QUANTISATION_HELP, VIEWS_HELP, CutChoice, option
+from evitif_lab.commands.options import not_negative, positive, positive_int, rate, rate_below_one, seed
+from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.loss_patterns import PacketLoss
+from evitif_lab.precision import mixed_precision
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.descent import Descent, descend
-from evitif_lab.training.finished import PLACE, artifact_folder, digest_of, is_finished
-from evitif_lab.training.images import Normalise, load_views, open_sources
+from evitif_lab.training.finished import PLACE, artifact_folder, is_finished
 from evitif_lab.training.token_cache import TokenCache
+from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
 FIT_IMAGES = 1000
 
 
-@dataclass(frozen=True)
-class RecoveryTraining:
+@dataclass(frozen=True, kw_only=True)
+class RecoveryTraining(CutChoice):
     """The configuration of one training; printed at its start and saved with its result."""
 
-    model: str
-    data: list[str]                   # image folders, or fashion-mnist
-    output: str | None = None         # folder of the artifacts; None: the model folder
-    checkpoint: str | None = None
-    pretrained: bool = False
-    cut: list[int] | None = None      # None: the model's default cut
-    method: tuple[str, ...] | list[str] = ('paldn',)
-    quantisation: str = 'int8'        # decides how many tokens share a packet
-    initial: str | None = None        # description (JSON) of an artifact for the same model and cut to go on from
-    budget: float = 0.1               # largest share of the tail's multiply-adds that a network may take
-    steps: int = 3000
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    lowest_loss: float = 0.05
-    highest_loss: float = 0.97
-    burst_share: float = 0.4          # of the frames lose packets in bursts, mean length 2 to 12
-    logit_weight: float = 10.0        # of the divergence of the tail's outputs, against the tokens' squared error
-    average_decay: float = 0.998      # of the moving average of the weights, which is what is saved
-    views: list[int] | None = None    # random crops of each image, a number for each of `data`; None: the images as they are
-    limits: list[int] | None = None   # images of each of `data` at most; None: all
-    seed: int = 0
-    device: str = 'cpu'
-    precision: str = 'fp32'           # of the arithmetic: fp32, or bf16 (automatic mixed precision)
+    data: list[str] = option(help='fashion-mnist, or folders of images', nargs='+')
+    output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
+    method: tuple[str, ...] | list[str] = option(('paldn',), 'paldn (default), surrogate, linear, srcnn, edsr, tuned-tail', nargs='+')
+    quantisation: str = option('int8', QUANTISATION_HELP, choices=(AUTO, *Quantisation.values()))
+    budget: float = option(0.1, "largest share of the tail's multiply-adds", rate)
+    steps: int = option(3000, None, positive_int)
+    batch_size: int = option(64, None, positive_int)
+    learning_rate: float = option(2e-3, None, positive)
+    lowest_loss: float = option(0.05, 'lowest packet error rate to train for', rate_below_one)
+    highest_loss: float = option(0.97, 'highest packet error rate to train for', rate_below_one)
+    burst_share: float = option(0.4, 'share of the frames that lose packets in bursts, of mean length 2 to 12', rate)
+    logit_weight: float = option(10.0, "weight of the divergence of the tail's outputs, beside the tokens' squared error", not_negative)
+    average_decay: float = option(0.998, 'of the moving average of the weights, which is what is saved', rate_below_one)
+    views: list[int] | None = option(None, VIEWS_HELP, positive_int, nargs='+', metavar='N')
+    limits: list[int] | None = option(None, LIMITS_HELP, positive_int, nargs='+', metavar='N')
+    seed: int = option(0, None, seed)
+    precision: str = option('fp32', 'of the arithmetic; bf16: automatic mixed precision', choices=('fp32', 'bf16'))
 
 
 def train_recovery(configuration: RecoveryTraining, command: str = '', overwrite: bool = False) -> list[dict]:
@@ -125,8 +123,7 @@ class _Job:
         self.path = artifact_path(folder, self.cut, method)
         # What another run has to share to be the same training; the other cuts and methods of the command do not matter.
         self.configuration = json.loads(json.dumps({**asdict(c), 'cut': self.cut, 'method': method}))
-        self.initial = None if c.initial is None else load_recovery(c.initial, stream.parameters.fingerprint, stream.split)
-        self.made_from = {'data': data, **({} if self.initial is None else {'initial': digest_of(self.initial[0].state_dict())})}
+        self.made_from = {'data': data}
         belongs_to = {name: value for name, value in self.configuration.items() if name not in PLACE}
         self.checkpoint = Checkpoint(self.path.with_suffix(''), {**belongs_to, **self.made_from,
                                                                  'fingerprint': stream.parameters.fingerprint}, overwrite)
@@ -146,16 +143,13 @@ class _Job:
     def train(self, cache: TokenCache) -> None:
         c, split = self.c, self.stream.split
         torch.manual_seed(c.seed)
-        network, earlier = self._network(cache)
+        network = self._network(cache)
         pattern = PacketLoss(self.stream.parameters, patch_copies=1)
         trained, figures = fit_by_gradient(network, split, pattern, cache, self.cut, c, self.checkpoint)
-        self.finished = self._save(trained, len(cache), figures, earlier)
+        self.finished = self._save(trained, len(cache), figures)
 
-    def _network(self, cache: TokenCache) -> tuple[LearnedRecovery, dict | None]:
+    def _network(self, cache: TokenCache) -> LearnedRecovery:
         split, parameters = self.stream.split, self.stream.parameters
-        if self.initial is not None:
-            network, description = self.initial
-            return network, description.get('made_by')
         sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
         network = sized(LEARNED[self.method], sequence, self.c.budget * split.tail_multiply_adds)
         if network.options.get('certainty') and not split.takes_key_bias:     # the bridge would refuse it
@@ -163,9 +157,9 @@ class _Job:
         network.attach(split)
         chosen = torch.randperm(len(cache), generator=torch.Generator().manual_seed(self.c.seed))[:FIT_IMAGES]
         network.to(self.c.device).fit(cache.take(self.cut, chosen)[0])
-        return network, None
+        return network
 
-    def _save(self, network: LearnedRecovery, images: int, figures: dict, earlier: dict | None) -> dict:
+    def _save(self, network: LearnedRecovery, images: int, figures: dict) -> dict:
         c, parameters = self.c, self.stream.parameters
         description = {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
@@ -176,8 +170,7 @@ class _Job:
                         'share_of_tail_multiply_adds':
                             round(network.multiply_adds() / self.stream.split.tail_multiply_adds, 4)},
             'made_by': {'command': self.command, 'configuration': self.configuration, 'made_from': self.made_from,
-                        'torch': torch.__version__,
-                        **({} if earlier is None else {'initial_made_by': earlier})}}
+                        'torch': torch.__version__}}
         saved = save_recovery(self.path, network, description)
         self.checkpoint.remove()
         return saved

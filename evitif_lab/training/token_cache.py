@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from evitif.model.device import mixed_precision
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
 from evitif_lab.commands.progress import Progress
-from evitif_lab.training.images import Normalise
-from evitif_lab.training.memory import fits
+from evitif_lab.precision import mixed_precision
+from evitif_lab.trials.images import Normalise
+from evitif_lab.trials.memory import fits
 
 BATCH = 250  # images at once where nothing is trained
 

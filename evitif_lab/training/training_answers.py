@@ -18,11 +18,12 @@ from torch import nn
 from torch.utils.data import Subset
 
 from evitif.datasets import open_images
-from evitif.model.device import mixed_precision
-from evitif.model.tensors import read_state, require_finite_answers, write_state
+from evitif.model.tensors import require_finite_answers
 from evitif_lab.commands.progress import Progress
-from evitif_lab.training.images import Normalise, load_images, shift_and_flip
-from evitif_lab.training.memory import require_memory
+from evitif_lab.precision import mixed_precision
+from evitif_lab.training.state import read_state, write_state
+from evitif_lab.trials.images import Normalise, load_images, shift_and_flip
+from evitif_lab.trials.memory import require_memory
 
 CHUNK = 2000            # images that are answered between two savings, and among which a view mixes: another number makes other views
 MIXUP_ALPHA = 0.3     # of the views

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from evitif.datasets.identity import digest_of as data_digest
 from evitif.files import not_finite, require_finite, write_json
 from evitif.model.code_artifact import KIND, half_precision, load_code, save_code
 from evitif.model.errors import ArtifactError
@@ -28,10 +27,13 @@ from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
 from evitif.selection.patch_code import PatchCode
 from evitif.settings import SplitSettings
+from evitif_lab.commands.configuration import LIMITS_HELP, VIEWS_HELP, CutChoice, option
+from evitif_lab.commands.options import positive_int, seed
 from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.training.finished import artifact_folder, is_finished
-from evitif_lab.training.images import Normalise, load_views, open_sources
 from evitif_lab.training.rate_measurement import IMAGES, measure_rates, recovery_in
+from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 BATCH = 50
 PLAIN = ('int8', 'int4')        # that a frame may travel in as well where little is lost
@@ -40,24 +42,18 @@ DIVERGENCE = 0.01        # nats that the coarsest rate that is taken by default 
 _SAMPLE = 200_000       # coefficients that the levels are chosen on
 
 
-@dataclass(frozen=True)
-class CodeTraining:
+@dataclass(frozen=True, kw_only=True)
+class CodeTraining(CutChoice):
     """The configuration of one fit; printed at its start and saved with its result."""
 
-    model: str
-    data: list[str]                   # image folders, or fashion-mnist
-    output: str | None = None         # folder of the artifact; None: the model folder
-    checkpoint: str | None = None
-    pretrained: bool = False
-    cut: list[int] | None = None      # None: the model's default cut
-    pixels: bool = False              # of the patches of an image, before the embedding, instead of tokens at a cut
-    images: int = 2000                # for means and covariances, drawn at random from all of `data`
-    gradient_images: int = 512        # of these, for the Fisher information
-    ridge: float = 0.1                # of the Fisher information, against its mean eigenvalue
-    views: list[int] | None = None    # random crops of each image, a number for each of `data`; None: the images as they are
-    limits: list[int] | None = None   # images of each of `data` at most; None: all
-    seed: int = 0
-    device: str = 'cpu'
+    data: list[str] = option(help='fashion-mnist, or folders of images', nargs='+')
+    pixels: bool = option(False, 'code the patches of an image as strategy selection sends them, instead of tokens at a cut')
+    output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
+    images: int = option(2000, 'for means and covariances, drawn from all of --data', positive_int)
+    gradient_images: int = option(512, 'of these, for the metric (Fisher information)', positive_int)
+    views: list[int] | None = option(None, VIEWS_HELP, positive_int, nargs='+', metavar='N')
+    limits: list[int] | None = option(None, LIMITS_HELP, positive_int, nargs='+', metavar='N')
+    seed: int = option(0, None, seed)
 
 
 def train_code(configuration: CodeTraining, command: str = '', keep: bool = False, table: bool = True,
@@ -86,7 +82,7 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         images = _images(c, stream) if images is None else images
         tokens, answers = _tokens(split, images, Normalise(stream.preprocessor.data_config, c.device))
         fisher = fisher_information(split, tokens[:c.gradient_images], c.seed)
-        code = half_precision(fit_code(tokens, split.prefix_tokens, fisher, c.ridge))
+        code = half_precision(fit_code(tokens, split.prefix_tokens, fisher))
         if not_finite(code.arrays()) is not None:
             raise ValueError(f'a code cannot be fitted to {len(images)} images that differ so little: expected more, and different ones')
         kinds = (*(RATES if c.pixels else TOKEN_RATES), *PLAIN)

@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))      # it is run from the repository and not installed
 from benchmarks import part, suite
 from benchmarks.part import PartError, save, target
+from evitif_cli import main
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def parts(monkeypatch):
 
     def run(quick, output):
         counting.measured += 1
-        return save(output, 'counting', 'python -m benchmarks.counting', {'quick': quick},
+        return save(output, 'counting', 'evitif bench counting', {'quick': quick},
                     [target('low', 'at most 1', '2', False, 'the reason'), target('high', 'at least 1', '2', True),
                      target('other', '-', '?', None)])
 
@@ -38,17 +39,17 @@ def parts(monkeypatch):
 
 def test_a_part_that_was_measured_is_not_measured_again_unless_asked_for_or_different(parts, tmp_path, capsys):
     arguments = ['--output', str(tmp_path), '--only', 'counting']
-    assert suite.main(['--quick', *arguments]) == 0
-    assert suite.main(['--quick', *arguments]) == 0
+    assert main(['bench', '--quick', *arguments]) == 0
+    assert main(['bench', '--quick', *arguments]) == 0
     assert parts.measured == 1 and 'measured already' in capsys.readouterr().out
-    assert suite.main(['--quick', '--again', *arguments]) == 0
+    assert main(['bench', '--quick', '--again', *arguments]) == 0
     assert parts.measured == 2
-    assert suite.main(arguments) == 0       # the full form is another measurement
+    assert main(['bench', *arguments]) == 0       # the full form is another measurement
     assert parts.measured == 3
 
 
 def test_a_part_that_cannot_run_says_why_and_the_others_go_on(parts, tmp_path):
-    assert suite.main(['--output', str(tmp_path)]) == 0
+    assert main(['bench', '--output', str(tmp_path)]) == 0
     page = (tmp_path / 'benchmarks.md').read_text()
     assert 'there is no such thing here' in page and 'benchmarks.not_there' in page
     assert '## Counting\n\n1 counted\n' in page and '- [Counting](counting.md)' in page
@@ -57,7 +58,7 @@ def test_a_part_that_cannot_run_says_why_and_the_others_go_on(parts, tmp_path):
 
 
 def test_every_target_is_printed_and_in_the_page_with_its_verdict_and_reason(parts, tmp_path, capsys):
-    suite.main(['--output', str(tmp_path), '--only', 'counting'])
+    main(['bench', '--output', str(tmp_path), '--only', 'counting'])
     printed, page = capsys.readouterr().out, (tmp_path / 'counting.md').read_text()
     assert 'NOT REACHED  low: 2 (target: at most 1)' in printed and 'holds  high: 2' in printed
     assert '| low | at most 1 | 2 | **no** |' in page and '| high | at least 1 | 2 | yes |' in page and '| other | - | ? | – |' in page
@@ -67,26 +68,26 @@ def test_every_target_is_printed_and_in_the_page_with_its_verdict_and_reason(par
 
 
 def test_the_page_can_be_written_again_without_measuring(parts, tmp_path):
-    assert suite.main(['--output', str(tmp_path), '--page']) == 1       # nothing is there yet
-    assert suite.main(['--output', str(tmp_path), '--only', 'counting']) == 0
+    assert main(['bench', '--output', str(tmp_path), '--page']) == 1       # nothing is there yet
+    assert main(['bench', '--output', str(tmp_path), '--only', 'counting']) == 0
     (tmp_path / 'benchmarks.md').unlink()
-    assert suite.main(['--output', str(tmp_path), '--page']) == 0
+    assert main(['bench', '--output', str(tmp_path), '--page']) == 0
     assert parts.measured == 1 and '## Counting' in (tmp_path / 'benchmarks.md').read_text()
 
 
 def test_a_result_that_cannot_be_read_is_measured_again(parts, tmp_path):
     (tmp_path / 'counting.json').write_text('{')
-    assert suite.main(['--output', str(tmp_path), '--only', 'counting']) == 0
+    assert main(['bench', '--output', str(tmp_path), '--only', 'counting']) == 0
     assert parts.measured == 1
 
 
 def test_an_unknown_part_is_refused_by_name(parts, tmp_path, capsys):
-    assert suite.main(['--output', str(tmp_path), '--only', 'speed']) == 1
+    assert main(['bench', '--output', str(tmp_path), '--only', 'speed']) == 1
     assert "there is no part 'speed' (expected some of counting, unable, not_there)" in capsys.readouterr().err
 
 
 def test_nothing_that_can_be_measured_is_a_failure(parts, tmp_path):
-    assert suite.main(['--output', str(tmp_path), '--only', 'unable']) == 1
+    assert main(['bench', '--output', str(tmp_path), '--only', 'unable']) == 1
 
 
 def test_figures_stand_only_for_the_sources_that_they_come_from(tmp_path, monkeypatch):
@@ -114,6 +115,6 @@ def test_figures_stand_only_for_the_sources_that_they_come_from(tmp_path, monkey
 
 def test_the_parts_that_ship_can_be_imported_and_have_what_the_suite_calls():
     pytest.importorskip('torch')
-    for name in suite.PARTS:
+    for name in (*suite.PARTS, *suite.OTHER_PARTS):
         module = __import__(name, fromlist=['run'])
         assert callable(module.run) and callable(module.section) and module.TITLE

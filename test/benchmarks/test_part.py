@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))      # it is run from the repository and not installed
-from benchmarks.part import PartError, parser_of, percentile, print_part, ratio_interval95, save, target
+from benchmarks.part import PartError, percentile, print_part, ratio_interval95, save, target
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1e4)), min_size=1), st.floats(0.01, 1))
@@ -42,21 +42,20 @@ def test_the_interval_of_all_of_a_few_is_wider_than_that_of_all_of_many():
 
 
 def test_a_result_says_how_it_was_made_and_where(tmp_path):
-    save(tmp_path / 'new', 'some', 'python -m some', {'figure': 1.5}, [target('fast', 'at most 1 ms', '2 ms', False, 'a reason')], rounds=3)
+    fast = target('fast', 'at most 1 ms', '2 ms', False, 'a reason')
+    save(tmp_path / 'new', 'some', 'evitif bench some', {'figure': 1.5}, [fast], rounds=3)
     written = json.loads((tmp_path / 'new' / 'some.json').read_text())
-    assert written['command'] == 'python -m some' and written['rounds'] == 3 and written['figures'] == {'figure': 1.5}
+    assert written['command'] == 'evitif bench some' and written['rounds'] == 3 and written['figures'] == {'figure': 1.5}
     assert written['machine']['cpus'] >= 1
     assert written['targets'] == [{'name': 'fast', 'target': 'at most 1 ms', 'measured': '2 ms', 'holds': False, 'note': 'a reason'}]
 
 
 def test_a_part_by_itself_prints_its_section_and_targets_or_why_it_cannot_be_measured(tmp_path, capsys):
-    parser = parser_of('link.some', 'What it measures.\n\nMore.', 'fewer rounds')
-    assert parser.parse_args(['--quick', '--output', str(tmp_path)]).quick
-    result = save(tmp_path, 'some', 'python -m some', {}, [target('fast', 'at most 1 ms', '2 ms', False)])
-    assert print_part(lambda: result, lambda result, images: f'section of {result["name"]}', parser, tmp_path) == 0
+    result = save(tmp_path, 'some', 'evitif bench some', {}, [target('fast', 'at most 1 ms', '2 ms', False)])
+    assert print_part('some', lambda: result, lambda result, images: f'section of {result["name"]}', tmp_path) == 0
     assert capsys.readouterr().out == 'section of some\nfast: 2 ms (target: at most 1 ms)\n'
 
     def refuse():
         raise PartError('there is no such thing here')
-    assert print_part(refuse, str, parser, tmp_path) == 1
+    assert print_part('some', refuse, str, tmp_path) == 1
     assert capsys.readouterr().out == 'some: there is no such thing here\n'

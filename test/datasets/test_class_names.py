@@ -1,7 +1,5 @@
 """Two classes of one name are never taken for one another."""
 
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,10 +31,9 @@ def test_a_folder_that_may_be_either_class_is_refused(tmp_path):
     assert ImageFolder(tmp_path, ('crane', 'ant')).items[0][1] == 1
 
 
-def test_the_demo_counts_classes_and_not_names(monkeypatch):
+def test_the_demo_counts_classes_and_not_names():
     messages = pytest.importorskip('evitif_msgs.msg', reason='the messages are not built')
-    monkeypatch.setattr(sys, 'path', [str(Path(__file__).parents[2] / 'scripts'), *sys.path])
-    from demo_report import predicted_classes
+    from scripts.demo.summary import predicted_classes
     answers = [messages.Prediction(labels=[label], class_ids=[class_id]) for label, class_id in (
         ('crane', 1), ('crane', 3), ('crane', 3), ('ant', 0))]
     assert predicted_classes(answers) == {'crane (3)': 2, 'crane (1)': 1, 'ant': 1}

@@ -8,6 +8,7 @@ import pytest
 
 from evitif.datasets import DatasetError, FashionMnist, fashion_mnist
 from evitif.model.timm_import import repair_torchvision
+from evitif_lab.data.download import fetch_fashion_mnist
 
 
 def write(folder, count=3, magic=2051, cut=0):
@@ -38,14 +39,14 @@ def test_the_named_folder_is_read(tmp_path, monkeypatch, three_images):
 def test_a_named_folder_without_the_files_is_an_error_even_if_others_have_them(tmp_path, monkeypatch):
     monkeypatch.setenv('FASHION_MNIST_DIR', str(tmp_path))
     with pytest.raises(DatasetError, match=f'FASHION_MNIST_DIR={tmp_path}.*train-images'):
-        fashion_mnist.fetch()
+        fetch_fashion_mnist()
 
 
 def test_nowhere_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv('FASHION_MNIST_DIR', raising=False)
     monkeypatch.setattr(fashion_mnist, 'DEBIAN_FOLDER', tmp_path / 'none')
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DatasetError, match='evitif.datasets fetch fashion-mnist.*FASHION_MNIST_DIR'):
+    with pytest.raises(DatasetError, match='evitif fetch fashion-mnist.*FASHION_MNIST_DIR'):
         FashionMnist('test')
 
 
@@ -57,7 +58,7 @@ def test_fetching_reports_every_source_that_failed(tmp_path, monkeypatch):
     monkeypatch.setattr('torchvision.datasets.FashionMNIST', _refuse)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DatasetError, match='apt-get is not installed.*no network here.*FASHION_MNIST_DIR'):
-        fashion_mnist.fetch()
+        fetch_fashion_mnist()
 
 
 def _refuse(*arguments, **options):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evitif.datasets import DatasetError, ImageFolder, open_images, split_folder
-from evitif.datasets.__main__ import main
+from evitif.datasets import DatasetError, ImageFolder, open_images
+from evitif_cli import main
+from evitif_lab.data.divide import split_folder
 
 
 def picture(path: Path, value: int = 100) -> Path:
@@ -131,10 +132,10 @@ def test_split_says_what_it_leaves_out(tmp_path, capsys):
     picture(tmp_path / 'in/a/1.png')
     picture(tmp_path / 'in/a/2.png')
     (tmp_path / 'in/a/3.heic').write_bytes(b'x')
-    assert main(['split', str(tmp_path / 'in'), str(tmp_path / 'out'), '--every', '2']) == 0
+    assert main(['divide', str(tmp_path / 'in'), str(tmp_path / 'out'), '--every', '2']) == 0
     captured = capsys.readouterr()
     assert '1 images to train, 1 to judge by' in captured.out and '1 .heic' in captured.err
-    assert main(['split', str(tmp_path / 'out'), str(tmp_path / 'again')]) == 1
+    assert main(['divide', str(tmp_path / 'out'), str(tmp_path / 'again')]) == 1
     assert 'is divided already: it has train/, val/' in capsys.readouterr().err
 
 

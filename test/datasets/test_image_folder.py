@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evitif.datasets import DatasetError, ImageFolder, open_images, split_folder
+from evitif.datasets import DatasetError, ImageFolder, open_images
+from evitif_lab.data.divide import split_folder
 
 
 def picture(path, value=100, mode='RGB'):
@@ -21,6 +22,12 @@ def test_classes_are_the_folders_in_order(tmp_path):
         (0, 'a', 'a/deep/3.jpg'), (1, 'b', 'b/1.png'), (1, 'b', 'b/2.png')]
     assert folder[1].image.shape == (6, 8, 3)
     assert folder[1].image.dtype == np.uint8
+
+
+def test_the_list_of_imagenets_classes_is_timms():
+    from evitif.datasets.imagenet import wordnet_ids
+    from evitif.model.timm_import import timm
+    assert wordnet_ids() == tuple(timm.data.ImageNetInfo().label_names())
 
 
 def test_wordnet_ids_are_imagenets_classes_not_ranks(tmp_path):

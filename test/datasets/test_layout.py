@@ -42,7 +42,7 @@ def test_a_folder_that_is_not_divided_says_so(tmp_path):
     (['train/cat', 'train/dog'], 'test', 'val/ or test/'), (['Train/cat', 'models/cat'], 'test', 'val/ or test/'),
     (['val/cat', 'val/dog'], 'train', 'train/')])
 def test_a_part_that_is_not_there_is_refused_and_the_way_out_named(tmp_path, folders, split, lacking):
-    with pytest.raises(DatasetError, match=f'no {lacking}.*evitif.datasets split'):
+    with pytest.raises(DatasetError, match=f'no {lacking}.*evitif divide'):
         open_images(fill(tmp_path, *folders), split)
 
 
@@ -51,7 +51,7 @@ def test_a_part_that_is_not_there_is_refused_and_the_way_out_named(tmp_path, fol
     ['train2017', 'val2017'], ['my-train/cat', 'my-dev/cat', 'other/cat'], ['split_0/cat']])
 def test_unknown_divisions_are_refused_and_the_way_out_named(tmp_path, folders):
     for split in ('train', 'test'):
-        with pytest.raises(DatasetError, match='look like parts of a data set.*evitif.datasets split'):
+        with pytest.raises(DatasetError, match='look like parts of a data set.*evitif divide'):
             open_images(fill(tmp_path / split, *folders), split)
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def demo(*arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess:
     with own_domain() as domain:
-        return subprocess.run([sys.executable, str(ROOT / 'scripts' / 'demo.py'), *arguments], cwd=ROOT,
+        return subprocess.run([sys.executable, '-m', 'scripts.demo', *arguments], cwd=ROOT,
                               env=default_environment(ROS_DOMAIN_ID=str(domain)), capture_output=True, text=True, timeout=timeout)
 
 

@@ -61,8 +61,8 @@ def model(images, tmp_path_factory):
 
 def demo(model: Path, images: Path, reports: Path) -> dict:
     with own_domain() as domain, plain_node_sees('/demo/prediction', 'bridge_node', domain):
-        run('scripts/demo.py', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--rate', '4', '--reports', reports,
-            ROS_DOMAIN_ID=str(domain))
+        run('-m', 'scripts.demo', '--model', model, '--images', images, '--loss', '0.3', '--frames', '20', '--rate', '4',
+            '--reports', reports, ROS_DOMAIN_ID=str(domain))
     assert 'no image on' not in (reports / 'logs' / 'edge.log').read_text()     # while the camera was not started yet
     return json.loads((reports / 'summary.json').read_text())
 

@@ -2,6 +2,7 @@
 
 import json
 
+from evitif_cli import main
 from evitif_lab.evaluation import strategies
 
 ROW = {'bytes': 900.0, 'top1': 0.78}
@@ -42,7 +43,7 @@ def test_a_partition_sends_as_many_copies_as_the_loss_asks_for(monkeypatch):
 
 
 def test_without_figures_it_says_so(tmp_path, capsys):
-    assert strategies.main(['--results', str(tmp_path)]) == 1
+    assert main(['evaluate', 'strategies', '--results', str(tmp_path)]) == 1
     assert 'holds no figures' in capsys.readouterr().err
 
 
@@ -50,6 +51,6 @@ def test_both_files_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(strategies, '_multiply_adds', lambda folder, cut: 100)
     (tmp_path / 'selection').mkdir()
     (tmp_path / 'selection' / 'a.json').write_text(json.dumps(selection()))
-    assert strategies.main(['--results', str(tmp_path)]) == 0
+    assert main(['evaluate', 'strategies', '--results', str(tmp_path)]) == 0
     assert len(json.loads((tmp_path / 'strategies.json').read_text())['tables']) == 1
     assert '## large' in (tmp_path / 'strategies.md').read_text()

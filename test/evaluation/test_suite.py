@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from evitif_cli import main
 from evitif_lab.evaluation import suite
+
+QUICK = ['evaluate', 'suite', '--quick']
 
 
 def test_the_suite_measures_once_and_writes_the_page(shipped, tmp_path, capsys, monkeypatch):
-    arguments = ['--quick', '--artifacts', str(shipped.artifacts), '--output', str(tmp_path)]
-    assert suite.main(arguments) == 0
+    arguments = [*QUICK, '--artifacts', str(shipped.artifacts), '--output', str(tmp_path)]
+    assert main(arguments) == 0
     page = (tmp_path / 'recovery.md').read_text()
-    assert '`python -m evitif_lab.evaluation.suite --quick' in page
+    assert '`evitif evaluate suite --quick' in page
     assert re.search(r'\| small \| 1 \| independent losses \| int8, [\d,]+ bytes \| 60 \| PALDN \|', page)
     assert re.search(r'\| small \| 1 \| mean burst 8 \| int8, [\d,]+ bytes \| 60 \| omission \|', page)
     assert re.search(r'\| small \| 1 \| mean burst 8 \| klt2[a-z0-9 ]*, [\d,]+ bytes \| 60 \| PALDN \|', page)
@@ -26,7 +29,7 @@ def test_the_suite_measures_once_and_writes_the_page(shipped, tmp_path, capsys, 
     assert all((tmp_path / link).is_file() for link in _links(page))
     measure = suite.Measurement.measure
     monkeypatch.setattr(suite.Measurement, 'measure', lambda *_: pytest.fail('measured again'))
-    assert suite.main(arguments) == 0
+    assert main(arguments) == 0
     assert 'measured already' in capsys.readouterr().out
     # What was judged on more images stands as well; on fewer, it does not.
     again = []
@@ -35,7 +38,7 @@ def test_the_suite_measures_once_and_writes_the_page(shipped, tmp_path, capsys, 
     for images, times in ((judged + 1, 0), (judged - 1, 1)):
         result = results['small-cut1-iid']
         path.write_text(json.dumps({**result, 'identity': {**result['identity'], 'images': images}}))
-        assert suite.main(arguments) == 0 and len(again) == times
+        assert main(arguments) == 0 and len(again) == times
 
 
 def test_the_full_suite_has_other_links_as_well(shipped, tmp_path):
@@ -55,8 +58,7 @@ def _links(page: str) -> list[str]:
 
 
 def test_a_model_without_its_images_is_left_out_with_a_sentence(shipped, tmp_path, capsys):
-    arguments = ['--quick', '--artifacts', str(shipped.artifacts), '--output', str(tmp_path), '--data', 'small=not/here']
-    assert suite.main(arguments) == 1
+    assert main([*QUICK, '--artifacts', str(shipped.artifacts), '--output', str(tmp_path), '--data', 'small=not/here']) == 1
     assert "'not/here'" in capsys.readouterr().err
     assert not (tmp_path / 'recovery.md').exists()
 
@@ -64,7 +66,7 @@ def test_a_model_without_its_images_is_left_out_with_a_sentence(shipped, tmp_pat
 @pytest.mark.parametrize(('arguments', 'expected'), [(['--only', 'large'], "'large' has no recovery"),
                                                      (['--artifacts', '/nowhere'], '/nowhere')])
 def test_a_mistake_of_the_suite_ends_in_one_sentence(shipped, tmp_path, capsys, arguments, expected):
-    assert suite.main(['--quick', '--artifacts', str(shipped.artifacts), '--output', str(tmp_path), *arguments]) == 1
+    assert main([*QUICK, '--artifacts', str(shipped.artifacts), '--output', str(tmp_path), *arguments]) == 1
     assert expected in capsys.readouterr().err
 
 

@@ -8,8 +8,9 @@ import torch
 from benchmarks.timm_families import forward_without
 from evitif.model import ModelError
 from evitif.model.build import ModelSpec, build_model
+from evitif.model.cuttable import require_cuttable
 from evitif.model.fingerprint import fingerprint
-from evitif.model.split import SplitModel, require_cuttable
+from evitif.model.split import SplitModel
 from evitif.model.timm_import import timm
 
 SMALL = {'embed_dim': 48, 'depth': 4, 'num_heads': 3}

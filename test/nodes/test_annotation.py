@@ -101,14 +101,15 @@ def test_a_robot_that_is_sure_is_not_one_without_a_link():
 
 def test_the_picture_tells_classes_of_one_name_apart(monkeypatch):
     edge_node = pytest.importorskip('evitif_edge_node.edge_node', reason='the nodes need rclpy')
+    from std_msgs.msg import Header
+
     from evitif.datasets.class_names import told_apart
     drawn = []
     monkeypatch.setattr(edge_node, 'annotate', lambda image, prediction, height: drawn.append(prediction.labels) or image)
-    context = SimpleNamespace(image=picture(4, 4), header=edge_node.Header())
     node = SimpleNamespace(
         context=SimpleNamespace(ok=lambda: True), _values={'annotated_height': 480}, _labels_shown=told_apart(('ant', 'crane', 'crane')),
         _annotated=SimpleNamespace(get_subscription_count=lambda: 1, publish=lambda message: None))
-    fields = vars(prediction(class_ids=(2, 1, 0, -1), labels=('crane', 'crane', 'ant', 'other'), context=context))
+    fields = vars(prediction(class_ids=(2, 1, 0, -1), labels=('crane', 'crane', 'ant', 'other'), image=picture(4, 4), context=Header()))
     answer = dataclasses.make_dataclass('Prediction', fields)(**fields)
     edge_node.EdgeNode._publish_annotated(node, answer)
     assert drawn == [['crane (2)', 'crane (1)', 'ant', 'other']]

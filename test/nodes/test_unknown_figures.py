@@ -1,8 +1,6 @@
 """What is not measured yet is NaN in messages and `unknown` where a person reads it."""
 
 import math
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +8,6 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 pytest.importorskip('evitif_msgs.msg', reason='the message package is not built: make build')
-
-sys.path.append(str(Path(__file__).parents[2] / 'scripts'))
 
 from evitif.pipeline.sending_choice import Setting
 from evitif.pipeline.split_edge import SplitEdge
@@ -29,7 +25,7 @@ def test_diagnostics_say_unknown():
 
 
 def test_the_demos_line_says_unknown():
-    from demo_report import live_line
+    from scripts.demo.report import live_line
     monitor = SimpleNamespace(predictions={1: None}, delays={1: 0.1}, truth={}, link=SimpleNamespace(uplink_packet_error_rate=math.nan))
     assert live_line(monitor) == '100 ms, loss unknown'
     monitor.link.uplink_packet_error_rate = 0.3

@@ -19,7 +19,7 @@ def tracked_files():
     return [ROOT / name for name in listed.split('\0') if name and (ROOT / name).is_file()]
 
 
-@pytest.mark.parametrize('target', ['demo', 'evaluate', 'test', 'bench', 'soak', 'fuzz', 'setup', 'build', 'lint', 'clean'])
+@pytest.mark.parametrize('target', ['demo', 'evaluate', 'test', 'bench', 'soak', 'fuzz', 'setup', 'build', 'docs', 'lint', 'clean'])
 def test_make_help_tells_what_a_target_does(target):
     told = subprocess.run(['make', '--no-print-directory', 'help'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(rf'^  make {target} +\S', told, re.MULTILINE)
@@ -29,7 +29,7 @@ def test_the_demo_gets_the_settings_that_were_given():
     command = ['make', '--dry-run', 'demo', 'LOSS=0.3', 'FRAMES=50', 'IMAGES=some folder']
     environment = {name: value for name, value in os.environ.items() if not name.startswith(('MAKE', 'MFLAGS'))}
     planned = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    demo = next(line for line in planned.splitlines() if 'scripts/demo.py' in line)
+    demo = next(line for line in planned.splitlines() if 'scripts.demo' in line)
     assert "--loss '0.3'" in demo and "--frames '50'" in demo and "--images 'some folder'" in demo
     assert '--model' not in demo
 

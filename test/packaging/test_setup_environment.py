@@ -118,6 +118,13 @@ def test_beside_a_distribution_its_own_packages_are_kept(setup, tmp_path, monkey
     monkeypatch.setattr(environment, 'has', lambda module: module in there)
     assert {line.split('=')[0] for line in environment.missing_beside_distribution()} == {
         'simplejpeg', 'safetensors', 'tqdm', 'cryptography', 'pytest-timeout', 'hypothesis', 'ruff'}
+    monkeypatch.setenv('EVITIF_FOR', 'robot')
+    assert {line.split('=')[0] for line in environment.missing_beside_distribution()} == {'simplejpeg', 'safetensors', 'cryptography'}
+
+
+def test_a_robot_gets_neither_the_laboratory_nor_the_tests(setup, monkeypatch):
+    monkeypatch.setenv('EVITIF_FOR', 'robot')
+    assert [file.stem for file in setup.wheel_requirements()] == ['ros-wheels', 'runtime']
 
 
 @pytest.mark.parametrize(('machine', 'sentence'), [('aarch64', 'source a ROS 2 distribution'), ('x86_64', 'compiler')])

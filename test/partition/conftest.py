@@ -54,7 +54,8 @@ def model(tmp_path_factory):
 @pytest.fixture(scope='session')
 def train(model, images):
     """A function that divides the model with few steps into a folder."""
-    from evitif_lab.training.partition import PartitionTraining, train_partition
+    from evitif_lab.training.partition import train_partition
+    from evitif_lab.training.partition_settings import PartitionTraining
 
     def divide(output, **more):
         settings = {'devices': 3, 'reduction': 3.0, 'images': 90, 'calibration_images': 12, 'steps': 30, 'batch_size': 16,

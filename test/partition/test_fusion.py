@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from evitif.partition.fusion import FusionNetwork, draw_present
+from evitif.partition.fusion import FusionNetwork
+from evitif_lab.partition.absence import draw_present
 from evitif_lab.training.partition_retraining import train_fusion
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from evitif.partition.placement import InventoryDevice, place, read_inventory
-from evitif.partition.pruning import Limit, Size
 from evitif.partition.slicing import Shape
+from evitif_lab.partition.placement import InventoryDevice, place, read_inventory
+from evitif_lab.partition.pruning import Limit, Size
 
 
 def within(index, limit):

@@ -9,9 +9,9 @@ from random_vit import build
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError
 from evitif.model.timm_import import timm
-from evitif.partition.importance import estimate, grouped_log_probabilities, principal_directions
-from evitif.partition.pruning import SMALLEST, Limit, prune, scaled, size_of, size_within
 from evitif.partition.slicing import Kept, Shape, multiply_adds_of, parameters_of, require_prunable, shape_of, shrink
+from evitif_lab.partition.importance import estimate, grouped_log_probabilities, principal_directions
+from evitif_lab.partition.pruning import SMALLEST, Limit, prune, scaled, size_of, size_within
 
 
 def everything(module, directions):

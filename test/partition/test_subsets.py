@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evitif.partition.subsets import check_subsets, random_subsets, similar_subsets, with_redundancy
+from evitif.partition.checks import check_subsets
+from evitif_lab.partition.subsets import random_subsets, similar_subsets, with_redundancy
 
 sizes = st.integers(1, 40).flatmap(lambda classes: st.tuples(st.just(classes), st.integers(1, classes)))
 

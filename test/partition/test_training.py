@@ -11,12 +11,12 @@ from random_vit import build
 
 from evitif.model.errors import ArtifactError
 from evitif.partition import load_device, load_fusion, read_partition
-from evitif.partition.pruning import Limit, prune
 from evitif.partition.slicing import shape_of
-from evitif.partition.views import device_views
 from evitif_cli import main
 from evitif_lab.evaluation import partition_report
 from evitif_lab.evaluation.partition import datagram_bytes
+from evitif_lab.partition.pruning import Limit, prune
+from evitif_lab.partition.views import device_views
 from evitif_lab.training import partition as training
 from evitif_lab.training import partition_baselines, partition_body, training_answers
 from evitif_lab.training.partition_body import begin_fusion

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from evitif_lab.training import training_answers as under_test
-from evitif_lab.training.images import Normalise
 from evitif_lab.training.partition import confusions_of, load_original
 from evitif_lab.training.training_answers import training_answers, view_of
+from evitif_lab.trials.images import Normalise
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from evitif.partition.views import View, device_views
+from evitif.partition.view import View
+from evitif_lab.partition.views import device_views
 
 
 def test_a_view_moves_and_mirrors_and_is_reflected_at_the_border():

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from evitif.channel import arrivals
 from evitif.model.errors import ArtifactError
-from evitif.pipeline.rate_table import RateTable, arrivals, patches_missing
+from evitif.pipeline.rate_table import RateTable, patches_missing
 from evitif.pipeline.sending_choice import NO_ANSWER, SendingChoice, Setting
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif_lab.loss_patterns import PacketLoss

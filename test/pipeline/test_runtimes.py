@@ -52,7 +52,7 @@ def test_without_loss_the_answer_is_the_whole_models():
     assert answer.packets_received == answer.packets_sent > 0
     assert answer.tokens_received == answer.tokens_sent == 17
     assert answer.received.all()
-    stages = answer.stages.as_dict()
+    stages = vars(answer.stages)
     assert all(value >= 0 for value in stages.values()), stages
     computed = ('preprocess', 'head', 'wait', 'recovery', 'tail')  # one after the other, each on one clock
     assert sum(stages[name] for name in computed) <= stages['total']
@@ -105,7 +105,7 @@ def test_without_a_bridge_the_robot_answers_alone_if_it_may():
     edge.stop()
     assert (answers[0].strategy, answers[0].how, answers[0].recovery, answers[0].packets_sent) == ('split', 'fallback', 'none', 0)
     assert answers[0].class_ids == top_classes(whole_model(), 2)[0]
-    assert edge._statistics.frames_unsent == edge._statistics.frames_local == 1
+    assert edge._counts['frames_unsent'] == edge._counts['frames_local'] == 1
 
 
 def test_a_frame_whose_answer_does_not_come_is_answered_alone():

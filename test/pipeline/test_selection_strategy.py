@@ -20,7 +20,7 @@ from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif.selection import PatchModel, Selector
 from evitif.selection.sending import copies_for, packets_for
 from evitif.settings import bridge_settings, edge_settings
-from evitif_lab.evaluation.wire_bytes import SelectedFrames
+from evitif_lab.trials.wire_bytes import SelectedFrames
 
 LINK = {'unsealed': True, 'strategy': 'selection', 'threads': 1}
 
@@ -95,8 +95,8 @@ def test_patches_travel_in_as_many_copies_and_packets_as_the_loss_asks_for_and_n
         assert sent.patch_copies == copies_for(rate, patches=16) and sent.min_packets == packets_for(sent.patch_copies, rate)
     all_of_them = encoded()
     some = encoded(frame_bytes=450.0)
-    assert len(all_of_them.sent) == 16 and 3 <= len(some.sent) <= 13
-    assert some.sent.tolist() == all_of_them.sent[:len(some.sent)].tolist()
+    assert len(all_of_them.chosen) == 16 and 3 <= len(some.chosen) <= 13
+    assert some.chosen.tolist() == all_of_them.chosen[:len(some.chosen)].tolist()
     few = SelectionEdge(edge_settings(**both(pair, delta=0.0)))
     assert few.encode(few.observe(IMAGE, UplinkState()), UplinkState(packet_error_rate=0.6)).patch_copies == copies_for(0.6, patches=1) > 7
 
@@ -107,8 +107,8 @@ def test_what_the_edge_sends_takes_the_bytes_that_the_evaluation_counts(pair):
         uplink = UplinkState(packet_error_rate=rate)
         sent = edge.encode(edge.observe(IMAGE, uplink), uplink)
         sender = FrameSender(edge.parameters, EdgeConfig(), MAX_DATAGRAM_BYTES - SEAL_BYTES)
-        packets, size = sender.give(TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.sent, sent.patch_copies, sent.min_packets), 0.0)
-        assert size + packets * SEAL_BYTES == SelectedFrames(edge.parameters, rate).bytes(len(sent.sent))
+        packets, size = sender.give(TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.chosen, sent.patch_copies, sent.min_packets), 0.0)
+        assert size + packets * SEAL_BYTES == SelectedFrames(edge.parameters, rate).bytes(len(sent.chosen))
 
 
 def test_a_light_model_that_is_sure_answers_at_once_and_sends_nothing(pair):

@@ -9,13 +9,13 @@ from benchmarks.soak_report import judge, write_report
 
 
 def test_every_frame_of_a_short_soak_is_accounted_for(tmp_path, capsys):
-    report = soak.run(120, 2, 1, 2, cut_s=1.0, rate=10.0, seed=1, folder=tmp_path)
+    report = soak.run(soak.Plan(120, 2, 1, 2, cut_s=1.0), rate=10.0, seed=1, folder=tmp_path)
     write_report({**report, 'command': 'test'}, tmp_path)
     assert all(target['holds'] for target in report['targets']), [target for target in report['targets'] if not target['holds']]
     assert report['outcomes']['answered'] > 10
     assert {path.name for path in tmp_path.iterdir()} >= {'soak.json', 'soak.md', 'soak.png'}
     # The same command finds that nothing is left to do.
-    assert soak.run(120, 2, 1, 2, cut_s=1.0, rate=10.0, seed=1, folder=tmp_path)['outcomes'] == report['outcomes']
+    assert soak.run(soak.Plan(120, 2, 1, 2, cut_s=1.0), rate=10.0, seed=1, folder=tmp_path)['outcomes'] == report['outcomes']
     assert 'going on from frame 120' in capsys.readouterr().out
 
 

@@ -57,7 +57,7 @@ def test_trained_sent_lost_and_answered(folder):
         for recovery in ('paldn', 'omission'):
             bridge = SplitBridge(bridge_settings(model=model, cut=1, quantisation=quantisation, recovery=recovery, top_k=4))
             assert bridge.parameters == edge.parameters
-            whole, half = bridge.answer_batch([received(bridge, rows, 1), received(bridge, rows, 2)], now=lambda: 0.0)
+            whole, half = bridge.answer_batch([received(bridge, rows, 1), received(bridge, rows, 2)])
             assert whole.recovery == 'none' and half.recovery == recovery
             if close is not None:
                 np.testing.assert_allclose(whole.scores, alone[list(whole.class_ids)], atol=close)

@@ -17,11 +17,11 @@ def test_every_name_is_found_and_answers(folder, train, name):
         train(name)
     pipeline = SplitBridge(bridge_settings(model=str(folder), cut=1, recovery=name))
     assert pipeline.recovery.name == name
-    answers = []
-    pipeline.answer, answer = lambda frame: answers.append(answer(frame)), pipeline.answer
+    outcomes = []
+    pipeline.answer_batch, answer_batch = lambda frames: outcomes.extend(answer_batch(frames)), pipeline.answer_batch
     assert pipeline.warm_up() == 1
-    assert answers[0].recovery == name
-    assert sum(answers[0].scores) == pytest.approx(1, abs=1e-5)
+    assert outcomes[0].recovery == name
+    assert sum(outcomes[0].scores) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize('name', LEARNED)

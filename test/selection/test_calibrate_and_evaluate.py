@@ -19,9 +19,9 @@ from evitif.selection.artifact import FILE
 from evitif.selection.sending import copies_for, packets_for
 from evitif_cli import main
 from evitif_lab.evaluation.codecs import LOSSLESS, through
-from evitif_lab.evaluation.selection_front import Point, cheapest, pareto
-from evitif_lab.evaluation.selection_trial import Trial
-from evitif_lab.evaluation.wire_bytes import SelectedFrames, answer_bytes, datagrams_with_parity, image_bytes_on_wire
+from evitif_lab.trials.front import Point, cheapest, pareto
+from evitif_lab.trials.selection import Trial
+from evitif_lab.trials.wire_bytes import SelectedFrames, answer_bytes, datagrams_with_parity, image_bytes_on_wire
 
 
 @pytest.fixture(scope='module')

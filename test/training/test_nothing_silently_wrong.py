@@ -17,10 +17,10 @@ from evitif.files import parse_json, write_json
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError
 from evitif.model.preprocess import Preprocessor
-from evitif.partition.subsets import similar_subsets
 from evitif_cli import main
+from evitif_lab.partition.subsets import similar_subsets
 from evitif_lab.training import backbone, recovery
-from evitif_lab.training.images import Normalise, load_images
+from evitif_lab.trials.images import Normalise, load_images
 
 KWARGS = ['--model-kwargs', 'patch_size=8', 'embed_dim=24', 'depth=2', 'num_heads=2']
 

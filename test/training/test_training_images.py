@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from evitif_lab.training import memory
-from evitif_lab.training.images import load_views
+from evitif_lab.trials import memory
+from evitif_lab.trials.images import load_views
 
 
 @pytest.fixture

@@ -372,7 +372,7 @@ def test_more_than_a_batch_of_large_runs_is_received(running, echo_protocol, wai
 
 
 def test_a_refusal_while_running_costs_no_datagram(running, echo_protocol, wait_until, monkeypatch):
-    monkeypatch.setattr('evitif.transport.udp.open_udp_socket', lambda *given, **named: Socket(
+    monkeypatch.setattr('evitif.transport.udp_socket.open_udp_socket', lambda *given, **named: Socket(
         open_udp_socket(*given, **named), sendmsg=errno.EIO))
     events = []
     bridge = running(UdpLoop(echo_protocol(addressed=True, echo=True), bind=LOOPBACK, on_event=print))

@@ -28,7 +28,7 @@ def test_a_perfect_link_delivers_everything_at_once_and_unchanged():
     assert outcomes == [[(number * 0.001, PAYLOAD)] for number in range(100)]
     assert channel.counters.delivered == channel.counters.received == 100
     assert channel.counters.bytes_delivered == channel.counters.bytes_received == 100 * len(PAYLOAD)
-    assert channel.counters.loss_rate == 0.0
+    assert channel.counters.lost == channel.counters.queue_dropped == 0
 
 
 @pytest.mark.parametrize('loss', [0.0, 0.1, 0.3, 0.6, 0.9, 1.0])
@@ -185,7 +185,7 @@ def test_the_queue_drops_what_would_wait_too_long_and_recovers():
     accepted = 1 + math.floor(0.010 / spacing)
     assert [bool(outcome) for outcome in outcomes] == [True] * accepted + [False] * (50 - accepted)
     assert channel.counters.queue_dropped == 50 - accepted
-    assert channel.counters.loss_rate == (50 - accepted) / 50
+    assert channel.counters.lost + channel.counters.queue_dropped == 50 - accepted
     assert channel.offer(PAYLOAD, 1.0)
 
 

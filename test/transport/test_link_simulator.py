@@ -11,7 +11,7 @@ import unittest.mock
 import pytest
 
 from evitif.transport import Impairment, LinkSimulator, TransportError
-from evitif.transport.link_simulator import main
+from evitif_cli.main import main
 
 LOOPBACK = ('127.0.0.1', 0)
 
@@ -241,7 +241,7 @@ def test_start_and_stop(running, bridge):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_the_command_relays_until_a_signal_and_prints_its_counters(bridge, robot, number):
     command = [
-        sys.executable, '-m', 'evitif.transport.link_simulator', '--listen', '127.0.0.1:0',
+        sys.executable, '-m', 'evitif_cli', 'link', '--listen', '127.0.0.1:0',
         '--forward', '{}:{}'.format(*bridge.getsockname()), '--loss', '1', '--uplink-loss', '0', '--seed', '3',
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -273,7 +273,7 @@ def test_the_command_relays_until_a_signal_and_prints_its_counters(bridge, robot
     (['--forward', 'no-such-host.invalid:1'], 'does not resolve'),
 ])
 def test_wrong_arguments_are_refused_with_a_sentence(capsys, arguments, expected):
-    command = ['--listen', '127.0.0.1:0', '--forward', '127.0.0.1:7600', *arguments]
+    command = ['link', '--listen', '127.0.0.1:0', '--forward', '127.0.0.1:7600', *arguments]
     try:
         status = main(command)
     except SystemExit as ended:

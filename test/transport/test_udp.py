@@ -12,6 +12,7 @@ import pytest
 
 from evitif.transport import TransportError, UdpLoop, message_batch
 from evitif.transport.addresses import open_udp_socket
+from evitif.transport.arrival_clock import ArrivalClock
 from evitif.transport.batching import DatagramReceiver, RunReceiver
 
 LOOPBACK = ('127.0.0.1', 0)
@@ -135,7 +136,7 @@ def test_time_never_goes_backwards_for_the_protocol(pair, wait_until):
 
     def overtake(now):      # a datagram that arrived before, handled after this call
         edge.protocol.times.append(now)
-        edge._handle([(b'late', ('127.0.0.1', 9), now - 1.0, now - 1.0)])
+        edge._handle(edge._udp, [(b'late', ('127.0.0.1', 9), now - 1.0)], now - 1.0)
     edge.call(overtake)
     assert edge.protocol.times == sorted(edge.protocol.times)
 
@@ -165,19 +166,19 @@ def test_the_protocol_is_told_when_datagrams_arrived_although_the_loop_was_busy(
     assert min(at - now for now, at in zip(sent, arrived)) > -0.001
 
 
-def test_stamps_that_are_missing_or_nonsense_leave_the_time_of_reading(running, echo_protocol):
-    edge = running(UdpLoop(echo_protocol(addressed=False), remote=('127.0.0.1', 9), on_event=print))
-    assert edge._arrival(float('nan'), 5.0) == 5.0
-    assert edge._arrival(7.0, 6.0) == 6.0          # not after it was read
-    assert edge._arrival(2.0, 7.0) == 6.0          # not backwards
-    assert edge._arrival(6.5, 7.0) == 6.5
+def test_stamps_that_are_missing_or_nonsense_leave_the_time_of_reading():
+    arrivals = ArrivalClock(time.monotonic)
+    assert arrivals.arrived_at(float('nan'), 5.0) == 5.0
+    assert arrivals.arrived_at(7.0, 6.0) == 6.0          # not after it was read
+    assert arrivals.arrived_at(2.0, 7.0) == 6.0          # not backwards
+    assert arrivals.arrived_at(6.5, 7.0) == 6.5
 
 
-def test_a_system_clock_that_is_set_costs_one_batch_its_stamps(echo_protocol, monkeypatch):
-    edge = UdpLoop(echo_protocol(addressed=False), remote=('127.0.0.1', 9), on_event=print, clock=lambda: 50.0)
+def test_a_system_clock_that_is_set_costs_one_batch_its_stamps(monkeypatch):
+    arrivals = ArrivalClock(lambda: 50.0)
     system = [1000.0, 1000.0, 4600.0, 4600.0]
-    monkeypatch.setattr('evitif.transport.udp.time.time', lambda: system.pop(0))
-    ahead = [edge._clock_ahead() for _ in range(4)]
+    monkeypatch.setattr('evitif.transport.arrival_clock.time.time', lambda: system.pop(0))
+    ahead = [arrivals.offset() for _ in range(4)]
     assert ahead[1] == -950.0 and ahead[3] == -4550.0
     assert ahead[0] != ahead[0] and ahead[2] != ahead[2]
 
@@ -277,9 +278,9 @@ def test_a_peer_that_is_down_harms_nothing_and_is_heard_when_it_comes_up(running
 ])
 def test_errors_of_sending_and_receiving_are_counted_and_end_nothing(pair, wait_until, caplog, number):
     edge, edge_events, _, _ = pair
-    udp, name = edge._socket, errno.errorcode[number]
-    receive = 'recvmsg_into' if isinstance(edge._receiver, RunReceiver) or STAMPS else 'recvfrom_into'
-    whole = edge._receiver.receive_batch
+    udp, name = edge._udp.socket, errno.errorcode[number]
+    receive = 'recvmsg_into' if isinstance(edge._udp._receiver, RunReceiver) or STAMPS else 'recvfrom_into'
+    whole = edge._udp._receiver.receive_batch
 
     class FailingSocket:
         def __init__(self):
@@ -309,9 +310,9 @@ def test_errors_of_sending_and_receiving_are_counted_and_end_nothing(pair, wait_
             failed(OSError(number, 'made by the test'), 1)
             return [], True
         return whole(failed)
-    edge._sender.socket = edge._receiver.socket = failing = FailingSocket()
-    if isinstance(edge._receiver, RunReceiver) and message_batch.available():
-        edge._receiver.receive_batch = receive_batch
+    edge._udp._sender.socket = edge._udp._receiver.socket = failing = FailingSocket()
+    if isinstance(edge._udp._receiver, RunReceiver) and message_batch.available():
+        edge._udp._receiver.receive_batch = receive_batch
     with caplog.at_level(logging.WARNING):
         for count in range(6):
             edge.call(lambda now, count=count: edge.protocol.say(b'%d' % count))
@@ -343,7 +344,7 @@ def test_the_edge_drops_what_does_not_come_from_the_bridge(pair, wait_until):
 def test_datagrams_are_never_fragmented(pair):
     edge, _, bridge, _ = pair
     for loop in (edge, bridge):
-        assert loop._socket.getsockopt(socket.IPPROTO_IP, 10) == 2      # IP_MTU_DISCOVER is IP_PMTUDISC_DO
+        assert loop._udp.socket.getsockopt(socket.IPPROTO_IP, 10) == 2      # IP_MTU_DISCOVER is IP_PMTUDISC_DO
 
 
 @pytest.mark.skipif(not ipv6_works(), reason='this host has no IPv6 loopback')

@@ -2,22 +2,25 @@
 
 from dataclasses import dataclass
 
-from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES
-from evitif.protocol.frames.reassembly import FRAMES_IN_FLIGHT, REASSEMBLY_DEADLINE_S
+from evitif.protocol.frames.reassembly import FRAMES_IN_FLIGHT
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.parameters import check_count, check_seconds
+from evitif.settings import BridgeSettings
 
 
 @dataclass(frozen=True)
 class BridgeConfig:
-    """Times in seconds, sizes in bytes of UDP payload. Raises ValueError naming the value and what was expected."""
+    """Times in seconds, sizes in bytes of UDP payload. Defaults are those of BridgeSettings; the ranges are what the wire can carry.
 
-    max_sessions: int = 64
-    session_timeout_s: float = 2.0
-    reassembly_deadline_s: float = REASSEMBLY_DEADLINE_S
+    Raises ValueError naming the value and what was expected.
+    """
+
+    max_sessions: int = BridgeSettings.max_robots
+    session_timeout_s: float = BridgeSettings.session_timeout
+    reassembly_deadline_s: float = BridgeSettings.reassembly_deadline
     frames_in_flight: int = FRAMES_IN_FLIGHT      # for each robot, a power of two
-    answer_copies: int = 0                        # 0: 3 to 20, by the loss on the downlink
-    max_datagram_bytes: int = MAX_DATAGRAM_BYTES
+    answer_copies: int = BridgeSettings.answer_copies     # 0: 3 to 20, by the loss on the downlink
+    max_datagram_bytes: int = BridgeSettings.max_datagram_bytes
 
     def __post_init__(self):
         check_count('max_sessions', self.max_sessions, 1, 65536)

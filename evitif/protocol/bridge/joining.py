@@ -35,9 +35,10 @@ from evitif.protocol.frames.reassembly import ORDER_MEMORY_S, ReceivedFrame
 from evitif.protocol.wire.datagram import Address, Buffer
 from evitif.protocol.wire.link_names import group_of
 from evitif.protocol.wire.parameters import StreamParameters, check_seconds
+from evitif.settings import PartitionBridgeSettings
 
 JOINTS_IN_FLIGHT = 4
-DEADLINE_S = 0.1
+DEADLINE_S = PartitionBridgeSettings.join_deadline
 PATIENCE = 3                 # joint frames without a device until they no longer wait for it
 HANDED_ON = 16               # joint frames whose late frames are recognised
 

@@ -2,26 +2,30 @@
 
 from dataclasses import dataclass
 
-from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, MAX_PATCH_COPIES, MIN_PACKETS, PREFIX_COPIES
+from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.answer import MAX_TOP_K
 from evitif.protocol.wire.parameters import check_count, check_seconds
+from evitif.settings import EdgeSettings
 
 PING_INTERVAL_S = 0.2
 
 
 @dataclass(frozen=True)
 class EdgeConfig:
-    """Times in seconds, sizes in bytes of UDP payload. Raises ValueError naming the value and what was expected."""
+    """Times in seconds, sizes in bytes of UDP payload. Defaults are those of EdgeSettings; the ranges are what the wire can carry.
 
-    max_datagram_bytes: int = MAX_DATAGRAM_BYTES
-    min_packets: int = MIN_PACKETS
-    prefix_copies: int = PREFIX_COPIES
-    patch_copies: int = 0
-    rate_limit_bit_s: float = 0.0          # with IP and UDP headers, over any second; 0: none (see `pacing`)
-    congestion_control: bool = True        # False only where nobody shares the path (RFC 8085, section 3.6)
-    link_timeout_s: float = 1.0
-    answer_deadline_s: float = 0.5
+    Raises ValueError naming the value and what was expected.
+    """
+
+    max_datagram_bytes: int = EdgeSettings.max_datagram_bytes
+    min_packets: int = EdgeSettings.min_packets
+    prefix_copies: int = EdgeSettings.prefix_copies
+    patch_copies: int = EdgeSettings.patch_copies
+    rate_limit_bit_s: float = 1e6 * EdgeSettings.rate_limit     # with IP and UDP headers, over any second; 0: none (see `pacing`)
+    congestion_control: bool = EdgeSettings.congestion_control  # False only where nobody shares the path (RFC 8085, section 3.6)
+    link_timeout_s: float = EdgeSettings.link_timeout
+    answer_deadline_s: float = EdgeSettings.answer_deadline
     frames_remembered: int = 256
     top_k: int = 0                         # classes that an answer should have at least; 0: the bridge decides
 

@@ -16,12 +16,13 @@ from evitif.protocol.wire import datagram
 from evitif.protocol.wire.datagram import HEADER, MAX_UDP_PAYLOAD, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
 from evitif.protocol.wire.parameters import StreamParameters, check_count
 from evitif.protocol.wire.runs import TOKENS_HEAD, heads_of
+from evitif.settings import EdgeSettings, bounds_of
 from evitif.vocabulary import Quantisation
 
-MAX_DATAGRAM_BYTES = 1200      # UDP payload that no path on the Internet fragments (RFC 9000, section 14)
-MIN_PACKETS = 24
-MAX_PATCH_COPIES = 16
-PREFIX_COPIES = 0              # automatic: see interleaving.prefix_copies_of
+MAX_DATAGRAM_BYTES = EdgeSettings.max_datagram_bytes
+MIN_PACKETS = EdgeSettings.min_packets
+MAX_PATCH_COPIES = int(bounds_of(EdgeSettings, 'patch_copies')[1])
+PREFIX_COPIES = EdgeSettings.prefix_copies
 
 # Room kept free for the name of the source frame when a row has to fit into a datagram.
 SOURCE_FRAME_RESERVE = 64

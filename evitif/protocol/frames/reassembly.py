@@ -34,10 +34,11 @@ from evitif.protocol.frames.arrival import QUIET_FLOOR_S, ArrivalEstimator
 from evitif.protocol.wire.datagram import TokensBody
 from evitif.protocol.wire.parameters import StreamParameters, check_seconds
 from evitif.protocol.wire.runs import TokensRun
+from evitif.settings import BridgeSettings
 from evitif.vocabulary import Quantisation
 
 FRAMES_IN_FLIGHT = 4
-REASSEMBLY_DEADLINE_S = 0.1
+REASSEMBLY_DEADLINE_S = BridgeSettings.reassembly_deadline
 ORDER_MEMORY_S = 1.0
 _QUANTISATIONS = tuple(Quantisation)
 _FINISHED = 8            # delivered or dropped frames whose packets are still recognised

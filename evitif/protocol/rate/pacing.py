@@ -8,12 +8,13 @@ fills at 92 % of it and holds at most 4 % of a second's worth. The rest is for w
 import math
 
 from evitif.protocol.rate.token_bucket import TokenBucket
+from evitif.settings import EdgeSettings, bounds_of
 
 IP_UDP_BYTES = 28           # IPv4 and UDP headers of a datagram, which a link carries too
 BURST_S = 0.005
 MIN_BURST_BYTES = 2 * (1200 + IP_UDP_BYTES)
 INITIAL_BURST_BYTES = 10 * (1200 + IP_UDP_BYTES)        # while nothing is known of the path (RFC 6928; RFC 9002, section 7.7)
-MIN_LIMIT_BIT_S = 300_000.0     # below it the handshake alone would exceed the limit
+MIN_LIMIT_BIT_S = 1e6 * bounds_of(EdgeSettings, 'rate_limit')[0]
 _LIMIT_SHARE, _LIMIT_BURST_S = 0.92, 0.04
 
 

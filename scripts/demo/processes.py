@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class DemoError(RuntimeError):
@@ -27,7 +27,8 @@ class Processes:
         self.killed: set[str] = set()
         self._sampled = 0.0
 
-    def start(self, name: str, module: str, namespace: str, remap: tuple[str, ...] = (), **parameters) -> None:
+    def start(self, name: str, module: str, namespace: str, remap: tuple[str, ...] = (), **parameters: object) -> None:
+        """Start the node of a module with remappings and parameters; those that are None are left out."""
         arguments = [f'{key}:={str(value).lower() if isinstance(value, bool) else value}'
                      for key, value in parameters.items() if value is not None]
         command = [sys.executable, '-m', module, '--ros-args', '-r', f'__ns:={namespace}',
@@ -39,13 +40,14 @@ class Processes:
                                                   cwd=Path.cwd(), start_new_session=True)
 
     def check(self) -> None:
-        """Raise DemoError where a node other than the camera has ended that was not killed."""
+        """Raise DemoError if a node has ended by itself, other than a camera that has sent all its images."""
         for name, process in self.running.items():
             if name not in self.killed and process.poll() is not None and (name != 'camera' or process.returncode):
                 last = (self.logs / f'{name}.log').read_text().strip().splitlines()[-3:]
                 raise DemoError(f'the {name} ended with status {process.returncode}: ' + ' | '.join(last))
 
     def sample_memory(self) -> None:
+        """Note the nodes' resident memory, at most once a second."""
         if time.monotonic() < self._sampled + 1:
             return
         self._sampled = time.monotonic()
@@ -57,12 +59,13 @@ class Processes:
             self.memory.setdefault(name, []).append(pages * os.sysconf('SC_PAGE_SIZE') / 2**20)
 
     def kill(self, name: str) -> None:
-        """End a node without a chance to say goodbye."""
+        """End a node before it can say goodbye."""
         self.killed.add(name)
         self.memory.pop(name, None)
         self.running[name].kill()
 
     def ended(self, name: str) -> bool:
+        """Whether a process is over."""
         return self.running[name].poll() is not None
 
     def stop(self) -> list[str]:
@@ -85,6 +88,7 @@ class Processes:
 
 
 def free_udp_ports(count: int) -> list[int]:
+    """Ports on 127.0.0.1 that nobody uses at this moment."""
     sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
     try:
         for entry in sockets:

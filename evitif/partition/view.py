@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-OFFSETS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
-
 
 @dataclass(frozen=True)
 class View:
@@ -38,13 +36,6 @@ class View:
 
     def as_dict(self) -> dict:
         return asdict(self)
-
-
-def device_views(devices: int, pixels: int) -> tuple[View, ...]:
-    """A view for each device, the first the image as it is; with 0 pixels it is that for all. Twice nine devices have different ones."""
-    if not pixels:
-        return (View(),) * devices
-    return tuple(View(*(pixels * each for each in OFFSETS[index % len(OFFSETS)]), mirrored=index % 2 == 1) for index in range(devices))
 
 
 def _reflected(size: int, moved: int) -> torch.Tensor:

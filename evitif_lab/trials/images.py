@@ -10,7 +10,7 @@ from torch.utils.data import Subset
 from evitif.datasets import FashionMnist, ImageDataset, open_images
 from evitif.wording import few
 from evitif_lab.commands.progress import Progress
-from evitif_lab.training.memory import require_memory
+from evitif_lab.trials.memory import require_memory
 
 
 def load_images(dataset: ImageDataset, size: int, title: str = 'images') -> tuple[torch.Tensor, torch.Tensor]:

@@ -31,6 +31,7 @@ def reference(config: CommonSettings) -> Reference:
 
 
 def split_reference(config: SplitSettings) -> Reference:
+    """The uncut model."""
     stream = CutModel.load(config)
     p, quantisation = stream.parameters, 'auto' if stream.rates is not None else stream.parameters.quantisation
     return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}', 'uncut model', _whole(stream),
@@ -38,6 +39,7 @@ def split_reference(config: SplitSettings) -> Reference:
 
 
 def selection_reference(config: SelectionSettings) -> Reference:
+    """The large model, on whole images."""
     from evitif.selection import Selector
     stream = CutModel.load(config.converted(SplitSettings, cut=0, quantisation='fp16'))
     settings = Selector.load(config.light_model, large=config.model).settings
@@ -49,6 +51,7 @@ def selection_reference(config: SelectionSettings) -> Reference:
 
 
 def partition_reference(config: PartitionSettings) -> Reference:
+    """All devices, with none of their features lost."""
     from evitif.partition import load_device, load_fusion
     fusion = load_fusion(config.partition)
     known = ids_by_name(fusion.class_names)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-
-from evitif.wording import few
 
 _RESTARTS = 8
 
@@ -57,32 +54,6 @@ def with_redundancy(subsets: Sequence[Sequence[int]], copies: int) -> tuple[tupl
         raise ValueError(f'redundancy is {copies}: expected 1 to {len(subsets)}, the number of devices')
     return tuple(tuple(sorted(index for step in range(copies) for index in subsets[(device + step) % len(subsets)]))
                  for device in range(len(subsets)))
-
-
-def check_subsets(subsets: Sequence[Sequence[int]], classes: int, redundancy: int = 1,
-                  class_names: Sequence[str] = ()) -> None:
-    """Raise ValueError, naming the classes, unless every one of `classes` is on exactly `redundancy` devices, none twice on
-    one, and no device is without classes."""
-    def named(ids) -> str:
-        return few(f'{index} ({class_names[index]})' if 0 <= index < len(class_names) else str(index) for index in sorted(ids))
-
-    for device, subset in enumerate(subsets):
-        if not subset:
-            raise ValueError(f'device {device} has no classes: expected at least one')
-        unknown = {index for index in subset if not 0 <= index < classes}
-        if unknown:
-            raise ValueError(f'device {device} has the classes {named(unknown)}: the model knows 0 to {classes - 1}')
-        twice = {index for index, count in Counter(subset).items() if count > 1}
-        if twice:
-            raise ValueError(f'device {device} has the classes {named(twice)} more than once')
-    counts = Counter(index for subset in subsets for index in subset)
-    missing = set(range(classes)) - counts.keys()
-    if missing:
-        raise ValueError(f'the classes {named(missing)} are on no device: expected each on {redundancy}')
-    uneven = {index for index, count in counts.items() if count != redundancy}
-    if uneven:
-        on = few(device for device, subset in enumerate(subsets) if uneven & set(subset))
-        raise ValueError(f'the classes {named(uneven)} overlap: they are on other than {redundancy} of the devices ({on})')
 
 
 def _swap_until_settled(owner: np.ndarray, similarity: np.ndarray) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from evitif.partition.importance import Importance, divergence, estimate, grouped_log_probabilities
 from evitif.partition.slicing import (
     Kept,
     Shape,
@@ -27,6 +26,7 @@ from evitif.partition.slicing import (
     shrink,
     zero_mean_basis,
 )
+from evitif_lab.partition.importance import Importance, divergence, estimate, grouped_log_probabilities
 
 ROUNDS = 2
 SMALLEST = Shape(width=16, heads=1, head_dim=8, hidden=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,7 +11,6 @@ from torch.nn import functional
 
 from evitif.datasets import DatasetError, ImageDataset
 from evitif.model.build import BuiltModel, ModelSpec, build_model
-from evitif.model.device import mixed_precision
 from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
 from evitif.model.pretrained import require_classifier
@@ -24,10 +24,21 @@ from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import PatchCode
 from evitif.selection.prior import with_prior
 from evitif_lab.commands.progress import Progress
-from evitif_lab.training.images import Normalise
+from evitif_lab.precision import mixed_precision
+from evitif_lab.trials.images import Normalise
 
 BATCH = 125
 TOP_K = 5       # classes that an answer brings back to the robot
+
+
+class Pair(Protocol):
+    """A configuration that names a light and a large model."""
+
+    light: str
+    large: str
+    light_checkpoint: str | None
+    light_image_size: int | None
+    large_checkpoint: str | None
 
 
 class Trial:
@@ -133,6 +144,12 @@ class Trial:
     def accuracy(self, predicted: np.ndarray) -> float:
         """Share of the images whose predicted class [n] is right."""
         return float((predicted == self.ids).mean())
+
+
+def specs(c: Pair) -> tuple[ModelSpec, ModelSpec]:
+    """What light and large model are built from, of a configuration with their names."""
+    light = ModelSpec(c.light, checkpoint=c.light_checkpoint, image_size=c.light_image_size)
+    return light, ModelSpec(c.large, checkpoint=c.large_checkpoint)
 
 
 def selected(scores: np.ndarray, delta: float) -> np.ndarray:

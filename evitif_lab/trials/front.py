@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from evitif_lab.evaluation.selection_trial import Trial, fused_classes
-from evitif_lab.evaluation.wire_bytes import SelectedFrames, answer_bytes
+from evitif_lab.trials.selection import Trial, fused_classes
+from evitif_lab.trials.wire_bytes import SelectedFrames, answer_bytes
 
 PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 0.75)
 # Of the images, that the robot asks about.

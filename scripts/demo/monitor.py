@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import rclpy
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from evitif_msgs.msg import LabelStamped, LinkStats, Prediction
 from evitif_ros import qos
@@ -21,8 +22,8 @@ ROBOT = 'robot'      # the edge node's default
 class Monitor:
     """What came in on the robot's topics, by the source image's stamp in nanoseconds.
 
-    `edges` are the namespaces of the edge nodes below the demo's, one without a name or one for each device of a partition. Of
-    several predictions for an image the first counts, or the first that was not a device's alone.
+    `edges` are the namespaces of the edge nodes below the demo's: one without a name, or one for each device of a partition. If an image
+    has several predictions, the first counts that is no fallback.
     """
 
     edges: tuple[str, ...]
@@ -32,12 +33,12 @@ class Monitor:
     delays: dict[int, float] = field(default_factory=dict)     # stamp to arrival here, seconds, as `ros2 topic delay`
     pictures: dict[int, Image] = field(default_factory=dict)
     links: dict[str, LinkStats] = field(default_factory=dict)  # by edge
-    bridge: LinkStats | None = None      # the bridge's of the robot; of a partition, of the device that it last told of
+    bridge: LinkStats | None = None      # the bridge's of the robot; of a partition, of the device that it published last
     last: float = 0.0
-    killed: str = ''             # the edge that was ended half-way, and the newest image's stamp then
+    killed: str = ''             # the edge that the demo killed half-way, and the newest image's stamp then
     killed_at: float = math.inf
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.node = rclpy.create_node('demo_monitor', namespace=NAMESPACE)
         time.sleep(0.7)
         taken = [name for name, space in self.node.get_node_names_and_namespaces()
@@ -57,15 +58,17 @@ class Monitor:
 
     @property
     def picture_topic(self) -> str:
+        """The annotated image of the first edge."""
         return f'{self.edges[0]}/edge_node/annotated_image' if self.edges[0] else 'edge_node/annotated_image'
 
     @property
     def link(self) -> LinkStats | None:
-        """Of the first edge."""
+        """What the first edge last said about its link; None before it does."""
         return self.links.get(self.edges[0])
 
     @property
     def connected(self) -> bool:
+        """Whether every edge is connected."""
         return len(self.links) == len(self.edges) and all(link.connected for link in self.links.values())
 
     def _on_label(self, message: LabelStamped) -> None:
@@ -89,13 +92,16 @@ class Monitor:
                 del self.pictures[stamp]
 
     def spin(self, seconds: float) -> None:
+        """Take one message, or wait this long for it."""
         rclpy.spin_once(self.node, timeout_sec=seconds)
 
     def spin_for(self, seconds: float) -> None:
+        """Take messages for so long."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self.spin(left)
 
 
-def nanoseconds(header) -> int:
+def nanoseconds(header: Header) -> int:
+    """A header's stamp."""
     return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec

@@ -10,16 +10,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evitif.partition.pruning import Limit, Size
+from evitif.partition.checks import check_device_name, check_unique
+from evitif_lab.partition.pruning import Limit, Size
 
 BYTES_PER_PARAMETER = 4      # weights run as float32
 _HARDER = 0.8                # of the limit, where a sub-model fits nowhere
-_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,62}')
 
 
 @dataclass(frozen=True)
@@ -70,20 +69,6 @@ def read_inventory(path: Path | str) -> tuple[InventoryDevice, ...]:
         devices.append(InventoryDevice(**entry))
     check_unique([device.name for device in devices], f'inventory {path}')
     return tuple(devices)
-
-
-def check_device_name(name: object, origin: str) -> str:
-    """Return `name`; raise ValueError unless it can name a device, a file and a ROS node's robot."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f'{origin} has the name {name!r:.80}: expected letters, digits, - and _, at most 63')
-    return name
-
-
-def check_unique(names: list[str], origin: str) -> None:
-    """Raise ValueError where two devices have one name."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f'{origin}: two devices have one identity, {", ".join(map(repr, twice))}: expected a name for each alone')
 
 
 def place(limits: list[Limit], size_within: Callable[[int, Limit], Size], inventory: tuple[InventoryDevice, ...],

@@ -14,8 +14,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from documents.checks import check, parameters, parse_evitif, simple_commands
+from documents.checks import NO_COMMANDS, check, parameters, parse_evitif, simple_commands
 from documents.fences import ROOT, blocks, commands
+
+from evitif.settings import setting
 
 BLOCKS, COMMANDS = blocks(), commands()
 # Blocks that nothing reads: (page, beginning of the text) and why.
@@ -42,6 +44,11 @@ def test_the_pages_show_commands_and_examples():
 def test_every_block_is_of_a_kind_that_is_checked(block):
     known = {'bash', 'console', 'python', 'yaml', *UNCHECKED_LANGUAGES}
     assert block.language in known, f'{block.page}:{block.line}: {block.language!r}: expected one of {", ".join(sorted(known))}'
+
+
+def test_what_is_not_checked_is_still_there():
+    assert set(NOT_CHECKED) <= {(block.page, block.text.splitlines()[0]) for block in BLOCKS}
+    assert set(NO_COMMANDS) <= {command.text for command in COMMANDS}
 
 
 @pytest.mark.parametrize('command', COMMANDS, ids=str)
@@ -80,7 +87,7 @@ def example_folder(tmp_path, monkeypatch):
 def test_the_examples_of_a_page_run(page, example_folder):
     """In their order and with one another's names, as a reader would paste them."""
     image = np.zeros((28, 28, 3), np.uint8)
-    names = {'image': image, 'pixels': image, 'camera': [image] * 3, '__name__': 'example'}
+    names = {'image': image, 'pixels': image, 'camera': [image] * 3, 'setting': setting, '__name__': 'example'}
     for block in EXAMPLES:
         if block.page == page:
             if 'features, present' in block.text:

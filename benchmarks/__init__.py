@@ -1,0 +1,1 @@
+"""What is measured of evitif: `evitif bench` and `evitif soak`, from the source tree."""

@@ -1,0 +1,91 @@
+"""What both halves have in common at run time: a strategy, a socket with its thread, a worker thread, a log and counts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from evitif.model.device import Placement
+from evitif.pipeline.slot import LatestSlots
+from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
+from evitif.pipeline.threads import choose_threads
+from evitif.protocol.sealing.keys import UNSEALED_WARNING
+from evitif.repeated_log import RepeatedLog
+from evitif.settings import BATCHING, LinkSettings
+from evitif.transport import UdpLoop
+
+Log = Callable[[int, str], None]      # takes a level (logging.INFO, …) and a sentence
+Item = TypeVar('Item')                # what waits in the slots
+Half = TypeVar('Half', bound=EdgeStrategy | BridgeStrategy)
+
+
+def log_to_python(level: int, text: str) -> None:
+    """Log as Python's libraries do."""
+    logging.getLogger(__name__).log(level, text)
+
+
+class Runtime(ABC, Generic[Half, Item]):
+    """:param link: the protocol's half of the link, and `where` the addresses, for `UdpLoop`."""
+
+    def __init__(self, config: LinkSettings, strategy: Half, link: Any, *, on_event: Callable[[object], None], log: Log, **where: Any):
+        self.config = config
+        self.threads = ''                     # one sentence about how many PyTorch computes with, once started
+        self._strategy: Half = strategy
+        self._on_event, self._log = on_event, log
+        self._repeated = RepeatedLog(log)     # of what comes with each frame or datagram
+        self._loop = UdpLoop(link, on_event=self._handle, batching=BATCHING[config.batching], traffic_class=4 * config.dscp, **where)
+        self._slots: LatestSlots[Item] = LatestSlots()
+        self._lock = threading.Lock()         # guards the counts and the subclass's state
+        self._counts: Counter[str] = Counter()
+        self._worker: threading.Thread | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The name of each class."""
+        return self._strategy.labels
+
+    @property
+    def description(self) -> str:
+        """One sentence about which model runs, and how much of it here."""
+        return self._strategy.description
+
+    @property
+    def placement(self) -> Placement:
+        """Where the model runs."""
+        return self._strategy.placement
+
+    def _prepare(self) -> None:
+        """Say what runs, and choose PyTorch's threads."""
+        self._log(logging.INFO, self.description)
+        if self.config.unsealed:
+            self._log(logging.WARNING, UNSEALED_WARNING)
+        self.threads = choose_threads(self.config.threads, self._strategy.warm_up)
+        self._log(logging.INFO, self.threads)
+
+    def _run(self, name: str) -> None:
+        """Start the socket's thread and the worker. Raises TransportError (an OSError), see `UdpLoop.start`."""
+        self._loop.start()
+        self._worker = threading.Thread(target=self._work, name=name, daemon=True)
+        self._worker.start()
+
+    def _join_worker(self) -> None:
+        """Wait for the worker, whose slots are closed."""
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+
+    @abstractmethod
+    def _work(self) -> None:
+        """The worker's thread: take from the slots until they are closed."""
+
+    @abstractmethod
+    def _handle(self, event: object) -> None:
+        """Take an event of the link, in the socket's thread or in that of `UdpLoop.call`."""
+
+    def _add(self, **counts: int) -> None:
+        with self._lock:
+            self._counts.update(counts)

@@ -1,0 +1,17 @@
+"""`evitif fetch`: bring a data set to this machine."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument('name', choices=('fashion-mnist',))
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Return the exit status."""
+    from evitif_lab.data.download import fetch_fashion_mnist
+    print(f'Fashion-MNIST is in {fetch_fashion_mnist()}')
+    return 0
