@@ -23,7 +23,7 @@ from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.rate.statistics import DROP_KINDS
 from evitif.protocol.sealing.keys import Key, KeyFileError, read_key_file, read_robot_keys
-from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, signed
+from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, sign
 from evitif.protocol.sealing.sealed_handshake import Cookies, EdgeHandshake, SealedHello, welcome
 from evitif.protocol.wire import answer, datagram, runs
 from evitif.protocol.wire.datagram import DatagramError, ReceiverReport
@@ -136,7 +136,7 @@ def parse_sealed_handshake(data: bytes) -> None:
         body = edge.instance.to_bytes(8, 'big') + body
     for key, kind, read in ((KEY.hello, datagram.HELLO, None), (KEY.reply, datagram.CHALLENGE, edge.take_challenge),
                             (KEY.reply, datagram.REFUSE, edge.take_refusal), (KEY.reply, datagram.WELCOME, edge.take_welcome)):
-        received = _parsed(datagram.parse, signed(key, kind, session, 3, body))
+        received = _parsed(datagram.parse, sign(key, kind, session, 3, body))
         if read is not None:
             _parsed(read, received)
         elif (said := _parsed(SealedHello.parse, received)) is not None:

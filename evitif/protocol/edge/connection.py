@@ -72,7 +72,7 @@ class EdgeConnection:
         self._state = LinkState.DISCONNECTED
         self._closed = False
         self._session: EdgeSession | None = None
-        self._latest = EdgeSession(0)            # the session, or the one before: what is known of the link
+        self._latest = EdgeSession(0)            # the session, or the last one: statistics show its figures
         self._traffic = Traffic()
         self._sent = SentFrames(config.frames_remembered, config.answer_deadline_s)
         self._outgoing: deque[bytes | np.ndarray] = deque()
@@ -171,7 +171,7 @@ class EdgeConnection:
             return False
         while self._release_at is not None:      # nobody has asked for what may leave of the frame before
             self._release(self._release_at)
-        packets, size = self._sender.give(frame, now)
+        packets, size = self._sender.begin(frame, now)
         sent = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
                          self.parameters.tokens if frame.sent is None else len(frame.sent))
         if (former := self._sent.add(sent)) is not None:

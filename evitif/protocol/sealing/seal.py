@@ -139,7 +139,7 @@ def sealed_header(kind: int, session_id: int, sequence: int) -> bytes:
     return HEADER.pack(MAGIC, SEALED_VERSION, kind, session_id, sequence & 0xFFFFFFFF, sequence >> 32)
 
 
-def signed(key: bytes, kind: int, session_id: int, sequence: int, body: bytes) -> bytes:
+def sign(key: bytes, kind: int, session_id: int, sequence: int, body: bytes) -> bytes:
     """A datagram of the handshake: in clear, with HMAC-SHA256 truncated to 128 bits at its end (RFC 2104, RFC 4868)."""
     data = sealed_header(kind, session_id, sequence) + body
     return data + hmac.digest(key, data, sha256)[:SEAL_BYTES]
