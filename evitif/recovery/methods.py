@@ -55,7 +55,10 @@ class Recovered:
 class Recovery(Protocol):
     """Fills in, or leaves out, the tokens that lost packets carried."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """A RecoveryName."""
+        ...
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
         """Tokens [B, N, D] with anything at lost places, `received` bool [B, N], measured loss [B] in 0..1."""
@@ -167,4 +170,4 @@ class Interpolation(_Untrained):
         return torch.where(present.any(1)[:, None, None], weights, 0.0)          # no number where nothing arrived
 
 
-METHODS = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}
+METHODS: dict[str, type[Zero | Mean | Omission | Interpolation]] = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}
