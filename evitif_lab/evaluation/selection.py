@@ -107,6 +107,7 @@ class Measurement:
                          'loss': list(c.loss), 'seeds': c.seeds, 'precision': c.precision}
 
     def measure(self, command: str = '') -> dict:
+        """Measure and return, and write where asked, the figures; goes on where an interrupted measurement ended."""
         c, trial, settings = self.configuration, self.trial, self.settings
         partial = PartialResult(c.json, self.identity)
         state = partial.load() or {'next': 0, 'seconds': 0.0, 'stages': {}}
