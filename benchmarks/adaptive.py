@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -26,6 +27,7 @@ from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
 from evitif.protocol.frames.packetiser import TokenFrame, patch_copies_of
+from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.settings import bridge_settings, edge_settings
 from evitif.transport.impairment import ImpairedChannel, Impairment
@@ -42,6 +44,7 @@ DELAY_S = 0.01               # one way
 QUEUE_S = 0.3                # of the bottleneck
 TAIL_S = 0.02                # from frame ready to answer
 BATCH = 50
+Link = Callable[[float], Impairment]     # time in s to what the link does to packets
 WARM_UP_S = 3.0              # of each point, that is not judged
 # Loss, mean burst, Mbit/s.
 POINTS = ((0.0, 1, 5.0), (0.0, 1, 1.0), (0.0, 1, 0.3), (0.3, 1, 5.0), (0.6, 1, 2.0), (0.6, 6, 5.0),
@@ -57,6 +60,7 @@ class Fixed:
 
     @property
     def name(self) -> str:
+        """In words."""
         return f'{self.quantisation} × {self.copies}'
 
 
@@ -81,7 +85,7 @@ class Bench:
         return list(dict.fromkeys(Fixed(kind, copies) for kind in p.row_formats
                                   for copies in (1, patch_copies_of(p.in_format(kind), 0))))
 
-    def simulate(self, sender: Fixed | None, link, seconds: float, seed: int) -> tuple[list, dict]:
+    def simulate(self, sender: Fixed | None, link: Link, seconds: float, seed: int) -> tuple[list, dict]:
         """Run a stream over `link` (time in s to Impairment); None: the adaptive sender.
 
         Returns the received frames that were answered in time, and counts.
@@ -94,10 +98,10 @@ class Bench:
         queue, order, received, answered, used = [], itertools.count(), {}, [], {}
         first_image = seed * int(seconds * FRAME_RATE)          # each seed has images of its own
 
-        def at(when, action):
+        def at(when: float, action: Callable[[], object]) -> None:
             heapq.heappush(queue, (when, next(order), action))
 
-        def send(number):
+        def send(number: int) -> None:
             nonlocal setting
             up.set_impairment(link(now - 1.0))
             down.set_impairment(without_rate(link(now - 1.0)))
@@ -112,7 +116,7 @@ class Bench:
             edge.send_frame(TokenFrame(number, number, 'camera', rows, setting.quantisation, chosen_tokens(parameters, setting.share),
                                        setting.patch_copies, setting.min_packets), now)
 
-        def exchange():
+        def exchange() -> None:
             for data in edge.datagrams_to_send(now):
                 for when, arriving in up.offer(data, now):
                     at(when, lambda arriving=arriving: bridge.receive_datagram(arriving, 'edge', now))
@@ -165,7 +169,7 @@ class Bench:
                     result[frame.frame_id] = answer
         return result
 
-    def stream_of(self, sender: Fixed | None, link, seconds: float, seed: int, skip_s: float = 0.0) -> dict:
+    def stream_of(self, sender: Fixed | None, link: Link, seconds: float, seed: int, skip_s: float = 0.0) -> dict:
         """What became of all frames after `skip_s`: `right` has a 1 for each that was answered with its image's class, else a 0."""
         frames, counts = self.simulate(sender, link, seconds, seed)
         answers, count = self.classes(frames), int(seconds * FRAME_RATE)
@@ -175,15 +179,17 @@ class Bench:
 
 
 def without_rate(link: Impairment) -> Impairment:
+    """The same link without a limit of its rate."""
     return Impairment(loss=link.loss, burst_length=link.burst_length, delay_s=link.delay_s)
 
 
 def named(used: dict) -> dict[str, int]:
+    """The counts of settings, by their names."""
     return {f'{kind} × {copies}' + (f', {100 * share:.0f} % of the patches' if share < 1 else ''): count
             for (kind, copies, share), count in sorted(used.items(), key=lambda item: -item[1])}
 
 
-def placeholder(frame, now: float) -> Answer:
+def placeholder(frame: ReceivedFrame, now: float) -> Answer:
     """An answer whose content does not matter."""
     return Answer(frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=(0,), scores=(1.0,), strategy='split',
                   recovery='none', packets_received=frame.packets_received, packets_expected=frame.packets_expected,
@@ -192,13 +198,13 @@ def placeholder(frame, now: float) -> Answer:
                   recovery_s=0.0, tail_s=TAIL_S, hold_s=max(0.0, now - frame.first_arrival))
 
 
-def steady(loss: float, burst: float, rate: float):
+def steady(loss: float, burst: float, rate: float) -> Link:
     """A link that stays as it is."""
     link = Impairment(loss=loss, burst_length=burst, delay_s=DELAY_S, rate_bit_s=1e6 * rate, queue_s=QUEUE_S)
     return lambda now: link
 
 
-def drifting(seconds: float):
+def drifting(seconds: float) -> Link:
     """Loss 0 → 80 → 0 %, in bursts in every other sixth, and the rate from 5 to 0.3 Mbit/s and back, three times."""
     def link(now: float) -> Impairment:
         share = min(max(now / seconds, 0.0), 1.0)
@@ -208,7 +214,7 @@ def drifting(seconds: float):
     return link
 
 
-def links(quick: bool) -> list[tuple[str, object, float, float, int]]:
+def links(quick: bool) -> list[tuple[str, Link, float, float, int]]:
     """Name, link, seconds, those of them that are not judged, and seeds: a drift is as long as six points."""
     points, seconds, drift = (POINTS[2::3], 13.0, 30.0) if quick else (POINTS, 23.0, 120.0)
     seeds, drifts = (1, 1) if quick else (5, 2)

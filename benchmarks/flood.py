@@ -13,8 +13,10 @@ import socket
 import statistics
 import tempfile
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
 from evitif.pipeline import BridgeRuntime
 from evitif.protocol.sealing.keys import read_key_file, write_key_file
-from evitif.protocol.sealing.seal import sealed_header, signed
+from evitif.protocol.sealing.seal import sealed_header, sign
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
@@ -50,26 +52,26 @@ def foreign(parameters: StreamParameters) -> list[bytes]:
     hello = Hello('robot 0', 5, parameters).to_bytes()
     return [random.randbytes(600), datagram.build(datagram.TOKENS, random.getrandbits(64), 1, random.randbytes(600)),
             sealed_header(datagram.TOKENS, random.getrandbits(64), 1) + random.randbytes(600),
-            signed(bytes(32), datagram.HELLO, 0, 0, bytes(48) + hello)]
+            sign(bytes(32), datagram.HELLO, 0, 0, bytes(48) + hello)]
 
 
-def _serve(folder: str, pipe) -> None:
+def _serve(folder: str, pipe: Connection) -> None:
     torch.set_num_threads(1)
     bridge = BridgeRuntime(bridge_settings(model=f'{folder}/model', cut=1, quantisation='int8', recovery='omission',
                                                bind_host='127.0.0.1', port=0, key_file=f'{folder}/robot.key'),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
-    stream = bridge._strategy.model
+    stream = bridge._strategy.model     # noqa: SLF001 - what the bridge itself runs
     rows = stream.quantiser.quantise(np.random.default_rng(0).standard_normal((stream.parameters.tokens, stream.parameters.channels)))
     pipe.send((bridge.local_address, stream.parameters, rows))
     while pipe.recv() != 'stop':
-        udp = bridge._loop.statistics()
+        udp = bridge._loop.statistics()      # noqa: SLF001 - what the kernel dropped, too
         pipe.send({'memory': int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE'),
                    'received': udp.received, 'dropped by the kernel': udp.kernel_dropped, 'processor_s': time.process_time()})
     bridge.stop()
 
 
-def _flood(address: tuple[str, int], datagrams: list[bytes], rate: int, pipe) -> None:
+def _flood(address: tuple[str, int], datagrams: list[bytes], rate: int, pipe: Connection) -> None:
     """Seconds in, datagrams a second out, until 'stop'."""
     sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(PORTS)]
     while (seconds := pipe.recv()) != 'stop':
@@ -181,12 +183,12 @@ def section(result: dict, images: Path) -> str:
     return '\n'.join(lines)
 
 
-def _heard(pipe, patience_s: float):
+def _heard(pipe: Connection, patience_s: float) -> Any:
     if not pipe.poll(patience_s):
         raise TimeoutError(f'a process of the benchmark did not answer for {patience_s:.0f} s')
     return pipe.recv()
 
 
-def _told(pipe, question: str):
+def _told(pipe: Connection, question: str) -> Any:
     pipe.send(question)
     return _heard(pipe, 30)

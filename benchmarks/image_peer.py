@@ -57,6 +57,7 @@ def receive(qos: QoSProfile) -> int:
 
 
 def main() -> int:
+    """Publish or receive, as the arguments say; return the exit status."""
     role, *numbers, reliability = sys.argv[1:]
     qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()])
     rclpy.init(args=[])

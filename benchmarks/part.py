@@ -21,6 +21,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from evitif.files import write_json
 
@@ -75,7 +76,7 @@ def save(output: Path, name: str, command: str, figures: dict, targets: list[dic
     return result
 
 
-def as_json(value):
+def as_json(value: Any) -> Any:
     """`value` with words for what JSON has no number for: 'inf' (an answer that never came) and 'nan' (nothing was counted)."""
     if isinstance(value, dict):
         return {key: as_json(one) for key, one in value.items()}
@@ -84,7 +85,7 @@ def as_json(value):
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def from_json(value):
+def from_json(value: Any) -> Any:
     """What `as_json` was given."""
     if isinstance(value, dict):
         return {key: from_json(one) for key, one in value.items()}

@@ -12,7 +12,9 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +41,7 @@ LONGEST_S = 90.0
 MOST_RATE = 60.0            # frames/s of one robot
 
 
-def _serve(model: str, cut: int, robots: int, pipe) -> None:
+def _serve(model: str, cut: int, robots: int, pipe: Connection) -> None:
     """The bridge's process. A number of seconds is answered with frames/s and frames per processor second of the tail alone; 'end'
     with the frames answered, batches, and processor seconds of the worker and of the whole process since 'begin'."""
     torch.set_num_threads(1)
@@ -48,11 +50,11 @@ def _serve(model: str, cut: int, robots: int, pipe) -> None:
                                                bind_host='127.0.0.1', port=0, max_robots=max(64, robots)),
                            on_prediction=lambda *_: None, log=lambda *_: None)
     bridge.start()
-    stream, batch = bridge._strategy.model, bridge._batch
+    stream, batch = bridge._strategy.model, bridge._batch        # noqa: SLF001 - what the bridge itself runs
     tokens = torch.randn(batch, stream.parameters.tokens, stream.parameters.channels)
     rows = stream.quantiser.quantise(tokens[0].numpy())
     pipe.send((bridge.local_address, stream.parameters, rows, batch))
-    clock = time.pthread_getcpuclockid(bridge._worker.ident)
+    clock = time.pthread_getcpuclockid(bridge._worker.ident)        # noqa: SLF001 - that thread's time
     began = None
     while (asked := pipe.recv()) != 'stop':
         counts = bridge.statistics()
@@ -113,7 +115,7 @@ def measure(model: str, cut: int, robots: int, rounds: int, seconds: float, long
             'frame_bytes': frame_bytes, 'rounds': rounds, **figures}
 
 
-def _ask(pipe, question):
+def _ask(pipe: Connection, question: str | float) -> Any:
     pipe.send(question)
     if not pipe.poll(60):
         raise TimeoutError('the bridge did not answer for 60 s')

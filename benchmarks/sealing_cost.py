@@ -35,11 +35,13 @@ PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quant
 
 
 def whole(size: int) -> memoryview:
+    """A datagram of tokens of so many bytes."""
     return memoryview(bytearray(datagram.HEADER.pack(datagram.MAGIC, datagram.VERSION, datagram.TOKENS, 0, 0, 0)
                                 + secrets.token_bytes(size - datagram.HEADER.size)))
 
 
 def timed(step: Callable[[int], object], count: int) -> float:
+    """Microseconds of one of `count` steps."""
     began = time.perf_counter()
     for k in range(count):
         step(k)
@@ -47,22 +49,26 @@ def timed(step: Callable[[int], object], count: int) -> float:
 
 
 def checksum_made() -> float:
+    """To make a datagram ready with a checksum."""
     buffer = whole(DATAGRAM_BYTES)
     return timed(lambda k: datagram.finish(buffer, 1, k), DATAGRAMS)
 
 
 def checksum_read() -> float:
+    """To read one with a checksum."""
     data = datagram.finish(whole(DATAGRAM_BYTES), 1, 0)
     return timed(lambda k: datagram.parse(data), DATAGRAMS)
 
 
 def seal_made() -> float:
+    """To make a datagram ready with a seal."""
     sealer, _ = pair()
     buffer = whole(DATAGRAM_BYTES - datagram.SEAL_BYTES)
     return timed(lambda k: sealer.finish(buffer, 1, k), DATAGRAMS)
 
 
 def seal_read() -> float:
+    """To read one with a seal."""
     sealer, opener = pair()
     buffer = whole(DATAGRAM_BYTES - datagram.SEAL_BYTES)
     sent = [sealer.finish(buffer, 1, k) for k in range(DATAGRAMS)]
@@ -70,6 +76,7 @@ def seal_read() -> float:
 
 
 def rows_of(size: int) -> np.ndarray:
+    """A run of datagrams of so many bytes."""
     return np.tile(np.frombuffer(whole(size), np.uint8), (RUN_DATAGRAMS, 1))
 
 
@@ -88,7 +95,8 @@ def run_read(sealed: bool) -> float:
     return timed(lambda k: read(sent[k]), len(sent)) / RUN_DATAGRAMS
 
 
-def bare(cipher) -> float:
+def bare(cipher: type) -> float:
+    """The cipher alone."""
     encrypt, nonce, header = cipher(secrets.token_bytes(32)).encrypt, bytes(12), bytes(datagram.HEADER.size)
     body = whole(DATAGRAM_BYTES - datagram.SEAL_BYTES)[datagram.HEADER.size:]
     return timed(lambda k: encrypt(nonce, body, header), DATAGRAMS)
@@ -111,6 +119,7 @@ def handshake() -> float:
 
 
 def pair() -> tuple[Sealer, Sealer]:
+    """Edge's and bridge's sealer of one session."""
     edge, bridge = secrets.token_bytes(32), secrets.token_bytes(32)
     return Sealer(edge, bridge, EDGE_TO_BRIDGE), Sealer(bridge, edge, BRIDGE_TO_EDGE)
 

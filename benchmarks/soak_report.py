@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 
+from benchmarks.part import target
 from benchmarks.soak_ledger import ANSWERED, EXPIRED, LOCAL, SUBMITTED, Ledger
-from evitif.files import write_json
+from evitif.files import write_json, write_text
+from evitif_lab.evaluation.drawing import draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RECOVERY_S = 2.0
 GROWTH = 0.02           # of the resident memory, over the quiet last fifth of the frames
@@ -38,8 +44,6 @@ def judge(ledger: Ledger, state: dict, events: list, settings: dict) -> dict:
     doubles = int(np.count_nonzero(frames['predictions'] > 1))
     wrong = int(frames['wrong'].sum())
 
-    def target(name, aim, measured, holds, note=''):
-        return {'name': name, 'target': aim, 'measured': measured, 'holds': bool(holds), 'note': note}
     targets = [
         target('frames', settings['frames'], sum(outcome.values()), sum(outcome.values()) == settings['frames']),
         target('restarts', settings['restarts'], restarts, restarts >= settings['restarts']),
@@ -65,7 +69,7 @@ def judge(ledger: Ledger, state: dict, events: list, settings: dict) -> dict:
             'memory': [[int(value) for value in sample] for sample in memory[::max(1, len(memory) // 500)]]}
 
 
-def _sum_is_right(frames: np.ndarray, life) -> bool:
+def _sum_is_right(frames: np.ndarray, life: np.void) -> bool:
     counts = {name: int(life[name]) for name in ('received', 'replaced', 'failed', 'unsent', 'answered', 'expired', 'local')}
     return bool(len(frames) == counts['received'] == sum(counts[name] for name in ('replaced', 'failed', 'unsent', 'answered', 'expired'))
             and np.count_nonzero(frames['outcome'] == ANSWERED) == counts['answered']
@@ -112,17 +116,15 @@ def write_report(report: dict, folder: Path) -> None:
                       f'{report["seconds"]:.0f} s with seed {report["settings"]["seed"]}. The frames: {outcomes}.', '',
                       '| | target | measured | holds | |', '| --- | --- | --- | --- | --- |', *rows, '',
                       '![memory of the processes over the frames](soak.png)', ''])
-    (folder / 'soak.md').write_text(text)
+    write_text(folder / 'soak.md', text)
     print(text)
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-    figure, axes = pyplot.subplots(figsize=(8, 3.5))
-    memory = np.array(report['memory'], float)
+    draw(partial(_paint, np.array(report['memory'], float)), folder / 'soak.png', (8, 3.5), dpi=100)
+
+
+def _paint(memory: np.ndarray, figure: Figure) -> None:
+    axes = figure.add_subplot()
     for column, name in ((1, 'edge'), (2, 'bridge'), (3, 'link simulator')):
         axes.plot(memory[:, 0], memory[:, column] / 2**20, '.', markersize=2, label=name)
     axes.set(xlabel='frames submitted', ylabel='resident memory, MiB', title='Memory while edge and bridge are restarted')
     axes.set_ylim(bottom=0)
     axes.legend()
-    figure.tight_layout()
-    figure.savefig(folder / 'soak.png', dpi=100)
-    pyplot.close(figure)

@@ -7,6 +7,7 @@ import queue
 import signal
 import time
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +43,17 @@ class Soak:
     seed: int
 
     def ledger(self) -> Ledger:
+        """The ledger that all processes share."""
         return Ledger(self.folder, self.frames, self.lives)
 
     @property
     def model(self) -> str:
+        """The model's folder."""
         return str(Path(self.folder) / 'model')
 
     @property
     def key_folder(self) -> str:
+        """The folder of the robots' keys."""
         return str(Path(self.folder) / 'keys')
 
 
@@ -69,6 +73,7 @@ def write_model(folder: str) -> None:
 
 
 def images() -> list[np.ndarray]:
+    """The pictures that the robot sends in turn."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (IMAGES, 6, 6, 3), np.uint8)
     return [np.kron(image, np.ones((8, 8, 1), np.uint8)) for image in coarse]
@@ -120,14 +125,14 @@ class _Ending:
         self.asked = True
 
 
-def _wait(go, ready, ending: _Ending, parent: int) -> None:
+def _wait(go: Event, ready: Event, ending: _Ending, parent: int) -> None:
     ready.set()
     while not go.wait(1.0):
         if ending.asked or os.getppid() != parent:
             raise SystemExit
 
 
-def bridge_life(soak: Soak, life: int, go, ready) -> None:
+def bridge_life(soak: Soak, life: int, go: Event, ready: Event) -> None:
     """Get `ready`, wait for the event `go`, serve until SIGTERM, or until killed."""
     ending, parent = _Ending(), os.getppid()
     torch.set_num_threads(1)
@@ -149,7 +154,7 @@ def bridge_life(soak: Soak, life: int, go, ready) -> None:
     mine['ended'] = 1
 
 
-def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
+def edge_life(soak: Soak, life: int, go: Event, ready: Event, local_fallback: bool) -> None:
     """Get `ready`, wait for the event `go`, submit frames from the first that nobody has begun, until SIGTERM, until killed, or until
     there is none left."""
     ending, parent = _Ending(), os.getppid()
@@ -235,7 +240,7 @@ def edge_life(soak: Soak, life: int, go, ready, local_fallback: bool) -> None:
         time.sleep(1.0)                   # the answer deadline, and the fallback's time
     snapshot()
     edge.stop()
-    counts = edge._counts                  # the loop, which would be asked for the link's statistics, has ended
+    counts = edge._counts     # noqa: SLF001 - the loop, which would be asked for the link's statistics, has ended
     for name in ('received', 'replaced', 'failed', 'unsent', 'sent', 'answered', 'expired', 'local'):
         mine[name] = counts[f'frames_{name}']
     judged()

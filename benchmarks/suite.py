@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import os
 import sys
 import time
@@ -19,6 +18,7 @@ from types import ModuleType
 from benchmarks.part import LIBRARY, ROOT, PartError, as_json, from_json, machine, sources_digest
 from benchmarks.suite_page import Measured, page_of, part_page
 from evitif.files import read_json, write_json, write_text
+from evitif_lab.plain import plain
 
 # In the order of the page.
 PARTS = (
@@ -73,7 +73,7 @@ def measure(part: str, quick: bool, results: Path, again: bool = False) -> dict:
         module = importlib.import_module(part)
     except ImportError as error:
         raise PartError(f'{error}') from None
-    identity = json.loads(json.dumps(identity_of(part, module, quick)))
+    identity = plain(identity_of(part, module, quick))
     earlier = read_result(results / f'{name}.json')
     if earlier is not None and earlier.get('identity') == identity and not again:
         print(f'{name}: measured already', flush=True)

@@ -52,6 +52,7 @@ def architectures(patterns: Sequence[str]) -> dict[str, str]:
 
 
 def family_of(name: str, module: str) -> str:
+    """What family an architecture belongs to."""
     return next((family for family, pattern in FAMILIES.items() if fnmatch(name, pattern)), TITLES.get(module, module))
 
 
@@ -174,6 +175,7 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def works(result: dict) -> bool:
+    """Whether an architecture does all that it should."""
     return 'differences' in result and result['coded'] and result['differences']['cut'] == 0 and max(result['differences'].values()) < EXACT
 
 

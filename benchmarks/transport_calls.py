@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ class Frame:
         self.datagrams = [self.buffer[at:at + DATAGRAM_BYTES] for at in range(0, FRAME_BYTES, DATAGRAM_BYTES)]
 
     def stamp(self, number: int) -> None:
+        """Number all datagrams."""
         for datagram in self.datagrams:
             NUMBER.pack_into(datagram, 0, number)
 
@@ -67,7 +69,8 @@ class Arrivals:
     def __init__(self):
         self.number = self.count = 0
 
-    def take(self, datagram) -> int | None:
+    def take(self, datagram: bytes | memoryview) -> int | None:
+        """Take a datagram; return the number of a frame that is complete."""
         number, = NUMBER.unpack_from(datagram)
         if number != self.number:
             self.number, self.count = number, 0
@@ -76,12 +79,14 @@ class Arrivals:
 
 
 def answer(number: int) -> bytes:
+    """The answer to a frame."""
     return NUMBER.pack(number).ljust(ANSWER_BYTES, b'\0')
 
 
 # --- bare loops ---
 
 def blocking_udp(runs: bool) -> socket.socket:
+    """A blocking socket on loopback."""
     udp = open_udp_socket(socket.AF_INET, LOOPBACK, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES)
     udp.setblocking(True)
     if runs:
@@ -90,11 +95,13 @@ def blocking_udp(runs: bool) -> socket.socket:
 
 
 def limit_waiting(opened: socket.socket) -> None:
+    """Give up waiting after TIMEOUT_S."""
     # The kernel's limit, since Python's costs a poll() before each call.
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack('=qq', int(TIMEOUT_S), 0))
 
 
 def serve_bare(udp: socket.socket, runs: bool) -> None:
+    """Answer frames by bare calls until the peer goes."""
     room, arrivals = memoryview(bytearray(65536)), Arrivals()
     while True:
         if runs:
@@ -110,6 +117,7 @@ def serve_bare(udp: socket.socket, runs: bool) -> None:
 
 
 def bare(runs: bool, address: tuple) -> Callable[[int], float | None]:
+    """What sends a frame by bare calls and returns the seconds to its answer."""
     udp, frame = blocking_udp(runs), Frame()
     room = memoryview(bytearray(65536))
     limit_waiting(udp)
@@ -146,28 +154,32 @@ class Protocol:
         self.arrivals = Arrivals()
 
     def datagrams_to_send(self, now: float) -> list:
+        """What is waiting to be sent."""
         pending, self.to_send = self.to_send, []
         return pending
 
     def next_event(self) -> int | None:
+        """The number of the next frame that is complete; None where there is none."""
         return self.events.pop() if self.events else None
 
     def get_timer(self) -> None:
-        return None
+        """Nothing happens by itself."""
 
     def close(self, now: float) -> None:
-        pass
+        """Nothing to say."""
 
 
 class BridgeProtocol(Protocol):
-    def receive_datagram(self, data, address: tuple, now: float, arrived_at: float) -> None:
+    def receive_datagram(self, data: bytes | memoryview, address: tuple, now: float, arrived_at: float) -> None:
+        """Answer each complete frame."""
         number = self.arrivals.take(data)
         if number is not None:
             self.to_send.append((answer(number), address))
 
 
 class EdgeProtocol(Protocol):
-    def receive_datagram(self, data, now: float, arrived_at: float) -> None:
+    def receive_datagram(self, data: bytes | memoryview, now: float, arrived_at: float) -> None:
+        """Note the answer."""
         self.events.append(NUMBER.unpack_from(data)[0])
 
 
@@ -210,6 +222,7 @@ def fill(connection: socket.socket, room: memoryview) -> None:
 
 
 def serve_tcp(listener: socket.socket) -> None:
+    """Answer frames over one TCP connection."""
     connection, _ = listener.accept()
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     room = memoryview(bytearray(FRAME_BYTES))
@@ -219,6 +232,7 @@ def serve_tcp(listener: socket.socket) -> None:
 
 
 def tcp(address: tuple) -> Callable[[int], float | None]:
+    """What sends a frame over TCP and returns the seconds to its answer."""
     connection, frame = socket.create_connection(address), Frame()
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     room = memoryview(bytearray(ANSWER_BYTES))
@@ -234,7 +248,7 @@ def tcp(address: tuple) -> Callable[[int], float | None]:
 
 # --- the two processes ---
 
-def serve(ways: list[str], pipe) -> None:
+def serve(ways: list[str], pipe: Connection) -> None:
     """The far side: every way at once, each in a thread that sleeps unless it is its turn; tells its CPU time when asked."""
     addresses, loops = {}, []
     for way in ways:
@@ -314,10 +328,12 @@ def measure(rounds: int, frames: int, seed: int = 0) -> dict:
 
 
 def ratios(values: list, references: list) -> np.ndarray:
+    """Elementwise."""
     return np.array(values) / np.array(references)
 
 
 def quartiles(values: np.ndarray) -> dict:
+    """Median and quartiles."""
     low, median, high = np.nanpercentile(values, [25, 50, 75])
     return {'median': float(median), 'quartiles': [float(low), float(high)]}
 

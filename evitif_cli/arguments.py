@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from types import ModuleType
 from typing import Any, TypeVar
 
 from evitif.files import parse_json
@@ -24,7 +25,7 @@ def keyword(text: str) -> tuple[str, Any]:
 
 
 def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add `--overwrite`."""
+    """The flag that lets a command replace `what`."""
     parser.add_argument('--overwrite', action='store_true', help=f'replace {what}')
 
 
@@ -39,3 +40,13 @@ def show(configuration: object) -> None:
     """Print a configuration, one field a line."""
     for name, value in asdict(configuration).items():
         print(f'{name:>24}: {value}')
+
+
+def show_report(result: dict, report: ModuleType, json_path: str | None) -> None:
+    """Print the figures of an evaluation; where they are in a file, write the table and the plot beside it.
+
+    :param report: has `markdown(result)` and `write_report(result, json_path)`
+    """
+    print(report.markdown(result))
+    if json_path:
+        print('', f'the figures are in {json_path}', *report.write_report(result, json_path), sep='\n')

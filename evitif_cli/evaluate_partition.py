@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from evitif_cli.arguments import configured
+from evitif_cli.arguments import configured, show_report
 from evitif_lab.commands.configuration import add_options
+from evitif_lab.evaluation import partition_report
 from evitif_lab.evaluation.partition import PartitionEvaluation, evaluate_partitions
-from evitif_lab.evaluation.partition_report import markdown, write_report
 from evitif_lab.training.partition_baselines import judge_baselines
 
 
@@ -19,8 +19,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
     configuration = configured(options, PartitionEvaluation)
-    result = evaluate_partitions(configuration, command, judge_baselines)
-    print(markdown(result))
-    if configuration.json:
-        print('', f'the figures are in {configuration.json}', *write_report(result, configuration.json), sep='\n')
+    show_report(evaluate_partitions(configuration, command, judge_baselines), partition_report, configuration.json)
     return 0

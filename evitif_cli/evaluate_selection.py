@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from evitif_cli.arguments import configured
+from evitif_cli.arguments import configured, show_report
 from evitif_lab.commands.configuration import add_options
+from evitif_lab.evaluation import selection_report
 from evitif_lab.evaluation.selection import SelectionEvaluation, evaluate_selection
-from evitif_lab.evaluation.selection_report import markdown, write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +18,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
     configuration = configured(options, SelectionEvaluation)
-    result = evaluate_selection(configuration, command)
-    print(markdown(result))
-    if configuration.json:
-        print('', f'the figures are in {configuration.json}', *write_report(result, configuration.json), sep='\n')
+    show_report(evaluate_selection(configuration, command), selection_report, configuration.json)
     return 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from evitif.model.build import read_description
 from evitif.model.code_artifact import FORMAT as CODE_FORMAT
@@ -42,7 +44,7 @@ def read_artifacts(data: bytes) -> None:
         assert table is None or table.coding and all(len(pair) == 2 for pair in table.lost)
 
 
-def _refused_or_read(read, folder: Path):
+def _refused_or_read(read: Callable[[], Any], folder: Path):
     try:
         return read()
     except (ModelError, ArtifactError) as error:

@@ -50,11 +50,13 @@ class Network:
         self.start_edge()
 
     def start_bridge(self) -> None:
+        """Another life of the bridge."""
         self.bridge = BridgeEndpoint(PARAMETERS, 'bridge', BridgeConfig(max_sessions=MAX_SESSIONS, session_timeout_s=1.0),
                                      keys=RobotKeys(default=KEY) if self.sealed else None, random=self.random)
         self.ready.clear()
 
     def start_edge(self) -> None:
+        """Another life of the edge."""
         self.edge = EdgeConnection(PARAMETERS, 'robot', EdgeConfig(min_packets=2, frames_remembered=8), key=KEY if self.sealed else None,
                                    random=self.random)
         self.frames = 0
@@ -66,9 +68,10 @@ class Network:
         """One decision of the fuzzer's, and what follows from it at once."""
         act = self.stream.choice(_ACTIONS)
         act(self)
-        self._collect()
+        self.collect()
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Take what both sides send and say, and judge it."""
         self.up.extend(self.edge.datagrams_to_send(self.now))
         while (event := self.edge.next_event()) is not None:
             if isinstance(event, (AnswerArrived, FrameExpired)):
@@ -89,12 +92,14 @@ class Network:
             assert self.given[address] <= AMPLIFICATION * self.taken[address], 'amplification'
 
     def to_bridge(self, data: bytes, address: object) -> None:
+        """A datagram reaches the bridge."""
         self.taken[address] += len(data)
         self.bridge.receive_datagram(memoryview(data), address, self.now)
 
     # What the fuzzer can do.
 
     def deliver_up(self) -> None:
+        """The next datagram reaches the bridge."""
         if self.up:
             self.to_bridge(self.up.popleft(), self.address)
 
@@ -109,25 +114,29 @@ class Network:
             self.bridge.receive_run(whole, self.address, self.now)
 
     def deliver_down(self) -> None:
+        """The next datagram reaches the edge."""
         if self.down:
             data, address = self.down.popleft()
             if address == self.address:
                 self.edge.receive_datagram(memoryview(data), self.now)
 
     def deliver_all(self) -> None:
+        """Some datagrams pass, both ways."""
         for _ in range(24):
             if not self.up and not self.down:
                 break
             self.deliver_up()
             self.deliver_down()
-            self._collect()
+            self.collect()
 
     def drop(self) -> None:
+        """The next datagram is lost."""
         for queue in (self.up, self.down):
             if queue and self.stream.number() & 1:
                 queue.popleft()
 
     def repeat_or_delay(self) -> None:
+        """The next datagram comes twice, or later."""
         queue = self.stream.choice((self.up, self.down))
         if queue:
             if self.stream.number() & 1:
@@ -150,6 +159,7 @@ class Network:
             queue.appendleft(data if queue is self.up else (data, first[1]))
 
     def invent(self) -> None:
+        """Any bytes from anywhere."""
         data, address = self.stream.take(self.stream.number()), self.stream.choice(_ADDRESSES)
         if self.stream.number() & 1:
             self.to_bridge(data, address)
@@ -170,15 +180,17 @@ class Network:
         kind = self.stream.choice((datagram.TOKENS, datagram.PING, datagram.BYE, datagram.ANSWER))
         body = self.stream.take(self.stream.number())
         if self.edge.session_id is not None:
-            self.edge._send(kind, self.now, body)
+            self.edge._send(kind, self.now, body)  # noqa: SLF001 (the edge itself says nothing wrong)
 
     def speak_as_the_bridge(self) -> None:
+        """The bridge says anything in its session."""
         kind = self.stream.choice((datagram.ANSWER, datagram.PONG, datagram.BYE, datagram.RESET))
         body = self.stream.take(self.stream.number())
         for session in list(self.bridge.sessions.values())[:1]:
             self.edge.receive_datagram(session.build(kind, body), self.now)
 
     def send_frame(self) -> None:
+        """The edge sends a frame."""
         self.frames += 1
         kind = self.stream.choice(('int8', 'int4'))
         frame = TokenFrame(self.frames, self.frames * 1000, 'c', _ROWS[:, :PARAMETERS.row_formats[kind]].copy(), kind)
@@ -186,6 +198,7 @@ class Network:
             self.accepted.add(self.frames)
 
     def answer(self) -> None:
+        """The bridge answers its frames."""
         while self.ready:
             frame = self.ready.popleft()
             tokens = len(frame.received)
@@ -197,24 +210,28 @@ class Network:
                 wait_s=0.0, recovery_s=0.0, tail_s=0.0, hold_s=max(0.0, self.now - frame.first_arrival)), self.now)
 
     def wait(self) -> None:
+        """Time passes."""
         self.now += self.stream.choice((0.001, 0.003, 0.01, 0.1, 0.3, 1.1, 30.0))
         for side in (self.edge, self.bridge):
-            handle_due(side, self.now, self._collect)
+            handle_due(side, self.now, self.collect)
 
     def move(self) -> None:
+        """The robot gets another address."""
         self.address = self.stream.choice(_ADDRESSES)
 
     def restart_edge(self) -> None:
+        """The edge ends, with or without a goodbye, and begins anew."""
         if self.stream.number() & 1:
             self.edge.close(self.now)
-            self._collect()
+            self.collect()
             assert self.accepted == set(self.outcomes), 'a frame that was sent did not end'
         self.start_edge()
 
     def restart_bridge(self) -> None:
+        """The bridge ends, with or without a goodbye, and begins anew."""
         if self.stream.number() & 1:
             self.bridge.close(self.now)
-            self._collect()
+            self.collect()
         self.start_bridge()
 
 
@@ -226,12 +243,12 @@ _ACTIONS = (Network.deliver_all, Network.deliver_up, Network.deliver_down, Netwo
 
 def _run(data: bytes, sealed: bool) -> None:
     network = Network(Stream(data), sealed)
-    network._collect()
+    network.collect()
     network.deliver_all()
     while network.stream:
         network.step()
     network.edge.close(network.now)
-    network._collect()
+    network.collect()
     assert network.accepted == set(network.outcomes), 'a frame that was sent did not end'
     for side in (network.edge, network.bridge):
         assert side.statistics.datagrams_used >= 0
@@ -241,10 +258,12 @@ def _run(data: bytes, sealed: bool) -> None:
 
 
 def unsealed_link(data: bytes) -> None:
+    """Both sides without keys."""
     _run(data, sealed=False)
 
 
 def sealed_link(data: bytes) -> None:
+    """Both sides with keys."""
     _run(data, sealed=True)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+T = TypeVar('T')
 
 
 class Stream:
@@ -23,6 +27,7 @@ class Stream:
         return taken
 
     def rest(self) -> bytes:
+        """What is left."""
         return self.take(len(self._data))
 
     def number(self, size: int = 1) -> int:
@@ -33,10 +38,11 @@ class Stream:
         """A binary64, infinities and NaN included."""
         return struct.unpack('>d', self.take(8).ljust(8, b'\0'))[0]
 
-    def choice(self, options):
+    def choice(self, options: Sequence[T]) -> T:
+        """One of the options."""
         return options[self.number() % len(options)]
 
-    def value(self):
+    def value(self) -> Any:
         """What a settings file or a caller might give where one number is expected."""
         kind = self.number() % 6
         if kind == 0:

@@ -57,6 +57,7 @@ MODELS = (
 
 
 def configuration_of(judged: Judged, quick: bool, quantisation: str, copies: int, json: Path) -> RecoveryEvaluation:
+    """The evaluation of one setting."""
     return RecoveryEvaluation(model=judged.model, checkpoint=judged.checkpoint, cut=judged.cut, data=judged.data, quantisation=quantisation,
                               patch_copies=copies, methods=('paldn',), loss=QUICK_LOSSES if quick else LOSSES,
                               images=judged.quick_images if quick else judged.images, json=str(json))

@@ -18,6 +18,7 @@ class Bridge:
         self._sides: dict[str, object] = {}
 
     def connect(self, contestant: str, condition: dict) -> None:
+        """Make the contestant ready for the condition."""
         entry = CONTESTANTS[contestant]
         if contestant not in self._sides:
             self._sides[contestant] = entry.part('Bridge')(self._context, {**entry.options, 'name': contestant})
@@ -29,6 +30,7 @@ class Bridge:
 
 
 def main() -> int:
+    """Do what the robot's side asks for."""
     bridge = Bridge(json.loads(sys.argv[1]))
     serve({'connect': bridge.connect, 'cpu': bridge.cpu})
     return 0

@@ -119,6 +119,7 @@ class Measurement:
 
     @property
     def about(self) -> dict[str, dict]:
+        """What both models are, by name."""
         return self._state['about']
 
     @property
@@ -127,6 +128,7 @@ class Measurement:
         return self._state['left_out']
 
     def measure(self) -> None:
+        """All groups, in turns; goes on where an earlier measurement ended."""
         if self.namespaces:
             remove_leftovers()
         total = sum(len(group.conditions) * group.rounds * len(group.contestants) for group in self.groups)
@@ -163,7 +165,7 @@ class Measurement:
                 self._state['next'] = f'after {self._state["done"][-1]}'
                 self._partial.save(self._state)
 
-    def _connect(self, group: Group, link, robot: Process, bridge: Process) -> list[str]:
+    def _connect(self, group: Group, link: NamespaceLink | SimulatedLink, robot: Process, bridge: Process) -> list[str]:
         """The contestants that are there, once all have been connected over a link that loses nothing."""
         there = []
         for name in group.contestants:
@@ -178,7 +180,8 @@ class Measurement:
                 self.left_out[name] = str(error)
         return there
 
-    def _turn(self, group: Group, condition: Condition, name: str, link, robot: Process, bridge: Process) -> dict:
+    def _turn(self, group: Group, condition: Condition, name: str, link: NamespaceLink | SimulatedLink, robot: Process,
+              bridge: Process) -> dict:
         if CONTESTANTS[name].reconnects:
             link.set(Condition(delay_ms=condition.delay_ms, rate_mbit=condition.rate_mbit))
         for side in (bridge, robot):

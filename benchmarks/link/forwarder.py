@@ -44,6 +44,7 @@ class Direction:
         self.overflowed = 0
 
     def set_impairment(self, impairment: Impairment) -> None:
+        """What the packets suffer from now on."""
         self._channel.set_impairment(impairment)
 
     def take(self, packet: bytes, now: float) -> None:
@@ -130,6 +131,7 @@ def order(impairment: Impairment) -> bytes:
 
 
 def main() -> int:
+    """Forward between two namespaces until standard input ends."""
     one, other, device = sys.argv[1:]
     ends = open_tun(one, device), open_tun(other, device)
     print('ready', flush=True)

@@ -103,6 +103,7 @@ class NamespaceLink:
 
     @property
     def bridge_command(self) -> list[str]:
+        """What starts a program on the bridge's side."""
         return ['ip', 'netns', 'exec', self.namespaces[1]]
 
     def set(self, condition: Condition) -> None:

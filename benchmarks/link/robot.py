@@ -27,6 +27,7 @@ class Turn:
         self.replaced: set[int] = set()
 
     def answered(self, number: int, class_id: int, compute: float) -> None:
+        """An answer arrived."""
         now = time.monotonic()
         with self._changed:
             if number in self.submitted and number not in self.answers:
@@ -34,6 +35,7 @@ class Turn:
                 self._changed.notify_all()
 
     def was_replaced(self, number: int) -> None:
+        """A newer image took its place."""
         with self._changed:
             if number in self.submitted:
                 self.replaced.add(number)
@@ -64,6 +66,7 @@ class Robot:
                 'int8_bytes': parameters.units * parameters.row_bytes}
 
     def connect(self, contestant: str, condition: dict) -> None:
+        """Make the contestant ready for the condition."""
         entry = CONTESTANTS[contestant]
         if contestant not in self._sides:
             # By way of this object, since each turn has a record of its own.
@@ -73,6 +76,7 @@ class Robot:
         self._sides[contestant].connect(Condition(**condition))
 
     def disconnect(self, contestant: str) -> None:
+        """End the contestant's turn."""
         self._sides[contestant].disconnect()
 
     def turn(self, contestant: str, warm_up: int, frames: int) -> dict:
@@ -114,6 +118,7 @@ def _finite(value: float) -> float | None:
 
 
 def main() -> int:
+    """Do what the measuring process asks for."""
     np.seterr(all='ignore')
     robot = Robot(json.loads(sys.argv[1]))
     serve({'about': robot.about, 'connect': robot.connect, 'disconnect': robot.disconnect, 'turn': robot.turn})

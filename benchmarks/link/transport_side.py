@@ -22,7 +22,7 @@ from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.events import Connected, FrameReady
 from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
-from evitif.protocol.sealing.keys import RobotKeys, read_key_file
+from evitif.protocol.sealing.keys import Key, RobotKeys, read_key_file
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.transport import UdpLoop
 from evitif.transport.addresses import open_udp_socket
@@ -43,6 +43,7 @@ def parameters_of(channels: int) -> StreamParameters:
 
 
 def frame_of(parameters: StreamParameters, number: int = 0) -> TokenFrame:
+    """A frame of random int8 rows."""
     rows = np.random.default_rng(0).integers(0, 256, (parameters.units, parameters.row_bytes), np.uint8)
     return TokenFrame(number, 0, 'camera', rows)
 
@@ -190,7 +191,7 @@ class Sender:
             opened.sendall(data)
         return send
 
-    def _evitif(self, frame: TokenFrame, address: tuple, key, paced: bool):
+    def _evitif(self, frame: TokenFrame, address: tuple, key: Key | None, paced: bool):
         connected = threading.Event()
         connection = EdgeConnection(self.parameters, 'robot', EdgeConfig(congestion_control=paced), key=key)
         loop = UdpLoop(connection, remote=address, on_event=lambda event: connected.set() if isinstance(event, Connected) else None)
@@ -219,6 +220,7 @@ class Sender:
 
 
 def main() -> int:
+    """Do what the measuring process asks for."""
     settings = json.loads(sys.argv[1])
     if settings['side'] == 'receiver':
         receiver = Receiver(settings)

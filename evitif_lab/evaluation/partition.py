@@ -6,11 +6,10 @@ classes alone is never reported. Figures of one partition stay in the JSON, so t
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
+from evitif_lab.plain import plain
 from evitif_lab.trials.images import Normalise, load_images
 from evitif_lab.trials.original import Original, load_original, model_of
 
@@ -74,8 +74,7 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '', j
         raise ValueError(f'data names {len(c.data)} data sets: expected one, or one for each of the {len(c.partitions)} partitions')
     require_report(c.json)
     found = _earlier(c.json)
-    settings = {name: value for name, value in asdict(c).items() if name in ('loss', 'copies', 'seeds', 'images', 'baselines')}
-    settings = json.loads(json.dumps(settings))
+    settings = plain({name: getattr(c, name) for name in ('loss', 'copies', 'seeds', 'images', 'baselines')})
     entries, references = [], {}
     for index, folder in enumerate(c.partitions):
         fusion = load_fusion(folder)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evitif.files import write_text
-from evitif_lab.evaluation.drawing import draw
+from evitif_lab.evaluation import drawing
 from evitif_lab.evaluation.partition import LINK_RATES
 from evitif_lab.evaluation.report import plus_minus
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ('#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00')       # by number of devices
 # Reduction and points below the original that a partition is to reach, by classes and devices.
@@ -163,21 +166,20 @@ def _baselines(entries: list[dict]) -> list[str]:
 
 def write_report(result: dict, json_path: Path | str) -> list[str]:
     """Write the tables and the plot beside the JSON, with its name; return a sentence about each."""
-    table = Path(json_path).with_suffix('.md')
-    commands = sorted({one['command'] for one in result['entries'] if one['command']})
-    made = ['', 'Made by:', '', '```', *commands, '```', '', f'The figures are in [{Path(json_path).name}]({Path(json_path).name}), with '
-            'the configuration by which each partition was trained.', '', f'![top-1 over the size of a sub-model]({table.stem}.png)']
-    write_text(table, '# Partitions, measured\n\n' + markdown(result) + '\n' + '\n'.join(made) + '\n')
-    return [f'the tables are in {table}', plot(result, Path(json_path).with_suffix('.png'))]
+    name, commands = Path(json_path).name, sorted({one['command'] for one in result['entries'] if one['command']})
+    return drawing.write_beside(json_path, lambda png: '\n'.join([
+        '# Partitions, measured', '', markdown(result), '', 'Made by:', '', '```', *commands, '```', '',
+        f'The figures are in [{name}]({name}), with the configuration by which each partition was trained.', '',
+        f'![top-1 over the size of a sub-model]({png.name})', '']), partial(plot, result))
 
 
 def plot(result: dict, path: Path | str) -> str:
     """Draw the points below the original over the reduction, a panel a model, as PNG; return a sentence about it."""
     models = len({one['model'] for one in result['entries']})
-    return draw(partial(_paint, result), path, (max(6.0, 3.6 * models), 4.2), dpi=130)
+    return drawing.plot(partial(_paint, result), path, (max(6.0, 3.6 * models), 4.2), dpi=130)
 
 
-def _paint(result: dict, figure) -> None:
+def _paint(result: dict, figure: Figure) -> None:
     models = sorted({one['model'] for one in result['entries']})
     panels = figure.subplots(1, len(models), squeeze=False)[0]
     counts = sorted({one['devices'] for one in result['entries']})

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evitif.files import write_text
-from evitif_lab.evaluation.drawing import draw
+from evitif_lab.evaluation import drawing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Distinguishable with any colour vision (Okabe and Ito, 2008, and Tol, 2021), and by marker as well.
 STYLES = {'paldn': ('#D55E00', 'o'), 'omission': ('#0072B2', 's'), 'zero': ('#888888', 'v'), 'mean': ('#56B4E9', '^'),
@@ -44,6 +47,7 @@ def choices_in_words(result: dict) -> str:
 
 
 def title(method: str) -> str:
+    """A method's name as tables and plots have it."""
     return 'PALDN' if method == 'paldn' else method
 
 
@@ -82,17 +86,16 @@ def markdown(result: dict) -> str:
 
 def write_report(result: dict, json_path: Path | str) -> list[str]:
     """Write the table and the plot beside the JSON, with its name; return a sentence about each."""
-    table = Path(json_path).with_suffix('.md')
-    write_text(table, markdown(result) + '\n' + (f'\nMade by `{result["command"]}`.\n' if result['command'] else ''))
-    return [f'the table is in {table}', plot(result, Path(json_path).with_suffix('.png'))]
+    made = f'\nMade by `{result["command"]}`.\n' if result['command'] else ''
+    return drawing.write_beside(json_path, lambda _: f'{markdown(result)}\n{made}', partial(plot, result))
 
 
 def plot(result: dict, path: Path | str) -> str:
     """Draw accuracy over loss, a line a method with its 95 % interval, as PNG; return a sentence about it."""
-    return draw(partial(_paint, result), path, (7.2, 4.4), dpi=130)
+    return drawing.plot(partial(_paint, result), path, (7.2, 4.4), dpi=130)
 
 
-def _paint(result: dict, figure) -> None:
+def _paint(result: dict, figure: Figure) -> None:
     axes = figure.add_subplot()
     axes.axhline(100 * result['top1_uncut'], color='black', linestyle='--', linewidth=1)
     right = max(100 * rate for rate in result['configuration']['loss'])

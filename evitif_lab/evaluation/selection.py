@@ -107,6 +107,7 @@ class Measurement:
                          'loss': list(c.loss), 'seeds': c.seeds, 'precision': c.precision}
 
     def measure(self, command: str = '') -> dict:
+        """Measure and return, and write where asked, the figures; goes on where an interrupted measurement ended."""
         c, trial, settings = self.configuration, self.trial, self.settings
         partial = PartialResult(c.json, self.identity)
         state = partial.load() or {'next': 0, 'seconds': 0.0, 'stages': {}}
@@ -161,7 +162,7 @@ class Measurement:
             for loss in (0.0, *self.configuration.loss):
                 uplink = float(np.mean([image_bytes_on_wire(size, loss) for size in sizes]))
                 row[f'bytes at {loss:g}'] = uplink + answer_bytes(trial.classes, 0, loss)
-                row[f'arrive at {rate:g} without parity'] = float(np.mean([(1 - rate)**image_datagrams(size) for size in sizes]))
+                row[f'arrive at {loss:g} without parity'] = float(np.mean([(1 - loss)**image_datagrams(size) for size in sizes]))
             found.append(row)
         return found
 

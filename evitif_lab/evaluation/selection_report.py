@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evitif.files import write_text
-from evitif_lab.evaluation.drawing import draw
+from evitif_lab.evaluation import drawing
 from evitif_lab.evaluation.report import plus_minus
 from evitif_lab.evaluation.selection import PIXELS, point_of
 from evitif_lab.trials.front import Point, pareto
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COSTS = (0.32, 0.20)        # of the paper's kind that the best of the sweep is shown for
 SHARE_OF_CODEC = 0.40
@@ -155,19 +158,18 @@ def _form(name: str) -> str:
 
 def write_report(result: dict, json_path: Path | str) -> list[str]:
     """Write the tables and the plot beside the JSON, with its name; return a sentence about each."""
-    table = Path(json_path).with_suffix('.md')
     made = [f'Made by `{result["command"]}`.', ''] if result['command'] else []
-    write_text(table, '\n'.join([f'# Selection: {result["light"]} and {result["large"]}', '', markdown(result), '',
-                                 f'![top-1 over bytes and over cost]({table.stem}.png)', '', *made]))
-    return [f'the tables are in {table}', plot(result, Path(json_path).with_suffix('.png'))]
+    return drawing.write_beside(json_path, lambda png: '\n'.join([
+        f'# Selection: {result["light"]} and {result["large"]}', '', markdown(result), '', f'![top-1 over bytes and over cost]({png.name})',
+        '', *made]), partial(plot, result))
 
 
 def plot(result: dict, path: Path | str) -> str:
     """Draw accuracy over bytes, beside the codecs, and over the paper's cost, as PNG; return a sentence about it."""
-    return draw(partial(_paint, result), path, (11, 4.4), dpi=120)
+    return drawing.plot(partial(_paint, result), path, (11, 4.4), dpi=120)
 
 
-def _paint(result: dict, figure) -> None:
+def _paint(result: dict, figure: Figure) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     large, light = 100 * result['top1']['large'], 100 * result['top1']['light']
     for axes, by in ((left, 'bytes'), (right, 'cost')):

@@ -95,6 +95,7 @@ def _multiply_adds(folder: str, cut: int) -> int:
 
 
 def markdown(tables: list[dict]) -> str:
+    """All tables as a page."""
     lines = ['# The strategies side by side', '', '*Bytes*: UDP payload for an image on average, in both directions, sealed; for a '
              'partition of all devices together. *Points*: top-1 against the large model alone, on the same images. *On the robot*: '
              'multiply-adds of the blocks that run there; for a partition on one device.']

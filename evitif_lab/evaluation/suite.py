@@ -5,11 +5,10 @@ What was measured already with the same artifacts is not measured again; an inte
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif_lab.evaluation.report import plot
 from evitif_lab.evaluation.suite_page import METHODS as METHODS_LABEL
 from evitif_lab.evaluation.suite_page import page
+from evitif_lab.plain import plain
 from evitif_lab.writable import require_writable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -63,6 +63,7 @@ class ShippedModel:
 
     @property
     def middle_cut(self) -> int:
+        """Where most is measured."""
         return self.cuts[len(self.cuts) // 2]
 
 
@@ -95,7 +96,7 @@ def shipped_models(artifacts: Path, data: dict[str, str], imagenet_checkpoint: P
 
 def jobs_of(model: ShippedModel, results: Path, quick: bool, images: int | None) -> Iterator[Job]:
     """What is measured of a model. The quick suite takes the middle cut and two rates alone."""
-    def job(cut: int, label: str, methods, seeds: int, judged: int = SAMPLE_IMAGES, **more) -> Job:
+    def job(cut: int, label: str, methods: Iterable[str], seeds: int, judged: int = SAMPLE_IMAGES, **more) -> Job:
         name = f'{model.name}-cut{cut}-{label}'
         return Job(name, label, RecoveryEvaluation(
             model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut, data=model.data or '',
@@ -133,7 +134,7 @@ def measure(job: Job) -> dict:
     command = command_of(replace(job.configuration, json=path.name))
     measurement = Measurement(job.configuration)
     earlier = read_result(path)
-    if earlier is not None and _stands(earlier['identity'], json.loads(json.dumps(measurement.identity))):
+    if earlier is not None and _stands(earlier['identity'], plain(measurement.identity)):
         print(f'{job.name}: measured already', flush=True)
         return earlier
     print(f'{job.name}: {command}', flush=True)

@@ -10,12 +10,14 @@ model's own answer. The answer is that over the given classes and 'other'.
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from evitif.model.tensors import require_finite_answers
 from evitif.partition.slicing import final_norm
@@ -72,7 +74,7 @@ def principal_directions(module: nn.Module, images: torch.Tensor) -> torch.Tenso
     width = module.embed_dim
     total = torch.zeros(width, width, dtype=torch.float64)
 
-    def add(_, inputs):
+    def add(_: nn.Module, inputs: tuple) -> None:
         tokens = inputs[0].reshape(-1, width)
         tokens = functional.normalize(tokens - tokens.mean(1, keepdim=True), dim=1)
         total.add_((tokens.T @ tokens).double())
@@ -92,28 +94,28 @@ def _norms(module: nn.Module) -> list[nn.Module]:
     return [norm for block in module.blocks for norm in (block.norm1, block.norm2)] + [final_norm(module)]
 
 
-def _gated(module: nn.Module, directions: torch.Tensor, gates: list[torch.Tensor]):
+def _gated(module: nn.Module, directions: torch.Tensor, gates: list[torch.Tensor]) -> AbstractContextManager:
     """Let gates [B, …] multiply the residual stream's directions before each norm, the heads, and the MLPs' units."""
     by_direction, by_head, by_hidden = gates
 
-    def stream(_, inputs):
+    def stream(_: nn.Module, inputs: tuple) -> torch.Tensor:
         tokens = inputs[0]
         gate = (by_direction - 1).view(len(tokens), *[1] * (tokens.ndim - 2), -1)
         return tokens + (tokens @ directions * gate) @ directions.T
 
     hooks = [norm.register_forward_pre_hook(stream) for norm in _norms(module)]
     for index, block in enumerate(module.blocks):
-        def heads(layer, inputs, index=index, dim=block.attn.head_dim):
+        def heads(_: nn.Module, inputs: tuple, index: int = index, dim: int = block.attn.head_dim) -> torch.Tensor:
             return inputs[0] * by_head[:, index].repeat_interleave(dim, 1)[:, None]
 
-        def hidden(layer, inputs, index=index):
+        def hidden(_: nn.Module, inputs: tuple, index: int = index) -> torch.Tensor:
             return inputs[0] * by_hidden[:, index][:, None]
         hooks += [block.attn.proj.register_forward_pre_hook(heads), block.mlp.fc2.register_forward_pre_hook(hidden)]
     return _hooked(hooks)
 
 
 @contextmanager
-def _hooked(hooks):
+def _hooked(hooks: list[RemovableHandle]) -> Iterator[None]:
     try:
         yield
     finally:

@@ -42,10 +42,12 @@ class Limit:
     multiply_adds: int | None = None
 
     def allows(self, parameters: int, multiply_adds: int) -> bool:
+        """Whether a module of so many is within it."""
         return (self.parameters is None or parameters <= self.parameters) and \
             (self.multiply_adds is None or multiply_adds <= self.multiply_adds)
 
     def scaled(self, factor: float) -> Limit:
+        """This limit times `factor`."""
         return Limit(*(None if value is None else int(value * factor) for value in (self.parameters, self.multiply_adds)))
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ import torch
 def warmed_up_average(decay: float) -> Callable:
     """For `torch.optim.swa_utils.AveragedModel`: an exponential moving average whose decay grows from 0 to `decay`, so
     that the first steps are forgotten."""
-    def update(averaged, current, count):
+    def update(averaged: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor) -> None:
         step_decay = min(decay, (1 + float(count)) / (10 + float(count)))
         torch._foreach_lerp_(averaged, current, 1 - step_decay)
     return update

@@ -27,17 +27,15 @@ from evitif.model.tensors import require_finite_answers
 from evitif.wording import few
 from evitif_lab.commands.configuration import option
 from evitif_lab.commands.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
-from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import identity_of
 from evitif_lab.precision import mixed_precision
-from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.calibration_split import training_split
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.distillation import Teacher, fitting_teacher
-from evitif_lab.training.divergence import require_finite_step, require_finite_weights
 from evitif_lab.training.finished import PLACE, is_finished, retire
 from evitif_lab.training.initial_weights import commands_before, start_from
 from evitif_lab.training.judging import accuracy_words, judged_figures
+from evitif_lab.training.training_loop import TrainingLoop, train_loop
 from evitif_lab.trials.images import Normalise, erase, load_images, mixup, shift_and_flip
 from evitif_lab.writable import require_writable
 
@@ -118,13 +116,17 @@ def train_backbone(configuration: BackboneTraining, command: str = '', overwrite
     channels = int(c.model_kwargs.get('in_chans', 3))
     data_config = {'input_size': [channels, size, size], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0,
                    'crop_mode': 'center'}
-    images, class_ids = load_images(train, size, title='training images')
+    training = load_images(train, size, title='training images')
     if chosen is not None:
-        images, class_ids = images[chosen], class_ids[chosen]
+        training = training[0][chosen], training[1][chosen]
     judged = load_images(test, size, title='test images')
-    average, history = _descend(c, built.module, data_config, train.class_names, (images, class_ids), judged,
-                                accuracy_words(test.split), checkpoint)
-    figures = {**judged_figures(test.split, history[-1]['top1'], len(test)), 'epochs': c.epochs,
+    model = built.module.to(c.device)
+    epochs = _Epochs(c, model, Normalise(data_config, c.device), train.class_names, training, judged, accuracy_words(test.split))
+    loop = _Loop(c.epochs * epochs.steps, c.learning_rate, c.weight_decay, c.warmup_epochs * epochs.steps, c.average_decay,
+                 save_every=epochs.steps)
+    average, _, _ = train_loop(loop, model, epochs.losses, lambda found: found['loss'], [model.parameters()], c.output, checkpoint,
+                               epochs)
+    figures = {**judged_figures(test.split, epochs.history[-1]['top1'], len(test)), 'epochs': c.epochs,
                'parameters': sum(parameter.numel() for parameter in built.module.parameters())}
     before = commands_before(c.initial_weights)
     if overwrite:
@@ -133,7 +135,7 @@ def train_backbone(configuration: BackboneTraining, command: str = '', overwrite
         'name': Path(c.output).name, 'architecture': c.architecture,
         'model_kwargs': {**c.model_kwargs, 'img_size': size}, 'pretrained_cfg': data_config,
         'class_names': list(train.class_names), **_significant_bits(train), 'default_cut': c.default_cut, 'figures': figures,
-        'history': history,
+        'history': epochs.history,
         'made_by': {'command': command, **({'after': before} if before else {}), 'configuration': asdict(c), 'made_from': made_from,
                     'torch': torch.__version__}},
         c.stored_as)
@@ -184,66 +186,81 @@ def _square(size: object) -> int:
     return sides[0]
 
 
-def _descend(c: BackboneTraining, model: nn.Module, data_config: dict, class_names: tuple[str, ...],
-             training: tuple[torch.Tensor, torch.Tensor], judged: tuple[torch.Tensor, torch.Tensor],
-             accuracy_is: str, checkpoint: Checkpoint) -> tuple[nn.Module, list[dict]]:
-    """The moving average of the trained weights, as they are stored, and what is known of each epoch.
+@dataclass(frozen=True)
+class _Loop(TrainingLoop):
+    """Epochs of `save_every` steps; `warmup` steps rise before the cosine."""
+
+    def rate(self, step: int) -> float:
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.warmup) / max(1.0, self.steps - self.warmup))))
+
+    def optimisers(self, module: nn.Module) -> list[torch.optim.Optimizer]:
+        return [torch.optim.AdamW(_groups(module, self.weight_decay), lr=self.learning_rate)]
+
+    def place(self, step: int) -> str:
+        epoch, number = divmod(step, self.save_every)
+        return f'step {number + 1} of {self.save_every} in epoch {epoch + 1} of {self.steps // self.save_every}'
+
+
+class _Epochs:
+    """The images of each step, the loss on them, and what is known of each epoch.
 
     :param training: images uint8 [n, 3, H, W] and class ids int64 [n]; `judged` likewise
     :param accuracy_is: what the accuracy on `judged` is called
     """
-    images, class_ids = training
-    model = model.to(c.device)
-    normalise = Normalise(data_config, c.device)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=warmed_up_average(c.average_decay))
-    optimiser = torch.optim.AdamW(_groups(model, c.weight_decay), lr=c.learning_rate)
-    steps = math.ceil(len(images) / c.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _warmup_cosine(step, c.warmup_epochs * steps, c.epochs * steps))
-    teacher = None if c.distil_from is None else Teacher(c.distil_from, class_names, images, c.distil_weight, c.distil_temperature,
-                                                         c.device, c.precision, c.distil_views)
-    parts = {'model': model, 'average': average, 'optimiser': optimiser, 'schedule': schedule}
-    state = checkpoint.restore(parts)
-    history: list[dict] = [] if state is None else state['history']
-    for epoch in range(len(history), c.epochs):
-        generator = torch.Generator().manual_seed(c.seed * 100_003 + epoch)
-        began, total = time.monotonic(), 0.0
-        model.train()
-        order = torch.randperm(len(images), generator=generator)
-        bar = Progress(order.split(c.batch_size), desc=f'epoch {epoch + 1}/{c.epochs}', unit='step')
-        for step, chosen in enumerate(bar):
-            batch = shift_and_flip(images[chosen].to(c.device), c.shift_pixels, generator)
-            batch = erase(batch, c.erase_probability, generator)
-            targets = functional.one_hot(class_ids[chosen], len(class_names)).float()
-            if teacher is not None and teacher.once is not None:         # side by side, so that both are mixed with the same weights
-                targets = torch.cat((targets, teacher.once[chosen]), 1)
-            batch, targets = mixup(batch, targets.to(c.device), c.mixup_alpha, generator)
-            with mixed_precision(c.device, c.precision):
-                logits = model(normalise(batch)).float()
-            labels, answers = targets[:, :logits.shape[1]], targets[:, logits.shape[1]:]
-            loss = functional.cross_entropy(logits, labels, label_smoothing=c.label_smoothing)
-            if teacher is not None:
-                loss = teacher.loss(loss, logits, answers if teacher.once is not None else teacher.softened(batch))
-            place_of_step = f'step {step + 1} of {steps} in epoch {epoch + 1} of {c.epochs}'
-            require_finite_step(c.output, place_of_step, checkpoint, loss=loss.item())
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            require_finite_step(c.output, place_of_step, checkpoint, gradient_norm=norm.item())
-            optimiser.step()
-            schedule.step()
-            average.update_parameters(model)
-            total += loss.item()
-            bar.set_postfix(loss=f'{total / (step + 1):.3f}')
-        require_finite_weights(c.output, f'epoch {epoch + 1} of {c.epochs}', average.module.state_dict(), checkpoint)
-        if epoch + 1 == c.epochs:
-            round_weights(average.module, c.stored_as)
-        accuracy = top1(average.module, *judged, normalise, c.device)
-        history.append({'epoch': epoch + 1, 'loss': round(total / steps, 4), 'top1': round(accuracy, 4),
-                        'seconds': round(time.monotonic() - began, 1)})
-        print(f'epoch {epoch + 1}: training loss {total / steps:.3f}, {accuracy_is} {100 * accuracy:.2f} %', flush=True)
-        checkpoint.save({**{name: part.state_dict() for name, part in parts.items()}, 'history': history})
-    return average.module, history
+
+    def __init__(self, c: BackboneTraining, model: nn.Module, normalise: Normalise, class_names: tuple[str, ...],
+                 training: tuple[torch.Tensor, torch.Tensor], judged: tuple[torch.Tensor, torch.Tensor], accuracy_is: str):
+        self.c, self.model, self.normalise, self.classes = c, model, normalise, len(class_names)
+        self.images, self.class_ids = training
+        self.judged, self.accuracy_is = judged, accuracy_is
+        self.steps = math.ceil(len(self.images) / c.batch_size)
+        self.teacher = None if c.distil_from is None else Teacher(
+            c.distil_from, class_names, self.images, c.distil_weight, c.distil_temperature, c.device, c.precision, c.distil_views)
+        self.history: list[dict] = []
+
+    def losses(self, step: int) -> dict[str, torch.Tensor]:
+        """Of a step; those of an epoch have to be asked for in their order."""
+        c, (epoch, number) = self.c, divmod(step, self.steps)
+        if number == 0:
+            self._generator = torch.Generator().manual_seed(c.seed * 100_003 + epoch)
+            self._order = torch.randperm(len(self.images), generator=self._generator).split(c.batch_size)
+            self._began, self._total = time.monotonic(), 0.0
+            self.model.train()
+        chosen, teacher = self._order[number], self.teacher
+        batch = shift_and_flip(self.images[chosen].to(c.device), c.shift_pixels, self._generator)
+        batch = erase(batch, c.erase_probability, self._generator)
+        targets = functional.one_hot(self.class_ids[chosen], self.classes).float()
+        if teacher is not None and teacher.once is not None:         # side by side, so that both are mixed with the same weights
+            targets = torch.cat((targets, teacher.once[chosen]), 1)
+        batch, targets = mixup(batch, targets.to(c.device), c.mixup_alpha, self._generator)
+        with mixed_precision(c.device, c.precision):
+            logits = self.model(self.normalise(batch)).float()
+        labels, answers = targets[:, :logits.shape[1]], targets[:, logits.shape[1]:]
+        loss = functional.cross_entropy(logits, labels, label_smoothing=c.label_smoothing)
+        if teacher is not None:
+            loss = teacher.loss(loss, logits, answers if teacher.once is not None else teacher.softened(batch))
+        self._total += loss.item()
+        return {'loss': loss}
+
+    def saving(self, step: int, average: nn.Module) -> None:
+        """Judge the epoch that ends, of the last one the weights as they are stored."""
+        c, epoch, loss = self.c, step // self.steps, self._total / self.steps
+        if epoch == c.epochs:
+            round_weights(average, c.stored_as)
+        accuracy = top1(average, *self.judged, self.normalise, c.device)
+        self.history.append({'epoch': epoch, 'loss': round(loss, 4), 'top1': round(accuracy, 4),
+                             'seconds': round(time.monotonic() - self._began, 1)})
+        print(f'epoch {epoch}: training loss {loss:.3f}, {self.accuracy_is} {100 * accuracy:.2f} %', flush=True)
+
+    def state_dict(self) -> dict:
+        """What is known of the epochs so far."""
+        return {'history': self.history}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on after these epochs."""
+        self.history = list(state['history'])
 
 
 @torch.inference_mode()
@@ -272,9 +289,3 @@ def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
     for name, parameter in model.named_parameters():
         (plain if parameter.ndim < 2 or name in kept_whole else decayed).append(parameter)
     return [{'params': decayed, 'weight_decay': weight_decay}, {'params': plain, 'weight_decay': 0.0}]
-
-
-def _warmup_cosine(step: int, warmup: float, total: int) -> float:
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1.0, total - warmup))))

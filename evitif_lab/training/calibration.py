@@ -7,7 +7,6 @@ expected in points is unbiased only where the large model's training left out th
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,15 +16,19 @@ import torch
 from PIL import Image
 
 from evitif.datasets import ImageDataset, Sample, open_images
+from evitif.files import read_json
 from evitif.model.build import build_model, read_description
 from evitif.model.device import place
 from evitif.model.folder import find_model_folder
 from evitif.model.transform_code import RATES
 from evitif.selection import gate
 from evitif.selection.artifact import FILE, Selection, SelectionArtifact, save_selection
+from evitif.wording import shortened
 from evitif_lab.commands.configuration import PairChoice, option
 from evitif_lab.commands.options import positive, positive_int, rate, real, seed, share
+from evitif_lab.plain import plain
 from evitif_lab.training.calibration_split import training_split
+from evitif_lab.training.finished import differs
 from evitif_lab.trials.front import PRIOR_WEIGHTS, Point, cheapest, points
 from evitif_lab.trials.images import random_crop
 from evitif_lab.trials.selection import Trial, fit_temperature, selected, softmax, specs
@@ -128,11 +131,22 @@ def calibrate(configuration: Calibration, command: str = '') -> tuple[Path, Sele
         'expected': {**{key: value if isinstance(value, str) else round(value, 4) for key, value in best.as_dict().items()},
                      'images': len(trial), 'top1_light': round(alone['light'], 4), 'top1_large': round(alone['large'], 4)},
         'seed': c.seed,
-        'made_by': {'command': command, 'configuration': json.loads(json.dumps(asdict(c))), 'torch': torch.__version__,
+        'made_by': {'command': command, 'configuration': plain(asdict(c)), 'torch': torch.__version__,
                     'seconds': round(time.monotonic() - began, 1)}})
     path = folder / FILE
+    _tell_what_is_replaced(path, artifact)
     save_selection(path, artifact)
     return path, artifact
+
+
+def _tell_what_is_replaced(path: Path, artifact: SelectionArtifact) -> None:
+    try:
+        made_by = dict(read_json(path)['made_by'])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    different = differs(made_by, artifact.description['made_by']['configuration'], {})
+    print(f'{path} is replaced' + (f': it is of another calibration ({shortened("; ".join(different), 300)})' if different else ''),
+          flush=True)
 
 
 def _left_out(light: str) -> float | None:

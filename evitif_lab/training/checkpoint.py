@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from evitif.wording import shortened
 from evitif_lab.differences import differences
+from evitif_lab.plain import plain
 from evitif_lab.training.state import read_state, write_state
 
 FILE = 'checkpoint.pt'
@@ -24,7 +24,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path | str, belongs_to: dict, overwrite: bool = False):
         self.path = Path(folder) / FILE
-        self.belongs_to = json.loads(json.dumps({**belongs_to, 'format': FORMAT}))
+        self.belongs_to = plain({**belongs_to, 'format': FORMAT})
         self.overwrite = overwrite
 
     def load(self) -> dict | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from evitif.model.errors import ModelError
 from evitif.model.folder import find_model_folder
 from evitif.wording import few, shortened
 from evitif_lab.differences import differences
+from evitif_lab.plain import plain
 from evitif_lab.writable import require_writable
 
 PLACE = ('output', 'device')        # where something lies or is computed changes nothing
@@ -45,9 +45,9 @@ def differs(made_by: dict, configuration: dict, made_from: dict) -> list[str]:
     """
     known = {name: value for name, value in made_by.get('made_from', {}).items() if name in made_from}
     left_out = (*PLACE, *(['data'] if 'data' in known else []))      # which images they are says more than where they lie
-    wanted = {name: value for name, value in _plain(configuration).items() if name not in left_out}
+    wanted = {name: value for name, value in plain(configuration).items() if name not in left_out}
     recorded = {name: value for name, value in made_by.get('configuration', {}).items() if name in wanted}
-    return differences({**wanted, **recorded, **known}, {**wanted, **{name: _plain(made_from)[name] for name in known}})
+    return differences({**wanted, **recorded, **known}, {**wanted, **{name: plain(made_from)[name] for name in known}})
 
 
 def artifact_folder(model: str, output: str | None) -> Path:
@@ -81,8 +81,3 @@ def retire(folder: Path | str, patterns: tuple[str, ...]) -> None:
         for path in stale:
             path.rename(place / path.name)
         print(f'{few(path.name for path in stale)} belonged to the model that was replaced: moved into {place}', flush=True)
-
-
-def _plain(value: dict) -> dict:
-    """As JSON has it: lists for tuples."""
-    return json.loads(json.dumps(value))

@@ -30,6 +30,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
+        """As `torch.optim.Optimizer.step`."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[torch.nn.Parameter]] = {}
             for parameter in group['params']:

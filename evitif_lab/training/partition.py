@@ -21,6 +21,7 @@ from evitif.wording import shortened
 from evitif_lab.partition.placement import Placed, place
 from evitif_lab.partition.pruning import Limit, Size, prune, size_within
 from evitif_lab.partition.subsets import random_subsets, similar_subsets, with_redundancy
+from evitif_lab.plain import plain
 from evitif_lab.training.finished import differs
 from evitif_lab.training.judging import accuracy_words, judged_figures
 from evitif_lab.training.partition_begin import EarlierPartition
@@ -93,6 +94,7 @@ class _Run:
 
     def run(self) -> dict:
         c = self.c
+        work = {'subsets': self._subsets, 'body': self._body, 'prune': self._prune, 'retrain': self._retrain, 'fuse': self._fuse}
         results: dict[str, dict] = {}
         for step in STEPS:
             done = self.steps.load(step)
@@ -101,7 +103,7 @@ class _Run:
                 results[step] = done
                 print(f'{step}: done already', flush=True)
             elif c.step in ('all', step):
-                results[step] = getattr(self, f'_{step}')(results)
+                results[step] = work[step](results)
                 self.steps.save(step, results[step])
             else:
                 raise ValueError(f'step {c.step!r} needs the result of {step!r} in {self.steps.folder}, of the same configuration: run '
@@ -203,7 +205,7 @@ class _Run:
         description = save_partition(c.output, list(system.modules_), network, {
             'original': self.original.fingerprint, 'model': built.name, **self._architecture(),
             'class_names': list(built.class_names), 'labels': list(built.labels),
-            'data_config': json.loads(json.dumps(built.data_config)), 'features': system.channels,
+            'data_config': plain(built.data_config), 'features': system.channels,
             'redundancy': self.earlier.redundancy if self.earlier else c.redundancy,
             'devices': [{'name': entry['device'], 'classes': results['subsets']['subsets'][index], 'shape': entry['shape'],
                          'parameters': entry['parameters'], 'multiply_adds': entry['multiply_adds'],

@@ -5,10 +5,9 @@ All are trained on the same images as the partition, from the original's answers
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -17,6 +16,7 @@ from evitif.partition.artifact import Description
 from evitif.partition.slicing import Shape, parameters_of, shape_of
 from evitif_lab.data.identity import identity_of
 from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
+from evitif_lab.plain import key_of
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.partition import answers_of, body_of, calibration, common_part
 from evitif_lab.training.partition_cnn import WIDTHS, Cnn, prune_cnn
@@ -26,6 +26,8 @@ from evitif_lab.training.state import read_state, write_state
 from evitif_lab.training.training_answers import TrainingAnswers
 from evitif_lab.trials.images import Normalise
 from evitif_lab.trials.original import Original
+
+S = TypeVar('S', System, Ensemble)
 
 
 def judge_baselines(description: Description, original: Original, data: str, images: torch.Tensor, ids: torch.Tensor) -> dict:
@@ -101,10 +103,11 @@ def _ensemble(description: Description, c: PartitionTraining, original: Original
     return trained(ensemble, 'averaged', c, description, original, answers)
 
 
-def trained(system, name: str, c: PartitionTraining, description: Description, original: Original, answers: TrainingAnswers):
+def trained(system: S, name: str, c: PartitionTraining, description: Description, original: Original,
+            answers: TrainingAnswers) -> tuple[S, dict]:
     """`system` retrained as the partition was; from `<partition>/steps` where that is done already."""
     folder = Path(c.output) / 'steps'
-    key = hashlib.sha256(json.dumps([description.fingerprint, name]).encode()).hexdigest()[:16]
+    key = key_of([description.fingerprint, name])
     path = folder / f'baseline-{name}-{key}.pt'
     if path.is_file():
         state = read_state(path)

@@ -9,8 +9,6 @@ sub-model from the original.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from torch import nn
 from evitif.partition.fusion import FusionNetwork
 from evitif.partition.slicing import Shape, blank, final_norm, parameters_of, shape_of
 from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
+from evitif_lab.plain import key_of
 from evitif_lab.training.backbone import top1
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.partition_retraining import Ensemble, Schedule, retrain
@@ -70,7 +69,7 @@ def train_body(original: nn.Module, identity: str, data_config: dict, answers: T
     for number, stage in enumerate(stages, 1):
         shape = _shape(original, shape_of(body), stage, largest)
         so_far = [*so_far, stage.steps, shape.as_dict()]
-        key = hashlib.sha256(json.dumps(so_far).encode()).hexdigest()[:16]
+        key = key_of(so_far)
         path = folder / f'body-{key}.pt'
         if path.is_file():
             state = read_state(path)

@@ -3,7 +3,6 @@ divided so at all."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from evitif_lab.data.identity import identity_of
 from evitif_lab.partition.placement import InventoryDevice, read_inventory
 from evitif_lab.partition.pruning import require_prunable_to
 from evitif_lab.partition.subsets import random_subsets, with_redundancy
+from evitif_lab.plain import plain
 from evitif_lab.training.partition_body import read_stages
 from evitif_lab.training.partition_settings import STEPS, PartitionTraining
 from evitif_lab.training.training_answers import require_held_out
@@ -35,7 +35,8 @@ class Files:
     inventory: tuple[InventoryDevice, ...] | None
 
     def as_dict(self) -> dict:
-        return json.loads(json.dumps(asdict(self)))
+        """As JSON has it."""
+        return plain(asdict(self))
 
 
 def check_values(c: PartitionTraining) -> None:

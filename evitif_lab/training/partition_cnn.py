@@ -30,6 +30,7 @@ class Cnn(nn.Module):
         self.head = nn.Linear(widths[-1], classes)
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, H, W] to features of the last layer."""
         x = images
         for index, layer in enumerate(self.layers):
             x = layer(x)
@@ -38,13 +39,16 @@ class Cnn(nn.Module):
         return x
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Features of the last layer to logits, or to the pooled token [B, width]."""
         pooled = self.norm(x.mean((2, 3)))
         return pooled if pre_logits else self.head(pooled)
 
     def get_classifier(self) -> nn.Linear:
+        """As timm's."""
         return self.head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, H, W] to logits."""
         return self.forward_head(self.forward_features(images))
 
     def multiply_adds(self, size: int) -> int:

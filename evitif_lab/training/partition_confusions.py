@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 
@@ -15,7 +17,7 @@ def confusions_of(answers: TrainingAnswers, classes: int) -> np.ndarray:
     return (total / torch.bincount(answers.class_ids, minlength=classes).clamp(min=1)[:, None]).numpy()
 
 
-def share_within(confusions: np.ndarray, subsets) -> float:
+def share_within(confusions: np.ndarray, subsets: Iterable[Sequence[int]]) -> float:
     """Of all confusion between different classes, the share between classes that are on one device."""
     between = confusions + confusions.T
     np.fill_diagonal(between, 0.0)

@@ -29,9 +29,9 @@ from evitif_lab.partition.importance import grouped_log_probabilities
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.checkpoint import Checkpoint
-from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.divergence import require_finite_step, require_finite_weights
 from evitif_lab.training.training_answers import TrainingAnswers
+from evitif_lab.training.training_loop import TrainingLoop, train_loop
 from evitif_lab.trials.images import Normalise, shift_and_flip
 
 FEATURE_QUANTISATION = 'int8'
@@ -187,10 +187,10 @@ def retrain(system: System | Ensemble, answers: TrainingAnswers, data_config: di
         with mixed_precision(device, precision):
             return system.losses(images, answers.logits[chosen].to(device), target, present, s.temperature)
 
-    descent = Descent(s.steps, s.learning_rate, s.weight_decay, max(1, s.steps // 20), s.average_decay, save_every=200,
+    loop = TrainingLoop(s.steps, s.learning_rate, s.weight_decay, max(1, s.steps // 20), s.average_decay, save_every=200,
                       matrix_rate=s.matrix_rate)
-    trained, smooth, seconds = descend(
-        descent, system, losses,
+    trained, smooth, seconds = train_loop(
+        loop, system, losses,
         lambda found: found['fused'] + s.own_weight * found.get('own', 0.0) + s.feature_weight * found['feature'],
         groups_of(system), title, checkpoint)
     figures = {**{f'training_{name}': round(value, 4) for name, value in smooth.items()}, 'seconds': round(seconds, 1)}

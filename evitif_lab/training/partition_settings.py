@@ -67,6 +67,7 @@ class PartitionTraining(ModelChoice):
 
     @property
     def schedule(self) -> Schedule:
+        """Of the retraining."""
         return Schedule(self.steps, self.batch_size, self.learning_rate, self.matrix_rate)
 
     def limit(self, original: Original) -> Limit:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 from evitif.wording import shortened
 from evitif_lab.differences import differences
+from evitif_lab.plain import plain
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.state import read_state, write_state
 
@@ -23,7 +22,7 @@ class StepResults:
         self.folder = folder
         self._belongs_to, so_far = {}, {}
         for step, about in belongs_to.items():
-            so_far = {**so_far, **json.loads(json.dumps(about))}
+            so_far = {**so_far, **plain(about)}
             self._belongs_to[step] = so_far
 
     def load(self, step: str) -> dict | None:
@@ -40,10 +39,6 @@ class StepResults:
     def save(self, step: str, result: dict) -> None:
         """Raises files.WriteError; ValueError for a result that is not finite."""
         write_state(self._path(step), {'belongs_to': self._belongs_to[step], 'result': result})
-
-    def key(self, step: str) -> str:
-        """16 digits of what a step's result depends on."""
-        return hashlib.sha256(json.dumps(self._belongs_to[step], sort_keys=True).encode()).hexdigest()[:16]
 
     def checkpoint(self, step: str, overwrite: bool) -> Checkpoint:
         """For the training within a step."""

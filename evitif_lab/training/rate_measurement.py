@@ -62,7 +62,7 @@ def measure_rates(stream: CutModel, code: TransformCode, recovery: Recovery, dig
             received = torch.ones(tokens.shape[:2], dtype=torch.bool)
             received[:, split.prefix_tokens:] = torch.rand(len(tokens), patches, generator=generator).argsort(1) >= round(share * patches)
 
-            def recovered(part: torch.Tensor, chosen: slice, received=received, share=share) -> torch.Tensor:
+            def recovered(part: torch.Tensor, chosen: slice, received: torch.Tensor = received, share: float = share) -> torch.Tensor:
                 mask = received[chosen].to(device)
                 rates = torch.full((len(part),), share, device=device)
                 return recovery.recover(part.to(device) * mask[:, :, None], mask, rates).logits(split)

@@ -3,7 +3,6 @@ them are the target. The model itself is not changed."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,11 +21,12 @@ from evitif_lab.commands.configuration import LIMITS_HELP, QUANTISATION_HELP, VI
 from evitif_lab.commands.options import not_negative, positive, positive_int, rate, rate_below_one, seed
 from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.loss_patterns import PacketLoss
+from evitif_lab.plain import plain
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.checkpoint import Checkpoint
-from evitif_lab.training.descent import Descent, descend
 from evitif_lab.training.finished import PLACE, artifact_folder, is_finished
 from evitif_lab.training.token_cache import TokenCache
+from evitif_lab.training.training_loop import TrainingLoop, train_loop
 from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
@@ -122,7 +122,7 @@ class _Job:
         self.cut = stream.parameters.cut
         self.path = artifact_path(folder, self.cut, method)
         # What another run has to share to be the same training; the other cuts and methods of the command do not matter.
-        self.configuration = json.loads(json.dumps({**asdict(c), 'cut': self.cut, 'method': method}))
+        self.configuration = plain({**asdict(c), 'cut': self.cut, 'method': method})
         self.made_from = {'data': data}
         belongs_to = {name: value for name, value in self.configuration.items() if name not in PLACE}
         self.checkpoint = Checkpoint(self.path.with_suffix(''), {**belongs_to, **self.made_from,
@@ -186,10 +186,10 @@ def fit_by_gradient(network: LearnedRecovery, split: SplitModel, pattern: Packet
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:
         return network, {}
-    descent = Descent(c.steps, LEARNING_RATES.get(network.name, c.learning_rate), weight_decay=0.01, warmup=100,
+    loop = TrainingLoop(c.steps, LEARNING_RATES.get(network.name, c.learning_rate), weight_decay=0.01, warmup=100,
                       average_decay=c.average_decay, save_every=500)
-    trained, losses, seconds = descend(
-        descent, network, lambda step: recovery_losses(step, cache, cut, network, split, pattern, c),
+    trained, losses, seconds = train_loop(
+        loop, network, lambda step: recovery_losses(step, cache, cut, network, split, pattern, c),
         lambda losses: losses['features'] + c.logit_weight * losses['divergence'], [parameters], f'{network.name} cut {cut}',
         checkpoint)
     return trained, {**{f'training_{name}': value for name, value in losses.items()}, 'seconds': round(seconds, 1)}

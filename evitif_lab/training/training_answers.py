@@ -7,8 +7,6 @@ teacher is patient and consistent', arXiv 2106.05237.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from torch.utils.data import Subset
 from evitif.datasets import open_images
 from evitif.model.tensors import require_finite_answers
 from evitif_lab.commands.progress import Progress
+from evitif_lab.plain import key_of
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.state import read_state, write_state
 from evitif_lab.trials.images import Normalise, load_images, shift_and_flip
@@ -71,7 +70,7 @@ def training_answers(module: nn.Module, identity: str, data_config: dict, class_
     :param views: so many times each image comes again as the original sees it too: moved, mirrored and mixed with another
     :raises DatasetError: the images cannot be opened, or have no labels of the model's classes
     """
-    key = hashlib.sha256(json.dumps([identity, data, limit, seed, precision]).encode()).hexdigest()[:16]
+    key = key_of([identity, data, limit, seed, precision])
     path = Path(folder) / f'answers-{key}.pt'
     state = read_state(path) if path.is_file() else None
     if state is None:

@@ -4,7 +4,6 @@ comes from the tail's own answers. It takes a minute or two, since all but the g
 from __future__ import annotations
 
 import heapq
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +30,8 @@ from evitif_lab.commands.configuration import LIMITS_HELP, VIEWS_HELP, CutChoice
 from evitif_lab.commands.options import positive_int, seed
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of as data_digest
+from evitif_lab.differences import differences
+from evitif_lab.plain import plain
 from evitif_lab.training.finished import artifact_folder, is_finished
 from evitif_lab.training.rate_measurement import IMAGES, measure_rates, recovery_in
 from evitif_lab.trials.images import Normalise, load_views, open_sources
@@ -120,6 +121,10 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
         images = _images(c, stream) if images is None else images
         tokens, answers = _tokens(stream.split, images, Normalise(stream.preprocessor.data_config, c.device))
         table = measure_rates(stream, code, recovery, digest, tokens, answers, (*TOKEN_RATES, *PLAIN), c.seed)
+        if earlier := figures.get(FIGURES):
+            before, now = ({name: one.get(name) for name in ('recovery', 'recovery_digest', 'images')} for one in (earlier, table))
+            different = differences(before, now)
+            print(f'{path}: its table is replaced ({"; ".join(different) or "measured with the same recovery"})', flush=True)
         figures[FIGURES] = {**table, 'command': command}
         write_json(path, description)
         descriptions.append(description)
@@ -139,7 +144,7 @@ def _images(c: CodeTraining, stream: CutModel) -> torch.Tensor:
 
 
 def _configuration(c: CodeTraining, cut: int) -> dict:
-    return json.loads(json.dumps({**asdict(c), 'cut': cut}))
+    return plain({**asdict(c), 'cut': cut})
 
 
 def _is_there(c: CodeTraining, path: Path, stream: CutModel, kind: str, keep: bool, made_from: dict, overwrite: bool) -> bool:

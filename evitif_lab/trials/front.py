@@ -36,6 +36,7 @@ class Point:
         return self.uplink_bytes + self.answer_bytes
 
     def as_dict(self) -> dict:
+        """For JSON."""
         return {**asdict(self), 'bytes': self.bytes}
 
 

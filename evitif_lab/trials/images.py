@@ -104,6 +104,7 @@ class Normalise:
         self.std = torch.tensor(data_config['std'], device=device)[:, None, None] * 255
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise a batch."""
         normal = (images.float() - self.mean) / self.std
         return normal if self.channels == 3 else normal.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
 

@@ -22,10 +22,12 @@ class Original:
 
     @property
     def module(self) -> nn.Module:
+        """The network."""
         return self.built.module
 
     @property
     def classes(self) -> int:
+        """How many classes it knows."""
         return len(self.built.class_names)
 
 

@@ -79,6 +79,7 @@ class Trial:
         return self._seen[key]
 
     def preprocessed(self, pictures: Sequence[np.ndarray], built: BuiltModel) -> torch.Tensor:
+        """Pictures as `built` takes them, float32 [n, C, H, W]."""
         preprocess = Preprocessor(built.data_config)
         return torch.cat([preprocess(picture) for picture in pictures])
 

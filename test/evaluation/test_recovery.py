@@ -55,6 +55,13 @@ def test_the_names_beside_the_lines_do_not_overlap():
     assert _apart([4.0, 5.0, 5.0, 20.0], 2) == pytest.approx([8 / 3, 14 / 3, 20 / 3, 20])
 
 
+def test_figures_of_another_measurement_are_not_replaced_without_a_word(shipped, tmp_path, capsys):
+    path = tmp_path / 'figures.json'
+    for seeds, told in ((1, False), (1, False), (2, True)):
+        evaluate(shipped, loss=(0.5,), methods=('omission',), seeds=seeds, json=str(path))
+        assert (f'{path} will be replaced: it is of another measurement (seeds: 1 there, 2 now)' in capsys.readouterr().out) is told
+
+
 def test_an_interrupted_measurement_goes_on_with_equal_figures(shipped, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recovery, 'CHUNK', 25)
     more = {'loss': (0.5,), 'methods': ('omission', 'paldn'), 'pattern': 'burst', 'burst': 3.0, 'seeds': 2}

@@ -55,6 +55,15 @@ def test_calibration_writes_settings_and_expectations(calibrated):
     assert artifact.description['seed'] == 0
 
 
+def test_calibrating_again_says_what_is_replaced(calibrated, pair, data, tmp_path, capsys):
+    arguments = ['calibrate', '--light', str(calibrated), '--large', str(pair[1]), '--data', str(data), '--held-out', '0.5', '--points',
+                 '100', '--delta', '0.3', '--quantisation', 'klt1', '--output', str(tmp_path)]
+    assert main(arguments) == 0 and 'is replaced' not in capsys.readouterr().out
+    assert main(arguments) == 0 and f'{tmp_path / FILE} is replaced\n' in capsys.readouterr().out
+    assert main([*arguments, '--seed', '1']) == 0
+    assert f'{tmp_path / FILE} is replaced: it is of another calibration (seed: 0 there, 1 now)' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['--points', '100'], 'left no images for calibration'),
     (['--held-out', '0.5', '--bytes', '1'], 'no setting takes at most 1 bytes for an image: expected at least'),

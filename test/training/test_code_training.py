@@ -57,7 +57,9 @@ def test_what_the_rates_cost_is_measured_with_the_recovery_that_is_there_and_aga
         shares, costs = zip(*table['lost'], strict=True)
         assert shares[0] == 0 < shares[-1] and sorted(costs) == list(costs) and 0 <= costs[-1] <= 1
         assert table['coding']['int8'] <= table['coding']['klt0.5']
+    capsys.readouterr()
     assert fit(small, tmp_path, '--cut', '1', '--table-only', '--images', '10') == 0
+    assert 'klt-cut1.json: its table is replaced (images: ' in capsys.readouterr().out
     assert json.loads((tmp_path / 'klt-cut1.json').read_text())['figures']['accuracy_cost']['images'] == 10
     assert fit(small, tmp_path, '--table-only', '--pixels') == 1
     assert '--table-only is for the code of tokens' in capsys.readouterr().err

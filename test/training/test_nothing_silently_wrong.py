@@ -19,7 +19,7 @@ from evitif.model.errors import ModelError
 from evitif.model.preprocess import Preprocessor
 from evitif_cli import main
 from evitif_lab.partition.subsets import similar_subsets
-from evitif_lab.training import backbone, recovery
+from evitif_lab.training import backbone, recovery, training_loop
 from evitif_lab.trials.images import Normalise, load_images
 
 KWARGS = ['--model-kwargs', 'patch_size=8', 'embed_dim=24', 'depth=2', 'num_heads=2']
@@ -72,15 +72,15 @@ def test_a_loss_that_is_not_finite_stops_the_training(images, tmp_path, capsys, 
 
 
 def test_the_state_before_it_is_kept(images, tmp_path, capsys, monkeypatch):
-    step, calls = backbone.require_finite_step, []
+    step, calls = training_loop.require_finite_step, []
 
     def later(title, place, checkpoint, **values):
         calls.append(place)
         step(title, place, checkpoint, **({name: float('nan') for name in values} if 'epoch 2' in place else values))
-    monkeypatch.setattr(backbone, 'require_finite_step', later)
+    monkeypatch.setattr(training_loop, 'require_finite_step', later)
     assert train(images, tmp_path / 'o') == 1
     assert f'the last good state is kept in {tmp_path / "o" / "checkpoint.pt"}' in sentence(capsys)
-    monkeypatch.setattr(backbone, 'require_finite_step', step)
+    monkeypatch.setattr(training_loop, 'require_finite_step', step)
     assert train(images, tmp_path / 'o') == 0
     assert json.loads((tmp_path / 'o' / 'model.json').read_text())['history'][0]['epoch'] == 1
 
@@ -175,8 +175,8 @@ def test_a_class_added_or_another_image_is_refused(images, tmp_path, monkeypatch
 
 
 def test_a_recovery_begun_on_other_images_is_refused(model, tmp_path, monkeypatch, capsys):
-    descent, losses = recovery.Descent, recovery.recovery_losses
-    monkeypatch.setattr(recovery, 'Descent', lambda *values, **more: descent(*values, **{**more, 'save_every': 2}))
+    loop, losses = recovery.TrainingLoop, recovery.recovery_losses
+    monkeypatch.setattr(recovery, 'TrainingLoop', lambda *values, **more: loop(*values, **{**more, 'save_every': 2}))
     arguments = ['train', 'recovery', '--model', str(model / 'model'), '--output', str(tmp_path / 'o'), '--no-code', '--steps', '6',
                  '--batch-size', '4', '--data', str(make_images(tmp_path / 'images'))]
 

@@ -51,9 +51,11 @@ class Robot:
         threading.Thread(target=self._receive, daemon=True).start()
 
     def connect(self, condition: Condition) -> None:
+        """Listen and open the way to the bridge."""
         self._encoder = Encoder(condition.loss, condition.burst)
 
     def disconnect(self) -> None:
+        """Close what `connect` opened."""
         self._images.discard()
 
     def _send(self, number: int, image: np.ndarray) -> None:
@@ -89,6 +91,7 @@ class Bridge:
             threading.Thread(target=target, daemon=True).start()
 
     def connect(self, condition: Condition) -> None:
+        """Listen for the robot."""
         self._context.stream        # noqa: B018 - loaded before the first image comes
         self._copies = sufficient_copies(condition.loss, FAILURE, FEWEST_COPIES, MOST_COPIES, condition.burst)
 

@@ -29,10 +29,12 @@ class Context:
         self.settings = settings
 
     def reach(self, name: str) -> tuple[str, int]:
+        """The address of the bridge's port `name`, as the robot reaches it."""
         host, port = self.settings['reach'][name]
         return host, port
 
     def listen(self, name: str) -> tuple[str, int]:
+        """The address that the bridge binds for `name`."""
         host, port = self.settings['listen'][name]
         return host, port
 
@@ -46,6 +48,7 @@ class Context:
 
     @functools.cached_property
     def quantiser(self) -> TokenQuantiser:
+        """Of int8 tokens."""
         return self.stream.quantisers['int8']
 
     def whole(self, image: np.ndarray) -> int:
@@ -74,6 +77,7 @@ class NewestImage:
         self._thread.start()
 
     def submit(self, number: int, image: np.ndarray) -> None:
+        """Send an image, or keep it until there is room."""
         replaced = self._slots.put('image', (number, image))
         if replaced is not None:
             self._on_replaced(replaced[0])

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 
+from benchmarks.link.conditions import Condition
 from benchmarks.link.contestants.context import Context, OnAnswer, OnReplaced
 from evitif.pipeline import BridgeRuntime, EdgeRuntime, Prediction
 from evitif.protocol.events import Connected
@@ -33,15 +34,17 @@ class Robot:
             on_prediction=self._answered, on_event=self._event, log=_ignore)
         self._edge.start()
 
-    def connect(self, condition) -> None:
+    def connect(self, condition: Condition) -> None:
         """:raises TimeoutError: the bridge does not answer"""
         if not self._connected.wait(CONNECT_S):
             raise TimeoutError(f'evitif did not connect within {CONNECT_S:g} s: {self._edge.statistics().reason}')
 
     def submit(self, number: int, image: np.ndarray) -> None:
+        """Hand the image to the edge."""
         self._edge.submit(image, number, context=number)
 
     def disconnect(self) -> None:
+        """Stop the edge."""
         pass
 
     @property
@@ -51,6 +54,7 @@ class Robot:
 
     @property
     def state(self) -> dict:
+        """What the edge counted."""
         link = self._edge.statistics().link
         return {'loss_reported': link.remote_packet_error_rate, 'round_trip_ms': 1e3 * link.round_trip_s}
 
@@ -71,5 +75,6 @@ class Bridge:
                                 key_file=context.settings['key_file'], threads=1), on_prediction=_ignore, log=_ignore)
         self._bridge.start()
 
-    def connect(self, condition) -> None:
+    def connect(self, condition: Condition) -> None:
+        """Start the bridge."""
         pass

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from benchmarks.link.conditions import Condition
 from benchmarks.link.contestants.context import Context, NewestImage, OnAnswer, OnReplaced
 
 
@@ -17,10 +18,12 @@ class Robot:
         self._images = NewestImage(self._answer, on_replaced)
         self.submit = self._images.submit
 
-    def connect(self, condition) -> None:
+    def connect(self, condition: Condition) -> None:
+        """Nothing to reach."""
         pass
 
     def disconnect(self) -> None:
+        """Nothing to close."""
         self._images.discard()
 
     def _answer(self, number: int, image: np.ndarray) -> None:
@@ -33,5 +36,6 @@ class Bridge:
     def __init__(self, context: Context, options: dict):
         pass
 
-    def connect(self, condition) -> None:
+    def connect(self, condition: Condition) -> None:
+        """Nothing to do."""
         pass

@@ -71,6 +71,7 @@ class Robot:
         self._compute.clear()
 
     def disconnect(self) -> None:
+        """Leave the topics."""
         self._images.discard()
 
     def _send(self, number: int, image: np.ndarray) -> None:
@@ -98,6 +99,7 @@ class Bridge:
         self._subscription = node.create_subscription(kind, images, self._answer, profile)
 
     def connect(self, condition: Condition) -> None:
+        """Subscribe to the images and advertise the answers."""
         self._context.stream        # noqa: B018 - loaded before the first image comes
 
     def _answer(self, message: Image | CompressedImage) -> None:

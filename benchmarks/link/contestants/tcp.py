@@ -59,6 +59,7 @@ class Robot:
         self.submit = self._images.submit
 
     def connect(self, condition: Condition) -> None:
+        """Open the connection."""
         opened = socket.create_connection(self._context.reach(self._options['name']), CONNECT_S)
         opened.settimeout(None)
         _configure(opened, self._options['congestion'])
@@ -69,6 +70,7 @@ class Robot:
         threading.Thread(target=self._receive, args=(opened,), daemon=True).start()
 
     def disconnect(self) -> None:
+        """Close it and forget what was not sent."""
         self._images.discard()
         with self._turn:
             opened, self._socket = self._socket, None
@@ -118,6 +120,7 @@ class Bridge:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def connect(self, condition: Condition) -> None:
+        """Listen for the robot."""
         self._context.stream        # noqa: B018 - loaded before the first image comes
 
     def _serve(self) -> None:

@@ -113,8 +113,8 @@ class Sealer:
     def open(self, received: Datagram) -> Datagram:
         """The datagram with its body decrypted, and the lower 32 bits of its sequence number.
 
-        Raises `DatagramError`: 'unexpected' (not sealed), 'duplicate' (taken before, or too old to tell), 'corrupt' (another key, or changed
-        on the way).
+        Raises `DatagramError`: 'unexpected' (not sealed), 'duplicate' (taken before, or too old to tell), 'corrupt' (another key, or
+        changed on the way).
         """
         if not received.sealed:
             raise DatagramError('unexpected')
@@ -139,7 +139,7 @@ def sealed_header(kind: int, session_id: int, sequence: int) -> bytes:
     return HEADER.pack(MAGIC, SEALED_VERSION, kind, session_id, sequence & 0xFFFFFFFF, sequence >> 32)
 
 
-def signed(key: bytes, kind: int, session_id: int, sequence: int, body: bytes) -> bytes:
+def sign(key: bytes, kind: int, session_id: int, sequence: int, body: bytes) -> bytes:
     """A datagram of the handshake: in clear, with HMAC-SHA256 truncated to 128 bits at its end (RFC 2104, RFC 4868)."""
     data = sealed_header(kind, session_id, sequence) + body
     return data + hmac.digest(key, data, sha256)[:SEAL_BYTES]
