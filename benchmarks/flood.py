@@ -26,7 +26,7 @@ from benchmarks.robot_fleet import Fleet
 from benchmarks.soak_sides import write_model
 from evitif.pipeline import BridgeRuntime
 from evitif.protocol.sealing.keys import read_key_file, write_key_file
-from evitif.protocol.sealing.seal import sealed_header, signed
+from evitif.protocol.sealing.seal import sealed_header, sign
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
@@ -52,7 +52,7 @@ def foreign(parameters: StreamParameters) -> list[bytes]:
     hello = Hello('robot 0', 5, parameters).to_bytes()
     return [random.randbytes(600), datagram.build(datagram.TOKENS, random.getrandbits(64), 1, random.randbytes(600)),
             sealed_header(datagram.TOKENS, random.getrandbits(64), 1) + random.randbytes(600),
-            signed(bytes(32), datagram.HELLO, 0, 0, bytes(48) + hello)]
+            sign(bytes(32), datagram.HELLO, 0, 0, bytes(48) + hello)]
 
 
 def _serve(folder: str, pipe: Connection) -> None:

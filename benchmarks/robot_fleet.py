@@ -35,7 +35,8 @@ class Fleet:
     """
 
     def __init__(self, parameters: StreamParameters, rows: np.ndarray, address: tuple[str, int], robots: int, *, key: Key | None = None,
-                 answer_deadline_s: float = 0.5, max_datagram_bytes: int = 1200):
+                 answer_deadline_s: float = EdgeConfig.answer_deadline_s,
+                 max_datagram_bytes: int = EdgeConfig.max_datagram_bytes):
         self._rows = rows
         self._selector = selectors.DefaultSelector()
         self._edges: list[tuple[EdgeConnection, socket.socket]] = []

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, and JSON that any program can read.
 
-A file is written under another name beside its own and then put in its place at once: whoever reads it finds the old
-one or the new one, also after the power failed or the disk was full.
+A file is written under another name and then renamed in one step: a reader finds the old file or the new one, even after a power cut or
+on a full disk.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ NEW = '.new'            # behind the name of a file that is being written
 
 
 class WriteError(OSError):
-    """A file that cannot be written; the message names it, and how much room its disk has where that is the reason."""
+    """A file that cannot be written; the message names it, and the free space if the disk is full."""
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A path to write to; what lies there replaces `path` when the block ends, and is removed when it fails.
+    """A path to write to; its file replaces `path` when the block ends, and is deleted if the block fails.
 
-    Folders that are missing are made. Raises WriteError.
+    Makes missing folders. Raises WriteError.
     """
     path = Path(path)
     new = path.with_name(path.name + NEW)
@@ -41,7 +41,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         new.replace(path)
     except BaseException as error:
         remove(new)
-        # A writer in another language reports the end of its own writing, after the system's error.
+        # A writer in another language raises its own error after the system's.
         cause = _first_os_error(error) if isinstance(error, Exception) else None
         if cause is None or isinstance(error, WriteError):
             raise
@@ -71,7 +71,7 @@ def json_text(path: Path | str, content: dict) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What strict JSON says. Raises ValueError, for NaN and Infinity too."""
+    """Parse strict JSON. Raises ValueError, for NaN and Infinity too."""
     def refuse(constant: str) -> None:
         raise ValueError(f'{constant} is no number in JSON')
     return json.loads(text, parse_constant=refuse)
@@ -95,7 +95,7 @@ def require_finite(content: object, title: str) -> None:
 
 
 def not_finite(content: object, name: str = '') -> str | None:
-    """What is the first number that is NaN or infinite, with its key; None where all are finite."""
+    """The first number that is NaN or infinite, with its key; None where all are finite."""
     if isinstance(content, float):
         return None if math.isfinite(content) else f'{name or "a number"} is {content}'
     if isinstance(content, dict):
@@ -108,7 +108,7 @@ def not_finite(content: object, name: str = '') -> str | None:
 
 
 def _not_finite_in(array: Any, name: str) -> str | None:
-    """The same for a tensor or an array, without a need for either library."""
+    """The same for a tensor or an array, without importing either library."""
     if hasattr(array, 'isfinite'):                                          # a tensor
         whole = not array.is_floating_point() or bool(array.isfinite().all())
     elif getattr(getattr(array, 'dtype', None), 'kind', '') == 'f':         # an array
@@ -124,7 +124,7 @@ def write_error(path: Path, error: OSError) -> WriteError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         there = next(parent for parent in path.absolute().parents if parent.exists())
         room = f' ({shutil.disk_usage(there).free / 2**20:.1f} MiB are free on the disk of {there})'
-    # A folder that is a file is said so, whatever the system calls it.
+    # The system's message does not say that a parent folder is a file.
     file = next((parent for parent in (path, *path.parents) if parent.exists() and not parent.is_dir()), None)
     reason = f'{file} is a file, and a folder is expected' if file and error.errno in (errno.EEXIST, errno.ENOTDIR) else reason_of(error)
     return WriteError(f'{path} cannot be written: {reason}{room}')

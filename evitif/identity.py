@@ -9,8 +9,8 @@ NO_CUT = 'f' * PARTS['cut']
 _FORM = re.compile(rf'[0-9a-f]{{60}}(0[0-3][0-9a-f][0-9a-f]|{NO_CUT})')         # of fewer than 1024 blocks
 
 
-def joined(weights: str, architecture: str, preprocessing: str, cut: int | None = None) -> str:
-    """A fingerprint from the SHA-256 of each part, of which it keeps the first digits, and the cut as it is."""
+def join_parts(weights: str, architecture: str, preprocessing: str, cut: int | None = None) -> str:
+    """A fingerprint from the first digits of each part's SHA-256, and the cut."""
     digits = weights, architecture, preprocessing, NO_CUT if cut is None else f'{cut:0{PARTS["cut"]}x}'
     return ''.join(value[:length] for value, length in zip(digits, PARTS.values(), strict=True))
 
@@ -25,12 +25,12 @@ def parts(fingerprint: str) -> dict[str, str]:
 
 
 def of_a_model(text: str) -> bool:
-    """Whether this can be a fingerprint: earlier versions of evitif had others, of the weights alone."""
+    """Whether this has the form of a fingerprint; earlier versions of evitif had another form."""
     return _FORM.fullmatch(text) is not None
 
 
 def difference(first: str, second: str) -> str:
-    """Which parts of two fingerprints differ, as ' (other weights; …)'; '' where all do, and there is nothing to tell apart."""
+    """Which parts of two fingerprints differ, as ' (other weights; …)'; '' where all or none do."""
     one, other = parts(first), parts(second)
     agree = [name for name in PARTS if one[name] == other[name]]
     differ = [name for name in PARTS if name not in agree]

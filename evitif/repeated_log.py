@@ -1,4 +1,4 @@
-"""Log messages that a stream of images or datagrams can cause: one of a kind now and then, with how many there were."""
+"""Log messages that a stream of images or datagrams can repeat: one of a kind now and then, with a count."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 REPEAT_S = 10.0
-_KINDS = 64         # remembered; some are of names that come from the network
+_KINDS = 64         # remembered; some contain names from the network
 
 
 class RepeatedLog:
-    """Passes the first message of a kind on, then at most one in `repeat_s`, which says how many there were in between."""
+    """Logs the first message of a kind, then at most one in `repeat_s`, with how many there were in between."""
 
     def __init__(self, log: Callable[[int, str], None], repeat_s: float = REPEAT_S, clock: Callable[[], float] = time.monotonic):
         self._log, self._repeat_s, self._clock = log, repeat_s, clock
-        self._kinds: OrderedDict[object, tuple[float, int]] = OrderedDict()     # when one was passed on, how many were not since
+        self._kinds: OrderedDict[object, tuple[float, int]] = OrderedDict()     # when one was logged, how many were held back since
         self._lock = threading.Lock()
 
     def __call__(self, level: int, text: str, kind: object = '') -> None:
-        """:param kind: what tells this message from others; where the text is always the same, nothing need be said"""
+        """:param kind: what distinguishes this message from others; '': its text"""
         with self._lock:
             now, kind = self._clock(), kind or text
             passed_on, held_back = self._kinds.pop(kind, (-float('inf'), 0))

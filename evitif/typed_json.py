@@ -24,13 +24,14 @@ def typed(kind: type[T], content: Any, name: str = '') -> T:
 
 
 def _typed(kind: Any, content: Any, name: str) -> Any:
-    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    origin: Any = get_origin(kind) or kind
+    arguments = get_args(kind)
     if origin is Any:
         return content
     if origin in (Union, UnionType):
         return None if content is None else _typed(next(one for one in arguments if one is not NoneType), content, name)
-    if dataclasses.is_dataclass(origin):
-        return _record(origin, _of(dict, content, name, dict), name)
+    if dataclasses.is_dataclass(kind):
+        return content if isinstance(content, origin) else _record(origin, _of(dict, content, name, dict), name)
     if issubclass(origin, Enum):
         if content not in (values := [member.value for member in origin]):
             raise _unlike(name, content, f'one of {", ".join(values)}')

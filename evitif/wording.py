@@ -1,4 +1,4 @@
-"""What messages have in common: lists and texts in them are short, however many classes or tensors there are."""
+"""Short lists and texts for messages, however many classes or tensors there are."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def _setting_type(name: str, kind: str) -> Callable[[str], float]:
         try:
             return check_setting(name, kind, float(text))
         except ValueError:
-            raise argparse.ArgumentTypeError(f'{text!r}: expected {KINDS[kind][0]}') from None
+            raise argparse.ArgumentTypeError(f'{text!r}: expected {KINDS[kind].expected}') from None
     return convert
 
 

@@ -92,7 +92,7 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
         for robot in list(self._robots.values()):
             self._remove(robot)
 
-    def timers(self) -> Iterable[tuple[float, Callable[[], None]]]:
+    def periodic(self) -> Iterable[tuple[float, Callable[[], None]]]:
         return [(1.0 / self._values['publish_stats_rate'], self._publish_stats), (HOUSEKEEPING_S, self._remove_gone_robots)]
 
     # Robots and their topics.

@@ -77,6 +77,7 @@ class LinkSimulatorNode(AutostartNode):
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the node; see `evitif_ros.lifecycle.run`."""
     run(LinkSimulatorNode, arguments)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import re
+from dataclasses import dataclass, fields
+from typing import Any
 
-from evitif.settings import BRIDGE_SETTINGS, STRATEGY, BridgeSettings, Changeable, Settings, setting
+from evitif.settings import BRIDGE_SETTINGS, STRATEGY, BridgeSettings, Changeable, Setting, Settings, setting
+from evitif.transport.impairment import KINDS, Impairment
 from evitif_ros.parameters import USE_FQN, StatisticsSettings, prefixed, table_of
-
-if TYPE_CHECKING:
-    from evitif.transport import Impairment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,30 +30,21 @@ class LinkSimulatorSettings(Settings):
     seed: int = setting(0, 'seed of the random impairments', minimum=0, maximum=2 ** 32 - 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DirectionSettings(Settings):
-    """What the link simulator does to one direction."""
-
-    loss: float = setting(0.0, 'share of the datagrams that is lost', minimum=0.0, maximum=1.0, changeable=Changeable.ALWAYS, launch=True)
-    burst_length: float = setting(1.0, 'mean number of datagrams lost in a row (Gilbert-Elliott); 1: independent loss', unit='datagrams',
-                                  minimum=1.0, maximum=1000.0, changeable=Changeable.ALWAYS, launch=True)
-    delay: float = setting(0.0, 'delay of every datagram', unit='s', minimum=0.0, maximum=60.0, changeable=Changeable.ALWAYS, launch=True)
-    jitter: float = setting(0.0, 'additional random delay, from 0 to this', unit='s', minimum=0.0, maximum=60.0,
-                            changeable=Changeable.ALWAYS, launch=True)
-    reorder: float = setting(0.0, 'share of the datagrams that is held back so that later ones overtake it', minimum=0.0,
-                             maximum=1.0, changeable=Changeable.ALWAYS)
-    duplicate: float = setting(0.0, 'share of the datagrams that arrives twice', minimum=0.0, maximum=1.0,
-                               changeable=Changeable.ALWAYS)
-    corrupt: float = setting(0.0, 'share of the datagrams in which bits are flipped', minimum=0.0, maximum=1.0,
-                             changeable=Changeable.ALWAYS)
-    rate: float = setting(0.0, 'rate of the link, IP and UDP headers included; 0: unlimited', unit='bit/s', minimum=0.0, maximum=1e12,
-                          changeable=Changeable.ALWAYS, launch=True)
+def _direction() -> dict[str, Setting]:
+    """What the link simulator may do to one direction: a parameter for each field of Impairment that is worth changing."""
+    found = {}
+    for field in fields(Impairment):
+        kind = KINDS[field.metadata['kind']]
+        found[field.name] = Setting(
+            re.sub('(_bit)?_s$', '', field.name), field.default, field.metadata['help'], kind.unit, kind.least, kind.most, also=kind.also,
+            changeable=Changeable.ALWAYS, launch=field.name in ('loss', 'burst_length', 'delay_s', 'jitter_s', 'rate_bit_s'))
+    return {name: parameter for name, parameter in found.items() if name not in ('reorder_delay_s', 'queue_s')}
 
 
-DIRECTION = table_of(DirectionSettings)
+DIRECTION = _direction()          # by the field of Impairment
 BRIDGE_PARAMETERS = (STRATEGY, *table_of(*BRIDGE_SETTINGS.values(), BridgeNodeSettings), USE_FQN)
-LINK_SIMULATOR_PARAMETERS = (*table_of(LinkSimulatorSettings), USE_FQN, *prefixed('uplink.', DIRECTION, 'robots to bridge'),
-                             *prefixed('downlink.', DIRECTION, 'bridge to robots'))
+LINK_SIMULATOR_PARAMETERS = (*table_of(LinkSimulatorSettings), USE_FQN, *prefixed('uplink.', DIRECTION.values(), 'robots to bridge'),
+                             *prefixed('downlink.', DIRECTION.values(), 'bridge to robots'))
 
 
 def bridge_runtime_settings(values: dict[str, Any]) -> BridgeSettings:
@@ -64,6 +54,4 @@ def bridge_runtime_settings(values: dict[str, Any]) -> BridgeSettings:
 
 def impairment(direction: str, values: dict[str, Any]) -> Impairment:
     """The Impairment of `uplink` or `downlink`. Raises ValueError, e.g. for bursts too short for the loss."""
-    from evitif.transport import Impairment
-    units = {'delay': 'delay_s', 'jitter': 'jitter_s', 'rate': 'rate_bit_s'}
-    return Impairment(**{units.get(each.name, each.name): values[f'{direction}.{each.name}'] for each in DIRECTION})
+    return Impairment(**{field: values[f'{direction}.{parameter.name}'] for field, parameter in DIRECTION.items()})

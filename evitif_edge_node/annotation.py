@@ -1,9 +1,9 @@
-"""The annotated image: the picture with lost tokens shaded, or patches that were not sent dimmed, the top classes, loss, latency, which
-devices answered, and how."""
+"""The annotated image: the picture with lost tokens shaded and unsent patches dimmed; beside it the top classes, loss and latency."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,6 +11,11 @@ from PIL import Image, ImageDraw
 
 from evitif.vocabulary import How, RecoveryName, Strategy
 from evitif_edge_node.fonts import any_font, font_for
+
+if TYPE_CHECKING:
+    from evitif.pipeline import Prediction, StageTimes
+
+Colour = tuple[int, int, int]
 
 _BACKGROUND, _TEXT, _FAINT, _TRACK = (22, 24, 29), (236, 239, 244), (138, 146, 160), (46, 50, 59)
 _BAR, _BAR_OTHER = (86, 204, 160), (84, 120, 168)
@@ -26,16 +31,15 @@ _STAGES = (
     ('tail', ('tail',), (86, 204, 160)),
 )
 _RECOVERY_NAMES = {RecoveryName.NONE: '', RecoveryName.PALDN: 'PALDN', RecoveryName.ZERO: 'zero filling', RecoveryName.MEAN: 'mean filling'}
-_DESIGN_HEIGHT = 480        # pixels for which the sizes below are written
+_DESIGN_HEIGHT = 480        # pixels that the sizes below are for
 _PANEL_WIDTH = 340
 _WIDEST = 2.0               # a picture wider than twice its height is fitted by its width
 
 
-def annotate(image: np.ndarray, prediction, height: int = 480) -> np.ndarray:
+def annotate(image: np.ndarray, prediction: Prediction, height: int = 480) -> np.ndarray:
     """Draw a prediction beside its image: uint8 [H, W, 3] RGB to uint8 [height, w, 3] RGB.
 
-    `prediction` has the fields of `evitif.pipeline.Prediction`. Its `received` (bool [tokens], prefix tokens first) is
-    laid over the part of the image that the model saw, `crop` = (left, top, width, height) in source pixels.
+    Lost tokens are shaded in the part of the image that the model saw.
     """
     scale = height / _DESIGN_HEIGHT
     picture = _fit(image, height)
@@ -47,7 +51,7 @@ def annotate(image: np.ndarray, prediction, height: int = 480) -> np.ndarray:
     top = (height - picture.shape[0]) // 2
     canvas[top:top + picture.shape[0], :picture.shape[1]] = picture
     drawing = Image.fromarray(canvas)
-    _Panel(ImageDraw.Draw(drawing), picture.shape[1], panel_width, height, scale).draw(prediction)
+    _Panel(ImageDraw.Draw(drawing), picture.shape[1], panel_width, scale).draw(prediction)
     return np.asarray(drawing)
 
 
@@ -59,8 +63,8 @@ def _fit(image: np.ndarray, height: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=interpolation)
 
 
-def _shade_lost_tokens(picture: np.ndarray, prediction, zoom: tuple[float, float]) -> np.ndarray:
-    """Darken and hatch the patches whose tokens are missing, dim what was not sent and what lies outside of the model's crop."""
+def _shade_lost_tokens(picture: np.ndarray, prediction: Prediction, zoom: tuple[float, float]) -> np.ndarray:
+    """Darken and hatch lost patches; dim those not sent, and what the model did not see."""
     rows, columns = prediction.grid
     if prediction.crop is None or rows < 1 or columns < 1 or prediction.devices:
         return picture
@@ -89,12 +93,13 @@ def _shade_lost_tokens(picture: np.ndarray, prediction, zoom: tuple[float, float
 class _Panel:
     """The column of text and bars right of the picture; positions in pixels of the design height, scaled."""
 
-    def __init__(self, draw: ImageDraw.ImageDraw, x: int, width: int, height: int, scale: float):
-        self._draw, self._scale, self._height = draw, scale, height
+    def __init__(self, draw: ImageDraw.ImageDraw, x: int, width: int, scale: float):
+        self._draw, self._scale = draw, scale
         self._left = x + self._px(20)
         self._right = x + width - self._px(20)
 
-    def draw(self, prediction) -> None:
+    def draw(self, prediction: Prediction) -> None:
+        """Fill the column."""
         self._headline(prediction)
         y = 86
         for rank, (label, score) in enumerate(zip(self._labels(prediction)[:5], prediction.scores[:5], strict=True)):
@@ -105,12 +110,12 @@ class _Panel:
         self._rule(374)
         self._latency(388, prediction.stages)
 
-    def _labels(self, prediction) -> list[str]:
+    def _labels(self, prediction: Prediction) -> list[str]:
         """The labels; the number of a class whose label no font here can draw."""
         return [label if font_for(label, self._px(14)) else f'class {prediction.class_ids[rank]}'
                 for rank, label in enumerate(prediction.labels)]
 
-    def _headline(self, prediction) -> None:
+    def _headline(self, prediction: Prediction) -> None:
         if prediction.how == How.FALLBACK:
             how, colour = 'answered on the robot alone', _LOCAL
         elif prediction.how == How.LOCAL:
@@ -126,13 +131,13 @@ class _Panel:
         label = next(iter(self._labels(prediction)), 'no class')
         self._text(self._left, 38, label, 26, _TEXT, room=self._right - self._left)
 
-    def _class_bar(self, y: int, label: str, score: float, colour) -> None:
+    def _class_bar(self, y: int, label: str, score: float, colour: Colour) -> None:
         percent = f'{100 * score:.1f} %'
         self._text(self._left, y, label, 14, _TEXT, room=self._right - self._left - self._px(64))
         self._text(self._right, y, percent, 14, _FAINT, anchor='ra')
         self._bar(y + 20, 7, [(min(max(score, 0.0), 1.0), colour)])
 
-    def _link(self, y: int, prediction) -> None:
+    def _link(self, y: int, prediction: Prediction) -> None:
         sent, received = prediction.packets_sent, prediction.packets_received
         if prediction.how != How.OFF_BOARD or not sent:
             sure = prediction.how == How.LOCAL
@@ -156,7 +161,7 @@ class _Panel:
         self._text(self._left, y + 42, f'{prediction.tokens_received} of {tokens} {what}{of_all}', 13, _FAINT)
         self._text(self._right, y + 42, rate, 13, _FAINT, anchor='ra')
 
-    def _devices(self, y: int, prediction) -> None:
+    def _devices(self, y: int, prediction: Prediction) -> None:
         """How many devices answered, a part of the bar for each, and which did not."""
         count, answered = len(prediction.devices), int(np.count_nonzero(prediction.received))
         self._text(self._left, y, f'{answered} of {count} devices answered', 15, _TEXT)
@@ -165,7 +170,7 @@ class _Panel:
         text = f'without {", ".join(missing)}' if missing else ', '.join(prediction.devices)
         self._text(self._left, y + 42, text, 13, _FAINT, room=self._right - self._left - self._px(70))
 
-    def _latency(self, y: int, stages) -> None:
+    def _latency(self, y: int, stages: StageTimes) -> None:
         parts = [(name, sum(_known(getattr(stages, field)) for field in fields), colour)
                  for name, fields, colour in _STAGES]
         total = _known(stages.total) or sum(seconds for _, seconds, _ in parts)
@@ -185,8 +190,8 @@ class _Panel:
             self._text(x + self._px(12), y + 43, text, 12, _FAINT)
             x += self._px(24) + self._width(text, 12)
 
-    def _bar(self, y: int, thickness: int, parts: list[tuple[float, tuple[int, int, int]]]) -> None:
-        """A track with parts laid one after the other, each a share of its length."""
+    def _bar(self, y: int, thickness: int, parts: list[tuple[float, Colour]]) -> None:
+        """A track filled with parts, each a share of its length."""
         top, bottom = self._px(y), self._px(y + thickness)
         self._draw.rounded_rectangle((self._left, top, self._right, bottom), self._px(3), fill=_TRACK)
         x = float(self._left)
@@ -196,14 +201,14 @@ class _Panel:
                 self._draw.rounded_rectangle((round(x), top, round(end), bottom), self._px(3), fill=colour)
             x = end
 
-    def _dot(self, y: int, colour) -> None:
+    def _dot(self, y: int, colour: Colour) -> None:
         radius, y = self._px(4), self._px(y)
         self._draw.ellipse((self._left, y - radius, self._left + 2 * radius, y + radius), fill=colour)
 
     def _rule(self, y: int) -> None:
         self._draw.line((self._left, self._px(y), self._right, self._px(y)), fill=_TRACK, width=max(1, self._px(1)))
 
-    def _text(self, x: int, y: int, text: str, size: int, colour, *, anchor: str = 'la',
+    def _text(self, x: int, y: int, text: str, size: int, colour: Colour, *, anchor: str = 'la',
               room: int | None = None) -> None:
         if room is not None and self._width(text, size) > room:
             while text and self._width(text + '…', size) > room:

@@ -1,4 +1,4 @@
-"""`camera_info` beside the images: a calibration file as camera_calibration writes it, found by camera_info_manager's URLs."""
+"""`camera_info` for the images, from a calibration file of camera_calibration, found by camera_info_manager's URLs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
@@ -20,8 +21,8 @@ class CameraInfoError(ValueError):
     """A calibration cannot be read; the text names the URL and what was expected."""
 
 
-def camera_info_topic(node) -> str:
-    """`camera_info` beside the node's `image`, as image_transport looks for it, unless it is remapped by itself."""
+def camera_info_topic(node: Node) -> str:
+    """`camera_info` next to the node's `image`, where image_transport looks for it, unless it is remapped itself."""
     own = node.resolve_topic_name('camera_info')
     if own != node.resolve_topic_name('camera_info', only_expand=True):
         return own

@@ -148,6 +148,7 @@ class CameraNode(AutostartNode):
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the node; see `evitif_ros.lifecycle.run`."""
     run(CameraNode, arguments)
 
 

@@ -92,7 +92,7 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
             self._annotator.stop()
             self._annotator = None
 
-    def timers(self) -> Iterable[tuple[float, Callable[[], None]]]:
+    def periodic(self) -> Iterable[tuple[float, Callable[[], None]]]:
         return [(1.0 / self._values['publish_stats_rate'], self._publish_stats)]
 
     def _image_topic(self) -> str:

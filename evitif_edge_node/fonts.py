@@ -68,7 +68,7 @@ def _has(name: str, character: str) -> bool:
     return font is not None and _drawn(font, character) != _drawn(font, _NOT_A_CHARACTER)
 
 
-def _drawn(font, character: str) -> tuple:
+def _drawn(font: ImageFont.FreeTypeFont, character: str) -> tuple:
     mask = font.getmask(character)
     return mask.size, bytes(mask)
 

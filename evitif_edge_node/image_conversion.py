@@ -1,8 +1,8 @@
 """sensor_msgs/Image and sensor_msgs/CompressedImage to RGB arrays, and back.
 
-Encodings are those of `sensor_msgs/image_encodings.hpp`. cv_bridge is not used: its Python binding does not load with
-NumPy 2 (ros-perception/vision_opencv#535). Compressed images are read as image files are, by `evitif.pictures`, and samples of
-16 bits are scaled as theirs. Messages are duck-typed, so nothing here needs ROS.
+Encodings are those of `sensor_msgs/image_encodings.hpp`. It does not use cv_bridge, whose Python binding does not load with
+NumPy 2 (ros-perception/vision_opencv#535). `evitif.pictures` reads compressed images and scales 16-bit samples as it does for files.
+Messages are duck-typed, so nothing here needs ROS.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from __future__ import annotations
 import array
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from evitif.pictures import MAX_PIXELS, PictureError, SignificantBits, read_samples, to_rgb
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CompressedImage, Image
 
 
 class ImageConversionError(ValueError):
@@ -23,7 +27,7 @@ class ImageConversionError(ValueError):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a pixel lies in memory: bytes a sample, samples a pixel, and OpenCV's conversion to RGB; None where it is RGB."""
+    """A pixel in memory: bytes of a sample, samples of a pixel, and OpenCV's conversion to RGB; None: it is RGB."""
 
     sample_bytes: int
     samples: int
@@ -68,7 +72,7 @@ _GREY = ('mono8', 'mono16', '8UC1')
 _SUBSAMPLED = (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUY2)
 
 
-def image_to_rgb(message, significant: SignificantBits | None = None) -> np.ndarray:
+def image_to_rgb(message: Image, significant: SignificantBits | None = None) -> np.ndarray:
     """Convert a sensor_msgs/Image to uint8 [H, W, 3] RGB; rgb8 without padding is a view of the message's data.
 
     16-bit samples honour `is_bigendian` and are scaled to 8 bits by `significant`, which is the stream's; None: by this image's
@@ -102,7 +106,7 @@ def image_to_rgb(message, significant: SignificantBits | None = None) -> np.ndar
     return pixels
 
 
-def compressed_image_to_rgb(message, significant: SignificantBits | None = None) -> np.ndarray:
+def compressed_image_to_rgb(message: CompressedImage, significant: SignificantBits | None = None) -> np.ndarray:
     """Decode a sensor_msgs/CompressedImage (JPEG, PNG and the other kinds of `evitif.pictures`) to uint8 [H, W, 3] RGB.
 
     Its `format` is read as image_transport's compressed_image_transport writes it: `<encoding>; <codec> compressed <target>`, or the
@@ -130,7 +134,7 @@ def compressed_image_to_rgb(message, significant: SignificantBits | None = None)
 
 
 def _parse_format(format: str) -> tuple[str, bool, str]:
-    """The encoding before the compression ('' where it is not said), whether the codec is lossy, and the encoding that was compressed."""
+    """The encoding before compression ('' if unknown), whether the codec is lossy, and the encoding that was compressed."""
     encoding, separator, compression = format.partition(';')
     if not separator and not _GENERIC.fullmatch(encoding.strip()):
         encoding, compression = '', format          # the codec alone
@@ -156,8 +160,8 @@ def _refusal_of_format(format: str, encoding: str, lossy: bool, target: str) -> 
     return ''
 
 
-def fill_image(message, rgb: np.ndarray):
-    """Fill a sensor_msgs/Image with uint8 [H, W, 3] RGB as rgb8 and return it. The header is left alone."""
+def fill_image(message: Image, rgb: np.ndarray) -> Image:
+    """Fill a sensor_msgs/Image with uint8 [H, W, 3] RGB as rgb8 and return it. The header stays as it is."""
     _check_rgb(rgb)
     message.height, message.width = rgb.shape[:2]
     message.encoding, message.step, message.is_bigendian = 'rgb8', 3 * rgb.shape[1], 0
@@ -168,7 +172,7 @@ def fill_image(message, rgb: np.ndarray):
     return message
 
 
-def fill_compressed_image(message, rgb: np.ndarray, format: str = 'jpeg', jpeg_quality: int = 95):
+def fill_compressed_image(message: CompressedImage, rgb: np.ndarray, format: str = 'jpeg', jpeg_quality: int = 95) -> CompressedImage:
     """Fill a sensor_msgs/CompressedImage with uint8 [H, W, 3] RGB as `jpeg` or `png` and return it."""
     _check_rgb(rgb)
     if format not in ('jpeg', 'png'):
@@ -187,6 +191,6 @@ def _check_rgb(rgb: np.ndarray) -> None:
         raise ImageConversionError(f'expected uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}')
 
 
-def _mismatch(message, expected: str) -> ImageConversionError:
+def _mismatch(message: Image, expected: str) -> ImageConversionError:
     return ImageConversionError(f'image of encoding {message.encoding}, step {message.step}, width {message.width}, '
                                 f'height {message.height} with {len(message.data)} bytes of data: expected {expected}')

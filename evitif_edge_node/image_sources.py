@@ -98,7 +98,7 @@ class IndexedSource:
         return None
 
     def _say_skipped(self, index: int, error: DatasetError) -> None:
-        """Once for each image, and for so many at most."""
+        """Once for each image, and for a few images only."""
         if index in self._unreadable or len(self._unreadable) >= _NAMED:
             return
         self._unreadable.add(index)
@@ -120,7 +120,7 @@ class CaptureSource:
     skipped = 0
 
     def __init__(self, target: str | int, description: str, loop: bool, lost: str):
-        # What OpenCV has to say about a file that it cannot read is said below in one sentence.
+        # OpenCV's messages about a file that it cannot read are replaced by one sentence below.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self._target, self._loop, self._lost = target, loop, lost
         self.description = description

@@ -1,10 +1,15 @@
-"""Watches the image topic: says when images do not arrive, who publishes it, whether their QoS fits, and what helps."""
+"""Watches the image topic: says when images stop, who publishes them, whether the QoS fits, and what helps."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
-from rclpy.qos import QoSCompatibility, ReliabilityPolicy, qos_check_compatible
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from evitif.pictures import SignificantBits
 from evitif_ros import fast_dds
@@ -18,9 +23,9 @@ NAMED = 4               # other topics of images, at most
 
 
 class ImageWatch:
-    """Told of every image, every image that could not be used and of lost ones; `status` puts it into a sentence."""
+    """Counts images, those that could not be used, and lost ones; `status` says in a sentence how it goes."""
 
-    def __init__(self, node, subscription, message_type: str, encoding_of):
+    def __init__(self, node: Node, subscription: Subscription, message_type: str, encoding_of: Callable[[Any], str]):
         self._node, self._subscription, self._message_type = node, subscription, message_type
         self._encoding_of = encoding_of
         self._last = time.monotonic()
@@ -30,21 +35,23 @@ class ImageWatch:
         self._description = self._refusal = ''
         self._missing = False
 
-    def image(self, message) -> None:
+    def image(self, message: Any) -> None:
+        """Count an image that came."""
         self._last = time.monotonic()
         self._count += 1
         self._description = self._encoding_of(message)
 
     def refused(self, reason: str) -> None:
+        """Count one that could not be used."""
         self._refused += 1
         self._refusal = reason
 
-    def lost(self, event) -> None:
-        """Take rmw's message_lost event: messages that were published and did not arrive whole."""
+    def lost(self, event: Any) -> None:
+        """Count the messages of rmw's message_lost event, which did not arrive whole."""
         self._lost += event.total_count_change
 
     def status(self, timeout_s: float, significant: SignificantBits) -> Status:
-        """Of the last seconds: the rate of images, or what is wrong. Logs once when images stop or come back, or are nearly black."""
+        """The rate of images over the last seconds, or what is wrong. Logs once when images stop, come back, or are nearly black."""
         recent = self._recent(self._counts())
         count, lost, period = recent['images'], recent['lost'], self._recent.seconds
         topic = self._subscription.topic_name
@@ -136,14 +143,14 @@ class ImageWatch:
         return found
 
 
-def _other_transport(topic: str, endpoint) -> str:
-    """What helps where a topic of the right name has the other type of image."""
+def _other_transport(topic: str, endpoint: TopicEndpointInfo) -> str:
+    """What to do if a topic of the right name has the other type of image."""
     if endpoint.topic_type == COMPRESSED and topic.endswith(SUFFIX):
         return f': remap image to {topic.removesuffix(SUFFIX)} and set image_transport to compressed'
     return ''
 
 
-def _reliability(profile) -> str:
+def _reliability(profile: QoSProfile) -> str:
     reliability = 'best effort' if profile.reliability == ReliabilityPolicy.BEST_EFFORT else \
         profile.reliability.name.lower().replace('_', ' ')
     return f'{reliability}, {profile.durability.name.lower().replace("_", " ")}'

@@ -1,4 +1,4 @@
-"""What is wrong with a node's command line, in a sentence: rcl says what its parser met, not what it expected."""
+"""What is wrong with a node's command line, in a sentence: rcl says what its parser found, not what it expected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNPARSED = re.compile(r"Couldn't parse (?P<what>[^:']+): '(?P<given>.*)'\. Erro
 
 
 def refuse_remapped_parameters(arguments: list[str], parameters: Collection[str]) -> None:
-    """Raise ValueError where one of `parameters`, by name, is given as topics are remapped: ROS would pass it over without a word."""
+    """Raise ValueError if one of `parameters`, by name, is given the way topics are remapped: ROS would ignore it silently."""
     for before, argument in pairwise(['', *arguments]):
         name, assigned, _ = argument.partition(':=')
         if assigned and name in parameters and before not in ('-p', '--param'):
@@ -29,14 +29,14 @@ def refuse_remapped_parameters(arguments: list[str], parameters: Collection[str]
 
 
 def refuse_other_arguments(arguments: list[str]) -> None:
-    """Raise ValueError for an argument that is not ROS's: a node has none of its own, and would pass it over without a word."""
+    """Raise ValueError for an argument that is not ROS's: a node has none of its own, and would ignore it silently."""
     others = remove_ros_args(arguments)
     if others:
         raise ValueError(f'argument {others[0]!r} is not known; expected {_USAGE}')
 
 
 def argument_sentence(error: Exception) -> str:
-    """What rclpy said of the arguments, with what was expected of them."""
+    """What rclpy said about the arguments, and what was expected."""
     if type(error).__name__ == 'UnknownROSArgsError':
         return f'ROS argument {_listed(str(error))} is not known; expected {_USAGE}'
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]

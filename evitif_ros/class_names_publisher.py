@@ -1,15 +1,16 @@
-"""What a class id means: the topics `labels`, and beside vision_msgs' classifications `label_info` and `vision_info`."""
+"""What a class id means: the topic `labels`, and for vision_msgs' classifications `label_info` and `vision_info`."""
 
 from __future__ import annotations
 
 from evitif_msgs.msg import ClassLabels
 from evitif_ros import messages, qos
+from evitif_ros.lifecycle import AutostartNode
 
 
 class ClassNamesPublisher:
     """Latched topics of a lifecycle node. vision_msgs/ObjectHypothesis refers to VisionInfo for what an id means, which names LabelInfo."""
 
-    def __init__(self, node):
+    def __init__(self, node: AutostartNode):
         self._node = node
         self._labels = node.advertise(ClassLabels, 'labels', qos.LATCHED)
         self._label_info, self._vision_info = (

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
 
 from evitif_ros import qos
 from evitif_ros.parameters import USE_FQN
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 PERIOD_S = 1.0
-RECENT_S = 5.0      # what a status is judged by, so that it does not change with each message while a fault comes and goes
+RECENT_S = 5.0      # a status covers this time, so that it does not flicker while a fault comes and goes
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ class Status:
 
 
 class DiagnosticsPublisher:
-    """Asks each task for its Status once a second, in every lifecycle state. `hardware_id` is what is diagnosed.
+    """Asks each task for its Status once a second, in every lifecycle state. `hardware_id` names what is diagnosed.
 
-    The node has declared USE_FQN. diagnostic_updater itself is in no wheel.
+    The node declares USE_FQN. There is no wheel of diagnostic_updater itself.
     """
 
-    def __init__(self, node, hardware_id: str):
+    def __init__(self, node: Node, hardware_id: str):
         self._node = node
         self.hardware_id = hardware_id
         self._tasks: list[tuple[str, Callable[[], Status]]] = []
@@ -44,6 +45,7 @@ class DiagnosticsPublisher:
         self._timer = node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def add(self, name: str, task: Callable[[], Status]) -> None:
+        """Publish what `task` returns as the status `name`."""
         self._tasks.append((name, task))
 
     def publish(self) -> None:
@@ -62,22 +64,22 @@ class DiagnosticsPublisher:
 
 
 def _text(value: object) -> str:
-    """As text; NaN is what is not measured yet."""
+    """As text; NaN means not measured yet."""
     if isinstance(value, float):
         return 'unknown' if math.isnan(value) else f'{value:.4g}'
     return str(value)
 
 
 class Recent:
-    """What was counted over the last RECENT_S, or since the first call, of counters that only grow."""
+    """By how much counters have grown over the last RECENT_S, or since the first call."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._samples: deque[tuple[float, Mapping[str, int]]] = deque()
-        self.seconds = 0.0      # that the last figures are of
+        self.seconds = 0.0      # that the last figures cover
 
     def __call__(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Take the present counts, and return by how much each has grown."""
+        """Take the present counts; return the growth of each."""
         now = self._clock()
         if self._samples and any(counts[name] < count for name, count in self._samples[-1][1].items()):
             self._samples.clear()       # the counters began anew

@@ -1,7 +1,7 @@
 """The Fast DDS profile of a process that publishes images, config/fastdds.xml: where it is, and taking it.
 
-As Fast DDS comes, the shared memory through which a process sends holds 0.5 MB, and most of a larger image is lost on its way to
-another process of the same machine. The profile makes it larger and leaves discovery as it is.
+By default, Fast DDS gives a process 0.5 MB of shared memory to send through, and loses most of a larger image on its way to another
+process of the same machine. The profile makes that memory larger and leaves discovery as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 
 FILE = Path('config', 'fastdds.xml')
 FAST_DDS_3, FAST_DDS_2 = 'FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE'
-# A user who has set one of these has configured Fast DDS, as has one with one of these files in the working directory.
+# One of these variables, or of these files in the working directory, means that the user has configured Fast DDS.
 VARIABLES = (FAST_DDS_3, FAST_DDS_2, 'FASTDDS_BUILTIN_TRANSPORTS')
 FILES = ('DEFAULT_FASTDDS_PROFILES.xml', 'DEFAULT_FASTRTPS_PROFILES.xml')
 SHARED_MEMORY = Path('/dev/shm')
@@ -46,12 +46,11 @@ def variable() -> str:
 
 
 def take_profile() -> str:
-    """
-    Let this process send by the profile, where it runs on Fast DDS and the user has not configured that; call before `rclpy.init`.
+    """Let this process use the profile, if it runs on Fast DDS and the user has not configured that. Call it before `rclpy.init`.
 
-    Nothing but this process's own environment changes.
+    Only this process's own environment changes.
 
-    :return: why its large images may be lost, a sentence; '' where nothing is to be said
+    :return: a sentence that says why large images may be lost, or ''
     """
     setting = variable()
     if not setting or any(name in os.environ for name in VARIABLES) or any(Path(name).exists() for name in FILES):

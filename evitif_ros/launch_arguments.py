@@ -24,7 +24,7 @@ from evitif.settings import Setting
 
 _TRUE, _FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off')      # in any case, as Navigation2 takes them
 _LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
-LEFT_OUT = 'If it is left out, params_file counts'
+LEFT_OUT = 'Default: as in params_file'
 _LAUNCHS_OWN = ('launch-prefix', 'launch-prefix-filter', 'emulate_tty', 'sigterm_timeout', 'sigkill_timeout')
 
 
@@ -105,7 +105,7 @@ def parameter_argument(parameter: Setting, name: str | None = None, description:
             raise ValueError(f'expected {parameter.expectation()}')
         return value
     text = re.sub('; empty: [^;]*', '', description or parameter.description)     # empty has another meaning here
-    if parameter.expectation() != 'a string':
+    if parameter.type is not str or parameter.choices:
         text += f'; {parameter.expectation()}'
     return Argument(name or parameter.name, f'{text}. {LEFT_OUT}', read)
 

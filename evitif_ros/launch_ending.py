@@ -1,7 +1,7 @@
-"""How a launch ends where something is wrong: in a sentence, with a non-zero exit code, and with nothing left running.
+"""How a launch ends if something is wrong: with a sentence and a non-zero exit code, and with nothing left running.
 
-launch forgets the processes that it has started already when an action raises; they would go on as orphans. An exception in the handling
-of an event it takes as it should: everything is shut down, and `ros2 launch` ends with exit code 1. So an error becomes an event.
+If an action raises, launch forgets the processes that it has started, and they go on as orphans. If an event handler raises, launch
+shuts everything down and ends with exit code 1. So an error is made into an event here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from launch.events.process import ProcessExited, ProcessIO
 
 from evitif_ros.lifecycle import EXIT_BAD_PARAMETER
 
-# What a node says of a wrong value or a missing file (lifecycle.py). It cannot `activate` for what may pass, like a port in use.
+# A node says this about a wrong value or a missing file (lifecycle.py). For what may pass, like a port in use, it cannot `activate`.
 _NOT_CONFIGURED = 'cannot configure: '
 _KEPT_BYTES = 4000
 _LAST_OUTPUT_S = 0.3    # launch may hear of a process's end before its last output
@@ -28,14 +28,14 @@ class _Failure(Event):
 
 
 def end_launch(sentence: str) -> list[Action]:
-    """Actions that shut down everything, whoever started it, and let `ros2 launch` end with this sentence and exit code 1."""
+    """Shut down everything, whoever started it; `ros2 launch` then ends with this sentence and exit code 1."""
     failure = _Failure()
     return [RegisterEventHandler(EventHandler(matcher=lambda event: event is failure, entities=OpaqueFunction(function=_raise(sentence)))),
             EmitEvent(event=failure)]
 
 
 def checked(function: Callable[[LaunchContext], Iterable[Action]]) -> OpaqueFunction:
-    """The actions that `function` makes; where it raises ValueError, none of them, and the launch ends with the sentence."""
+    """Run the actions that `function` returns. If it raises ValueError, none runs, and the launch ends with the sentence."""
     def guarded(context: LaunchContext) -> list[Action]:
         try:
             return list(function(context))
@@ -47,11 +47,10 @@ def checked(function: Callable[[LaunchContext], Iterable[Action]]) -> OpaqueFunc
 
 
 def with_ending(node: Action, name: str, respawn: bool) -> list[Action]:
-    """A node whose failure is the launch's.
+    """Run a node, and let the launch fail if it fails.
 
-    A node that says itself that it cannot go on (a positive exit code) ends the launch. With `respawn` it is started again, unless its
-    configuration is at fault, which no start mends. A crash (a signal) leaves the other nodes running; the launch's exit code tells of it
-    where nothing else ran.
+    A node that gives up (a positive exit code) ends the launch. With `respawn` it starts again instead, unless its configuration is wrong,
+    which no restart repairs. After a crash (a signal) the other nodes go on; if there are none, the launch's exit code is not 0.
     """
     heard = bytearray()
 
@@ -67,7 +66,7 @@ def with_ending(node: Action, name: str, respawn: bool) -> list[Action]:
             return [TimerAction(period=_LAST_OUTPUT_S, actions=[OpaqueFunction(function=lambda context: judge(code))])]
         if respawn:
             return None
-        # Where nothing runs any more, launch would end with exit code 0.
+        # If nothing else runs, launch would end with exit code 0.
         sentence = f'{name} was ended by {_signal_name(-code)}'
         return [RegisterEventHandler(OnShutdown(
             on_shutdown=lambda event, context: end_launch(sentence) if event.reason == 'idle' else None))]

@@ -17,7 +17,7 @@ RESPAWN_DELAY_S = 2.0       # Navigation2's
 
 
 def description(arguments: Iterable[Argument], start: Callable[[LaunchContext], Iterable[Action]]) -> LaunchDescription:
-    """A launch file: its arguments, and what `start` makes of them. It has a scope of its own, as in a GroupAction."""
+    """A launch file: its arguments, and the actions that `start` returns, in a scope of their own as in a GroupAction."""
     return LaunchDescription([
         PushLaunchConfigurations(),
         *(argument.declaration() for argument in arguments),
@@ -39,7 +39,7 @@ def given(values: Mapping[str, object], arguments: Iterable[Argument]) -> dict[s
 
 
 def full_name(context: LaunchContext, namespace: str, name: str) -> str:
-    """The name of a node or topic in a namespace, below the one that an including file may have pushed."""
+    """The full name of a node or topic in a namespace, which lies below the one that an including file has pushed."""
     above = make_namespace_absolute(prefix_namespace(context.launch_configurations.get('ros_namespace'), namespace))
     return f'{(above or "").rstrip("/")}/{name}'
 

@@ -15,9 +15,9 @@ PARAMETERS_KEY = 'ros__parameters'
 
 
 class CheckedParameterFile:
-    """A parameter file that is there and is one. `file` is for a node's `parameters`.
+    """A parameter file that exists and is well formed. Give `file` to a node's `parameters`.
 
-    Raises ValueError, in a sentence that names the file and what is wrong with it.
+    Raises ValueError with a sentence that names the file and what is wrong with it.
     """
 
     def __init__(self, context: LaunchContext, path: str):
@@ -42,7 +42,7 @@ class CheckedParameterFile:
         self._nodes = dict(self._read(content))
 
     def says(self, node: str, parameter: str) -> object | None:
-        """What the file says of a parameter of the node of this full name; None where it says nothing."""
+        """The value that the file gives to a parameter of the node with this full name; None if it gives none."""
         value = None
         for pattern, parameters in sorted(self._nodes.items(), key=lambda item: item[0] == node):   # the full name comes last: it wins
             if re.fullmatch(_expression(pattern), node):
@@ -50,13 +50,13 @@ class CheckedParameterFile:
         return value
 
     def warn_unless_for(self, *nodes: str) -> None:
-        """ROS passes over a file that is about other nodes without a word."""
+        """Warn if the file has nothing for these nodes; ROS ignores it silently then."""
         if not any(re.fullmatch(_expression(pattern), node) for pattern in self._nodes for node in nodes):
             get_logger('launch').warning(f'{self._origin} has no parameters for {", ".join(nodes)}: it is about '
                                          f'{", ".join(self._nodes) or "no node"}')
 
     def _read(self, content: object, above: str = '') -> Iterator[tuple[str, dict[str, object]]]:
-        """Pairs of a node's name or pattern and its parameters, of which nested names are joined by dots."""
+        """Pairs of a node's name or pattern and its parameters; nested names are joined by dots."""
         if not isinstance(content, Mapping):
             raise ValueError(f'{self._origin}: expected node names with {PARAMETERS_KEY} below each, found '
                              f'{"nothing" if content is None else repr(content)[:60]}{f" below {above}" if above else ""}')

@@ -8,13 +8,16 @@ import signal
 import sys
 import traceback
 import warnings
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 from evitif_ros import fast_dds, parameters, qos
@@ -22,7 +25,7 @@ from evitif_ros.arguments import argument_sentence, refuse_other_arguments, refu
 from evitif_ros.log import LogForwarder
 from evitif_ros.parameters import AUTOSTART, ParameterTable
 
-# What a user can put right (a wrong value, a missing file, a port in use) gets a sentence; anything else is a bug.
+# A user can put these right (a wrong value, a missing file, a port in use) and gets a sentence; anything else is a bug.
 USER_ERRORS = (ValueError, OSError, ImportError)
 EXIT_FAILED, EXIT_BAD_PARAMETER = 1, 2
 SIGNAL_LATENCY_S = 0.2  # Python sees a signal only between waits for ROS events
@@ -31,14 +34,14 @@ SIGNAL_LATENCY_S = 0.2  # Python sees a signal only between waits for ROS events
 class AutostartNode(LifecycleNode):
     """Declares a parameter table and guards the transitions.
 
-    rclpy drops an exception raised in a transition without a word; here it is logged and the transition fails.
+    rclpy silently drops an exception raised in a transition; here it is logged and the transition fails.
     Subclasses override `configure`, `activate`, `deactivate` and `cleanup`, which raise where they cannot go on;
     `cleanup` has to cope with a node that was configured only in part.
     """
 
     default_name = 'node'
     table: ParameterTable = ()
-    publishes_images = False    # then `run` sees to it that they reach other processes
+    publishes_images = False    # if so, `run` makes sure that they reach other processes
 
     def __init__(self, **kwargs):
         try:
@@ -69,13 +72,17 @@ class AutostartNode(LifecycleNode):
         """The same of the subscriptions."""
         return ()
 
-    def configure(self) -> None: ...
+    def configure(self) -> None:
+        """Load what the node needs, and create its publishers."""
 
-    def activate(self) -> None: ...
+    def activate(self) -> None:
+        """Begin to work."""
 
-    def deactivate(self) -> None: ...
+    def deactivate(self) -> None:
+        """Stop working."""
 
-    def cleanup(self) -> None: ...
+    def cleanup(self) -> None:
+        """Undo `configure`."""
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         """Take over values set at run time; return why they are refused, or None."""
@@ -84,8 +91,8 @@ class AutostartNode(LifecycleNode):
         """The parameters' present values by name."""
         return parameters.read(self, (*self.table, AUTOSTART))
 
-    def advertise(self, kind, topic: str, profile, *, shown: bool = False):
-        """A publisher that is silent while the node is inactive; its QoS is `profile` and what overrides it, see `qos.overridable`."""
+    def advertise(self, kind: type, topic: str, profile: QoSProfile, *, shown: bool = False) -> Any:
+        """Create a publisher that is silent while the node is inactive. Parameters may override its QoS, see `qos.overridable`."""
         self._advertised.append(self.create_lifecycle_publisher(
             kind, topic, **qos.overridable(self, qos.PUBLISHER, topic, profile, shown=shown)))
         return self._advertised[-1]
@@ -109,9 +116,10 @@ class AutostartNode(LifecycleNode):
 
     @property
     def finished(self) -> bool:
+        """Whether `finish` was called."""
         return self._finished
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: D102 - rclpy's
         done = self._guarded('configure', self.configure)
         if done is TransitionCallbackReturn.SUCCESS:
             self._configured = True
@@ -119,7 +127,7 @@ class AutostartNode(LifecycleNode):
         self._guarded('clean up after a failed configuration', self.cleanup)
         return done
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: D102 - rclpy's
         super().on_activate(state)
         done = self._guarded('activate', self.activate)
         if done is not TransitionCallbackReturn.SUCCESS:
@@ -127,16 +135,16 @@ class AutostartNode(LifecycleNode):
             self._guarded('undo a failed activation', self.deactivate)
         return done
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: D102 - rclpy's
         super().on_deactivate(state)
         return self._guarded('deactivate', self.deactivate)
 
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: D102 - rclpy's
         self._configured = False
         super().on_cleanup(state)
         return self._guarded('clean up', self.cleanup)
 
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: D102 - rclpy's
         self.stop()
         return super().on_shutdown(state)
 
@@ -146,7 +154,7 @@ class AutostartNode(LifecycleNode):
         self._guarded('clean up', self.cleanup)
         self._configured = False
 
-    def _guarded(self, verb: str, step) -> TransitionCallbackReturn:
+    def _guarded(self, verb: str, step: Callable[[], None]) -> TransitionCallbackReturn:
         try:
             step()
             return TransitionCallbackReturn.SUCCESS
@@ -163,7 +171,7 @@ class AutostartNode(LifecycleNode):
     def _full_name(self, topic: str) -> str:
         return f'{self.get_namespace().rstrip("/")}/{topic}' if '*' in topic else self.resolve_topic_name(topic)
 
-    def set_parameters_atomically(self, parameter_list) -> SetParametersResult:
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """Set what is changed. Refusals come before rclpy's own, which do not name the value."""
         changed = parameters.changes(self, self.table, parameter_list)
         reason = parameters.first_refusal((*self.table, AUTOSTART, *parameters.ROS_PARAMETERS),
@@ -172,7 +180,7 @@ class AutostartNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=reason)
         return super().set_parameters_atomically(changed) if changed else SetParametersResult(successful=True)
 
-    def _on_set_parameters(self, changed) -> SetParametersResult:
+    def _on_set_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         own = {parameter.name for parameter in self.table}
         values = {parameter.name: parameter.value for parameter in changed if parameter.name in own}
         reason = self.parameters_changed(values) if values and self._configured else None
@@ -183,7 +191,7 @@ def run(node_class: type[AutostartNode], arguments: list[str] | None = None) -> 
     """Run a node until SIGINT, SIGTERM or its `finish`, and end the process. Errors go to stderr in one sentence."""
     exit_code = _run(node_class, arguments)
     # Taking PyTorch apart module by module takes the interpreter 2 s after everything is closed already.
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # noqa: SLF001 - no public function does it
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
@@ -192,7 +200,7 @@ def run(node_class: type[AutostartNode], arguments: list[str] | None = None) -> 
 def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
     node = executor = forwarder = None
     try:
-        # rclpy's own handlers end the ROS context at once; here it has to last until the node has said goodbye.
+        # rclpy's own handlers end the ROS context at once; the node needs it to say goodbye.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
         try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from rclpy.node import Node
 
-def log_of(node) -> Callable[[int, str], None]:
+
+def log_of(node: Node) -> Callable[[int, str], None]:
     """A function (level of `logging`, sentence) that writes to the node's log."""
     logger = node.get_logger()
 
@@ -24,18 +26,19 @@ def log_of(node) -> Callable[[int, str], None]:
 
 
 class LogForwarder(logging.Handler):
-    """Hands what the library `evitif` logs to a node."""
+    """Passes on to a node what the library `evitif` logs."""
 
-    def __init__(self, node):
+    def __init__(self, node: Node):
         super().__init__(logging.WARNING)
         self._log = log_of(node)
         self._library = logging.getLogger('evitif')
         self._library.addHandler(self)
         self._library.propagate = False
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: D102 - logging's
         self._log(record.levelno, self.format(record))
 
     def remove(self) -> None:
+        """Let the library log by itself again."""
         self._library.removeHandler(self)
         self._library.propagate = True

@@ -35,7 +35,7 @@ AUTOSTART = Setting('autostart', True, 'configure and activate without being ask
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticsSettings(Settings):
-    """Of every node that publishes `link_stats`."""
+    """For every node that publishes `link_stats`."""
 
     publish_stats_rate: float = setting(1.0, 'messages a second on `link_stats`', unit='Hz', minimum=0.1, maximum=50.0,
                                         changeable=Changeable.ALWAYS)
@@ -46,7 +46,7 @@ def table_of(*classes: type[Settings]) -> ParameterTable:
     return tuple({each.name: each for cls in classes for each in settings_of(cls)}.values())
 
 
-def prefixed(prefix: str, table: ParameterTable, remark: str) -> ParameterTable:
+def prefixed(prefix: str, table: Iterable[Setting], remark: str) -> ParameterTable:
     """The parameters with a prefix to their names and a remark in their descriptions."""
     return tuple(replace(each, name=f'{prefix}{each.name}', description=re.sub(r'(?=;|$)', f', {remark}', each.description, count=1))
                  for each in table)
@@ -85,7 +85,7 @@ def declare(node: Node, table: ParameterTable) -> None:
 
 
 def require_accepted(table: ParameterTable, values: Mapping[str, object]) -> None:
-    """Raise ValueError with the reason for the first value that is not of its parameter's type or range."""
+    """Raise ValueError with the reason for the first value that does not fit its parameter's type or range."""
     reason = first_refusal(table, values, configured=False)
     if reason is not None:
         raise ValueError(reason)
@@ -97,7 +97,7 @@ def read(node: Node, table: ParameterTable) -> dict[str, bool | int | float | st
 
 
 def changes(node: Node, table: ParameterTable, asked: Iterable[Parameter]) -> list[Parameter]:
-    """Those of the rclpy Parameters `asked` for that change something, each of its table's type where it is not refused.
+    """The rclpy Parameters among `asked` that change something, each converted to its table's type unless it is refused.
 
     A parameter that already has the value is left out, read-only ones too: so a node's own dump can be loaded again.
     """
@@ -115,7 +115,7 @@ def changes(node: Node, table: ParameterTable, asked: Iterable[Parameter]) -> li
 
 
 def first_refusal(table: ParameterTable, values: Mapping[str, object], configured: bool) -> str | None:
-    """Why a change of parameters is refused, None where it is accepted. Names that are not the table's are passed."""
+    """Why a change of parameters is refused; None if it is accepted. Names that the table lacks are accepted."""
     by_name = {parameter.name: parameter for parameter in table}
     for name, value in values.items():
         parameter = by_name.get(name)
@@ -131,7 +131,7 @@ def first_refusal(table: ParameterTable, values: Mapping[str, object], configure
 
 
 def misspelled(table: ParameterTable, given: Iterable[str]) -> list[str]:
-    """A sentence for each name given that is in no table; ROS ignores such names silently."""
+    """A sentence for each given name that no table has; ROS ignores such names silently."""
     names = [parameter.name for parameter in (*table, *ROS_PARAMETERS)]
     sentences = []
     for name in sorted(given):

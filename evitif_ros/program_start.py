@@ -1,4 +1,4 @@
-"""The first lines of a node's program, before the imports, which take a second or two. Imports next to nothing itself."""
+"""What a node's program does before its imports, which take a second or two."""
 
 import os
 import signal
@@ -8,18 +8,18 @@ _OTHER_COUNTS = ('OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS')
 
 
 def begin_program(name: str) -> None:
-    """For what is started as a program, which gives its `__name__`; whoever imports it keeps its own environment and handlers."""
+    """Prepare a program; does nothing for a module that is only imported (`name` is its `__name__`)."""
     if name == '__main__':
         share_the_cores()
         _end_quietly_while_importing()
 
 
 def share_the_cores() -> None:
-    """Let threads that wait for each other in a parallel loop sleep, unless the user has said something of them.
+    """Let threads that wait for each other in a parallel loop sleep, unless the user has configured them.
 
-    By default they spin, on the core that another node needs: two threads of a ViT-Tiny's head on two busy cores then took ten times as
-    long as one. OpenMP, which PyTorch uses, can be told to let them sleep. NumPy's OpenBLAS cannot, and its products are small here: it
-    gets one thread. Both read this when they are imported.
+    By default they spin on a core that another node needs: on two busy cores two threads of a ViT-Tiny's head then took ten times as
+    long as one. OpenMP, which PyTorch uses, can let them sleep. NumPy's OpenBLAS cannot; its products are small here, so it gets one
+    thread. Both read these variables when they are imported.
     """
     if not any(name in os.environ for name in _OTHER_WAITS):
         os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
@@ -28,11 +28,11 @@ def share_the_cores() -> None:
 
 
 def _end_quietly_while_importing() -> None:
-    """Until `lifecycle.run` takes the signals over, end the process at once and without a word: there is nothing to say goodbye to."""
+    """Until `lifecycle.run` takes over the signals, end the process at once and silently."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:      # as the shell has it for what runs in the background
+        if signal.getsignal(number) is not signal.SIG_IGN:      # the shell ignores it for background processes
             signal.signal(number, _end)
 
 
 def _end(number: int, frame: object) -> None:
-    os._exit(0)     # as after it; an exception could be caught by whatever is being imported
+    os._exit(0)     # an exception could be caught by a module that is being imported

@@ -8,7 +8,9 @@ import difflib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -23,7 +25,7 @@ IMAGES = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=Reliab
                     durability=DurabilityPolicy.VOLATILE)
 RESULTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE,
                      durability=DurabilityPolicy.VOLATILE)
-# Known labels, one an image: kept a while for whoever subscribes after the first images.
+# Known labels, one for each image: kept a while for late subscribers.
 LABELS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
                     durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LATCHED = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
@@ -39,7 +41,7 @@ _LARGEST_DEPTH = 2 ** 31 - 1    # of Fast DDS
 _LONGEST_NS = 2 ** 63 - 1
 
 
-def _names_of(policy) -> tuple[str, ...]:
+def _names_of(policy: type[Enum]) -> tuple[str, ...]:
     return tuple(name.lower() for name in policy.__members__ if name.isupper() and name != 'UNKNOWN')
 
 
@@ -56,7 +58,7 @@ _POLICIES = {parameter.name: parameter for parameter in (
 _SHOWN = ('history', 'depth', 'reliability', 'durability')      # parameters of every endpoint of images, overridden or not
 
 
-def overridable(node, kind: str, topic: str, profile: QoSProfile, *, shown: bool = False) -> dict:
+def overridable(node: Node, kind: str, topic: str, profile: QoSProfile, *, shown: bool = False) -> dict:
     """Arguments of create_publisher and create_subscription: the profile, with its policies as parameters.
 
     rclpy writes the overrides into the profile that it is given, so each gets a copy of its own.
@@ -74,8 +76,7 @@ def overridable(node, kind: str, topic: str, profile: QoSProfile, *, shown: bool
 
 
 def check_overrides(given: Mapping[str, object], endpoints: Iterable[Endpoint]) -> list[str]:
-    """A sentence for each override in `given` (parameters by name) of which not all is as it looks: that nothing of this node heeds,
-    or that takes more than was asked.
+    """A sentence for each override in `given` (parameters by name) that no topic of this node uses, or that takes more than its value.
 
     Raises ValueError with the reason for a value that its policy cannot have.
     """

@@ -31,7 +31,7 @@ class RuntimeNode(AutostartNode, Generic[Half]):
     def __init__(self, **kwargs: Any):
         self._runtime: Half | None = None
         self._running = False
-        self._timers_owned: list = []
+        self._own_timers: list = []
         self._recent = Recent()
         super().__init__(**kwargs)
         self._values = self.values()
@@ -50,7 +50,7 @@ class RuntimeNode(AutostartNode, Generic[Half]):
         """Return what /diagnostics show of an active node, by name, beside its model."""
 
     @abstractmethod
-    def timers(self) -> Iterable[tuple[float, Callable[[], None]]]:
+    def periodic(self) -> Iterable[tuple[float, Callable[[], None]]]:
         """Return what an active node does periodically: seconds, and what is done."""
 
     def model_figures(self) -> Mapping[str, object]:
@@ -89,18 +89,18 @@ class RuntimeNode(AutostartNode, Generic[Half]):
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         """Take over new values; another rate restarts the timers."""
         self._values.update(values)
-        if 'publish_stats_rate' in values and self._timers_owned:
+        if 'publish_stats_rate' in values and self._own_timers:
             self._stop_timers()
             self._start_timers()
 
     def _start_timers(self) -> None:
         steady = Clock(clock_type=ClockType.STEADY_TIME)        # a paused simulation must not stop them
-        self._timers_owned = [self.create_timer(period, action, clock=steady) for period, action in self.timers()]
+        self._own_timers = [self.create_timer(period, action, clock=steady) for period, action in self.periodic()]
 
     def _stop_timers(self) -> None:
-        for timer in self._timers_owned:
+        for timer in self._own_timers:
             self.destroy_timer(timer)
-        self._timers_owned = []
+        self._own_timers = []
 
     def _model_status(self) -> Status:
         if self._runtime is None:

@@ -50,13 +50,13 @@ class Network:
         self.start_edge()
 
     def start_bridge(self) -> None:
-        """A new bridge, which knows no session."""
+        """Another life of the bridge."""
         self.bridge = BridgeEndpoint(PARAMETERS, 'bridge', BridgeConfig(max_sessions=MAX_SESSIONS, session_timeout_s=1.0),
                                      keys=RobotKeys(default=KEY) if self.sealed else None, random=self.random)
         self.ready.clear()
 
     def start_edge(self) -> None:
-        """A new edge, which connects."""
+        """Another life of the edge."""
         self.edge = EdgeConnection(PARAMETERS, 'robot', EdgeConfig(min_packets=2, frames_remembered=8), key=KEY if self.sealed else None,
                                    random=self.random)
         self.frames = 0
@@ -71,7 +71,7 @@ class Network:
         self.collect()
 
     def collect(self) -> None:
-        """Take what both have to send and to say, and check it."""
+        """Take what both sides send and say, and judge it."""
         self.up.extend(self.edge.datagrams_to_send(self.now))
         while (event := self.edge.next_event()) is not None:
             if isinstance(event, (AnswerArrived, FrameExpired)):
@@ -92,14 +92,14 @@ class Network:
             assert self.given[address] <= AMPLIFICATION * self.taken[address], 'amplification'
 
     def to_bridge(self, data: bytes, address: object) -> None:
-        """Hand the bridge a datagram."""
+        """A datagram reaches the bridge."""
         self.taken[address] += len(data)
         self.bridge.receive_datagram(memoryview(data), address, self.now)
 
     # What the fuzzer can do.
 
     def deliver_up(self) -> None:
-        """Deliver a datagram of the uplink."""
+        """The next datagram reaches the bridge."""
         if self.up:
             self.to_bridge(self.up.popleft(), self.address)
 
@@ -114,14 +114,14 @@ class Network:
             self.bridge.receive_run(whole, self.address, self.now)
 
     def deliver_down(self) -> None:
-        """Deliver a datagram of the downlink."""
+        """The next datagram reaches the edge."""
         if self.down:
             data, address = self.down.popleft()
             if address == self.address:
                 self.edge.receive_datagram(memoryview(data), self.now)
 
     def deliver_all(self) -> None:
-        """Deliver all that is under way."""
+        """Some datagrams pass, both ways."""
         for _ in range(24):
             if not self.up and not self.down:
                 break
@@ -130,13 +130,13 @@ class Network:
             self.collect()
 
     def drop(self) -> None:
-        """Lose a datagram."""
+        """The next datagram is lost."""
         for queue in (self.up, self.down):
             if queue and self.stream.number() & 1:
                 queue.popleft()
 
     def repeat_or_delay(self) -> None:
-        """Repeat a datagram, or let it wait."""
+        """The next datagram comes twice, or later."""
         queue = self.stream.choice((self.up, self.down))
         if queue:
             if self.stream.number() & 1:
@@ -159,7 +159,7 @@ class Network:
             queue.appendleft(data if queue is self.up else (data, first[1]))
 
     def invent(self) -> None:
-        """Send the bridge or the edge bytes of the fuzzer's own."""
+        """Any bytes from anywhere."""
         data, address = self.stream.take(self.stream.number()), self.stream.choice(_ADDRESSES)
         if self.stream.number() & 1:
             self.to_bridge(data, address)
@@ -180,17 +180,17 @@ class Network:
         kind = self.stream.choice((datagram.TOKENS, datagram.PING, datagram.BYE, datagram.ANSWER))
         body = self.stream.take(self.stream.number())
         if self.edge.session_id is not None:
-            self.edge._send(kind, self.now, body)      # noqa: SLF001 - what it would not say by itself
+            self.edge._send(kind, self.now, body)  # noqa: SLF001 (the edge itself says nothing wrong)
 
     def speak_as_the_bridge(self) -> None:
-        """Send the edge a datagram as if the bridge had made it."""
+        """The bridge says anything in its session."""
         kind = self.stream.choice((datagram.ANSWER, datagram.PONG, datagram.BYE, datagram.RESET))
         body = self.stream.take(self.stream.number())
         for session in list(self.bridge.sessions.values())[:1]:
             self.edge.receive_datagram(session.build(kind, body), self.now)
 
     def send_frame(self) -> None:
-        """The robot sends a frame."""
+        """The edge sends a frame."""
         self.frames += 1
         kind = self.stream.choice(('int8', 'int4'))
         frame = TokenFrame(self.frames, self.frames * 1000, 'c', _ROWS[:, :PARAMETERS.row_formats[kind]].copy(), kind)
@@ -198,7 +198,7 @@ class Network:
             self.accepted.add(self.frames)
 
     def answer(self) -> None:
-        """The bridge answers a frame."""
+        """The bridge answers its frames."""
         while self.ready:
             frame = self.ready.popleft()
             tokens = len(frame.received)
@@ -210,7 +210,7 @@ class Network:
                 wait_s=0.0, recovery_s=0.0, tail_s=0.0, hold_s=max(0.0, self.now - frame.first_arrival)), self.now)
 
     def wait(self) -> None:
-        """Let time pass."""
+        """Time passes."""
         self.now += self.stream.choice((0.001, 0.003, 0.01, 0.1, 0.3, 1.1, 30.0))
         for side in (self.edge, self.bridge):
             handle_due(side, self.now, self.collect)
@@ -220,7 +220,7 @@ class Network:
         self.address = self.stream.choice(_ADDRESSES)
 
     def restart_edge(self) -> None:
-        """The edge starts anew."""
+        """The edge ends, with or without a goodbye, and begins anew."""
         if self.stream.number() & 1:
             self.edge.close(self.now)
             self.collect()
@@ -228,7 +228,7 @@ class Network:
         self.start_edge()
 
     def restart_bridge(self) -> None:
-        """The bridge starts anew."""
+        """The bridge ends, with or without a goodbye, and begins anew."""
         if self.stream.number() & 1:
             self.bridge.close(self.now)
             self.collect()
@@ -258,12 +258,12 @@ def _run(data: bytes, sealed: bool) -> None:
 
 
 def unsealed_link(data: bytes) -> None:
-    """A link without keys."""
+    """Both sides without keys."""
     _run(data, sealed=False)
 
 
 def sealed_link(data: bytes) -> None:
-    """A link with keys."""
+    """Both sides with keys."""
     _run(data, sealed=True)
 
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.rate.statistics import DROP_KINDS
 from evitif.protocol.sealing.keys import Key, KeyFileError, read_key_file, read_robot_keys
-from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, signed
+from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, sign
 from evitif.protocol.sealing.sealed_handshake import Cookies, EdgeHandshake, SealedHello, welcome
 from evitif.protocol.wire import answer, datagram, runs
 from evitif.protocol.wire.datagram import DatagramError, ReceiverReport
@@ -40,7 +40,17 @@ KEY = Key(bytes(range(32)))
 SCRATCH = Path(tempfile.mkdtemp(prefix='evitif-fuzz-'))
 
 
-def handle_due(side: Any, now: float, collect: Callable[[], None] = lambda: None) -> None:
+class Timed(Protocol):
+    """A state machine with a timer."""
+
+    def get_timer(self) -> float | None:
+        """When to call `handle_timer`."""
+
+    def handle_timer(self, now: float) -> None:
+        """Do what has become due."""
+
+
+def handle_due(side: Timed, now: float, collect: Callable[[], None] = lambda: None) -> None:
     """Call a side's timer while it is due, and after each call `collect`, which takes what the side has to send: delivering a frame may
     shorten the wait of those beside it, so that once is not always enough, but it comes to rest."""
     for _ in range(8):
@@ -52,7 +62,7 @@ def handle_due(side: Any, now: float, collect: Callable[[], None] = lambda: None
     raise AssertionError(f'{type(side).__name__} does not come to rest')
 
 
-def _parsed(parse: Callable[[Any], Any], data: Any) -> Any:
+def _parsed(parse: Callable[[Any], Any], data: object) -> Any:
     """What `parse` makes of `data`; None where it says that it is none."""
     try:
         return parse(data)
@@ -76,7 +86,7 @@ def parse_datagram(data: bytes) -> None:
 
 
 def parse_tokens(data: bytes) -> None:
-    """The body of TOKENS."""
+    """The body of TOKENS, alone and in a run."""
     body = _parsed(datagram.parse_tokens, memoryview(data))
     if body is not None:
         assert len(body.units) == len(body.rows) and body.packet_index < body.packet_count and len(body.units) <= body.sent_units
@@ -105,7 +115,7 @@ def parse_reports(data: bytes) -> None:
 
 
 def parse_handshake(data: bytes) -> None:
-    """HELLO, WELCOME and REFUSE."""
+    """The bodies of HELLO, WELCOME and REFUSE."""
     for kind in (Hello, Welcome, Refuse):
         said = _parsed(kind.parse, data)
         if said is not None:
@@ -126,7 +136,7 @@ def parse_sealed_handshake(data: bytes) -> None:
         body = edge.instance.to_bytes(8, 'big') + body
     for key, kind, read in ((KEY.hello, datagram.HELLO, None), (KEY.reply, datagram.CHALLENGE, edge.take_challenge),
                             (KEY.reply, datagram.REFUSE, edge.take_refusal), (KEY.reply, datagram.WELCOME, edge.take_welcome)):
-        received = _parsed(datagram.parse, signed(key, kind, session, 3, body))
+        received = _parsed(datagram.parse, sign(key, kind, session, 3, body))
         if read is not None:
             _parsed(read, received)
         elif (said := _parsed(SealedHello.parse, received)) is not None:
@@ -268,7 +278,7 @@ def reassemble(data: bytes) -> None:
             assert not frame.rows[~frame.received].any()
             assert 0 <= frame.ready_at - frame.first_arrival < 0.25        # the deadline, and the steps of this test
             delivered.add(frame.frame_id)
-    assert sum(frame is not None for frame in reassembler._ring) <= 4      # noqa: SLF001
+    assert sum(frame is not None for frame in reassembler._ring) <= 4  # noqa: SLF001
 
 
 def dequantise(data: bytes) -> None:

@@ -20,6 +20,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.substitutions import FindPackageShare
 
+from evitif.transport import Impairment
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, DIRECTION, LINK_SIMULATOR_PARAMETERS
 from evitif_edge_node.parameters import CAMERA_PARAMETERS, EDGE_PARAMETERS
 from evitif_ros.launch_arguments import (
@@ -51,7 +52,7 @@ def device_names(text: str) -> dict[str, str]:
 CAMERA = parameter_arguments(CAMERA_PARAMETERS)
 # Of the link simulator, in both directions; the camera has a `rate` too.
 LINK = tuple(parameter_argument(parameter, 'link_rate' if parameter.name == 'rate' else parameter.name)
-             for parameter in prefixed('', DIRECTION, 'in each direction') if parameter.launch)
+             for parameter in prefixed('', DIRECTION.values(), 'in each direction') if parameter.launch)
 # What edge.launch.py and bridge.launch.py take, but for what is set below.
 SET_HERE = ('bridge_host', 'bridge_port', 'bind_host', 'port', 'device', 'partition_device', 'image_transport')
 EDGE, BRIDGE = parameter_arguments(EDGE_PARAMETERS, SET_HERE), parameter_arguments(BRIDGE_PARAMETERS, SET_HERE)
@@ -136,7 +137,6 @@ def check_ports(bridge_port: int, link_port: int) -> None:
 
 def check_bursts(values: Mapping) -> None:
     """Raise ValueError if no channel has this loss with bursts this short. The link simulator checks one without the other."""
-    from evitif.transport import Impairment
     found = {name: values[name] for name in ('loss', 'burst_length') if name in values}
     if len(found) == 2:
         try:

@@ -19,9 +19,8 @@ def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] |
                 significant_bits: int = 0, say: Callable[[str], None] = say_once) -> ImageDataset:
     """Open a data set by name (`fashion-mnist`), a folder of images, or one image file.
 
-    `split` is `train` or `test`. A folder that has `train` and `val` (or `test`) inside is opened at that split;
-    any other folder is taken as it is: the `split` of what is returned says which of them it was. `class_names`, `ranked`,
-    `significant_bits` and `say`: see `ImageFolder`.
+    `split` is `train` or `test`. A folder with `train` and `val` (or `test`) inside is opened at that split, any other folder whole; the
+    `split` of the returned data set says which. `class_names`, `ranked`, `significant_bits` and `say`: see `ImageFolder`.
     Raises DatasetError, naming the source and what was expected.
     """
     if source.replace('_', '-').lower() == FashionMnist.name:

@@ -1,4 +1,4 @@
-"""Classes by their names, of which two may be alike: ImageNet has two cranes (134, 517) and two maillots (638, 639)."""
+"""Classes by name, where two may share one: ImageNet has two cranes (134, 517) and two maillots (638, 639)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def ids_by_name(class_names: Sequence[str]) -> dict[str, list[int]]:
 def id_of(name: str, number: int, known: Mapping[str, Sequence[int]]) -> int:
     """The id among `known`, as ids_by_name gives them, of the class that a data set calls `name` and gives this number; -1: none.
 
-    Classes are told apart by name, since a data set may number them otherwise; the number decides among classes of one name, and where
-    it is none of theirs the class is not known.
+    The name decides, because a data set may number its classes differently; among classes of one name the number decides, and if it is
+    none of theirs the class is not known.
     """
     ids = known.get(name, ())
     if len(ids) == 1:
@@ -27,6 +27,6 @@ def id_of(name: str, number: int, known: Mapping[str, Sequence[int]]) -> int:
 
 
 def told_apart(labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels for people to read, with the id behind those that several classes have: `crane (134)`."""
+    """The labels for people to read, with the id behind labels that several classes share: `crane (134)`."""
     counts = Counter(labels)
     return tuple(label if counts[label] == 1 else f'{label} ({index})' for index, label in enumerate(labels))

@@ -1,6 +1,6 @@
 """Fashion-MNIST (Xiao et al., arXiv 1708.07747): 60,000 + 10,000 grey images of 28x28 pixels, 10 classes.
 
-It is looked for in this order: the folder named by FASHION_MNIST_DIR, the place where Debian's package `dataset-fashion-mnist` puts it,
+The places, in this order: the folder named by FASHION_MNIST_DIR, where Debian's package `dataset-fashion-mnist` puts it, and
 `data/fashion-mnist` below the working directory. `evitif fetch fashion-mnist` brings it into the last.
 """
 

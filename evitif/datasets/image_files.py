@@ -1,4 +1,4 @@
-"""Image files to samples, and what a data set's files of more than 8 bits have in common."""
+"""Image files to samples, and the significant bits that the files of a data set share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ENOUGH = 64            # images by which the significant bits are found
 
 
 def read_file(path: Path) -> np.ndarray:
-    """Read an image file as `evitif.pictures.read_samples` does. Raises DatasetError, naming the file, whatever is wrong with it."""
+    """Read an image file as `evitif.pictures.read_samples` does. Raises DatasetError, naming the file."""
     try:
         return read_samples(path.read_bytes())
     except (OSError, PictureError) as error:
@@ -45,9 +45,9 @@ class ImageFile:
 
 
 def find_significant_bits(folder: Path) -> tuple[int, int]:
-    """The significant bits of the images of more than 8 bits below `folder`, and how many of them were looked at.
+    """The significant bits of the images of more than 8 bits below `folder`, and how many of them were examined.
 
-    Spread over the folder, so that they do not depend on which image is read first. At least 8, though all were black.
+    The examined ones are spread over the folder, so it does not matter which image is read first. At least 8, even if all are black.
     """
     significant, wide = SignificantBits(), 0
     for looked_at, path in enumerate(_spread([path for path in survey(folder)[0] if path.suffix.lower() in _MAY_BE_WIDE])):
@@ -55,7 +55,7 @@ def find_significant_bits(folder: Path) -> tuple[int, int]:
             break
         try:
             samples = read_file(path)
-        except DatasetError:        # whoever reads it for its own sake says so
+        except DatasetError:        # reported when it is read for itself
             continue
         if samples.itemsize > 1:
             significant.to_8_bits(samples)

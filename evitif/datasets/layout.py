@@ -8,7 +8,7 @@ from pathlib import Path
 from evitif.datasets.errors import DatasetError
 from evitif.datasets.files import images_in, subfolders
 
-# By what a folder of images is for, the names that it has, in any case.
+# Names of a folder of images by its purpose, in any case.
 _NAMES = {'train': ('train', 'training'), 'test': ('test', 'testing'), 'val': ('val', 'valid', 'validation')}
 _JUDGING = ('test', 'val')      # in the order of preference
 SPLITS = {'train': ('train',), 'test': _JUDGING}
@@ -24,7 +24,7 @@ def split_of(folder: Path, split: str) -> tuple[Path, str, str]:
     if split not in SPLITS:
         raise DatasetError(f'split has to be one of {", ".join(SPLITS)}, not {split!r}')
     if not folder.is_dir():
-        return folder, 'all', ''            # whoever opens it says that it is not there
+        return folder, 'all', ''            # the reader says that it is not there
     found = _known(folder)
     if not found:
         _refuse_unknown(folder)
@@ -40,12 +40,12 @@ def split_of(folder: Path, split: str) -> tuple[Path, str, str]:
 
 
 def is_divided(folder: Path) -> bool:
-    """Whether `folder` has `train/`, `val/` or `test/` inside, by whatever of their names."""
+    """Whether `folder` has `train/`, `val/` or `test/` inside, by any of their names."""
     return bool(_known(folder))
 
 
 def _known(folder: Path) -> dict[str, Path]:
-    """The folders of a known division by what they are for; empty where `folder` is not divided, though a class may be named Train."""
+    """The folders of a known division by purpose; empty if `folder` is not divided, even if a class is named Train."""
     entries = subfolders(folder)
     found: dict[str, Path] = {}
     for kind, names in _NAMES.items():

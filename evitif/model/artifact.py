@@ -1,4 +1,4 @@
-"""What every trained artifact has in common: a description in JSON, mostly with arrays in safetensors beside it."""
+"""What all trained artifacts share: a description in JSON, mostly with arrays in safetensors beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar('T')
 def read_artifact(path: Path | str, title: str, format: int, kinds: Collection[str] = (), advice: str = '') -> dict:
     """The description in the JSON file `path`, which `title` names in the text of an error.
 
-    :param kinds: of which it has to be one; none: descriptions of this title have no kind
+    :param kinds: the kinds expected; empty: descriptions of this title have no kind
     :param advice: how the error ends where the file cannot be read
     :raises ArtifactError: it cannot be read, or is not of this format and of one of these kinds
     """
@@ -46,7 +46,7 @@ def part_of(kind: type[T], description: dict, key: str, path: Path | str, title:
 
 def require_fingerprint(path: Path | str, title: str, made_for: object, model: object, fingerprint: str) -> None:
     """Raise ArtifactError, with both values and what differs, unless `made_for`, the fingerprint of `model` in the description, is
-    this one."""
+    `fingerprint`."""
     if made_for != fingerprint:
         known = isinstance(made_for, str) and of_a_model(made_for)
         what = difference(made_for, fingerprint) if known else ' (made by an earlier version of evitif? then it has to be made again)'
@@ -55,7 +55,7 @@ def require_fingerprint(path: Path | str, title: str, made_for: object, model: o
 
 
 def read_arrays(path: Path | str, title: str, build: Callable[[Path], T]) -> T:
-    """What `build` makes of the safetensors file beside the description `path`. Raises ArtifactError where it cannot."""
+    """What `build` returns for the safetensors file beside the description `path`. Raises ArtifactError where it fails."""
     from safetensors import SafetensorError
     arrays = Path(path).expanduser().with_suffix('.safetensors')
     try:

@@ -18,7 +18,7 @@ from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
 from evitif.model.loading import Loaded, load_whole
 from evitif.model.preprocess import data_config_of
 from evitif.model.pretrained import OtherSizeError, build_from_file, build_from_hub
-from evitif.model.stored_weights import load_weights, rounded
+from evitif.model.stored_weights import load_weights, pack_weights
 from evitif.model.tensors import write_described
 from evitif.model.timm_import import timm
 from evitif.typed_json import typed
@@ -114,7 +114,7 @@ def save_model(folder: Path | str, module: nn.Module, description: dict, stored_
     is one of `stored_weights.STORED_AS`."""
     folder = Path(folder)
     write_described(folder / DESCRIPTION_FILE, {'format': FORMAT, **description}, folder / WEIGHTS_FILE,
-                    rounded(module.state_dict(), stored_as))
+                    pack_weights(module.state_dict(), stored_as))
 
 
 def read_description(folder: Path | str) -> dict:

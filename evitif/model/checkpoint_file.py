@@ -1,7 +1,7 @@
-"""The tensors of a checkpoint file by the model's own names, whoever wrote it: without wrappers and prefixes around them.
+"""The tensors of a checkpoint file by the model's own names, without the wrappers and prefixes of the program that wrote it.
 
-What a file is, is told by its first bytes: safetensors, or what `torch.save` wrote, of which tensors and plain containers are read
-and no code is run.
+The first bytes say what the file is: safetensors, or PyTorch's own format, of which tensors and plain containers are read and no code is
+run.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from pathlib import Path
 import torch
 
 from evitif.model.errors import ModelError
-from evitif.model.hugging_face import renamed
-from evitif.model.stored_weights import restored
+from evitif.model.hugging_face import rename_to_timm
+from evitif.model.stored_weights import unpack_weights
 from evitif.wording import few, shortened
 
-# Where training programs put the weights of a model, the one to take before the other: an average of them before the last ones.
+# Where training programs put a model's weights, in order of preference: an average of them before the last ones.
 WRAPPERS = ('state_dict_ema', 'model_ema', 'ema_state_dict', 'ema_model', 'ema', 'teacher', 'state_dict', 'model_state_dict', 'model_state',
             'model', 'net', 'network', 'module', 'weights', 'params', 'student', 'target_encoder', 'backbone', 'encoder')
-_PREFERRED = ('ema', 'teacher', 'target_encoder')         # of several models in one file: the average of the others
+_PREFERRED = ('ema', 'teacher', 'target_encoder')         # of several models in one file: the average
 _ANCHORS = ('patch_embed.', 'blocks.0.')                  # where the names of a Vision Transformer of timm begin
-_OF_TIMM = ('visual.', 'module.visual.', 'vision_encoder.', 'beit3.')         # prefixes that timm's own filters take off
+_OF_TIMM = ('visual.', 'module.visual.', 'vision_encoder.', 'beit3.')         # prefixes that timm's own filters strip
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in the file. Raises ModelError, naming the file, where it holds none, or several and none is to be preferred."""
+    """The state dict in the file. Raises ModelError, naming the file, where it holds none, or several of equal rank."""
     try:
         found = _unwrapped(_read(path))
     except Exception as error:      # PyTorch's readers raise many kinds for a damaged file
         raise ModelError(f'checkpoint {str(path)!r} cannot be read: {shortened(error, 400)}') from None
-    return _without_prefix(path, renamed(found, str(path)))
+    return _without_prefix(path, rename_to_timm(found, str(path)))
 
 
 def is_numpy_archive(path: Path) -> bool:
@@ -51,7 +51,7 @@ def _read(path: Path) -> object:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
         try:
-            return restored(load_file(path))
+            return unpack_weights(load_file(path))
         except SafetensorError as error:
             raise ValueError(str(error)) from None
     if begin[:7] == b'version':
@@ -59,7 +59,7 @@ def _read(path: Path) -> object:
     if not zipfile.is_zipfile(path) and begin[:1] != b'\x80':
         raise ValueError('it is neither a safetensors file nor one that torch.save wrote')
     try:
-        # The arguments that DeiT's and timm's trainings save beside the weights are the one plain object that is let in.
+        # DeiT's and timm's trainings save their arguments beside the weights: the one plain object that may be in the file.
         with torch.serialization.safe_globals([argparse.Namespace]), open(path, 'rb') as file:
             return torch.load(file, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError:
@@ -70,7 +70,7 @@ def _read(path: Path) -> object:
 def _foreign(path: Path) -> str:
     try:
         return f' ({few(torch.serialization.get_unsafe_globals_in_checkpoint(path), 2)})'
-    except Exception:       # older files, of which PyTorch cannot tell
+    except Exception:       # PyTorch cannot tell for older files
         return ''
 
 
@@ -96,15 +96,15 @@ def _unwrapped(content: object) -> dict[str, torch.Tensor]:
 
 
 def _holds_tensors(value: object, depth: int = 4) -> bool:
-    """Whether a container has a model's tensors by name in it; of an optimiser's state the names are numbers."""
+    """Whether a container holds a model's tensors by name; in an optimiser's state the names are numbers."""
     return depth > 0 and isinstance(value, Mapping) and any(
         isinstance(name, str) and (isinstance(item, torch.Tensor) or _holds_tensors(item, depth - 1)) for name, item in value.items())
 
 
 def _without_prefix(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Whatever stands before timm's names is taken off, word by word; of a second model in the file, a student say, nothing is left.
+    """Strip the prefix before timm's names, word by word, and drop a second model in the file, such as a student.
 
-    What lies beside the backbone, a classifier say, keeps its name, so that it is neither lost nor silently left out.
+    What lies beside the backbone, such as a classifier, keeps its name, so it is neither lost nor silently left out.
     """
     while True:
         prefixes = {prefix for prefix in map(_prefix_of, tensors) if prefix is not None}

@@ -20,7 +20,7 @@ FORMAT, TITLE = 1, 'transform code'
 def save_code(path: Path | str, code: TransformCode, description: dict, kind: str = KIND) -> dict:
     """Write the code, as fp16 but for its levels, and its description, and return that as it was written.
 
-    `code` has to have values that fp16 holds exactly (`half_precision`), so that what is loaded is what was measured.
+    `code` has values that fp16 holds exactly (`half_precision`), so the loaded code is the measured one.
     """
     path = Path(path)
     write_described(path, {'format': FORMAT, 'kind': kind, 'digest': code.digest, **description}, path.with_suffix('.safetensors'),
@@ -34,13 +34,13 @@ def half_precision(code: TransformCode) -> TransformCode:
 
 
 def _stored(code: TransformCode) -> dict[str, np.ndarray]:
-    with np.errstate(over='ignore'):        # what is infinite in fp16 is refused where it is written
+    with np.errstate(over='ignore'):        # the writer refuses what is infinite in fp16
         return {name: array if name.startswith(('levels', 'order')) else array.astype(np.float16) for name, array in code.arrays().items()}
 
 
 def load_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tuple[TransformCode, dict]:
     """Load the code and description of the JSON file `path`, for a model with this fingerprint (`evitif.model.fingerprint`
-    with the cut); None where it is not known here.
+    with the cut); None: not known here.
 
     Raises ArtifactError where it cannot be read or was made for another model.
     """
@@ -61,7 +61,7 @@ def choose_code(model: str, cut: int, fingerprint: str, quantisation: str) -> tu
     """The quantisation and, where it is one, the transform code with its description.
 
     `auto` is the rate that the code beside `model` names for this cut, and int8 where there is none for these weights.
-    Raises ArtifactError where a code was asked for by name and there is none, or the one in a model folder is of no use.
+    Raises ArtifactError if a code was asked for by name and there is none, or the one in a model folder does not fit.
     """
     if quantisation not in ('auto', *RATES):
         return quantisation, None, None

@@ -1,4 +1,4 @@
-"""Device and precision: asked for by name, never chosen silently."""
+"""Device and precision: chosen by name, never silently."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Placement:
 
     device: torch.device
     precision: str
-    sentence: str            # for the log: what is used, and why where it is not what was asked for
+    sentence: str            # for the log: what is used, and the reason if it is not what was asked for
     fallback: bool = False   # the CPU computes, because the device that was asked for is not available
 
     @property

@@ -1,12 +1,12 @@
-"""The fingerprint by which edge, bridge and artifacts know that they speak of the same model and cut.
+"""The fingerprint by which edge, bridge and artifacts recognise the same model and cut.
 
-It has a part for each thing that decides an answer, so that a refusal can say which of them differs (`evitif.identity`):
+It has a part for each thing that decides an answer, so a refusal can say which of them differs (`evitif.identity`):
 
 - *weights*: names, types, shapes and bytes of the state dict;
-- *architecture*: what the shapes do not say. The module tree with each module's class and settings: heads, scale, activation, eps,
-  pooling, positions, window, image size. Left out is what does nothing in evaluation (dropout, stochastic depth, identities),
-  what only says how quickly it runs, what the shapes of the weights say already, and a setting that is off. So a timm release that
-  brings a new setting, off by default, changes nothing; one that renames a class does, and then both sides need the same timm;
+- *architecture*: what the shapes do not say. The module tree with each module's class and settings: heads, scale, activation, eps, pooling,
+  positions, window, image size. It leaves out what does nothing in evaluation (dropout, stochastic depth, identities), what only changes
+  speed, what the shapes of the weights say already, and settings that are off. So a timm release with a new setting, off by default,
+  changes nothing; one that renames a class does, and then both sides need the same timm;
 - *preprocessing*: image size, mean, standard deviation, crop and interpolation;
 - *cut*: its number.
 
@@ -23,7 +23,7 @@ import json
 import torch
 from torch import nn
 
-from evitif.identity import PARTS, joined, parts
+from evitif.identity import PARTS, join_parts, parts
 from evitif.model.preprocess import data_config_of
 
 _IDLE = {'Identity', 'Dropout', 'Dropout1d', 'Dropout2d', 'DropPath', 'DropBlock2d', 'PatchDropout', 'PatchDropoutWithIndices'}
@@ -44,7 +44,7 @@ def fingerprint(module: nn.Module, cut: int | None = None, data_config: dict | N
     :param cut: None where it is not cut
     :param data_config: the preprocessing (`evitif.model.preprocess`), where it is not the module's own
     """
-    return joined(weights_digest(module), architecture_digest(module),
+    return join_parts(weights_digest(module), architecture_digest(module),
                   preprocessing_digest(data_config_of(module) if data_config is None else data_config), cut)
 
 
@@ -69,12 +69,12 @@ def preprocessing_digest(data_config: dict) -> str:
 
 
 def same_preprocessing(fingerprint: str, data_config: dict) -> bool:
-    """Whether a fingerprint is of a model with this preprocessing, for who has not the model itself."""
+    """Whether a fingerprint is of a model with this preprocessing, asked without the model."""
     return parts(fingerprint)['preprocessing'] == preprocessing_digest(data_config)[:PARTS['preprocessing']]
 
 
 def settings(module: nn.Module) -> dict[str, dict]:
-    """What decides an answer beside the weights: of each module, by its name, the class and the settings that are on."""
+    """What decides an answer beside the weights: each module's class and the settings that are on, by the module's name."""
     return {name: {'class': type(part).__name__, **_settings(part)} for name, part in sorted(module.named_modules())
             if type(part).__name__ not in _IDLE}
 
@@ -85,7 +85,7 @@ def _settings(part: nn.Module) -> dict:
 
 
 def _plain(value: object) -> object:
-    """`value` as JSON has it, without an address or an order in it; None where it is no setting."""
+    """`value` as JSON, without memory addresses and independent of order; None where it is no setting."""
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, (bool, int, str)):

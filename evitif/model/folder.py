@@ -1,9 +1,11 @@
-"""Where a model folder is looked for, so that the shipped ones are found from any working directory."""
+"""Finds model folders, the shipped ones from any working directory."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from evitif.vocabulary import RecoveryName
 
 DESCRIPTION_FILE = 'model.json'
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -20,15 +22,15 @@ def find_model_folder(model: str) -> Path | None:
     if not path.is_absolute():
         prefixes = [entry for entry in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if entry]
         candidates += [_REPOSITORY / path, *(Path(prefix) / 'share' / 'evitif' / path for prefix in prefixes)]
-    # A folder that happens to have a timm model's name is not meant, unless it is a model folder.
+    # A folder with a timm model's name counts only if it is a model folder.
     is_path = os.sep in model or model in ('.', '..')
     return next((candidate for candidate in candidates
                  if (candidate / DESCRIPTION_FILE).is_file() or is_path and candidate.is_dir()), None)
 
 
 def artifact_folders(model: str) -> list[Path]:
-    """The folders in which what was trained for `model` is looked for: the model folder itself, or for the name of a timm
-    model `artifacts/<name>`, where a name without a tag (vit_tiny_patch16_224) stands for its default one as well."""
+    """The folders that may hold what was trained for `model`: the model folder itself, or for a timm name `artifacts/<name>`, and for a
+    name without a tag (vit_tiny_patch16_224) also that of its default tag."""
     folder = find_model_folder(model)
     if folder is not None or os.sep in model or ':' in model:
         return [] if folder is None else [folder]
@@ -39,15 +41,15 @@ def artifact_folders(model: str) -> list[Path]:
     return [folder for folder in found if folder is not None]
 
 
-def artifact_path(folder: Path | str, cut: int, kind: str = 'paldn') -> Path:
-    """Where the description of what was trained for `cut` lies in a model folder: a recovery of this kind, or the code."""
+def artifact_path(folder: Path | str, cut: int, kind: str = RecoveryName.PALDN) -> Path:
+    """The description of a recovery of this kind, or of the code, for `cut` in a model folder."""
     return Path(folder) / f'{kind}-cut{cut}.json'
 
 
-def artifact_beside(model: str, cut: int, kind: str = 'paldn') -> Path | None:
+def artifact_beside(model: str, cut: int, kind: str = RecoveryName.PALDN) -> Path | None:
     """The description of what was trained for `model` at this cut (see `artifact_folders`), or None.
 
-    That it was trained for these weights is checked where it is loaded.
+    The loader checks that it was trained for these weights.
     """
     paths = (artifact_path(folder, cut, kind) for folder in artifact_folders(model))
     return next((path for path in paths if path.is_file()), None)

@@ -1,7 +1,7 @@
 """Weights of a Vision Transformer under the names of Hugging Face's transformers, renamed to timm's.
 
-ViT, DeiT, MAE and DINOv2 without registers (transformers `modeling_vit.py`, `modeling_deit.py`, `modeling_dinov2.py`) have the same
-parts as timm's; query, key and value are one tensor there. Other models of that library are refused by name of the form.
+ViT, DeiT, MAE and DINOv2 without registers (transformers `modeling_vit.py`, `modeling_deit.py`, `modeling_dinov2.py`) have the same parts
+as timm's, where query, key and value are one tensor. Other models of that library are recognised by their names, and refused.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _NAMES = (
 _QUERY = re.compile(r'encoder\.layer\.(\d+)\.attention\.attention\.query\.(weight|bias)$')
 
 
-def renamed(tensors: dict[str, torch.Tensor], origin: str) -> dict[str, torch.Tensor]:
-    """The tensors by timm's names; others than Hugging Face's are given back as they are.
+def rename_to_timm(tensors: dict[str, torch.Tensor], origin: str) -> dict[str, torch.Tensor]:
+    """The tensors by timm's names; tensors that are not Hugging Face's come back unchanged.
 
     Raises ModelError for a model of that library that is not one of those above.
     """

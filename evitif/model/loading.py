@@ -1,4 +1,4 @@
-"""Weights into a model, and the question that each load is asked: which of its tensors came from there, by name and shape."""
+"""Loads weights into a model, and checks by name and shape that every tensor of the model came from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from evitif.model.errors import ModelError
 from evitif.wording import few
 
-# First words of the names of a Vision Transformer's own tensors. What else a file holds may be left over where the classifier may be
+# First words of the names of a Vision Transformer's own tensors. Other tensors of a file may be left over where the classifier may be
 # missing, and in a model that has none: another head, attention pooling, a decoder, a mask token.
 _BODY = {'blocks', 'patch_embed', 'pos_embed', 'cls_token', 'dist_token', 'reg_token', 'register_tokens', 'norm', 'norm_pre', 'rope',
          'rel_pos_bias', 'blocks_token_only', 'layers', 'encoder', 'embeddings'}
@@ -23,7 +23,7 @@ _lock = threading.RLock()
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of the tensors of a file."""
+    """What happened to the tensors of a file."""
 
     missing: tuple[str, ...] = ()        # tensors of the model that are not in it: of its classifier, where that may be missing
     left_over: tuple[str, ...] = ()      # tensors of the file that the model has no place for
@@ -70,17 +70,17 @@ def load_whole(module: nn.Module, tensors: dict[str, torch.Tensor], origin: str,
 
 
 def _form(tensor: torch.Tensor) -> str:
-    """Shape, and the type where it is not a float's: of floats each precision is taken."""
+    """Shape, and the type unless it is a float: floats of every precision are accepted."""
     shape = 'x'.join(map(str, tensor.shape)) or 'one value'
     return shape if tensor.is_floating_point() else f'{str(tensor.dtype).removeprefix("torch.")} {shape}'
 
 
 @contextlib.contextmanager
 def loads_seen_by(load: Callable[[nn.Module, dict], object]) -> Iterator[None]:
-    """Within it, what this thread would load into a model goes through `load` instead.
+    """Inside `with`, whatever this thread would load into a model goes through `load` instead.
 
-    timm loads a checkpoint itself, after the architecture's own filter has renamed and resampled it, and where the number of classes is
-    another one takes whatever fits; there is no other way to see what it was.
+    timm loads a checkpoint itself, after the architecture's own filter has renamed and resampled it, and with another number of classes
+    takes whatever fits; there is no other way to see which tensors those were.
     """
     original, owner = nn.Module.load_state_dict, threading.get_ident()
 

@@ -1,7 +1,7 @@
 """From tokens to logits by the model's own pooling and classifier, with tokens that count for less than one.
 
-A token of weight w counts as w tokens would: in a mean w times, in attention pooling w times in the softmax, and in a maximum
-unless w is 0. So a weight of 0 is omission whatever the model pools by.
+A token of weight w counts as w tokens would: in a mean w times, in attention pooling w times in the softmax, and in a maximum unless w is
+0. So a weight of 0 is omission with every pooling.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def classify(module: nn.Module, tokens: torch.Tensor, key_bias: torch.Tensor | N
         return module.forward_head(tokens)
     prefix = 0 if getattr(module, 'pool_include_prefix', False) else int(module.num_prefix_tokens)
     pooled = _POOLS[module.global_pool](tokens[:, prefix:], key_bias[:, prefix:].float().softmax(1))
-    # Whatever a model pools by, of a single patch it is that patch.
+    # Every pooling of a single patch gives that patch.
     return module.forward_head(torch.cat((tokens[:, :prefix], pooled[:, None]), 1))
 
 

@@ -60,21 +60,21 @@ class _File:
         return f'checkpoint {str(self.path)!r}'
 
     def build(self, arguments: dict, create: Create) -> tuple[nn.Module, Loaded]:
-        """Raises OtherSizeError where the file has other classes or another image size, and nobody asked for those."""
+        """Raises OtherSizeError where the file has another number of classes or image size, and `arguments` name none."""
         found: list[Loaded] = []
 
         def load(module: nn.Module, filtered: dict[str, torch.Tensor]) -> None:
             _require_size(module, self.tensors, filtered, arguments, self.origin)
             found.append(self._load(module, filtered))
 
-        # timm has to think that the classifier is the model's, else it throws it away.
+        # timm drops the classifier unless it takes it for the model's own.
         overlay = {'state_dict': self.tensors, 'custom_load': False, 'source': '',
                    **{key: arguments[key] for key in ('num_classes',) if key in arguments}}
         try:
             with loads_seen_by(load):
                 module = create({**arguments, 'pretrained': True, 'pretrained_cfg_overlay': overlay})
         except ModelError as error:
-            if error.__cause__ is not None:     # timm's filter gave up: what is it that does not fit?
+            if error.__cause__ is not None:     # timm's filter gave up: say what does not fit
                 load_whole(create(arguments), self.tensors, self.origin, self.name)
             raise
         if not found:
@@ -152,7 +152,7 @@ def _image_size(module: nn.Module, tensors: dict[str, torch.Tensor]) -> int | No
 
 
 def _advice(name: str, path: Path, module: nn.Module, tensors: dict[str, torch.Tensor]) -> str:
-    """Where the way goes on from a file without a classifier, or of another architecture."""
+    """What to do with a file without a classifier, or of another architecture."""
     own = [key for key in module.state_dict() if not of_classifier(key, module)]
     if all(key in tensors for key in own) and not any(key in tensors for key in module.state_dict() if of_classifier(key, module)):
         return f' (a backbone without a classifier: {train_a_classifier(name, str(path))})'
@@ -162,7 +162,7 @@ def _advice(name: str, path: Path, module: nn.Module, tensors: dict[str, torch.T
 
 
 def require_classifier(module: nn.Module, name: str, checkpoint: str | None, pretrained: bool) -> None:
-    """Raise ModelError, saying where the way goes on, for a backbone that knows no classes."""
+    """Raise ModelError, saying what to do, for a backbone that knows no classes."""
     if int(getattr(module, 'num_classes', 0)) > 0:
         return
     weights = checkpoint or ('pretrained' if pretrained else None)
@@ -190,7 +190,7 @@ def _as_pytorch(array: np.ndarray) -> torch.Tensor:
 
 
 def _from_numpy(name: str, path: Path, arguments: dict, create: Create, for_training: bool, reset_head: bool) -> tuple[nn.Module, Loaded]:
-    """The first Vision Transformers' files (JAX), which an architecture reads by itself: asked by what it leaves untouched."""
+    """The first Vision Transformers' files (JAX), which timm's class reads itself; parameters that stay NaN were not in the file."""
     origin = f'checkpoint {str(path)!r}'
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -215,7 +215,7 @@ def _from_numpy(name: str, path: Path, arguments: dict, create: Create, for_trai
             parameter.fill_(math.nan)
     try:
         module.load_pretrained(str(path))
-    except Exception as error:      # a missing key, a shape, another layout: timm lets through whatever comes
+    except Exception as error:      # a missing key, a shape, another layout: timm passes every kind on
         raise ModelError(f'{origin} does not fit {name}: {shortened(error)}') from None
     untouched = [key for key, tensor in module.state_dict().items() if tensor.is_floating_point() and tensor.isnan().any()]
     blocks = {match[1] for key in names if (match := re.search(r'encoderblock_(\d+)/', key))}

@@ -1,8 +1,7 @@
-"""Tokens to bytes and back, each token by itself so that it can be decoded alone: fp16, int8 and int4 for any model, and
-the transform codes klt2, klt1.5, … klt0.125 (bits for each channel) where one was fitted (`transform_code`).
+"""Tokens to bytes and back, each token alone, so that each can be decoded alone: fp16, int8 and int4 for any model, and the transform codes
+klt2, klt1.5, … klt0.125 (bits for each channel) for a model that has one fitted (`transform_code`).
 
-A token [D] is cut into `groups` equal channel slices (one, unless a slice would not fit into a datagram); each slice
-becomes a row of bytes:
+A token [D] is cut into `groups` equal channel slices (one, unless a slice would not fit into a datagram); each slice becomes a row:
 
 | kind | row | error of a value, range = max - min of the slice |
 | --- | --- | --- |
@@ -10,15 +9,13 @@ becomes a row of bytes:
 | int8 | minimum and step as binary16, then one byte a value | at most 0.51 step, step <= 1.002 range / 255 + 2^-8 |minimum| / 255 |
 | int4 | minimum and step as binary16, then two values a byte, the first in the low half | likewise with 15, of the turned slice |
 
-ViTs have a few channels that are far larger than the others, and with 15 steps between a token's extremes all others
-would become noise. For int4 a slice is therefore turned before it is quantised: signs that never change, then the
-orthonormal DCT-II over its channels, a fixed rotation that spreads what is large over all channels and is undone after
-(QuaRot, Ashkboos et al., arXiv 2404.00456, with the DCT instead of Hadamard's matrix, since it exists for any width).
-It is scaled by 1 / sqrt(channels), so that no turned value is larger than the largest value.
+ViTs have a few channels far larger than the others; with 15 steps between a token's extremes all others would become noise. So int4 turns
+a slice first: fixed signs, then the orthonormal DCT-II over its channels, a rotation that spreads large values over all channels and is
+undone afterwards (QuaRot, Ashkboos et al., arXiv 2404.00456, with the DCT instead of Hadamard's matrix, because it exists for any width). A
+factor of 1 / sqrt(channels) keeps every turned value below the largest original one.
 
-Minimum and step are rounded to binary16 outwards before the values are quantised against them, so that nothing
-saturates and the error is half a step. Values beyond binary16's range (±65,504) and values that are not finite are
-refused: no trained ViT has them.
+Minimum and step are rounded to binary16 outwards before the values are quantised against them, so nothing saturates and the error is half a
+step. Values that are not finite or beyond binary16's range (±65,504) are refused: no trained ViT has them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model's weights on disk: as they are, as float16, or as int8 with a step for each row, in one safetensors file."""
+"""A model's weights on disk: unchanged, as float16, or as int8 with a step for each row, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from evitif.model.tensors import read_tensors
 STORED_AS = ('float32', 'float16', 'int8')
 STEP = '.step'          # behind the name of a tensor whose rows are int8
 _SMALLEST_STEP = 2.0**-14       # the smallest normal binary16
-_SMALLEST = 4096        # values; what is smaller (norms, biases, special tokens) is kept as float16
+_SMALLEST = 4096        # values; smaller tensors (norms, biases, special tokens) stay float16
 
 
-def rounded(weights: dict[str, torch.Tensor], stored_as: str) -> dict[str, torch.Tensor]:
-    """What is written of a state dict, by name; `restored` makes float32 tensors of it again.
+def pack_weights(weights: dict[str, torch.Tensor], stored_as: str) -> dict[str, torch.Tensor]:
+    """A state dict as it is stored, by name; `unpack_weights` makes float32 tensors of it again.
 
     int8 is symmetric, with one float16 step for each output channel (Krishnamoorthi, arXiv 1806.08342). Raises ValueError for
     another `stored_as` than STORED_AS, and for a value above float16's largest.
@@ -47,8 +47,8 @@ def _halved(name: str, tensor: torch.Tensor, stored_as: str) -> torch.Tensor:
     return halved
 
 
-def restored(written: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict, in float32, of what `rounded` wrote."""
+def unpack_weights(written: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dict, in float32, that `pack_weights` stored."""
     weights = {}
     for name, tensor in written.items():
         if tensor.dtype == torch.int8 and name + STEP in written:
@@ -59,13 +59,13 @@ def restored(written: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def round_weights(module: nn.Module, stored_as: str) -> None:
-    """Give `module` the values that its weights will have when they were stored and read again."""
-    module.load_state_dict(restored(rounded(module.state_dict(), stored_as)))
+    """Give `module` the values that its weights have after they are stored and read again."""
+    module.load_state_dict(unpack_weights(pack_weights(module.state_dict(), stored_as)))
 
 
 def load_weights(path: Path | str) -> dict[str, torch.Tensor]:
     """Raises OSError or safetensors.SafetensorError; ModelError, naming file and tensor, where a value is not finite."""
     try:
-        return restored(read_tensors(path))
+        return unpack_weights(read_tensors(path))
     except ValueError as error:
         raise ModelError(str(error)) from None

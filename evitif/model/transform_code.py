@@ -1,19 +1,18 @@
-"""Tokens as a few bits a channel: a Karhunen-Loève transform in the metric of what the tail notices.
+"""Tokens as a few bits a channel: a Karhunen-Loève transform, weighted by what the tail notices.
 
-int8 and int4 know nothing of the model. A transform code does: it is fitted to one model and cut
-(`evitif train code`), lies beside the model, and is the same on edge and bridge. For each prefix token and for the
-patches it has
+int8 and int4 know nothing of the model. A transform code is fitted to one model and cut (`evitif train code`), lies beside the model, and
+is the same on edge and bridge. For each prefix token and for the patches it has
 
-* `mean`, what a training image has at each place on average;
-* `analysis` [D, K] and `synthesis` [K, D]: what is left after the mean becomes K uncorrelated coefficients of variance
-  1, and they become tokens again. The basis is the Karhunen-Loève transform (Goyal, "Theoretical foundations of
-  transform coding", IEEE Signal Processing Magazine 2001) of the tokens weighted by the square root of the tail's Fisher
-  information, so that the error that is kept small is that of the answer and not that of the token;
-* `order`: which coefficient gets the next bit, most useful first (reverse water-filling by greedy choice). The first B
-  bits of it are the allocation for rows of B bits, so one fit serves every rate.
+* `mean`, the average of training images at each place;
+* `analysis` [D, K], which turns a token less the mean into K uncorrelated coefficients of variance 1, and `synthesis` [K, D], which turns
+  them back. The basis is the Karhunen-Loève transform (Goyal, "Theoretical foundations of transform coding", IEEE Signal Processing
+  Magazine 2001) of the tokens weighted by the square root of the tail's Fisher information, which minimises the error of the answer, not
+  that of the token;
+* `order`: which coefficient gets the next bit, most useful first (reverse water-filling by greedy choice). Its first B entries are the
+  allocation for rows of B bits, so one fit serves every rate.
 
-A coefficient with b bits is quantised to 2^b levels that Lloyd's method chose on training tokens (Lloyd, IEEE
-Transactions on Information Theory 1982). A row is the coefficients' codes, bit by bit; any bytes decode to finite values.
+A coefficient with b bits is quantised to 2^b levels that Lloyd's method chose on training tokens (Lloyd, IEEE Transactions on Information
+Theory 1982). A row is the coefficients' codes, bit by bit; any bytes decode to finite values.
 """
 
 from __future__ import annotations

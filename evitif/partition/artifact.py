@@ -95,10 +95,12 @@ class DeviceModel:
 
     @property
     def name(self) -> str:
+        """The device's."""
         return self.entry.name
 
     @property
     def index(self) -> int:
+        """Its number among the devices."""
         return self.entry.index
 
     @property
@@ -132,6 +134,7 @@ class Fusion:
 
     @property
     def devices(self) -> tuple[DeviceEntry, ...]:
+        """All devices, by index."""
         return self.description.devices
 
     @property
@@ -141,14 +144,17 @@ class Fusion:
 
     @property
     def features(self) -> int:
+        """Channels that each device sends."""
         return self.description.features
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """Of the original."""
         return self.description.class_names
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """The name of each class, for people."""
         return self.description.labels
 
     @torch.inference_mode()
@@ -208,7 +214,8 @@ def read_partition(folder: Path | str) -> Description:
     try:
         identity = _identity(content['original'], content['devices'], [entry['digest'] for entry in content['devices']],
                              content['fusion']['digest'])
-        devices = [{**entry, 'index': index, 'fingerprint': _device_identity(identity, index, entry['digest'])}
+        devices = [{**entry, 'index': index, 'fingerprint': _device_identity(identity, index, entry['digest']),
+                    'view': View(**entry.get('view', {}))}
                    for index, entry in enumerate(content['devices'])]
         found = typed(Description, {**content, 'folder': folder, 'content': content, 'devices': devices})
         check_subsets([device.classes for device in found.devices], len(found.class_names), found.redundancy, found.class_names)

@@ -1,4 +1,4 @@
-"""What a partition has to be: devices told apart by their names, and every class on as many of them as it says."""
+"""What a partition has to fulfil: devices with different names, and every class on the stated number of them."""
 
 from __future__ import annotations
 

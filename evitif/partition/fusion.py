@@ -1,7 +1,7 @@
-"""The network that answers from the features of whichever devices were heard.
+"""The network that answers from the features of the devices that were heard.
 
-A small MLP on the concatenated features, beside a linear map of them, so that a device's absence is a missing term. What is
-absent is zero, and the network is told which devices are present. It is trained with devices and packets dropped at random.
+A small MLP on the concatenated features plus a linear map of them, so an absent device is a missing term. Absent features are zero, and
+a mask says which devices are present. Training drops devices and packets at random.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FusionNetwork(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, features: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, present: torch.Tensor) -> torch.Tensor:  # noqa: D102 - as the class says
         mask = present[:, :, None].to(features.dtype)
         x = torch.cat((features * mask, mask), 2).flatten(1)
         return self.linear(x) + self.output(nn.functional.gelu(self.hidden(x)))

@@ -31,6 +31,7 @@ class Shape:
     hidden: int      # units of a block's MLP
 
     def as_dict(self) -> dict:
+        """As `partition.json` has it."""
         return asdict(self)
 
 

@@ -14,15 +14,11 @@ import torch
 
 @dataclass(frozen=True)
 class View:
-    """The image is moved down and right by so many pixels, reflected at the border, and then mirrored or not."""
+    """Moves the image down and right by so many pixels, reflecting it at the border, and then mirrors it or not."""
 
     down: int = 0
     right: int = 0
     mirrored: bool = False
-
-    def __post_init__(self):
-        if type(self.down) is not int or type(self.right) is not int or type(self.mirrored) is not bool:
-            raise ValueError(f'a view is {asdict(self)}: expected whole pixels down and right, and mirrored true or false')
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, C, H, W], preprocessed or not, to the same. Raises ValueError where they are too small to be moved so far."""
@@ -35,6 +31,7 @@ class View:
         return images.flip(3) if self.mirrored else images
 
     def as_dict(self) -> dict:
+        """As `partition.json` has it."""
         return asdict(self)
 
 

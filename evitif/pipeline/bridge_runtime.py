@@ -35,7 +35,7 @@ from evitif.protocol.wire.link_names import group_of
 from evitif.settings import BridgeSettings, PartitionBridgeSettings
 from evitif.vocabulary import How
 
-Item = tuple[ReceivedFrame, ...]      # frames that are answered by one prediction: one, or those of several devices
+Item = tuple[ReceivedFrame, ...]      # frames that share a prediction: one, or those of several devices
 Slot = Item | FrameLate
 KEY_WATCH_S = 1.0       # between two looks at the key files
 _KEYS_SAID = 8          # files that cannot be used, each with a sentence of its own
@@ -164,7 +164,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             hold_s=max(0.0, done - frame.first_arrival))
 
     def _deliver(self, answered: list[tuple[Item, list[Answer]]]) -> None:
-        # All under one lock: the loop has it while it takes a batch of datagrams, so that each time it has to be waited for.
+        # All with the loop's lock taken once: the loop holds it while it takes a batch of datagrams, so each time costs a wait.
         try:
             errors = self._loop.call(lambda now: [self._send(item, answers, now) for item, answers in answered])
         except Exception as error:
@@ -178,7 +178,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                 self._fail(item, reason)
 
     def _send(self, item: Item, answers: list[Answer], now: float) -> Exception | None:
-        """Send the answers to an item; what is wrong with one is returned."""
+        """Send the answers to an item; return what went wrong."""
         try:
             for frame, answer in zip(item, answers, strict=True):
                 self._endpoint.send_answer(frame.session_id, answer, now)
@@ -188,18 +188,18 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
     def _tell(self, item: Item, answer: Answer) -> None:
         """Count what was sent, and publish it off-board."""
         self._add(frames_answered=len(item))
-        group = group_of(item[0].robot, item[0].device)
+        robot = group_of(item[0].robot, item[0].device)     # without the device in the link's name
         if item[0].device:
-            self._fused[group, item[0].capture_stamp_ns] = answer
+            self._fused[robot, item[0].capture_stamp_ns] = answer
             while len(self._fused) > HANDED_ON * self.config.max_robots:
                 self._fused.popitem(last=False)
-        self._on_prediction(group, self._prediction(item, answer))
+        self._on_prediction(robot, self._prediction(item, answer))
 
     def _answer_late(self, late: FrameLate) -> None:
         """Give a late device the answer of the others, in which it has no part."""
         frame = late.frame
         answer = self._fused.get((late.robot, frame.capture_stamp_ns))
-        if answer is None:          # a newer image's frames took their place before they were answered
+        if answer is None:          # a newer image replaced the others' frames before they were answered
             self._add(frames_replaced=1)
             return
         copy = dataclasses.replace(
@@ -257,7 +257,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         if (more := len(sentences) - _KEYS_SAID) > 0:
             self._log(logging.ERROR, f'{more} more files in {self.config.key_file} cannot be used')
 
-    # The loop's thread, or that of whoever called it.
+    # In the socket's thread, or that of a caller of `UdpLoop.call`.
 
     def _handle(self, event: object) -> None:
         if isinstance(event, FrameReady):

@@ -61,7 +61,7 @@ class EdgeStatistics:
     quantisation: str = ''            # of the last frame, as the next two
     patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
     share_sent: float = NAN           # of the tokens
-    stamps: str = ''                  # why the images' stamps cannot be relied on, where they have to be
+    stamps: str = ''                  # of `partition`: why the images' stamps cannot be relied on
 
 
 @dataclass(eq=False)
@@ -118,8 +118,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._rate = TokenBucket(config.max_rate, 1.5) if config.max_rate > 0 else None
 
     def start(self) -> None:
-        """Connect and begin. A bridge whose name does not resolve is asked for again and again; raises TransportError (an OSError) where
-        the name can be no host's."""
+        """Connect and begin. Looks up the bridge's name again and again; raises TransportError (an OSError) if it can be no host's."""
         self._prepare()
         self._strategy.warm_up()
         self._run('evitif-edge')
@@ -132,7 +131,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._loop.stop()
 
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
-        """Give an image uint8 [H, W, 3] RGB. Never blocks: it replaces an image that waits for the worker."""
+        """Take an image uint8 [H, W, 3] RGB. Never blocks: the image replaces one that waits for the worker."""
         now = time.monotonic()
         frame = _Frame(image, capture_stamp_ns, source_frame, context, now, self._check_stamp(capture_stamp_ns, now))
         with self._lock:
@@ -229,7 +228,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         return sent
 
     def _name_on_the_wire(self, name: str) -> str:
-        """The source frame's name, cut to what a datagram has room for; on the robot it stays whole."""
+        """The source frame's name, cut to the room in a datagram; on the robot it stays whole."""
         if len(name) <= NAME_ALWAYS_FITS:
             return name
         encoded, longest = name.encode(), self._connection.longest_name
@@ -249,7 +248,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._add(frames_local=1)
         self._publish(frame, time.monotonic(), *top_classes(probabilities, self.config.top_k or DEFAULT_TOP_K), how, stages)
 
-    # The loop's thread, or that of whoever called it.
+    # In the socket's thread, or that of a caller of `UdpLoop.call`.
 
     def _handle(self, event: object) -> None:
         bridge = f'{self.config.bridge_host}:{self.config.bridge_port}'

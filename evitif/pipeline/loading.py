@@ -1,4 +1,4 @@
-"""What every strategy takes from the configuration when it loads its models."""
+"""What every strategy reads from its settings when it loads its models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def placement_of(config: CommonSettings) -> Placement:
 
 
 def labels_of(config: CommonSettings, own: tuple[str, ...], classes: int) -> tuple[str, ...]:
-    """The name of each class: those of `labels_file`, else `own`. Raises ModelError where they are not as many as the classes."""
+    """The name of each class: those of `labels_file`, else `own`. Raises ModelError if there are more or fewer than classes."""
     labels, origin = own, 'the model'
     if config.labels_file is not None:
         origin = f'labels file {config.labels_file!r}'

@@ -1,4 +1,4 @@
-"""The strategy `partition` on a device: a sub-model's features are sent, in as many packets as the loss asks for.
+"""The strategy `partition` on a device: send a sub-model's features, in as many packets as the loss asks for.
 
 ED-ViT, arXiv 2410.11650; the sub-model is `evitif.partition`'s.
 """
@@ -19,12 +19,12 @@ from evitif.protocol.rate.copies import sufficient_copies
 from evitif.settings import PartitionEdgeSettings
 from evitif.vocabulary import Strategy
 
-LOST = 0.001            # share of the frames of which no packet may arrive: the others' answer waits for such a one until the deadline
+LOST = 0.001            # share of the frames that may be lost whole: the others' answer waits for such a frame until the deadline
 FEWEST_COPIES = 3
 
 
 class PartitionEdge(EdgeStrategy):
-    """One device's sub-model; alone, what it says of its own classes, and of all others together."""
+    """One device's sub-model; without the bridge it answers for its own classes, and for all others together."""
 
     name = Strategy.PARTITION
     answers_alone = True

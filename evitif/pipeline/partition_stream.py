@@ -16,7 +16,7 @@ OF_FEATURES = (Quantisation.FP16, Quantisation.INT8, Quantisation.INT4)     # a 
 
 
 def feature_quantiser(config: CommonSettings, features: int) -> TokenQuantiser:
-    """How features travel; `auto` is int8. Raises ValueError for a transform code, or where a row fits into no datagram."""
+    """How features travel; `auto` is int8. Raises ValueError for a transform code, or if no row fits into a datagram."""
     kind = Quantisation.INT8 if config.quantisation == 'auto' else config.quantisation
     if kind not in OF_FEATURES:
         raise ValueError(f'quantisation is {kind!r}: expected auto or one of {", ".join(OF_FEATURES)}, since the strategy is partition')
@@ -25,7 +25,7 @@ def feature_quantiser(config: CommonSettings, features: int) -> TokenQuantiser:
 
 
 def device_parameters(partition: Description, quantiser: TokenQuantiser, image_size: tuple[int, int]) -> tuple[StreamParameters, ...]:
-    """Those of each device, whose token is the one of its index."""
+    """The parameters of each device's stream; its token has the device's index."""
     devices = len(partition.devices)
     return tuple(StreamParameters(
         model=partition.model, fingerprint=device.fingerprint, cut=0, quantisation=Quantisation(quantiser.kind), image_size=image_size,

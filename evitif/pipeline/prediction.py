@@ -1,4 +1,4 @@
-"""What a frame was answered with, and how long each stage took."""
+"""The answer to a frame, and how long each stage took."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAN = math.nan
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Seconds of each stage of one frame; NaN where a stage did not happen or cannot be known.
+    """Seconds of each stage of one frame; NaN if it did not happen or is unknown.
 
     `uplink` and `downlink` come from the clock offset that the edge estimates (RFC 5905, which assumes that both ways
     take equally long at their fastest); `wait` is from the first packet's arrival until the tail's side takes the

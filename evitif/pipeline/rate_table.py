@@ -34,8 +34,10 @@ class RateTable:
 
 
 def patches_missing(copies: int, packets: int) -> tuple[np.ndarray, np.ndarray]:
-    """The share of the patches of which no copy is among the packets that arrived, where k of `packets` did, each float64
-    [packets + 1]: where any k are as likely, and where k in a row arrive. A patch's copies are packets / copies datagrams apart."""
+    """The share of patches of which no copy arrives when k of `packets` do, float64 [packets + 1]: for any k packets, and for k in a row.
+
+    A patch's copies are packets / copies datagrams apart.
+    """
     copies = min(copies, packets)
     k = np.arange(packets + 1)
     scattered = np.ones(packets + 1)

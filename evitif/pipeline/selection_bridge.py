@@ -1,4 +1,4 @@
-"""The strategy `selection` off-board: the large model takes the patches that arrived, the others are left out of its sequence."""
+"""The strategy `selection` off-board: the large model answers from the patches that arrived and leaves out the others."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from evitif.selection.robot import artifact_in
 from evitif.settings import SelectionBridgeSettings, SplitBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
-LEAST_FUSED = 5     # classes that travel: the robot chooses among them by what it saw itself, however few it publishes
+LEAST_FUSED = 5     # classes that travel, however few the robot publishes: it weighs them by its own answer
 
 
 class SelectionBridge(BridgeStrategy):
-    """The large model and the code of its patches; with `recovery` set, what it makes of missing patches at cut 0."""
+    """The large model and the code of its patches; with `recovery` set, missing patches are recovered at cut 0."""
 
     name = Strategy.SELECTION
 

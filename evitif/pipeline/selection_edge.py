@@ -1,4 +1,4 @@
-"""The strategy `selection` on the robot: a light model answers when it is sure, and else the patches that matter are sent.
+"""The strategy `selection` on the robot: a light model answers if it is sure, else the patches that matter are sent.
 
 Im et al., arXiv 2404.07217; what is computed is `evitif.selection.Selector`'s.
 """
@@ -23,7 +23,7 @@ from evitif.vocabulary import Strategy
 
 
 class SelectionEdge(EdgeStrategy):
-    """Light model, gate and selection; alone, the light model."""
+    """Light model, gate and selection; without the bridge, the light model."""
 
     name = Strategy.SELECTION
     answers_alone = True
@@ -66,7 +66,7 @@ class SelectionEdge(EdgeStrategy):
         self.observe(np.zeros((height, width, 3), np.uint8), UplinkState())
 
     def _budget(self, uplink: UplinkState) -> int | None:
-        """Patches that fit into what a frame may take, headers included; None where there is no limit."""
+        """Patches that fit into a frame, headers included; None: no limit."""
         if math.isinf(uplink.frame_bytes):
             return None
         copies = self._copies or copies_for(uplink.packet_error_rate, uplink.mean_burst)

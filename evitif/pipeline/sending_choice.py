@@ -1,15 +1,15 @@
-"""How the next frame travels: which quantisation, in how many copies, and how many of its patches, within what it may take.
+"""How the next frame travels: in which quantisation, in how many copies, and how many of its patches.
 
-What a coarser quantisation saves goes into copies of each patch, so where the rate is not the limit the choice is between few
-exact tokens and nearly all tokens, coarse; which is better depends on the loss alone.
+A coarser quantisation leaves room for more copies of each patch. If the rate is not the limit, the choice is between few exact
+tokens and nearly all tokens, coarse; only the loss decides which is better.
 
-The cost of a choice is measured, not guessed (`rate_table`): the accuracy that the quantisation costs, and what the share of the
-patches costs that will be missing, because they are not sent or because no copy of them arrives. How many packets of a frame
-arrive varies, most of all in bursts, and the cost rises faster than what is missing: so it is averaged over all that may
-happen. Of the choices that fit into the frame's share of the allowed rate the cheapest one is taken.
+The cost of a choice is measured (`rate_table`): the accuracy lost to the quantisation, and to the patches that will be missing,
+because they are not sent or because no copy arrives. The cost rises faster than the share of missing patches, and bursts make that
+share vary; so the cost is averaged over all numbers of packets that may arrive. The cheapest choice that fits the frame's share of
+the allowed rate wins.
 
-Where the rate is low, what is sent beside the tokens counts: every datagram has headers and the class token. A frame then travels
-in fewer datagrams than `min_packets`, where that makes room for enough: each of them that is lost is a greater part of the frame.
+At a low rate overhead counts: every datagram carries headers and the class token. A frame then travels in fewer datagrams than
+`min_packets` if that makes enough room, although losing one then loses more of the frame.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from evitif.settings import SplitEdgeSettings
 from evitif.vocabulary import Quantisation
 
 HYSTERESIS = 0.95       # a new choice has to cost less than this share of what the present one does
-FEWER_PACKETS_SAVE = 0.8        # so much, at most, has to be the cost of a frame in fewer packets than usual
-SHARES = (0.25, 0.4, 0.55, 0.7, 0.85)       # of the patches; more than one copy of a part of them is never better than more of them
+FEWER_PACKETS_SAVE = 0.8        # fewer packets than usual have to cut the cost to at most this share
+SHARES = (0.25, 0.4, 0.55, 0.7, 0.85)       # of the patches; more of them are always better than several copies of a part
 FEWER_PACKETS = (2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6)     # of `min_packets`
-NO_ANSWER = 1.0             # what a frame costs of which nothing arrives, in top-1
+NO_ANSWER = 1.0             # cost in top-1 of a frame of which nothing arrives
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Setting:
     share: float            # of the patches
     packets: int
     bytes: int              # of a frame, IP and UDP headers included, with room for SOURCE_FRAME_RESERVE bytes of name in each packet
-    min_packets: int = 0    # fewer than the edge's; 0: not so
+    min_packets: int = 0    # fewer than the edge's; 0: the edge's
 
 
 def settings_of(parameters: StreamParameters, *, max_datagram_bytes: int, min_packets: int, prefix_copies: int, patch_copies: int = 0,
@@ -54,7 +54,7 @@ def settings_of(parameters: StreamParameters, *, max_datagram_bytes: int, min_pa
     """All ways to send a frame that take no more bytes than int8 rows sent once, or than the smallest.
 
     :param max_datagram_bytes: without the seal
-    :param patch_copies: only with as many; 0: any number
+    :param patch_copies: the only number to consider; 0: any
     """
     def setting(kind: Quantisation, copies: int, share: float, fewest: int) -> Setting:
         return _setting(parameters.in_format(kind), copies, share, max_datagram_bytes, fewest, prefix_copies, seal_bytes)
@@ -65,7 +65,7 @@ def settings_of(parameters: StreamParameters, *, max_datagram_bytes: int, min_pa
     fewer = dict.fromkeys(max(2, round(part * min_packets)) for part in FEWER_PACKETS)
     found = []
     for kind in kinds:
-        # Ever larger ones, so that the first beyond the limit is the last.
+        # In ascending order of size, so that the first beyond the limit ends the search.
         for copies, share in [(least, share) for share in SHARES] + [(copies, 1.0) for copies in range(least, most + 1)]:
             usual = setting(kind, copies, share, min_packets)
             if usual.bytes > limit and found:
@@ -92,7 +92,7 @@ def _setting(p: StreamParameters, copies: int, share: float, max_datagram_bytes:
 
 
 class SendingChoice:
-    """Chooses among `settings` by `table`; only the quantisations that both know count."""
+    """Chooses among `settings` by `table`, in the quantisations that both know."""
 
     def __init__(self, table: RateTable, settings: list[Setting]):
         self.settings = [setting for setting in settings if setting.quantisation in table.coding]
@@ -102,7 +102,7 @@ class SendingChoice:
         self._packets = np.array([setting.packets for setting in self.settings])
         self._fewer = np.array([setting.min_packets > 0 for setting in self.settings])
         shares, lost = zip(*table.lost, strict=True)
-        # Cost of each setting where so many of its packets arrive: any of them, and some in a row.
+        # Cost of each setting by how many of its packets arrive: any of them, or some in a row.
         self._scattered, self._in_a_row = np.zeros((2, len(self.settings), int(self._packets.max()) + 1))
         for index, setting in enumerate(self.settings):
             both = patches_missing(setting.patch_copies, setting.packets)
@@ -112,16 +112,16 @@ class SendingChoice:
                 costs[index, 0] = NO_ANSWER
 
     def costs(self, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
-        """The loss of top-1 to expect of each of `settings`, 0 to 1: float [settings]."""
+        """The expected loss of top-1 with each of `settings`, 0 to 1: float [settings]."""
         likely = arrivals(packet_error_rate, mean_burst, self._scattered.shape[1] - 1)[self._packets]
         in_a_row = memory(packet_error_rate, mean_burst)        # weight between scattered losses (0) and one contiguous burst (1)
         return (likely * ((1 - in_a_row) * self._scattered + in_a_row * self._in_a_row)).sum(1)
 
     def choose(self, frame_bytes: float, packet_error_rate: float, mean_burst: float = math.nan, present: Setting | None = None,
                name_bytes: int = SOURCE_FRAME_RESERVE) -> Setting:
-        """The setting that costs least within `frame_bytes`; the smallest where none fits.
+        """The setting that costs least within `frame_bytes`; the smallest if none fits.
 
-        Fewer packets than usual are taken where that saves a fifth: what is lost next may be more than what was lost last.
+        It uses fewer packets than usual only if that saves a fifth: the next loss may be greater than the last.
 
         :param packet_error_rate: 0 to 1, as measured; NaN counts as none
         :param mean_burst: datagrams lost in a row on average; NaN where it is unknown: independent losses
@@ -147,7 +147,7 @@ class SendingChoice:
 
 
 def chosen_tokens(parameters: StreamParameters, share: float) -> np.ndarray | None:
-    """The tokens of which a frame consists that carries so many of its patches, a scatter; None: all of them."""
+    """The tokens of a frame that carries this share of its patches, scattered; None: all of them."""
     if share >= 1.0:
         return None
     order = scattered_order(parameters.grid)
@@ -156,7 +156,7 @@ def chosen_tokens(parameters: StreamParameters, share: float) -> np.ndarray | No
 
 
 def sending_choice(stream: CutModel, config: SplitEdgeSettings) -> SendingChoice | None:
-    """The choice of an edge; None where frames travel in one quantisation only."""
+    """An edge's choice; None if its frames travel in one quantisation only."""
     if stream.rates is None:
         return None
     return SendingChoice(stream.rates, settings_of(

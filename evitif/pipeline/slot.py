@@ -10,7 +10,7 @@ T = TypeVar('T')
 
 
 class LatestSlots(Generic[T]):
-    """One slot a key; an item put where one waits replaces it. Items are taken in the order in which keys filled."""
+    """One slot for each key: a new item replaces one that waits. Items are taken in the order in which their slots were filled."""
 
     def __init__(self):
         self._items: dict[object, T] = {}
@@ -18,7 +18,7 @@ class LatestSlots(Generic[T]):
         self._closed = False
 
     def put(self, key: object, item: T) -> T | None:
-        """Put an item and return the one that it replaced, if any. After `close` the item itself comes back."""
+        """Put an item and return the one that it replaced, if any; after `close`, the item itself."""
         with self._changed:
             if self._closed:
                 return item
@@ -36,7 +36,7 @@ class LatestSlots(Generic[T]):
             return self._items.pop(next(iter(self._items)))
 
     def take_up_to(self, limit: int) -> list[T]:
-        """Wait for an item, then take what there is, at most `limit` items, each of another key; empty once closed."""
+        """Wait for an item, then take at most `limit` items, each of another key; empty once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed)
             if self._closed:
@@ -44,12 +44,12 @@ class LatestSlots(Generic[T]):
             return [self._items.pop(key) for key in list(itertools.islice(self._items, limit))]
 
     def discard(self, key: object) -> T | None:
-        """Take out the item of a key, if there is one."""
+        """Take a key's item out, if there is one."""
         with self._changed:
             return self._items.pop(key, None)
 
     def close(self) -> list[T]:
-        """Wake whoever waits, and return the items that nobody took."""
+        """Wake all that wait, and return the items that nobody took."""
         with self._changed:
             self._closed = True
             left = list(self._items.values())

@@ -40,7 +40,7 @@ class SplitBridge(BridgeStrategy):
         self.top_k = config.top_k
 
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
-        """The tail runs once for all frames of which nothing is missing, and once for those others whose sequences are equally long."""
+        """Run the tail once for all whole frames, and once for each length of sequence among the others."""
         began = time.monotonic()
         parameters = self.parameters
         received = [np.asarray(frame.received.reshape(parameters.tokens, parameters.groups).all(1)) for frame in frames]
@@ -61,8 +61,8 @@ class SplitBridge(BridgeStrategy):
 
     def _recover(self, frames: Sequence[ReceivedFrame], tokens: torch.Tensor, received: list[np.ndarray],
                  lost: list[int]) -> list[tuple[list[int], Recovered]]:
-        """What the recovery makes of the frames `lost`, each with their indices."""
-        # A processor is quicker with one frame at a time, whose places can be gathered (`LinearCompletion.recover`).
+        """Recover the frames `lost`; each result with their indices."""
+        # A CPU is faster with one frame at a time, whose places can be gathered (`LinearCompletion.recover`).
         together = tokens.device.type != 'cpu' and isinstance(self.recovery, LearnedRecovery)
         groups = [lost] if together and lost else [[index] for index in lost]
         with torch.inference_mode():
@@ -94,7 +94,7 @@ class SplitBridge(BridgeStrategy):
 
 
 def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:
-    """Frames that the tail can take together: of sequences of one length, with weights in the attention or without."""
+    """Put together frames that the tail can take at once: of one length, all with weights in the attention or all without."""
     alike = defaultdict(list)
     for indices, recovered in parts:
         length = recovered.tokens.shape[1] if recovered.kept is None else recovered.kept.shape[1]
@@ -112,9 +112,9 @@ def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int
 def choose_recovery(config: RecoverySettings, stream: CutModel) -> tuple[Recovery, str]:
     """The recovery that `config.recovery` asks for and a sentence for the log.
 
-    `auto` is the one of `recovery_artifact`, else the PALDN that lies in the model folder for this cut, else the one that
-    ships for the timm model of that name, if the weights are those it was trained for, else omission, which works with
-    every model. Raises ArtifactError when a trained one was asked for and none fits.
+    `auto` is the one of `recovery_artifact`, else the PALDN in the model folder for this cut, else the one that ships for the timm
+    model of that name, if it was trained for these weights, else omission, which works with every model. Raises ArtifactError if a
+    trained one was asked for and none fits.
     """
     cut, name = stream.parameters.cut, config.recovery
     require_known(name)

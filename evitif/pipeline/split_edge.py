@@ -1,4 +1,4 @@
-"""The strategy `split` on the robot: the head, and its tokens quantised as the loss asks for."""
+"""The strategy `split` on the robot: run the head, and quantise its tokens as the loss asks for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evitif.vocabulary import Strategy
 
 
 class SplitEdge(EdgeStrategy):
-    """Head and quantiser; alone, with `local_fallback`, the whole model."""
+    """Head and quantiser; without the bridge, with `local_fallback`, the whole model."""
 
     name = Strategy.SPLIT
 

@@ -1,24 +1,24 @@
-"""Whether a camera's stamps tell its images apart, which the devices of a partition rely on (`evitif.protocol.bridge.stamps`)."""
+"""Whether a camera's stamps tell its images apart; the devices of a partition rely on it (`evitif.protocol.bridge.stamps`)."""
 
 import math
 
 from evitif.protocol.bridge.stamps import seconds
 
-DISTRUST_S = 2.0        # after a repetition: stamps of whole seconds repeat all the time but for the first image of each second
+DISTRUST_S = 2.0        # after a repetition: stamps in whole seconds repeat for all images but the first of each second
 
 _EXPECTED = ('; expected one of its own for each image, since the devices of a partition tell images apart by it: this one answers alone '
              'until the camera driver sets them')
 
 
 class StampCheck:
-    """Looks at the stamps of all images, in the order in which they came."""
+    """Checks the stamps of all images in the order in which they came."""
 
     def __init__(self):
         self._last: int | None = None
         self._repeated_at = -math.inf
 
     def objection(self, stamp_ns: int, now: float) -> str:
-        """Why the image of this stamp cannot be told from others by it, in a sentence; nothing where it can."""
+        """Say why this stamp does not tell the image from others; an empty string if it does."""
         if stamp_ns == self._last:
             self._repeated_at = now
         self._last = stamp_ns

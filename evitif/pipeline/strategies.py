@@ -1,4 +1,4 @@
-"""The strategies by their names; only the models of the one that is asked for are imported."""
+"""The strategies by their settings; only the chosen one's models are imported."""
 
 from __future__ import annotations
 

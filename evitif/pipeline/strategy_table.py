@@ -1,7 +1,7 @@
-"""`strategy: auto`: which strategy a link and a robot call for, by what was measured of each.
+"""`strategy: auto`: choose the strategy that suits link and robot by measured figures.
 
 The table is `strategies.json` in the large model's folder, written by `evitif evaluate strategies`. Edge and bridge
-choose each for itself, from the same table and the same expectations; should they differ, the handshake says so.
+each choose from the same table and expectations; if they differ, the handshake says so.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ AS_GOOD = 0.5       # points of accuracy, within which the fewest bytes decide
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way of answering takes and gives."""
+    """What one way of answering costs and brings."""
 
     strategy: str                       # split or selection
     cut: int | None                     # of split
     light_model: str | None             # of selection
     multiply_adds: float                # on the robot, for an image
     bytes: dict[float, float]           # by packet error rate: of UDP payload for an image on average, both ways
-    points: dict[float, float]          # by packet error rate: of top-1 against the large model alone
+    points: dict[float, float]          # by packet error rate: of top-1, compared with the large model alone
 
     @property
     def title(self) -> str:
+        """For people."""
         return f'split at block {self.cut}' if self.strategy == Strategy.SPLIT else f'selection with {self.light_model}'
 
 
@@ -61,12 +62,12 @@ def load_table(model: str) -> list[Measured]:
 
 
 def choose(rows: list[Measured], frame_bytes: float = 0.0, loss: float = 0.0, multiply_adds: float = 0.0) -> Measured:
-    """The most accurate row that fits; of those within half a point of it the one with the fewest bytes, then multiply-adds.
+    """The most accurate row that fits; among those within half a point of it, the one with the fewest bytes, then multiply-adds.
 
     :param frame_bytes: that the link is expected to carry for an image, both ways; 0: any
     :param loss: packet error rate that is expected, 0 to 1; between two that were measured it is interpolated
     :param multiply_adds: that the robot can afford for an image; 0: any
-    :raises ValueError: none fits; the text says what would do
+    :raises ValueError: none fits; the text says what would
     """
     affordable = [row for row in rows if not multiply_adds or row.multiply_adds <= multiply_adds]
     if not affordable:
@@ -105,7 +106,7 @@ def resolved(config: CommonSettings) -> tuple[CommonSettings, str]:
 
 
 def _at(by_loss: dict[float, float], loss: float) -> float:
-    """The value at `loss`, linear between those that were measured, and as the nearest beyond them."""
+    """The value at `loss`, interpolated between the measured ones; beyond them, the nearest."""
     rates = sorted(by_loss)
     low = max((rate for rate in rates if rate <= loss), default=rates[0])
     high = min((rate for rate in rates if rate >= loss), default=rates[-1])

@@ -1,8 +1,8 @@
-"""How many threads PyTorch computes with on processor cores that others use as well.
+"""How many threads PyTorch computes with on cores that other programs need too.
 
-PyTorch takes every core, and so does the node beside it. How many threads are quickest is therefore measured when a runtime starts,
-with its own model, beside a neighbour that computes with as many threads again. In a node, threads that wait sleep (see `program_start`
-in `evitif_ros`); where they spin instead, those that wait keep the core that the others need.
+By default PyTorch takes every core, and so does the other node on the machine. So a runtime measures at start-up, with its own model,
+which number of threads is fastest while a neighbour computes with as many. In a node, waiting threads sleep (`program_start` in
+`evitif_ros`); threads that spin keep the core that others need.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-GAIN = 1.25                 # by which twice the threads have to be quicker to be taken: they are taken from the others
-MEASURE_S = 0.25            # for each number of threads, and
-FEWEST_PASSES, PASSES = 2, 7        # so many passes; only one of
-LONG_S = 1.0                # or more
+GAIN = 1.25                 # twice the threads have to be this much faster, since they take cores from other programs
+MEASURE_S = 0.25            # for each number of threads
+FEWEST_PASSES, PASSES = 2, 7        # in that time
+LONG_S = 1.0                # a pass that takes longer is the only one
 _VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')
 _BY_PYTORCH = torch.get_num_threads()
 
@@ -28,8 +28,8 @@ _BY_PYTORCH = torch.get_num_threads()
 def choose_threads(asked: int, work: Callable[[], object]) -> str:
     """Set PyTorch's threads, and return a sentence about them.
 
-    :param asked: so many; 0: what the environment or the program said, else as many as `work` is quickest with
-    :param work: computes what a frame takes
+    :param asked: the number; 0: what the environment or the program set, else the number measured fastest
+    :param work: what a frame takes to compute
     """
     cores = available_cores()
     set_by = next((f'{name}={os.environ[name]}' for name in _VARIABLES if os.environ.get(name)), None)
@@ -39,7 +39,7 @@ def choose_threads(asked: int, work: Callable[[], object]) -> str:
     elif set_by or torch.get_num_threads() != _BY_PYTORCH:
         why = f'as {set_by} says' if set_by else 'as the program set'
     elif cores == 1 or machine_is_full():
-        # Where the machine is full whoever has more threads gets more of it, at the others' cost and not by being quicker.
+        # On a full machine more threads are faster only at the cost of other programs.
         torch.set_num_threads(1)
         why = 'the only one' if cores == 1 else capacity()
     else:
@@ -52,7 +52,7 @@ def choose_threads(asked: int, work: Callable[[], object]) -> str:
 
 
 def measure(work: Callable[[], object], cores: int) -> dict[int, float]:
-    """Seconds that `work` takes with 1, 2, 4, … threads, at most `cores`, until more are not quicker by GAIN."""
+    """Seconds that `work` takes with 1, 2, 4, … threads, at most `cores`, until more are not faster by GAIN."""
     counts = sorted({*(1 << bit for bit in range(cores.bit_length())), cores})
     seconds: dict[int, float] = {}
     for count in counts:
@@ -66,7 +66,7 @@ def measure(work: Callable[[], object], cores: int) -> dict[int, float]:
 
 
 def quickest(seconds: dict[int, float]) -> int:
-    """The number of threads to take: more only where they are quicker by GAIN than the best of fewer."""
+    """The number of threads to use: more only if they are faster by GAIN than the best of fewer."""
     best, *others = sorted(seconds)
     for count in others:
         if seconds[count] * GAIN <= seconds[best]:
@@ -80,19 +80,19 @@ def machine_is_full() -> bool:
 
 
 def capacity() -> str:
-    """The same in a few words, with the figures."""
+    """How full the machine is, in a few words with the figures."""
     cores = os.cpu_count() or 1
     return f'{"the machine is full: " if machine_is_full() else ""}load {os.getloadavg()[0]:.1f} on {cores} core{"" if cores == 1 else "s"}'
 
 
 def available_cores() -> int:
-    """Cores that this process may use: those it is bound to, and no more than its control groups grant it the time of."""
+    """Cores that this process may use: those it is bound to, limited by the time that its control groups grant."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return max(1, min([bound, *(round(quota + 0.25) for quota in _quotas())]))
 
 
 def _quotas(root: Path = Path('/sys/fs/cgroup'), groups: Path = Path('/proc/self/cgroup')) -> list[float]:
-    """How many cores' time each control group (version 2) above this process may use, where it has a limit."""
+    """The limits, in cores, of the control groups (version 2) above this process."""
     try:
         path = next(line.partition('::')[2] for line in groups.read_text().splitlines() if line.startswith('0::'))
     except (OSError, StopIteration):
@@ -109,7 +109,7 @@ def _quotas(root: Path = Path('/sys/fs/cgroup'), groups: Path = Path('/proc/self
 
 def _median_time(work: Callable[[], object]) -> float:
     began = time.perf_counter()
-    work()      # the first pass with another number of threads makes them
+    work()      # the first pass creates the threads
     if time.perf_counter() - began > LONG_S:
         return time.perf_counter() - began
     times, end = [], time.monotonic() + MEASURE_S
@@ -122,11 +122,11 @@ def _median_time(work: Callable[[], object]) -> float:
 
 @contextmanager
 def _neighbour(count: int):
-    """Another program's work meanwhile, in a thread whose parallel loops have threads of their own."""
+    """Stand in for another program: compute in a thread whose parallel loops have threads of their own."""
     stop = threading.Event()
 
     def multiply() -> None:
-        torch.set_num_threads(count)        # OpenMP has a number for each thread that begins a parallel loop
+        torch.set_num_threads(count)        # OpenMP keeps this number for each thread that starts parallel loops
         left, right = torch.ones(197, 192), torch.ones(192, 768)        # a layer of a ViT-Tiny
         while not stop.is_set():
             torch.mm(left, right)

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from evitif.model.split import SplitModel
+from evitif.vocabulary import RecoveryName
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ class Recovered:
 class Recovery(Protocol):
     """Fills in, or leaves out, the tokens that lost packets carried."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """A RecoveryName."""
+        ...
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
         """Tokens [B, N, D] with anything at lost places, `received` bool [B, N], measured loss [B] in 0..1."""
@@ -77,7 +81,7 @@ class _Untrained:
 class Zero(_Untrained):
     """Lost patch tokens become zero: what a naive split over UDP does."""
 
-    name = 'zero'
+    name = RecoveryName.ZERO
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
         """As `Recovery.recover`."""
@@ -89,7 +93,7 @@ class Zero(_Untrained):
 class Mean(_Untrained):
     """Lost patch tokens become the mean of the image's received ones; a blank image's where none arrived."""
 
-    name = 'mean'
+    name = RecoveryName.MEAN
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
         """As `Recovery.recover`."""
@@ -110,7 +114,7 @@ class Omission(_Untrained):
     a mean over no patches is undefined.
     """
 
-    name = 'omission'
+    name = RecoveryName.OMISSION
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
         """As `Recovery.recover`."""
@@ -139,7 +143,7 @@ class Interpolation(_Untrained):
     on which patches were lost, not on the tokens.
     """
 
-    name = 'interpolation'
+    name = RecoveryName.INTERPOLATION
     SPREAD = 0.7        # the nearest patch weighs exp(-1), one twice as far away exp(-4)
 
     def __init__(self, blank: torch.Tensor, prefix_tokens: int, grid: tuple[int, int]):
@@ -166,4 +170,4 @@ class Interpolation(_Untrained):
         return torch.where(present.any(1)[:, None, None], weights, 0.0)          # no number where nothing arrived
 
 
-METHODS = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}
+METHODS: dict[str, type[Zero | Mean | Omission | Interpolation]] = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}

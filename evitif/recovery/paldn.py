@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from evitif.model.split import SplitModel
 from evitif.recovery.methods import Recovered, Sequence
+from evitif.vocabulary import RecoveryName
 
 RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3)      # tried by `LinearCompletion.fit`
 OCTAVES = 8                                 # of the embedding of the packet error rate
@@ -101,7 +102,7 @@ class LinearCompletion(LearnedRecovery):
     2.2), and K's Schur complement is how far off it is.
     """
 
-    name = 'linear'
+    name = RecoveryName.LINEAR
     covariance: torch.Tensor
     ridge: torch.Tensor
 
@@ -194,7 +195,7 @@ class Paldn(LinearCompletion):
     :raises ValueError: the width is not a multiple of the heads
     """
 
-    name = 'paldn'
+    name = RecoveryName.PALDN
 
     def __init__(self, sequence: Sequence, width: int, depth: int = 2, heads: int = 4, mlp_ratio: float = 4.0, certainty: bool = True):
         super().__init__(sequence)

@@ -61,7 +61,7 @@ class SelectionArtifact:
     settings: Selection
     light: str
     light_fingerprint: str                # of its weights, without a cut
-    large: str                            # the model folder or timm name that was given to `evitif calibrate`
+    large: str                            # the model folder or timm name given to `evitif calibrate`
     large_fingerprint: str                # of its weights at cut 0
     description: dict                     # with expected figures, data, command and seed
 

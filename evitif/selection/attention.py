@@ -1,6 +1,6 @@
-"""The attention that a timm ViT's blocks pay, computed beside the fused kernels, which do not give it away.
+"""The attention of a timm ViT's blocks, which its fused kernels do not return.
 
-The model is not changed and its outputs are the same: hooks look at what leaves each block's `qkv` layer.
+Hooks on each block's `qkv` layer compute it again; the model and its outputs stay the same.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from torch import nn
 
 from evitif.model.errors import ModelError
 
-# Of the norm of what an attention gives: more than the arithmetic rounds by, less than another form makes.
+# Of an attention's output, in its norm: more than rounding errors, less than what another form of attention makes.
 _TOLERANCE, _TOLERANCE_OF_HALF = 1e-3, 0.02
 
 
 class AttentionRecorder:
     """Records the attention of chosen blocks of `module` (numbers from 0) while `self.module(images)` runs.
 
-    Queries and keys say what a block attends to only where nothing else goes into it, as rotary or relative positions do. So each block
-    is tried on a random image first: the attention seen here has to give what the block's own gives.
+    Queries and keys alone decide what a block attends to only if nothing else does, such as rotary or relative positions. So each block
+    is first tried on a random image: the attention computed here has to give the block's own output.
 
-    Raises ModelError where a block has no queries and keys of the usual form, or its attention another one. One run at a time.
+    Raises ModelError if a block has no usual queries and keys, or attends in another way. One run at a time.
     """
 
     def __init__(self, module: nn.Module, blocks: Sequence[int]):
@@ -77,7 +77,7 @@ def _attention_of(module: nn.Module, index: int) -> nn.Module:
 
 
 def _heads(attention: nn.Module, projected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the layer `qkv` gave to the attention float32 [B, heads, N, N] and the values [B, heads, N, d]."""
+    """The output of the layer `qkv` to the attention float32 [B, heads, N, N] and the values [B, heads, N, d]."""
     batch, tokens, _ = projected.shape
     queries, keys, values = projected.reshape(batch, tokens, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)     # [B, heads, N, d]
     queries, keys = attention.q_norm(queries), attention.k_norm(keys)
@@ -85,7 +85,7 @@ def _heads(attention: nn.Module, projected: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def _output(attention: nn.Module, maps: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """What an attention of the usual form gives for them [B, N, D]."""
+    """The output [B, N, D] of an attention of the usual form."""
     mixed = (maps.to(values.dtype) @ values).transpose(1, 2).flatten(2)
     return attention.proj(getattr(attention, 'norm', nn.Identity())(mixed))
 

@@ -25,7 +25,7 @@ def select(scores: np.ndarray, delta: float) -> np.ndarray:
 
 
 def select_within(scores: np.ndarray, budget_patches: int) -> np.ndarray:
-    """The indices int64 of the best patches that fit into a budget of so many, highest first, and at least one."""
+    """The indices int64 of the `budget_patches` best patches, highest first, and at least one."""
     return _ranked(scores)[:max(1, budget_patches)]
 
 

@@ -1,7 +1,7 @@
 """Whether the robot is sure enough of its own answer to send nothing.
 
-All rules measure uncertainty in calibrated probabilities: 0 is certain, and below the threshold η the robot answers by
-itself. Im et al. (arXiv 2404.07217) found min-entropy to do better than Shannon's.
+All rules measure uncertainty in calibrated probabilities: 0 is certain; below the threshold η the robot answers alone. Im et al.
+(arXiv 2404.07217) found min-entropy to do better than Shannon's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def uncertainty(probabilities: np.ndarray, rule: str = 'min-entropy') -> np.ndar
 
 
 def highest_eta(classes: int, rule: str = 'min-entropy') -> float:
-    """The uncertainty of an image whose classes are all equally likely: no η above it makes a difference."""
+    """The uncertainty when all classes are equally likely; a higher η makes no difference."""
     return 1.0 if rule == 'margin' else math.log2(classes)
 
 

@@ -81,7 +81,7 @@ class PatchModel:
         if self.recovery is not None:
             return self._recovered(patches, received, packet_error_rate)
         logits = None
-        for count in counts.unique().tolist():      # images with equally many patches go through together
+        for count in counts.unique().tolist():      # images with equally many patches run together
             chosen = counts == count
             kept = received[chosen].nonzero()[:, 1].view(-1, count)
             part = self.tail(patches[chosen], None if count == self.tokens else kept).float()

@@ -1,6 +1,6 @@
 """The light model's answer as a prior for the large one's: a product of experts (Hinton, Neural Computation 2002).
 
-It is multiplied in on the robot, which has its own probabilities, and so costs no byte on the wire.
+The robot multiplies it in, since it has its own probabilities; so it costs no byte on the wire.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ import numpy as np
 
 
 def with_prior(scores: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:
-    """Probabilities of the large model [..., k] times those of the light one [..., k] to the power `weight`, summing to as
-    much as the large one's did.
+    """Probabilities of the large model [..., k] times those of the light one [..., k] to the power `weight`, with the same sum as before.
 
-    An answer brings the large model's k most likely classes; `prior` is what the light model gives to those.
+    The k classes are the large model's most likely ones; `prior` is the light model's probability of each.
     """
     scores = np.asarray(scores, np.float64)
     if not weight:

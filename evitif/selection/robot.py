@@ -1,4 +1,4 @@
-"""The robot's half of strategy selection: image to an answer of its own, or to the patches that are to be sent."""
+"""The robot's half of strategy selection: from an image to an answer of its own, or to the patches to send."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from evitif.selection.prior import with_prior
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What the robot does with one image."""
+    """What the robot decided about one image."""
 
     glance: Glance
     sure: bool                    # the light model's answer is the answer
     chosen: np.ndarray            # int64, the patches to send, most important first; none where it is sure
-    rows: np.ndarray | None       # uint8 [patches, row_bytes] of all patches, of which the chosen ones travel
+    rows: np.ndarray | None       # uint8 [patches, row_bytes] of all patches; the chosen ones travel
 
 
 class Selector:
@@ -45,7 +45,7 @@ class Selector:
              device: str = 'cpu', precision: str = 'fp32') -> Selector:
         """The light model folder `light` with the `selection.json` in it and the patch code beside the large model.
 
-        :param large: where the large model's folder lies on this machine; None: as `evitif calibrate` was told
+        :param large: the large model's folder on this machine; None: the one given to `evitif calibrate`
         :param delta, eta: a user's own; None: the calibrated ones
         :raises ModelError: the light model cannot be used, or the device is not there
         :raises ArtifactError: there is no selection.json or patch code, or one is of another model
@@ -63,9 +63,9 @@ class Selector:
                    Preprocessor(built.data_config), settings, patch_code, identity)
 
     def decide(self, image: np.ndarray, budget_patches: int | None = None) -> Decision:
-        """An RGB image uint8 [H, W, 3] to what is done with it.
+        """Decide what to do with an RGB image uint8 [H, W, 3].
 
-        :param budget_patches: as many as the link has room for; None: as δ asks for. Where both say a number, the lower holds.
+        :param budget_patches: most patches that the link has room for; None: no limit beside δ
         """
         settings, seen = self.settings, self.preprocessor(image)
         glance = self.light.glance(seen)
@@ -78,7 +78,7 @@ class Selector:
         return Decision(glance, False, chosen, self.patch_code.rows(large_seen, settings.quantisation))
 
     def fuse(self, glance: Glance, class_ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The large model's most likely classes [k] and scores [k] with the light model's answer as prior, best first."""
+        """Weigh the large model's most likely classes [k] and scores [k] by the light model's answer; best first."""
         fused = with_prior(np.asarray(scores), glance.probabilities[np.asarray(class_ids)], self.settings.prior_weight)
         order = np.argsort(-fused, kind='stable')
         return np.asarray(class_ids)[order], fused[order]

@@ -86,8 +86,7 @@ class Setting:
         """Raise ValueError where a field cannot have `value`, naming it and what was expected."""
         if (value is None and self.optional) or (self.internal is not None and value == self.internal):
             return
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)     # numpy's too
-        if value == self._none or not self._fits(float(value) if self.type is float and is_number else value):
+        if value == self._none or not self._fits(self._as_float(value)):
             expected = self.expectation().replace(f', or {OFF}', ', or None') if self.optional else self.expectation()
             raise ValueError(f'{self.name} is {value!r}: expected {expected}')
 
@@ -109,6 +108,12 @@ class Setting:
         """The parameter's value that stands for None."""
         return ('' if self.type is str else self.also) if self.optional else None
 
+    def _as_float(self, value: object) -> object:
+        """A whole number, or NumPy's, where a float is expected."""
+        if self.type is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        return value
+
     def _hint(self, value: object) -> str:
         if self.type is str and isinstance(value, bool):
             return f'; YAML reads yes, no, on, off, y and n as true or false: for a text write {self.name}:="\'…\'"'
@@ -117,7 +122,8 @@ class Setting:
         return ''
 
     def _fits(self, value: object) -> bool:
-        if type(value) is not self.type or (self.required and value == ''):
+        kind = str if isinstance(value, str) else type(value)       # a word of the vocabulary is a text
+        if kind is not self.type or (self.required and value == ''):
             return False
         if self.choices:
             return value in self.choices
@@ -127,13 +133,9 @@ class Setting:
                                              or self.maximum is not None and value > self.maximum)
 
 
-def setting(default: Scalar | None, description: str, *, unit: str = '', minimum: float | None = None, maximum: float | None = None,
-            choices: tuple[str, ...] = (), required: bool = False, changeable: Changeable = Changeable.UNCONFIGURED,
-            launch: bool = False, also: float | None = None, internal: float | None = None) -> Any:
-    """A field of a Settings class; the arguments are those of Setting."""
-    return dataclasses.field(default=default, metadata={'setting': {
-        'description': description, 'unit': unit, 'minimum': minimum, 'maximum': maximum, 'choices': choices, 'required': required,
-        'changeable': changeable, 'launch': launch, 'also': also, 'internal': internal}})
+def setting(default: Scalar | None, description: str, **options: Any) -> Any:
+    """A field of a Settings class. The options are fields of Setting: unit, minimum, maximum, choices, required, changeable, launch, …"""
+    return dataclasses.field(default=default, metadata={'setting': {'description': description, **options}})
 
 
 @functools.cache

@@ -26,7 +26,7 @@ class TransportError(OSError):
 
 
 class UnresolvedHostError(TransportError):
-    """A host name that nobody knows now, which can change."""
+    """A host name that does not resolve now; later it may."""
 
 
 def format_address(address: SocketAddress) -> str:
@@ -92,7 +92,7 @@ def resolve(address: tuple[str, int], *, passive: bool = False) -> tuple[int, tu
 def resolve_remote(address: tuple[str, int]) -> tuple[int, tuple]:
     """Resolve an address to send to.
 
-    :raises TransportError: as `resolve`, and when nobody can be reached there (port 0, 0.0.0.0, ::, a multicast group)
+    :raises TransportError: as `resolve`, and for an address that is no single host's (port 0, 0.0.0.0, ::, a multicast group)
     """
     family, resolved = resolve(address)
     if resolved[1] == 0:

@@ -29,7 +29,7 @@ from evitif.transport.counters import error_name
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
-SO_TIMESTAMPNS = 35             # of <asm-generic/socket.h>; what came has it as the kind of its control message
+SO_TIMESTAMPNS = 35             # of <asm-generic/socket.h>, also the kind of the control message that carries the stamp
 MAX_SEGMENTS = 64               # UDP_MAX_SEGMENTS before Linux 6.9, 128 since
 MAX_RUN_BYTES = 65507           # of one sendmsg: an IPv4 packet's payload without options and the UDP header
 
@@ -102,7 +102,7 @@ class DatagramSender:
     def send(self, datagrams: Datagrams, address: SocketAddress, failed: Failed) -> tuple[int, int]:
         """Send datagrams (bytes-like; or of one size, uint8 [n, size]) to one address, in order.
 
-        :param failed: told what the kernel did not take, which is lost
+        :param failed: called for what the kernel did not take, which is lost
         :return: datagrams and bytes of payload that it took
         """
         sendto = self.socket.sendto
@@ -146,7 +146,7 @@ class RunSender(DatagramSender):
         return sent, sent_bytes
 
     def _resend(self, error: OSError, run: Datagrams, address: SocketAddress, failed: Failed) -> tuple[int, int]:
-        """What to do about a run that the kernel did not take, of which it then took nothing."""
+        """Send a run that the kernel refused, and of which it took nothing, one datagram a call."""
         if error.errno not in _REFUSALS:
             failed(error, len(run))
             return 0, 0
@@ -164,8 +164,8 @@ class RunSender(DatagramSender):
 class DatagramReceiver:
     """One system call a datagram.
 
-    `stamped_at` says when what was read last had arrived at this host, by the kernel: seconds of `time.time`, NaN where
-    it does not tell. A thread that gets the processor late reads late, and knows by this how late.
+    `stamped_at` is when the last read data arrived at this host, by the kernel's stamp: seconds of `time.time`, NaN where there is none. A
+    thread that gets the processor late reads late, and the stamp tells how late.
     """
 
     def __init__(self, udp: socket.socket):
@@ -186,7 +186,7 @@ class DatagramReceiver:
         return True
 
     def receive(self, room: memoryview) -> tuple[int, int, tuple]:
-        """Read what is next into `room`, of at least `LARGEST_DATAGRAM` bytes.
+        """Read the next datagram or run into `room`, of at least `LARGEST_DATAGRAM` bytes.
 
         :return: bytes read, bytes of each datagram in them (the last may be shorter), and who sent them
         :raises OSError: nothing is there (BlockingIOError), or what the network reports
@@ -198,10 +198,10 @@ class DatagramReceiver:
         return size, self._read(ancillary) or size, address
 
     def receive_batch(self, failed: Failed) -> tuple[list[Received], bool]:
-        """Read what has come, up to about 64 datagrams, into room of its own.
+        """Read what has arrived, up to about 64 datagrams, into room of its own.
 
-        :param failed: told what the network reports
-        :return: what was read, in order, and whether there may be more
+        :param failed: called with the network's errors
+        :return: the data in order, and whether there may be more
         """
         if self._room is None:
             self._room = memoryview(bytearray(ROOM_BYTES))
@@ -235,7 +235,7 @@ class DatagramReceiver:
 
 
 def _pieces(data: memoryview, segment: int, address: SocketAddress, stamped_at: float) -> list[Received]:
-    """What one system call brought, apart: datagrams of `segment` bytes, of which the last may be shorter."""
+    """The data of one system call, cut into datagrams of `segment` bytes, the last of which may be shorter."""
     whole = len(data) // segment if segment else 0
     if whole < 2:
         cuts = (0, segment) if whole and len(data) > segment else (0,)
@@ -246,7 +246,7 @@ def _pieces(data: memoryview, segment: int, address: SocketAddress, stamped_at: 
 
 
 class RunReceiver(DatagramReceiver):
-    """One system call for as many datagrams as the kernel has put together (UDP_GRO), and for a batch of these (recvmmsg)."""
+    """One system call for the datagrams that the kernel has put together (UDP_GRO), and for a batch of such runs (recvmmsg)."""
 
     def __init__(self, udp: socket.socket):
         super().__init__(udp)
@@ -286,7 +286,7 @@ class RunReceiver(DatagramReceiver):
 def choose_calls(
     udp: socket.socket, batching: bool | None, log: logging.Logger
 ) -> tuple[DatagramSender, DatagramReceiver]:
-    """How to send and receive with `udp`, a UDP socket; says in the log what was chosen and why.
+    """Choose how to send and receive with `udp`, a UDP socket; the log says what was chosen and why.
 
     :param batching: None takes runs where the kernel knows them, False one datagram a call, True runs or an error
     :raises TransportError: `batching` is True and the kernel refuses
@@ -322,7 +322,7 @@ def _refusal(udp: socket.socket, option: int) -> str:
         if option == UDP_GRO:
             udp.setsockopt(SOL_UDP, UDP_GRO, 1)
             return ''
-        # Reading it back: what takes every option and does nothing would send a run as one large datagram.
+        # Read it back: a system that accepts every option and ignores it would send a run as one large datagram.
         udp.setsockopt(SOL_UDP, UDP_SEGMENT, _PROBE_BYTES)
         known = udp.getsockopt(SOL_UDP, UDP_SEGMENT) == _PROBE_BYTES
         udp.setsockopt(SOL_UDP, UDP_SEGMENT, 0)

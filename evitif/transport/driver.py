@@ -21,7 +21,7 @@ class ProtocolObject(Protocol):
 
     It may have `receive_run`, as `receive_datagram` but for datagrams of one size that came together, uint8 [n, size], which it may write
     to; and, without addresses, `run_to_send(now)` instead of `datagrams_to_send`: one datagram or such a run at a time, until None. What
-    it receives is valid until the call returns; what it sends is read before it is asked for more.
+    it receives is valid until the call returns; the loop reads what it sends before it asks for more.
     """
     @property
     def receive_datagram(self) -> Callable[..., None]:
@@ -59,7 +59,7 @@ class Driver:
         self._protocol, self._addressed = protocol, addressed
         self._run_to_send = None if addressed else getattr(protocol, 'run_to_send', None)
         self._receive_run = getattr(protocol, 'receive_run', None)
-        self._repeated = RepeatedLog(log.log)       # of what comes with each datagram
+        self._repeated = RepeatedLog(log.log)       # each datagram may cause the same message
         self.events: collections.deque[object] = collections.deque()
 
     def receive(self, batch: list[Arrived], now: float) -> None:
@@ -93,7 +93,7 @@ class Driver:
             self.events.append(event)
 
     def to_send(self, now: float) -> Iterator[tuple[Sequence, SocketAddress | None]]:
-        """What is to be sent: datagrams, or some of one size, uint8 [n, size], and to whom. Send each before asking for the next."""
+        """What to send, and to whom: datagrams, or some of one size, uint8 [n, size]. Send each before asking for the next."""
         if self._run_to_send is not None:
             yield from ((datagrams, None) for datagrams in self._runs_to_send(self._run_to_send, now))
             return
@@ -125,7 +125,7 @@ class Driver:
         """What a function of the protocol or a callback returns; None, and a message in the log, where it fails."""
         try:
             return function(*arguments)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other datagrams, timers and events go on
+        except Exception as error:  # noqa: BLE001 - the other datagrams, timers and events go on
             name = getattr(function, '__qualname__', repr(function))
             first = arguments[0] if arguments else ''
             first = str(bytes(first[:80]) if isinstance(first, memoryview) else first)[:80]

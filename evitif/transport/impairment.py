@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from typing import NamedTuple
 
 from evitif.channel import shortest_burst, transitions
 
@@ -21,12 +22,25 @@ def _setting(default: float, kind: str, help_text: str) -> float:
     return dataclasses.field(default=default, metadata={'kind': kind, 'help': help_text})
 
 
-# kind: what is allowed, in words, and the check
+class Kind(NamedTuple):
+    """Which values a setting may have: in words, and the range."""
+
+    expected: str
+    least: float
+    most: float
+    unit: str = ''
+    also: float | None = None           # allowed beside the range
+
+    def holds(self, value: float) -> bool:
+        """Whether a setting may have the value; NaN never."""
+        return self.least <= value <= self.most or value == self.also
+
+
 KINDS = {
-    'probability': ('a probability from 0 to 1', lambda value: 0.0 <= value <= 1.0),
-    'datagrams': ('a mean number of datagrams, 1 or more', lambda value: 1.0 <= value < math.inf),
-    'seconds': ('seconds from 0 to 60', lambda value: 0.0 <= value <= 60.0),
-    'bits per second': ('bits per second, 0 for unlimited, else 1000 or more', lambda value: value == 0 or 1000.0 <= value < math.inf),
+    'probability': Kind('a probability from 0 to 1', 0.0, 1.0),
+    'datagrams': Kind('a mean number of datagrams, 1 or more, at most 1000', 1.0, 1000.0, 'datagrams'),
+    'seconds': Kind('seconds from 0 to 60', 0.0, 60.0, 's'),
+    'bits per second': Kind('bits per second, 0 for unlimited, else 1000 or more', 1000.0, 1e12, 'bit/s', also=0.0),
 }
 
 
@@ -35,9 +49,9 @@ def check_setting(name: str, kind: str, value: object) -> float:
 
     :raises ValueError: naming the setting, the value and the range
     """
-    expected, allowed = KINDS[kind]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed(value):
-        raise ValueError(f'{name} = {value!r}: expected {expected}')
+    allowed = KINDS[kind]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed.holds(value):
+        raise ValueError(f'{name} = {value!r}: expected {allowed.expected}')
     return float(value)
 
 
@@ -49,14 +63,14 @@ class Impairment:
     """
 
     loss: float = _setting(0.0, 'probability', 'share of the datagrams that is lost')
-    burst_length: float = _setting(1.0, 'datagrams', 'mean number of datagrams lost in a row; 1 means independent loss')
+    burst_length: float = _setting(1.0, 'datagrams', 'mean number of datagrams lost in a row (Gilbert-Elliott); 1: independent loss')
     delay_s: float = _setting(0.0, 'seconds', 'delay of every datagram')
-    jitter_s: float = _setting(0.0, 'seconds', 'added delay, uniform from 0 to this; keeps the order')
-    reorder: float = _setting(0.0, 'probability', 'share of the datagrams that is held back and overtaken')
+    jitter_s: float = _setting(0.0, 'seconds', 'additional random delay, from 0 to this')
+    reorder: float = _setting(0.0, 'probability', 'share of the datagrams that is held back so that later ones overtake it')
     reorder_delay_s: float = _setting(0.005, 'seconds', 'for how long such a datagram is held back')
     duplicate: float = _setting(0.0, 'probability', 'share of the datagrams that arrives twice')
-    corrupt: float = _setting(0.0, 'probability', 'share of the datagrams of which some bits are flipped')
-    rate_bit_s: float = _setting(0.0, 'bits per second', 'rate of the link, headers included; 0 means unlimited')
+    corrupt: float = _setting(0.0, 'probability', 'share of the datagrams in which bits are flipped')
+    rate_bit_s: float = _setting(0.0, 'bits per second', 'rate of the link, IP and UDP headers included; 0: unlimited')
     queue_s: float = _setting(0.1, 'seconds', 'longest wait for the limited rate; what would wait longer is dropped')
 
     def __post_init__(self):
@@ -161,12 +175,10 @@ class ImpairedChannel:
     def _is_lost(self, link: Impairment, draw: float) -> bool:
         if link.burst_length <= 1.0 or link.loss <= 0.0:
             return draw < link.loss
-        if self._bad is None:
-            self._bad = draw < link.loss
-        else:
-            to_bad, to_good = transitions(link.loss, link.burst_length)
-            self._bad = draw >= to_good if self._bad else draw < to_bad
-        return self._bad
+        to_bad, to_good = transitions(link.loss, link.burst_length)
+        bad = draw < link.loss if self._bad is None else draw >= to_good if self._bad else draw < to_bad
+        self._bad = bad
+        return bad
 
     def _flip_bits(self, datagram: bytes) -> bytes:
         flipped = bytearray(datagram)

@@ -44,7 +44,7 @@ MAX_HELD_BYTES = 64 << 20               # in flight, over all robots: 1 s at 500
 
 @dataclasses.dataclass(eq=False)
 class _Robot:
-    """A robot's address as it is seen here, its socket towards the bridge, and its two channels."""
+    """A robot's address as the simulator sees it, its socket towards the bridge, and its two channels."""
 
     address: SocketAddress
     upstream: socket.socket

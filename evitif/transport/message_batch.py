@@ -1,7 +1,7 @@
 """`recvmmsg`: what waits in a UDP socket, up to 64 messages, in one system call (recvmmsg(2), Linux 2.6.33).
 
-Python has no call for it; the C library is asked by `ctypes`. Its structures are numpy arrays, so that what was said of all
-messages is read, and compared, at once.
+Python has no call for it; `ctypes` calls the C library. Its structures are numpy arrays, so the fields of all messages are read and
+compared at once.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ class MessageBatch:
         return count
 
     def alike(self, count: int) -> list[tuple[int, int]]:
-        """The first `count` messages as ranges of such as have one size, one sender and control messages of one length."""
+        """The first `count` messages as ranges with one size, one sender and control messages of one length."""
         sizes, controls = self._sizes[:count].tolist(), self._control_lengths[:count].tolist()
         names = self._names[:count].tobytes()
-        # Mostly all are, and what compares bytes and lists is faster to begin with than what compares arrays.
+        # Mostly all are alike, and comparing bytes and lists first is faster than comparing arrays.
         if sizes.count(sizes[0]) < count or controls.count(controls[0]) < count or names != names[:_ADDRESS_BYTES] * count:
             kinds = list(zip(sizes, controls, (names[at:at + _ADDRESS_BYTES] for at in range(0, len(names), _ADDRESS_BYTES)), strict=True))
             cuts = [0, *(k for k in range(1, count) if kinds[k] != kinds[k - 1]), count]

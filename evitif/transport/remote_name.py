@@ -1,7 +1,7 @@
-"""Where a host is: its name is resolved when a loop starts, and again and again while nothing is heard from it.
+"""A host's address: its name is resolved when a loop starts, and again and again while the host is silent.
 
-What a name stands for changes: the host gets another address, an interface with a link-local scope is made anew, and at boot there may be
-no name service yet. Asking can take many seconds, so that a thread of its own does it.
+A name's address can change: the host moves, an interface with a link-local scope is made anew, and at boot there may be no name service
+yet. A look-up can take many seconds, so it has a thread of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from evitif.transport.addresses import TransportError, UnresolvedHostError, format_address, resolve_remote
 
-SILENT_S = 1.0      # after which a host is asked for anew, and
-AGAIN_S = 2.0       # between two questions
+SILENT_S = 1.0      # of a host, before its name is looked up again
+AGAIN_S = 2.0       # between two look-ups
 
 
 class RemoteName:
@@ -43,12 +43,12 @@ class RemoteName:
 
     @property
     def ask_at(self) -> float:
-        """When `ask_again` has something to do."""
+        """When `ask_again` is due."""
         waits = self._fixed or self._thread is not None
         return math.inf if waits else max(self.heard_at + SILENT_S, self._asked_at + AGAIN_S)
 
     def ask_again(self, now: float) -> None:
-        """Begin to ask anew where nothing was heard for a while."""
+        """Start a look-up if the host was silent for a while."""
         if now < self.ask_at:
             return
         self._asked_at = now
@@ -56,7 +56,7 @@ class RemoteName:
         self._thread.start()
 
     def take(self) -> tuple[int, tuple] | None:
-        """What was found since this was asked last."""
+        """The address found since the last call."""
         found, self._found = self._found, None
         return found
 
@@ -76,7 +76,7 @@ class RemoteName:
     def _ask_in_thread(self) -> None:
         try:
             self._found = self._ask()
-        except TransportError as error:     # the name stands for something that nobody can be
+        except TransportError as error:     # the name resolves to an address that no host can have
             self.problem = str(error)
         finally:
             self._thread = None
@@ -84,7 +84,7 @@ class RemoteName:
 
 
 def _is_literal(host: str) -> bool:
-    """Whether the host is an address that can never be another one; that of a link-local scope can."""
+    """Whether the host is a fixed address; one with a link-local scope can change."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -28,8 +28,7 @@ class UdpSocket:
     roams to another network would go on sending from the address it has lost.
 
     :param family: of the address to send to; None: any
-    :param bind: (host, port) to listen on; None: at a free port of every interface, and everything goes to `remote` and comes from there,
-        once that is set
+    :param bind: (host, port) to listen on; None: a free port of every interface, for traffic with `remote` alone, once that is set
     :raises TransportError: the address cannot be bound, or `batching` is True and the kernel cannot
     """
 
@@ -66,7 +65,7 @@ class UdpSocket:
         return (socket.AF_INET6, ('::', 0)) if family == socket.AF_INET6 else (socket.AF_INET, ('0.0.0.0', 0))
 
     def reopen(self, family: int) -> None:
-        """Go on with a socket of another address family. Raises TransportError, and keeps the one that is there, where it cannot."""
+        """Change to a socket of another address family. Raises TransportError, and keeps the former socket, where that fails."""
         udp = self._open(family)
         self.socket.close()
         self.socket = udp

@@ -1,6 +1,6 @@
 """Trained recoveries that PALDN is compared with. They run in trainings and evaluations, not on a bridge.
 
-Whoever imports this package can load their artifacts by `evitif.recovery.load_recovery`. For one more: a subclass of
+Importing this package registers them with `evitif.recovery.load_recovery`. For one more: a subclass of
 `evitif.recovery.LearnedRecovery` in a file here, a word in `evitif.vocabulary.RecoveryName`, a place in LEARNED, and in
 `sizes.SIZES` where it comes in sizes.
 """

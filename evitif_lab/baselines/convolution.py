@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from evitif.recovery import LearnedRecovery, Sequence
+from evitif.vocabulary import RecoveryName
 
 
 class _Convolution(LearnedRecovery):
@@ -46,7 +47,7 @@ class Srcnn(_Convolution):
         the paper's.
     """
 
-    name = 'srcnn'
+    name = RecoveryName.SRCNN
 
     def __init__(self, sequence: Sequence, width: int = 64):
         super().__init__(sequence, width=width)
@@ -70,7 +71,7 @@ class Edsr(_Convolution):
     :param blocks: residual blocks
     """
 
-    name = 'edsr'
+    name = RecoveryName.EDSR
 
     def __init__(self, sequence: Sequence, width: int = 64, blocks: int = 4):
         super().__init__(sequence, width=width, blocks=blocks)

@@ -23,7 +23,7 @@ SIZES: dict[type[LearnedRecovery], list[tuple[dict, Iterable[int]]]] = {
 def sized(kind: type[LearnedRecovery], sequence: Sequence, multiply_adds: float) -> LearnedRecovery:
     """Build the widest network of a kind that takes at most so many multiply-adds for one image.
 
-    A kind of one size is built as it is; one of which even the smallest takes more, in its smallest size.
+    A kind that comes in one size is built in that; if even the smallest takes more, that one is built.
     """
     if kind not in SIZES:
         return kind(sequence)

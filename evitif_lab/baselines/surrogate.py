@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from evitif.recovery import LearnedRecovery, Sequence
+from evitif.vocabulary import RecoveryName
 
 
 class Surrogate(LearnedRecovery):
     """One learned vector for all patch places and one for each prefix place, added to the mean token of the place."""
 
-    name = 'surrogate'
+    name = RecoveryName.SURROGATE
 
     def __init__(self, sequence: Sequence):
         super().__init__(sequence)

@@ -16,13 +16,14 @@ from torch import nn
 from evitif.model.cait import CaitTrunk
 from evitif.model.split import SplitModel
 from evitif.recovery import Recovered, Sequence
+from evitif.vocabulary import RecoveryName
 from evitif_lab.baselines.surrogate import Surrogate
 
 
 class TunedTail(Surrogate):
-    """Surrogate tokens and a trained copy of the tail. Without loss the model's own tail goes on."""
+    """Surrogate tokens and a trained copy of the tail. Without loss the model's own tail answers."""
 
-    name = 'tuned-tail'
+    name = RecoveryName.TUNED_TAIL
 
     def __init__(self, sequence: Sequence):
         super().__init__(sequence)

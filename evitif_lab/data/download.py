@@ -25,7 +25,8 @@ def fetch_fashion_mnist() -> Path:
     except DatasetError:
         pass
     tried = []
-    for title, source in (("Debian's package by apt-get download", _fetch_debian_package), ("torchvision's download", _fetch_by_torchvision)):
+    for title, source in (("Debian's package by apt-get download", _fetch_debian_package),
+                          ("torchvision's download", _fetch_by_torchvision)):
         try:
             source()
             return fashion_mnist.locate()

@@ -1,4 +1,4 @@
-"""Which images a data set consists of, so that a training or a measurement that goes on later knows them again."""
+"""Which images a data set consists of, so a training or a measurement that is continued recognises them."""
 
 from __future__ import annotations
 

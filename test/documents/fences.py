@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dated notes and the log of changes speak of commands that are gone.
-PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md')),
+         *sorted((ROOT / 'docs' / 'results').rglob('*.md'))]
 COMMANDS = ('evitif', 'make', 'ros2', 'python')      # that are looked for in the running text
 _DRAWN = re.compile('[─═│║►▼▲◄]')
 

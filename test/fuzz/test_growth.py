@@ -7,7 +7,7 @@ import pytest
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.sealing.keys import RobotKeys
-from evitif.protocol.sealing.seal import signed
+from evitif.protocol.sealing.seal import sign
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 from fuzz.footprint import footprint
@@ -27,8 +27,8 @@ def strangers(draw: random.Random, key):
             draw.randbytes(draw.randrange(100)),
             datagram.build(draw.randrange(12), draw.getrandbits(64), draw.getrandbits(32), draw.randbytes(40)),
             draw.choice(genuine_ones), datagram.build(datagram.HELLO, 0, 0, hello),
-            signed(key.hello, datagram.HELLO, 0, 0, bytes(48) + hello),
-            signed(bytes(32), datagram.HELLO, 0, 0, bytes(48) + hello))), address
+            sign(key.hello, datagram.HELLO, 0, 0, bytes(48) + hello),
+            sign(bytes(32), datagram.HELLO, 0, 0, bytes(48) + hello))), address
 
 
 def sizes(endpoint, receive, seed):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from evitif.identity import PARTS, difference, joined, parts
+from evitif.identity import PARTS, difference, join_parts, parts
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.fingerprint import fingerprint, preprocessing_digest, settings
 from evitif.model.preprocess import data_config_of
@@ -102,7 +102,7 @@ def test_the_cut_is_a_part_of_its_own():
     module = vit()
     assert difference(fingerprint(module, 1), fingerprint(module, 2)) == ' (other cut; the same weights, architecture, preprocessing)'
     assert parts(fingerprint(module))['cut'] == 'ffff' != parts(fingerprint(module, 0))['cut']
-    assert len(fingerprint(module)) == 64 == len(joined('a' * 64, 'b' * 64, 'c' * 64, 7))
+    assert len(fingerprint(module)) == 64 == len(join_parts('a' * 64, 'b' * 64, 'c' * 64, 7))
 
 
 def test_nothing_in_the_settings_is_an_address_or_a_tensor():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,17 @@ def test_what_is_made_from_the_settings_is_not_stale():
 def test_the_demos_file_has_only_what_differs(key):
     defaults = {parameter.name: parameter.default for parameter in DEMO[key]}
     assert not [name for name, value in parameters('demo.yaml', key).items() if value == defaults[name]]
+
+
+def test_the_readmes_defaults_are_those_of_the_settings():
+    defaults = {parameter.name: parameter.default for parameter in (*BRIDGE_PARAMETERS, *EDGE_PARAMETERS)}
+    rows = re.findall(r'^\| (`.*?) \| (?:edge|bridge|both) \| (.*?) \|', (ROOT / 'README.md').read_text(), re.MULTILINE)
+    told = {name: yaml.safe_load(re.sub('`| s$', '', default)) for names, column in rows if column not in ('none', 'the shipped ViT')
+            for name, default in zip(re.findall(r'`(\w+)`', names), column.split(', '), strict=True)}
+    assert len(told) > 5 and told == {name: defaults[name] for name in told}
+
+
+def test_the_page_on_adding_quotes_a_setting_as_it_is():
+    (example,) = re.findall(r'^(\w+: \w+ = setting\(.*?)\n```', (ROOT / 'docs' / 'adding.md').read_text(), re.DOTALL | re.MULTILINE)
+    quoted, declared = (' '.join(text.split()) for text in (example, (ROOT / 'evitif' / 'settings' / 'edge.py').read_text()))
+    assert quoted in declared

@@ -62,8 +62,8 @@ def test_missing_patches_are_filled_in_by_the_recovery_that_the_bridge_is_told(p
         wait(lambda: system.robot)
     (answer,) = system.robot
     assert (answer.recovery, answer.how) == ('mean', 'off-board') and answer.tokens_received < 16
-    with pytest.raises(ArtifactError, match='recovery surrogate was asked for, but none was trained for .* at cut 0'):
-        BridgeRuntime(bridge_settings(**both(pair, recovery='surrogate')), on_prediction=print)
+    with pytest.raises(ArtifactError, match='recovery linear was asked for, but none was trained for .* at cut 0'):
+        BridgeRuntime(bridge_settings(**both(pair, recovery='linear')), on_prediction=print)
 
 
 @pytest.mark.parametrize('loss', [0.3, 0.6])
@@ -107,7 +107,8 @@ def test_what_the_edge_sends_takes_the_bytes_that_the_evaluation_counts(pair):
         uplink = UplinkState(packet_error_rate=rate)
         sent = edge.encode(edge.observe(IMAGE, uplink), uplink)
         sender = FrameSender(edge.parameters, EdgeConfig(), MAX_DATAGRAM_BYTES - SEAL_BYTES)
-        packets, size = sender.give(TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.chosen, sent.patch_copies, sent.min_packets), 0.0)
+        frame = TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.chosen, sent.patch_copies, sent.min_packets)
+        packets, size = sender.begin(frame, 0.0)
         assert size + packets * SEAL_BYTES == SelectedFrames(edge.parameters, rate).bytes(len(sent.chosen))
 
 

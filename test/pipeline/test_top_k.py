@@ -71,9 +71,9 @@ def test_a_robot_with_few_classes_takes_nothing_from_the_choice_of_the_light_mod
 def test_an_answer_has_as_many_classes_as_fit_into_its_datagram():
     answer = Answer(7, 123, tuple(range(1000)), tuple(np.linspace(1, 0, 1000).tolist()), 'split', 'none', 20, 33, 24000, 7, 10,
                     np.arange(10) < 7, 0.5, 99.0, 0.002, 0.001, 0.01, 0.02)
-    body = answers.encode(answers.fitted(answer, 1160), 1)
+    body = answers.encode(answers.fit_classes(answer, 1160), 1)
     read, _ = answers.decode(body)
     assert 1160 - answers.TOP.size < len(body) <= 1160 and read.class_ids == tuple(range(len(read.class_ids)))
-    assert len(answers.fitted(answer, 100_000).class_ids) == answers.MAX_TOP_K
+    assert len(answers.fit_classes(answer, 100_000).class_ids) == answers.MAX_TOP_K
     small = dataclasses.replace(answer, class_ids=(3, 1), scores=(0.7, 0.3))
-    assert answers.fitted(small, 1160) is small
+    assert answers.fit_classes(small, 1160) is small

@@ -6,7 +6,7 @@ from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.events import AnswerArrived, Connected, RobotConnected, RobotLost
 from evitif.protocol.sealing import seal as sealing
 from evitif.protocol.sealing.keys import Key, RobotKeys
-from evitif.protocol.sealing.seal import signed
+from evitif.protocol.sealing.seal import sign
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 
@@ -17,7 +17,7 @@ ADDRESS = ('10.0.0.1', 4000)
 
 
 def hello_of_nobody() -> bytes:
-    return signed(bytes(32), datagram.HELLO, 0, 0, bytes(48) + Hello('robot', 5, SMALL).to_bytes())
+    return sign(bytes(32), datagram.HELLO, 0, 0, bytes(48) + Hello('robot', 5, SMALL).to_bytes())
 
 
 def test_a_flood_of_hellos_is_rationed_and_a_robot_that_is_served_does_not_feel_it():

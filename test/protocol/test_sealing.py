@@ -14,7 +14,7 @@ from evitif.protocol.sealing.seal import (
     ReplayWindow,
     Sealer,
     is_signed,
-    signed,
+    sign,
     signed_body,
 )
 from evitif.protocol.wire import datagram
@@ -145,7 +145,7 @@ def test_a_frame_s_sealed_datagrams_stay_within_their_size():
 
 @given(st.binary(min_size=32, max_size=32), st.binary(max_size=100), st.integers(0, 1000))
 def test_a_signed_datagram_has_a_right_tag_and_any_other_byte_has_not(key, body, at):
-    data = bytearray(signed(key, datagram.CHALLENGE, 0, 7, body))
+    data = bytearray(sign(key, datagram.CHALLENGE, 0, 7, body))
     assert is_signed(key, datagram.parse(data))
     assert bytes(signed_body(datagram.parse(data))) == body
     data[4 + at % (len(data) - 4)] ^= 1

@@ -34,7 +34,7 @@ from evitif.protocol.bridge.session import BridgeSession
 from evitif.protocol.bridge.sessions import Sessions
 from evitif.protocol.events import BridgeEvent, RobotRefused
 from evitif.protocol.sealing.keys import Key, RobotKeys
-from evitif.protocol.sealing.seal import Sealer, signed
+from evitif.protocol.sealing.seal import Sealer, sign
 from evitif.protocol.sealing.sealed_handshake import Cookies, SealedHello, challenge, welcome
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.datagram import Address, Datagram, DatagramError
@@ -196,7 +196,7 @@ class Admission:
         if key is None:
             reply = datagram.build(datagram.REFUSE, 0, 0, refuse.to_bytes(limit))
         else:
-            reply = signed(key.reply, datagram.REFUSE, 0, 0, refuse.to_bytes(limit - datagram.SEAL_BYTES))
+            reply = sign(key.reply, datagram.REFUSE, 0, 0, refuse.to_bytes(limit - datagram.SEAL_BYTES))
         self._repeat(reply, AMPLIFICATION * size, addr)
         self._say_refused(hello.robot, addr, refuse.reason)
 

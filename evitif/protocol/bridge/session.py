@@ -109,7 +109,7 @@ class BridgeSession:
         """Encode an answer; return the copies to send now, `copies_due` has the others. Raises ValueError."""
         copies = copies or answer_copies(*self.downlink_loss())
         frame = datagram.HEADER.size + (0 if self.sealer is None else datagram.SEAL_BYTES)
-        body = answers.encode(answers.fitted(answer, max_datagram_bytes - frame), copies)
+        body = answers.encode(answers.fit_classes(answer, max_datagram_bytes - frame), copies)
         size = frame + len(body)
         if size > max_datagram_bytes:
             raise ValueError(f'an answer takes {size} bytes; expected at most max_datagram_bytes, {max_datagram_bytes}')

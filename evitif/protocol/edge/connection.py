@@ -3,23 +3,19 @@
 DISCONNECTED  until `connect()` and after `close()`.
 CONNECTING    HELLO goes out, again and again (`hello`). WELCOME leads to CONNECTED, REFUSE to REFUSED.
 REFUSED       HELLO goes out slowly, since the reason may go away. `Refused` is said when the reason is a new one.
-CONNECTED     Frames and PINGs go out. Anything that the bridge sends in this session keeps the link alive. After
-              `link_timeout_s` without: `LinkLost`, and LOST.
-LOST          As CONNECTING, but the session is kept: the first datagram of it leads back to CONNECTED, as does WELCOME.
+CONNECTED     Frames and PINGs go out; whatever the bridge sends in this session keeps the link alive. After `link_timeout_s` of
+              silence: `LinkLost`, and LOST.
+LOST          As CONNECTING, but the session is kept: its next datagram leads back to CONNECTED, as does WELCOME.
 
-RESET for this session means that the bridge does not know it (it was restarted); the edge gives it up and says hello at once. BYE
-means that the bridge has closed: the same.
+RESET (the bridge does not know the session: it was restarted) and BYE (it closes) end the session; HELLO goes out at once.
 
-A WELCOME or REFUSE is believed only if it echoes the edge's random instance number, anything else only if it carries the
-session's random id; on an unsealed link that keeps out strays and whoever cannot see the traffic, nobody else.
+A WELCOME or REFUSE is believed only if it echoes the edge's random instance number, anything else only if it carries the session's
+random id. That keeps out strays and whoever cannot see the traffic, nobody else. On a sealed link nothing is believed without its
+seal, but two things can only be said without one, and are hints. RESET: HELLO goes out, naming the session, which ends only with the
+WELCOME to another. REFUSE from a bridge that has another key, or none: `Refused` is said, now and then, and HELLO goes on as before.
 
-Sealed, nothing is believed without its seal. Two things can only be said without one, and are hints, which change nothing by
-themselves. RESET: HELLO goes out, naming the session that the edge still has; the edge keeps it until the bridge answers with
-a datagram of it or with the WELCOME to another. REFUSE from a bridge that has another key, or none: `Refused` is said, now
-and then, and HELLO goes on as before.
-
-Each sent frame ends in exactly one event: `AnswerArrived` with the first copy of its answer, or `FrameExpired` at its
-deadline, when its session ends, or when newer frames need its record. Nothing is sent again.
+Each sent frame ends in exactly one event: `AnswerArrived` with the first copy of its answer, or `FrameExpired` at its deadline, when
+its session ends, or when newer frames need its record. Nothing is sent again.
 """
 
 from __future__ import annotations
@@ -76,7 +72,7 @@ class EdgeConnection:
         self._state = LinkState.DISCONNECTED
         self._closed = False
         self._session: EdgeSession | None = None
-        self._latest = EdgeSession(0)            # the session, or the one before: what is known of the link
+        self._latest = EdgeSession(0)            # the session, or the last one: statistics show its figures
         self._traffic = Traffic()
         self._sent = SentFrames(config.frames_remembered, config.answer_deadline_s)
         self._outgoing: deque[bytes | np.ndarray] = deque()
@@ -113,11 +109,6 @@ class EdgeConnection:
     def longest_name(self) -> int:
         """The bytes that the name of a frame's source may take."""
         return self._sender.longest_name
-
-    @property
-    def max_datagram_bytes(self) -> int:
-        """The largest UDP payload."""
-        return self.config.max_datagram_bytes
 
     @property
     def statistics(self) -> LinkStatistics:
@@ -180,7 +171,7 @@ class EdgeConnection:
             return False
         while self._release_at is not None:      # nobody has asked for what may leave of the frame before
             self._release(self._release_at)
-        packets, size = self._sender.give(frame, now)
+        packets, size = self._sender.begin(frame, now)
         sent = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
                          self.parameters.tokens if frame.sent is None else len(frame.sent))
         if (former := self._sent.add(sent)) is not None:
@@ -305,25 +296,20 @@ class EdgeConnection:
         self._heard(self._latest, now)
 
     def _on_refuse(self, received: Datagram, now: float) -> None:
-        refuse = self._hellos.refusal(received)
+        reason = self._hellos.refusal(received).reason
         if self._state == LinkState.CONNECTED:
             raise DatagramError('unexpected')
-        if self.sealed and not received.sealed:
-            self._on_hint(refuse.reason, now)
-            return
-        self._forget_session()
-        if self._state != LinkState.REFUSED:
-            self._state = LinkState.REFUSED
-            self._hellos.wait(now, refused=True)
-        if refuse.reason != self._refused_reason:
-            self._refused_reason = refuse.reason
-            self._events.append(Refused(refuse.reason))
-
-    def _on_hint(self, reason: str, now: float) -> None:
-        """An unsealed REFUSE, from a bridge that cannot seal it, or from anybody."""
-        reason += ' (said without a seal)'
-        if reason != self._refused_reason and now >= self._hinted_at + _HINT_INTERVAL_S:
+        if self.sealed and not received.sealed:      # from a bridge that cannot seal it, or from anybody
+            reason += ' (said without a seal)'
+            if reason == self._refused_reason or now < self._hinted_at + _HINT_INTERVAL_S:
+                return
             self._hinted_at = now
+        else:
+            self._forget_session()
+            if self._state != LinkState.REFUSED:
+                self._state = LinkState.REFUSED
+                self._hellos.wait(now, refused=True)
+        if reason != self._refused_reason:
             self._refused_reason = reason
             self._events.append(Refused(reason))
 

@@ -1,6 +1,6 @@
 """A frame becomes datagrams that leave one after the other at the allowed rate.
 
-A frame is cut when it is given, but its datagrams are numbered and sealed only as they leave. The rest of a frame is never sent
+A frame is cut when it begins, but its datagrams are numbered and sealed only as they leave. The rest of a frame is never sent
 once the next one comes, and leaves no gap in the numbers that the other side would take for loss.
 """
 
@@ -54,7 +54,7 @@ class FrameSender:
         self._next = 0                       # of the datagrams of what waits
         self._waiting_bytes = 0
         self._frame_id = -1                  # of what waits
-        self._frame_at = math.nan            # when the last frame was given
+        self._frame_at = math.nan            # when the last frame began
         self._interval = math.nan            # between frames, smoothed
         self._used, self._used_at = 0.0, math.nan
         self._name_bytes = SOURCE_FRAME_RESERVE
@@ -114,7 +114,7 @@ class FrameSender:
         """Whether there was a queue: then look whether it is still there before sending more."""
         return self._control.last_queueing_s > TARGET_S / 2
 
-    def give(self, frame: TokenFrame, now: float) -> tuple[int, int]:
+    def begin(self, frame: TokenFrame, now: float) -> tuple[int, int]:
         """Cut a frame; drop what is left of the one before. Returns its datagrams and their bytes, without seals.
 
         Raises ValueError, see `Packetiser.packetise`.

@@ -19,7 +19,7 @@ REFUSED_INTERVAL_S = 1.0
 
 
 class UnsealedHandshake:
-    """What `EdgeHandshake` is on a sealed link. The random instance number keeps strays out, nobody who can see the traffic."""
+    """The unsealed counterpart of `EdgeHandshake`: its random instance number keeps strays out, but nobody who sees the traffic."""
 
     def __init__(self, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0):
         self._robot, self._parameters, self._random, self._top_k = robot, parameters, random, top_k

@@ -13,7 +13,7 @@ from evitif.protocol.wire.datagram import Datagram, DatagramError, ReceiverRepor
 
 
 class EdgeSession:
-    """One session: its numbers, its seal, and what is known of the link since it began."""
+    """One session: its sequence numbers, its seal, and its figures of the link."""
 
     def __init__(self, session_id: int, bridge: str = '', sealer: Sealer | None = None):
         self.session_id, self.bridge, self.sealer = session_id, bridge, sealer

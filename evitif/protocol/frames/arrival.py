@@ -3,7 +3,7 @@
 The edge sends a frame's packets back to back and in order. So there are two waits:
 
 * Grace: the frame's last packet, or a packet of a newer frame, has arrived, so the rest is lost or was overtaken. A packet that
-  comes after one with a higher index shows by how much; the grace follows the largest such lag of late.
+  comes after one with a higher index shows by how much; the grace follows the largest recent lag.
 * Quiet: nothing has come for several times the usual gap, so the frame's end is lost or held up. The quiet time follows the mean
   gap and the longest recent silence after which a frame went on.
 

@@ -58,7 +58,7 @@ def interleave(grid: tuple[int, int], prefix_tokens: int, groups: int, *, slots:
     """Assign the units of a frame to packets.
 
     :param slots: units that fit into one packet, at least 1
-    :param min_packets: cut no coarser than this, where there are so many patches
+    :param min_packets: cut no coarser than this, while there is a patch for each packet
     :param prefix_copies: packets that each prefix unit is in, 0: see `prefix_copies_of`; all packets where there are fewer
     :param patch_copies: packets that each patch's units are in, as far apart as the frame allows
     :return: for each packet, in sending order, the indices of its units, int64 [1..slots]
@@ -123,7 +123,7 @@ def _spread_prefix(copies: list[int], groups: int, packets: int) -> list[list[in
     """For each packet the prefix units that it carries, where token t travels in `copies[t]` packets."""
     first = next((t for t in range(len(copies)) if copies[t] != copies[0]), len(copies))
     carried = spread(first * groups, copies[0], packets) if copies else [[] for _ in range(packets)]
-    for token in range(first, len(copies)):     # the others go where least is, at even distances as far as that allows
+    for token in range(first, len(copies)):     # the others go to the emptiest packets, as evenly spaced as that allows
         for unit in range(token * groups, (token + 1) * groups):
             for copy in range(copies[token]):
                 aim = (copy + (token - first + 0.5) / (len(copies) - first)) * packets / copies[token]

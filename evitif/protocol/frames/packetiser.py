@@ -1,4 +1,4 @@
-"""A frame's rows into datagrams: each at most so many bytes, each decodable alone.
+"""Cuts a frame's rows into datagrams, each of bounded size and decodable alone.
 
 What does not change from frame to frame (headers, source frame, unit indices) is written once, into one buffer for all
 datagrams of a frame. A frame then costs one `take`, a few stores, and a CRC or a seal for each datagram.
@@ -54,7 +54,7 @@ def groups_needed(channels: int, row_bytes_of: Callable[[int], int | None], max_
     """The fewest equal channel slices of a token whose rows fit into a datagram.
 
     :param channels: of a token
-    :param row_bytes_of: bytes of the row of a slice of so many channels; None where the quantisation cannot write such a slice
+    :param row_bytes_of: bytes of the row of a slice, by its channels; None where the quantisation cannot write such a slice
     :param max_datagram_bytes: UDP payload, our headers included
     :raises ValueError: no slice fits
     """
@@ -95,8 +95,8 @@ def patch_copies_of(parameters: StreamParameters, patch_copies: int, *, max_data
     return next((copies for copies in range(MAX_PATCH_COPIES, 1, -1) if row_total(parameters.row_bytes, copies) <= budget), 1)
 
 
-def filled(packets: list[np.ndarray]) -> list[np.ndarray]:
-    """The packets' units, filled to one size with copies of units from half a frame away, if that takes at most MAX_FILLING."""
+def even_out(packets: list[np.ndarray]) -> list[np.ndarray]:
+    """The packets' units, evened out to one size with copies of units from half a frame away, if that takes at most MAX_FILLING."""
     largest, half = max(map(len, packets)), len(packets) // 2
     missing = [largest - len(units) for units in packets]
     if not half or sum(missing) > MAX_FILLING * sum(map(len, packets)):
@@ -259,7 +259,7 @@ class Packetiser:
             p = self.parameters
             packets = interleave(p.grid, p.prefix_tokens, p.groups, slots=slots, min_packets=self.min_packets,
                                  prefix_copies=self.prefix_copies, patch_copies=self.patch_copies)
-            layout = Layout(p, source, filled(packets), p.units)
+            layout = Layout(p, source, even_out(packets), p.units)
             layout.name(np.arange(p.units))
             return layout
 

@@ -158,7 +158,8 @@ class Reassembler:
     def receive_run(self, run: TokensRun, size: int, now: float) -> list[str]:
         """Take packets of one frame that arrived together, datagrams of `size` bytes. Returns a kind for each that was dropped."""
         parameters, first, packets = self._parameters, run.first, len(run.indices)
-        if int(run.units.max()) >= parameters.units:
+        # Of the few units of one packet a list has the highest sooner than an array.
+        if (max(run.units.tolist()) if run.units.ndim == 1 else int(run.units.max())) >= parameters.units:
             return ['malformed'] if packets == 1 else self._one_by_one(run, size, now)
         if first.sent_units > parameters.units or run.rows.shape[-1] != self._row_bytes.get(first.quantisation):
             return ['inconsistent'] * packets

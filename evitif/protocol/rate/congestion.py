@@ -313,5 +313,5 @@ def _drained_alone(samples: list[_Sample], rate_bit_s: float) -> bool:
 
 
 def _deviation(datagrams: float, mean_burst: float) -> float:
-    """Standard deviation, at most, of the difference of two shares lost of so many datagrams, in runs of mean length `mean_burst`."""
+    """Upper bound of the standard deviation of the difference between two shares lost, each of `datagrams`, in runs of `mean_burst`."""
     return math.sqrt(2 * 0.25 / max(datagrams, 1) * (mean_burst if mean_burst >= 1 else 1.0))

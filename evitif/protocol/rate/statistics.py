@@ -118,7 +118,7 @@ class SequenceTracker:
         return lost.bit_count() / (lost & ~(lost << 1)).bit_count() if lost else 0.0
 
     def report(self) -> ReceiverReport:
-        """What the other side is told."""
+        """The report for the other side."""
         return ReceiverReport(self.expected, self.received, self.packet_error_rate, self.mean_burst)
 
 
@@ -134,8 +134,8 @@ class LinkStatistics:
     frames: Mapping[str, int] = field(default_factory=dict)      # edge: sent, answered, expired, cut;
     #                                                              bridge: complete, partial, evicted, superseded;
     #                                                              its runtime's: of these, replaced and failed
-    packet_error_rate: float = math.nan         # of what comes in here, over the recent datagrams, 0..1
-    mean_burst: float = math.nan                # of what comes in here: losses in a row
+    packet_error_rate: float = math.nan         # of the incoming datagrams, over the recent ones, 0..1
+    mean_burst: float = math.nan                # of the incoming datagrams: losses in a row
     reordered: int = 0
     remote_packet_error_rate: float = math.nan  # of what goes out from here, as the other side reported it
     remote_mean_burst: float = math.nan
@@ -168,7 +168,7 @@ class Traffic:
         self.bytes_received += size
 
     def snapshot(self, tracker: SequenceTracker | None = None, remote: ReceiverReport | None = None, **clock: float) -> LinkStatistics:
-        """The counts now, with what came in here, what the other side reported, and round trip and offset where they are known."""
+        """The counts now, with the figures of what arrived here and what the other side reported, and those of `ClockFilter`."""
         statistics = LinkStatistics(self.datagrams_sent, self.bytes_sent, self.datagrams_received, self.bytes_received,
                                     MappingProxyType(dict(self.dropped)), MappingProxyType(dict(self.frames)))
         if tracker is not None:

@@ -11,7 +11,7 @@ sessions stay secret when the pre-shared key becomes known. The cookie is DTLS's
 under a secret of the bridge over the sender's address and what it asks for. So a forged address or an old HELLO costs the bridge
 no memory, and draws no more bytes than it sent.
 
-The messages are in clear and signed (`sealing.signed`): HELLO with the pre-shared key's `hello`, CHALLENGE and REFUSE with its
+The messages are in clear and signed (`seal.sign`): HELLO with the pre-shared key's `hello`, CHALLENGE and REFUSE with its
 `reply`, WELCOME with a key that only the two that made this exchange have.
 """
 
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evitif.protocol.sealing.keys import Key
-from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, is_signed, signed, signed_body
+from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, is_signed, sign, signed_body
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.datagram import Address, Datagram, DatagramError
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
@@ -89,7 +89,7 @@ class EdgeHandshake:
 
     def hello(self, session_id: int | None, sequence: int) -> bytes:
         """A HELLO from an edge that still has this session, or none."""
-        return signed(self._key.hello, datagram.HELLO, session_id or 0, sequence, self._cookie + self._hello)
+        return sign(self._key.hello, datagram.HELLO, session_id or 0, sequence, self._cookie + self._hello)
 
     def take_challenge(self, received: Datagram) -> bool:
         """Take the cookie of a CHALLENGE; False if it is the one that the edge has. Raises DatagramError."""
@@ -173,7 +173,7 @@ class Cookies:
 
 def challenge(key: Key, instance: int, cookie: bytes) -> bytes:
     """A CHALLENGE; shorter than any HELLO."""
-    return signed(key.reply, datagram.CHALLENGE, 0, 0, _INSTANCE.pack(instance) + cookie)
+    return sign(key.reply, datagram.CHALLENGE, 0, 0, _INSTANCE.pack(instance) + cookie)
 
 
 def welcome(key: Key, hello: SealedHello, session_id: int, bridge: str) -> tuple[bytes, Sealer]:
@@ -185,7 +185,7 @@ def welcome(key: Key, hello: SealedHello, session_id: int, bridge: str) -> tuple
     public = _public_bytes(private)
     edge, own, confirmation = _session_keys(key, private, hello.public, hello.digest, public, session_id)
     body = public + Welcome(hello.hello.instance, bridge).to_bytes()
-    return signed(confirmation, datagram.WELCOME, session_id, 0, body), Sealer(own, edge, BRIDGE_TO_EDGE)
+    return sign(confirmation, datagram.WELCOME, session_id, 0, body), Sealer(own, edge, BRIDGE_TO_EDGE)
 
 
 def _session_keys(key: Key, private: X25519PrivateKey, other: bytes, hello_digest: bytes, bridge_public: bytes,

@@ -74,7 +74,7 @@ def encode(answer: Answer, copies: int) -> bytes:
     return fixed + top + np.packbits(received).tobytes()
 
 
-def fitted(answer: Answer, room: int) -> Answer:
+def fit_classes(answer: Answer, room: int) -> Answer:
     """The answer with as many of its classes, at least one, as fit into a body of `room` bytes."""
     fitting = (room - BODY.size - (answer.tokens_expected + 7) // 8) // TOP.size
     return best(answer, max(1, min(fitting, MAX_TOP_K)))
