@@ -30,7 +30,7 @@ def _typed(kind: Any, content: Any, name: str) -> Any:
         return content
     if origin in (Union, UnionType):
         return None if content is None else _typed(next(one for one in arguments if one is not NoneType), content, name)
-    if dataclasses.is_dataclass(origin):
+    if dataclasses.is_dataclass(kind):
         return content if isinstance(content, origin) else _record(origin, _of(dict, content, name, dict), name)
     if issubclass(origin, Enum):
         if content not in (values := [member.value for member in origin]):

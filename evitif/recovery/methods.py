@@ -167,4 +167,4 @@ class Interpolation(_Untrained):
         return torch.where(present.any(1)[:, None, None], weights, 0.0)          # no number where nothing arrived
 
 
-METHODS = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}
+METHODS: dict[str, type[Zero | Mean | Omission | Interpolation]] = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}

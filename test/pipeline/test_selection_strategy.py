@@ -107,7 +107,8 @@ def test_what_the_edge_sends_takes_the_bytes_that_the_evaluation_counts(pair):
         uplink = UplinkState(packet_error_rate=rate)
         sent = edge.encode(edge.observe(IMAGE, uplink), uplink)
         sender = FrameSender(edge.parameters, EdgeConfig(), MAX_DATAGRAM_BYTES - SEAL_BYTES)
-        packets, size = sender.begin(TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.chosen, sent.patch_copies, sent.min_packets), 0.0)
+        frame = TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.chosen, sent.patch_copies, sent.min_packets)
+        packets, size = sender.begin(frame, 0.0)
         assert size + packets * SEAL_BYTES == SelectedFrames(edge.parameters, rate).bytes(len(sent.chosen))
 
 

@@ -29,18 +29,18 @@ class ReplayWindow:
     """Which of the last 1,024 sequence numbers were taken (RFC 4303, section 3.4.3): a ring, as in RFC 6479."""
 
     def __init__(self):
-        self._highest = -1
+        self.highest = -1
         self._taken = [-1] * REPLAY_WINDOW      # at number % 1,024, the last such number that was taken
 
     def is_new(self, sequence: int) -> bool:
         """Whether `sequence` was not taken yet; False too for a number too old to tell."""
-        return sequence > self._highest - REPLAY_WINDOW and self._taken[sequence % REPLAY_WINDOW] != sequence
+        return sequence > self.highest - REPLAY_WINDOW and self._taken[sequence % REPLAY_WINDOW] != sequence
 
     def take(self, sequence: int) -> None:
         """Note `sequence`, of a datagram whose seal was right: nobody else may move the window."""
         self._taken[sequence % REPLAY_WINDOW] = sequence
-        if sequence > self._highest:
-            self._highest = sequence
+        if sequence > self.highest:
+            self.highest = sequence
 
 
 class Sealer:
@@ -54,7 +54,8 @@ class Sealer:
     def __init__(self, outgoing: bytes, incoming: bytes, direction: int):
         self._seal = ChaCha20Poly1305(outgoing).encrypt
         self._open = ChaCha20Poly1305(incoming).decrypt
-        self._direction = direction
+        self._direction, self._incoming = direction, 1 - direction
+        self._nonce = _NONCE.pack
         self._next = 0
         self._window = ReplayWindow()
         self.forgeries = 0         # datagrams whose seal did not fit
@@ -99,11 +100,11 @@ class Sealer:
         """
         count, size = datagrams.shape
         heads, data = heads_of(datagrams), datagrams.tobytes()
-        lower, bodies, refused = [], [], []
+        lower, bodies, refused, opened = [], [], [], self._opened
         for at, low, upper in zip(range(0, count * size, size), heads['sequence'].tolist(), heads['checksum'].tolist(), strict=True):
             body = at + HEADER.size
             try:
-                bodies.append(self._opened(upper << 32 | low, data[at:body], data[body:at + size]))
+                bodies.append(opened(upper << 32 | low, data[at:body], data[body:at + size]))
                 lower.append(low)
             except DatagramError as error:
                 refused.append(error.kind)
@@ -123,10 +124,10 @@ class Sealer:
                         received.header, True)
 
     def _opened(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview) -> bytes:
-        if not self._window.is_new(sequence):
+        if sequence <= self._window.highest and not self._window.is_new(sequence):
             raise DatagramError('duplicate')
         try:
-            opened = self._open(_NONCE.pack(1 - self._direction, sequence), body, header)
+            opened = self._open(self._nonce(self._incoming, sequence), body, header)
         except InvalidTag:
             self.forgeries += 1
             raise DatagramError('corrupt') from None
