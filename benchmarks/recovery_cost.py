@@ -19,7 +19,7 @@ import torch
 from benchmarks.part import ROOT, PartError, command, save
 from evitif.model.folder import DESCRIPTION_FILE
 from evitif.pipeline.cut_model import CutModel
-from evitif.protocol.rate.statistics import WINDOW
+from evitif.protocol.rate.statistics import RATE_WINDOW
 from evitif.recovery import ArtifactError, LearnedRecovery, load_recovery
 from evitif.settings import SplitSettings
 from evitif_lab.commands.options import positive_int
@@ -78,7 +78,7 @@ def _times(stream: CutModel, network: LearnedRecovery, repetitions: int) -> np.n
         while bool(received.all()):         # without loss nothing is recovered
             received = pattern.received_tokens(pattern.received_packets(rates, 1, generator))
         damaged = tokens * received[:, :, None]
-        measured = torch.binomial(torch.tensor([float(WINDOW)]), rates, generator=generator) / WINDOW
+        measured = torch.binomial(torch.tensor([float(RATE_WINDOW)]), rates, generator=generator) / RATE_WINDOW
         start = time.perf_counter()
         recovered = network.recover(damaged, received, measured)
         first_at = time.perf_counter()

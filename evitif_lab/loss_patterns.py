@@ -9,7 +9,7 @@ import torch
 from evitif.channel import independent_burst, transitions
 from evitif.protocol.frames.interleaving import interleave
 from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, MIN_PACKETS, PREFIX_COPIES, patch_copies_of, row_capacity
-from evitif.protocol.rate.statistics import WINDOW
+from evitif.protocol.rate.statistics import RATE_WINDOW
 from evitif.protocol.wire.datagram import UNIT_INDEX
 from evitif.protocol.wire.parameters import StreamParameters
 
@@ -69,7 +69,7 @@ class PacketLoss:
         none = _spare_one(arrived, generator)
         last_in_frame = packets - 1 - arrived.flip(1).int().argmax(1)
         end = torch.arange(frames) * packets + last_in_frame + 1                          # of the window, exclusive
-        start = (end - WINDOW).clamp(min=0)
+        start = (end - RATE_WINDOW).clamp(min=0)
         measured = 1 - (seen[end] - seen[start] + none).float() / (end - start)
         return LossRun(arrived, measured, float(none.float().mean()))
 

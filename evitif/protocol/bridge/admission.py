@@ -5,8 +5,9 @@ session, however many copies of the HELLO arrive. A HELLO is judged in this orde
 
 1. The parameters differ, or the name is not the device's: REFUSE with every difference, both values named.
 2. That robot has a session of that instance: WELCOME to it again, at the address of the newest HELLO.
-3. That robot has a session of another instance: it is replaced if the address is the same (the edge was restarted), else REFUSE
-   naming the other address, since two robots of one name would take turns forever.
+3. That robot has a session of another instance: it is replaced if the address is the same (the edge was restarted), or if the
+   session, sealed, shows no fresh sign of life; else REFUSE naming the other address, since two robots of one name would take turns
+   forever.
 4. `max_sessions` robots are connected: REFUSE.
 5. A session with a random id, and WELCOME.
 
@@ -103,7 +104,7 @@ class Admission:
     def _on_unsealed_hello(self, received: Datagram, addr: Address, now: float) -> None:
         hello = Hello.parse(received.body)
         self._sessions.expire(now)
-        if reasons := self._reasons_against(hello, addr):
+        if reasons := self._reasons_against(hello, addr, now):
             self._refuse(hello, reasons, received.size, addr)
             return
         session = self._same_instance(hello)
@@ -139,7 +140,7 @@ class Admission:
         if not self._cookies.is_valid(said, addr, now):
             self._repeat(challenge(key, hello.instance, self._cookies.of(said, addr, now)), received.size, addr)
             return
-        if reasons := self._reasons_against(hello, addr):
+        if reasons := self._reasons_against(hello, addr, now):
             self._refuse(hello, reasons, received.size, addr, key)
             return
         session_id = self._sessions.new_id()
@@ -167,7 +168,7 @@ class Admission:
         self._refusals.pop((hello.robot, addr), None)
         return self._sessions.begin(hello, self._streams[hello.parameters.device], addr, now, session_id, sealer)
 
-    def _reasons_against(self, hello: Hello, addr: Address) -> tuple[str, ...]:
+    def _reasons_against(self, hello: Hello, addr: Address, now: float) -> tuple[str, ...]:
         """Why the robot cannot have a session; empty where it can have one, or has one."""
         if reasons := self._differences(hello.parameters):
             return tuple(reasons)
@@ -177,9 +178,13 @@ class Admission:
         if session is None:
             if len(self._sessions.by_id) >= self._config.max_sessions:
                 return (f'robots: the bridge serves at most {self._config.max_sessions}, and that many are connected',)
-        elif session.instance != hello.instance and session.address != addr:
+        elif session.instance != hello.instance and session.address != addr and not self._may_be_gone(session, now):
             return (f'robot: the name {hello.robot} is in use by another edge at {_shown(session.address)}',)
         return ()
+
+    def _may_be_gone(self, session: BridgeSession, now: float) -> bool:
+        """Whether all that came of late in a sealed session may have been held back: then the robot's key has the last word."""
+        return session.sealer is not None and now >= session.proved_at + self._config.session_timeout_s
 
     def _differences(self, parameters: StreamParameters) -> list[str]:
         known = self._streams.get(parameters.device)

@@ -230,7 +230,9 @@ class BridgeEndpoint:
         if not all(session.hear([received.sequence], addr, now)):
             raise DatagramError('duplicate')
         if received.type == datagram.PING:
-            t1, session.remote = datagram.parse_ping(received.body)
+            t1, report = datagram.parse_ping(received.body)
+            if received.sequence == session.tracker.highest:
+                session.take_report(report, now)
             for pong in session.pongs(t1, arrived_at, now):
                 self._transmit(pong, addr)
         else:

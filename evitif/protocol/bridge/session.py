@@ -10,7 +10,7 @@ import numpy as np
 
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.rate.copies import answer_copies, sufficient_copies
-from evitif.protocol.rate.statistics import WINDOW, LinkStatistics, SequenceTracker, Traffic
+from evitif.protocol.rate.statistics import RATE_WINDOW, LinkStatistics, SequenceTracker, Traffic
 from evitif.protocol.sealing.seal import Sealer
 from evitif.protocol.wire import answer as answers
 from evitif.protocol.wire import datagram, runs
@@ -21,6 +21,9 @@ COPY_SPACING_S = 0.003          # between the copies of the second half
 PENDING_ANSWERS = 4             # a robot's answers that still have copies to send; the oldest one's are dropped
 REPORT_SUFFICES = 20            # datagrams that the edge must have expected before its report is taken as it is
 PONG_FAILURE = 0.4              # share of the PINGs that arrive whose PONG may be lost
+PROOF_PATIENCE = 5              # session timeouts that a sealed session lives without a proof that its robot is there
+_PROOF_INTERVAL_S = 0.1         # between the datagrams that the robot's reports are compared with
+_PROOFS = 64                    # of these; with a slower round trip than they span they are only coarser
 
 
 @dataclass
@@ -43,6 +46,8 @@ class BridgeSession:
         self.address = address
         self.parameters = parameters
         self.heard_at = now
+        self.proved_at = now         # the robot was there then: it has since reported a datagram that left no sooner
+        self._to_prove: deque[tuple[int, float]] = deque()      # sequence number of a datagram, and when it left
         self.reassembler = reassembler
         self.tracker = tracker
         self.remote: ReceiverReport | None = None
@@ -73,16 +78,31 @@ class BridgeSession:
     def hear(self, sequences: list[int], address: Address, now: float) -> list[bool]:
         """Note datagrams of this session from `address`; returns for each whether it is new.
 
-        The robot is where the datagram with the highest number came from, so an overtaken one does not lead back (RFC 9000, section
-        9.3).
+        Only the datagram with the highest number says that the robot is there, and where: one that was overtaken, or held back, does
+        not lead back (RFC 9000, section 9.3).
         """
         highest = self.tracker.highest
         fresh = self.tracker.receive_run(sequences) if len(sequences) > 1 else [self.tracker.receive(sequences[0])]
-        if any(fresh):
-            self.heard_at = now
-            if self.tracker.highest != highest:
-                self.address = address
+        if self.tracker.highest != highest:
+            self.heard_at, self.address = now, address
         return fresh
+
+    def take_report(self, report: ReceiverReport, now: float) -> None:
+        """Note the report of the robot's newest PING.
+
+        Whoever held back what the robot sent can go on playing it for the robot after it has gone. But no report that was made before
+        then knows of a datagram that left after then.
+        """
+        self.remote = report
+        while self._to_prove and 0 < (report.expected - self._to_prove[0][0]) % (1 << 32) < 1 << 31:
+            self.proved_at = self._to_prove.popleft()[1]
+        if not self._to_prove or len(self._to_prove) < _PROOFS and now >= self._to_prove[-1][1] + _PROOF_INTERVAL_S:
+            self._to_prove.append((self._sequence, now))
+
+    def ends_at(self, timeout_s: float) -> float:
+        """When the session ends if nothing comes of its robot any more, or, sealed, nothing that it must have said just now."""
+        unproved_at = math.inf if self.sealer is None else self.proved_at + PROOF_PATIENCE * timeout_s
+        return min(self.heard_at + timeout_s, unproved_at)
 
     def downlink_loss(self) -> tuple[float, float]:
         """The best guess at the loss on the way to the robot: packet error rate (0..1) and mean burst, NaN when unknown.
@@ -94,7 +114,7 @@ class BridgeSession:
         if self.remote is None or math.isnan(self.remote.packet_error_rate):
             return uplink
         rate, expected = self.remote.packet_error_rate, self.remote.expected
-        rate = min(1.0, rate + math.sqrt(rate * (1.0 - rate) / min(max(expected, 1), WINDOW)))
+        rate = min(1.0, rate + math.sqrt(rate * (1.0 - rate) / min(max(expected, 1), RATE_WINDOW)))
         if expected < REPORT_SUFFICES and uplink[0] > rate:
             return uplink
         return rate, self.remote.mean_burst

@@ -40,7 +40,7 @@ class Sessions:
         """A session for a robot; it replaces the one of an edge that was restarted."""
         if (former := self.by_robot.get(hello.robot)) is not None:
             self.end(former, 'the edge was restarted')
-        tracker = SequenceTracker()
+        tracker = SequenceTracker(sealed=sealer is not None)
         reassembler = Reassembler(
             parameters, session_id=session_id, robot=hello.robot, reassembly_deadline_s=self._config.reassembly_deadline_s,
             frames=self._config.frames_in_flight, packet_error_rate=lambda: tracker.packet_error_rate, top_k=hello.top_k)
@@ -63,6 +63,8 @@ class Sessions:
         for session in list(self.by_id.values()):
             if now >= session.heard_at + self._config.session_timeout_s:
                 self.end(session, f'silent for {now - session.heard_at:.1f} s')
+            elif now >= session.ends_at(self._config.session_timeout_s):
+                self.end(session, f'what came for {now - session.proved_at:.1f} s may be old')
 
     def clear(self) -> None:
         """The bridge closes: nobody is told."""
@@ -88,6 +90,6 @@ class Sessions:
         for session_id in self._touched:
             session = self.by_id.get(session_id)
             if session is not None:
-                self._due[session_id] = min(session.get_timer(), session.heard_at + self._config.session_timeout_s)
+                self._due[session_id] = min(session.get_timer(), session.ends_at(self._config.session_timeout_s))
         self._touched.clear()
         return self._due

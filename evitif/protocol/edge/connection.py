@@ -3,7 +3,7 @@
 DISCONNECTED  until `connect()` and after `close()`.
 CONNECTING    HELLO goes out, again and again (`hello`). WELCOME leads to CONNECTED, REFUSE to REFUSED.
 REFUSED       HELLO goes out slowly, since the reason may go away. `Refused` is said when the reason is a new one.
-CONNECTED     Frames and PINGs go out; whatever the bridge sends in this session keeps the link alive. After `link_timeout_s` of
+CONNECTED     Frames and PINGs go out; the newest that the bridge sends in this session keeps the link alive. After `link_timeout_s` of
               silence: `LinkLost`, and LOST.
 LOST          As CONNECTING, but the session is kept: its next datagram leads back to CONNECTED, as does WELCOME.
 
@@ -329,25 +329,28 @@ class EdgeConnection:
 
     def _on_session_datagram(self, session: EdgeSession, received: Datagram, now: float, arrived_at: float) -> None:
         received = session.open(received)
+        newest = received.sequence == session.tracker.highest      # one that was held back does not say that the bridge is there
         if received.type == datagram.BYE:
             self._on_end_of_session(now)
         elif received.type == datagram.PONG:
             t1, t2, t3, report = datagram.parse_pong(received.body)
-            session.remote = report
-            self._heard(session, now)
+            if newest:
+                session.remote = report
+                self._heard(session, now)
             if (sent := session.pings.take(t1)) is not None:      # else a further copy
                 session.clock.add(t1, t2, t3, arrived_at)
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
                 self._sender.on_report(Report(t1, t2, round_trip, report.expected, report.received, *sent),
                                        report.packet_error_rate, report.mean_burst, now)
         else:
-            self._on_answer(session, received, now)
+            self._on_answer(session, received, newest, now)
 
-    def _on_answer(self, session: EdgeSession, received: Datagram, now: float) -> None:
+    def _on_answer(self, session: EdgeSession, received: Datagram, newest: bool, now: float) -> None:
         answer, copies = answers.decode(received.body)
         if answer.tokens_expected != self.parameters.tokens or max(answer.class_ids) >= self.parameters.classes:
             raise DatagramError('inconsistent')
-        self._heard(session, now)
+        if newest:
+            self._heard(session, now)
         self._expire_due(now)
         sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns)
         self._traffic.frames['answered'] += 1

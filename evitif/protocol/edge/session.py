@@ -17,7 +17,7 @@ class EdgeSession:
 
     def __init__(self, session_id: int, bridge: str = '', sealer: Sealer | None = None):
         self.session_id, self.bridge, self.sealer = session_id, bridge, sealer
-        self.tracker = SequenceTracker()               # of what the bridge sends
+        self.tracker = SequenceTracker(sealed=sealer is not None)      # of what the bridge sends
         self.remote: ReceiverReport | None = None      # the bridge's last report
         self.clock = ClockFilter()
         self.pings = Pings()

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
 
-from evitif.protocol.wire.datagram import ReceiverReport
+from evitif.protocol.wire.datagram import WINDOW, ReceiverReport
 
-WINDOW = 512             # datagrams that the packet error rate and the burst length are measured over
+RATE_WINDOW = 512        # datagrams that the packet error rate and the burst length are measured over
 MAX_DROPOUT = 3000       # a larger jump is a restart of the sender or a stray (RFC 3550, appendix A.1)
 _MODULUS = 1 << 32
 
@@ -37,13 +37,17 @@ DROP_KINDS = (
 
 
 class SequenceTracker:
-    """Which of the sender's last 512 datagrams arrived: a bit mask that ends at the highest number seen.
+    """Which of the sender's last WINDOW datagrams arrived: a bit mask that ends at the highest number seen.
 
     A sender starts at 0. Numbers wrap at 2**32 and are compared by serial number arithmetic (RFC 1982). A number far from all
     others is ignored until its successor comes too; then the sender has started anew.
+
+    :param sealed: nobody but the sender can have chosen the numbers, and it never starts anew: a number far ahead is the next one
     """
 
-    def __init__(self):
+    def __init__(self, sealed: bool = False):
+        self._farthest = (_MODULUS >> 1) - 1 if sealed else MAX_DROPOUT      # how far ahead the next number may be
+        self._restarts = not sealed
         self.highest = -1             # sequence number, -1 before the first
         self._mask = 0                 # bit k: whether number highest - k arrived
         self._span = 0                 # bits of the mask that are known, at most WINDOW
@@ -58,7 +62,7 @@ class SequenceTracker:
         ahead = (sequence - self.highest) % _MODULUS
         if ahead >= _MODULUS >> 1:
             ahead -= _MODULUS
-        if 0 < ahead <= MAX_DROPOUT:
+        if 0 < ahead <= self._farthest:
             self._restart_at = None
             self._advance(sequence, ahead)
         elif -WINDOW < ahead <= 0:
@@ -70,6 +74,9 @@ class SequenceTracker:
                 self._mask |= bit
                 self.received += 1
                 self.reordered += 1
+        elif not self._restarts:      # too old to tell
+            self.duplicates += 1
+            return False
         elif sequence == self._restart_at:
             self._restart_at = None
             self._mask = self._span = 0
@@ -106,16 +113,21 @@ class SequenceTracker:
 
     @property
     def packet_error_rate(self) -> float:
-        """Share of the last 512 datagrams that did not arrive, 0..1; NaN before the first."""
-        return 1.0 - self._mask.bit_count() / self._span if self._span else math.nan
+        """Share of the last RATE_WINDOW datagrams that did not arrive, 0..1; NaN before the first."""
+        return self._lost.bit_count() / min(self._span, RATE_WINDOW) if self._span else math.nan
 
     @property
     def mean_burst(self) -> float:
-        """Mean length of the runs of losses among the last 512 datagrams; 0 without a loss, NaN before the first."""
+        """Mean length of the runs of losses among the same; 0 without a loss, NaN before the first."""
         if not self._span:
             return math.nan
-        lost = ~self._mask & ((1 << self._span) - 1)
+        lost = self._lost
         return lost.bit_count() / (lost & ~(lost << 1)).bit_count() if lost else 0.0
+
+    @property
+    def _lost(self) -> int:
+        """Bit k: number highest - k, of the last RATE_WINDOW, did not arrive."""
+        return ~self._mask & ((1 << min(self._span, RATE_WINDOW)) - 1)
 
     def report(self) -> ReceiverReport:
         """The report for the other side."""

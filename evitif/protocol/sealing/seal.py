@@ -14,11 +14,11 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from evitif.protocol.wire.datagram import HEADER, MAGIC, SEAL_BYTES, SEALED_VERSION, Buffer, Datagram, DatagramError
+from evitif.protocol.wire.datagram import HEADER, MAGIC, SEAL_BYTES, SEALED_VERSION, WINDOW, Buffer, Datagram, DatagramError
 from evitif.protocol.wire.runs import heads_of
 
 FORGERIES = 1 << 36          # datagrams that a key may refuse before it has to go (RFC 9001, section 6.6)
-REPLAY_WINDOW = 1024         # sequence numbers; a second of a robot that sends 30 frames of 33 packets
+REPLAY_WINDOW = WINDOW       # a second of a robot that sends 30 frames of 33 packets
 EDGE_TO_BRIDGE, BRIDGE_TO_EDGE = 0, 1
 _NONCE = struct.Struct('>IQ')      # direction, sequence number: 96 bits (RFC 8439, section 2.8)
 _HALVES = struct.Struct('>II')     # of the sequence number, the lower one first: the end of the header

@@ -24,6 +24,7 @@ MAGIC = b'EV'
 VERSION = 1                  # unsealed
 SEALED_VERSION = 2           # the same but for the CRC and what `sealing` puts in its place
 SEAL_BYTES = 16              # at the end of a sealed datagram
+WINDOW = 1024                # sequence numbers, back from the highest, of which a receiver knows whether they came
 
 HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET, CHALLENGE = range(1, 11)
 TYPES = frozenset(range(HELLO, CHALLENGE + 1))
