@@ -102,7 +102,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
             prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
             rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control,
-            top_k=min(config.top_k or 0, MAX_TOP_K)), key=key)
+            top_k=min(config.top_k or 0, MAX_TOP_K), bridge_name=config.bridge_name), key=key)
         super().__init__(config, strategy, self._connection, on_event=on_event, log=log,
                          remote=(config.bridge_host, config.bridge_port))
         self.config: EdgeSettings = config

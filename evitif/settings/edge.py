@@ -18,6 +18,7 @@ class EdgeSettings(LinkSettings):
     robot_name: str = setting('robot', "the robot's name; the bridge publishes below it", required=True, launch=True)
     bridge_host: str = setting('127.0.0.1', 'host name or IP address of the bridge', required=True, launch=True)
     bridge_port: int = setting(7600, 'UDP port of the bridge', minimum=1, maximum=65_535, launch=True)
+    bridge_name: str = setting('', "the bridge's bridge_name; one of another name is refused, even with the same key; empty: any")
     top_k: int | None = setting(
         None, "classes in a prediction, most likely first; the bridge sends as many as fit into a datagram; -1: as many as the bridge's "
         'top_k, and 5 when the robot answers alone', unit='classes', minimum=1, maximum=1000)

@@ -3,7 +3,7 @@
 A session begins with a HELLO whose parameters equal the bridge's. The same robot, instance and life of the bridge give the same
 session, however many copies of the HELLO arrive. A HELLO is judged in this order:
 
-1. The parameters differ, or the name is not the device's: REFUSE with every difference, both values named.
+1. It is meant for another bridge, the parameters differ, or the name is not the device's: REFUSE with every difference, both values named.
 2. That robot has a session of that instance: WELCOME to it again, at the address of the newest HELLO.
 3. That robot has a session of another instance: it is replaced if the address is the same (the edge was restarted), or if the
    session, sealed, shows no fresh sign of life; else REFUSE naming the other address, since two robots of one name would take turns
@@ -16,7 +16,7 @@ address on it (RFC 9000, section 8.1).
 
 On a sealed bridge only whoever has the robot's key is heard; others get REFUSE, naming the key, rationed. Then:
 
-1. The session that the edge still has lives: PONG in that session.
+1. The session that the edge still has lives: PONG in that session, if no newer HELLO has asked for it.
 2. A session of that instance lives: the same WELCOME again.
 3. There is no valid cookie, which proves the address and that the HELLO is new: CHALLENGE, and nothing is kept.
 4. Rules 1 and 3 to 5 from above.
@@ -34,6 +34,7 @@ from evitif.protocol.bridge.rate_limiter import RateLimiter
 from evitif.protocol.bridge.session import BridgeSession
 from evitif.protocol.bridge.sessions import Sessions
 from evitif.protocol.events import BridgeEvent, RobotRefused
+from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import Key, RobotKeys
 from evitif.protocol.sealing.seal import Sealer, sign
 from evitif.protocol.sealing.sealed_handshake import Cookies, SealedHello, challenge, welcome
@@ -49,7 +50,8 @@ REPLY_COPIES = 3             # to each copy of a HELLO
 NO_PING = -1.0               # the time stamp of a PONG that answers no PING
 _REFUSALS_REMEMBERED = 256   # robots at an address, with the reason that was said last
 # HELLOs that are read, a second and in a burst: for an address, and for each robot that may be served. Reading one takes ten
-# times as long as dropping a stray datagram, so a flood of them would take time from the robots that are served.
+# times as long as dropping a stray datagram, so a flood of them would take time from the robots that are served. Sealed, those of
+# addresses that have proved nothing have the same limit in all, but none for each: anybody can write a robot's address on them.
 _HELLOS_PER_ADDRESS = 100.0, 100.0
 _LEAST_HELLOS, _HELLOS_PER_ROBOT = 500, 8
 # What anybody can cause without a key, a second and in a burst: for an address, and in all.
@@ -71,7 +73,8 @@ class Admission:
         self._sessions, self._events, self._transmit = sessions, events, transmit
         self._cookies = Cookies()
         hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
-        self._hello_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos))
+        self._unsealed_limit, self._proved_limit = (RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos)) for _ in range(2))
+        self._sealed_hellos = TokenBucket(hellos, hellos)
         self._key_refusals, self._key_events = RateLimiter(*_KEY_REFUSALS), RateLimiter(*_KEY_EVENTS)
         self._refusals: OrderedDict[tuple[str, Address], str] = OrderedDict()
 
@@ -92,10 +95,10 @@ class Admission:
 
     def on_hello(self, received: Datagram, addr: Address, now: float) -> None:
         """Answer a HELLO. Raises DatagramError where it is not used."""
-        if not self._hello_limit.allows(addr, now):
-            raise DatagramError('rationed')
         if received.sealed and self._keys is not None:
             self._on_sealed_hello(received, self._keys, addr, now)
+        elif not self._unsealed_limit.allows(addr, now):
+            raise DatagramError('rationed')
         elif received.sealed or self.sealed:
             self._on_hello_of_another_kind(received, addr, now)
         else:
@@ -120,6 +123,9 @@ class Admission:
             self._transmit(session.build(datagram.WELCOME, reply), addr)
 
     def _on_sealed_hello(self, received: Datagram, keys: RobotKeys, addr: Address, now: float) -> None:
+        proved = self._cookies.proves_address(received, addr, now)
+        if not proved and not self._sealed_hellos.take(now):
+            raise DatagramError('rationed')
         said = SealedHello.parse(received)
         hello = said.hello
         key = keys.of(hello.robot)
@@ -127,12 +133,19 @@ class Admission:
             reason = f'key: the bridge has {"no" if key is None else "another"} key for robot {hello.robot}'
             self._refuse_for_key(hello, reason, received.size, addr, now)
             raise DatagramError('corrupt')
+        # Of each HELLO, so that one of a robot's former life, said again and again, takes nothing from its next.
+        if proved and not self._proved_limit.allows((*addr, said.digest), now):
+            raise DatagramError('rationed')
         self._sessions.expire(now)
         kept = self._sessions.by_id.get(said.kept_session)
         if kept is not None and kept.robot == hello.robot:
             # The HELLO may be an old one, so the robot does not count as heard, nor as moved; what it sends next will tell.
+            if received.sequence <= kept.hello_sequence:
+                raise DatagramError('duplicate')      # each answer uses a number up, and the robot would miss it
+            kept.hello_sequence = received.sequence
             for pong in kept.pongs(NO_PING, now, now):
-                self._transmit(pong, addr)
+                for to in dict.fromkeys((addr, kept.address)):
+                    self._transmit(pong, to)
             return
         if (session := self._same_instance(hello)) is not None:
             self._repeat(session.welcome, received.size, addr)
@@ -170,6 +183,8 @@ class Admission:
 
     def _reasons_against(self, hello: Hello, addr: Address, now: float) -> tuple[str, ...]:
         """Why the robot cannot have a session; empty where it can have one, or has one."""
+        if hello.bridge not in ('', self._name):
+            return (f'bridge: the edge wants {hello.bridge}, this is {self._name}',)
         if reasons := self._differences(hello.parameters):
             return tuple(reasons)
         if reason := objection_to_name(hello.robot, hello.parameters.device):

@@ -51,7 +51,7 @@ class BridgeSession:
         self.reassembler = reassembler
         self.tracker = tracker
         self.remote: ReceiverReport | None = None
-        self.hello_sequence = 0
+        self.hello_sequence = -1     # of the newest HELLO that asked for this session
         self.sealer = sealer
         self.welcome = b''           # that led to this sealed session
         self.traffic = Traffic()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter, deque
-from collections.abc import Iterator
 from random import Random
 
 from evitif.protocol.bridge.config import BridgeConfig
@@ -16,6 +16,8 @@ from evitif.protocol.wire.datagram import Address
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
 
+_UNTRUE = 64      # times in the heap that need not be true any more, and three more for each session
+
 
 class Sessions:
     """Begins and ends sessions, and tells the owner about it through `events`."""
@@ -25,7 +27,8 @@ class Sessions:
         self.by_id: dict[int, BridgeSession] = {}
         self.by_robot: dict[str, BridgeSession] = {}
         self.past_frames: Counter[str] = Counter()      # frames of sessions that have ended, by what became of them
-        self._due: dict[int, float] = {}                # by session, when it needs a timer; may be too early, never too late
+        self._due: dict[int, float] = {}                # by session, when it needs a timer
+        self._order: list[tuple[float, int]] = []       # a heap of the same, with some that are no longer true
         self._touched: set[int] = set()                 # sessions whose time may have changed
 
     def new_id(self) -> int:
@@ -59,8 +62,8 @@ class Sessions:
         self._events.append(RobotLost(session.session_id, session.robot, reason, session.parameters.device))
 
     def expire(self, now: float) -> None:
-        """End the sessions whose robots have been silent for too long."""
-        for session in list(self.by_id.values()):
+        """End the sessions whose robots have been silent for too long: some of those that are due."""
+        for session in self.due(now):
             if now >= session.heard_at + self._config.session_timeout_s:
                 self.end(session, f'silent for {now - session.heard_at:.1f} s')
             elif now >= session.ends_at(self._config.session_timeout_s):
@@ -71,6 +74,7 @@ class Sessions:
         self.by_id.clear()
         self.by_robot.clear()
         self._due.clear()
+        self._order.clear()
 
     def touch(self, session: BridgeSession) -> None:
         """Something has happened in the session: pass on its frames, and look at its timer again."""
@@ -80,16 +84,36 @@ class Sessions:
 
     def get_timer(self) -> float | None:
         """When the next session needs a timer."""
-        return min(self._times().values(), default=None)
+        self._update()
+        return self._order[0][0] if self._order else None
 
-    def due(self, now: float) -> Iterator[BridgeSession]:
-        """The sessions whose time has come."""
-        return iter([self.by_id[session_id] for session_id, due in self._times().items() if due <= now])
+    def due(self, now: float) -> list[BridgeSession]:
+        """The sessions whose time has come; it is asked again next time."""
+        sessions = []
+        self._update()
+        while self._order and self._order[0][0] <= now:
+            session_id = heapq.heappop(self._order)[1]
+            del self._due[session_id]
+            self._touched.add(session_id)
+            sessions.append(self.by_id[session_id])
+            self._skip()
+        return sessions
 
-    def _times(self) -> dict[int, float]:
+    def _update(self) -> None:
+        """Look at the times of the sessions that were touched; its cost does not grow with the others' number."""
         for session_id in self._touched:
             session = self.by_id.get(session_id)
             if session is not None:
-                self._due[session_id] = min(session.get_timer(), session.ends_at(self._config.session_timeout_s))
+                due = min(session.get_timer(), session.ends_at(self._config.session_timeout_s))
+                if self._due.get(session_id) != due:
+                    self._due[session_id] = due
+                    heapq.heappush(self._order, (due, session_id))
         self._touched.clear()
-        return self._due
+        if len(self._order) > _UNTRUE + 4 * len(self._due):
+            self._order = [(due, session_id) for session_id, due in self._due.items()]
+            heapq.heapify(self._order)
+        self._skip()
+
+    def _skip(self) -> None:
+        while self._order and self._due.get(self._order[0][1]) != self._order[0][0]:
+            heapq.heappop(self._order)

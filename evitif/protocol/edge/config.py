@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.answer import MAX_TOP_K
-from evitif.protocol.wire.parameters import check_count, check_seconds
+from evitif.protocol.wire.parameters import check_count, check_name, check_seconds
 from evitif.settings import EdgeSettings
 
 PING_INTERVAL_S = 0.2
@@ -28,6 +28,7 @@ class EdgeConfig:
     answer_deadline_s: float = EdgeSettings.answer_deadline
     frames_remembered: int = 256
     top_k: int = 0                         # classes that an answer should have at least; 0: the bridge decides
+    bridge_name: str = EdgeSettings.bridge_name      # of the only bridge that it may be; '': any
 
     def __post_init__(self):
         check_count('max_datagram_bytes', self.max_datagram_bytes, 256, datagram.MAX_UDP_PAYLOAD)
@@ -35,6 +36,8 @@ class EdgeConfig:
         check_count('prefix_copies', self.prefix_copies, 0, 65535)
         check_count('patch_copies', self.patch_copies, 0, MAX_PATCH_COPIES)
         check_count('top_k', self.top_k, 0, MAX_TOP_K)
+        if self.bridge_name:
+            check_name('bridge_name', self.bridge_name)
         check_count('frames_remembered', self.frames_remembered, 1, 65536)
         check_seconds('link_timeout_s', self.link_timeout_s)
         check_seconds('answer_deadline_s', self.answer_deadline_s)

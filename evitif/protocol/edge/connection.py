@@ -64,7 +64,7 @@ class EdgeConnection:
         self.parameters = parameters
         self.robot = check_name('robot', robot)
         self.config = config = config or EdgeConfig()
-        self._hellos = Hellos(robot, parameters, key, random or SystemRandom(), config.top_k)
+        self._hellos = Hellos(robot, parameters, key, random or SystemRandom(), config.top_k, config.bridge_name)
         if self._hellos.size > config.max_datagram_bytes:
             raise ValueError(f'HELLO takes {self._hellos.size} bytes; expected at most max_datagram_bytes, {config.max_datagram_bytes}')
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
@@ -260,9 +260,9 @@ class EdgeConnection:
             if received.type == datagram.WELCOME:
                 self._on_welcome(received, now)
             elif received.type == datagram.CHALLENGE:
-                if self._hellos.handshake.take_challenge(received) and not self._hellos.prompted:
+                if self._hellos.handshake.take_challenge(received) and self._hellos.prompts(now, self._state == LinkState.REFUSED):
                     self._hello(now)
-                    self._hellos.prompted = True      # so that CHALLENGEs that are played back make it say no more
+                    self._hellos.prompted = True
             elif received.type == datagram.REFUSE:
                 self._on_refuse(received, now)
             elif received.type == datagram.RESET:

@@ -13,6 +13,7 @@ from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
 
 HELLO_COPIES = 3
+DOUBTFUL_HELLO_COPIES = 6    # where several cookies are known; then no CHALLENGE makes it say more, so the rate is at most the same
 HELLO_INTERVAL_S, HELLO_INTERVAL_MAX_S = 0.1, 0.3
 HELLO_PATIENCE_S = 3.0       # silence after which the interval begins to grow
 REFUSED_INTERVAL_S = 1.0
@@ -21,18 +22,23 @@ REFUSED_INTERVAL_S = 1.0
 class UnsealedHandshake:
     """The unsealed counterpart of `EdgeHandshake`: its random instance number keeps strays out, but nobody who sees the traffic."""
 
-    def __init__(self, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0):
-        self._robot, self._parameters, self._random, self._top_k = robot, parameters, random, top_k
+    def __init__(self, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0, bridge: str = ''):
+        self._robot, self._parameters, self._random, self._top_k, self._bridge = robot, parameters, random, top_k, bridge
         self.renew()
 
     def renew(self) -> None:
         """Begin anew: nothing that answers an earlier HELLO is believed any more."""
         self.instance = self._random.getrandbits(64)
-        self._body = Hello(self._robot, self.instance, self._parameters, self._top_k).to_bytes()
+        self._body = Hello(self._robot, self.instance, self._parameters, self._top_k, self._bridge).to_bytes()
 
     def hello(self, session_id: int | None, sequence: int) -> bytes:
         """A HELLO; it does not say which session the edge still has."""
         return datagram.build(datagram.HELLO, 0, sequence, self._body)
+
+    @property
+    def doubtful(self) -> bool:
+        """Never: there are no cookies."""
+        return False
 
     def take_challenge(self, received: Datagram) -> bool:
         """Only sealed links have challenges: raises DatagramError."""
@@ -41,18 +47,19 @@ class UnsealedHandshake:
     def take_welcome(self, received: Datagram) -> tuple[str, None]:
         """The bridge's name, and no seal. Raises DatagramError."""
         welcome = Welcome.parse(received.body)
-        if welcome.instance != self.instance or received.session_id == 0:
+        if welcome.instance != self.instance or received.session_id == 0 or self._bridge not in ('', welcome.bridge):
             raise DatagramError('unexpected')
         return welcome.bridge, None
 
 
 class Hellos:
-    """The HELLOs of one edge: HELLO_COPIES at a time, every HELLO_INTERVAL_S; after a long silence less often."""
+    """The HELLOs of one edge: HELLO_COPIES or more at a time, every HELLO_INTERVAL_S; after a long silence less often."""
 
-    def __init__(self, robot: str, parameters: StreamParameters, key: Key | None, random: Random, top_k: int):
+    def __init__(self, robot: str, parameters: StreamParameters, key: Key | None, random: Random, top_k: int,
+                 bridge: str = ''):
         self.sealed = key is not None
-        self.handshake: EdgeHandshake | UnsealedHandshake = UnsealedHandshake(robot, parameters, random, top_k) if key is None else \
-            EdgeHandshake(key, robot, parameters, random, top_k)
+        self.handshake: EdgeHandshake | UnsealedHandshake = UnsealedHandshake(robot, parameters, random, top_k, bridge) if key is None \
+            else EdgeHandshake(key, robot, parameters, random, top_k, bridge)
         self.due_at = math.inf
         self.asked_at = -math.inf        # when they last went out
         self.prompted = False            # whether that was because of a CHALLENGE
@@ -83,8 +90,13 @@ class Hellos:
     def take(self, session_id: int | None, now: float) -> list[bytes]:
         """The HELLOs to send now, from an edge that still has this session, or none."""
         self.asked_at, self.prompted = now, False
-        self._sequence += HELLO_COPIES
-        return [self.handshake.hello(session_id, self._sequence - left) for left in range(HELLO_COPIES, 0, -1)]
+        copies = DOUBTFUL_HELLO_COPIES if self.handshake.doubtful else HELLO_COPIES
+        self._sequence += copies
+        return [self.handshake.hello(session_id, self._sequence - left) for left in range(copies, 0, -1)]
+
+    def prompts(self, now: float, refused: bool) -> bool:
+        """Whether a new cookie is used at once. Those that are played back make it say little more than it would have said anyhow."""
+        return not self.prompted and (refused or not self.handshake.doubtful or now >= self.asked_at + HELLO_INTERVAL_S)
 
     def wait(self, now: float, refused: bool) -> None:
         """The next ones go out after the interval."""

@@ -12,17 +12,17 @@ Frames that are ready together are delivered in the order of their ids. A newer 
 delivered, older frames that were not ready are dropped ('superseded'), and their packets are 'late' from then on.
 
 Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they may wrap. After ORDER_MEMORY_S without a delivery any
-id is accepted, which lets a sender through that counts anew.
+id is accepted, which lets a sender through that counts anew, but no frame that was there before.
 
-Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, and the packet masks of the last few that
-were delivered. A frame takes `units` rows of its quantisation, whatever its packets say.
+Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, the packet masks of the last few that were
+delivered, and the ids of as many as the datagrams that are not too old may be of. A frame takes `units` rows of its quantisation, whatever its packets say.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -31,7 +31,7 @@ from operator import or_
 import numpy as np
 
 from evitif.protocol.frames.arrival import QUIET_FLOOR_S, ArrivalEstimator
-from evitif.protocol.wire.datagram import TokensBody
+from evitif.protocol.wire.datagram import WINDOW, TokensBody
 from evitif.protocol.wire.parameters import StreamParameters, check_seconds
 from evitif.protocol.wire.runs import TokensRun
 from evitif.settings import BridgeSettings
@@ -42,6 +42,7 @@ REASSEMBLY_DEADLINE_S = BridgeSettings.reassembly_deadline
 ORDER_MEMORY_S = 1.0
 _QUANTISATIONS = tuple(Quantisation)
 _FINISHED = 8            # delivered or dropped frames whose packets are still recognised
+_PAST = WINDOW           # delivered or dropped frames that do not come again
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +147,7 @@ class Reassembler:
         self._top_k = top_k
         self._ring: list[_Frame | None] = [None] * frames
         self._finished: deque[_Finished] = deque(maxlen=_FINISHED)
+        self._past: OrderedDict[tuple[int, int], None] = OrderedDict()      # id and capture stamp, the oldest first
         self._delivered_id, self._delivered_at = 0, -math.inf
         self._ready: deque[ReceivedFrame] = deque()
         self.arrival = ArrivalEstimator(self._deadline, quiet_floor_s=quiet_floor_s)
@@ -171,7 +173,7 @@ class Reassembler:
             for finished in self._finished:
                 if finished.id == first.frame_id and finished.stamp == first.capture_stamp_ns:
                     return [self._too_late(finished, index, now) for index in run.indices]
-            if not self._in_order(first.frame_id, now):
+            if not self._in_order(first.frame_id, now) or (first.frame_id, first.capture_stamp_ns) in self._past:
                 return ['late'] * packets
             try:
                 first.source_frame.decode()
@@ -307,4 +309,7 @@ class Reassembler:
         by_quiet = ended_by_wait and quiet < grace and quiet < deadline
         self._finished.append(_Finished(frame.id, frame.stamp, frame.packets, frame.last_arrival if by_quiet else math.nan,
             frame.ending_at if by_grace else math.nan))
+        self._past[frame.id, frame.stamp] = None
+        if len(self._past) > _PAST:
+            self._past.popitem(last=False)
         self._ring[frame.id % len(self._ring)] = None

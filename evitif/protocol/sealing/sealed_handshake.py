@@ -20,7 +20,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import struct
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
@@ -35,11 +35,13 @@ from evitif.protocol.wire.datagram import Address, Datagram, DatagramError
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
 
-COOKIE_BYTES = 16
+COOKIE_BYTES = 16            # the first half proves the address, the second that the robot has had no session since
 COOKIE_LIFETIME_S = 10.0     # at least; at most twice that
 PUBLIC_BYTES = 32            # of an X25519 key
 NAMES_REMEMBERED = 4096      # robots whose newest session is known
 _NO_COOKIE = bytes(COOKIE_BYTES)
+_COOKIES_KEPT = 1024         # of the CHALLENGEs that came last, by the edge
+_HALF = COOKIE_BYTES // 2
 _INSTANCE = struct.Struct('>Q')
 _SESSION = struct.Struct('>Q')
 
@@ -63,7 +65,7 @@ class SealedHello:
         if len(body) < at:
             raise DatagramError('malformed')
         return cls(Hello.parse(body[at:]), bytes(body[COOKIE_BYTES:at]), bytes(body[:COOKIE_BYTES]), received.session_id,
-                   sha256(body[COOKIE_BYTES:]).digest(), received)
+                   _digest(body), received)
 
     def is_from(self, key: Key) -> bool:
         """Whether it was signed with `key`."""
@@ -76,23 +78,42 @@ class EdgeHandshake:
     :param random: where instance numbers come from; the keys always come from the system
     """
 
-    def __init__(self, key: Key, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0):
+    def __init__(self, key: Key, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0,
+                 bridge: str = ''):
         self._key, self._robot, self._parameters, self._random, self._top_k = key, robot, parameters, random, top_k
+        self._bridge = bridge
         self.renew()
 
     def renew(self) -> None:
         """Begin anew: nothing that answers an earlier HELLO is believed any more, so no session's keys are made twice."""
         self.instance = self._random.getrandbits(64)
         self._private = X25519PrivateKey.generate()
-        self._cookie = _NO_COOKIE
-        self._hello = _public_bytes(self._private) + Hello(self._robot, self.instance, self._parameters, self._top_k).to_bytes()
+        self._cookies: deque[bytes] = deque(maxlen=_COOKIES_KEPT)
+        said = Hello(self._robot, self.instance, self._parameters, self._top_k, self._bridge)
+        self._hello = _public_bytes(self._private) + said.to_bytes()
 
     def hello(self, session_id: int | None, sequence: int) -> bytes:
         """A HELLO from an edge that still has this session, or none."""
-        return sign(self._key.hello, datagram.HELLO, session_id or 0, sequence, self._cookie + self._hello)
+        return sign(self._key.hello, datagram.HELLO, session_id or 0, sequence, self._cookie(sequence) + self._hello)
+
+    def _cookie(self, sequence: int) -> bytes:
+        """The cookie of a HELLO.
+
+        The edge cannot know which one is its own: whoever says its HELLO from other addresses gets right CHALLENGEs for these. So the
+        copies of a HELLO have the newest cookie, one of those that came often, and one of all.
+        """
+        if not self._cookies:
+            return _NO_COOKIE
+        copy = sequence % 3
+        return self._cookies[-1] if copy == 0 else self._random.choice(self._cookies if copy == 1 else [*dict.fromkeys(self._cookies)])
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether more than one cookie is known."""
+        return len({*self._cookies}) > 1
 
     def take_challenge(self, received: Datagram) -> bool:
-        """Take the cookie of a CHALLENGE; False if it is the one that the edge has. Raises DatagramError."""
+        """Take the cookie of a CHALLENGE; False if the edge has it. Raises DatagramError."""
         self._check(self._key.reply, received)
         body = signed_body(received)
         if len(body) != _INSTANCE.size + COOKIE_BYTES:
@@ -100,14 +121,15 @@ class EdgeHandshake:
         if _INSTANCE.unpack_from(body)[0] != self.instance:
             raise DatagramError('unexpected')
         cookie = bytes(body[_INSTANCE.size:])
-        new, self._cookie = cookie != self._cookie, cookie
+        new = cookie not in self._cookies
+        self._cookies.append(cookie)
         return new
 
     def take_welcome(self, received: Datagram) -> tuple[str, Sealer]:
         """The bridge's name and the new session's seal; call `renew` next. Raises DatagramError."""
         body = signed_body(received)
         public, welcome = bytes(body[:PUBLIC_BYTES]), Welcome.parse(body[PUBLIC_BYTES:])
-        if welcome.instance != self.instance or received.session_id == 0:
+        if welcome.instance != self.instance or received.session_id == 0 or self._bridge not in ('', welcome.bridge):
             raise DatagramError('unexpected')
         edge, bridge, confirmation = _session_keys(self._key, self._private, public, sha256(self._hello).digest(), public,
                                                    received.session_id)
@@ -149,6 +171,15 @@ class Cookies:
         self._age(now)
         return any(hmac.compare_digest(self._code(secret, hello, address), hello.cookie) for secret in self._secrets)
 
+    def proves_address(self, received: Datagram, address: Address, now: float) -> bool:
+        """Whether a HELLO that was not read yet has a cookie that was sent to `address`, for this HELLO."""
+        body = signed_body(received)
+        if len(body) < COOKIE_BYTES or (cookie := bytes(body[:COOKIE_BYTES])) == _NO_COOKIE:
+            return False
+        self._age(now)
+        digest = _digest(body)
+        return any(hmac.compare_digest(self._of_address(secret, digest, address), cookie[:_HALF]) for secret in self._secrets)
+
     def note_session(self, robot: str, session_id: int) -> None:
         """The robot has a new session: cookies that were given before are no longer valid."""
         self._newest[robot] = session_id
@@ -168,7 +199,12 @@ class Cookies:
 
     def _code(self, secret: bytes, hello: SealedHello, address: Address) -> bytes:
         newest = _SESSION.pack(self._newest.get(hello.hello.robot, 0))
-        return hmac.digest(secret, newest + hello.digest + repr(address).encode(), sha256)[:COOKIE_BYTES]
+        half = self._of_address(secret, hello.digest, address)
+        return half + hmac.digest(secret, newest + half + hello.digest, sha256)[:_HALF]
+
+    @staticmethod
+    def _of_address(secret: bytes, digest: bytes, address: Address) -> bytes:
+        return hmac.digest(secret, digest + repr(address).encode(), sha256)[:_HALF]
 
 
 def challenge(key: Key, instance: int, cookie: bytes) -> bytes:
@@ -195,6 +231,10 @@ def _session_keys(key: Key, private: X25519PrivateKey, other: bytes, hello_diges
     except ValueError:      # not 32 bytes, or a point of small order (RFC 7748, section 6.1)
         raise DatagramError('malformed') from None
     return key.session(shared, hello_digest + bridge_public + _SESSION.pack(session_id))
+
+
+def _digest(body: memoryview) -> bytes:
+    return sha256(body[COOKIE_BYTES:]).digest()
 
 
 def _public_bytes(private: X25519PrivateKey) -> bytes:

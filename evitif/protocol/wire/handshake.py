@@ -31,10 +31,11 @@ class Hello:
     instance: int                # random u64, one for each life of an edge
     parameters: StreamParameters
     top_k: int = 0               # classes that an answer should have at least; 0: the bridge decides
+    bridge: str = ''             # the bridge that it is meant for; '': whichever hears it
 
     def to_bytes(self) -> bytes:
         """The body."""
-        asked = {'top_k': self.top_k} if self.top_k else {}
+        asked = {name: value for name, value in (('top_k', self.top_k), ('bridge', self.bridge)) if value}
         return _dump({'robot': self.robot, 'instance': f'{self.instance:016x}', 'parameters': self.parameters.to_json(), **asked})
 
     @classmethod
@@ -42,7 +43,8 @@ class Hello:
         """Read a body. Raises DatagramError('malformed')."""
         with _reading(body) as value:
             return cls(check_name('robot', value.get('robot')), _instance(value), StreamParameters.from_json(value.get('parameters')),
-                       check_count('top_k', value.get('top_k', 0), 0, MAX_TOP_K))
+                       check_count('top_k', value.get('top_k', 0), 0, MAX_TOP_K),
+                       check_name('bridge', value['bridge']) if 'bridge' in value else '')
 
 
 @dataclass(frozen=True)
