@@ -15,7 +15,8 @@ Frame ids are u32 and compared by serial number arithmetic (RFC 1982), so they m
 id is accepted, which lets a sender through that counts anew, but no frame that was there before.
 
 Memory: at most `frames` frames in flight, in a ring indexed by the low bits of the id, the packet masks of the last few that were
-delivered, and the ids of as many as the datagrams that are not too old may be of. A frame takes `units` rows of its quantisation, whatever its packets say.
+delivered, and the ids of as many as the datagrams that are not too old may be of. A frame takes `units` rows of its quantisation,
+whatever its packets say.
 """
 
 from __future__ import annotations
