@@ -54,6 +54,7 @@ _REFUSALS_REMEMBERED = 256   # robots at an address, with the reason that was sa
 # addresses that have proved nothing have the same limit in all, but none for each: anybody can write a robot's address on them.
 _HELLOS_PER_ADDRESS = 100.0, 100.0
 _LEAST_HELLOS, _HELLOS_PER_ROBOT = 500, 8
+_UNSEALED_HELLOS = 100.0, 100.0      # in all, on a sealed bridge, which refuses them
 # What anybody can cause without a key, a second and in a burst: for an address, and in all.
 _KEY_REFUSALS = (5.0, 5.0), (100.0, 50.0)      # REFUSEs
 _KEY_EVENTS = (0.1, 2.0), (1.0, 16.0)          # RobotRefused
@@ -73,7 +74,8 @@ class Admission:
         self._sessions, self._events, self._transmit = sessions, events, transmit
         self._cookies = Cookies()
         hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
-        self._unsealed_limit, self._proved_limit = (RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos)) for _ in range(2))
+        self._proved_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos))
+        self._unsealed_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos) if keys is None else _UNSEALED_HELLOS)
         self._sealed_hellos = TokenBucket(hellos, hellos)
         self._key_refusals, self._key_events = RateLimiter(*_KEY_REFUSALS), RateLimiter(*_KEY_EVENTS)
         self._refusals: OrderedDict[tuple[str, Address], str] = OrderedDict()
