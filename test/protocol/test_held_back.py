@@ -174,3 +174,25 @@ def test_the_link_is_unchanged_for_a_robot_that_is_served():
     sent = run.stream(edge, SMALL, 200)
     run.run(60.0)
     assert len(sent) == 200 and not run.of(RobotLost)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_pings_that_are_brought_late_from_elsewhere_draw_nothing_there_that_the_robot_misses(seed):
+    run, edge = connected(seed=seed, uplink=Impairment(0.3))
+    arrived, began = watched(run), len(run.carried)
+    run.stream(edge, SMALL, 60)
+    run.run(3.0)
+    held = [data for data in of_session(run, began) if data[3] == datagram.PING and data not in arrived]
+    assert len(held) > 5
+    for k, data in enumerate(held):
+        run.at(run.now + 0.05 * k, lambda data=data: to_bridge(run, data))
+    to = []
+    take = run.bridge.datagrams_to_send
+
+    def noted(now):
+        sent = take(now)
+        to.extend(address for _, address in sent)
+        return sent
+    run.bridge.datagrams_to_send = noted
+    run.run(3.5)
+    assert set(to) == {HOME} and edge.statistics.packet_error_rate == 0.0

@@ -3,7 +3,8 @@
 A session begins with a HELLO whose parameters equal the bridge's. The same robot, instance and life of the bridge give the same
 session, however many copies of the HELLO arrive. A HELLO is judged in this order:
 
-1. It is meant for another bridge, the parameters differ, or the name is not the device's: REFUSE with every difference, both values named.
+1. It is meant for another bridge, the parameters differ, or the name is not the device's: REFUSE with every difference, both values
+   named.
 2. That robot has a session of that instance: WELCOME to it again, at the address of the newest HELLO.
 3. That robot has a session of another instance: it is replaced if the address is the same (the edge was restarted), or if the
    session, sealed, shows no fresh sign of life; else REFUSE naming the other address, since two robots of one name would take turns

@@ -233,8 +233,8 @@ class BridgeEndpoint:
             t1, report = datagram.parse_ping(received.body)
             if received.sequence == session.tracker.highest:
                 session.take_report(report, now)
-            for pong in session.pongs(t1, arrived_at, now):
-                self._transmit(pong, addr)
+            for pong in session.pongs(t1, arrived_at, now):      # not to where an old one came from: the robot would miss it
+                self._transmit(pong, session.address)
         else:
             self._sessions.end(session, 'the robot said goodbye')
 
