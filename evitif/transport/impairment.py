@@ -40,7 +40,7 @@ KINDS = {
     'probability': Kind('a probability from 0 to 1', 0.0, 1.0),
     'datagrams': Kind('a mean number of datagrams, 1 or more, at most 1000', 1.0, 1000.0, 'datagrams'),
     'seconds': Kind('seconds from 0 to 60', 0.0, 60.0, 's'),
-    'bits per second': Kind('bits per second, 0 for unlimited, else 1000 or more', 1000.0, 1e12, 'bit/s', also=0.0),
+    'bits per second': Kind('bits per second, 0 for unlimited, else 1000 or more, at most 1e12', 1000.0, 1e12, 'bit/s', also=0.0),
 }
 
 
