@@ -21,6 +21,11 @@ def data_config_of(module: nn.Module) -> dict:
     return config
 
 
+def tuples_of(config: dict) -> dict:
+    """A data_config or pretrained_cfg read from JSON, with tuples for its lists, as timm has them."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
 class Preprocessor:
     """uint8 RGB images to the model's input, by timm's evaluation transform for `data_config`."""
 

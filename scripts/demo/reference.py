@@ -54,16 +54,16 @@ def partition_reference(config: PartitionSettings) -> Reference:
     """All devices, with none of their features lost."""
     from evitif.partition import load_device, load_fusion
     fusion = load_fusion(config.partition)
-    known = ids_by_name(fusion.class_names)
-    models = [load_device(config.partition, entry.name) for entry in fusion.devices]
+    known = ids_by_name(fusion.partition.class_names)
+    models = [load_device(config.partition, entry.name) for entry in fusion.partition.devices]
 
     @torch.inference_mode()
     def answers(images: list[np.ndarray]) -> list[int]:
         features = np.stack([model.features_of(torch.cat([model.preprocessor(image) for image in images])) for model in models], 1)
         return [int(fusion.answer(row, np.ones(len(models), bool)).argmax()) for row in features]
-    return Reference(f'{fusion.description.model} divided among {len(models)} devices', 'all devices', answers,
+    return Reference(f'{fusion.partition.model} divided among {len(models)} devices', 'all devices', answers,
                      lambda label, number: id_of(label, number, known),
-                     {'model': fusion.description.model, 'partition': config.partition}, 'device cpu')
+                     {'model': fusion.partition.model, 'partition': config.partition}, 'device cpu')
 
 
 def _whole(stream: CutModel) -> Callable[[list[np.ndarray]], list[int]]:

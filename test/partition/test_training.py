@@ -39,7 +39,7 @@ def test_a_partition_answers_as_its_description_says(partition, images):
         for path in sorted((images / 'val' / name).iterdir()):
             image = devices[0].preprocessor(np.asarray(Image.open(path)))
             features = np.stack([device.features(image) for device in devices])
-            assert features.dtype == np.float32 and features.shape == (3, fusion.features)
+            assert features.dtype == np.float32 and features.shape == (3, fusion.partition.features)
             answer = fusion.answer(features, np.ones(3, bool))
             assert answer.dtype == np.float32 and answer.sum() == pytest.approx(1, abs=1e-5)
             right += answer.argmax() == class_id
@@ -49,34 +49,34 @@ def test_a_partition_answers_as_its_description_says(partition, images):
 def test_a_device_says_what_it_thinks_of_its_own_classes(partition):
     device = load_device(partition, 'device1')
     probabilities = device.local_probabilities(device.features(torch.zeros(1, 3, 32, 32)))
-    assert probabilities.shape == (len(device.classes) + 1,) and probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert probabilities.shape == (len(device.entry.classes) + 1,) and probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert device.labels[-1] == 'other' and len(device.labels) == len(probabilities)
-    assert device.index == 1 and device.name == 'device1'
+    assert device.entry.index == 1 and device.entry.name == 'device1'
 
 
 def test_the_handshake_can_tell_devices_and_partitions_apart(partition, train, tmp_path):
     fusion = load_fusion(partition)
     devices = [load_device(partition, index) for index in range(3)]
-    assert [device.fingerprint for device in devices] == [entry.fingerprint for entry in fusion.devices]
-    assert len({device.fingerprint for device in devices}) == 3
-    assert {device.partition for device in devices} == {fusion.fingerprint}
+    assert [device.entry.fingerprint for device in devices] == [entry.fingerprint for entry in fusion.partition.devices]
+    assert len({device.entry.fingerprint for device in devices}) == 3
+    assert {device.partition.fingerprint for device in devices} == {fusion.partition.fingerprint}
     other = tmp_path / 'other'
     train(other, steps=1, fusion_steps=1, seed=5, subsets='random')
-    assert load_fusion(other).fingerprint != fusion.fingerprint
+    assert load_fusion(other).partition.fingerprint != fusion.partition.fingerprint
     shutil.copy(other / 'device-1.safetensors', tmp_path / 'kept')
     mixed = tmp_path / 'mixed'
     shutil.copytree(partition, mixed, ignore=shutil.ignore_patterns('steps'))
     shutil.copy(other / 'device-1.safetensors', mixed)
     with pytest.raises(ArtifactError) as refused:
         load_device(mixed, 1)
-    assert fusion.fingerprint[:16] in str(refused.value) and load_fusion(other).fingerprint[:16] in str(refused.value)
+    assert fusion.partition.fingerprint[:16] in str(refused.value) and load_fusion(other).partition.fingerprint[:16] in str(refused.value)
     load_device(mixed, 0)
 
 
 def test_a_device_needs_its_own_file_alone(partition, tmp_path):
     for name in ('partition.json', 'device-2.safetensors'):
         shutil.copy(partition / name, tmp_path)
-    assert load_device(tmp_path, 2).index == 2
+    assert load_device(tmp_path, 2).entry.index == 2
     with pytest.raises(ArtifactError, match='device-0.safetensors: cannot be read'):
         load_device(tmp_path, 0)
     with pytest.raises(ArtifactError, match=r'fusion.safetensors: cannot be read'):
@@ -106,7 +106,7 @@ def test_a_description_that_contradicts_itself_is_refused(partition, tmp_path, c
 def test_features_of_another_shape_are_refused(partition):
     fusion = load_fusion(partition)
     with pytest.raises(ValueError, match='expected features'):
-        fusion.answer(np.zeros((2, fusion.features)), np.ones(3, bool))
+        fusion.answer(np.zeros((2, fusion.partition.features)), np.ones(3, bool))
 
 
 def test_an_interrupted_training_goes_on_and_ends_the_same(train, partition, tmp_path, monkeypatch):
