@@ -30,10 +30,7 @@ def camera_info_topic(node: Node) -> str:
 
 
 def load_calibration(url: str, camera_name: str) -> CameraInfo | None:
-    """The calibration at `url`, None where that is empty. `${ROS_HOME}` and `${NAME}` stand for ROS's folder and the camera's name.
-
-    Raises CameraInfoError.
-    """
+    """The calibration at `url` (with `${ROS_HOME}`, `${NAME}` of the camera), None where that is empty. Raises CameraInfoError."""
     if not url:
         return None
     path = _path_of(url.replace('${ROS_HOME}', os.environ.get('ROS_HOME') or str(Path.home() / '.ros')).replace('${NAME}', camera_name))

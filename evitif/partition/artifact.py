@@ -166,10 +166,7 @@ def save_partition(folder: Path | str, modules: list[nn.Module], network: Fusion
 
 
 def read_partition(folder: Path | str) -> Description:
-    """Read and check `partition.json`; a relative folder is looked for as model folders are.
-
-    Raises ArtifactError where it cannot be read, is not finished, or contradicts itself.
-    """
+    """Read and check `partition.json`, found as model folders are. Raises ArtifactError: unreadable, unfinished or contradictory."""
     folder = find_model_folder(str(folder)) or Path(folder).expanduser()
     path = folder / DESCRIPTION_FILE
     content = read_artifact(path, 'partition', FORMAT, advice='; `evitif train partition` makes one')
@@ -193,10 +190,7 @@ def read_partition(folder: Path | str) -> Description:
 
 
 def load_device(folder: Path | str, which: str | int, device: str | torch.device = 'cpu') -> DeviceModel:
-    """Load one device's sub-model, by name or number; needs `partition.json` and that device's file alone.
-
-    Raises ArtifactError where the file cannot be read or is of another partition, naming both.
-    """
+    """Load a device's sub-model by name or number; reads `partition.json` and that device's file alone. Raises ArtifactError."""
     description = read_partition(folder)
     entry = description.device(which)
     path = description.folder / _device_file(entry.index)

@@ -59,10 +59,7 @@ class BridgeStatistics:
 
 
 class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
-    """The bridge's pipeline with its threads and its socket; see EdgeRuntime for `log`, the callbacks and what the constructor raises.
-
-    It calls `on_prediction(robot, prediction)`.
-    """
+    """As EdgeRuntime, off-board; it calls `on_prediction(robot, prediction)`."""
 
     def __init__(self, config: BridgeSettings, *, on_prediction: Callable[[str, Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):

@@ -32,10 +32,7 @@ def require_known(name: str) -> None:
 
 
 def save_recovery(path: Path | str, network: LearnedRecovery, description: dict) -> dict:
-    """Write description and weights, parameters as fp16, and return the description as it was written.
-
-    `description` has model, fingerprint, cut, loss_range, data, seed, figures, …
-    """
+    """Write weights, parameters as fp16, and `description` (model, fingerprint, cut, loss_range, …), and return it as it was written."""
     path = Path(path)
     parameters = dict(network.named_parameters())
     content = {'format': FORMAT, 'kind': network.name, 'sequence': network.sequence.as_dict(),

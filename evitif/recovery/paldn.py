@@ -128,10 +128,7 @@ class LinearCompletion(LearnedRecovery):
         self.ridge.fill_(min(errors, key=errors.__getitem__))
 
     def complete(self, normal: torch.Tensor, received: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised tokens [B, N, D], zero at lost places, to estimates [B, N, D] and their variances [B, N].
-
-        The variance is in units of a channel's, 0 to 1 or a little more.
-        """
+        """Normalised tokens [B, N, D], zero at lost places, to estimates [B, N, D] and their variances [B, N], in units of a channel's."""
         with torch.autocast(normal.device.type, enabled=False):
             mask = received.float()
             system = self.covariance * mask[:, :, None] * mask[:, None, :]

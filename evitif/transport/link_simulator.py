@@ -96,19 +96,13 @@ class LinkSimulator:
 
     @property
     def local_address(self) -> tuple[str, int]:
-        """(host, port) that robots send to.
-
-        :raises TransportError: where the simulator is not running
-        """
+        """(host, port) that robots send to. Raises TransportError where the simulator is not running."""
         if self._thread is None:
             raise TransportError('the link simulator is not running, expected start() first')
         return self._local_address
 
     def start(self) -> None:
-        """Open the listening socket and start the thread.
-
-        :raises TransportError: where it is running already, a host does not resolve, or the address cannot be bound
-        """
+        """Open the socket and start the thread. Raises TransportError: it runs already, or an address cannot be resolved or bound."""
         if self._thread is not None:
             raise TransportError('the link simulator was started already, expected stop() first')
         self._reset()
@@ -142,10 +136,7 @@ class LinkSimulator:
         return self._impairments[_check_direction(direction)]
 
     def set_impairment(self, direction: str, impairment: Impairment) -> None:
-        """Change the link in `direction`, 'uplink' or 'downlink', for every robot, from the next datagram on.
-
-        :raises ValueError: where the direction is neither
-        """
+        """Change the link in a direction for every robot, from the next datagram on. Raises ValueError where there is no such direction."""
         _check_direction(direction)
         with self._lock:
             self._impairments[direction] = impairment
@@ -174,10 +165,7 @@ class LinkSimulator:
             self._held_bytes = sum(len(entry[4]) for entry in self._held)
 
     def counters(self, direction: str) -> ChannelCounters:
-        """A copy of the counters since `start`, over all robots.
-
-        :raises ValueError: where the direction is neither 'uplink' nor 'downlink'
-        """
+        """A copy of a direction's counters since `start`, over all robots. Raises ValueError where there is no such direction."""
         _check_direction(direction)
         with self._lock:
             return dataclasses.replace(self._counters[direction])

@@ -21,7 +21,6 @@ from evitif.model.device import place
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.tensors import require_finite_answers
 from evitif.partition.artifact import Description, DeviceModel, Fusion, load_device, load_fusion
-from evitif.partition.slicing import multiply_adds_of, parameters_of
 from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.rate.copies import sufficient_copies
@@ -32,6 +31,7 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
+from evitif_lab.partition.sizes import multiply_adds_of, parameters_of
 from evitif_lab.plain import plain
 from evitif_lab.trials.images import Normalise, load_images
 from evitif_lab.trials.original import Original, load_original, model_of

@@ -15,11 +15,12 @@ from evitif.datasets import judging_split, open_images
 from evitif.model.errors import ArtifactError
 from evitif.partition.artifact import DESCRIPTION_FILE, read_partition, save_partition
 from evitif.partition.checks import check_subsets
-from evitif.partition.slicing import Shape, blank, parameters_of, shape_of
+from evitif.partition.slicing import Shape, blank
 from evitif.partition.view import View
 from evitif.wording import shortened
 from evitif_lab.partition.placement import Placed, place
 from evitif_lab.partition.pruning import Limit, Size, prune, size_within
+from evitif_lab.partition.sizes import parameters_of, shape_of
 from evitif_lab.partition.subsets import random_subsets, similar_subsets, with_redundancy
 from evitif_lab.plain import plain
 from evitif_lab.training.finished import differs

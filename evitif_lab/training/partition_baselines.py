@@ -13,9 +13,10 @@ import torch
 
 from evitif.datasets import open_images
 from evitif.partition.artifact import Description
-from evitif.partition.slicing import Shape, parameters_of, shape_of
+from evitif.partition.slicing import Shape
 from evitif_lab.data.identity import identity_of
 from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
+from evitif_lab.partition.sizes import parameters_of, shape_of
 from evitif_lab.plain import key_of
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.partition import answers_of, body_of, calibration, common_part

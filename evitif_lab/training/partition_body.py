@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from evitif.partition.fusion import FusionNetwork
-from evitif.partition.slicing import Shape, blank, final_norm, parameters_of, shape_of
+from evitif.partition.slicing import Shape, blank, final_norm
 from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
+from evitif_lab.partition.sizes import parameters_of, shape_of
 from evitif_lab.plain import key_of
 from evitif_lab.training.backbone import top1
 from evitif_lab.training.checkpoint import Checkpoint

@@ -11,11 +11,11 @@ from random_vit import build
 
 from evitif.model.errors import ArtifactError
 from evitif.partition import load_device, load_fusion, read_partition
-from evitif.partition.slicing import shape_of
 from evitif_cli import main
 from evitif_lab.evaluation import partition_report
 from evitif_lab.evaluation.partition import datagram_bytes
 from evitif_lab.partition.pruning import Limit, prune
+from evitif_lab.partition.sizes import shape_of
 from evitif_lab.partition.views import device_views
 from evitif_lab.training import partition as training
 from evitif_lab.training import partition_baselines, partition_body, training_answers
@@ -118,7 +118,7 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(train, partition, tmp
         patched.setattr(training, 'prune', lambda *arguments, **more: pytest.fail('pruned again'))
         patched.setattr(training, 'retrain', lambda *arguments, **more: pytest.fail('retrained again'))
         train(tmp_path / 'p')
-    assert load_fusion(tmp_path / 'p').fingerprint == load_fusion(partition).fingerprint
+    assert load_fusion(tmp_path / 'p').partition.fingerprint == load_fusion(partition).partition.fingerprint
 
 
 def test_steps_run_alone_and_ask_for_the_one_before(train, tmp_path):
@@ -181,7 +181,7 @@ def test_an_inventory_names_the_devices_and_prunes_harder(train, tmp_path):
     devices = read_partition(tmp_path / 'p').devices
     assert {entry.name for entry in devices} == {'rover', 'mast', 'gate'}
     assert all(4 * entry.parameters <= {'rover': 5e4}.get(entry.name, 1e5) for entry in devices)
-    features = load_fusion(tmp_path / 'p').features       # of unequal width, so some are padded
+    features = load_fusion(tmp_path / 'p').partition.features       # of unequal width, so some are padded
     assert all(load_device(tmp_path / 'p', entry.index).features(torch.zeros(1, 3, 32, 32)).shape == (features,) for entry in devices)
     inventory.write_text('devices: [{name: mote, memory: 100, compute: 1}]')
     with pytest.raises(ValueError, match='fits on no device'):
@@ -210,7 +210,7 @@ def test_the_command_trains_and_judges(model, images, tmp_path, capsys):
     assert 'measured already' in capsys.readouterr().out
     assert main([*training, '--seed', '1']) == main(arguments) == 0         # another partition in the same folder takes its place
     replaced, = json.loads(report.read_text())['entries']
-    assert replaced['identity']['partition'] == load_fusion(output).fingerprint != entry['identity']['partition']
+    assert replaced['identity']['partition'] == load_fusion(output).partition.fingerprint != entry['identity']['partition']
 
 
 def test_what_a_partition_is_compared_with_is_trained_once_and_no_larger_than_a_sub_model(partition, tmp_path, capsys, monkeypatch):

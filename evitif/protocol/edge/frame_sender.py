@@ -39,10 +39,7 @@ class UplinkState:
 
 
 class FrameSender:
-    """Packetisers, pacing and the allowed rate of one edge.
-
-    :param max_datagram_bytes: what a seal leaves of the configured size
-    """
+    """Packetisers, pacing and the allowed rate of one edge; `max_datagram_bytes` is what a seal leaves of the configured size."""
 
     def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
         self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
@@ -115,10 +112,7 @@ class FrameSender:
         return self._control.last_queueing_s > TARGET_S / 2
 
     def begin(self, frame: TokenFrame, now: float) -> tuple[int, int]:
-        """Cut a frame; drop what is left of the one before. Returns its datagrams and their bytes, without seals.
-
-        Raises ValueError, see `Packetiser.packetise`.
-        """
+        """Cut a frame, drop the rest of the one before. Its datagrams and their bytes, unsealed. Raises ValueError, see `Packetiser`."""
         kind = frame.quantisation or self._parameters.quantisation
         if kind not in self._own:
             raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._own)}')
@@ -136,10 +130,7 @@ class FrameSender:
         return layout.packets, layout.bytes
 
     def release(self, finish: Callable[[np.ndarray], np.ndarray], now: float) -> np.ndarray | None:
-        """The next datagrams that may leave now, uint8 [n, size], made ready by `finish`; None: no more may.
-
-        A large frame leaves in several such runs, so that the first travels while the next is made ready.
-        """
+        """The next run that may leave now, uint8 [n, size], after `finish`; None: no more may."""
         if self._waiting is None:
             return None
         self._held = self._is_futile(now)
