@@ -217,11 +217,9 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
 
     def _frame_status(self) -> Status:
         now = self._runtime.statistics()
-        recent = self._recent({'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
-                               'failed': now.frames_failed})
-        values = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
-                  'failed': now.frames_failed,
-                  **{f'of devices: {kind}': count for kind, count in now.joined.items()},
+        counts = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced, 'failed': now.frames_failed}
+        recent = self._recent(counts)
+        values = {**counts, **{f'of devices: {kind}': count for kind, count in now.joined.items()},
                   **{f'datagrams dropped: {kind}': count for kind, count in now.dropped.items()}}
         if recent['failed']:
             return Status(ERROR, f'{recent["failed"]} frames failed in the last {RECENT_S:.0f} s, {recent["answered"]} answered', values)

@@ -33,6 +33,7 @@ from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, rea
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.link_names import group_of
 from evitif.settings import BridgeSettings, PartitionBridgeSettings
+from evitif.transport.addresses import format_address
 from evitif.vocabulary import How
 
 Item = tuple[ReceivedFrame, ...]      # frames that share a prediction: one, or those of several devices
@@ -94,7 +95,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         if self.config.key_file:
             self._key_watch = threading.Thread(target=self._watch_keys, args=(self.config.key_file,), name='evitif-keys', daemon=True)
             self._key_watch.start()
-        self._log(logging.INFO, f'listening on {self.local_address[0]}:{self.local_address[1]} (UDP)')
+        self._log(logging.INFO, f'listening on {format_address(self.local_address)} (UDP)')
 
     def stop(self) -> None:
         """Say goodbye to the robots and end the threads."""
@@ -271,9 +272,9 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             self._repeated(logging.ERROR, f'robot {event.robot}, {event.reason}; such frames are not answered',
                            ('stamps', event.robot, event.device))
         elif isinstance(event, RobotConnected):
-            self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')
+            self._log(logging.INFO, f'robot {event.robot} connected from {format_address(event.address)}')
         elif isinstance(event, RobotRefused):
-            self._repeated(logging.ERROR, f'robot {event.robot} at {event.address[0]}:{event.address[1]} refused: {event.reason}',
+            self._repeated(logging.ERROR, f'robot {event.robot} at {format_address(event.address)} refused: {event.reason}',
                            ('refused', event.robot))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from evitif.model.device import Placement
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
 from evitif.pipeline.threads import choose_threads
@@ -35,6 +34,7 @@ class Runtime(ABC, Generic[Half, Item]):
         self.config = config
         self.threads = ''                     # one sentence about how many PyTorch computes with, once started
         self._strategy: Half = strategy
+        self.labels, self.description, self.placement = strategy.labels, strategy.description, strategy.placement
         self._on_event, self._log = on_event, log
         self._repeated = RepeatedLog(log)     # of what comes with each frame or datagram
         self._loop = UdpLoop(link, on_event=self._handle, batching=BATCHING[config.batching], traffic_class=4 * config.dscp, **where)
@@ -42,21 +42,6 @@ class Runtime(ABC, Generic[Half, Item]):
         self._lock = threading.Lock()         # guards the counts and the subclass's state
         self._counts: Counter[str] = Counter()
         self._worker: threading.Thread | None = None
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The name of each class."""
-        return self._strategy.labels
-
-    @property
-    def description(self) -> str:
-        """One sentence about which model runs, and how much of it here."""
-        return self._strategy.description
-
-    @property
-    def placement(self) -> Placement:
-        """Where the model runs."""
-        return self._strategy.placement
 
     def _prepare(self) -> None:
         """Say what runs, and choose PyTorch's threads."""

@@ -9,7 +9,6 @@ channel in each direction. A datagram that is due at once is sent at once, witho
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import errno
 import heapq
@@ -30,7 +29,7 @@ from evitif.transport.addresses import (
     resolve,
     resolve_remote,
 )
-from evitif.transport.counters import error_name
+from evitif.transport.counters import ErrorCounts
 from evitif.transport.impairment import ChannelCounters, ImpairedChannel, Impairment
 
 DIRECTIONS = ('uplink', 'downlink')     # robot to bridge, bridge to robot
@@ -90,7 +89,7 @@ class LinkSimulator:
         self._order = itertools.count()
         self._robot_count = itertools.count()
         self.robots_refused = 0
-        self.errors: collections.Counter[str] = collections.Counter()   # by errno name, of both kinds of socket
+        self.errors = ErrorCounts(self._log, 'link simulator')      # of both kinds of socket
 
     # --- from any thread ---
 
@@ -207,7 +206,7 @@ class LinkSimulator:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._count(error)
+                self.errors.note(error)
                 continue
             now = self._clock()
             robot = self._robots.get(address) or self._admit(address, now)
@@ -224,7 +223,7 @@ class LinkSimulator:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._count(error)      # ECONNREFUSED: the bridge is down, and may come back
+                self.errors.note(error)      # ECONNREFUSED: the bridge is down, and may come back
                 continue
             now = self._clock()
             robot.last_seen = now
@@ -261,7 +260,7 @@ class LinkSimulator:
                 # An ICMP refusal of an earlier datagram is reported by the next call, which then sends nothing (udp(7)).
                 if attempt == 1 and error.errno == errno.ECONNREFUSED:
                     continue
-                self._count(error)
+                self.errors.note(error)
             return
 
     def _admit(self, address: SocketAddress, now: float) -> _Robot | None:
@@ -288,25 +287,19 @@ class LinkSimulator:
         try:
             upstream = open_udp_socket(self._forward_family, any_address, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES)
         except OSError as error:
-            self._count(error)
+            self.errors.note(error)
             return None
         try:
             upstream.connect(self._forward_address)
         except OSError as error:
             upstream.close()
-            self._count(error)
+            self.errors.note(error)
             return None
         return upstream
 
     def _channel(self, direction: str, number: int) -> ImpairedChannel:
         seed = f'{self._seed} {direction} {number}'
         return ImpairedChannel(self._impairments[direction], seed, self._counters[direction])
-
-    def _count(self, error: OSError) -> None:
-        name = error_name(error)
-        self.errors[name] += 1
-        if self.errors[name] == 1:
-            self._log.warning('link simulator: %s: %s; counted, and logged once', name, error.strerror)
 
 
 def _check_direction(direction: str) -> str:

@@ -31,6 +31,7 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
+from evitif_lab.multiply_adds import fusion_multiply_adds
 from evitif_lab.partition.sizes import multiply_adds_of, parameters_of
 from evitif_lab.plain import plain
 from evitif_lab.trials.images import Normalise, load_images
@@ -143,7 +144,7 @@ def _sizes(original: Original, fusion: Fusion) -> dict:
             'parameters_fusion': parameters_of(fusion.network),
             'multiply_adds_original': multiply_adds_of(original.module),
             'multiply_adds_largest': max(entry.multiply_adds for entry in fusion.partition.devices),
-            'multiply_adds_fusion': fusion.network.multiply_adds,
+            'multiply_adds_fusion': fusion_multiply_adds(fusion.network),
             'reduction': round(parameters_of(original.module) / largest, 2)}
 
 
