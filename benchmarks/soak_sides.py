@@ -6,6 +6,7 @@ import os
 import queue
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -159,89 +160,106 @@ def edge_life(soak: Soak, life: int, go: Event, ready: Event, local_fallback: bo
     there is none left."""
     ending, parent = _Ending(), os.getppid()
     torch.set_num_threads(1)
-    ledger = soak.ledger()
-    frames, mine = ledger.frames, ledger.lives[life:life + 1]
-    random = np.random.default_rng((soak.seed, life))
-    numbers: dict[int, int] = {}          # by capture stamp
-    answers: queue.SimpleQueue = queue.SimpleQueue()
+    robot = _Robot(soak, life, local_fallback)
+    _wait(go, ready, ending, parent)
+    robot.start(ending)
+    robot.submit(lambda: not ending.asked and os.getppid() == parent)
+    robot.stop()
 
-    def on_prediction(prediction: Prediction) -> None:
-        number = prediction.context
-        frame = frames[number:number + 1]
+
+class _Robot:
+    """An edge, what becomes of its frames, and a judge of its answers."""
+
+    COUNTS = ('received', 'replaced', 'failed', 'unsent', 'sent', 'answered', 'expired', 'local')
+
+    def __init__(self, soak: Soak, life: int, local_fallback: bool):
+        self.soak, self.life, self.ledger = soak, life, soak.ledger()
+        self.frames, self.mine = self.ledger.frames, self.ledger.lives[life:life + 1]
+        self.numbers: dict[int, int] = {}          # by capture stamp
+        self.answers: queue.SimpleQueue = queue.SimpleQueue()
+        config = edge_settings(
+            model=soak.model, cut=1, quantisation='int8', robot_name='rover', bridge_host='127.0.0.1', bridge_port=soak.robot_port,
+            key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3)
+        self.edge = EdgeRuntime(config, on_prediction=self._on_prediction, on_event=self._on_event, log=lambda *_: None)
+        self.judge, self.pictures = Judge(CutModel.load(config)), images()
+        self.judge.require_distinct()
+
+    def start(self, ending: _Ending) -> None:
+        """Start, and wait for the bridge."""
+        self.edge.start()
+        self.mine['ready_at'] = time.monotonic()
+        while self.edge.statistics().state != LinkState.CONNECTED and time.monotonic() < self.mine['ready_at'] + PATIENCE_S \
+                and not ending.asked:
+            time.sleep(0.01)
+
+    def submit(self, goes_on: Callable[[], bool]) -> None:
+        """Submit frames at their rate, as long as `goes_on` and some are left."""
+        soak, random = self.soak, np.random.default_rng((self.soak.seed, self.life))
+        began, stamp_offset_ns, next_snapshot = time.monotonic(), time.time_ns(), 0.0
+        first = number = self.ledger.submitted
+        while number < soak.frames and goes_on():
+            due = began + (number - first) / soak.rate
+            self._judge_answers()
+            now = time.monotonic()
+            if now >= next_snapshot:
+                self._count()
+                next_snapshot = now + SNAPSHOT_S
+            if due > now:
+                time.sleep(min(due - now, SNAPSHOT_S))
+                continue
+            if self._waits() and now < due + SNAPSHOT_S:      # a busy machine is not asked for more than it can
+                time.sleep(0.002)
+                continue
+            if now > due + 1 / soak.rate:
+                began += now - due            # what is late is not caught up
+            if random.random() < 0.002:       # the clock that images are stamped with is set, by up to a day
+                stamp_offset_ns += int(random.uniform(-86400, 86400) * 1e9)
+            stamp = (time.monotonic_ns() + stamp_offset_ns) // soak.frames * soak.frames + number      # no two are the same
+            self.numbers[stamp] = number
+            if len(self.numbers) > 4096:
+                del self.numbers[next(iter(self.numbers))]
+            self.frames[number] = (SUBMITTED, 0, 0, self.life, now, 0.0)
+            self.edge.submit(self.pictures[number % IMAGES], stamp, 'camera', context=number)
+            number += 1
+        if number == soak.frames:
+            time.sleep(1.0)                   # the answer deadline, and the fallback's time
+
+    def stop(self) -> None:
+        """Stop, and write down the last counts."""
+        self._count()
+        self.edge.stop()
+        counts = self.edge._counts     # noqa: SLF001 - the loop, which would be asked for the link's statistics, has ended
+        for name in self.COUNTS:
+            self.mine[name] = counts[f'frames_{name}']
+        self._judge_answers()
+        self.mine['ended'] = 1
+
+    def _on_prediction(self, prediction: Prediction) -> None:
+        frame = self.frames[prediction.context:prediction.context + 1]
         frame['predictions'] += 1
         frame['outcome'] = LOCAL if prediction.how == How.FALLBACK else ANSWERED
         frame['ended_at'] = time.monotonic()
-        answers.put(prediction)
+        self.answers.put(prediction)
 
-    def on_event(event: object) -> None:
+    def _on_event(self, event: object) -> None:
         if isinstance(event, FrameExpired):
-            number = numbers[event.capture_stamp_ns]
-            frame = frames[number:number + 1]
+            number = self.numbers[event.capture_stamp_ns]
+            frame = self.frames[number:number + 1]
             if frame['outcome'] == SUBMITTED:
                 frame['outcome'], frame['ended_at'] = EXPIRED, time.monotonic()
 
-    config = edge_settings(
-        model=soak.model, cut=1, quantisation='int8', robot_name='rover', bridge_host='127.0.0.1', bridge_port=soak.robot_port,
-        key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3)
-    edge = EdgeRuntime(config, on_prediction=on_prediction, on_event=on_event, log=lambda *_: None)
-    judge, pictures = Judge(CutModel.load(config)), images()
-    judge.require_distinct()
+    def _judge_answers(self) -> None:
+        while not self.answers.empty():
+            prediction = self.answers.get()
+            if not self.judge.is_right(prediction.context, prediction):
+                self.frames[prediction.context:prediction.context + 1]['wrong'] += 1
 
-    def judged() -> None:
-        while not answers.empty():
-            prediction = answers.get()
-            if not judge.is_right(prediction.context, prediction):
-                frames[prediction.context:prediction.context + 1]['wrong'] += 1
-
-    def waits() -> bool:
+    def _waits(self) -> bool:
         """Whether the last image is still to be taken."""
-        counts = edge.statistics()
+        counts = self.edge.statistics()
         return counts.frames_received > counts.frames_replaced + counts.frames_failed + counts.frames_unsent + counts.frames_sent
 
-    def snapshot() -> None:
-        counts = edge.statistics()
-        for name in ('received', 'replaced', 'failed', 'unsent', 'sent', 'answered', 'expired', 'local'):
-            mine[name] = getattr(counts, f'frames_{name}')
-
-    _wait(go, ready, ending, parent)
-    edge.start()
-    mine['ready_at'] = time.monotonic()
-    while edge.statistics().state != LinkState.CONNECTED and time.monotonic() < mine['ready_at'] + PATIENCE_S and not ending.asked:
-        time.sleep(0.01)
-    began = time.monotonic()
-    first = number = ledger.submitted
-    stamp_offset_ns = time.time_ns()
-    next_snapshot = 0.0
-    while number < soak.frames and not ending.asked and os.getppid() == parent:
-        due = began + (number - first) / soak.rate
-        judged()
-        now = time.monotonic()
-        if now >= next_snapshot:
-            snapshot()
-            next_snapshot = now + SNAPSHOT_S
-        if due > now:
-            time.sleep(min(due - now, SNAPSHOT_S))
-            continue
-        if waits() and now < due + SNAPSHOT_S:      # a busy machine is not asked for more than it can
-            time.sleep(0.002)
-            continue
-        if now > due + 1 / soak.rate:
-            began += now - due            # what is late is not caught up
-        if random.random() < 0.002:       # the clock that images are stamped with is set, by up to a day
-            stamp_offset_ns += int(random.uniform(-86400, 86400) * 1e9)
-        stamp = (time.monotonic_ns() + stamp_offset_ns) // soak.frames * soak.frames + number      # no two are the same
-        numbers[stamp] = number
-        if len(numbers) > 4096:
-            del numbers[next(iter(numbers))]
-        frames[number] = (SUBMITTED, 0, 0, life, now, 0.0)
-        edge.submit(pictures[number % IMAGES], stamp, 'camera', context=number)
-        number += 1
-    if number == soak.frames:
-        time.sleep(1.0)                   # the answer deadline, and the fallback's time
-    snapshot()
-    edge.stop()
-    counts = edge._counts     # noqa: SLF001 - the loop, which would be asked for the link's statistics, has ended
-    for name in ('received', 'replaced', 'failed', 'unsent', 'sent', 'answered', 'expired', 'local'):
-        mine[name] = counts[f'frames_{name}']
-    judged()
-    mine['ended'] = 1
+    def _count(self) -> None:
+        counts = self.edge.statistics()
+        for name in self.COUNTS:
+            self.mine[name] = getattr(counts, f'frames_{name}')

@@ -17,6 +17,7 @@ from evitif.protocol.sealing.keys import write_key_file
 from evitif.recovery import METHODS, ArtifactError, Recovered, Recovery
 from evitif.recovery import load_recovery as load_artifact
 from evitif.settings import SplitSettings, bridge_settings, edge_settings
+from evitif.vocabulary import RecoveryName
 
 __all__ = ['CutModel', 'Prediction', 'classify', 'decode', 'encode', 'load_model', 'load_recovery', 'make_key', 'recover', 'run_bridge',
            'run_edge']
@@ -71,7 +72,7 @@ def load_recovery(model: CutModel, source: str | Path) -> Recovery:
     """
     cut, source = model.parameters.cut, str(source)
     if source in METHODS:
-        return METHODS[source](model.blank_tokens, model.parameters.prefix_tokens, model.parameters.grid)
+        return METHODS[RecoveryName(source)](model.blank_tokens, model.parameters.prefix_tokens, model.parameters.grid)
     path = source if source.endswith('.json') else artifact_beside(source, cut)
     if path is None:
         raise ArtifactError(f'no PALDN was trained for {source} at cut {cut}: expected {source}/paldn-cut{cut}.json, '

@@ -7,6 +7,7 @@ the wire: a new one goes to the end.
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
 
 
 class Word(str, Enum):
@@ -26,7 +27,12 @@ class Word(str, Enum):
     @property
     def number(self) -> int:
         """What stands for the word on the wire."""
-        return list(type(self)).index(self)
+        return _numbers(type(self))[self]
+
+
+@cache
+def _numbers(kind: type[Word]) -> dict[Word, int]:
+    return {word: number for number, word in enumerate(kind)}
 
 
 class Strategy(Word):

@@ -20,6 +20,10 @@ class View:
     right: int = 0
     mirrored: bool = False
 
+    def __post_init__(self):
+        if type(self.down) is not int or type(self.right) is not int or type(self.mirrored) is not bool:
+            raise ValueError(f'a view is {asdict(self)}: expected whole pixels down and right, and mirrored true or false')
+
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, C, H, W], preprocessed or not, to the same. Raises ValueError where they are too small to be moved so far."""
         height, width = images.shape[2:]

@@ -37,7 +37,7 @@ class SelectionBridge(BridgeStrategy):
         recovery, self.recovery_sentence = None, 'missing patches are left out of the sequence'
         if config.recovery != 'auto' or config.recovery_artifact:
             recovery, self.recovery_sentence = choose_recovery(large, stream)
-        self._recovery = RecoveryName.OMISSION if recovery is None else RecoveryName(recovery.name)
+        self._recovery = RecoveryName.OMISSION if recovery is None else recovery.name
         self._model = PatchModel(stream.split, recovery)
         self.description = f'large model {parameters.model} on {stream.placement.sentence}, asked by {artifact.light}'
         self._top_k = config.top_k

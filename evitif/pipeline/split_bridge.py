@@ -18,7 +18,7 @@ from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Recovered, Recovery, load_recovery
 from evitif.recovery.artifact import require_known
-from evitif.settings import RecoverySettings, SplitBridgeSettings
+from evitif.settings import AUTO, RecoverySettings, SplitBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
 BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its start waits for its end
@@ -56,7 +56,7 @@ class SplitBridge(BridgeStrategy):
             for index, probabilities in zip(indices, self.model.tail_batch(recovered), strict=True):
                 classified[index] = top_classes(probabilities, max(self.top_k, frames[index].top_k))
         recovery_s, tail_s = recovered_at - began, time.monotonic() - recovered_at
-        return [Outcome(class_ids, scores, received[index], RecoveryName.NONE if index in whole else RecoveryName(self.recovery.name),
+        return [Outcome(class_ids, scores, received[index], RecoveryName.NONE if index in whole else self.recovery.name,
                         recovery_s, tail_s) for index, (class_ids, scores) in sorted(classified.items())]
 
     def _recover(self, frames: Sequence[ReceivedFrame], tokens: torch.Tensor, received: list[np.ndarray],
@@ -106,48 +106,48 @@ def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int
                 for name in ('tokens', 'kept', 'key_bias') if getattr(first, name) is not None})
 
 
-def choose_recovery(config: RecoverySettings, stream: CutModel) -> tuple[Recovery, str]:
+def choose_recovery(config: RecoverySettings, model: CutModel) -> tuple[Recovery, str]:
     """The recovery that `config.recovery` asks for and a sentence for the log.
 
     `auto` is the one of `recovery_artifact`, else the PALDN in the model folder for this cut, else the one that ships for the timm
     model of that name, if it was trained for these weights, else omission, which works with every model. Raises ArtifactError if a
     trained one was asked for and none fits.
     """
-    cut, name = stream.parameters.cut, config.recovery
+    cut, name = model.parameters.cut, config.recovery
     require_known(name)
     if name in METHODS and config.recovery_artifact:
         raise ArtifactError(f'recovery_artifact {config.recovery_artifact!r} was given, but recovery is {name!r}: '
                             f'expected auto or one of {", ".join(LEARNED)}')
     artifact = config.recovery_artifact
     if artifact is None and name not in METHODS:
-        artifact = artifact_beside(config.model, cut, 'paldn' if name == 'auto' else name)
+        artifact = artifact_beside(config.model, cut, RecoveryName.PALDN if name == AUTO else name)
     unfit = ''
     if artifact is not None:
         try:
-            return _trained(artifact, name, stream)
+            return _trained(artifact, name, model)
         except ArtifactError as error:
-            if name != 'auto' or config.recovery_artifact or find_model_folder(config.model) is not None:
+            if name != AUTO or config.recovery_artifact or find_model_folder(config.model) is not None:
                 raise
             unfit = f'{error}; '        # other weights of an architecture that a PALDN ships for
     if name in LEARNED:
         raise ArtifactError(f'recovery {name} was asked for, but none was trained for {config.model} at cut {cut}: '
                             f'train it with `evitif train recovery --method {name}`, or set recovery to auto')
-    note = f'recovery by {name}'
-    if name == 'auto':
-        name = 'omission'
-        note = (f'recovery by omission: {unfit}no PALDN was trained for {stream.parameters.model} at cut {cut} '
-                '(train one with `evitif train recovery`)')
-    return METHODS[name](stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid), note
+    sentence = f'recovery by {name}'
+    if name == AUTO:
+        name = RecoveryName.OMISSION
+        sentence = (f'recovery by omission: {unfit}no PALDN was trained for {model.parameters.model} at cut {cut} '
+                    '(train one with `evitif train recovery`)')
+    return METHODS[RecoveryName(name)](model.blank_tokens, model.parameters.prefix_tokens, model.parameters.grid), sentence
 
 
-def _trained(artifact: Path | str, name: str, stream: CutModel) -> tuple[Recovery, str]:
-    network, description = load_recovery(artifact, stream.parameters.fingerprint, stream.split)
-    if name not in ('auto', network.name):
+def _trained(artifact: Path | str, name: str, model: CutModel) -> tuple[Recovery, str]:
+    network, description = load_recovery(artifact, model.parameters.fingerprint, model.split)
+    if name not in (AUTO, network.name):
         raise ArtifactError(f'recovery artifact {artifact} is of the kind {network.name}, but recovery is {name!r}')
-    if network.options.get('certainty') and not stream.split.takes_key_bias:
+    if network.options.get('certainty') and not model.split.takes_key_bias:
         raise ArtifactError(f'recovery artifact {artifact} weights its estimates in the attention of the tail, but the '
-                            f'blocks of {stream.parameters.model} take no bias on a token: set recovery to omission')
+                            f'blocks of {model.parameters.model} take no bias on a token: set recovery to omission')
     low, high = description.get('loss_range', (0, 1))
-    title = 'PALDN' if network.name == 'paldn' else network.name
-    return (network.to(stream.placement.device),
+    title = 'PALDN' if network.name == RecoveryName.PALDN else network.name
+    return (network.to(model.placement.device),
             f'recovery by {title} from {artifact}, trained for {100 * low:.0f} to {100 * high:.0f} % loss')

@@ -56,10 +56,7 @@ class Recovered:
 class Recovery(Protocol):
     """Fills in, or leaves out, the tokens that lost packets carried."""
 
-    @property
-    def name(self) -> str:
-        """A RecoveryName."""
-        ...
+    name: RecoveryName
 
     def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
         """Tokens [B, N, D] with anything at lost places, `received` bool [B, N], measured loss [B] in 0..1."""

@@ -41,7 +41,7 @@ class LearnedRecovery(nn.Module):
     built with beside the sequence, and implements `estimate` and `multiply_adds`.
     """
 
-    name: str
+    name: RecoveryName
     mean: torch.Tensor
     scale: torch.Tensor
 

@@ -344,5 +344,5 @@ def test_each_device_looks_at_the_image_in_its_own_way_and_the_artifact_says_how
         read_partition(tmp_path / 'p')
     content['devices'][1]['view']['down'] = 'far'
     path.write_text(json.dumps(content))
-    with pytest.raises(ArtifactError, match='expected a whole number'):
+    with pytest.raises(ArtifactError, match='expected whole pixels down and right'):
         read_partition(tmp_path / 'p')
