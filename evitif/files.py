@@ -46,13 +46,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
-    """Raises WriteError."""
+    """Write a file, whole or not at all. Raises WriteError."""
     with replacing(path) as new:
         new.write_bytes(content)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Raises WriteError."""
+    """Write a file in UTF-8, whole or not at all. Raises WriteError."""
     write_bytes(path, text.encode())
 
 

@@ -60,7 +60,7 @@ class _Robot:
         return bool(self.sessions)
 
     def publishers(self) -> list[Publisher]:
-        """Return all of them."""
+        """All of its publishers."""
         return [entry for entry in (self.predictions, self.link_stats, self.classifications) if entry is not None]
 
 
@@ -118,7 +118,7 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
             self._remember_refusal(f'frames of {event.robot}, {event.device}', f'frames of {event.robot}, {event.reason}')
 
     def _remember_refusal(self, whose: str, text: str) -> None:
-        """For /diagnostics."""
+        """Keep a refusal for /diagnostics."""
         with self._robots_lock:
             self._refused.pop(whose, None)
             self._refused[whose] = text, time.monotonic()

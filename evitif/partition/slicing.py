@@ -10,7 +10,7 @@ products, cut by their singular values.
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,10 +29,6 @@ class Shape:
     heads: int       # of a block
     head_dim: int    # channels of a head
     hidden: int      # units of a block's MLP
-
-    def as_dict(self) -> dict:
-        """As `partition.json` has it."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -155,7 +151,7 @@ def zero_mean_basis(width: int) -> torch.Tensor:
 
 
 def _gamma(block: nn.Module, name: str) -> torch.Tensor | None:
-    """LayerScale's, where the block has one."""
+    """The weights of the block's LayerScale; None where it has none."""
     return getattr(getattr(block, name, None), 'gamma', None)
 
 

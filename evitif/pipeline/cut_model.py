@@ -77,7 +77,7 @@ class CutModel:
 
     @property
     def quantiser(self) -> TokenQuantiser:
-        """Of the stream's own quantisation."""
+        """The one of the stream's own quantisation."""
         return self.quantisers[self.parameters.quantisation]
 
     @torch.inference_mode()

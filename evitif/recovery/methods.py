@@ -7,7 +7,7 @@ register) is lost only with all of its copies; these methods then put in what a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -28,10 +28,6 @@ class Sequence:
     def tokens(self) -> int:
         """Length of the sequence."""
         return self.prefix_tokens + self.grid[0] * self.grid[1]
-
-    def as_dict(self) -> dict:
-        """The fields, for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

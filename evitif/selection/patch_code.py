@@ -78,11 +78,11 @@ class PatchCode:
 
     @property
     def patches(self) -> int:
-        """Of an image."""
+        """The number of patches of an image."""
         return self.grid[0] * self.grid[1]
 
     def preprocessor(self) -> Preprocessor:
-        """The large model's own."""
+        """The large model's preprocessing."""
         return Preprocessor(self.data_config)
 
     def stream_parameters(self, quantisation: str, light_fingerprint: str = '') -> StreamParameters:

@@ -32,7 +32,7 @@ class UdpStatistics:
 
 
 def error_name(error: OSError) -> str:
-    """ENETUNREACH, EAGAIN, …"""
+    """The errno's name: ENETUNREACH, EAGAIN, …"""
     return errno.errorcode.get(error.errno or 0, str(error.errno))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
@@ -135,7 +135,7 @@ def prune(module: nn.Module, images: torch.Tensor, own: tuple[int, ...], shape: 
             shrink(pruned, _kept(importance, present, wanted, pruned.embed_dim, turned=part == 'width'))
             with torch.no_grad():
                 now = divergence(target, grouped_log_probabilities(_answers(pruned, images), own))
-            steps.append({'round': number, 'part': part, 'kept': wanted.as_dict(), 'divergence': round(now, 4)})
+            steps.append({'round': number, 'part': part, 'kept': asdict(wanted), 'divergence': round(now, 4)})
             told(f'round {number}, {part}: {wanted}, divergence {now:.3f} nats')
     _merge_classes(pruned, own)
     return pruned.requires_grad_(True), steps

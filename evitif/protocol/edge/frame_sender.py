@@ -83,13 +83,13 @@ class FrameSender:
         self.uplink = UplinkState(SendingState.BREAKER, 0.0, 0.0, 0.0)
 
     def on_round_trip(self, seconds: float, now: float) -> None:
-        """A round trip was measured."""
+        """Take a measured round trip."""
         self._learnt(now)
         self._control.on_round_trip(seconds)
         self._pacer.set_rate(self._control.rate_bit_s, now)
 
     def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
-        """The bridge has reported."""
+        """Take a report of the bridge."""
         self._loss, self._burst = packet_error_rate, mean_burst
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)

@@ -57,7 +57,7 @@ class SealedHello:
 
     @classmethod
     def parse(cls, received: Datagram) -> SealedHello:
-        """Raises DatagramError('malformed')."""
+        """Read a sealed HELLO. Raises DatagramError('malformed')."""
         body = signed_body(received)
         at = COOKIE_BYTES + PUBLIC_BYTES
         if len(body) < at:
