@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused, StampRefused
 from evitif.protocol.wire.link_names import group_of
 from evitif.transport.addresses import format_address
@@ -74,7 +75,7 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
     def __init__(self, **kwargs: Any):
         self._robots: dict[str, _Robot] = {}
         self._robots_lock = threading.RLock()  # the runtime's threads add robots, the executor's removes them
-        self._refused: dict[str, tuple[str, float]] = {}
+        self._refused: BoundedDict[str, tuple[str, float]] = BoundedDict(MOST_REFUSED)
         super().__init__(**kwargs)
 
     def publishes(self) -> tuple[str, ...]:
@@ -120,10 +121,7 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
     def _remember_refusal(self, whose: str, text: str) -> None:
         """Keep a refusal for /diagnostics."""
         with self._robots_lock:
-            self._refused.pop(whose, None)
             self._refused[whose] = text, time.monotonic()
-            while len(self._refused) > MOST_REFUSED:
-                self._refused.pop(next(iter(self._refused)))
 
     @staticmethod
     def _names(event: RobotConnected | RobotLost) -> set[str]:

@@ -14,12 +14,13 @@ import logging
 import math
 import threading
 import time
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from evitif.bounded import BoundedDict
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
@@ -73,7 +74,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         super().__init__(config, strategy, self._endpoint, on_event=on_event, log=log, bind=(config.bind_host, config.port))
         self.config: BridgeSettings = config
         self._on_prediction = on_prediction
-        self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # by robot and stamp, the last of each, for late devices
+        self._fused: BoundedDict[tuple[str, int], Answer] = BoundedDict(HANDED_ON * config.max_robots)      # by robot and stamp
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed; under the lock
         self._batch = 1
         self._key_watch: threading.Thread | None = None
@@ -189,8 +190,6 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         robot = group_of(item[0].robot, item[0].device)     # without the device in the link's name
         if item[0].device:
             self._fused[robot, item[0].capture_stamp_ns] = answer
-            while len(self._fused) > HANDED_ON * self.config.max_robots:
-                self._fused.popitem(last=False)
         self._on_prediction(robot, self._prediction(item, answer))
 
     def _answer_late(self, late: FrameLate) -> None:

@@ -5,12 +5,12 @@ once the next one comes, and leaves no gap in the numbers that the other side wo
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame
 from evitif.protocol.rate.congestion import TARGET_S, CongestionControl, Report
@@ -44,7 +44,7 @@ class FrameSender:
     def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
         self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
         self._own = {kind: self._packetiser(kind, config.patch_copies, config.min_packets) for kind in parameters.row_formats}
-        self._others: OrderedDict[tuple[Quantisation, int, int], Packetiser] = OrderedDict()
+        self._others: BoundedDict[tuple[Quantisation, int, int], Packetiser] = BoundedDict(_PACKETISERS)
         self._pacer = Pacer(config.rate_limit_bit_s)
         self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
         self._waiting: Layout | None = None
@@ -198,12 +198,8 @@ class FrameSender:
         key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
         if key[1:] == (own.patch_copies, own.min_packets):
             return own
-        if key not in self._others:
-            self._others[key] = self._packetiser(*key)
-            if len(self._others) > _PACKETISERS:
-                self._others.popitem(last=False)
-        self._others.move_to_end(key)
-        return self._others[key]
+        self._others[key] = packetiser = self._others.get(key) or self._packetiser(*key)
+        return packetiser
 
     def _packetiser(self, kind: Quantisation, copies: int, min_packets: int) -> Packetiser:
         return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=min_packets,
