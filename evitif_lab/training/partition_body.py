@@ -9,6 +9,7 @@ sub-model from the original.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def read_stages(texts: tuple[str, ...] | list[str]) -> tuple[Stage, ...]:
             stage = Stage(float(reduction) if reduction else None, int(steps))
         except ValueError:
             stage = Stage(None, 0)
-        if stage.steps < 1 or (stage.reduction is None) != (number == len(texts)) or not (stage.reduction or 1) >= 1:
+        last = number == len(texts)
+        if stage.steps < 1 or (stage.reduction is None) != last or not (last or 1 <= stage.reduction < math.inf):
             raise ValueError(f'stage {number} of the body is {text!r}: expected REDUCTION:STEPS, such as 8:400, and STEPS for the last')
         stages.append(stage)
     return tuple(stages)

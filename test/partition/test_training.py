@@ -19,7 +19,7 @@ from evitif_lab.partition.sizes import shape_of
 from evitif_lab.partition.views import device_views
 from evitif_lab.training import partition as training
 from evitif_lab.training import partition_baselines, partition_body, training_answers
-from evitif_lab.training.partition_body import begin_fusion
+from evitif_lab.training.partition_body import begin_fusion, read_stages
 from evitif_lab.training.partition_cnn import Cnn, prune_cnn
 from evitif_lab.training.partition_retraining import System, fuse, retrain
 
@@ -346,3 +346,9 @@ def test_each_device_looks_at_the_image_in_its_own_way_and_the_artifact_says_how
     path.write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match='expected whole pixels down and right'):
         read_partition(tmp_path / 'p')
+
+
+@pytest.mark.parametrize('reduction', ['0', '0.5', '-2', 'nan', 'inf'])
+def test_a_stage_that_does_not_shrink_the_body_is_refused(reduction):
+    with pytest.raises(ValueError, match='stage 1 of the body is .*expected REDUCTION:STEPS'):
+        read_stages((f'{reduction}:2', '2'))
