@@ -5,12 +5,12 @@ once the next one comes, and leaves no gap in the numbers that the other side wo
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame
 from evitif.protocol.rate.congestion import TARGET_S, CongestionControl, Report
@@ -39,15 +39,12 @@ class UplinkState:
 
 
 class FrameSender:
-    """Packetisers, pacing and the allowed rate of one edge.
-
-    :param max_datagram_bytes: what a seal leaves of the configured size
-    """
+    """Packetisers, pacing and the allowed rate of one edge; `max_datagram_bytes` is what a seal leaves of the configured size."""
 
     def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
         self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
         self._own = {kind: self._packetiser(kind, config.patch_copies, config.min_packets) for kind in parameters.row_formats}
-        self._others: OrderedDict[tuple[Quantisation, int, int], Packetiser] = OrderedDict()
+        self._others: BoundedDict[tuple[Quantisation, int, int], Packetiser] = BoundedDict(_PACKETISERS)
         self._pacer = Pacer(config.rate_limit_bit_s)
         self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
         self._waiting: Layout | None = None
@@ -86,13 +83,13 @@ class FrameSender:
         self.uplink = UplinkState(SendingState.BREAKER, 0.0, 0.0, 0.0)
 
     def on_round_trip(self, seconds: float, now: float) -> None:
-        """A round trip was measured."""
+        """Take a measured round trip."""
         self._learnt(now)
         self._control.on_round_trip(seconds)
         self._pacer.set_rate(self._control.rate_bit_s, now)
 
     def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
-        """The bridge has reported."""
+        """Take a report of the bridge."""
         self._loss, self._burst = packet_error_rate, mean_burst
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
@@ -115,10 +112,7 @@ class FrameSender:
         return self._control.last_queueing_s > TARGET_S / 2
 
     def begin(self, frame: TokenFrame, now: float) -> tuple[int, int]:
-        """Cut a frame; drop what is left of the one before. Returns its datagrams and their bytes, without seals.
-
-        Raises ValueError, see `Packetiser.packetise`.
-        """
+        """Cut a frame, drop the rest of the one before. Its datagrams and their bytes, unsealed. Raises ValueError, see `Packetiser`."""
         kind = frame.quantisation or self._parameters.quantisation
         if kind not in self._own:
             raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._own)}')
@@ -136,10 +130,7 @@ class FrameSender:
         return layout.packets, layout.bytes
 
     def release(self, finish: Callable[[np.ndarray], np.ndarray], now: float) -> np.ndarray | None:
-        """The next datagrams that may leave now, uint8 [n, size], made ready by `finish`; None: no more may.
-
-        A large frame leaves in several such runs, so that the first travels while the next is made ready.
-        """
+        """The next run that may leave now, uint8 [n, size], after `finish`; None: no more may."""
         if self._waiting is None:
             return None
         self._held = self._is_futile(now)
@@ -207,12 +198,8 @@ class FrameSender:
         key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
         if key[1:] == (own.patch_copies, own.min_packets):
             return own
-        if key not in self._others:
-            self._others[key] = self._packetiser(*key)
-            if len(self._others) > _PACKETISERS:
-                self._others.popitem(last=False)
-        self._others.move_to_end(key)
-        return self._others[key]
+        self._others[key] = packetiser = self._others.get(key) or self._packetiser(*key)
+        return packetiser
 
     def _packetiser(self, kind: Quantisation, copies: int, min_packets: int) -> Packetiser:
         return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=min_packets,

@@ -83,7 +83,7 @@ class Hellos:
         self._sequence = 0
 
     def begin(self, now: float) -> None:
-        """Ask from now on."""
+        """Begin to ask."""
         self.due_at = self._since = now
         self._interval = HELLO_INTERVAL_S
 
@@ -99,7 +99,7 @@ class Hellos:
         return not self.prompted and (refused or not self.handshake.doubtful or now >= self.asked_at + HELLO_INTERVAL_S)
 
     def wait(self, now: float, refused: bool) -> None:
-        """The next ones go out after the interval."""
+        """Schedule the next ones, after the interval."""
         if not refused and now - self._since >= HELLO_PATIENCE_S:
             self._interval = min(2 * self._interval, HELLO_INTERVAL_MAX_S)
         self.due_at = now + (REFUSED_INTERVAL_S if refused else self._interval)
