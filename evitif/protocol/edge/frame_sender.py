@@ -12,9 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.protocol.edge.config import EdgeConfig
-from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame
-from evitif.protocol.rate.congestion import TARGET_S, CongestionControl, Report
+from evitif.protocol.edge.path_size import PathSize
+from evitif.protocol.events import DatagramSize
+from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame, row_capacity
+from evitif.protocol.rate.congestion import TARGET_S, CongestionControl
 from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
+from evitif.protocol.rate.report import Report
+from evitif.protocol.wire.datagram import UNIT_INDEX
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, SendingState
 
@@ -36,18 +40,24 @@ class UplinkState:
     queueing_delay_s: float = math.nan
     packet_error_rate: float = math.nan     # of the uplink, as last reported, and
     mean_burst: float = math.nan
+    datagram_bytes: int = 0                 # that a datagram may take (`path_size`), UDP payload; 0: not known yet
 
 
 class FrameSender:
     """Packetisers, pacing and the allowed rate of one edge.
 
-    :param max_datagram_bytes: what a seal leaves of the configured size
+    :param seal_bytes: of a datagram
+    :param say: takes an event
     """
 
-    def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
-        self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
-        self._own = {kind: self._packetiser(kind, config.patch_copies, config.min_packets) for kind in parameters.row_formats}
-        self._others: OrderedDict[tuple[Quantisation, int, int], Packetiser] = OrderedDict()
+    def __init__(self, parameters: StreamParameters, config: EdgeConfig, seal_bytes: int,
+                 say: Callable[[DatagramSize], None]):
+        self._parameters, self._config, self._seal = parameters, config, seal_bytes
+        least = max(parameters.row_formats.values()) + UNIT_INDEX.itemsize - row_capacity(0) + seal_bytes
+        self.path = PathSize(config.max_datagram_bytes, max(least, 256 + seal_bytes), say)
+        self._own: dict[int, dict[Quantisation, Packetiser]] = {}          # by size of the datagrams
+        self._own_of(config.max_datagram_bytes)
+        self._others: OrderedDict[tuple[Quantisation, int, int, int], Packetiser] = OrderedDict()
         self._pacer = Pacer(config.rate_limit_bit_s)
         self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
         self._waiting: Layout | None = None
@@ -68,8 +78,8 @@ class FrameSender:
 
     @property
     def longest_name(self) -> int:
-        """The bytes that the name of a frame's source may take, whatever the quantisation."""
-        return min(packetiser.longest_name for packetiser in self._own.values())
+        """The bytes that the name of a frame's source may take, whatever the quantisation, in datagrams of the present size."""
+        return min(packetiser.longest_name for packetiser in self._own_of(self.path.size).values())
 
     def restart(self, now: float) -> None:
         """A session begins, or is back after a silence: forget the path."""
@@ -77,6 +87,7 @@ class FrameSender:
         self._burst = self._loss = math.nan
         self._learnt(now)
         self._drop_waiting()
+        self.path.restart(now)
         self._pacer.begin(self._control.rate_bit_s, now)
         self._update_uplink(now)
 
@@ -96,6 +107,7 @@ class FrameSender:
         self._loss, self._burst = packet_error_rate, mean_burst
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
+        self.path.on_report(report, now)
         self._pacer.set_rate(self._control.rate_bit_s, now)
         self._update_uplink(now)
 
@@ -120,9 +132,12 @@ class FrameSender:
         Raises ValueError, see `Packetiser.packetise`.
         """
         kind = frame.quantisation or self._parameters.quantisation
-        if kind not in self._own:
-            raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._own)}')
-        layout = self._packetiser_for(frame, kind).prepare(frame)
+        if kind not in self._parameters.row_formats:
+            raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._parameters.row_formats)}')
+        size = self.path.next_size(now)
+        layout = self._packetiser_for(frame, kind, size).prepare(frame)
+        if layout.bytes / layout.packets + self._seal > self.path.size:
+            self.path.tries(frame.frame_id)
         if self._waiting:
             self.frames_cut += 1
         self._waiting, self._next, self._frame_id = layout, 0, frame.frame_id
@@ -147,8 +162,7 @@ class FrameSender:
             return None
         layout = self._waiting
         run = layout.run(self._next, RUN_DATAGRAMS)
-        seal = self._config.max_datagram_bytes - self._size
-        run = run[:self._pacer.take(*run.shape, seal, now)]
+        run = run[:self._pacer.take(*run.shape, self._seal, now)]
         if not len(run):
             return None
         finished = finish(run)
@@ -159,6 +173,7 @@ class FrameSender:
         wire = finished.size + IP_UDP_BYTES * len(run)
         self.sent_bytes += wire
         self._control.sent(len(run), wire)
+        self.path.left(len(run), finished.shape[1])
         self._use(wire, now)
         return finished
 
@@ -199,13 +214,25 @@ class FrameSender:
         interval = longest if math.isnan(self._interval) else min(self._interval, longest)
         used = 0.0 if math.isnan(self._used_at) else self._used * math.exp(self._used_at - now)
         state = SendingState.BREAKER if self._is_futile(now) else self._control.state
-        self.uplink = UplinkState(state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
-                               self._control.queueing_delay_s, self._loss, self._burst)
+        # Smaller datagrams have more headers; whoever fills the frame counts with the configured size.
+        headers = self._rows_share(self.path.size) / self._rows_share(self._config.max_datagram_bytes)
+        self.uplink = UplinkState(state, rate, used, max(headers * (rate / 8 * interval - self._beside_smoothed), 0.0), self._name_bytes,
+                                  self._control.queueing_delay_s, self._loss, self._burst, self.path.size)
 
-    def _packetiser_for(self, frame: TokenFrame, kind: Quantisation) -> Packetiser:
-        own = self._own[kind]
-        key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
-        if key[1:] == (own.patch_copies, own.min_packets):
+    def _rows_share(self, size: int) -> float:
+        """The share of a datagram's bytes that rows take."""
+        return row_capacity(size - self._seal, self._name_bytes) / (size + IP_UDP_BYTES)
+
+    def _own_of(self, size: int) -> dict[Quantisation, Packetiser]:
+        if size not in self._own:
+            self._own[size] = {kind: self._packetiser(kind, self._config.patch_copies, self._config.min_packets, size)
+                               for kind in self._parameters.row_formats}
+        return self._own[size]
+
+    def _packetiser_for(self, frame: TokenFrame, kind: Quantisation, size: int) -> Packetiser:
+        own = self._own_of(size)[kind]
+        key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets, size
+        if key[1:3] == (own.patch_copies, own.min_packets):
             return own
         if key not in self._others:
             self._others[key] = self._packetiser(*key)
@@ -214,6 +241,6 @@ class FrameSender:
         self._others.move_to_end(key)
         return self._others[key]
 
-    def _packetiser(self, kind: Quantisation, copies: int, min_packets: int) -> Packetiser:
-        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=min_packets,
+    def _packetiser(self, kind: Quantisation, copies: int, min_packets: int, size: int) -> Packetiser:
+        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=size - self._seal, min_packets=min_packets,
                           prefix_copies=self._config.prefix_copies, patch_copies=copies)
