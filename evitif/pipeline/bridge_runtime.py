@@ -88,9 +88,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
 
     def start(self) -> None:
         """Begin to serve. Raises TransportError (an OSError) when the address cannot be bound."""
-        self._log(logging.INFO, self._strategy.recovery_sentence)
         self._say_refused_keys(self._refused_keys)
-        self._prepare()
+        self._prepare(self._strategy.recovery_sentence)
         self._batch = self._strategy.warm_up(self.config.max_batch)
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
         self._run('evitif-bridge')

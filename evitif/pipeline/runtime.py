@@ -58,9 +58,10 @@ class Runtime(ABC, Generic[Half, Item]):
         """Where the model runs."""
         return self._strategy.placement
 
-    def _prepare(self) -> None:
-        """Say what runs, and choose PyTorch's threads."""
-        self._log(logging.INFO, self.description)
+    def _prepare(self, *more: str) -> None:
+        """Say what runs, and `more` about it, and choose PyTorch's threads."""
+        for sentence in (self.description, *more):
+            self._log(logging.INFO, sentence)
         if self.config.unsealed:
             self._log(logging.WARNING, UNSEALED_WARNING)
         self.threads = choose_threads(self.config.threads, self._strategy.warm_up)

@@ -171,6 +171,13 @@ def test_an_unsealed_link_has_to_be_asked_for_and_warns():
     assert running.log.count((logging.WARNING, UNSEALED_WARNING)) == 2
 
 
+def test_the_bridge_names_its_model_then_its_recovery():
+    with system() as running:
+        running.connected()
+    first, second = (text for _, text in running.log[:2])
+    assert 'tail after block 1' in first and second.startswith('recovery by omission')
+
+
 def test_a_key_file_that_others_can_read_is_refused(keys):
     path = keys / 'robot.key'
     path.chmod(0o644)

@@ -1,5 +1,7 @@
 """The bridge takes the recovery that was asked for, says which, and refuses what cannot work in one sentence."""
 
+import re
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.split_bridge import SplitBridge, choose_recovery
 from evitif.recovery import METHODS, ArtifactError
 from evitif.recovery.artifact import LEARNED as KNOWN
-from evitif.settings import bridge_settings
+from evitif.settings import RecoverySettings, bridge_settings, settings_of
 from evitif_lab.baselines import LEARNED
 
 
@@ -41,6 +43,12 @@ def test_a_bridge_without_the_laboratory_says_that_a_baseline_is_one(folder, tra
         with pytest.raises(ArtifactError, match=f'recovery {name} is a baseline for `evitif evaluate recovery` .* expected auto or one of '
                                                 'zero, mean, omission, interpolation, paldn, linear$'):
             choose_recovery(bridge_settings(model=str(folder), cut=1, **asked), stream)
+
+
+def test_the_parameter_says_which_words_are_no_use_to_a_bridge():
+    (recovery,) = (each for each in settings_of(RecoverySettings) if each.name == 'recovery')
+    told = recovery.description.rpartition('; ')[2]
+    assert set(re.findall(r'[\w-]+', told)) & set(recovery.choices) == set(LEARNED) - {'paldn', 'linear'}
 
 
 def test_auto_is_paldn_where_there_is_one_and_what_an_artifact_says(folder, train):
