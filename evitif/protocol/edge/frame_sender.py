@@ -136,8 +136,9 @@ class FrameSender:
             raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._parameters.row_formats)}')
         size = self.path.next_size(now)
         layout = self._packetiser_for(frame, kind, size).prepare(frame)
-        if layout.bytes / layout.packets + self._seal > self.path.size:
-            self.path.tries(frame.frame_id)
+        filled = layout.bytes / layout.packets + UNIT_INDEX.itemsize + self._parameters.row_formats[kind] + self._seal
+        if size > self.path.size and not self.path.tries(frame.frame_id, filled, now):
+            layout = self._packetiser_for(frame, kind, self.path.size).prepare(frame)
         if self._waiting:
             self.frames_cut += 1
         self._waiting, self._next, self._frame_id = layout, 0, frame.frame_id

@@ -60,9 +60,13 @@ class PathSize:
         may_try = self._trial is None and now >= self._try_at and self.size < self._sizes[-1]
         return self._sizes[self._sizes.index(self.size) + 1] if may_try else self.size
 
-    def tries(self, frame_id: int) -> None:
-        """This frame has the larger size."""
+    def tries(self, frame_id: int, filled: float, now: float) -> bool:
+        """Whether this frame tries the larger size; `filled`: the bytes that its datagrams would have with one more row."""
+        if filled < _SAME * self.next_size(now):      # an answer would prove too little
+            self._try_at = now + self._wait
+            return False
         self._trial = frame_id
+        return True
 
     def left(self, datagrams: int, size: int) -> None:
         """Datagrams of a frame have left."""
