@@ -69,7 +69,7 @@ class EdgeConnection:
             raise ValueError(f'HELLO takes {self._hellos.size} bytes; expected at most max_datagram_bytes, {config.max_datagram_bytes}')
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
         self._events: deque[EdgeEvent] = deque()
-        self._sender = FrameSender(parameters, config, self._seal_bytes, self._events.append)
+        self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes, self._events.append)
         self._state = LinkState.DISCONNECTED
         self._closed = False
         self._session: EdgeSession | None = None

@@ -46,15 +46,15 @@ class UplinkState:
 class FrameSender:
     """Packetisers, pacing and the allowed rate of one edge.
 
-    :param seal_bytes: of a datagram
+    :param max_datagram_bytes: what a seal leaves of the configured size
     :param say: takes an event
     """
 
-    def __init__(self, parameters: StreamParameters, config: EdgeConfig, seal_bytes: int,
-                 say: Callable[[DatagramSize], None]):
-        self._parameters, self._config, self._seal = parameters, config, seal_bytes
-        least = max(parameters.row_formats.values()) + UNIT_INDEX.itemsize - row_capacity(0) + seal_bytes
-        self.path = PathSize(config.max_datagram_bytes, max(least, 256 + seal_bytes), say)
+    def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int,
+                 say: Callable[[DatagramSize], None] = lambda event: None):
+        self._parameters, self._config, self._seal = parameters, config, config.max_datagram_bytes - max_datagram_bytes
+        least = max(parameters.row_formats.values()) + UNIT_INDEX.itemsize - row_capacity(0) + self._seal
+        self.path = PathSize(config.max_datagram_bytes, max(least, 256 + self._seal), say)
         self._own: dict[int, dict[Quantisation, Packetiser]] = {}          # by size of the datagrams
         self._own_of(config.max_datagram_bytes)
         self._others: OrderedDict[tuple[Quantisation, int, int, int], Packetiser] = OrderedDict()
