@@ -26,6 +26,7 @@ from evitif_lab.commands.options import positive_int
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, ShippedModel, shipped_models
 from evitif_lab.loss_patterns import PacketLoss
+from evitif_lab.multiply_adds import tail_multiply_adds
 
 WARM_UP = 10
 TITLE = 'Recovery beside the tail'
@@ -52,15 +53,15 @@ def measure(model: ShippedModel, cut: int, artifact: Path, repetitions: int) -> 
     stream = CutModel.load(SplitSettings(model=model.model, checkpoint=model.checkpoint, pretrained=model.pretrained, cut=cut,
                                          quantisation='int8'))
     split = stream.split
-    if split.tail_multiply_adds == 0:
+    if tail_multiply_adds(split) == 0:
         raise ArtifactError(f'recovery artifact {artifact}: there is no block after cut {cut} to compare with')
     network, _ = load_recovery(artifact, stream.parameters.fingerprint, split)
     seconds = _times(stream, network, repetitions)
     recovery, again, tail, weighted = seconds.T
     return {'model': stream.parameters.model, 'cut': cut, 'fingerprint': stream.parameters.fingerprint,
             'tokens': split.tokens, 'channels': split.channels, 'parameters': sum(p.numel() for p in network.parameters()),
-            'multiply_adds': network.multiply_adds(), 'tail_multiply_adds': split.tail_multiply_adds,
-            'share_of_tail_multiply_adds': network.multiply_adds() / split.tail_multiply_adds,
+            'multiply_adds': network.multiply_adds(), 'tail_multiply_adds': tail_multiply_adds(split),
+            'share_of_tail_multiply_adds': network.multiply_adds() / tail_multiply_adds(split),
             'share_of_tail_time': _quartiles(recovery / tail), 'share_of_tail_time_again': _quartiles(again / tail),
             'weighted_tail_of_tail_time': _quartiles(weighted / tail),
             'recovery_ms': _quartiles(1e3 * recovery), 'tail_ms': _quartiles(1e3 * tail)}

@@ -27,10 +27,7 @@ class WriteError(OSError):
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A path to write to; its file replaces `path` when the block ends, and is deleted if the block fails.
-
-    Makes missing folders. Raises WriteError.
-    """
+    """A path to write to; its file replaces `path` if the block succeeds, else it is deleted. Makes missing folders. Raises WriteError."""
     path = Path(path)
     new = path.with_name(path.name + NEW)
     try:
@@ -49,13 +46,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
-    """Raises WriteError."""
+    """Write a file, whole or not at all. Raises WriteError."""
     with replacing(path) as new:
         new.write_bytes(content)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Raises WriteError."""
+    """Write a file in UTF-8, whole or not at all. Raises WriteError."""
     write_bytes(path, text.encode())
 
 
@@ -86,10 +83,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def require_finite(content: object, title: str) -> None:
-    """Raise ValueError, with `title` and the key, where a number among `content` is NaN or infinite.
-
-    `content` is what JSON can hold, or what has tensors and arrays in it.
-    """
+    """Raise ValueError, with `title` and the key, where a number in `content` (JSON values, tensors, arrays) is NaN or infinite."""
     if (found := not_finite(content)) is not None:
         raise ValueError(f'{title}: {found}')
 

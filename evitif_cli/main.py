@@ -9,6 +9,7 @@ from evitif import __version__
 from evitif_cli.tree import VerbParser, add_verbs
 from evitif_lab.commands import command
 
+OF_THE_LABORATORY = ('tqdm', 'matplotlib')      # the packages of requirements/laboratory.txt
 VERBS = {
     'key': ('keys that seal the link between robot and bridge', {
         'new': ('write a new random key', 'evitif_cli.key'),
@@ -47,8 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
     said = shlex.join(['evitif', *arguments])
 
     def job() -> int:
-        options = parser.parse_args(arguments)
-        return options.run(options, said)
+        try:
+            options = parser.parse_args(arguments)
+            return options.run(options, said)
+        except ModuleNotFoundError as error:
+            if (error.name or '').partition('.')[0] not in OF_THE_LABORATORY:
+                raise
+            raise ValueError(f'the Python package {error.name!r} is not here: this verb needs what requirements/laboratory.txt lists, '
+                             'which `make setup` installs') from None
     return command.run('evitif', job)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused, StampRefused
 from evitif.protocol.wire.link_names import group_of
 from evitif.transport.addresses import format_address
@@ -60,7 +61,7 @@ class _Robot:
         return bool(self.sessions)
 
     def publishers(self) -> list[Publisher]:
-        """Return all of them."""
+        """All of its publishers."""
         return [entry for entry in (self.predictions, self.link_stats, self.classifications) if entry is not None]
 
 
@@ -74,7 +75,7 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
     def __init__(self, **kwargs: Any):
         self._robots: dict[str, _Robot] = {}
         self._robots_lock = threading.RLock()  # the runtime's threads add robots, the executor's removes them
-        self._refused: dict[str, tuple[str, float]] = {}
+        self._refused: BoundedDict[str, tuple[str, float]] = BoundedDict(MOST_REFUSED)
         super().__init__(**kwargs)
 
     def publishes(self) -> tuple[str, ...]:
@@ -118,12 +119,9 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
             self._remember_refusal(f'frames of {event.robot}, {event.device}', f'frames of {event.robot}, {event.reason}')
 
     def _remember_refusal(self, whose: str, text: str) -> None:
-        """For /diagnostics."""
+        """Keep a refusal for /diagnostics."""
         with self._robots_lock:
-            self._refused.pop(whose, None)
             self._refused[whose] = text, time.monotonic()
-            while len(self._refused) > MOST_REFUSED:
-                self._refused.pop(next(iter(self._refused)))
 
     @staticmethod
     def _names(event: RobotConnected | RobotLost) -> set[str]:
@@ -217,11 +215,9 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
 
     def _frame_status(self) -> Status:
         now = self._runtime.statistics()
-        recent = self._recent({'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
-                               'failed': now.frames_failed})
-        values = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced,
-                  'failed': now.frames_failed,
-                  **{f'of devices: {kind}': count for kind, count in now.joined.items()},
+        counts = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced, 'failed': now.frames_failed}
+        recent = self._recent(counts)
+        values = {**counts, **{f'of devices: {kind}': count for kind, count in now.joined.items()},
                   **{f'datagrams dropped: {kind}': count for kind, count in now.dropped.items()}}
         if recent['failed']:
             return Status(ERROR, f'{recent["failed"]} frames failed in the last {RECENT_S:.0f} s, {recent["answered"]} answered', values)

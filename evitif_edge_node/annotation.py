@@ -171,8 +171,7 @@ class _Panel:
         self._text(self._left, y + 42, text, 13, _FAINT, room=self._right - self._left - self._px(70))
 
     def _latency(self, y: int, stages: StageTimes) -> None:
-        parts = [(name, sum(_known(getattr(stages, field)) for field in fields), colour)
-                 for name, fields, colour in _STAGES]
+        parts = [(name, sum(_known(getattr(stages, field)) for field in fields), colour) for name, fields, colour in _STAGES]
         total = _known(stages.total) or sum(seconds for _, seconds, _ in parts)
         self._text(self._left, y, f'{1e3 * total:.1f} ms', 15, _TEXT)
         self._text(self._right, y + 1, 'image in to answer out', 13, _FAINT, anchor='ra')

@@ -11,6 +11,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from evitif.wording import shortened
+
 _EXPECTED = 'expected file:///PATH or package://PACKAGE/PATH of a YAML file as camera_calibration writes it'
 # Field of the message, key of the file, numbers.
 _MATRICES = (('k', 'camera_matrix', 9), ('r', 'rectification_matrix', 9), ('p', 'projection_matrix', 12),
@@ -30,17 +32,14 @@ def camera_info_topic(node: Node) -> str:
 
 
 def load_calibration(url: str, camera_name: str) -> CameraInfo | None:
-    """The calibration at `url`, None where that is empty. `${ROS_HOME}` and `${NAME}` stand for ROS's folder and the camera's name.
-
-    Raises CameraInfoError.
-    """
+    """The calibration at `url` (with `${ROS_HOME}`, `${NAME}` of the camera), None where that is empty. Raises CameraInfoError."""
     if not url:
         return None
     path = _path_of(url.replace('${ROS_HOME}', os.environ.get('ROS_HOME') or str(Path.home() / '.ros')).replace('${NAME}', camera_name))
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CameraInfoError(f'camera_info_url {url!r} cannot be read: {_one_line(error)}; {_EXPECTED}') from None
+        raise CameraInfoError(f'camera_info_url {url!r} cannot be read: {shortened(error)}; {_EXPECTED}') from None
     try:
         return _from_yaml(content)
     except (ValueError, OverflowError) as error:
@@ -85,7 +84,3 @@ def _from_yaml(content: object) -> CameraInfo:
             raise ValueError(f'{key} has the data {data!r:.60}, {count or "any count of"} numbers are needed')
         setattr(info, field, [float(number) for number in data])
     return info
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__

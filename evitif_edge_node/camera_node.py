@@ -82,8 +82,7 @@ class CameraNode(AutostartNode):
         return f'{self.resolve_topic_name("image")}/compressed'  # a remapped base carries its transports
 
     def _start_timer(self) -> None:
-        self._timer = self.create_timer(1.0 / self._values['rate'], self._tick,
-                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer = self.create_timer(1.0 / self._values['rate'], self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _tick(self) -> None:
         if not self._subscribers_complete():

@@ -26,7 +26,7 @@ def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | None:
 
 
 def any_font(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """The same, or Pillow's own with boxes in it."""
+    """As `font_for`; Pillow's own font, with boxes in the text, where there is none."""
     return font_for(text, size) or _font(_OWN, max(size, _SMALLEST))
 
 

@@ -71,8 +71,7 @@ class ImageWatch:
             self._missing = False
             self._node.get_logger().info(f'images on {topic} again')
         if recent['refused']:
-            share = '' if recent['refused'] >= count else \
-                f'{recent["refused"]} of {count} images in the last {period:.0f} s: '
+            share = '' if recent['refused'] >= count else f'{recent["refused"]} of {count} images in the last {period:.0f} s: '
             return Status(ERROR, share + self._refusal, values)
         if lost > TOO_MANY_LOST * (count + lost):
             text = f'{lost} of {count + lost} images on {topic} were lost on the way here: {self._remedy()}'

@@ -130,10 +130,7 @@ def navigation2_arguments(params_file: SomeSubstitutionsType, whose: str = 'the 
 
 
 def read_arguments(context: LaunchContext, arguments: Iterable[Argument]) -> dict[str, object]:
-    """The values of the arguments that are given or have a default.
-
-    Raises ValueError with the argument, its value and what was expected.
-    """
+    """The values of the arguments that are given or have a default. Raises ValueError: argument, value and what was expected."""
     values = {}
     for argument in arguments:
         text = LaunchConfiguration(argument.name).perform(context).strip()

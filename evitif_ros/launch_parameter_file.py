@@ -15,10 +15,7 @@ PARAMETERS_KEY = 'ros__parameters'
 
 
 class CheckedParameterFile:
-    """A parameter file that exists and is well formed. Give `file` to a node's `parameters`.
-
-    Raises ValueError with a sentence that names the file and what is wrong with it.
-    """
+    """A well-formed parameter file, `file` for a node's `parameters`. Raises ValueError, naming the file and what is wrong with it."""
 
     def __init__(self, context: LaunchContext, path: str):
         self._origin = f'launch argument params_file:={path}'

@@ -69,7 +69,7 @@ class AutostartNode(LifecycleNode):
         return ()
 
     def subscribes(self) -> tuple[str, ...]:
-        """The same of the subscriptions."""
+        """As `publishes`, of the subscriptions."""
         return ()
 
     def configure(self) -> None:

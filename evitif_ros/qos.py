@@ -17,21 +17,18 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from evitif.settings import Setting
 from evitif_ros.parameters import overrides_of, require_accepted
 
+
+def _keep_last(depth: int, reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
+               durability: DurabilityPolicy = DurabilityPolicy.VOLATILE) -> QoSProfile:
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
+
+
 # In: any publisher matches, and only the newest image waits.
-NEWEST_IMAGE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT,
-                          durability=DurabilityPolicy.VOLATILE)
+NEWEST_IMAGE = _keep_last(1, ReliabilityPolicy.BEST_EFFORT)
 # Out: reliable, so that reliable and best-effort subscribers match; keep-last, so that a slow one never blocks.
-IMAGES = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE,
-                    durability=DurabilityPolicy.VOLATILE)
-RESULTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE,
-                     durability=DurabilityPolicy.VOLATILE)
+IMAGES, RESULTS, DIAGNOSTICS = _keep_last(5), _keep_last(50), _keep_last(10)
 # Known labels, one for each image: kept a while for late subscribers.
-LABELS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
-                    durability=DurabilityPolicy.TRANSIENT_LOCAL)
-LATCHED = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
-                     durability=DurabilityPolicy.TRANSIENT_LOCAL)
-DIAGNOSTICS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE,
-                         durability=DurabilityPolicy.VOLATILE)
+LABELS, LATCHED = (_keep_last(depth, durability=DurabilityPolicy.TRANSIENT_LOCAL) for depth in (100, 1))
 
 PREFIX = 'qos_overrides.'
 PUBLISHER, SUBSCRIPTION = 'publisher', 'subscription'

@@ -74,7 +74,7 @@ class RuntimeNode(AutostartNode, Generic[Half]):
         self._start_timers()
 
     def deactivate(self) -> None:
-        """Stop both."""
+        """Stop the timers and the half."""
         self._stop_timers()
         if self._running and self._runtime is not None:
             self._running = False

@@ -1,5 +1,6 @@
 """What the strategies `selection` and `partition` need on disk, small and of random weights, for the tests that run them."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -70,6 +71,6 @@ def write_partition(folder: Path, seed: int = 1) -> str:
     save_partition(folder, modules, fusion, {
         'original': '12' * 32, 'model': 'small', 'architecture': ARCHITECTURE, 'model_kwargs': kwargs, 'class_names': CLASSES,
         'labels': CLASSES, 'data_config': DATA, 'redundancy': 1, 'features': 16, 'figures': {}, 'made_by': {},
-        'devices': [{'name': name, 'classes': list(own), 'shape': shape.as_dict(), 'parameters': 1, 'multiply_adds': 1}
+        'devices': [{'name': name, 'classes': list(own), 'shape': asdict(shape), 'parameters': 1, 'multiply_adds': 1}
                     for name, own, shape in zip(DEVICES, subsets, shapes, strict=True)]})
     return str(folder)

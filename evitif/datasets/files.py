@@ -30,10 +30,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def survey(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """All images in `folder` and its folders, links followed, by path; and how many there are of each kind that is not read.
-
-    A link that leads nowhere is among the images, since reading it says so.
-    """
+    """All images below `folder`, links followed, broken ones too, by path; and how many there are of each kind that is not read."""
     images, unread = [], Counter()
     for path in _files_below(folder):
         kind = path.suffix.lower()

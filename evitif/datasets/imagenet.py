@@ -11,10 +11,7 @@ from evitif.datasets.errors import DatasetError
 
 @functools.cache
 def wordnet_ids() -> tuple[str, ...]:
-    """The WordNet ids (n01440764, …) of the 1,000 classes, read from timm's file: to import timm would take PyTorch, and seconds.
-
-    Raises DatasetError where timm is not installed.
-    """
+    """The WordNet ids (n01440764, …) of the 1,000 classes. Raises DatasetError where timm, which has the list, is not installed."""
     timm = find_spec('timm')
     folder = Path(timm.origin).parent if timm is not None and timm.origin else Path('timm')
     try:

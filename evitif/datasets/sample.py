@@ -19,10 +19,7 @@ class Sample:
 
 
 class ImageDataset(Protocol):
-    """A sized sequence of samples. `class_names[i]` is the name of class id i; empty when no class is known.
-
-    `split` says what the images are: `train`, `val` or `test`, or `all` of a folder that is not divided.
-    """
+    """Samples; `class_names` by class id, empty if unknown. `split`: `train`, `val` or `test`, or `all` of a folder that is not divided."""
 
     class_names: tuple[str, ...]
     split: str

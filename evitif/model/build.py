@@ -16,7 +16,7 @@ from evitif.files import read_json
 from evitif.model.errors import ModelError
 from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
 from evitif.model.loading import Loaded, load_whole
-from evitif.model.preprocess import data_config_of
+from evitif.model.preprocess import data_config_of, tuples_of
 from evitif.model.pretrained import OtherSizeError, build_from_file, build_from_hub
 from evitif.model.stored_weights import load_weights, pack_weights
 from evitif.model.tensors import write_described
@@ -146,7 +146,7 @@ def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
         raise ModelError(f'model folder {spec.model!r} has {len(description["class_names"])} classes, '
                          f'num_classes={spec.num_classes} was asked for')
     arguments = {**description['model_kwargs'], 'num_classes': len(description['class_names']),
-                 'pretrained_cfg_overlay': _tuples(description['pretrained_cfg'])}
+                 'pretrained_cfg_overlay': tuples_of(description['pretrained_cfg'])}
     if spec.image_size not in (None, arguments.get('img_size')):
         raise ModelError(f'model folder {spec.model!r} was made for image size {arguments.get("img_size")}, '
                          f'image_size={spec.image_size} was asked for')
@@ -194,7 +194,3 @@ def _imagenet_labels(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...
     information = timm.data.ImageNetInfo(subset)
     names = tuple(information.label_names())
     return names, tuple(information.index_to_description(index).split(',')[0] for index in range(len(names)))
-
-
-def _tuples(config: dict) -> dict:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}

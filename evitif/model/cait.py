@@ -49,11 +49,3 @@ class CaitTrunk(Trunk):
         """As `Trunk.takes_key_bias`."""
         return all(isinstance(block.attn, TalkingHeadAttn) for block in islice(self.module.blocks, first, None)) and \
             all(block.attn.fused_attn for block in self.module.blocks_token_only)
-
-    def multiply_adds(self, first: int) -> int:
-        """As `Trunk.multiply_adds`, with the mixing of heads for each pair of tokens, and the class token's blocks."""
-        tokens, channels = self.grid[0] * self.grid[1], int(self.module.embed_dim)
-        mixing = sum(layer.weight.numel() for block in islice(self.module.blocks, first, None)
-                     for layer in (block.attn.proj_l, block.attn.proj_w))
-        looking = len(self.module.blocks_token_only) * (2 * tokens * channels**2 + 2 * tokens * channels)
-        return super().multiply_adds(first) + (tokens**2 - tokens) * mixing + looking

@@ -18,10 +18,7 @@ FORMAT, TITLE = 1, 'transform code'
 
 
 def save_code(path: Path | str, code: TransformCode, description: dict, kind: str = KIND) -> dict:
-    """Write the code, as fp16 but for its levels, and its description, and return that as it was written.
-
-    `code` has values that fp16 holds exactly (`half_precision`), so the loaded code is the measured one.
-    """
+    """Write the code, which `half_precision` has rounded, and its description, and return that as it was written."""
     path = Path(path)
     write_described(path, {'format': FORMAT, 'kind': kind, 'digest': code.digest, **description}, path.with_suffix('.safetensors'),
                     _stored(code))

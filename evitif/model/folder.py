@@ -47,9 +47,6 @@ def artifact_path(folder: Path | str, cut: int, kind: str = RecoveryName.PALDN) 
 
 
 def artifact_beside(model: str, cut: int, kind: str = RecoveryName.PALDN) -> Path | None:
-    """The description of what was trained for `model` at this cut (see `artifact_folders`), or None.
-
-    The loader checks that it was trained for these weights.
-    """
+    """The description of what was trained for `model` at this cut, maybe of other weights (see `artifact_folders`), or None."""
     paths = (artifact_path(folder, cut, kind) for folder in artifact_folders(model))
     return next((path for path in paths if path.is_file()), None)

@@ -35,10 +35,7 @@ _QUERY = re.compile(r'encoder\.layer\.(\d+)\.attention\.attention\.query\.(weigh
 
 
 def rename_to_timm(tensors: dict[str, torch.Tensor], origin: str) -> dict[str, torch.Tensor]:
-    """The tensors by timm's names; tensors that are not Hugging Face's come back unchanged.
-
-    Raises ModelError for a model of that library that is not one of those above.
-    """
+    """The tensors by timm's names, unchanged if they are not Hugging Face's. Raises ModelError for its other models."""
     marks = [match[1] for name in tensors if (match := _MARK.match(name)) and not _is_beit(tensors)]
     if not marks:
         if any(_OTHERS.match(name) for name in tensors) and not any('blocks.0.' in name for name in tensors):

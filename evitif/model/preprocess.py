@@ -21,6 +21,11 @@ def data_config_of(module: nn.Module) -> dict:
     return config
 
 
+def tuples_of(config: dict) -> dict:
+    """A data_config or pretrained_cfg read from JSON, with tuples for its lists, as timm has them."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
 class Preprocessor:
     """uint8 RGB images to the model's input, by timm's evaluation transform for `data_config`."""
 
@@ -45,9 +50,7 @@ class Preprocessor:
         mode = self.data_config.get('crop_mode', 'center')
         if mode == 'squash':
             scale_y, scale_x = resized[0] / height, resized[1] / width
-        elif mode == 'border':
-            scale_y = scale_x = min(resized[0] / height, resized[1] / width)
         else:
-            scale_y = scale_x = max(resized[0] / height, resized[1] / width)
+            scale_y = scale_x = (min if mode == 'border' else max)(resized[0] / height, resized[1] / width)
         seen_h, seen_w = h / scale_y, w / scale_x
         return (width - seen_w) / 2, (height - seen_h) / 2, seen_w, seen_h

@@ -62,10 +62,7 @@ class TokenQuantiser:
         return row_bytes(self.kind, self.slice_channels)
 
     def quantise(self, tokens: np.ndarray) -> np.ndarray:
-        """float [N, channels] to uint8 rows [N * groups, row_bytes]; row = token * groups + group.
-
-        A transform code takes whole frames of tokens.
-        """
+        """float [N, channels] (of a transform code, whole frames) to uint8 rows [N * groups, row_bytes]; row = token * groups + group."""
         if tokens.ndim != 2 or tokens.shape[1] != self.channels:
             raise ValueError(f'expected tokens of shape [N, {self.channels}], got {list(tokens.shape)}')
         if self.code is not None:
@@ -129,10 +126,7 @@ def rotation(channels: int) -> np.ndarray:
 
 
 def row_bytes(kind: str, slice_channels: int) -> int | None:
-    """Bytes of the row of a slice of so many channels, None where `kind` cannot write it: int4 packs pairs of values.
-
-    Raises ValueError for an unknown kind.
-    """
+    """Bytes of the row of a slice; None where `kind` cannot write it: int4 packs pairs. Raises ValueError for an unknown kind."""
     _require_known(kind)
     if kind == 'int4' and slice_channels % 2:
         return None

@@ -33,7 +33,7 @@ class RelativePositionTrunk(Trunk):
         return tokens
 
     def takes_key_bias(self, first: int) -> bool:
-        """Always."""
+        """As `Trunk.takes_key_bias`: these blocks always do."""
         return True
 
     def _shared_bias(self) -> dict[str, torch.Tensor | None]:

@@ -64,11 +64,6 @@ class SplitModel:
         """Whether the tail's blocks and its pooling take weights of tokens; most of timm's do."""
         return self.trunk.takes_key_bias(self.cut)
 
-    @property
-    def tail_multiply_adds(self) -> int:
-        """Multiply-adds of the tail's blocks for one image; norms and the classifier are left out."""
-        return self.trunk.multiply_adds(self.cut)
-
     def whole(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, C, H, W] to logits [B, classes] by the uncut model."""
         return self.module(images)

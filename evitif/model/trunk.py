@@ -51,14 +51,6 @@ class Trunk:
         return weighs_tokens(self.module) and all('attn_mask' in inspect.signature(block.forward).parameters
                                                   for block in islice(self.module.blocks, first, None))
 
-    def multiply_adds(self, first: int) -> int:
-        """Multiply-adds of the blocks from `first` on, for one image: of the linear layers (12 N D² a block where the MLP is four times as
-        wide) and of attention (2 N² D). Norms and the classifier, which sees one token, do not count."""
-        tokens = self.prefix_tokens + self.grid[0] * self.grid[1]
-        blocks = list(islice(self.module.blocks, first, None))
-        linear = sum(layer.weight.numel() for block in blocks for layer in block.modules() if isinstance(layer, nn.Linear))
-        return tokens * linear + len(blocks) * 2 * tokens**2 * int(self.module.embed_dim)
-
     def _embed(self, images: torch.Tensor) -> torch.Tensor:
         """The tokens [B, N, D] before the first block."""
         model = self.module

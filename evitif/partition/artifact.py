@@ -28,7 +28,7 @@ from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import fingerprint
 from evitif.model.folder import find_model_folder
-from evitif.model.preprocess import Preprocessor
+from evitif.model.preprocess import Preprocessor, tuples_of
 from evitif.model.tensors import read_tensors, write_tensors
 from evitif.partition.checks import check_device_name, check_subsets, check_unique
 from evitif.partition.fusion import FusionNetwork
@@ -86,27 +86,14 @@ class DeviceModel:
     """One device's sub-model with its preprocessing, in evaluation mode."""
 
     entry: DeviceEntry
-    partition: str                   # hex SHA-256: the identity of the partition that it is of
+    partition: Description
     module: nn.Module
     preprocessor: Preprocessor
-    channels: int                    # F, of the features
-    classes: tuple[int, ...]         # ids that `local_probabilities` is about; its last entry is 'other'
-    labels: tuple[str, ...]          # of those, with 'other'
 
     @property
-    def name(self) -> str:
-        """The device's."""
-        return self.entry.name
-
-    @property
-    def index(self) -> int:
-        """Its number among the devices."""
-        return self.entry.index
-
-    @property
-    def fingerprint(self) -> str:
-        """The identity that the handshake compares: `Fusion.devices[index].fingerprint` on the bridge."""
-        return self.entry.fingerprint
+    def labels(self) -> tuple[str, ...]:
+        """Of `local_probabilities`: those of the device's classes, and 'other'."""
+        return (*(self.partition.labels[index] for index in self.entry.classes), 'other')
 
     @torch.inference_mode()
     def features(self, image: torch.Tensor) -> np.ndarray:
@@ -115,7 +102,7 @@ class DeviceModel:
 
     def features_of(self, images: torch.Tensor) -> torch.Tensor:
         """Preprocessed images [B, C, H, W], as all devices are given them, to float32 [B, F]."""
-        return sub_features(self.module, self.entry.view(images), self.channels)
+        return sub_features(self.module, self.entry.view(images), self.partition.features)
 
     @torch.inference_mode()
     def local_probabilities(self, features: np.ndarray) -> np.ndarray:
@@ -129,41 +116,16 @@ class DeviceModel:
 class Fusion:
     """The fusion network with the devices that it knows."""
 
-    description: Description
+    partition: Description
     network: FusionNetwork
-
-    @property
-    def devices(self) -> tuple[DeviceEntry, ...]:
-        """All devices, by index."""
-        return self.description.devices
-
-    @property
-    def fingerprint(self) -> str:
-        """The partition's identity; a `DeviceModel.partition` has to be the same."""
-        return self.description.fingerprint
-
-    @property
-    def features(self) -> int:
-        """Channels that each device sends."""
-        return self.description.features
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Of the original."""
-        return self.description.class_names
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The name of each class, for people."""
-        return self.description.labels
 
     @torch.inference_mode()
     def answer(self, features: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Features float32 [N, F] of the devices by index, and which of them were heard bool [N], to probabilities
         float32 [classes]. Rows of absent devices are not looked at. Raises ValueError on another shape."""
-        count = len(self.devices)
-        if np.shape(features) != (count, self.features) or np.shape(present) != (count,):
-            raise ValueError(f'expected features [{count}, {self.features}] and present [{count}], got '
+        count, channels = len(self.partition.devices), self.partition.features
+        if np.shape(features) != (count, channels) or np.shape(present) != (count,):
+            raise ValueError(f'expected features [{count}, {channels}] and present [{count}], got '
                              f'{list(np.shape(features))} and {list(np.shape(present))}')
         weight = self.network.linear.weight
         heard = torch.from_numpy(np.asarray(present, bool)).to(weight.device)
@@ -204,10 +166,7 @@ def save_partition(folder: Path | str, modules: list[nn.Module], network: Fusion
 
 
 def read_partition(folder: Path | str) -> Description:
-    """Read and check `partition.json`; a relative folder is looked for as model folders are.
-
-    Raises ArtifactError where it cannot be read, is not finished, or contradicts itself.
-    """
+    """Read and check `partition.json`, found as model folders are. Raises ArtifactError: unreadable, unfinished or contradictory."""
     folder = find_model_folder(str(folder)) or Path(folder).expanduser()
     path = folder / DESCRIPTION_FILE
     content = read_artifact(path, 'partition', FORMAT, advice='; `evitif train partition` makes one')
@@ -231,10 +190,7 @@ def read_partition(folder: Path | str) -> Description:
 
 
 def load_device(folder: Path | str, which: str | int, device: str | torch.device = 'cpu') -> DeviceModel:
-    """Load one device's sub-model, by name or number; needs `partition.json` and that device's file alone.
-
-    Raises ArtifactError where the file cannot be read or is of another partition, naming both.
-    """
+    """Load a device's sub-model by name or number; reads `partition.json` and that device's file alone. Raises ArtifactError."""
     description = read_partition(folder)
     entry = description.device(which)
     path = description.folder / _device_file(entry.index)
@@ -247,9 +203,7 @@ def load_device(folder: Path | str, which: str | int, device: str | torch.device
     if (found := fingerprint(module, data_config=description.data_config)) != entry.digest:
         raise ArtifactError(f'{path} is not the sub-model that {DESCRIPTION_FILE} describes: its digest is '
                             f'{found[:16]}…, expected {entry.digest[:16]}…{difference(entry.digest, found)}')
-    labels = (*(description.labels[index] for index in entry.classes), 'other')
-    return DeviceModel(entry, description.fingerprint, module.eval().requires_grad_(False).to(device),
-                       Preprocessor(_tuples(description.data_config)), description.features, entry.classes, labels)
+    return DeviceModel(entry, description, module.eval().requires_grad_(False).to(device), Preprocessor(tuples_of(description.data_config)))
 
 
 def load_fusion(folder: Path | str, device: str | torch.device = 'cpu') -> Fusion:
@@ -316,7 +270,3 @@ def _identity(original: str, devices: list[dict], digests: list[str], fusion: st
 
 def _device_identity(partition: str, index: int, digest: str) -> str:
     return hashlib.sha256(f'{partition} {index} {digest}'.encode()).hexdigest()
-
-
-def _tuples(config: dict) -> dict:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}

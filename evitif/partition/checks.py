@@ -25,8 +25,7 @@ def check_unique(names: list[str], origin: str) -> None:
         raise ValueError(f'{origin}: two devices have one identity, {", ".join(map(repr, twice))}: expected a name for each alone')
 
 
-def check_subsets(subsets: Sequence[Sequence[int]], classes: int, redundancy: int = 1,
-                  class_names: Sequence[str] = ()) -> None:
+def check_subsets(subsets: Sequence[Sequence[int]], classes: int, redundancy: int = 1, class_names: Sequence[str] = ()) -> None:
     """Raise ValueError, naming the classes, unless every one of `classes` is on exactly `redundancy` devices, none twice on
     one, and no device is without classes."""
     def named(ids: Iterable[int]) -> str:

@@ -27,8 +27,3 @@ class FusionNetwork(nn.Module):
         mask = present[:, :, None].to(features.dtype)
         x = torch.cat((features * mask, mask), 2).flatten(1)
         return self.linear(x) + self.output(nn.functional.gelu(self.hidden(x)))
-
-    @property
-    def multiply_adds(self) -> int:
-        """For one frame."""
-        return sum(layer.weight.numel() for layer in (self.linear, self.hidden, self.output))

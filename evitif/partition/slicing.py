@@ -10,7 +10,7 @@ products, cut by their singular values.
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,10 +30,6 @@ class Shape:
     head_dim: int    # channels of a head
     hidden: int      # units of a block's MLP
 
-    def as_dict(self) -> dict:
-        """As `partition.json` has it."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -46,10 +42,7 @@ class Kept:
 
 
 def require_prunable(module: nn.Module) -> None:
-    """Raise ModelError, naming what is in the way, unless `module` is a plain timm VisionTransformer.
-
-    It is looked at what its parts do, not only at what they are called: each block is tried on random tokens.
-    """
+    """Raise ModelError, naming the obstacles, unless `module` is a plain timm VisionTransformer: each block is tried on random tokens."""
     name, reasons = type(module).__name__, []
     if not isinstance(getattr(module, 'blocks', None), nn.Sequential) or not hasattr(module, 'patch_embed'):
         listed = isinstance(getattr(module, 'blocks', None), nn.ModuleList)
@@ -111,12 +104,6 @@ def final_norm(module: nn.Module) -> nn.Module:
     return norm if not isinstance(norm, nn.Identity) else getattr(module, 'fc_norm', norm)
 
 
-def shape_of(module: nn.Module) -> Shape:
-    """The sizes of `module`, which has to be prunable."""
-    block = module.blocks[0]
-    return Shape(int(module.embed_dim), block.attn.num_heads, block.attn.head_dim, block.mlp.fc1.out_features)
-
-
 @torch.no_grad()
 def shrink(module: nn.Module, kept: Kept) -> None:
     """Cut `module` in place down to `kept`. What LayerScale and the norms' affine parts do goes into the linear layers."""
@@ -132,8 +119,8 @@ def shrink(module: nn.Module, kept: Kept) -> None:
         _slice_heads(block.attn, heads, kept.head_dim)
         _write(block.attn.proj, basis, _gamma(block, 'ls1'))
         _read(block.mlp.fc1, block.norm2, basis, scale)
-        _assign(block.mlp.fc1, block.mlp.fc1.weight[hidden], block.mlp.fc1.bias[hidden])
-        _assign(block.mlp.fc2, block.mlp.fc2.weight[:, hidden], block.mlp.fc2.bias)
+        assign(block.mlp.fc1, block.mlp.fc1.weight[hidden], block.mlp.fc1.bias[hidden])
+        assign(block.mlp.fc2, block.mlp.fc2.weight[:, hidden], block.mlp.fc2.bias)
         _write(block.mlp.fc2, basis, _gamma(block, 'ls2'))
         block.ls1 = block.ls2 = nn.Identity()
         block.norm1, block.norm2 = _plain_norm(block.norm1, width), _plain_norm(block.norm2, width)
@@ -155,23 +142,6 @@ def blank(module: nn.Module, shape: Shape, classes: int) -> nn.Module:
     return module
 
 
-def merge_classes(module: nn.Module, own: tuple[int, ...]) -> None:
-    """The classifier in place cut to the classes `own` and one more output, 'other', which begins as the mean of the others."""
-    others = [index for index in range(module.head.out_features) if index not in own]
-    with torch.no_grad():
-        weight, bias = module.head.weight, module.head.bias
-        other = (weight[others].mean(0), bias[others].mean()) if others else (torch.zeros_like(weight[0]), bias.min() - 10)
-        _assign(module.head, torch.cat((weight[list(own)], other[0][None])), torch.cat((bias[list(own)], other[1][None])))
-    module.num_classes = len(own) + 1
-
-
-def drop_other(module: nn.Module) -> None:
-    """The classifier in place without its last output, 'other'."""
-    with torch.no_grad():
-        _assign(module.head, module.head.weight[:-1], module.head.bias[:-1])
-    module.num_classes -= 1
-
-
 @functools.cache
 def zero_mean_basis(width: int) -> torch.Tensor:
     """float32 [width, width - 1]: orthonormal columns, each of mean zero (the orthonormal DCT-II without its first)."""
@@ -180,28 +150,13 @@ def zero_mean_basis(width: int) -> torch.Tensor:
     return torch.from_numpy(columns.astype(np.float32))
 
 
-def parameters_of(module: nn.Module) -> int:
-    """Number of weights."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def multiply_adds_of(module: nn.Module) -> int:
-    """Multiply-adds for one image: patch embedding, the blocks' linear layers and attention, the classifier; norms left out."""
-    patches = module.patch_embed.num_patches
-    tokens = patches + module.num_prefix_tokens
-    total = patches * module.patch_embed.proj.weight.numel() + module.head.weight.numel()
-    for block in module.blocks:
-        total += tokens * sum(layer.weight.numel() for layer in block.modules() if isinstance(layer, nn.Linear))
-        total += 2 * tokens**2 * block.attn.attn_dim
-    return total
-
-
 def _gamma(block: nn.Module, name: str) -> torch.Tensor | None:
-    """LayerScale's, where the block has one."""
+    """The weights of the block's LayerScale; None where it has none."""
     return getattr(getattr(block, name, None), 'gamma', None)
 
 
-def _assign(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+def assign(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    """Give a layer these weights, copied, and their sizes."""
     layer.weight = nn.Parameter(weight.clone())
     layer.bias = None if bias is None else nn.Parameter(bias.clone())
     layer.out_features, layer.in_features = weight.shape
@@ -213,7 +168,7 @@ def _write(layer: nn.Linear | nn.Conv2d, basis: torch.Tensor, gamma: torch.Tenso
     weight = torch.einsum('wd,d...->w...', turned, layer.weight)
     bias = None if layer.bias is None else turned @ layer.bias
     if isinstance(layer, nn.Linear):
-        _assign(layer, weight, bias)
+        assign(layer, weight, bias)
     else:
         layer.weight, layer.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
         layer.out_channels = len(weight)
@@ -224,7 +179,7 @@ def _read(layer: nn.Linear, norm: nn.LayerNorm, basis: torch.Tensor, scale: floa
     gain = torch.ones(layer.in_features) if norm.weight is None else norm.weight
     offset = torch.zeros(layer.in_features) if norm.bias is None else norm.bias
     bias = layer.weight @ offset + (0 if layer.bias is None else layer.bias)
-    _assign(layer, (layer.weight * gain) @ basis.T * scale, bias)
+    assign(layer, (layer.weight * gain) @ basis.T * scale, bias)
 
 
 def _slice_heads(attention: nn.Module, heads: torch.Tensor, dim: int) -> None:
@@ -245,8 +200,8 @@ def _slice_heads(attention: nn.Module, heads: torch.Tensor, dim: int) -> None:
         outputs.append(left)
         values.append(torch.cat((right, torch.zeros(dim, 1)), 1))
     joined = torch.cat([torch.cat(part) for part in (queries, keys, values)])
-    _assign(attention.qkv, joined[:, :-1], joined[:, -1])
-    _assign(attention.proj, torch.cat(outputs, 1), projection_bias)
+    assign(attention.qkv, joined[:, :-1], joined[:, -1])
+    assign(attention.proj, torch.cat(outputs, 1), projection_bias)
     attention.num_heads, attention.head_dim, attention.attn_dim = len(heads), dim, len(heads) * dim
     attention.scale = dim**-0.5
 

@@ -34,10 +34,6 @@ class View:
             images = images[:, :, rows][:, :, :, columns]
         return images.flip(3) if self.mirrored else images
 
-    def as_dict(self) -> dict:
-        """As `partition.json` has it."""
-        return asdict(self)
-
 
 def _reflected(size: int, moved: int) -> torch.Tensor:
     """Where the pixels of a row come from, int64 [size]."""

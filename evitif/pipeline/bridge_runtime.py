@@ -14,12 +14,13 @@ import logging
 import math
 import threading
 import time
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from evitif.bounded import BoundedDict
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
@@ -33,6 +34,7 @@ from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, rea
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.link_names import group_of
 from evitif.settings import BridgeSettings, PartitionBridgeSettings
+from evitif.transport.addresses import format_address
 from evitif.vocabulary import How
 
 Item = tuple[ReceivedFrame, ...]      # frames that share a prediction: one, or those of several devices
@@ -59,10 +61,7 @@ class BridgeStatistics:
 
 
 class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
-    """The bridge's pipeline with its threads and its socket; see EdgeRuntime for `log`, the callbacks and what the constructor raises.
-
-    It calls `on_prediction(robot, prediction)`.
-    """
+    """As EdgeRuntime, off-board; it calls `on_prediction(robot, prediction)`."""
 
     def __init__(self, config: BridgeSettings, *, on_prediction: Callable[[str, Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):
@@ -75,7 +74,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         super().__init__(config, strategy, self._endpoint, on_event=on_event, log=log, bind=(config.bind_host, config.port))
         self.config: BridgeSettings = config
         self._on_prediction = on_prediction
-        self._fused: OrderedDict[tuple[str, int], Answer] = OrderedDict()    # by robot and stamp, the last of each, for late devices
+        self._fused: BoundedDict[tuple[str, int], Answer] = BoundedDict(HANDED_ON * config.max_robots)      # by robot and stamp
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed; under the lock
         self._batch = 1
         self._key_watch: threading.Thread | None = None
@@ -96,7 +95,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         if self.config.key_file:
             self._key_watch = threading.Thread(target=self._watch_keys, args=(self.config.key_file,), name='evitif-keys', daemon=True)
             self._key_watch.start()
-        self._log(logging.INFO, f'listening on {self.local_address[0]}:{self.local_address[1]} (UDP)')
+        self._log(logging.INFO, f'listening on {format_address(self.local_address)} (UDP)')
 
     def stop(self) -> None:
         """Say goodbye to the robots and end the threads."""
@@ -190,8 +189,6 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         robot = group_of(item[0].robot, item[0].device)     # without the device in the link's name
         if item[0].device:
             self._fused[robot, item[0].capture_stamp_ns] = answer
-            while len(self._fused) > HANDED_ON * self.config.max_robots:
-                self._fused.popitem(last=False)
         self._on_prediction(robot, self._prediction(item, answer))
 
     def _answer_late(self, late: FrameLate) -> None:
@@ -273,9 +270,9 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             self._repeated(logging.ERROR, f'robot {event.robot}, {event.reason}; such frames are not answered',
                            ('stamps', event.robot, event.device))
         elif isinstance(event, RobotConnected):
-            self._log(logging.INFO, f'robot {event.robot} connected from {event.address[0]}:{event.address[1]}')
+            self._log(logging.INFO, f'robot {event.robot} connected from {format_address(event.address)}')
         elif isinstance(event, RobotRefused):
-            self._repeated(logging.ERROR, f'robot {event.robot} at {event.address[0]}:{event.address[1]} refused: {event.reason}',
+            self._repeated(logging.ERROR, f'robot {event.robot} at {format_address(event.address)} refused: {event.reason}',
                            ('refused', event.robot))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)

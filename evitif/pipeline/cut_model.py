@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from evitif.datasets.class_names import id_of, ids_by_name
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.cuttable import require_cuttable
@@ -78,7 +77,7 @@ class CutModel:
 
     @property
     def quantiser(self) -> TokenQuantiser:
-        """Of the stream's own quantisation."""
+        """The one of the stream's own quantisation."""
         return self.quantisers[self.parameters.quantisation]
 
     @torch.inference_mode()
@@ -97,24 +96,10 @@ class CutModel:
         placed = replace(recovered, tokens=recovered.tokens.to(self.placement.device, self.placement.dtype))
         return placed.logits(self.split).float().softmax(1).cpu().numpy()
 
-    def class_id_of(self, label: str, number: int) -> int:
-        """The model's id of the class that a data set calls `label` and gives this number; -1 where it has no such class.
-
-        Classes are told apart by name, since a data set may number them otherwise (ImageNet's 0 to 999 for 50 of its
-        folders). Only where the model does not name its own (`class 0`, `class 1`, …) do the numbers have to agree.
-        """
-        if not self.names_its_classes:
-            return number if 0 <= number < len(self.class_names) else -1
-        return id_of(label, number, self._ids_by_name)
-
-    @functools.cached_property
+    @property
     def names_its_classes(self) -> bool:
         """Whether the model has names of its own for its classes, and not `class 0`, `class 1`, …"""
         return self.class_names != tuple(f'class {index}' for index in range(len(self.class_names)))
-
-    @functools.cached_property
-    def _ids_by_name(self) -> dict[str, list[int]]:
-        return ids_by_name(self.class_names)
 
     @functools.cached_property
     def blank_tokens(self) -> torch.Tensor:

@@ -213,7 +213,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             self._answer_alone(frame, observation)
 
     def _encode_and_send(self, frame: _Frame, observation: Observation, uplink: UplinkState) -> bool:
-        """False: there is no session."""
+        """Encode a frame and send it. False: there is no session."""
         began = time.monotonic()
         encoded = self._last = self._strategy.encode(observation, uplink)
         if encoded.remark:

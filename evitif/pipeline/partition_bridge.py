@@ -26,13 +26,14 @@ class PartitionBridge(BridgeStrategy):
 
     def __init__(self, config: PartitionBridgeSettings):
         self.placement = placement_of(config)
-        self._fusion = fusion = load_fusion(config.partition, self.placement.device)
-        self._quantiser = feature_quantiser(config, fusion.features)
-        self.streams = device_parameters(fusion.description, self._quantiser, tuple(fusion.description.data_config['input_size'][1:]))
-        self.labels = labels_of(config, fusion.labels, len(fusion.class_names))
-        self.devices = tuple(entry.name for entry in fusion.devices)
-        self.description = (f'fusion of {len(self.devices)} devices of the partition of {fusion.description.model} '
-                            f'({fusion.fingerprint[:16]}…) on {self.placement.sentence}')
+        self._fusion = load_fusion(config.partition, self.placement.device)
+        partition = self._fusion.partition
+        self._quantiser = feature_quantiser(config, partition.features)
+        self.streams = device_parameters(partition, self._quantiser, tuple(partition.data_config['input_size'][1:]))
+        self.labels = labels_of(config, partition.labels, len(partition.class_names))
+        self.devices = tuple(entry.name for entry in partition.devices)
+        self.description = (f'fusion of {len(self.devices)} devices of the partition of {partition.model} '
+                            f'({partition.fingerprint[:16]}…) on {self.placement.sentence}')
         self.recovery_sentence = f'devices: {", ".join(self.devices)}; those not heard by the deadline are left out'
         self._top_k = config.top_k
 
@@ -48,7 +49,7 @@ class PartitionBridge(BridgeStrategy):
         """Answer from the frames of one image."""
         began = time.monotonic()
         devices, groups = len(self.devices), self._quantiser.groups
-        features, present = np.zeros((devices, self._fusion.features), np.float32), np.zeros(devices, bool)
+        features, present = np.zeros((devices, self._fusion.partition.features), np.float32), np.zeros(devices, bool)
         for frame in frames:
             index = self.devices.index(frame.device)
             present[index] = frame.received[index * groups:(index + 1) * groups].all()
@@ -59,7 +60,7 @@ class PartitionBridge(BridgeStrategy):
                        time.monotonic() - decoded)
 
     def warm_up(self, max_batch: int = 1) -> int:
-        self._fusion.answer(np.zeros((len(self.devices), self._fusion.features), np.float32), np.ones(len(self.devices), bool))
+        self._fusion.answer(np.zeros((len(self.devices), self._fusion.partition.features), np.float32), np.ones(len(self.devices), bool))
         return max_batch
 
 

@@ -35,13 +35,13 @@ class PartitionEdge(EdgeStrategy):
         self.placement = placement_of(config)
         self._model = model = load_device(config.partition, config.partition_device, self.placement.device)
         model.module.to(self.placement.dtype)
-        self._quantiser = feature_quantiser(config, model.channels)
+        self._quantiser = feature_quantiser(config, partition.features)
         self._image_size = tuple(partition.data_config['input_size'][1:])
-        self.parameters = device_parameters(partition, self._quantiser, self._image_size)[model.index]
+        self.parameters = device_parameters(partition, self._quantiser, self._image_size)[model.entry.index]
         self.labels = labels_of(config, partition.labels, self.parameters.classes)
         self.devices = tuple(entry.name for entry in partition.devices)
-        own = ', '.join(self.labels[index] for index in model.classes)
-        self.description = (f'device {model.name} of {len(self.devices)} of the partition of {partition.model} '
+        own = ', '.join(self.labels[index] for index in model.entry.classes)
+        self.description = (f'device {model.entry.name} of {len(self.devices)} of the partition of {partition.model} '
                             f'({partition.fingerprint[:16]}…) on {self.placement.sentence}: {own}')
         self._copies = config.patch_copies
 
@@ -54,16 +54,16 @@ class PartitionEdge(EdgeStrategy):
                            features)
 
     def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
-        parameters, first = self.parameters, self._model.index * self.parameters.groups
+        parameters, first = self.parameters, self._model.entry.index * self.parameters.groups
         rows = np.zeros((parameters.units, parameters.row_bytes), np.uint8)
         rows[first:first + parameters.groups] = self._quantiser.quantise(observation.content[None])
         copies = self._copies or sufficient_copies(uplink.packet_error_rate, LOST, FEWEST_COPIES, MAX_PATCH_COPIES, uplink.mean_burst)
-        return Encoded(rows, parameters.quantisation, np.array([self._model.index]), copies)
+        return Encoded(rows, parameters.quantisation, np.array([self._model.entry.index]), copies)
 
     def answer_alone(self, observation: Observation) -> np.ndarray:
         local = self._model.local_probabilities(observation.content)
         probabilities = np.zeros(self.parameters.classes + 1, np.float32)
-        probabilities[[*self._model.classes, self.parameters.classes]] = local
+        probabilities[[*self._model.entry.classes, self.parameters.classes]] = local
         return probabilities
 
     def warm_up(self) -> None:

@@ -7,9 +7,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from evitif.model.device import Placement
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
 from evitif.pipeline.threads import choose_threads
@@ -17,6 +16,7 @@ from evitif.protocol.sealing.keys import UNSEALED_WARNING
 from evitif.repeated_log import RepeatedLog
 from evitif.settings import BATCHING, LinkSettings
 from evitif.transport import UdpLoop
+from evitif.transport.driver import ProtocolObject
 
 Log = Callable[[int, str], None]      # takes a level (logging.INFO, …) and a sentence
 Item = TypeVar('Item')                # what waits in the slots
@@ -29,34 +29,22 @@ def log_to_python(level: int, text: str) -> None:
 
 
 class Runtime(ABC, Generic[Half, Item]):
-    """:param link: the protocol's half of the link, and `where` the addresses, for `UdpLoop`."""
+    """:param link: the protocol's half of the link; `bind` or `remote` is its address, as `UdpLoop` has it"""
 
-    def __init__(self, config: LinkSettings, strategy: Half, link: Any, *, on_event: Callable[[object], None], log: Log, **where: Any):
+    def __init__(self, config: LinkSettings, strategy: Half, link: ProtocolObject, *, on_event: Callable[[object], None], log: Log,
+                 bind: tuple[str, int] | None = None, remote: tuple[str, int] | None = None):
         self.config = config
         self.threads = ''                     # one sentence about how many PyTorch computes with, once started
         self._strategy: Half = strategy
+        self.labels, self.description, self.placement = strategy.labels, strategy.description, strategy.placement
         self._on_event, self._log = on_event, log
         self._repeated = RepeatedLog(log)     # of what comes with each frame or datagram
-        self._loop = UdpLoop(link, on_event=self._handle, batching=BATCHING[config.batching], traffic_class=4 * config.dscp, **where)
+        self._loop = UdpLoop(link, bind=bind, remote=remote, on_event=self._handle, batching=BATCHING[config.batching],
+                             traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Item] = LatestSlots()
         self._lock = threading.Lock()         # guards the counts and the subclass's state
         self._counts: Counter[str] = Counter()
         self._worker: threading.Thread | None = None
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The name of each class."""
-        return self._strategy.labels
-
-    @property
-    def description(self) -> str:
-        """One sentence about which model runs, and how much of it here."""
-        return self._strategy.description
-
-    @property
-    def placement(self) -> Placement:
-        """Where the model runs."""
-        return self._strategy.placement
 
     def _prepare(self, *more: str) -> None:
         """Say what runs, and `more` about it, and choose PyTorch's threads."""

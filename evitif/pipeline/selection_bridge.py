@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from evitif.pipeline.cut_model import CutModel, top_classes
-from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
@@ -33,7 +32,7 @@ class SelectionBridge(BridgeStrategy):
         identity = stream.parameters.fingerprint
         self._code = PatchCode.beside(config.model, identity)
         artifact = load_selection(artifact_in(config.light_model), large_fingerprint=identity)
-        self._parameters = parameters = selection_parameters(artifact.settings, artifact.light_fingerprint, self._code)
+        self._parameters = parameters = self._code.stream_parameters(artifact.settings.quantisation, artifact.light_fingerprint)
         self.streams = (parameters,)
         recovery, self.recovery_sentence = None, 'missing patches are left out of the sequence'
         if config.recovery != 'auto' or config.recovery_artifact:

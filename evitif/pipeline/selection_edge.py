@@ -11,7 +11,6 @@ import time
 import numpy as np
 
 from evitif.pipeline.loading import labels_of, placement_of
-from evitif.pipeline.selection_stream import selection_parameters
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.rate.pacing import IP_UDP_BYTES
@@ -33,7 +32,7 @@ class SelectionEdge(EdgeStrategy):
         self._selector = selector = Selector.load(config.light_model, large=config.model, delta=config.delta, eta=config.eta,
                                                   device=str(self.placement.device), precision=config.precision)
         settings, code = selector.settings, selector.patch_code
-        self.parameters = selection_parameters(settings, selector.light_fingerprint, code)
+        self.parameters = code.stream_parameters(settings.quantisation, selector.light_fingerprint)
         self.labels = labels_of(config, code.labels, self.parameters.classes)
         self.description = (f'light model {config.light_model} on {self.placement.sentence}: it answers where its {settings.gate_rule} is '
                             f'below {settings.eta:g}, else {code.model} gets the patches with {100 * settings.delta:g} % of the scores')

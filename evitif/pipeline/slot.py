@@ -29,18 +29,12 @@ class LatestSlots(Generic[T]):
 
     def take(self) -> T | None:
         """Wait for an item and take it; None once closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or self._closed)
-            if self._closed:
-                return None
-            return self._items.pop(next(iter(self._items)))
+        return next(iter(self.take_up_to(1)), None)
 
     def take_up_to(self, limit: int) -> list[T]:
         """Wait for an item, then take at most `limit` items, each of another key; empty once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed)
-            if self._closed:
-                return []
             return [self._items.pop(key) for key in list(itertools.islice(self._items, limit))]
 
     def discard(self, key: object) -> T | None:

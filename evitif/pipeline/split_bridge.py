@@ -72,10 +72,7 @@ class SplitBridge(BridgeStrategy):
                 for group in groups]
 
     def warm_up(self, max_batch: int = 1) -> int:
-        """Run recovery and tail, and measure the batch sizes.
-
-        Returns the smallest batch that takes about as little time for each frame as any that takes at most BATCH_SECONDS.
-        """
+        """Run everything once; the smallest batch that is about as fast for each frame as any that takes at most BATCH_SECONDS."""
         self.answer_batch([self._blank_frame(1)])
         # Processor time on a CPU, so that other load at start-up does not distort the measurement.
         timer = time.thread_time if self.placement.device.type == 'cpu' else time.perf_counter

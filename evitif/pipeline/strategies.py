@@ -1,55 +1,43 @@
-"""The strategies by their settings; only the chosen one's models are imported."""
+"""Which strategy belongs to which settings."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from evitif.pipeline.partition_bridge import PartitionBridge
+from evitif.pipeline.partition_edge import PartitionEdge
+from evitif.pipeline.selection_bridge import SelectionBridge
+from evitif.pipeline.selection_edge import SelectionEdge
 from evitif.pipeline.split_bridge import SplitBridge
 from evitif.pipeline.split_edge import SplitEdge
 from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
 from evitif.pipeline.strategy_table import resolved
-from evitif.settings import (
-    BridgeSettings,
-    EdgeSettings,
-    PartitionBridgeSettings,
-    PartitionEdgeSettings,
-    SelectionBridgeSettings,
-    SelectionEdgeSettings,
-    SplitBridgeSettings,
-    SplitEdgeSettings,
-)
+from evitif.settings import BridgeSettings, CommonSettings, EdgeSettings
+from evitif.vocabulary import Strategy
 
 Half = TypeVar('Half', EdgeStrategy, BridgeStrategy)
+
+_EDGES: dict[str, Callable[[Any], EdgeStrategy]] = {
+    Strategy.SPLIT: SplitEdge, Strategy.SELECTION: SelectionEdge, Strategy.PARTITION: PartitionEdge}
+_BRIDGES: dict[str, Callable[[Any], BridgeStrategy]] = {
+    Strategy.SPLIT: SplitBridge, Strategy.SELECTION: SelectionBridge, Strategy.PARTITION: PartitionBridge}
 
 
 def edge_strategy(config: EdgeSettings) -> EdgeStrategy:
     """The robot's share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
-    own, sentence = resolved(config)
-    if isinstance(own, SelectionEdgeSettings):
-        from evitif.pipeline.selection_edge import SelectionEdge
-        return _described(SelectionEdge(own), sentence)
-    if isinstance(own, PartitionEdgeSettings):
-        from evitif.pipeline.partition_edge import PartitionEdge
-        return _described(PartitionEdge(own), sentence)
-    assert isinstance(own, SplitEdgeSettings)
-    return _described(SplitEdge(own), sentence)
+    return _built(config, _EDGES)
 
 
 def bridge_strategy(config: BridgeSettings) -> BridgeStrategy:
     """The off-board share that `config` asks for. Raises ModelError, ArtifactError or ValueError."""
-    own, sentence = resolved(config)
-    if isinstance(own, SelectionBridgeSettings):
-        from evitif.pipeline.selection_bridge import SelectionBridge
-        return _described(SelectionBridge(own), sentence)
-    if isinstance(own, PartitionBridgeSettings):
-        from evitif.pipeline.partition_bridge import PartitionBridge
-        return _described(PartitionBridge(own), sentence)
-    assert isinstance(own, SplitBridgeSettings)
-    return _described(SplitBridge(own), sentence)
+    return _built(config, _BRIDGES)
 
 
-def _described(strategy: Half, why: str) -> Half:
-    """The strategy, whose description says why it was chosen."""
+def _built(config: CommonSettings, kinds: dict[str, Callable[[Any], Half]]) -> Half:
+    """The strategy; if `auto` chose it, its description says why."""
+    own, why = resolved(config)
+    strategy = kinds[own.strategy](own)
     if why:
         strategy.description = f'{why}; {strategy.description}'
     return strategy

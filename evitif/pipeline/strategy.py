@@ -79,7 +79,7 @@ class EdgeStrategy(ABC, Generic[Content]):
 
     @abstractmethod
     def encode(self, observation: Observation[Content], uplink: UplinkState) -> Encoded:
-        """Make what is sent of it."""
+        """Encode an observation for the bridge."""
 
     @abstractmethod
     def answer_alone(self, observation: Observation[Content]) -> np.ndarray:

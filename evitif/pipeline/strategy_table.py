@@ -24,7 +24,7 @@ AS_GOOD = 0.5       # points of accuracy, within which the fewest bytes decide
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way of answering costs and brings."""
+    """The measured cost and accuracy of one way to answer."""
 
     strategy: str                       # split or selection
     cut: int | None                     # of split
@@ -35,7 +35,7 @@ class Measured:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Its name in a sentence."""
         return f'split at block {self.cut}' if self.strategy == Strategy.SPLIT else f'selection with {self.light_model}'
 
 

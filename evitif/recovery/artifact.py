@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -32,13 +33,10 @@ def require_known(name: str) -> None:
 
 
 def save_recovery(path: Path | str, network: LearnedRecovery, description: dict) -> dict:
-    """Write description and weights, parameters as fp16, and return the description as it was written.
-
-    `description` has model, fingerprint, cut, loss_range, data, seed, figures, …
-    """
+    """Write weights, parameters as fp16, and `description` (model, fingerprint, cut, loss_range, …), and return it as it was written."""
     path = Path(path)
     parameters = dict(network.named_parameters())
-    content = {'format': FORMAT, 'kind': network.name, 'sequence': network.sequence.as_dict(),
+    content = {'format': FORMAT, 'kind': network.name, 'sequence': asdict(network.sequence),
                'options': network.options, **description}
     write_described(path, content, path.with_suffix('.safetensors'), {name: tensor.half() if name in parameters else tensor
                                                                       for name, tensor in network.state_dict().items()})

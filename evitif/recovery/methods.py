@@ -6,7 +6,8 @@ register) is lost only with all of its copies; these methods then put in what a 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -27,10 +28,6 @@ class Sequence:
     def tokens(self) -> int:
         """Length of the sequence."""
         return self.prefix_tokens + self.grid[0] * self.grid[1]
-
-    def as_dict(self) -> dict:
-        """The fields, for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -62,17 +59,28 @@ class Recovery(Protocol):
         ...
 
 
-class _Untrained:
+class _Untrained(ABC):
+    """:param blank: [N, D], the tokens of a blank image (`SplitModel.blank_tokens`)"""
+
+    name: RecoveryName
+
     def __init__(self, blank: torch.Tensor, prefix_tokens: int, grid: tuple[int, int]):
-        """`blank` [N, D]: the tokens of a blank image (`SplitModel.blank_tokens`); `grid`: rows and columns of patches."""
         self.blank = blank
         self.prefix_tokens = prefix_tokens
         self.grid = grid
 
-    def _with_prefix(self, tokens: torch.Tensor, received: torch.Tensor) -> torch.Tensor:
-        prefix = torch.where(received[:, :self.prefix_tokens, None], tokens[:, :self.prefix_tokens],
-                             self.blank[:self.prefix_tokens])
-        return torch.cat((prefix, tokens[:, self.prefix_tokens:]), 1)
+    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+        """As `Recovery.recover`."""
+        return Recovered(tokens) if bool(received.all()) else self._recovered(tokens, received)
+
+    @abstractmethod
+    def _recovered(self, tokens: torch.Tensor, received: torch.Tensor) -> Recovered:
+        """Where something is lost."""
+
+    def _with_patches(self, tokens: torch.Tensor, received: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+        """These patches, behind the prefix tokens that arrived, or a blank image's."""
+        prefix = torch.where(received[:, :self.prefix_tokens, None], tokens[:, :self.prefix_tokens], self.blank[:self.prefix_tokens])
+        return torch.cat((prefix, patches), 1)
 
 
 class Zero(_Untrained):
@@ -80,11 +88,8 @@ class Zero(_Untrained):
 
     name = RecoveryName.ZERO
 
-    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
-        """As `Recovery.recover`."""
-        if bool(received.all()):
-            return Recovered(tokens)
-        return Recovered(self._with_prefix(tokens * received[:, :, None], received))
+    def _recovered(self, tokens: torch.Tensor, received: torch.Tensor) -> Recovered:
+        return Recovered(self._with_patches(tokens, received, (tokens * received[:, :, None])[:, self.prefix_tokens:]))
 
 
 class Mean(_Untrained):
@@ -92,16 +97,12 @@ class Mean(_Untrained):
 
     name = RecoveryName.MEAN
 
-    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
-        """As `Recovery.recover`."""
-        if bool(received.all()):
-            return Recovered(tokens)
+    def _recovered(self, tokens: torch.Tensor, received: torch.Tensor) -> Recovered:
         patches = received[:, self.prefix_tokens:, None]
         count = patches.sum(1, keepdim=True)
         mean = (tokens[:, self.prefix_tokens:] * patches).sum(1, keepdim=True) / count.clamp(min=1)
         fill = torch.where(count > 0, mean, self.blank[self.prefix_tokens:])
-        filled = torch.where(patches, tokens[:, self.prefix_tokens:], fill)
-        return Recovered(self._with_prefix(torch.cat((tokens[:, :self.prefix_tokens], filled), 1), received))
+        return Recovered(self._with_patches(tokens, received, torch.where(patches, tokens[:, self.prefix_tokens:], fill)))
 
 
 class Omission(_Untrained):
@@ -113,10 +114,7 @@ class Omission(_Untrained):
 
     name = RecoveryName.OMISSION
 
-    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
-        """As `Recovery.recover`."""
-        if bool(received.all()):
-            return Recovered(tokens)
+    def _recovered(self, tokens: torch.Tensor, received: torch.Tensor) -> Recovered:
         kept = received.clone()
         kept[:, :self.prefix_tokens] = True
         none = ~received[:, self.prefix_tokens:].any(1)
@@ -125,10 +123,9 @@ class Omission(_Untrained):
             tokens = torch.where((none[:, None] & ~received)[:, :, None], self.blank, tokens)
         counts = kept.sum(1)
         if int(counts.min()) != int(counts.max()):
-            raise ValueError('omission needs equally many received tokens in every image of a batch, got '
-                             f'{counts.tolist()}')
+            raise ValueError(f'omission needs equally many received tokens in every image of a batch, got {counts.tolist()}')
         index = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)[kept].view(len(kept), -1)
-        return Recovered(self._with_prefix(tokens, received), index)
+        return Recovered(self._with_patches(tokens, received, tokens[:, self.prefix_tokens:]), index)
 
 
 class Interpolation(_Untrained):
@@ -148,16 +145,12 @@ class Interpolation(_Untrained):
         places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])).to(blank)
         self._squared_distance = (places[:, None] - places).square().sum(2)      # [P, P]
 
-    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
-        """As `Recovery.recover`."""
-        if bool(received.all()):
-            return Recovered(tokens)
+    def _recovered(self, tokens: torch.Tensor, received: torch.Tensor) -> Recovered:
         present = received[:, self.prefix_tokens:]
         patches = torch.where(present[:, :, None], tokens[:, self.prefix_tokens:], 0.0)
         filled = self._weights(present).to(patches.dtype) @ patches
         filled = torch.where(present.any(1)[:, None, None], filled, self.blank[self.prefix_tokens:])
-        filled = torch.where(present[:, :, None], patches, filled)
-        return Recovered(self._with_prefix(torch.cat((tokens[:, :self.prefix_tokens], filled), 1), received))
+        return Recovered(self._with_patches(tokens, received, torch.where(present[:, :, None], patches, filled)))
 
     def _weights(self, present: torch.Tensor) -> torch.Tensor:
         """Received patches bool [B, P] to weights [B, P, P]; each row sums to 1, over received patches only."""
@@ -167,4 +160,4 @@ class Interpolation(_Untrained):
         return torch.where(present.any(1)[:, None, None], weights, 0.0)          # no number where nothing arrived
 
 
-METHODS: dict[str, type[Zero | Mean | Omission | Interpolation]] = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}
+METHODS: dict[str, type[_Untrained]] = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}

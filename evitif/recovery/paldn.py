@@ -30,7 +30,6 @@ from evitif.model.split import SplitModel
 from evitif.recovery.methods import Recovered, Sequence
 from evitif.vocabulary import RecoveryName
 
-RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3)      # tried by `LinearCompletion.fit`
 OCTAVES = 8                                 # of the embedding of the packet error rate
 RATES = 1024                                # remembered by `OneFrame`: a rate measured over a window of datagrams takes few values
 
@@ -72,13 +71,6 @@ class LearnedRecovery(nn.Module):
     def attach(self, split: SplitModel) -> None:
         """Learn which model this is for; called before weights are loaded or trained."""
 
-    @torch.no_grad()
-    def fit(self, tokens: torch.Tensor) -> None:
-        """Set what has a closed form from about 1,000 training images' tokens [n, N, D], nothing lost."""
-        tokens = tokens.float()
-        self.mean.copy_(tokens.mean(0))
-        self.scale.copy_((tokens - tokens.mean(0)).square().mean((0, 1)).sqrt().clamp(min=1e-4))
-
     def forward(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
         """Tokens [B, N, D] with anything at lost places, `received` bool [B, N], rate [B] in 0..1."""
         present = received[:, :, None]
@@ -111,27 +103,8 @@ class LinearCompletion(LearnedRecovery):
         self.register_buffer('covariance', torch.eye(sequence.tokens))
         self.register_buffer('ridge', torch.tensor(0.1))
 
-    @torch.no_grad()
-    def fit(self, tokens: torch.Tensor) -> None:
-        """Set mean, scale and covariance; choose the ridge that is best on these tokens with 60 % of them lost."""
-        super().fit(tokens)
-        normal = (tokens.float() - self.mean) / self.scale
-        self.covariance.copy_(torch.einsum('bnd,bmd->nm', normal, normal) / (len(normal) * normal.shape[2]))
-        generator = torch.Generator().manual_seed(0)
-        judged = normal[:200]
-        received = (torch.rand(judged.shape[:2], generator=generator) > 0.6).to(normal.device)
-        errors = {}
-        for ridge in RIDGES:
-            self.ridge.fill_(ridge)
-            estimate, _ = self.complete(judged * received[:, :, None], received)
-            errors[ridge] = float(((estimate - judged)[~received]).square().mean())
-        self.ridge.fill_(min(errors, key=errors.__getitem__))
-
     def complete(self, normal: torch.Tensor, received: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised tokens [B, N, D], zero at lost places, to estimates [B, N, D] and their variances [B, N].
-
-        The variance is in units of a channel's, 0 to 1 or a little more.
-        """
+        """Normalised tokens [B, N, D], zero at lost places, to estimates [B, N, D] and their variances [B, N], in units of a channel's."""
         with torch.autocast(normal.device.type, enabled=False):
             mask = received.float()
             system = self.covariance * mask[:, :, None] * mask[:, None, :]

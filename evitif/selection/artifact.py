@@ -76,10 +76,7 @@ def save_selection(path: Path | str, artifact: SelectionArtifact) -> None:
 
 def load_selection(path: Path | str, light_fingerprint: str | None = None,
                    large_fingerprint: str | None = None) -> SelectionArtifact:
-    """Read what `save_selection` wrote, for models with these fingerprints; None where one is not known here.
-
-    Raises ArtifactError where it cannot be read, holds a value out of range or was made for another model, naming both.
-    """
+    """Read what `save_selection` wrote; the models' fingerprints are compared where they are given. Raises ArtifactError, naming both."""
     description = read_artifact(path, TITLE, FORMAT, (KIND,))
     settings = part_of(Selection, description, 'settings', path, TITLE)
     light, large = (part_of(_Model, description, side, path, TITLE) for side in ('light', 'large'))

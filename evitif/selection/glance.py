@@ -17,7 +17,7 @@ from evitif.selection.scores import blocks_of, patch_scores, resample
 
 @dataclass(frozen=True, eq=False)
 class Glance:
-    """One image's."""
+    """The light model's answer to one image, and the scores of its patches."""
 
     probabilities: np.ndarray     # float32 [classes], calibrated by the temperature
     scores: np.ndarray            # float32 [patches of the large model's grid], row by row, summing to 1

@@ -17,13 +17,14 @@ from evitif.model.code_artifact import load_code
 from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import same_preprocessing
 from evitif.model.folder import artifact_beside
-from evitif.model.preprocess import Preprocessor
+from evitif.model.preprocess import Preprocessor, tuples_of
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.transform_code import RATES, TransformCode
 from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, row_capacity
 from evitif.protocol.wire.datagram import UNIT_INDEX
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.selection.large import PatchModel, patches_of
+from evitif.vocabulary import Strategy
 
 KIND = 'pixels'
 
@@ -52,10 +53,8 @@ class PatchCode:
         try:
             found = cls(code, str(description['model']), str(description['fingerprint']), tuple(description['image_size']),
                         tuple(description['grid']), tuple(description['patch_size']), tuple(description['class_names']),
-                        tuple(description['labels']),
-                        {key: tuple(value) if isinstance(value, list) else value
-                         for key, value in description['data_config'].items()},
-                        description['default'], dict(description['figures']))
+                        tuple(description['labels']), tuples_of(description['data_config']), description['default'],
+                        dict(description['figures']))
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f'patch code {path}: its description lacks or has the wrong form of {error}') from None
         if not same_preprocessing(found.fingerprint, found.data_config):
@@ -79,20 +78,21 @@ class PatchCode:
 
     @property
     def patches(self) -> int:
-        """Of an image."""
+        """The number of patches of an image."""
         return self.grid[0] * self.grid[1]
 
     def preprocessor(self) -> Preprocessor:
-        """The large model's own."""
+        """The large model's preprocessing."""
         return Preprocessor(self.data_config)
 
-    def stream_parameters(self, quantisation: str) -> StreamParameters:
-        """What edge and bridge have to agree on: units are patches, and there are no prefix tokens on the wire."""
+    def stream_parameters(self, quantisation: str, light_fingerprint: str = '') -> StreamParameters:
+        """What edge and bridge have to agree on, with the light model: units are patches, and there are no prefix tokens on the wire."""
         quantiser = self._quantiser(quantisation)
         return StreamParameters(
             model=self.model, fingerprint=self.fingerprint, cut=0, quantisation=quantisation, image_size=self.image_size,
             tokens=self.patches, prefix_tokens=0, grid=self.grid, channels=self.code.channels, groups=1,
-            row_bytes=quantiser.row_bytes, classes=len(self.class_names), code=self.code.digest if quantisation in RATES else '')
+            row_bytes=quantiser.row_bytes, classes=len(self.class_names), code=self.code.digest if quantisation in RATES else '',
+            strategy=Strategy.SELECTION, light=light_fingerprint)
 
     def rows(self, image: torch.Tensor, quantisation: str) -> np.ndarray:
         """A preprocessed image [1, C, H, W] to rows uint8 [patches, row_bytes], of which the chosen ones are sent."""

@@ -63,10 +63,7 @@ class Selector:
                    Preprocessor(built.data_config), settings, patch_code, identity)
 
     def decide(self, image: np.ndarray, budget_patches: int | None = None) -> Decision:
-        """Decide what to do with an RGB image uint8 [H, W, 3].
-
-        :param budget_patches: most patches that the link has room for; None: no limit beside δ
-        """
+        """Decide what to do with an RGB image uint8 [H, W, 3]. The link has room for `budget_patches`; None: for any number."""
         settings, seen = self.settings, self.preprocessor(image)
         glance = self.light.glance(seen)
         if sure(glance.probabilities, settings.eta, settings.gate_rule):

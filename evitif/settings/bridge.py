@@ -54,17 +54,17 @@ class RecoverySettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitBridgeSettings(BridgeSettings, RecoverySettings, SplitSettings):
-    """Of the strategy `split`."""
+    """Settings of the strategy `split`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionBridgeSettings(BridgeSettings, RecoverySettings, SelectionSettings):
-    """Of the strategy `selection`; `recovery` is for its missing patches, which `auto` leaves out."""
+    """Settings of the strategy `selection`; `recovery` is for its missing patches, which `auto` leaves out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionBridgeSettings(BridgeSettings, PartitionSettings):
-    """Of the strategy `partition`."""
+    """Settings of the strategy `partition`."""
 
     join_deadline: float = setting(
         0.1, "strategy partition: an image is answered with the devices that were heard this long after the first device's first packet",
@@ -73,7 +73,7 @@ class PartitionBridgeSettings(BridgeSettings, PartitionSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoBridgeSettings(AutoSettings, SplitBridgeSettings, SelectionBridgeSettings):
-    """Of whichever of the two `auto` chooses."""
+    """Settings of whichever of the two `auto` chooses."""
 
 
 BRIDGE_SETTINGS: dict[str, type[BridgeSettings]] = {kind.strategy: kind for kind in (

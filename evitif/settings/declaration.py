@@ -59,7 +59,7 @@ class Setting:
 
     @property
     def type(self) -> type:
-        """Of the parameter's value."""
+        """The type of the parameter's value."""
         return type(self.default)
 
     @property

@@ -43,14 +43,14 @@ class EdgeSettings(LinkSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitEdgeSettings(EdgeSettings, SplitSettings):
-    """Of the strategy `split`."""
+    """Settings of the strategy `split`."""
 
     local_fallback: bool = setting(False, 'strategy split: if no answer comes, answer on the robot with the whole model', launch=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionEdgeSettings(EdgeSettings, SelectionSettings):
-    """Of the strategy `selection`."""
+    """Settings of the strategy `selection`."""
 
     delta: float | None = setting(None, 'strategy selection: share of the attention that the sent patches hold; -1: as calibrated',
                                   minimum=0.0, maximum=1.0, launch=True)
@@ -61,7 +61,7 @@ class SelectionEdgeSettings(EdgeSettings, SelectionSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionEdgeSettings(EdgeSettings, PartitionSettings):
-    """Of the strategy `partition`."""
+    """Settings of the strategy `partition`."""
 
     partition_device: str = setting('', "strategy partition: which of the partition's devices this is, by name or number", launch=True)
 
@@ -72,7 +72,7 @@ class PartitionEdgeSettings(EdgeSettings, PartitionSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoEdgeSettings(AutoSettings, SplitEdgeSettings, SelectionEdgeSettings):
-    """Of whichever of the two `auto` chooses."""
+    """Settings of whichever of the two `auto` chooses."""
 
 
 EDGE_SETTINGS: dict[str, type[EdgeSettings]] = {kind.strategy: kind for kind in (

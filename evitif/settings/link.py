@@ -12,7 +12,7 @@ BATCHING = {'auto': None, 'on': True, 'off': False}     # as UdpLoop has it
 
 @dataclass(frozen=True, kw_only=True)
 class LinkSettings(CommonSettings):
-    """Of the last two one has to be set before a runtime is built."""
+    """Settings of the link. A runtime needs one of the last two."""
 
     batching: str = setting(
         'auto', 'send or receive several datagrams with one system call: auto, if kernel and interface can; on, or the node does not '

@@ -36,10 +36,7 @@ def format_address(address: SocketAddress) -> str:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Read `HOST:PORT` or `[IPV6]:PORT`.
-
-    :raises TransportError: when there is no port, or it is not a number from 0 to 65535
-    """
+    """Read `HOST:PORT` or `[IPV6]:PORT`. Raises TransportError, also for a port above 65535."""
     host, separator, port = text.strip().rpartition(':')
     bracketed = host.startswith('[') and host.endswith(']')
     if not separator or not port.isdecimal() or (':' in host and not bracketed):
@@ -48,10 +45,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def check_address(address: tuple[str, int], what: str = 'the address') -> tuple[str, int]:
-    """Check the types and the port's range, without resolving anything.
-
-    :raises TransportError: naming the value and the range
-    """
+    """Check types and port range, resolving nothing. Raises TransportError, naming the value and the range."""
     try:
         host, port = address[0], address[1]
     except (TypeError, IndexError, KeyError):
@@ -90,10 +84,7 @@ def resolve(address: tuple[str, int], *, passive: bool = False) -> tuple[int, tu
 
 
 def resolve_remote(address: tuple[str, int]) -> tuple[int, tuple]:
-    """Resolve an address to send to.
-
-    :raises TransportError: as `resolve`, and for an address that is no single host's (port 0, 0.0.0.0, ::, a multicast group)
-    """
+    """As `resolve`, of an address to send to: TransportError too if it is no single host's (port 0, 0.0.0.0, ::, a multicast group)."""
     family, resolved = resolve(address)
     if resolved[1] == 0:
         raise TransportError(f'{format_address(address)}: port 0 is no port to send to, expected 1 to 65535')

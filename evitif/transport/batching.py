@@ -283,9 +283,7 @@ class RunReceiver(DatagramReceiver):
         return received, count == message_batch.MESSAGES
 
 
-def choose_calls(
-    udp: socket.socket, batching: bool | None, log: logging.Logger
-) -> tuple[DatagramSender, DatagramReceiver]:
+def choose_calls(udp: socket.socket, batching: bool | None, log: logging.Logger) -> tuple[DatagramSender, DatagramReceiver]:
     """Choose how to send and receive with `udp`, a UDP socket; the log says what was chosen and why.
 
     :param batching: None takes runs where the kernel knows them, False one datagram a call, True runs or an error

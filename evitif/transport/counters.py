@@ -32,16 +32,16 @@ class UdpStatistics:
 
 
 def error_name(error: OSError) -> str:
-    """ENETUNREACH, EAGAIN, …"""
+    """The errno's name: ENETUNREACH, EAGAIN, …"""
     return errno.errorcode.get(error.errno or 0, str(error.errno))
 
 
 class ErrorCounts(collections.Counter[str]):
-    """Datagrams by errno name."""
+    """Datagrams by errno name; `title` says in the log whose."""
 
-    def __init__(self, log: logging.Logger):
+    def __init__(self, log: logging.Logger, title: str = 'UDP'):
         super().__init__()
-        self._log = log
+        self._log, self._title = log, title
 
     def note(self, error: OSError, datagrams: int = 1) -> None:
         """Count that an error cost so many datagrams."""
@@ -49,4 +49,5 @@ class ErrorCounts(collections.Counter[str]):
         self[name] += datagrams
         # The first of its kind tells the story; a bridge that is down would otherwise fill the log.
         if self[name] == datagrams:
-            self._log.warning('UDP %s: %s%s; counted, and logged once', name, error.strerror, _ADVICE.get(error.errno or 0, ''))
+            advice = _ADVICE.get(error.errno or 0, '')
+            self._log.warning('%s %s: %s%s; counted, and logged once', self._title, name, error.strerror, advice)

@@ -50,10 +50,7 @@ class ProtocolObject(Protocol):
 
 
 class Driver:
-    """Calls one protocol object; not thread-safe.
-
-    :param addressed: whether datagrams carry an address
-    """
+    """Calls one protocol object, whose datagrams carry an address if it is `addressed`. Not thread-safe."""
 
     def __init__(self, protocol: ProtocolObject, addressed: bool, log: logging.Logger):
         self._protocol, self._addressed = protocol, addressed

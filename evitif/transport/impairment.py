@@ -40,15 +40,12 @@ KINDS = {
     'probability': Kind('a probability from 0 to 1', 0.0, 1.0),
     'datagrams': Kind('a mean number of datagrams, 1 or more, at most 1000', 1.0, 1000.0, 'datagrams'),
     'seconds': Kind('seconds from 0 to 60', 0.0, 60.0, 's'),
-    'bits per second': Kind('bits per second, 0 for unlimited, else 1000 or more', 1000.0, 1e12, 'bit/s', also=0.0),
+    'bits per second': Kind('bits per second, 0 for unlimited, else 1000 or more, at most 1e12', 1000.0, 1e12, 'bit/s', also=0.0),
 }
 
 
 def check_setting(name: str, kind: str, value: object) -> float:
-    """Check one number of an impairment.
-
-    :raises ValueError: naming the setting, the value and the range
-    """
+    """`value` as a float; raises ValueError, naming setting, value and range, if it is outside."""
     allowed = KINDS[kind]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed.holds(value):
         raise ValueError(f'{name} = {value!r}: expected {allowed.expected}')
@@ -57,10 +54,7 @@ def check_setting(name: str, kind: str, value: object) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Impairment:
-    """How bad one direction of a link is; the default is a perfect one.
-
-    :raises ValueError: naming the value and its range, also for a pair of loss and burst length that no Gilbert-Elliott chain has
-    """
+    """How bad one direction of a link is; by default, perfect. Raises ValueError, naming the value and its range."""
 
     loss: float = _setting(0.0, 'probability', 'share of the datagrams that is lost')
     burst_length: float = _setting(1.0, 'datagrams', 'mean number of datagrams lost in a row (Gilbert-Elliott); 1: independent loss')

@@ -9,7 +9,6 @@ channel in each direction. A datagram that is due at once is sent at once, witho
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import errno
 import heapq
@@ -30,7 +29,7 @@ from evitif.transport.addresses import (
     resolve,
     resolve_remote,
 )
-from evitif.transport.counters import error_name
+from evitif.transport.counters import ErrorCounts
 from evitif.transport.impairment import ChannelCounters, ImpairedChannel, Impairment
 
 DIRECTIONS = ('uplink', 'downlink')     # robot to bridge, bridge to robot
@@ -90,25 +89,19 @@ class LinkSimulator:
         self._order = itertools.count()
         self._robot_count = itertools.count()
         self.robots_refused = 0
-        self.errors: collections.Counter[str] = collections.Counter()   # by errno name, of both kinds of socket
+        self.errors = ErrorCounts(self._log, 'link simulator')      # of both kinds of socket
 
     # --- from any thread ---
 
     @property
     def local_address(self) -> tuple[str, int]:
-        """(host, port) that robots send to.
-
-        :raises TransportError: where the simulator is not running
-        """
+        """(host, port) that robots send to. Raises TransportError where the simulator is not running."""
         if self._thread is None:
             raise TransportError('the link simulator is not running, expected start() first')
         return self._local_address
 
     def start(self) -> None:
-        """Open the listening socket and start the thread.
-
-        :raises TransportError: where it is running already, a host does not resolve, or the address cannot be bound
-        """
+        """Open the socket and start the thread. Raises TransportError: it runs already, or an address cannot be resolved or bound."""
         if self._thread is not None:
             raise TransportError('the link simulator was started already, expected stop() first')
         self._reset()
@@ -142,10 +135,7 @@ class LinkSimulator:
         return self._impairments[_check_direction(direction)]
 
     def set_impairment(self, direction: str, impairment: Impairment) -> None:
-        """Change the link in `direction`, 'uplink' or 'downlink', for every robot, from the next datagram on.
-
-        :raises ValueError: where the direction is neither
-        """
+        """Change the link in a direction for every robot, from the next datagram on. Raises ValueError where there is no such direction."""
         _check_direction(direction)
         with self._lock:
             self._impairments[direction] = impairment
@@ -174,10 +164,7 @@ class LinkSimulator:
             self._held_bytes = sum(len(entry[4]) for entry in self._held)
 
     def counters(self, direction: str) -> ChannelCounters:
-        """A copy of the counters since `start`, over all robots.
-
-        :raises ValueError: where the direction is neither 'uplink' nor 'downlink'
-        """
+        """A copy of a direction's counters since `start`, over all robots. Raises ValueError where there is no such direction."""
         _check_direction(direction)
         with self._lock:
             return dataclasses.replace(self._counters[direction])
@@ -219,7 +206,7 @@ class LinkSimulator:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._count(error)
+                self.errors.note(error)
                 continue
             now = self._clock()
             robot = self._robots.get(address) or self._admit(address, now)
@@ -236,7 +223,7 @@ class LinkSimulator:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._count(error)      # ECONNREFUSED: the bridge is down, and may come back
+                self.errors.note(error)      # ECONNREFUSED: the bridge is down, and may come back
                 continue
             now = self._clock()
             robot.last_seen = now
@@ -273,7 +260,7 @@ class LinkSimulator:
                 # An ICMP refusal of an earlier datagram is reported by the next call, which then sends nothing (udp(7)).
                 if attempt == 1 and error.errno == errno.ECONNREFUSED:
                     continue
-                self._count(error)
+                self.errors.note(error)
             return
 
     def _admit(self, address: SocketAddress, now: float) -> _Robot | None:
@@ -300,25 +287,19 @@ class LinkSimulator:
         try:
             upstream = open_udp_socket(self._forward_family, any_address, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES)
         except OSError as error:
-            self._count(error)
+            self.errors.note(error)
             return None
         try:
             upstream.connect(self._forward_address)
         except OSError as error:
             upstream.close()
-            self._count(error)
+            self.errors.note(error)
             return None
         return upstream
 
     def _channel(self, direction: str, number: int) -> ImpairedChannel:
         seed = f'{self._seed} {direction} {number}'
         return ImpairedChannel(self._impairments[direction], seed, self._counters[direction])
-
-    def _count(self, error: OSError) -> None:
-        name = error_name(error)
-        self.errors[name] += 1
-        if self.errors[name] == 1:
-            self._log.warning('link simulator: %s: %s; counted, and logged once', name, error.strerror)
 
 
 def _check_direction(direction: str) -> str:

@@ -49,10 +49,7 @@ def available() -> bool:
 
 
 class MessageBatch:
-    """Room for 64 messages of one socket, and what the last call put into it.
-
-    :param udp: non-blocking; of IPv4 or IPv6
-    """
+    """Room for 64 messages of one non-blocking socket of IPv4 or IPv6, and what the last call put into it."""
 
     def __init__(self, udp: socket.socket):
         self._descriptor = udp.fileno()
@@ -78,10 +75,7 @@ class MessageBatch:
         self._address = b'', ()          # the last one, as it came and as Python writes it
 
     def receive(self) -> int:
-        """Take what waits; how many messages it was.
-
-        :raises OSError: nothing is there (BlockingIOError), or what the network reports
-        """
+        """Take what waits; how many messages it was. Raises OSError: nothing is there (BlockingIOError), or what the network reports."""
         self._name_lengths[:], self._control_lengths[:] = _ADDRESS_BYTES, _CONTROL_BYTES
         count = self._call(self._descriptor, self._at, MESSAGES, socket.MSG_DONTWAIT, None)
         if count < 0:

@@ -19,10 +19,7 @@ AGAIN_S = 2.0       # between two look-ups
 
 
 class RemoteName:
-    """The address of (host, port), as last resolved.
-
-    :param wake: called in another thread when `take` has something
-    """
+    """The last resolved address of (host, port). `wake` is called in another thread when `take` has something."""
 
     def __init__(self, remote: tuple[str, int], wake: Callable[[], None], log: logging.Logger):
         self._remote, self._wake, self._log = remote, wake, log
@@ -34,10 +31,7 @@ class RemoteName:
         self.problem = ''                   # why there is no address, as a sentence
 
     def resolve(self, now: float) -> tuple[int, tuple] | None:
-        """(address family, socket address), None where the name does not resolve now.
-
-        :raises TransportError: where the name, or what it stands for, is no host that could be sent to
-        """
+        """(address family, socket address); None: it does not resolve now. Raises TransportError: it can be no host to send to."""
         self._asked_at = self.heard_at = now
         return self._ask()
 

@@ -21,7 +21,6 @@ from evitif.model.device import place
 from evitif.model.quantise import TokenQuantiser
 from evitif.model.tensors import require_finite_answers
 from evitif.partition.artifact import Description, DeviceModel, Fusion, load_device, load_fusion
-from evitif.partition.slicing import multiply_adds_of, parameters_of
 from evitif.pipeline.partition_edge import FEWEST_COPIES, LOST
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.protocol.rate.copies import sufficient_copies
@@ -32,6 +31,8 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import require_report
 from evitif_lab.evaluation.statistics import half_interval95
+from evitif_lab.multiply_adds import fusion_multiply_adds
+from evitif_lab.partition.sizes import multiply_adds_of, parameters_of
 from evitif_lab.plain import plain
 from evitif_lab.trials.images import Normalise, load_images
 from evitif_lab.trials.original import Original, load_original, model_of
@@ -78,9 +79,9 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '', j
     entries, references = [], {}
     for index, folder in enumerate(c.partitions):
         fusion = load_fusion(folder)
-        data = c.data[index if len(c.data) > 1 else 0] if c.data else fusion.description.content['made_by']['configuration']['data']
-        identity = {'format': FORMAT, 'partition': fusion.fingerprint, **settings}
-        pictures = digest_of(open_images(data, 'test', class_names=fusion.class_names))
+        data = c.data[index if len(c.data) > 1 else 0] if c.data else fusion.partition.content['made_by']['configuration']['data']
+        identity = {'format': FORMAT, 'partition': fusion.partition.fingerprint, **settings}
+        pictures = digest_of(open_images(data, 'test', class_names=fusion.partition.class_names))
         entry = next((one for one in found if one['identity'] == identity and (one.get('pictures') or pictures) == pictures), None)
         if entry is None:
             entry = {'identity': identity, 'pictures': pictures, 'command': command,
@@ -97,7 +98,7 @@ def evaluate_partitions(configuration: PartitionEvaluation, command: str = '', j
 
 def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict, judge_baselines: JudgeBaselines | None) -> dict:
     """`references` keeps the originals' classes, which several partitions share."""
-    description, made = fusion.description, fusion.description.content['made_by']['configuration']
+    description, made = fusion.partition, fusion.partition.content['made_by']['configuration']
     original = _original(c, fusion)
     devices = [load_device(description.folder, entry.index) for entry in description.devices]
     normalise = Normalise(description.data_config)
@@ -115,7 +116,7 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
     result = {
         'partition': made['output'], 'model': description.model, 'data': data, 'images': len(images),
         'devices': len(devices), 'redundancy': description.redundancy,
-        'subsets': made['subsets'], 'class_subsets': [list(entry.classes) for entry in fusion.devices], **_sizes(original, fusion),
+        'subsets': made['subsets'], 'class_subsets': [list(entry.classes) for entry in description.devices], **_sizes(original, fusion),
         'retraining': made, 'body': description.content['figures'].get('body', []),
         'top1_original': top1_original, 'top1_unquantised': top1, 'top1': whole,
         'points_below_original': round(100 * (top1_original - whole), 2),
@@ -129,8 +130,8 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
 
 
 def _test_images(c: PartitionEvaluation, fusion: Fusion, data: str) -> tuple[torch.Tensor, torch.Tensor]:
-    dataset = open_images(data, 'test', class_names=fusion.class_names)
-    images, ids = load_images(dataset, int(fusion.description.data_config['input_size'][1]), 'test images')
+    dataset = open_images(data, 'test', class_names=fusion.partition.class_names)
+    images, ids = load_images(dataset, int(fusion.partition.data_config['input_size'][1]), 'test images')
     if c.images is not None and c.images < len(images):
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:c.images]
         images, ids = images[chosen], ids[chosen]
@@ -138,33 +139,33 @@ def _test_images(c: PartitionEvaluation, fusion: Fusion, data: str) -> tuple[tor
 
 
 def _sizes(original: Original, fusion: Fusion) -> dict:
-    largest = max(entry.parameters for entry in fusion.devices)
+    largest = max(entry.parameters for entry in fusion.partition.devices)
     return {'parameters_original': parameters_of(original.module), 'parameters_largest': largest,
             'parameters_fusion': parameters_of(fusion.network),
             'multiply_adds_original': multiply_adds_of(original.module),
-            'multiply_adds_largest': max(entry.multiply_adds for entry in fusion.devices),
-            'multiply_adds_fusion': fusion.network.multiply_adds,
+            'multiply_adds_largest': max(entry.multiply_adds for entry in fusion.partition.devices),
+            'multiply_adds_fusion': fusion_multiply_adds(fusion.network),
             'reduction': round(parameters_of(original.module) / largest, 2)}
 
 
 def _devices_gone(fusion: Fusion, features: torch.Tensor, ids: torch.Tensor, whole: float) -> dict:
     """What the system loses with each device gone, and what it may lose."""
     gone = {}
-    for index, entry in enumerate(fusion.devices if len(fusion.devices) > 1 else ()):
+    for index, entry in enumerate(fusion.partition.devices if len(fusion.partition.devices) > 1 else ()):
         present = torch.ones(features.shape[:2], dtype=torch.bool)
         present[:, index] = False
-        share = len(entry.classes) / len(fusion.class_names)
+        share = len(entry.classes) / len(fusion.partition.class_names)
         lost = 100 * (whole - _top1(fusion, features, present, ids))
         gone[entry.name] = {'points_lost': round(lost, 2), 'share_of_classes': share,
-                            'allowed': 3.0 if fusion.description.redundancy > 1 else round(100 * share + 2, 2)}
+                            'allowed': 3.0 if fusion.partition.redundancy > 1 else round(100 * share + 2, 2)}
     return gone
 
 
 def _original(c: PartitionEvaluation, fusion: Fusion) -> Original:
-    original = load_original(*([c.model] if c.model else model_of(fusion.description)))
-    if original.fingerprint != fusion.description.original:
-        raise ValueError(f'the partition {fusion.description.folder} is of the model {fusion.description.model!r} with fingerprint '
-                         f'{fusion.description.original[:16]}…, {original.built.name!r} has {original.fingerprint[:16]}…')
+    original = load_original(*([c.model] if c.model else model_of(fusion.partition)))
+    if original.fingerprint != fusion.partition.original:
+        raise ValueError(f'the partition {fusion.partition.folder} is of the model {fusion.partition.model!r} with fingerprint '
+                         f'{fusion.partition.original[:16]}…, {original.built.name!r} has {original.fingerprint[:16]}…')
     return original
 
 
@@ -221,7 +222,7 @@ def _latency(original: Original, devices: list[DeviceModel], fusion: Fusion, ima
     else the machine does meets all of them alike."""
     largest = max(devices, key=lambda device: device.entry.multiply_adds)
     batch, count = normalise(image), len(devices)
-    features, present = np.zeros((count, fusion.features), np.float32), np.ones(count, bool)
+    features, present = np.zeros((count, fusion.partition.features), np.float32), np.ones(count, bool)
     jobs = {'original': lambda: original.module(batch), 'sub_model': lambda: largest.features(batch),
             'fusion': lambda: fusion.answer(features, present)}
     threads = torch.get_num_threads()
@@ -244,11 +245,11 @@ def _latency(original: Original, devices: list[DeviceModel], fusion: Fusion, ima
 
 def datagram_bytes(fusion: Fusion) -> int:
     """UDP payload of the datagram that carries one device's features, unsealed (a seal adds 16)."""
-    entry, features = fusion.devices[0], fusion.features
+    entry, features = fusion.partition.devices[0], fusion.partition.features
     row_bytes = TokenQuantiser('int8', features).row_bytes
     parameters = StreamParameters(model=entry.name, fingerprint=entry.fingerprint, cut=0, quantisation='int8', image_size=(1, 1), tokens=1,
                                   prefix_tokens=0, grid=(1, 1), channels=features, groups=1, row_bytes=row_bytes,
-                                  classes=len(fusion.class_names))
+                                  classes=len(fusion.partition.class_names))
     frame = TokenFrame(0, 0, 'camera', np.zeros((1, row_bytes), np.uint8))
     datagrams = Packetiser(parameters).packetise(frame)
     return sum(len(datagram) for datagram in datagrams)

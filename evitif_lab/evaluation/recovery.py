@@ -295,7 +295,7 @@ def _methods(c: RecoveryEvaluation, stream: CutModel) -> tuple[dict[str, Recover
             continue
         if path is not None:
             weights = path.with_suffix('.safetensors').read_bytes()
-            about = json.dumps([methods[name].sequence.as_dict(), methods[name].options], sort_keys=True)
+            about = json.dumps([asdict(methods[name].sequence), methods[name].options], sort_keys=True)
             artifacts[name] = hashlib.sha256(about.encode() + weights).hexdigest()[:16]
     return methods, artifacts
 

@@ -17,6 +17,7 @@ from evitif.model.split import SplitModel
 from evitif.pipeline.strategy_table import FILE, Measured, save_table
 from evitif.protocol.wire.datagram import SEAL_BYTES
 from evitif_lab.evaluation.selection_report import codec_bytes
+from evitif_lab.multiply_adds import tail_multiply_adds
 from evitif_lab.trials.wire_bytes import answer_bytes
 from evitif_lab.writable import require_writable
 
@@ -91,7 +92,7 @@ def choices(table: dict) -> list[Measured]:
 def _multiply_adds(folder: str, cut: int) -> int:
     """Of a model's blocks after `cut`, for one image."""
     built = build_model(ModelSpec(folder))
-    return SplitModel(built.module, cut).tail_multiply_adds
+    return tail_multiply_adds(SplitModel(built.module, cut))
 
 
 def markdown(tables: list[dict]) -> str:

@@ -9,24 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
 
-from evitif.partition.slicing import (
-    Kept,
-    Shape,
-    blank,
-    drop_other,
-    merge_classes,
-    multiply_adds_of,
-    parameters_of,
-    shape_of,
-    shrink,
-    zero_mean_basis,
-)
+from evitif.partition.slicing import Kept, Shape, assign, blank, shrink, zero_mean_basis
 from evitif_lab.partition.importance import Importance, divergence, estimate, grouped_log_probabilities
+from evitif_lab.partition.sizes import multiply_adds_of, parameters_of, shape_of
 
 ROUNDS = 2
 SMALLEST = Shape(width=16, heads=1, head_dim=8, hidden=8)
@@ -145,9 +135,9 @@ def prune(module: nn.Module, images: torch.Tensor, own: tuple[int, ...], shape: 
             shrink(pruned, _kept(importance, present, wanted, pruned.embed_dim, turned=part == 'width'))
             with torch.no_grad():
                 now = divergence(target, grouped_log_probabilities(_answers(pruned, images), own))
-            steps.append({'round': number, 'part': part, 'kept': wanted.as_dict(), 'divergence': round(now, 4)})
+            steps.append({'round': number, 'part': part, 'kept': asdict(wanted), 'divergence': round(now, 4)})
             told(f'round {number}, {part}: {wanted}, divergence {now:.3f} nats')
-    merge_classes(pruned, own)
+    _merge_classes(pruned, own)
     return pruned.requires_grad_(True), steps
 
 
@@ -155,7 +145,7 @@ def prune_for_all(module: nn.Module, images: torch.Tensor, shape: Shape, seed: i
                   common: tuple[int, torch.Tensor] | None = None) -> tuple[nn.Module, list[dict]]:
     """As `prune`, for all classes of `module` and without 'other'."""
     pruned, steps = prune(module, images, tuple(range(module.num_classes)), shape, seed, told, common)
-    drop_other(pruned)
+    _drop_other(pruned)
     return pruned, steps
 
 
@@ -194,3 +184,20 @@ def _answers(module: nn.Module, images: torch.Tensor, batch: int = 64) -> torch.
 
 def _multiple(value: float, step: int, low: int, high: int) -> int:
     return int(min(high, max(low, round(value / step) * step)))
+
+
+def _merge_classes(module: nn.Module, own: tuple[int, ...]) -> None:
+    """The classifier in place cut to the classes `own` and one more output, 'other', which begins as the mean of the others."""
+    others = [index for index in range(module.head.out_features) if index not in own]
+    with torch.no_grad():
+        weight, bias = module.head.weight, module.head.bias
+        other = (weight[others].mean(0), bias[others].mean()) if others else (torch.zeros_like(weight[0]), bias.min() - 10)
+        assign(module.head, torch.cat((weight[list(own)], other[0][None])), torch.cat((bias[list(own)], other[1][None])))
+    module.num_classes = len(own) + 1
+
+
+def _drop_other(module: nn.Module) -> None:
+    """The classifier in place without its last output, 'other'."""
+    with torch.no_grad():
+        assign(module.head, module.head.weight[:-1], module.head.bias[:-1])
+    module.num_classes -= 1

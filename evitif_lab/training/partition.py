@@ -15,11 +15,12 @@ from evitif.datasets import judging_split, open_images
 from evitif.model.errors import ArtifactError
 from evitif.partition.artifact import DESCRIPTION_FILE, read_partition, save_partition
 from evitif.partition.checks import check_subsets
-from evitif.partition.slicing import Shape, blank, parameters_of, shape_of
+from evitif.partition.slicing import Shape, blank
 from evitif.partition.view import View
 from evitif.wording import shortened
 from evitif_lab.partition.placement import Placed, place
 from evitif_lab.partition.pruning import Limit, Size, prune, size_within
+from evitif_lab.partition.sizes import parameters_of, shape_of
 from evitif_lab.partition.subsets import random_subsets, similar_subsets, with_redundancy
 from evitif_lab.plain import plain
 from evitif_lab.training.finished import differs
@@ -140,7 +141,7 @@ class _Run:
             return self.earlier.body
         placed = self._place([tuple(subset) for subset in results['subsets']['subsets']])
         largest = max((one.size for one in placed), key=lambda size: size.parameters).shape
-        devices = [{'device': one.device, 'shape': one.size.shape.as_dict(), 'parameters': one.size.parameters,
+        devices = [{'device': one.device, 'shape': asdict(one.size.shape), 'parameters': one.size.parameters,
                     'multiply_adds': one.size.multiply_adds, 'pruned_harder': one.rounds} for one in placed]
         if not c.body:
             return {'devices': devices, 'figures': []}
@@ -210,7 +211,7 @@ class _Run:
             'devices': [{'name': entry['device'], 'classes': results['subsets']['subsets'][index], 'shape': entry['shape'],
                          'parameters': entry['parameters'], 'multiply_adds': entry['multiply_adds'],
                          'pruned_harder': entry['pruned_harder'], 'pruning': entry['pruning'],
-                         **({'view': views[index].as_dict()} if c.device_views else {})}
+                         **({'view': asdict(views[index])} if c.device_views else {})}
                         for index, entry in enumerate(pruned)],
             'figures': {**judged_figures(split, top1, len(images)), 'parameters_original': original,
                         'reduction': round(original / max(entry['parameters'] for entry in pruned), 2),

@@ -13,9 +13,10 @@ import torch
 
 from evitif.datasets import open_images
 from evitif.partition.artifact import Description
-from evitif.partition.slicing import Shape, parameters_of, shape_of
+from evitif.partition.slicing import Shape
 from evitif_lab.data.identity import identity_of
 from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
+from evitif_lab.partition.sizes import parameters_of, shape_of
 from evitif_lab.plain import key_of
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.partition import answers_of, body_of, calibration, common_part
@@ -93,7 +94,7 @@ def _ensemble(description: Description, c: PartitionTraining, original: Original
     normalise, modules = Normalise(original.built.data_config), []
     whole = body_of(c, original, answers, largest.shape, training)[0] if c.body else original.module
     common = common_part(c, answers, normalise)
-    shape = Shape(**{name: min(value, getattr(shape_of(whole), name)) for name, value in shape.as_dict().items()})
+    shape = Shape(**{name: min(value, getattr(shape_of(whole), name)) for name, value in asdict(shape).items()})
     for index in range(count):
         chosen = torch.randperm(len(answers.class_ids), generator=torch.Generator().manual_seed(c.seed * 1009 + index))
         images = normalise(answers.images[chosen[:c.calibration_images]])

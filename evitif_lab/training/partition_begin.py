@@ -18,7 +18,7 @@ class EarlierPartition:
     def __init__(self, folder: Path | str, original: str, devices: int):
         """:param original: hex SHA-256: the fingerprint of the model that is to be divided"""
         fusion = load_fusion(folder)
-        description = fusion.description
+        description = fusion.partition
         if description.original != original:
             raise ValueError(f'the partition {folder} to begin with is of a model with fingerprint {description.original[:16]}…: expected '
                              f'{original[:16]}…, the model that is to be divided')

@@ -9,6 +9,7 @@ sub-model from the original.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import torch
 from torch import nn
 
 from evitif.partition.fusion import FusionNetwork
-from evitif.partition.slicing import Shape, blank, final_norm, parameters_of, shape_of
+from evitif.partition.slicing import Shape, blank, final_norm
 from evitif_lab.partition.pruning import Limit, prune_for_all, size_within
+from evitif_lab.partition.sizes import parameters_of, shape_of
 from evitif_lab.plain import key_of
 from evitif_lab.training.backbone import top1
 from evitif_lab.training.checkpoint import Checkpoint
@@ -46,7 +48,8 @@ def read_stages(texts: tuple[str, ...] | list[str]) -> tuple[Stage, ...]:
             stage = Stage(float(reduction) if reduction else None, int(steps))
         except ValueError:
             stage = Stage(None, 0)
-        if stage.steps < 1 or (stage.reduction is None) != (number == len(texts)) or not (stage.reduction or 1) >= 1:
+        last = number == len(texts)
+        if stage.steps < 1 or (stage.reduction is None) != last or not (last or 1 <= stage.reduction < math.inf):
             raise ValueError(f'stage {number} of the body is {text!r}: expected REDUCTION:STEPS, such as 8:400, and STEPS for the last')
         stages.append(stage)
     return tuple(stages)
@@ -68,7 +71,7 @@ def train_body(original: nn.Module, identity: str, data_config: dict, answers: T
     normalise = Normalise(data_config)
     for number, stage in enumerate(stages, 1):
         shape = _shape(original, shape_of(body), stage, largest)
-        so_far = [*so_far, stage.steps, shape.as_dict()]
+        so_far = [*so_far, stage.steps, asdict(shape)]
         key = key_of(so_far)
         path = folder / f'body-{key}.pt'
         if path.is_file():
@@ -84,7 +87,7 @@ def train_body(original: nn.Module, identity: str, data_config: dict, answers: T
                                      f'body {number} of {len(stages)}')
             body = alone.modules_[0]
             state = {'weights': body.state_dict(), 'stage': {
-                'shape': shape.as_dict(), 'parameters': parameters_of(body),
+                'shape': asdict(shape), 'parameters': parameters_of(body),
                 'reduction': round(parameters_of(original) / parameters_of(body), 2),
                 'top1': round(top1(body, *test, normalise), 4), 'pruning': pruning,
                 'training': {**figures, 'steps': stage.steps, 'batch_size': schedule.batch_size}}}
@@ -101,8 +104,8 @@ def _shape(original: nn.Module, before: Shape, stage: Stage, largest: Shape) -> 
     """What a stage prunes to: nothing of what the stage `before` has grows again."""
     wanted = replace(largest, hidden=int(largest.hidden * ROOM) // 4 * 4) if stage.reduction is None else \
         size_within(original, Limit(int(parameters_of(original) / stage.reduction)), original.num_classes).shape
-    shape = Shape(**{name: min(value, getattr(before, name)) for name, value in wanted.as_dict().items()})
-    if any(getattr(shape, name) < value for name, value in largest.as_dict().items()):
+    shape = Shape(**{name: min(value, getattr(before, name)) for name, value in asdict(wanted).items()})
+    if any(getattr(shape, name) < value for name, value in asdict(largest).items()):
         raise ValueError(f'a stage of the body has {shape}, less than the largest sub-model, {largest}: expected a smaller reduction')
     return shape
 

@@ -21,11 +21,11 @@ from evitif.model.quantise import TokenQuantiser
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
 from evitif.partition.fusion import FusionNetwork
-from evitif.partition.slicing import shape_of
 from evitif.partition.view import View
 from evitif_lab.commands.progress import Progress
 from evitif_lab.partition.absence import draw_present
 from evitif_lab.partition.importance import grouped_log_probabilities
+from evitif_lab.partition.sizes import shape_of
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.average import warmed_up_average
 from evitif_lab.training.checkpoint import Checkpoint

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from evitif.partition.slicing import parameters_of
 from evitif.partition.view import View
 from evitif_lab.commands.configuration import ModelChoice, option
 from evitif_lab.commands.options import MOST, not_negative_int, positive, positive_int, seed, whole
 from evitif_lab.partition.pruning import Limit
+from evitif_lab.partition.sizes import parameters_of
 from evitif_lab.partition.views import device_views
 from evitif_lab.training.partition_retraining import Schedule
 from evitif_lab.trials.original import Original

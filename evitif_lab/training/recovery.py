@@ -21,9 +21,11 @@ from evitif_lab.commands.configuration import LIMITS_HELP, QUANTISATION_HELP, VI
 from evitif_lab.commands.options import not_negative, positive, positive_int, rate, rate_below_one, seed
 from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.loss_patterns import PacketLoss
+from evitif_lab.multiply_adds import tail_multiply_adds
 from evitif_lab.plain import plain
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.checkpoint import Checkpoint
+from evitif_lab.training.closed_form import fit_closed_form
 from evitif_lab.training.finished import PLACE, artifact_folder, is_finished
 from evitif_lab.training.token_cache import TokenCache
 from evitif_lab.training.training_loop import TrainingLoop, train_loop
@@ -85,7 +87,7 @@ class RecoveryPlan:
             stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
                                                   quantisation=c.quantisation, device=c.device))
             stream.split.module.requires_grad_(False)
-            if not stream.split.tail_multiply_adds:
+            if not tail_multiply_adds(stream.split):
                 raise ValueError(f'cut {stream.parameters.cut} leaves the tail without a block, and a recovery is measured by the blocks: '
                                  f'expected 0 to {stream.split.depth - 1}')
             self.streams[stream.parameters.cut] = stream
@@ -151,12 +153,12 @@ class _Job:
     def _network(self, cache: TokenCache) -> LearnedRecovery:
         split, parameters = self.stream.split, self.stream.parameters
         sequence = Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels)
-        network = sized(LEARNED[self.method], sequence, self.c.budget * split.tail_multiply_adds)
+        network = sized(LEARNED[self.method], sequence, self.c.budget * tail_multiply_adds(split))
         if network.options.get('certainty') and not split.takes_key_bias:     # the bridge would refuse it
             network = type(network)(sequence, **{**network.options, 'certainty': False})
         network.attach(split)
         chosen = torch.randperm(len(cache), generator=torch.Generator().manual_seed(self.c.seed))[:FIT_IMAGES]
-        network.to(self.c.device).fit(cache.take(self.cut, chosen)[0])
+        fit_closed_form(network.to(self.c.device), cache.take(self.cut, chosen)[0])
         return network
 
     def _save(self, network: LearnedRecovery, images: int, figures: dict) -> dict:
@@ -168,7 +170,7 @@ class _Job:
                         'parameters': sum(parameter.numel() for parameter in network.parameters()),
                         'multiply_adds': network.multiply_adds(),
                         'share_of_tail_multiply_adds':
-                            round(network.multiply_adds() / self.stream.split.tail_multiply_adds, 4)},
+                            round(network.multiply_adds() / tail_multiply_adds(self.stream.split), 4)},
             'made_by': {'command': self.command, 'configuration': self.configuration, 'made_from': self.made_from,
                         'torch': torch.__version__}}
         saved = save_recovery(self.path, network, description)

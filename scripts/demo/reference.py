@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from evitif.datasets.class_names import id_of, ids_by_name
+from evitif.datasets.class_names import ids_by_name
 from evitif.pipeline.cut_model import CutModel
 from evitif.settings import CommonSettings, PartitionSettings, SelectionSettings, SplitSettings
+from scripts.demo.class_ids import class_ids_of, id_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def split_reference(config: SplitSettings) -> Reference:
     stream = CutModel.load(config)
     p, quantisation = stream.parameters, 'auto' if stream.rates is not None else stream.parameters.quantisation
     return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}', 'uncut model', _whole(stream),
-                     stream.class_id_of, {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.sentence)
+                     class_ids_of(stream), {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.sentence)
 
 
 def selection_reference(config: SelectionSettings) -> Reference:
@@ -45,25 +46,25 @@ def selection_reference(config: SelectionSettings) -> Reference:
     settings = Selector.load(config.light_model, large=config.model).settings
     return Reference(
         f'{config.light_model} asks {stream.parameters.model} where its uncertainty is {settings.eta:.2g} or more, with the '
-        f'patches that have {100 * settings.delta:g} % of the attention', 'large model on whole images', _whole(stream), stream.class_id_of,
-        {'model': stream.parameters.model, 'light_model': config.light_model, 'delta': settings.delta, 'eta': settings.eta,
-         'quantisation': settings.quantisation}, stream.placement.sentence)
+        f'patches that have {100 * settings.delta:g} % of the attention', 'large model on whole images', _whole(stream),
+        class_ids_of(stream), {'model': stream.parameters.model, 'light_model': config.light_model, 'delta': settings.delta,
+                               'eta': settings.eta, 'quantisation': settings.quantisation}, stream.placement.sentence)
 
 
 def partition_reference(config: PartitionSettings) -> Reference:
     """All devices, with none of their features lost."""
     from evitif.partition import load_device, load_fusion
     fusion = load_fusion(config.partition)
-    known = ids_by_name(fusion.class_names)
-    models = [load_device(config.partition, entry.name) for entry in fusion.devices]
+    known = ids_by_name(fusion.partition.class_names)
+    models = [load_device(config.partition, entry.name) for entry in fusion.partition.devices]
 
     @torch.inference_mode()
     def answers(images: list[np.ndarray]) -> list[int]:
         features = np.stack([model.features_of(torch.cat([model.preprocessor(image) for image in images])) for model in models], 1)
         return [int(fusion.answer(row, np.ones(len(models), bool)).argmax()) for row in features]
-    return Reference(f'{fusion.description.model} divided among {len(models)} devices', 'all devices', answers,
+    return Reference(f'{fusion.partition.model} divided among {len(models)} devices', 'all devices', answers,
                      lambda label, number: id_of(label, number, known),
-                     {'model': fusion.description.model, 'partition': config.partition}, 'device cpu')
+                     {'model': fusion.partition.model, 'partition': config.partition}, 'device cpu')
 
 
 def _whole(stream: CutModel) -> Callable[[list[np.ndarray]], list[int]]:

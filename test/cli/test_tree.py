@@ -53,3 +53,13 @@ def test_the_help_of_the_benchmark_lists_its_parts(capsys):
         main(['bench', '--help'])
     told = capsys.readouterr().out
     assert '* From image to answer' in told and 'robots' in told and 'timm_families' in told
+
+
+@pytest.mark.parametrize('package', ['tqdm', 'matplotlib'])
+def test_without_the_laboratory_a_verb_says_which_package_it_needs(package, monkeypatch, capsys):
+    def missing(name):
+        raise ModuleNotFoundError(f'No module named {package!r}', name=package)
+    monkeypatch.setattr('evitif_cli.tree.importlib.import_module', missing)
+    assert main(['train', 'model', '--help']) == 1
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and repr(package) in said and 'requirements/laboratory.txt' in said

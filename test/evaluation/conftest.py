@@ -14,6 +14,7 @@ from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Sequence, save_recovery
 from evitif.settings import SplitSettings
 from evitif_lab.baselines import LEARNED
+from evitif_lab.training.closed_form import fit_closed_form
 from evitif_lab.training.transform_code import fit_code
 
 CUT = 1
@@ -59,7 +60,7 @@ def make_model(folder, data):
         network = LEARNED[name](Sequence(parameters.grid, parameters.prefix_tokens, parameters.channels), **options)
         network.attach(stream.split)
         with torch.no_grad():
-            network.fit(stream.split.head(images))
+            fit_closed_form(network, stream.split.head(images))
         save_recovery(artifact_path(folder, CUT, name), network, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': CUT, 'loss_range': [0.05, 0.95]})
     with torch.no_grad():

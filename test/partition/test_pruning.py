@@ -9,9 +9,10 @@ from random_vit import build
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ModelError
 from evitif.model.timm_import import timm
-from evitif.partition.slicing import Kept, Shape, multiply_adds_of, parameters_of, require_prunable, shape_of, shrink
+from evitif.partition.slicing import Kept, Shape, require_prunable, shrink
 from evitif_lab.partition.importance import estimate, grouped_log_probabilities, principal_directions
 from evitif_lab.partition.pruning import SMALLEST, Limit, prune, scaled, size_of, size_within
+from evitif_lab.partition.sizes import multiply_adds_of, parameters_of, shape_of
 
 
 def everything(module, directions):

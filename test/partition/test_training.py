@@ -11,15 +11,15 @@ from random_vit import build
 
 from evitif.model.errors import ArtifactError
 from evitif.partition import load_device, load_fusion, read_partition
-from evitif.partition.slicing import shape_of
 from evitif_cli import main
 from evitif_lab.evaluation import partition_report
 from evitif_lab.evaluation.partition import datagram_bytes
 from evitif_lab.partition.pruning import Limit, prune
+from evitif_lab.partition.sizes import shape_of
 from evitif_lab.partition.views import device_views
 from evitif_lab.training import partition as training
 from evitif_lab.training import partition_baselines, partition_body, training_answers
-from evitif_lab.training.partition_body import begin_fusion
+from evitif_lab.training.partition_body import begin_fusion, read_stages
 from evitif_lab.training.partition_cnn import Cnn, prune_cnn
 from evitif_lab.training.partition_retraining import System, fuse, retrain
 
@@ -39,7 +39,7 @@ def test_a_partition_answers_as_its_description_says(partition, images):
         for path in sorted((images / 'val' / name).iterdir()):
             image = devices[0].preprocessor(np.asarray(Image.open(path)))
             features = np.stack([device.features(image) for device in devices])
-            assert features.dtype == np.float32 and features.shape == (3, fusion.features)
+            assert features.dtype == np.float32 and features.shape == (3, fusion.partition.features)
             answer = fusion.answer(features, np.ones(3, bool))
             assert answer.dtype == np.float32 and answer.sum() == pytest.approx(1, abs=1e-5)
             right += answer.argmax() == class_id
@@ -49,34 +49,34 @@ def test_a_partition_answers_as_its_description_says(partition, images):
 def test_a_device_says_what_it_thinks_of_its_own_classes(partition):
     device = load_device(partition, 'device1')
     probabilities = device.local_probabilities(device.features(torch.zeros(1, 3, 32, 32)))
-    assert probabilities.shape == (len(device.classes) + 1,) and probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert probabilities.shape == (len(device.entry.classes) + 1,) and probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert device.labels[-1] == 'other' and len(device.labels) == len(probabilities)
-    assert device.index == 1 and device.name == 'device1'
+    assert device.entry.index == 1 and device.entry.name == 'device1'
 
 
 def test_the_handshake_can_tell_devices_and_partitions_apart(partition, train, tmp_path):
     fusion = load_fusion(partition)
     devices = [load_device(partition, index) for index in range(3)]
-    assert [device.fingerprint for device in devices] == [entry.fingerprint for entry in fusion.devices]
-    assert len({device.fingerprint for device in devices}) == 3
-    assert {device.partition for device in devices} == {fusion.fingerprint}
+    assert [device.entry.fingerprint for device in devices] == [entry.fingerprint for entry in fusion.partition.devices]
+    assert len({device.entry.fingerprint for device in devices}) == 3
+    assert {device.partition.fingerprint for device in devices} == {fusion.partition.fingerprint}
     other = tmp_path / 'other'
     train(other, steps=1, fusion_steps=1, seed=5, subsets='random')
-    assert load_fusion(other).fingerprint != fusion.fingerprint
+    assert load_fusion(other).partition.fingerprint != fusion.partition.fingerprint
     shutil.copy(other / 'device-1.safetensors', tmp_path / 'kept')
     mixed = tmp_path / 'mixed'
     shutil.copytree(partition, mixed, ignore=shutil.ignore_patterns('steps'))
     shutil.copy(other / 'device-1.safetensors', mixed)
     with pytest.raises(ArtifactError) as refused:
         load_device(mixed, 1)
-    assert fusion.fingerprint[:16] in str(refused.value) and load_fusion(other).fingerprint[:16] in str(refused.value)
+    assert fusion.partition.fingerprint[:16] in str(refused.value) and load_fusion(other).partition.fingerprint[:16] in str(refused.value)
     load_device(mixed, 0)
 
 
 def test_a_device_needs_its_own_file_alone(partition, tmp_path):
     for name in ('partition.json', 'device-2.safetensors'):
         shutil.copy(partition / name, tmp_path)
-    assert load_device(tmp_path, 2).index == 2
+    assert load_device(tmp_path, 2).entry.index == 2
     with pytest.raises(ArtifactError, match='device-0.safetensors: cannot be read'):
         load_device(tmp_path, 0)
     with pytest.raises(ArtifactError, match=r'fusion.safetensors: cannot be read'):
@@ -106,7 +106,7 @@ def test_a_description_that_contradicts_itself_is_refused(partition, tmp_path, c
 def test_features_of_another_shape_are_refused(partition):
     fusion = load_fusion(partition)
     with pytest.raises(ValueError, match='expected features'):
-        fusion.answer(np.zeros((2, fusion.features)), np.ones(3, bool))
+        fusion.answer(np.zeros((2, fusion.partition.features)), np.ones(3, bool))
 
 
 def test_an_interrupted_training_goes_on_and_ends_the_same(train, partition, tmp_path, monkeypatch):
@@ -118,7 +118,7 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(train, partition, tmp
         patched.setattr(training, 'prune', lambda *arguments, **more: pytest.fail('pruned again'))
         patched.setattr(training, 'retrain', lambda *arguments, **more: pytest.fail('retrained again'))
         train(tmp_path / 'p')
-    assert load_fusion(tmp_path / 'p').fingerprint == load_fusion(partition).fingerprint
+    assert load_fusion(tmp_path / 'p').partition.fingerprint == load_fusion(partition).partition.fingerprint
 
 
 def test_steps_run_alone_and_ask_for_the_one_before(train, tmp_path):
@@ -181,7 +181,7 @@ def test_an_inventory_names_the_devices_and_prunes_harder(train, tmp_path):
     devices = read_partition(tmp_path / 'p').devices
     assert {entry.name for entry in devices} == {'rover', 'mast', 'gate'}
     assert all(4 * entry.parameters <= {'rover': 5e4}.get(entry.name, 1e5) for entry in devices)
-    features = load_fusion(tmp_path / 'p').features       # of unequal width, so some are padded
+    features = load_fusion(tmp_path / 'p').partition.features       # of unequal width, so some are padded
     assert all(load_device(tmp_path / 'p', entry.index).features(torch.zeros(1, 3, 32, 32)).shape == (features,) for entry in devices)
     inventory.write_text('devices: [{name: mote, memory: 100, compute: 1}]')
     with pytest.raises(ValueError, match='fits on no device'):
@@ -210,7 +210,7 @@ def test_the_command_trains_and_judges(model, images, tmp_path, capsys):
     assert 'measured already' in capsys.readouterr().out
     assert main([*training, '--seed', '1']) == main(arguments) == 0         # another partition in the same folder takes its place
     replaced, = json.loads(report.read_text())['entries']
-    assert replaced['identity']['partition'] == load_fusion(output).fingerprint != entry['identity']['partition']
+    assert replaced['identity']['partition'] == load_fusion(output).partition.fingerprint != entry['identity']['partition']
 
 
 def test_what_a_partition_is_compared_with_is_trained_once_and_no_larger_than_a_sub_model(partition, tmp_path, capsys, monkeypatch):
@@ -346,3 +346,9 @@ def test_each_device_looks_at_the_image_in_its_own_way_and_the_artifact_says_how
     path.write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match='expected whole pixels down and right'):
         read_partition(tmp_path / 'p')
+
+
+@pytest.mark.parametrize('reduction', ['0', '0.5', '-2', 'nan', 'inf'])
+def test_a_stage_that_does_not_shrink_the_body_is_refused(reduction):
+    with pytest.raises(ValueError, match='stage 1 of the body is .*expected REDUCTION:STEPS'):
+        read_stages((f'{reduction}:2', '2'))

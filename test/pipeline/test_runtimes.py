@@ -19,6 +19,7 @@ from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, write_k
 from evitif.recovery import ArtifactError
 from evitif.settings import bridge_settings, edge_settings
 from evitif.transport import Impairment
+from scripts.demo.class_ids import class_ids_of
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1}
 UNSEALED = {**MODEL, 'unsealed': True}
@@ -230,7 +231,7 @@ def test_labels_have_to_fit_the_model(tmp_path):
 
 def test_a_label_s_class_is_found_by_name_and_by_number_only_where_the_model_has_no_names():
     numbered = CutModel.load(edge_settings(**MODEL))
-    assert [numbered.class_id_of('anything', number) for number in (-1, 0, 8, 9)] == [-1, 0, 8, -1]
+    assert [class_ids_of(numbered)('anything', number) for number in (-1, 0, 8, 9)] == [-1, 0, 8, -1]
     named = replace(numbered, class_names=('n02123045', 'dog', 'n01443537'))
     # A folder of WordNet names is numbered as ImageNet's classes are: 1 and 281.
-    assert [named.class_id_of(*label) for label in (('n01443537', 1), ('n02123045', 281), ('cat', 1), ('', -1))] == [2, 0, -1, -1]
+    assert [class_ids_of(named)(*label) for label in (('n01443537', 1), ('n02123045', 281), ('cat', 1), ('', -1))] == [2, 0, -1, -1]

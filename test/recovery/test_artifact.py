@@ -10,6 +10,7 @@ from evitif.model.build import ModelSpec, build_model
 from evitif.model.split import SplitModel
 from evitif.recovery import ArtifactError, Paldn, Sequence, load_recovery, save_recovery
 from evitif_lab.baselines import LEARNED
+from evitif_lab.training.closed_form import fit_closed_form
 
 FINGERPRINT = 'ab' * 32
 OPTIONS = {'paldn': {'width': 8, 'depth': 1, 'heads': 2}, 'srcnn': {'width': 8}, 'edsr': {'width': 8}}
@@ -26,7 +27,7 @@ def network_for(model: SplitModel, kind: str):
     torch.manual_seed(0)
     network = LEARNED[kind](Sequence(model.grid, model.prefix_tokens, model.channels), **OPTIONS.get(kind, {}))
     network.attach(model)
-    network.fit(torch.randn(20, model.tokens, model.channels))
+    fit_closed_form(network, torch.randn(20, model.tokens, model.channels))
     for parameter in network.parameters():
         parameter.data.add_(torch.randn(parameter.shape))
         parameter.data.copy_(parameter.half())          # what can be written

@@ -9,6 +9,7 @@ from evitif.model.split import SplitModel
 from evitif.recovery import METHODS, Interpolation, LinearCompletion, Omission, Paldn, Sequence
 from evitif.vocabulary import RecoveryName
 from evitif_lab.baselines import LEARNED, TunedTail, sized
+from evitif_lab.training.closed_form import fit_closed_form
 
 GRID, PREFIX, CHANNELS = (3, 3), 1, 6
 TOKENS = PREFIX + 9
@@ -34,7 +35,7 @@ def learned(name: str):
     torch.manual_seed(0)
     network = LEARNED[name](SEQUENCE, **OPTIONS.get(name, {}))
     network.attach(split())
-    network.fit(smooth_fields(50))
+    fit_closed_form(network, smooth_fields(50))
     for parameter in network.parameters():      # trained networks have no zeros to hide behind
         parameter.data.add_(0.1 * torch.randn(parameter.shape))
     return network.eval()
@@ -165,7 +166,7 @@ def test_paldn_uses_the_rate():
 def test_linear_completion_is_ridge_regression():
     network = LinearCompletion(SEQUENCE)
     training = smooth_fields(200).double()
-    network.fit(training.float())
+    fit_closed_form(network, training.float())
     tokens, received, rates = smooth_fields(1, seed=9), torch.ones(1, TOKENS, dtype=torch.bool), torch.zeros(1)
     received[0, [0, 2, 3, 7]] = False
     recovered = network.recover(tokens, received, rates).tokens[0]
@@ -182,7 +183,7 @@ def test_linear_completion_is_ridge_regression():
 
 def test_on_smooth_fields_linear_completion_is_better_than_interpolation_and_that_than_the_mean():
     network = LinearCompletion(SEQUENCE)
-    network.fit(smooth_fields(500))
+    fit_closed_form(network, smooth_fields(500))
     tokens = smooth_fields(200, seed=5)
     received = torch.rand(200, TOKENS, generator=torch.Generator().manual_seed(0)) > 0.5
     received[:, 0], received[:, 5] = True, True
@@ -207,7 +208,7 @@ def test_the_surrogate_is_one_vector_at_every_patch_over_the_place_s_mean():
 def test_a_convolution_starts_from_the_mean_and_learns_from_neighbours(name):
     tokens, received, rates = some_lost(1)
     fresh = LEARNED[name](SEQUENCE, width=8)
-    fresh.fit(smooth_fields(50))
+    fit_closed_form(fresh, smooth_fields(50))
     assert torch.equal(fresh.recover(tokens, received, rates).tokens[~received], fresh.mean[~received[0]])
     network, moved = learned(name), tokens.clone()
     moved[0, 1] += 1.0
@@ -274,7 +275,7 @@ def test_a_frame_alone_is_recovered_as_in_a_batch(kind, certainty, lost):
     torch.manual_seed(3)
     sequence = Sequence((3, 3), 1, CHANNELS)
     network = kind(sequence, width=16, depth=2, heads=2, certainty=certainty) if kind is Paldn else kind(sequence)
-    network.fit(torch.randn(200, TOKENS, CHANNELS) + torch.randn(200, 1, CHANNELS))
+    fit_closed_form(network, torch.randn(200, TOKENS, CHANNELS) + torch.randn(200, 1, CHANNELS))
     for parameter in network.parameters():
         parameter.data.add_(0.1 * torch.randn(parameter.shape))
     tokens, received = torch.randn(2, TOKENS, CHANNELS), torch.ones(2, TOKENS, dtype=torch.bool)

@@ -25,9 +25,10 @@ Until the address is proved, a reply is no longer than what asked for it.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.bridge.config import BridgeConfig
 from evitif.protocol.bridge.rate_limiter import RateLimiter
 from evitif.protocol.bridge.session import BridgeSession
@@ -72,7 +73,7 @@ class Admission:
         hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
         self._hello_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos))
         self._key_refusals, self._key_events = RateLimiter(*_KEY_REFUSALS), RateLimiter(*_KEY_EVENTS)
-        self._refusals: OrderedDict[tuple[str, Address], str] = OrderedDict()
+        self._refusals: BoundedDict[tuple[str, Address], str] = BoundedDict(_REFUSALS_REMEMBERED)
 
     @property
     def sealed(self) -> bool:
@@ -210,11 +211,8 @@ class Admission:
 
     def _say_refused(self, robot: str, addr: Address, reason: str) -> None:
         if self._refusals.get((robot, addr)) != reason:
-            self._refusals[robot, addr] = reason
             self._events.append(RobotRefused(robot, addr, reason))
-        self._refusals.move_to_end((robot, addr))
-        if len(self._refusals) > _REFUSALS_REMEMBERED:
-            self._refusals.popitem(last=False)
+        self._refusals[robot, addr] = reason
 
     def _repeat(self, reply: bytes, limit: int, addr: Address, copies: int = REPLY_COPIES) -> None:
         """Send `copies` of a reply, or as many as `limit` bytes allow."""

@@ -185,10 +185,7 @@ class Joiner:
 
 
 class JoiningEndpoint(BridgeEndpoint):
-    """A bridge of devices: `FramesJoined`, `FrameLate` and `StampRefused` instead of `FrameReady`.
-
-    :param join_deadline_s: see `Joiner`
-    """
+    """A bridge of devices: `FramesJoined`, `FrameLate` and `StampRefused` instead of `FrameReady`; `join_deadline_s`: see `Joiner`."""
 
     def __init__(self, parameters: Sequence[StreamParameters], name: str, config: BridgeConfig | None = None, *,
                  join_deadline_s: float = DEADLINE_S, **options):

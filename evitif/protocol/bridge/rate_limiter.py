@@ -4,8 +4,7 @@ The burst of a RESET's bucket is what lets one through a lossy link: at 60 % los
 arrives in 98 % of the cases, and the next frame triggers more.
 """
 
-from collections import OrderedDict
-
+from evitif.bounded import BoundedDict
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.wire.datagram import Address
 
@@ -20,12 +19,9 @@ class RateLimiter:
     def __init__(self, per_address: tuple[float, float] = RESETS_PER_ADDRESS, overall: tuple[float, float] = RESETS_OVERALL):
         self._per_address = per_address
         self._overall = TokenBucket(*overall)
-        self._addresses: OrderedDict[Address, TokenBucket] = OrderedDict()
+        self._addresses: BoundedDict[Address, TokenBucket] = BoundedDict(_ADDRESSES)
 
     def allows(self, address: Address, now: float) -> bool:
         """Whether `address` may have another one now; if so it is counted."""
-        bucket = self._addresses.setdefault(address, TokenBucket(*self._per_address))
-        self._addresses.move_to_end(address)
-        if len(self._addresses) > _ADDRESSES:
-            self._addresses.popitem(last=False)
+        self._addresses[address] = bucket = self._addresses.get(address) or TokenBucket(*self._per_address)
         return bucket.fill(now) >= 1.0 and self._overall.take(now) and bucket.take(now)

@@ -51,7 +51,7 @@ class Sessions:
         return session
 
     def end(self, session: BridgeSession, reason: str) -> None:
-        """The robot is gone."""
+        """End a session, and tell the owner why."""
         del self.by_id[session.session_id]
         del self.by_robot[session.robot]
         self._due.pop(session.session_id, None)
@@ -65,7 +65,7 @@ class Sessions:
                 self.end(session, f'silent for {now - session.heard_at:.1f} s')
 
     def clear(self) -> None:
-        """The bridge closes: nobody is told."""
+        """Forget all sessions, without events: the bridge closes."""
         self.by_id.clear()
         self.by_robot.clear()
         self._due.clear()

@@ -10,8 +10,9 @@ stamp are refused, naming device and stamp:
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+
+from evitif.bounded import BoundedDict
 
 REMEMBERED = 32         # stamps of a device
 UNSHARED = 8            # images in a row that no other device has seen: then a device's clock is not believed
@@ -25,7 +26,7 @@ class DeviceStamps:
     def __init__(self, order: int):
         self.order = order
         self.unshared = 0                                       # images in a row that no other device has seen so far
-        self._frames: OrderedDict[int, int] = OrderedDict()     # frame id by stamp
+        self._frames: BoundedDict[int, int] = BoundedDict(REMEMBERED)       # frame id by stamp
         self._heard_at = -math.inf
 
     def __contains__(self, stamp_ns: int) -> bool:
@@ -38,10 +39,7 @@ class DeviceStamps:
 
     def note(self, stamp_ns: int, frame_id: int, now: float) -> None:
         """Remember a frame's stamp."""
-        self._frames.setdefault(stamp_ns, frame_id)
-        self._frames.move_to_end(stamp_ns)
-        if len(self._frames) > REMEMBERED:
-            self._frames.popitem(last=False)
+        self._frames[stamp_ns] = self._frames.get(stamp_ns, frame_id)
         self._heard_at = now
 
     def is_of_another(self, stamp_ns: int, frame_id: int) -> bool:

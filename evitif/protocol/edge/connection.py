@@ -135,10 +135,7 @@ class EdgeConnection:
         return datagrams
 
     def run_to_send(self, now: float) -> bytes | np.ndarray | None:
-        """What to send next, in order: a datagram, or a run of them, uint8 [n, size]; None: nothing now.
-
-        Send a run before asking for the next, and it travels while that is made ready.
-        """
+        """The next datagram or run, uint8 [n, size], or None. Send it before asking for the next: it travels while that is made ready."""
         while not self._outgoing and self._release_at is not None:
             self._release(self._release_at)
         return self._outgoing.popleft() if self._outgoing else None
@@ -163,10 +160,7 @@ class EdgeConnection:
         self._hellos.due_at = math.inf
 
     def send_frame(self, frame: TokenFrame, now: float) -> bool:
-        """Send a frame. False: there is no session, and nothing was sent.
-
-        Raises ValueError where the frame does not fit the stream's parameters, see `Packetiser.packetise`.
-        """
+        """Send a frame. False: there is no session. Raises ValueError where it does not fit the stream's parameters, see `Packetiser`."""
         if self._state != LinkState.CONNECTED or self._session is None:
             return False
         while self._release_at is not None:      # nobody has asked for what may leave of the frame before

@@ -5,12 +5,12 @@ once the next one comes, and leaves no gap in the numbers that the other side wo
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.edge.path_size import PathSize
 from evitif.protocol.events import DatagramSize
@@ -57,7 +57,7 @@ class FrameSender:
         self.path = PathSize(config.max_datagram_bytes, max(least, 256 + self._seal), say)
         self._own: dict[int, dict[Quantisation, Packetiser]] = {}          # by size of the datagrams
         self._own_of(config.max_datagram_bytes)
-        self._others: OrderedDict[tuple[Quantisation, int, int, int], Packetiser] = OrderedDict()
+        self._others: BoundedDict[tuple[Quantisation, int, int, int], Packetiser] = BoundedDict(_PACKETISERS)
         self._pacer = Pacer(config.rate_limit_bit_s)
         self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
         self._waiting: Layout | None = None
@@ -97,13 +97,13 @@ class FrameSender:
         self.uplink = UplinkState(SendingState.BREAKER, 0.0, 0.0, 0.0)
 
     def on_round_trip(self, seconds: float, now: float) -> None:
-        """A round trip was measured."""
+        """Take a measured round trip."""
         self._learnt(now)
         self._control.on_round_trip(seconds)
         self._pacer.set_rate(self._control.rate_bit_s, now)
 
     def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
-        """The bridge has reported."""
+        """Take a report of the bridge."""
         self._loss, self._burst = packet_error_rate, mean_burst
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
@@ -127,10 +127,7 @@ class FrameSender:
         return self._control.last_queueing_s > TARGET_S / 2
 
     def begin(self, frame: TokenFrame, now: float) -> tuple[int, int]:
-        """Cut a frame; drop what is left of the one before. Returns its datagrams and their bytes, without seals.
-
-        Raises ValueError, see `Packetiser.packetise`.
-        """
+        """Cut a frame, drop the rest of the one before. Its datagrams and their bytes, unsealed. Raises ValueError, see `Packetiser`."""
         kind = frame.quantisation or self._parameters.quantisation
         if kind not in self._parameters.row_formats:
             raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._parameters.row_formats)}')
@@ -152,10 +149,7 @@ class FrameSender:
         return layout.packets, layout.bytes
 
     def release(self, finish: Callable[[np.ndarray], np.ndarray], now: float) -> np.ndarray | None:
-        """The next datagrams that may leave now, uint8 [n, size], made ready by `finish`; None: no more may.
-
-        A large frame leaves in several such runs, so that the first travels while the next is made ready.
-        """
+        """The next run that may leave now, uint8 [n, size], after `finish`; None: no more may."""
         if self._waiting is None:
             return None
         self._held = self._is_futile(now)
@@ -235,12 +229,8 @@ class FrameSender:
         key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets, size
         if key[1:3] == (own.patch_copies, own.min_packets):
             return own
-        if key not in self._others:
-            self._others[key] = self._packetiser(*key)
-            if len(self._others) > _PACKETISERS:
-                self._others.popitem(last=False)
-        self._others.move_to_end(key)
-        return self._others[key]
+        self._others[key] = packetiser = self._others.get(key) or self._packetiser(*key)
+        return packetiser
 
     def _packetiser(self, kind: Quantisation, copies: int, min_packets: int, size: int) -> Packetiser:
         return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=size - self._seal, min_packets=min_packets,

@@ -76,7 +76,7 @@ class Hellos:
         self._sequence = 0
 
     def begin(self, now: float) -> None:
-        """Ask from now on."""
+        """Begin to ask."""
         self.due_at = self._since = now
         self._interval = HELLO_INTERVAL_S
 
@@ -87,7 +87,7 @@ class Hellos:
         return [self.handshake.hello(session_id, self._sequence - left) for left in range(HELLO_COPIES, 0, -1)]
 
     def wait(self, now: float, refused: bool) -> None:
-        """The next ones go out after the interval."""
+        """Schedule the next ones, after the interval."""
         if not refused and now - self._since >= HELLO_PATIENCE_S:
             self._interval = min(2 * self._interval, HELLO_INTERVAL_MAX_S)
         self.due_at = now + (REFUSED_INTERVAL_S if refused else self._interval)

@@ -1,8 +1,8 @@
 """The PINGs of an edge's session: when they go out, in how many copies, and what had been sent before each."""
 
 import math
-from collections import OrderedDict
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.rate.copies import sufficient_copies
 
 REMEMBERED = 1024            # 20 s at the highest rate: a later PONG tells nothing
@@ -16,7 +16,7 @@ class Pings:
 
     def __init__(self):
         self.due_at = math.inf
-        self._sent: OrderedDict[float, tuple[int, int, int]] = OrderedDict()
+        self._sent: BoundedDict[float, tuple[int, int, int]] = BoundedDict(REMEMBERED)
         self._ahead_at = self._behind_at = -math.inf
 
     def __len__(self) -> int:
@@ -25,8 +25,6 @@ class Pings:
     def note(self, now: float, sent_bytes: int, ahead_bytes: int, large: int) -> None:
         """One goes out; its report (`Report`) will have these figures."""
         self._sent[now] = sent_bytes, ahead_bytes, large
-        if len(self._sent) > REMEMBERED:
-            self._sent.popitem(last=False)
 
     def take(self, sent_at: float) -> tuple[int, int, int] | None:
         """What was noted with the PING of that time; None for further copies of its PONG."""

@@ -29,10 +29,7 @@ def scattered_order(grid: tuple[int, int]) -> np.ndarray:
 
 
 def spread(units: int, copies: int, packets: int) -> list[list[int]]:
-    """For each of `packets` packets, which of the prefix `units` it carries.
-
-    Each unit is in `copies` different packets, at even distances; needs copies <= packets.
-    """
+    """For each packet, which of the prefix `units` it carries: each unit in `copies` <= `packets` packets, at even distances."""
     carried: list[list[int]] = [[] for _ in range(packets)]
     for copy in range(copies):
         for unit in range(units):

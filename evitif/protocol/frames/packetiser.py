@@ -5,12 +5,12 @@ datagrams of a frame. A frame then costs one `take`, a few stores, and a CRC or 
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.frames.interleaving import arrange, importance_laps, interleave, prefix_copies_of, scattered_order, units_of
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.datagram import HEADER, MAX_UDP_PAYLOAD, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
@@ -202,7 +202,7 @@ class Packetiser:
         self.prefix_copies = prefix_copies
         self.patch_copies = patch_copies_of(parameters, patch_copies, max_datagram_bytes=max_datagram_bytes,
                                             min_packets=min_packets, prefix_copies=prefix_copies)
-        self._layouts: OrderedDict[tuple, Layout] = OrderedDict()
+        self._layouts: BoundedDict[tuple, Layout] = BoundedDict(_PLANS)
         self._rank = np.argsort(scattered_order(parameters.grid))
 
     def packetise(self, frame: TokenFrame, session_id: int = 0, first_sequence: int = 0, finish: Finish = datagram.finish) -> list[bytes]:
@@ -291,9 +291,6 @@ class Packetiser:
                 raise ValueError(f'source_frame takes {len(source)} bytes; expected at most {SOURCE_FRAME_MAX}, and '
                                  f'room for a row of {self.parameters.row_bytes} in a datagram of '
                                  f'{self.max_datagram_bytes} bytes')
-            layout = self._layouts[key] = build(slots)
-            if len(self._layouts) > _PLANS:
-                self._layouts.popitem(last=False)
-        else:
-            self._layouts.move_to_end(key)
+            layout = build(slots)
+        self._layouts[key] = layout
         return layout

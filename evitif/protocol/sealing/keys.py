@@ -104,10 +104,7 @@ def _file_state(file: Path) -> tuple | None:
 
 
 def write_key_file(path: str | Path) -> None:
-    """Write a new random key, mode 0600, in base64.
-
-    Raises FileExistsError, and leaves the file alone, if it exists; OSError if it cannot be written.
-    """
+    """Write a new random key, mode 0600, in base64. Raises FileExistsError, and leaves the file alone, if there is one; OSError."""
     path = Path(path).expanduser()
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)

@@ -57,7 +57,7 @@ class SealedHello:
 
     @classmethod
     def parse(cls, received: Datagram) -> SealedHello:
-        """Raises DatagramError('malformed')."""
+        """Read a sealed HELLO. Raises DatagramError('malformed')."""
         body = signed_body(received)
         at = COOKIE_BYTES + PUBLIC_BYTES
         if len(body) < at:
@@ -71,10 +71,7 @@ class SealedHello:
 
 
 class EdgeHandshake:
-    """The edge's part: one ephemeral key and one instance number for each session that it gets.
-
-    :param random: where instance numbers come from; the keys always come from the system
-    """
+    """The edge's part: one ephemeral key and one instance number, drawn from `random`, for each session that it gets."""
 
     def __init__(self, key: Key, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0):
         self._key, self._robot, self._parameters, self._random, self._top_k = key, robot, parameters, random, top_k
@@ -177,10 +174,7 @@ def challenge(key: Key, instance: int, cookie: bytes) -> bytes:
 
 
 def welcome(key: Key, hello: SealedHello, session_id: int, bridge: str) -> tuple[bytes, Sealer]:
-    """A WELCOME to a new session, and the session's seal; the keys differ each time.
-
-    Raises DatagramError('malformed') if the edge's public key is invalid.
-    """
+    """A WELCOME to a new session, and its seal. Raises DatagramError('malformed') if the edge's public key is invalid."""
     private = X25519PrivateKey.generate()
     public = _public_bytes(private)
     edge, own, confirmation = _session_keys(key, private, hello.public, hello.digest, public, session_id)

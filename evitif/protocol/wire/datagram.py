@@ -63,10 +63,7 @@ class DatagramError(Exception):
 
 
 class Datagram(NamedTuple):
-    """A datagram whose header and checksum are right; `body` is still unread.
-
-    Do not trust a `sealed` one before it is opened: its body is encrypted, or has a tag at its end.
-    """
+    """A datagram whose header and checksum are right, its body unread. Of a `sealed` one nothing is to be believed before it is opened."""
 
     type: int
     session_id: int
