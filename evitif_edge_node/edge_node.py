@@ -176,11 +176,14 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
                   'downlink packet error rate': link.packet_error_rate, 'round trip (s)': link.round_trip_s,
                   'sending': statistics.uplink.state, 'allowed rate (Mbit/s)': statistics.uplink.allowed_bit_s / 1e6,
                   'used rate (Mbit/s)': statistics.uplink.used_bit_s / 1e6, 'queueing delay (s)': statistics.uplink.queueing_delay_s,
+                  'datagram size (bytes)': statistics.uplink.datagram_bytes,
                   'quantisation': statistics.quantisation, 'patch copies': statistics.patch_copies,
                   'share of the patches sent': statistics.share_sent,
                   'datagrams sent': link.datagrams_sent, 'datagrams received': link.datagrams_received,
                   **{f'dropped: {kind}': count for kind, count in link.dropped.items()}}
         if statistics.state == LinkState.CONNECTED:
+            if statistics.path:
+                return Status(WARN, f'connected to {self._peer()}, but {statistics.path}', values)
             return Status(OK, f'connected to {self._peer()}', values)
         if statistics.state == LinkState.REFUSED:
             return Status(ERROR, f'refused by the bridge at {self._peer()}: {statistics.reason}', values)

@@ -26,7 +26,7 @@ from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
-from evitif.protocol.events import AnswerArrived, Connected, FrameExpired, LinkLost, Refused
+from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, LinkLost, Refused
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
@@ -62,6 +62,7 @@ class EdgeStatistics:
     patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
     share_sent: float = NAN           # of the tokens
     stamps: str = ''                  # of `partition`: why the images' stamps cannot be relied on
+    path: str = ''                    # which datagrams the path does not take, if frames have to travel in smaller ones
 
 
 @dataclass(eq=False)
@@ -111,6 +112,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._stamps = StampCheck() if strategy.joins_by_stamp else None
         self._next_frame = 0
         self._reason = self._objection = ''   # why the link is down; why stamps cannot be relied on
+        self._path = ''                       # what its datagrams' size suffers from
         self._refused = False                 # the last that the bridge said
         # Guarded by the lock:
         self._pending: dict[int, _Frame] = {}
@@ -169,6 +171,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         with self._lock:
             return EdgeStatistics(state=state, reason=reason, session_id=session_id or 0,
                                   device=str(self.placement.device), link=link, uplink=connection.uplink, stamps=self._objection,
+                                  path=self._path,
                                   **sent, **cast(dict[str, Any], self._counts))
 
     # The worker's thread.
@@ -272,6 +275,10 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             self._reason = (f'nothing heard from the bridge for {event.silent_s:.1f} s'
                             if event.silent_s >= self.config.link_timeout else 'the bridge ended the session')
             self._log(logging.WARNING, f'link to {bridge} lost: {self._reason}')
+        elif isinstance(event, DatagramSize):
+            level, said = said_of_size(event)
+            self._path = '' if event.size > event.before and event.size == self.config.max_datagram_bytes else said
+            self._log(level, said)
         self._on_event(event)
 
     def _answered(self, event: AnswerArrived) -> None:
@@ -310,3 +317,13 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             stages=StageTimes(preprocess=observation.preprocess, head=observation.head, packetise=frame.packetise,
                               total=now - frame.submitted, **stages),
             **link))
+
+
+def said_of_size(event: DatagramSize) -> tuple[int, str]:
+    """A level and a sentence for the log."""
+    if event.size > event.before:
+        return logging.INFO, f'the path takes datagrams of {event.size} bytes now'
+    swallowed = f'the path swallows datagrams of {event.before} bytes and says nothing'
+    if event.size < event.before:
+        return logging.WARNING, f'{swallowed}: frames now travel in datagrams of {event.size} bytes'
+    return logging.ERROR, f'{swallowed}, and a row of tokens fits into no smaller ones: expected a path that takes them'

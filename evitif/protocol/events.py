@@ -63,6 +63,16 @@ class FrameExpired:
 
 
 @dataclass(frozen=True)
+class DatagramSize:
+    """Frames travel in datagrams of another size. Smaller than before: the path swallows larger ones. The same: it swallows these too,
+    and a row fits into no smaller one; once these arrive again, `before` is 0.
+    """
+
+    size: int                # bytes of UDP payload, at most
+    before: int
+
+
+@dataclass(frozen=True)
 class RobotConnected:
     """A robot has a session."""
 
@@ -128,6 +138,6 @@ class FramesJoined:
     connected: frozenset[str]                # devices
 
 
-EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | FrameExpired
+EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | FrameExpired | DatagramSize
 JoinEvent = FramesJoined | FrameLate | StampRefused
 BridgeEvent = RobotConnected | RobotRefused | RobotLost | FrameReady | JoinEvent

@@ -34,7 +34,7 @@ from evitif.protocol.edge.sent_frames import SentFrames
 from evitif.protocol.edge.session import EdgeSession
 from evitif.protocol.events import AnswerArrived, Connected, EdgeEvent, FrameExpired, LinkLost, Refused, SentFrame
 from evitif.protocol.frames.packetiser import TokenFrame
-from evitif.protocol.rate.congestion import Report
+from evitif.protocol.rate.report import Report
 from evitif.protocol.rate.statistics import LinkStatistics, Traffic
 from evitif.protocol.sealing.keys import Key
 from evitif.protocol.wire import answer as answers
@@ -68,7 +68,8 @@ class EdgeConnection:
         if self._hellos.size > config.max_datagram_bytes:
             raise ValueError(f'HELLO takes {self._hellos.size} bytes; expected at most max_datagram_bytes, {config.max_datagram_bytes}')
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
-        self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes)
+        self._events: deque[EdgeEvent] = deque()
+        self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes, self._events.append)
         self._state = LinkState.DISCONNECTED
         self._closed = False
         self._session: EdgeSession | None = None
@@ -78,7 +79,6 @@ class EdgeConnection:
         self._outgoing: deque[bytes | np.ndarray] = deque()
         self._release_at: float | None = None    # when more of the waiting frame may leave
         self._released = False                   # some of it has, so a PING follows
-        self._events: deque[EdgeEvent] = deque()
         self._heard_at = 0.0
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
@@ -226,13 +226,15 @@ class EdgeConnection:
         session.pings.due_at = now + PING_INTERVAL_S
 
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
-        session.pings.note(now, self._sender.sent_bytes, self._sender.ahead_bytes(now))
+        session.pings.note(now, self._sender.sent_bytes, self._sender.ahead_bytes(now), self._sender.path.large)
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, session.tracker.report()))
 
     def _expire_due(self, now: float) -> None:
         for frame in self._sent.expired(now):
             self._expire(frame)
+            if self._state == LinkState.CONNECTED and math.isfinite(now):
+                self._sender.path.on_expired(frame, now)
 
     def _expire(self, frame: SentFrame) -> None:
         self._sender.abandon(frame.frame_id)
@@ -348,6 +350,7 @@ class EdgeConnection:
         self._expire_due(now)
         sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns)
         self._traffic.frames['answered'] += 1
+        self._sender.path.on_answered(sent, now)
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
         clock, answer_sent = session.clock, answer.first_arrival + answer.hold_s
         clock.add(sent.sent_at, answer.first_arrival, answer_sent, now)

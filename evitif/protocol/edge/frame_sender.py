@@ -12,9 +12,13 @@ import numpy as np
 
 from evitif.bounded import BoundedDict
 from evitif.protocol.edge.config import EdgeConfig
-from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame
-from evitif.protocol.rate.congestion import TARGET_S, CongestionControl, Report
+from evitif.protocol.edge.path_size import PathSize
+from evitif.protocol.events import DatagramSize
+from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame, row_capacity
+from evitif.protocol.rate.congestion import TARGET_S, CongestionControl
 from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
+from evitif.protocol.rate.report import Report
+from evitif.protocol.wire.datagram import UNIT_INDEX
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, SendingState
 
@@ -36,15 +40,24 @@ class UplinkState:
     queueing_delay_s: float = math.nan
     packet_error_rate: float = math.nan     # of the uplink, as last reported, and
     mean_burst: float = math.nan
+    datagram_bytes: int = 0                 # that a datagram may take (`path_size`), UDP payload; 0: not known yet
 
 
 class FrameSender:
-    """Packetisers, pacing and the allowed rate of one edge; `max_datagram_bytes` is what a seal leaves of the configured size."""
+    """Packetisers, pacing and the allowed rate of one edge.
 
-    def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int):
-        self._parameters, self._config, self._size = parameters, config, max_datagram_bytes
-        self._own = {kind: self._packetiser(kind, config.patch_copies, config.min_packets) for kind in parameters.row_formats}
-        self._others: BoundedDict[tuple[Quantisation, int, int], Packetiser] = BoundedDict(_PACKETISERS)
+    :param max_datagram_bytes: what a seal leaves of the configured size
+    :param say: takes an event
+    """
+
+    def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int,
+                 say: Callable[[DatagramSize], None] = lambda event: None):
+        self._parameters, self._config, self._seal = parameters, config, config.max_datagram_bytes - max_datagram_bytes
+        least = max(parameters.row_formats.values()) + UNIT_INDEX.itemsize - row_capacity(0) + self._seal
+        self.path = PathSize(config.max_datagram_bytes, max(least, 256 + self._seal), say)
+        self._own: dict[int, dict[Quantisation, Packetiser]] = {}          # by size of the datagrams
+        self._own_of(config.max_datagram_bytes)
+        self._others: BoundedDict[tuple[Quantisation, int, int, int], Packetiser] = BoundedDict(_PACKETISERS)
         self._pacer = Pacer(config.rate_limit_bit_s)
         self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
         self._waiting: Layout | None = None
@@ -65,8 +78,8 @@ class FrameSender:
 
     @property
     def longest_name(self) -> int:
-        """The bytes that the name of a frame's source may take, whatever the quantisation."""
-        return min(packetiser.longest_name for packetiser in self._own.values())
+        """The bytes that the name of a frame's source may take, whatever the quantisation, in datagrams of the present size."""
+        return min(packetiser.longest_name for packetiser in self._own_of(self.path.size).values())
 
     def restart(self, now: float) -> None:
         """A session begins, or is back after a silence: forget the path."""
@@ -74,6 +87,7 @@ class FrameSender:
         self._burst = self._loss = math.nan
         self._learnt(now)
         self._drop_waiting()
+        self.path.restart(now)
         self._pacer.begin(self._control.rate_bit_s, now)
         self._update_uplink(now)
 
@@ -93,6 +107,7 @@ class FrameSender:
         self._loss, self._burst = packet_error_rate, mean_burst
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
+        self.path.on_report(report, now)
         self._pacer.set_rate(self._control.rate_bit_s, now)
         self._update_uplink(now)
 
@@ -114,9 +129,13 @@ class FrameSender:
     def begin(self, frame: TokenFrame, now: float) -> tuple[int, int]:
         """Cut a frame, drop the rest of the one before. Its datagrams and their bytes, unsealed. Raises ValueError, see `Packetiser`."""
         kind = frame.quantisation or self._parameters.quantisation
-        if kind not in self._own:
-            raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._own)}')
-        layout = self._packetiser_for(frame, kind).prepare(frame)
+        if kind not in self._parameters.row_formats:
+            raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._parameters.row_formats)}')
+        size = self.path.next_size(now)
+        layout = self._packetiser_for(frame, kind, size).prepare(frame)
+        filled = layout.bytes / layout.packets + UNIT_INDEX.itemsize + self._parameters.row_formats[kind] + self._seal
+        if size > self.path.size and not self.path.tries(frame.frame_id, filled, now):
+            layout = self._packetiser_for(frame, kind, self.path.size).prepare(frame)
         if self._waiting:
             self.frames_cut += 1
         self._waiting, self._next, self._frame_id = layout, 0, frame.frame_id
@@ -138,8 +157,7 @@ class FrameSender:
             return None
         layout = self._waiting
         run = layout.run(self._next, RUN_DATAGRAMS)
-        seal = self._config.max_datagram_bytes - self._size
-        run = run[:self._pacer.take(*run.shape, seal, now)]
+        run = run[:self._pacer.take(*run.shape, self._seal, now)]
         if not len(run):
             return None
         finished = finish(run)
@@ -150,6 +168,7 @@ class FrameSender:
         wire = finished.size + IP_UDP_BYTES * len(run)
         self.sent_bytes += wire
         self._control.sent(len(run), wire)
+        self.path.left(len(run), finished.shape[1])
         self._use(wire, now)
         return finished
 
@@ -190,17 +209,29 @@ class FrameSender:
         interval = longest if math.isnan(self._interval) else min(self._interval, longest)
         used = 0.0 if math.isnan(self._used_at) else self._used * math.exp(self._used_at - now)
         state = SendingState.BREAKER if self._is_futile(now) else self._control.state
-        self.uplink = UplinkState(state, rate, used, max(rate / 8 * interval - self._beside_smoothed, 0.0), self._name_bytes,
-                               self._control.queueing_delay_s, self._loss, self._burst)
+        # Smaller datagrams have more headers; whoever fills the frame counts with the configured size.
+        headers = self._rows_share(self.path.size) / self._rows_share(self._config.max_datagram_bytes)
+        self.uplink = UplinkState(state, rate, used, max(headers * (rate / 8 * interval - self._beside_smoothed), 0.0), self._name_bytes,
+                                  self._control.queueing_delay_s, self._loss, self._burst, self.path.size)
 
-    def _packetiser_for(self, frame: TokenFrame, kind: Quantisation) -> Packetiser:
-        own = self._own[kind]
-        key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets
-        if key[1:] == (own.patch_copies, own.min_packets):
+    def _rows_share(self, size: int) -> float:
+        """The share of a datagram's bytes that rows take."""
+        return row_capacity(size - self._seal, self._name_bytes) / (size + IP_UDP_BYTES)
+
+    def _own_of(self, size: int) -> dict[Quantisation, Packetiser]:
+        if size not in self._own:
+            self._own[size] = {kind: self._packetiser(kind, self._config.patch_copies, self._config.min_packets, size)
+                               for kind in self._parameters.row_formats}
+        return self._own[size]
+
+    def _packetiser_for(self, frame: TokenFrame, kind: Quantisation, size: int) -> Packetiser:
+        own = self._own_of(size)[kind]
+        key = kind, frame.patch_copies or own.patch_copies, frame.min_packets or own.min_packets, size
+        if key[1:3] == (own.patch_copies, own.min_packets):
             return own
         self._others[key] = packetiser = self._others.get(key) or self._packetiser(*key)
         return packetiser
 
-    def _packetiser(self, kind: Quantisation, copies: int, min_packets: int) -> Packetiser:
-        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=self._size, min_packets=min_packets,
+    def _packetiser(self, kind: Quantisation, copies: int, min_packets: int, size: int) -> Packetiser:
+        return Packetiser(self._parameters.in_format(kind), max_datagram_bytes=size - self._seal, min_packets=min_packets,
                           prefix_copies=self._config.prefix_copies, patch_copies=copies)

@@ -2,8 +2,7 @@
 
 Each report (PONG) says when a PING arrived, and how many datagrams did. From reports come
 
-* the queueing delay: the one-way delay above the least of the last ten seconds, as in BBR (draft-ietf-ccwg-bbr) and Copa (NSDI
-  2018), less what the sender's own burst takes; the offset between the clocks drops out;
+* the queueing delay: the one-way delay above that of the empty path (`base_delay`), less what the sender's own burst takes;
 * the share of datagrams lost;
 * the rate delivered, from the first report that met a queue to the last, since the bottleneck's rate shows only while it is busy.
 
@@ -26,15 +25,16 @@ Every 0.2 s, or every round trip if that is longer, the rate is decided anew:
 """
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 
+from evitif.protocol.rate.base_delay import BaseDelay
+from evitif.protocol.rate.report import Report, lost_between
 from evitif.vocabulary import SendingState
 
 TARGET_S = 0.025             # queueing delay
 BUSY_S = 0.005               # queueing delay at which the bottleneck has not been idle
-BASE_WINDOW_S = 10.0         # of the least delay; BBR's and Copa's
+RECENT_S = 10.0              # that what was carried, and that another flow was there, are remembered
 INTERVAL_S, SLOW_START_INTERVAL_S = 0.2, 0.05
 BETA = 0.9                   # of what was delivered
 DRAIN_S = 0.5                # a standing queue should be gone by then
@@ -49,19 +49,6 @@ INITIAL_DATAGRAMS = 10       # a round trip (RFC 6928)
 _DATAGRAM = 1228             # bytes with IP and UDP headers
 _UNKNOWN_ROUND_TRIP_S = 0.1
 _TRAIN = 8                   # datagrams in an interval that show whether the rate causes delay
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one PONG says. `sent_at` is on the edge's clock, `arrived_at` on the bridge's, seconds."""
-
-    sent_at: float
-    arrived_at: float
-    round_trip_s: float
-    expected: int              # datagrams, cumulative
-    received: int
-    sent_bytes: int            # on the wire when the PING went out, cumulative, IP and UDP headers included
-    ahead_bytes: int           # of these, what a burst had sent ahead of the allowed rate
 
 
 @dataclass
@@ -114,7 +101,7 @@ class CongestionControl:
         self.state = SendingState.OPEN
         self.queueing_delay_s = math.nan      # least of the last interval
         self.last_queueing_s = math.nan       # of the last report
-        self._delays: deque[tuple[float, float]] = deque()      # (when, one-way delay) of the least ones, ascending
+        self._base = BaseDelay()
         self._interval: list[_Sample] = []    # since the last decision
         self._last: _Sample | None = None     # the newest of the interval before
         self._decided_at = math.nan
@@ -123,6 +110,8 @@ class CongestionControl:
         self._radio_loss = 0.0                # share lost while no queue stands, smoothed
         self._radio_burst = math.nan
         self._carried = 0.0                   # bit/s, the most that was carried recently
+        self._calm_bit_s = self.rate_bit_s    # before the queue stood that stands; and
+        self._calm_loss = 0.0                 # the share lost then, smoothed
         self._suspected = False               # a queue stood in the interval before
         self._growth: _Growth | None = None
         self._episode: _Episode | None = None
@@ -143,14 +132,8 @@ class CongestionControl:
     def on_report(self, report: Report, mean_burst: float, now: float) -> None:
         """Take a report; `mean_burst`: datagrams lost in a row, NaN where unknown."""
         self.on_round_trip(report.round_trip_s)
-        delay = report.arrived_at - report.sent_at
-        while self._delays and (self._delays[-1][1] >= delay):
-            self._delays.pop()
-        self._delays.append((now, delay))
         # While another flow fills the queue, the least recent delay is not that of the empty path.
-        while self._competition is None and self._delays[0][0] < now - BASE_WINDOW_S:
-            self._delays.popleft()
-        self.last_queueing_s = delay - self._delays[0][1]
+        self.last_queueing_s = self._base.queueing(report, now, frozen=self._competition is not None)
         self._interval.append((self.last_queueing_s, report))
         if self._last is None:
             self._decided_at, self._last = now, self._interval[-1]
@@ -161,9 +144,9 @@ class CongestionControl:
 
     def _decide(self, last: _Sample, mean_burst: float, now: float) -> None:
         newest, elapsed = self._interval[-1][1], now - self._decided_at
-        expected, lost = _lost(last[1], newest)
+        expected, lost = lost_between(last[1], newest)
         used = self._bytes * 8 / elapsed if elapsed > 0 else 0.0
-        self._carried = max(used * (1 - lost), self._carried * math.exp(-elapsed / BASE_WINDOW_S))
+        self._carried = max(used * (1 - lost), self._carried * math.exp(-elapsed / RECENT_S))
         # The time that a burst itself takes is no sign of too high a rate.
         path = max(self.rate_bit_s, self._carried) / 8
         queueing = [max(queue - report.ahead_bytes / path, 0.0) for queue, report in self._interval]
@@ -172,6 +155,17 @@ class CongestionControl:
             self._radio_loss += (lost - self._radio_loss) / 4
             self._radio_burst = mean_burst
         self.queueing_delay_s = standing
+        least = min(queue for queue, _ in self._interval)
+        if least <= TARGET_S and self._episode is None and self._competition is None:
+            self._calm_bit_s = self.rate_bit_s
+        if least <= TARGET_S / 2:
+            self._base.clear()
+            self._calm_loss += (lost - self._calm_loss) / 4
+        elif self._base.has_moved(last[1], [report for _, report in self._interval], self._calm_loss, now):
+            self._resume()
+            self._last, self._decided_at, self._interval = None, now, []
+            self._bytes = self._datagrams = 0
+            return
         if self._competition is not None:
             delivered = self._delivered(last, used)
             self._emptied = self._emptied + 1 if standing <= BUSY_S else 0
@@ -197,7 +191,7 @@ class CongestionControl:
         took = newest.arrived_at - first.arrived_at
         if took <= 0:
             return used
-        expected, lost = _lost(first, newest)
+        expected, lost = lost_between(first, newest)
         # What the radio loses has passed the bottleneck; only what is surely lost beyond that has not.
         surely = max(lost - _deviation(expected, self._radio_burst), 0.0)
         passed = min((1 - surely) / max(1 - self._radio_loss, 0.05), 1.0)
@@ -220,7 +214,7 @@ class CongestionControl:
             self._episode = _Episode(peak, max(delivered, 1.0), now)
         episode = self._episode
         overdue = episode.drained_s > 1.25 * episode.delay_s + TARGET_S and standing > 0.7 * episode.stood_s
-        if now - self._competed_at <= BASE_WINDOW_S or overdue:
+        if now - self._competed_at <= RECENT_S or overdue:
             self._competition, self._competed_at = _Competition(episode, now + PROBE_EVERY_S), now
             self.rate_bit_s = self._bounded(max(self.rate_bit_s, episode.rate_bit_s / 2))
             return
@@ -288,6 +282,12 @@ class CongestionControl:
             growth = RENO_ALPHA * _DATAGRAM * 8 * elapsed / max(round_trip, 1e-3) ** 2
             self.rate_bit_s = self._bounded(self.rate_bit_s + min(growth, self.rate_bit_s / 4))
 
+    def _resume(self) -> None:
+        """What stood was no queue: the path has become longer, and carries what it did."""
+        self._stop_competing()
+        self.rate_bit_s, self._suspected = max(self.rate_bit_s, self._calm_bit_s), False
+        self.queueing_delay_s = self.last_queueing_s = 0.0
+
     def _stop_competing(self) -> None:
         """The queue was its own."""
         self._competition = self._episode = self._growth = None
@@ -295,12 +295,6 @@ class CongestionControl:
 
     def _bounded(self, bit_s: float) -> float:
         return min(max(bit_s, self._floor), self._ceiling)
-
-
-def _lost(first: Report, last: Report) -> tuple[int, float]:
-    """Of what was sent between two reports: datagrams, and the share of them that was lost."""
-    expected, received = last.expected - first.expected, last.received - first.received
-    return expected, min(max(1 - received / expected, 0.0), 1.0) if expected > 0 else 0.0
 
 
 def _drained_alone(samples: list[_Sample], rate_bit_s: float) -> bool:

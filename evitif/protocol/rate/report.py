@@ -1,0 +1,35 @@
+"""What the other side reports of a path."""
+
+from dataclasses import dataclass
+
+_MODULUS = 1 << 32
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one PONG says. `sent_at` is on the edge's clock, `arrived_at` on the bridge's, seconds."""
+
+    sent_at: float
+    arrived_at: float
+    round_trip_s: float
+    expected: int              # datagrams, cumulative, modulo 2**32
+    received: int              # of these
+    sent_bytes: int            # on the wire when the PING went out, cumulative, IP and UDP headers included
+    ahead_bytes: int           # of these, what a burst had sent ahead of the allowed rate
+    large: int = 0             # datagrams that had left by then in a size that the path may swallow, cumulative (`path_size`)
+
+    @property
+    def delay_s(self) -> float:
+        """One way, with the offset between the clocks."""
+        return self.arrived_at - self.sent_at
+
+
+def lost_between(first: Report, last: Report) -> tuple[int, float]:
+    """Of what was sent between two reports: datagrams, and the share of them that was lost."""
+    expected, received = _since(first.expected, last.expected), _since(first.received, last.received)
+    return max(expected, 0), min(max(1 - received / expected, 0.0), 1.0) if expected > 0 else 0.0
+
+
+def _since(before: int, after: int) -> int:
+    """The difference of two counters modulo 2**32; negative if the reports have overtaken each other."""
+    return (after - before + (_MODULUS >> 1)) % _MODULUS - (_MODULUS >> 1)
