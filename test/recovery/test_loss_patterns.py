@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from evitif.protocol import StreamParameters
-from evitif.protocol.rate.statistics import WINDOW, SequenceTracker
+from evitif.protocol.rate.statistics import RATE_WINDOW, SequenceTracker
 from evitif_lab.loss_patterns import PacketLoss
 
 
@@ -87,7 +87,7 @@ def test_the_measured_rate_is_that_of_the_protocol_s_tracker(burst):
 def test_the_measured_rate_lags_behind_a_jump():
     rates = torch.cat((torch.full((200,), 0.1), torch.full((200,), 0.7)))
     arrived, measured, _ = one_run(rates)
-    frames = WINDOW // arrived.shape[1]
+    frames = RATE_WINDOW // arrived.shape[1]
     assert float(measured[200]) < 0.2
     assert float(measured[200 + frames // 2]) == pytest.approx(0.4, abs=0.12)
     assert float(measured[200 + 2 * frames:].mean()) == pytest.approx(0.7, abs=0.05)
