@@ -7,9 +7,11 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=['evitif.protocol', 'evitif.transport', 'evitif.model', 'evitif.recovery.artifact',
-                                         'evitif.pipeline.rate_table']):
+                                         'evitif.pipeline.rate_table', 'evitif.pictures']):
     if sys.argv[1] == 'artifacts':
         from fuzz.artifacts import TARGETS
+    elif sys.argv[1] == 'pictures':
+        from fuzz.pictures import TARGETS
     else:
         from fuzz import machines, parsers
         TARGETS = {**parsers.TARGETS, **machines.TARGETS}
