@@ -148,7 +148,8 @@ class Simulation:
                 break
             self.now = max(self.now, when)
             if arrival <= when:
-                self._touched = heapq.heappop(self._queue)[2]() or self._everybody()
+                touched = heapq.heappop(self._queue)[2]()
+                self._touched = self._everybody() if touched is None else touched
             else:
                 self._touched = self._everybody()
                 for edge in self.edges.values():

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from evitif.protocol.rate.base_delay import BaseDelay
+from evitif.protocol.rate.competition import Competition, CrossTraffic
 from evitif.protocol.rate.report import Report, lost_between
 from evitif.vocabulary import SendingState
 
@@ -38,12 +39,12 @@ RECENT_S = 10.0              # that what was carried, and that another flow was 
 INTERVAL_S, SLOW_START_INTERVAL_S = 0.2, 0.05
 BETA = 0.9                   # of what was delivered
 DRAIN_S = 0.5                # a standing queue should be gone by then
-RENO_BETA, RENO_ALPHA = 0.7, 0.53       # as fair to Reno as its own 1/2 and 1: alpha = 3 (1 - beta) / (1 + beta) (RFC 9438, section 4.3)
+ALONE, ALONE_S = 0.1, 1.5    # share of the others below which nobody fills the queue, if it is so for that time
+OTHERS = 0.2                 # share of the others from which somebody does
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
 LOSS_RISE, COMPARE_S = 0.1, 8.0         # rise of the share lost, within this time
 CLEAR_S = 1.0                # without a standing queue: the episode ends
-PROBE_EVERY_S = 5.0
 FLOOR_BIT_S, CEILING_BIT_S = 150_000.0, 10e9
 INITIAL_DATAGRAMS = 10       # a round trip (RFC 6928)
 _DATAGRAM = 1228             # bytes with IP and UDP headers
@@ -72,16 +73,6 @@ class _Growth:
     compared_at: float
     calm_since: float          # when growth began
     risen: int = 0             # intervals in a row in which more was lost than then
-
-
-@dataclass
-class _Competition:
-    """A time in which another flow fills the queue of `episode`."""
-
-    episode: _Episode
-    probe_at: float
-    probing: int = 0           # intervals of a probe that are left
-    resume_bit_s: float = 0.0  # rate to return to after the probe
 
 
 _Sample = tuple[float, Report]      # queueing delay, report
@@ -115,9 +106,11 @@ class CongestionControl:
         self._suspected = False               # a queue stood in the interval before
         self._growth: _Growth | None = None
         self._episode: _Episode | None = None
-        self._competition: _Competition | None = None
-        self._competed_at = self._cut_at = -math.inf
-        self._emptied = 0                     # intervals of competition in a row in which the queue was empty
+        self._competition: Competition | None = None
+        self._competed_at = -math.inf
+        self._cross = CrossTraffic()
+        self._alone_s = self._emptied_s = 0.0      # of competition, for which no other flow was seen, and no queue
+        self._idle_expected = self._idle_lost = 0.0      # datagrams while the bottleneck was idle, the older ones forgotten
 
     def sent(self, datagrams: int, wire_bytes: int) -> None:
         """Note what was sent."""
@@ -166,16 +159,18 @@ class CongestionControl:
             self._last, self._decided_at, self._interval = None, now, []
             self._bytes = self._datagrams = 0
             return
+        self._cross.add([last, *self._interval])
+        if peak <= BUSY_S:
+            self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
+        excess = self._excess(lost, expected, mean_burst)
         if self._competition is not None:
-            delivered = self._delivered(last, used)
-            self._emptied = self._emptied + 1 if standing <= BUSY_S else 0
-            if _drained_alone([last, *self._interval], self._competition.episode.rate_bit_s):
-                self.rate_bit_s = self._bounded(BETA * min(delivered, self.rate_bit_s))
-                self._stop_competing()
-            else:
-                self._compete(self._competition, standing, peak, lost, elapsed, newest.round_trip_s, min(delivered, used), now)
+            self._competed_at = now
+            self._compete(self._competition, peak, excess, elapsed, used, now)
         elif standing > TARGET_S and not self._doubted(lost, used):
             self._back_off(standing, peak, min(self._delivered(last, used), self.rate_bit_s), used, elapsed, now)
+        elif standing <= TARGET_S and peak > BUSY_S and 0 < excess < 0.1 * expected:
+            self._start_competing(min(self.rate_bit_s, 1.25 * used), now)
+            self._compete(self._competition, peak, excess, elapsed, used, now)
         elif standing <= TARGET_S:
             self._suspected = False
             self._follow(peak, lost, expected, mean_burst, used, elapsed, now)
@@ -197,6 +192,13 @@ class CongestionControl:
         passed = min((1 - surely) / max(1 - self._radio_loss, 0.05), 1.0)
         return passed * 8 * (newest.sent_bytes - first.sent_bytes) / took
 
+    def _excess(self, lost: float, expected: int, mean_burst: float) -> float:
+        """Datagrams lost beyond what the radio loses, as far as that is sure; 0: none."""
+        radio = self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0
+        burst = mean_burst if mean_burst >= 1 else 1.0
+        excess = lost * expected - radio * expected
+        return excess if excess > 3 * math.sqrt(expected * radio * (1 - radio) * burst) + 0.5 else 0.0
+
     def _doubted(self, lost: float, used: float) -> bool:
         """Whether a queue seen for the first time may not be one's own: little of the rate is used, and nothing lost."""
         doubted = not self._suspected and self._episode is None and lost == 0 and used < 0.5 * self.rate_bit_s
@@ -214,9 +216,9 @@ class CongestionControl:
             self._episode = _Episode(peak, max(delivered, 1.0), now)
         episode = self._episode
         overdue = episode.drained_s > 1.25 * episode.delay_s + TARGET_S and standing > 0.7 * episode.stood_s
-        if now - self._competed_at <= RECENT_S or overdue:
-            self._competition, self._competed_at = _Competition(episode, now + PROBE_EVERY_S), now
-            self.rate_bit_s = self._bounded(max(self.rate_bit_s, episode.rate_bit_s / 2))
+        if now - self._competed_at <= RECENT_S or overdue or self._cross.shares()[0] > OTHERS:
+            self._competed_at = now
+            self._start_competing(max(self.rate_bit_s, episode.rate_bit_s / 2), now)
             return
         if episode.resume_bit_s > 0 and standing <= episode.stood_s:      # it drains: the rate sent now is not the path's
             delivered = episode.resume_bit_s / BETA
@@ -256,31 +258,22 @@ class CongestionControl:
         speed = min(GROWTH * 2 ** (now - growth.calm_since), MAX_GROWTH)
         self.rate_bit_s = self._bounded(self.rate_bit_s * (2.0 if self._slow_start else 1 + speed * min(elapsed, 1.0)))
 
-    def _compete(self, competition: _Competition, standing: float, peak: float, lost: float, elapsed: float, round_trip: float,
-                 used: float, now: float) -> None:
+    def _compete(self, competition: Competition, peak: float, excess: float, elapsed: float, used: float, now: float) -> None:
         """Another flow fills the queue."""
         self.state = SendingState.CONGESTED
-        if self._emptied >= 2 and not competition.probing:      # nobody fills it; if that is wrong, the next standing queue will tell
-            self._competition = self._episode = self._growth = None
-            self.state = SendingState.OPEN
+        shares = self._cross.shares()
+        self._alone_s = self._alone_s + elapsed if shares[0] < ALONE else 0.0
+        self._emptied_s = self._emptied_s + elapsed if peak <= BUSY_S else 0.0
+        if self._alone_s > ALONE_S or self._emptied_s > CLEAR_S or _drained_alone([self._last, *self._interval], self.rate_bit_s):
+            self._stop_competing()
             return
-        if competition.probing:
-            competition.probing -= 1
-            if standing < TARGET_S:
-                self._stop_competing()
-            elif not competition.probing:
-                self.rate_bit_s, competition.probe_at = competition.resume_bit_s, now + PROBE_EVERY_S
-            return
-        self._competed_at = now
-        if now >= competition.probe_at:
-            competition.resume_bit_s, competition.probing = self.rate_bit_s, 2
-            self.rate_bit_s = self._bounded(0.5 * min(self.rate_bit_s, used))
-        elif lost > 0 and peak > TARGET_S:
-            if now - self._cut_at > 2.5 * INTERVAL_S:      # once for all losses of one overflow
-                self.rate_bit_s, self._cut_at = self._bounded(RENO_BETA * self.rate_bit_s), now
-        elif used >= 0.5 * self.rate_bit_s:
-            growth = RENO_ALPHA * _DATAGRAM * 8 * elapsed / max(round_trip, 1e-3) ** 2
-            self.rate_bit_s = self._bounded(self.rate_bit_s + min(growth, self.rate_bit_s / 4))
+        round_trip = sum(report.round_trip_s for _, report in self._interval) / len(self._interval)
+        self.rate_bit_s = self._bounded(competition.decide(excess, elapsed, round_trip, used, shares, now))
+
+    def _start_competing(self, rate_bit_s: float, now: float) -> None:
+        self._competition = Competition(self._bounded(rate_bit_s), now)
+        self.state, self._slow_start, self._growth = SendingState.CONGESTED, False, None
+        self._alone_s = self._emptied_s = 0.0
 
     def _resume(self) -> None:
         """What stood was no queue: the path has become longer, and carries what it did."""
