@@ -30,6 +30,7 @@ from itertools import pairwise
 
 from evitif.protocol.rate.base_delay import BaseDelay
 from evitif.protocol.rate.competition import Competition, CrossTraffic
+from evitif.protocol.rate.loss_trial import LossTrial, deviation
 from evitif.protocol.rate.report import Report, lost_between
 from evitif.vocabulary import SendingState
 
@@ -43,7 +44,6 @@ ALONE, ALONE_S = 0.1, 1.5    # share of the others below which nobody fills the 
 OTHERS = 0.2                 # share of the others from which somebody does
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
-LOSS_RISE, COMPARE_S = 0.1, 8.0         # rise of the share lost, within this time
 CLEAR_S = 1.0                # without a standing queue: the episode ends
 FLOOR_BIT_S, CEILING_BIT_S = 150_000.0, 10e9
 INITIAL_DATAGRAMS = 10       # a round trip (RFC 6928)
@@ -62,17 +62,6 @@ class _Episode:
     drained_s: float = 0.0     # how much of it should be gone, by what was sent less than `rate_bit_s`
     stood_s: float = 0.0       # the queue of the interval before
     resume_bit_s: float = 0.0  # rate to return to when the queue is gone; 0: it does not drain
-
-
-@dataclass
-class _Growth:
-    """A time in which the rate grows, and what it is compared with: rate and share lost at some time before."""
-
-    rate_bit_s: float
-    lost: float
-    compared_at: float
-    calm_since: float          # when growth began
-    risen: int = 0             # intervals in a row in which more was lost than then
 
 
 _Sample = tuple[float, Report]      # queueing delay, report
@@ -104,11 +93,12 @@ class CongestionControl:
         self._calm_bit_s = self.rate_bit_s    # before the queue stood that stands; and
         self._calm_loss = 0.0                 # the share lost then, smoothed
         self._suspected = False               # a queue stood in the interval before
-        self._growth: _Growth | None = None
+        self._growth: float | None = None      # when growth began
         self._episode: _Episode | None = None
         self._competition: Competition | None = None
         self._competed_at = -math.inf
         self._cross = CrossTraffic()
+        self._trial = LossTrial()
         self._alone_s = self._emptied_s = 0.0      # of competition, for which no other flow was seen, and no queue
         self._idle_expected = self._idle_lost = 0.0      # datagrams while the bottleneck was idle, the older ones forgotten
 
@@ -119,7 +109,7 @@ class CongestionControl:
 
     def on_round_trip(self, seconds: float) -> None:
         """A round trip was measured: the shortest says how fast to begin."""
-        if self._slow_start:
+        if self._slow_start and not self._trial.running:
             self.rate_bit_s = self._bounded(max(self.rate_bit_s, INITIAL_DATAGRAMS * _DATAGRAM * 8 / max(seconds, 1e-3)))
 
     def on_report(self, report: Report, mean_burst: float, now: float) -> None:
@@ -163,7 +153,9 @@ class CongestionControl:
         if peak <= BUSY_S:
             self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
         excess = self._excess(lost, expected, mean_burst)
-        if self._competition is not None:
+        if self._try(standing, lost, expected, mean_burst, elapsed, now):
+            pass
+        elif self._competition is not None:
             self._competed_at = now
             self._compete(self._competition, peak, excess, elapsed, used, now)
         elif standing > TARGET_S and not self._doubted(lost, used):
@@ -173,7 +165,7 @@ class CongestionControl:
             self._compete(self._competition, peak, excess, elapsed, used, now)
         elif standing <= TARGET_S:
             self._suspected = False
-            self._follow(peak, lost, expected, mean_burst, used, elapsed, now)
+            self._follow(peak, used, elapsed, now)
         if self.state != SendingState.CONGESTED:
             self.state = SendingState.RADIO_LOSS if lost > RADIO_LOSS else SendingState.OPEN
         self._last, self._decided_at, self._interval = self._interval[-1], now, []
@@ -194,10 +186,28 @@ class CongestionControl:
 
     def _excess(self, lost: float, expected: int, mean_burst: float) -> float:
         """Datagrams lost beyond what the radio loses, as far as that is sure; 0: none."""
-        radio = self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0
-        burst = mean_burst if mean_burst >= 1 else 1.0
-        excess = lost * expected - radio * expected
-        return excess if excess > 3 * math.sqrt(expected * radio * (1 - radio) * burst) + 0.5 else 0.0
+        radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
+        excess = (lost - radio) * expected
+        return excess if excess > 3 * expected * deviation(radio, max(expected, 1), mean_burst) * (radio > 0) + 0.5 else 0.0
+
+    def _try(self, standing: float, lost: float, expected: int, mean_burst: float, elapsed: float, now: float) -> bool:
+        """See whether loss without delay follows the rate; whether a trial decides the rate now."""
+        if standing > TARGET_S and self._competition is None:
+            self._trial.abort()
+        elif self._trial.running:
+            rate = self._trial.observe([report for _, report in self._interval], mean_burst, now)
+            if rate:
+                self.state = SendingState.OPEN
+                if rate < self._trial_bit_s:
+                    self.state, self._slow_start, self._growth = SendingState.CONGESTED, False, None
+                self.rate_bit_s = self._bounded(rate)
+                self._stop_competing()
+            return True
+        elif self._trial.suspects(expected, lost, self._bytes, elapsed, mean_burst, now):
+            self._trial_bit_s = self.rate_bit_s
+            self.rate_bit_s = self._bounded(self._trial.begin(self.rate_bit_s, now))
+            return True
+        return False
 
     def _doubted(self, lost: float, used: float) -> bool:
         """Whether a queue seen for the first time may not be one's own: little of the rate is used, and nothing lost."""
@@ -229,7 +239,7 @@ class CongestionControl:
         drain = 1 - (standing - TARGET_S / 2) / DRAIN_S
         self.rate_bit_s = self._bounded(delivered * min(max(drain, 0.5), BETA))
 
-    def _follow(self, peak: float, lost: float, expected: int, mean_burst: float, used: float, elapsed: float, now: float) -> None:
+    def _follow(self, peak: float, used: float, elapsed: float, now: float) -> None:
         """No queue stands."""
         self.state = SendingState.OPEN
         if self._episode is not None:
@@ -244,18 +254,8 @@ class CongestionControl:
         if used < 0.25 * self.rate_bit_s and self._datagrams < _TRAIN:
             return
         if self._growth is None:
-            self._growth = _Growth(self.rate_bit_s, lost, now, now)
-        growth = self._growth
-        rise = LOSS_RISE + 3 * _deviation(expected, mean_burst)
-        risen = self.rate_bit_s > 1.25 * growth.rate_bit_s and lost > growth.lost + rise
-        growth.risen = growth.risen + 1 if risen else 0
-        if growth.risen >= 2:
-            self.rate_bit_s, self._slow_start, self._growth = self._bounded(BETA * growth.rate_bit_s), False, None
-            self.state = SendingState.CONGESTED
-            return
-        if not risen and now - growth.compared_at > COMPARE_S:      # the radio's loss changes too
-            growth.rate_bit_s, growth.lost, growth.compared_at = self.rate_bit_s, lost, now
-        speed = min(GROWTH * 2 ** (now - growth.calm_since), MAX_GROWTH)
+            self._growth = now
+        speed = min(GROWTH * 2 ** (now - self._growth), MAX_GROWTH)
         self.rate_bit_s = self._bounded(self.rate_bit_s * (2.0 if self._slow_start else 1 + speed * min(elapsed, 1.0)))
 
     def _compete(self, competition: Competition, peak: float, excess: float, elapsed: float, used: float, now: float) -> None:
