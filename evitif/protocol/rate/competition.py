@@ -14,12 +14,13 @@ growth over the own rate has the slope 1 / C and begins at the share of the othe
 import math
 from itertools import pairwise
 
-from evitif.protocol.rate.report import Report
+from evitif.protocol.rate.report import Report, lost_between
 
 RENO_BETA, RENO_ALPHA = 0.7, 0.53
-MOST_EAGER = 8.0
+MOST_EAGER = 10.0
 SMOOTH = 0.1                 # of the window, by which it grows at most in one interval
 REMEMBERED_S = 3.0           # of the growth of the queue
+IDLE_BYTES, IDLE, IDLE_S = 700, 0.25, 0.1      # PINGs alone; of the mean rate; how long
 _DATAGRAM_BITS = 8 * 1228
 _Sample = tuple[float, Report]
 
@@ -29,24 +30,32 @@ class CrossTraffic:
 
     def __init__(self):
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._idle_weight = self._idle_y = 0.0      # of the segments in which next to nothing was sent
+        self._newest = -math.inf
 
-    def add(self, samples: list[_Sample]) -> None:
-        """Take the reports of an interval with their queueing delays, in order."""
+    def add(self, samples: list[_Sample], radio_loss: float) -> None:
+        """Take the reports of an interval with their queueing delays, in order; `radio_loss`: share that is lost behind the bottleneck."""
         for (queue, first), (later, second) in pairwise(samples):
             took = second.sent_at - first.sent_at
             if took < 0.002 or queue < took:      # it may have been idle in between
                 continue
-            keep = math.exp(-took / REMEMBERED_S)
+            expected, lost = lost_between(first, second)
+            if (lost - radio_loss) * expected > 0.5 + 2 * math.sqrt(radio_loss * expected):      # the queue is full: not all has entered it
+                continue
+            keep = math.exp(-min(max(took, second.sent_at - self._newest), 100.0) / REMEMBERED_S)
+            self._newest = second.sent_at
             x, y = 8e-6 * (second.sent_bytes - first.sent_bytes) / took, 1 + (later - queue) / took
+            if second.sent_bytes - first.sent_bytes < IDLE_BYTES and x < IDLE * self._x / max(self._weight, 1e-9):
+                self._idle_weight, self._idle_y = keep * keep * self._idle_weight + took, keep * keep * self._idle_y + took * y
             self._weight = keep * self._weight + took
             self._x = keep * self._x + took * x
             self._y = keep * self._y + took * y
             self._xx = keep * self._xx + took * x * x
             self._xy = keep * self._xy + took * x * y
 
-    def shares(self) -> tuple[float, float]:
-        """The shares of the bottleneck that others and that oneself has sent, NaN where the reports do not tell."""
-        if self._weight < REMEMBERED_S / 4:
+    def shares(self, sent_at: float) -> tuple[float, float]:
+        """The shares of the bottleneck that others and that oneself has sent until then, NaN where the reports do not tell."""
+        if self._weight * math.exp(min(self._newest - sent_at, 0.0) / REMEMBERED_S) < REMEMBERED_S / 4:
             return math.nan, math.nan
         x, y = self._x / self._weight, self._y / self._weight
         spread = self._xx / self._weight - x * x
@@ -55,6 +64,13 @@ class CrossTraffic:
         slope = max((self._xy / self._weight - x * y) / spread, 0.0)
         own = min(slope * x, y)
         return y - own, own
+
+
+    def others(self, sent_at: float) -> float:
+        """The share of the others, NaN where the reports do not tell; also soon after the capacity has changed."""
+        if self._idle_weight >= IDLE_S and sent_at - self._newest < REMEMBERED_S:
+            return max(self._idle_y / self._idle_weight, 0.0)      # what came while one was silent oneself
+        return self.shares(sent_at)[0]
 
 
 class Competition:
@@ -78,8 +94,10 @@ class Competition:
         if math.isnan(self._window):
             self._window = max(self.rate_bit_s * round_trip / _DATAGRAM_BITS, 1.0)
         others, own = shares
-        if not math.isnan(others):
-            self._eager = min(max(self._eager * math.exp(2 * elapsed * (others - own) / max(others + own, 0.1)), 1.0), MOST_EAGER)
+        if math.isnan(others):      # a short queue, where Reno and CUBIC take the same
+            self._eager = max(self._eager * math.exp(-elapsed), 1.0)
+        else:
+            self._eager = min(max(self._eager * math.exp(3 * elapsed * (others - own) / max(others + own, 0.1)), 1.0), MOST_EAGER)
         round_trips = elapsed / round_trip
         growth = self._eager * RENO_ALPHA * round_trips
         slowed = min(SMOOTH * self._window / growth, 1.0)

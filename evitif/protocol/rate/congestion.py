@@ -41,6 +41,7 @@ INTERVAL_S, SLOW_START_INTERVAL_S = 0.2, 0.05
 BETA = 0.9                   # of what was delivered
 DRAIN_S = 0.5                # a standing queue should be gone by then
 ALONE, ALONE_S = 0.1, 1.5    # share of the others below which nobody fills the queue, if it is so for that time
+MOST_OF_TCP = 0.25           # share lost beyond the radio's with which another flow still fills a queue
 OTHERS = 0.2                 # share of the others from which somebody does
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
@@ -149,10 +150,14 @@ class CongestionControl:
             self._last, self._decided_at, self._interval = None, now, []
             self._bytes = self._datagrams = 0
             return
-        self._cross.add([last, *self._interval])
         if peak <= BUSY_S:
             self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
-        excess = self._excess(lost, expected, mean_burst)
+        radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
+        excess = _excess(lost, radio, expected, mean_burst)
+        self._cross.add([last, *self._interval], radio)
+        if self._competition is not None and standing > TARGET_S and excess > MOST_OF_TCP * expected \
+                and not self._cross.others(self._interval[-1][1].sent_at) > OTHERS:
+            self._stop_competing()      # no other flow lives with such loss
         if self._try(standing, lost, expected, mean_burst, elapsed, now):
             pass
         elif self._competition is not None:
@@ -160,7 +165,7 @@ class CongestionControl:
             self._compete(self._competition, peak, excess, elapsed, used, now)
         elif standing > TARGET_S and not self._doubted(lost, used):
             self._back_off(standing, peak, min(self._delivered(last, used), self.rate_bit_s), used, elapsed, now)
-        elif standing <= TARGET_S and peak > BUSY_S and 0 < excess < 0.1 * expected:
+        elif standing <= TARGET_S and peak > BUSY_S and 0 < excess < MOST_OF_TCP * expected:
             self._start_competing(min(self.rate_bit_s, 1.25 * used), now)
             self._compete(self._competition, peak, excess, elapsed, used, now)
         elif standing <= TARGET_S:
@@ -184,28 +189,21 @@ class CongestionControl:
         passed = min((1 - surely) / max(1 - self._radio_loss, 0.05), 1.0)
         return passed * 8 * (newest.sent_bytes - first.sent_bytes) / took
 
-    def _excess(self, lost: float, expected: int, mean_burst: float) -> float:
-        """Datagrams lost beyond what the radio loses, as far as that is sure; 0: none."""
-        radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
-        excess = (lost - radio) * expected
-        return excess if excess > 3 * expected * deviation(radio, max(expected, 1), mean_burst) * (radio > 0) + 0.5 else 0.0
-
     def _try(self, standing: float, lost: float, expected: int, mean_burst: float, elapsed: float, now: float) -> bool:
         """See whether loss without delay follows the rate; whether a trial decides the rate now."""
-        if standing > TARGET_S and self._competition is None:
+        if standing > TARGET_S:
             self._trial.abort()
         elif self._trial.running:
             rate = self._trial.observe([report for _, report in self._interval], mean_burst, now)
             if rate:
-                self.state = SendingState.OPEN
-                if rate < self._trial_bit_s:
-                    self.state, self._slow_start, self._growth = SendingState.CONGESTED, False, None
-                self.rate_bit_s = self._bounded(rate)
-                self._stop_competing()
+                self.rate_bit_s, self.state = self._bounded(rate), SendingState.OPEN
             return True
         elif self._trial.suspects(expected, lost, self._bytes, elapsed, mean_burst, now):
-            self._trial_bit_s = self.rate_bit_s
-            self.rate_bit_s = self._bounded(self._trial.begin(self.rate_bit_s, now))
+            rate = self._trial.verdict(now)
+            if rate:
+                self._stop_competing()
+                self.state, self._slow_start, self._growth = SendingState.CONGESTED, False, None
+            self.rate_bit_s = self._bounded(rate or self._trial.begin(self.rate_bit_s, now))
             return True
         return False
 
@@ -226,7 +224,7 @@ class CongestionControl:
             self._episode = _Episode(peak, max(delivered, 1.0), now)
         episode = self._episode
         overdue = episode.drained_s > 1.25 * episode.delay_s + TARGET_S and standing > 0.7 * episode.stood_s
-        if now - self._competed_at <= RECENT_S or overdue or self._cross.shares()[0] > OTHERS:
+        if now - self._competed_at <= RECENT_S or overdue or self._cross.others(self._interval[-1][1].sent_at) > OTHERS:
             self._competed_at = now
             self._start_competing(max(self.rate_bit_s, episode.rate_bit_s / 2), now)
             return
@@ -261,8 +259,11 @@ class CongestionControl:
     def _compete(self, competition: Competition, peak: float, excess: float, elapsed: float, used: float, now: float) -> None:
         """Another flow fills the queue."""
         self.state = SendingState.CONGESTED
-        shares = self._cross.shares()
-        self._alone_s = self._alone_s + elapsed if shares[0] < ALONE else 0.0
+        newest = self._interval[-1][1].sent_at
+        shares, others = self._cross.shares(newest), self._cross.others(newest)
+        if math.isnan(shares[0]):
+            shares = others, max(1 - others, 0.0)
+        self._alone_s = self._alone_s + elapsed if others < ALONE else 0.0
         self._emptied_s = self._emptied_s + elapsed if peak <= BUSY_S else 0.0
         if self._alone_s > ALONE_S or self._emptied_s > CLEAR_S or _drained_alone([self._last, *self._interval], self.rate_bit_s):
             self._stop_competing()
@@ -297,6 +298,12 @@ def _drained_alone(samples: list[_Sample], rate_bit_s: float) -> bool:
         if took >= INTERVAL_S / 2 and sent < 0.1 * rate_bit_s * took and queue - later_queue > 0.7 * took:
             return True
     return False
+
+
+def _excess(lost: float, radio: float, expected: int, mean_burst: float) -> float:
+    """Datagrams lost beyond what the radio loses, as far as that is sure; 0: none."""
+    excess = (lost - radio) * expected
+    return excess if excess > 3 * expected * deviation(radio, max(expected, 1), mean_burst) * (radio > 0) + 0.5 else 0.0
 
 
 def _deviation(datagrams: float, mean_burst: float) -> float:

@@ -1,7 +1,8 @@
 """Whether loss without delay follows the rate: a policer or a short queue loses what is too much, a radio loses a share of anything.
 
-When more is lost than a radio is known to lose here, a little less is sent for a moment. If the share that passes rises as the rate
-falls, the bottleneck is full; if it stays, the loss is the radio's from now on, and is not tried again until it grows.
+When more is lost than a radio is known to lose here, less is sent for a moment. If the share that passes stays, the loss is the radio's
+from now on, and is tried again when it grows, or after half a minute, a minute, and so on. If it rises, and falls again with the rate
+of before, the bottleneck is full. (Without the way back, a radio that was bad for a moment would be taken for a full bottleneck.)
 """
 
 import math
@@ -13,6 +14,7 @@ RISE = 0.05                  # of the share lost, which starts one
 SURE = 4.0                   # standard deviations by which it has risen
 DATAGRAMS, TRIAL_S, LONGEST_S = 60, 0.4, 1.5
 AGAIN_S = 30.0              # after which the loss of a radio is tried again, then after twice that time
+CONFIRM_S = 1.5              # within which the loss has to be back
 LONGEST_RUN = 6.0            # of losses on a radio; a full queue loses more in a row
 _KEEP = 0.7                  # of the counts of former intervals
 
@@ -28,6 +30,8 @@ class LossTrial:
         self._last: Report | None = None
         self._sent = self._took = 0.0
         self._again_at, self._again_after = math.inf, AGAIN_S
+        self._verdict, self._confirm_until = 0.0, -math.inf
+        self._first_sent_at = 0.0
 
     @property
     def running(self) -> bool:
@@ -47,6 +51,14 @@ class LossTrial:
         if now >= self._again_at and share > 2 * RISE:
             return True
         return share > self.trusted + RISE + SURE * deviation(share, self._expected, mean_burst)
+
+    def verdict(self, now: float) -> float:
+        """The rate that the last trial has found, bit/s, if more was lost again as soon as it was over; else 0."""
+        if now > self._confirm_until:
+            return 0.0
+        self._again_after, self._again_at, self._confirm_until = AGAIN_S, math.inf, -math.inf
+        self._expected = self._lost = self._sent = self._took = 0.0
+        return self._verdict
 
     def begin(self, rate_bit_s: float, now: float) -> float:
         """A trial begins; returns its rate, bit/s."""
@@ -79,13 +91,13 @@ class LossTrial:
         passes, passed = 1 - share, 1 - self._before
         rises = (min(passed / LESS, 1 - self.trusted) - passed) / 2      # half of what a full bottleneck would bring
         doubt = deviation(self._before, self._expected, mean_burst)
-        if now < self._until and rises < 2 * doubt:
+        if now < self._until and abs(passes - passed - rises) < 2 * doubt:
             return 0.0
         resume, self.resume_bit_s = self.resume_bit_s, 0.0
         if passes - passed > max(rises, 0.0):
-            self._again_after, self._again_at = AGAIN_S, math.inf
             self._expected = self._lost = 0.0
-            return 0.95 * self._used * passed / passes
+            self._verdict, self._confirm_until = 0.95 * self._used * passed / passes, now + CONFIRM_S
+            return resume
         self.trusted = max(share, self._before)
         self._again_at, self._again_after = now + self._again_after, 2 * self._again_after
         return resume
