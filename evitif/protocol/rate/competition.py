@@ -76,12 +76,11 @@ class CrossTraffic:
 class Competition:
     """A time in which another flow fills the queue."""
 
-    def __init__(self, rate_bit_s: float, now: float):
+    def __init__(self, rate_bit_s: float):
         self.rate_bit_s = rate_bit_s
         self._eager = 1.0
         self._window = math.nan
         self._cut_at = -math.inf
-        self.began_at = now
 
     def decide(self, lost: float, elapsed: float, round_trip: float, used: float, shares: tuple[float, float], now: float) -> float:
         """The rate after an interval.

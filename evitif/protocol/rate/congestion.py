@@ -162,12 +162,11 @@ class CongestionControl:
             pass
         elif self._competition is not None:
             self._competed_at = now
-            self._compete(self._competition, peak, excess, elapsed, used, now)
+            self._compete(self._competition, last, peak, excess, elapsed, used, now)
         elif standing > TARGET_S and not self._doubted(lost, used):
             self._back_off(standing, peak, min(self._delivered(last, used), self.rate_bit_s), used, elapsed, now)
         elif standing <= TARGET_S and peak > BUSY_S and 0 < excess < MOST_OF_TCP * expected:
-            self._start_competing(min(self.rate_bit_s, 1.25 * used), now)
-            self._compete(self._competition, peak, excess, elapsed, used, now)
+            self._compete(self._start_competing(min(self.rate_bit_s, 1.25 * used)), last, peak, excess, elapsed, used, now)
         elif standing <= TARGET_S:
             self._suspected = False
             self._follow(peak, used, elapsed, now)
@@ -226,7 +225,7 @@ class CongestionControl:
         overdue = episode.drained_s > 1.25 * episode.delay_s + TARGET_S and standing > 0.7 * episode.stood_s
         if now - self._competed_at <= RECENT_S or overdue or self._cross.others(self._interval[-1][1].sent_at) > OTHERS:
             self._competed_at = now
-            self._start_competing(max(self.rate_bit_s, episode.rate_bit_s / 2), now)
+            self._start_competing(max(self.rate_bit_s, episode.rate_bit_s / 2))
             return
         if episode.resume_bit_s > 0 and standing <= episode.stood_s:      # it drains: the rate sent now is not the path's
             delivered = episode.resume_bit_s / BETA
@@ -256,7 +255,7 @@ class CongestionControl:
         speed = min(GROWTH * 2 ** (now - self._growth), MAX_GROWTH)
         self.rate_bit_s = self._bounded(self.rate_bit_s * (2.0 if self._slow_start else 1 + speed * min(elapsed, 1.0)))
 
-    def _compete(self, competition: Competition, peak: float, excess: float, elapsed: float, used: float, now: float) -> None:
+    def _compete(self, competition: Competition, last: _Sample, peak: float, excess: float, elapsed: float, used: float, now: float) -> None:
         """Another flow fills the queue."""
         self.state = SendingState.CONGESTED
         newest = self._interval[-1][1].sent_at
@@ -265,16 +264,17 @@ class CongestionControl:
             shares = others, max(1 - others, 0.0)
         self._alone_s = self._alone_s + elapsed if others < ALONE else 0.0
         self._emptied_s = self._emptied_s + elapsed if peak <= BUSY_S else 0.0
-        if self._alone_s > ALONE_S or self._emptied_s > CLEAR_S or _drained_alone([self._last, *self._interval], self.rate_bit_s):
+        if self._alone_s > ALONE_S or self._emptied_s > CLEAR_S or _drained_alone([last, *self._interval], self.rate_bit_s):
             self._stop_competing()
             return
         round_trip = sum(report.round_trip_s for _, report in self._interval) / len(self._interval)
         self.rate_bit_s = self._bounded(competition.decide(excess, elapsed, round_trip, used, shares, now))
 
-    def _start_competing(self, rate_bit_s: float, now: float) -> None:
-        self._competition = Competition(self._bounded(rate_bit_s), now)
+    def _start_competing(self, rate_bit_s: float) -> Competition:
+        self._competition = Competition(self._bounded(rate_bit_s))
         self.state, self._slow_start, self._growth = SendingState.CONGESTED, False, None
         self._alone_s = self._emptied_s = 0.0
+        return self._competition
 
     def _resume(self) -> None:
         """What stood was no queue: the path has become longer, and carries what it did."""
