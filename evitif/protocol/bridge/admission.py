@@ -117,9 +117,9 @@ class Admission:
         session = self._same_instance(hello)
         if session is None:
             session = self._begin(hello, addr, now, self._sessions.new_id())
+            session.hello_sequence = received.sequence
         elif (received.sequence - session.hello_sequence) % (1 << 32) < 1 << 31:      # not overtaken by a newer one
-            session.address = addr
-        session.hello_sequence = max(session.hello_sequence, received.sequence)
+            session.address, session.hello_sequence = addr, received.sequence
         session.heard_at = now
         reply = Welcome(hello.instance, self._name).to_bytes()
         size = datagram.HEADER.size + len(reply)

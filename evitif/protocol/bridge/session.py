@@ -10,6 +10,7 @@ import numpy as np
 
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.rate.copies import answer_copies, sufficient_copies
+from evitif.protocol.rate.report import since
 from evitif.protocol.rate.statistics import RATE_WINDOW, LinkStatistics, SequenceTracker, Traffic
 from evitif.protocol.sealing.seal import Sealer
 from evitif.protocol.wire import answer as answers
@@ -113,7 +114,8 @@ class BridgeSession:
         uplink = self.tracker.packet_error_rate, self.tracker.mean_burst
         if self.remote is None or math.isnan(self.remote.packet_error_rate):
             return uplink
-        rate, expected = self.remote.packet_error_rate, self.remote.expected
+        rate = self.remote.packet_error_rate
+        expected = self._sequence + since(self._sequence, self.remote.expected)      # the counter wraps, but is near what was sent
         rate = min(1.0, rate + math.sqrt(rate * (1.0 - rate) / min(max(expected, 1), RATE_WINDOW)))
         if expected < REPORT_SUFFICES and uplink[0] > rate:
             return uplink

@@ -152,6 +152,16 @@ def sign(key: bytes, kind: int, session_id: int, sequence: int, body: bytes) -> 
     return data + hmac.digest(key, data, sha256)[:SEAL_BYTES]
 
 
+def sign_twice(first: bytes, second: bytes, kind: int, session_id: int, sequence: int, body: bytes) -> bytes:
+    """The same with two tags, the later one over the earlier; without the later one it is as `sign` makes it."""
+    return sign(second, kind, session_id, sequence, sign(first, kind, session_id, sequence, body)[HEADER.size:])
+
+
+def without_tag(received: Datagram) -> Datagram:
+    """A datagram of the handshake without its last tag, which is not checked."""
+    return received._replace(body=signed_body(received))
+
+
 def signed_body(received: Datagram) -> memoryview:
     """The body of a datagram of the handshake, without its tag, which is not checked."""
     return received.body[:-SEAL_BYTES]
