@@ -64,7 +64,8 @@ class EdgeConnection:
         self.parameters = parameters
         self.robot = check_name('robot', robot)
         self.config = config = config or EdgeConfig()
-        self._hellos = Hellos(robot, parameters, key, random or SystemRandom(), config.top_k, config.bridge_name)
+        self._hellos = Hellos(robot, parameters, key, random or SystemRandom(), config.top_k, config.bridge_name,
+                              config.max_datagram_bytes)
         if self._hellos.size > config.max_datagram_bytes:
             raise ValueError(f'HELLO takes {self._hellos.size} bytes; expected at most max_datagram_bytes, {config.max_datagram_bytes}')
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0

@@ -79,16 +79,18 @@ class EdgeHandshake:
     def __init__(self, key: Key, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0,
                  bridge: str = ''):
         self._key, self._robot, self._parameters, self._random, self._top_k = key, robot, parameters, random, top_k
-        self._bridge = bridge
+        self._bridge, self.short = bridge, False
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew: nothing that answers an earlier HELLO is believed any more, so no session's keys are made twice."""
+        """Begin anew: nothing that answers an earlier HELLO is believed any more, so no session's keys are made twice. If `short` is set,
+        HELLO has the digest of the parameters instead of them."""
         self.instance = self._random.getrandbits(64)
         self._private = X25519PrivateKey.generate()
         self._cookies: deque[bytes] = deque(maxlen=_COOKIES_KEPT)
         self._agreed: dict[tuple[bytes, int], tuple[bytes, bytes, bytes]] = {}      # keys by public key and session: of one WELCOME
-        said = Hello(self._robot, self.instance, self._parameters, self._top_k, self._bridge)
+        parameters = self._parameters.digest if self.short else self._parameters
+        said = Hello(self._robot, self.instance, parameters, self._top_k, self._bridge)
         self._hello = _public_bytes(self._private) + said.to_bytes()
 
     def hello(self, session_id: int | None, sequence: int) -> bytes:
