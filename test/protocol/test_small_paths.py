@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from evitif.protocol.edge.connection import EdgeConfig
-from evitif.protocol.events import AnswerArrived, LinkLost, Refused, RobotConnected
+from evitif.protocol.events import AnswerArrived, AnswerSize, DatagramSize, LinkLost, Refused, RobotConnected
 from evitif.protocol.sealing.keys import Key, RobotKeys
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 
-from .simulated_link import PARAMETERS, Impairment, Simulation
+from .simulated_link import PARAMETERS, Impairment, Simulation, answer_to
 
 KEY = Key(bytes(range(32)))
 # What a robot with a transform code says: 594 bytes.
@@ -146,3 +146,77 @@ def test_a_short_hello_draws_no_more_bytes_from_the_bridge_than_a_long_one_might
         assert 0 < drawn <= (1 if key else 3) * len(hello)
     assert Hello('rover', 5, LONG.digest).to_bytes() != Hello('rover', 5, LONG).to_bytes()
     assert not run.of(LinkLost)
+
+
+class Detailed(Simulation):
+    """Its bridge answers with 100 classes: in 980 bytes."""
+
+    def _answer(self, bridge, frame) -> None:
+        now = self.now + self.clock_offset
+        bridge.send_answer(frame.session_id, answer_to(frame, now, class_ids=tuple(range(100)), scores=tuple(1 / (k + 2) for k in range(100))), now)
+
+
+def detailed(parameters=PARAMETERS, key=KEY, **options):
+    run = Detailed(**options)
+    run.add_bridge(parameters, keys=None if key is None else RobotKeys(default=key))
+    edge = run.add_edge(parameters, key=key)
+    run.run(1.0)
+    assert edge.connected
+    return run, edge
+
+
+def classes(run, since) -> list[int]:
+    return [len(event.answer.class_ids) for when, _, event in run.events if isinstance(event, AnswerArrived) and when > since]
+
+
+@pytest.mark.parametrize('key', [None, KEY], ids=['unsealed', 'sealed'])
+@pytest.mark.parametrize(('limit', 'loss', 'rate'), [(900, 0.0, 10.0), (560, 0.4, 10.0), (600, 0.0, 2.0)])
+def test_answers_that_a_path_swallows_get_fewer_classes_and_arrive_again(key, limit, loss, rate):
+    run, edge = detailed(key=key, downlink=Impairment(loss), seed=3)
+    run.stream(edge, PARAMETERS, int(9 * rate), rate)
+    run.run(2.0)
+    assert classes(run, 0.0) == [100] * len(classes(run, 0.0)) != []
+    narrow(run.downlink, limit)
+    began = run.now
+    run.run(7.0)
+    arrived = classes(run, began + 4.0)
+    assert len(arrived) >= 0.9 * 3 * rate and set(arrived) <= {53, 55} and len({*arrived}) == 1
+    assert run.of(AnswerSize) == [AnswerSize(edge.session_id, 'robot', 548, 1200)]
+    assert not run.of(DatagramSize) and not run.of(LinkLost)
+
+
+def test_another_address_may_be_another_path():
+    run, edge = detailed(seed=4)
+    run.stream(edge, PARAMETERS, 60, 10.0)
+    widen = narrow(run.downlink, 700)
+    run.run(4.0)
+    assert len(run.of(AnswerSize)) == 1
+    assert classes(run, run.now - 1.0)[-1] == 53
+    widen()
+    address = ('10.0.0.2', 5000)
+    run.edges[address] = run.edges.pop(('10.0.0.1', 4000))
+    run.run(2.0)
+    assert classes(run, run.now - 1.0)[-1] == 100
+
+
+def test_answers_that_cannot_be_smaller_are_said():
+    tokens = replace(PARAMETERS, tokens=1 + 64 * 64, grid=(64, 64), channels=8, row_bytes=8)      # a bitmap of 513 bytes
+    run, edge = detailed(tokens, seed=5)
+    run.stream(edge, tokens, 50, 10.0)
+    widen = narrow(run.downlink, 600)
+    run.run(3.0)
+    assert [(event.size, event.before) for event in run.of(AnswerSize)] == [(1200, 1200)]
+    widen()
+    run.run(2.5)
+    assert [(event.size, event.before) for event in run.of(AnswerSize)] == [(1200, 1200), (1200, 0)]
+    assert set(classes(run, run.now - 1.0)) == {73}
+
+
+@pytest.mark.parametrize('loss', [0.3, 0.6, 0.8, 0.9])
+def test_radio_loss_takes_no_classes(loss):
+    for seed in range(2):
+        run, edge = detailed(downlink=Impairment(loss), uplink=Impairment(loss / 2), seed=seed)
+        run.stream(edge, PARAMETERS, 60, 10.0)
+        run.run(7.0)
+        assert not run.of(AnswerSize)
+        assert classes(run, run.now - 2.0).count(53) < 11

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from random import Random
 
-from evitif.protocol.edge.path_size import SIZES
 from evitif.protocol.sealing.keys import Key
 from evitif.protocol.sealing.sealed_handshake import EdgeHandshake
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.datagram import MAX_UDP_PAYLOAD, Datagram, DatagramError
+from evitif.protocol.wire.datagram import MAX_UDP_PAYLOAD, SMALL_PATH, Datagram, DatagramError
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
 
@@ -76,7 +75,7 @@ class Hellos:
         self._interval = HELLO_INTERVAL_S
         self._since = 0.0
         self._turn_s, self._turns_at = TURN_S, math.inf
-        self._forms = 2 if self.size > SIZES[0] else 1
+        self._forms = 2 if self.size > SMALL_PATH else 1
         if self.size > largest:
             self._forms, self.handshake.short = 1, True
             self.handshake.renew()
