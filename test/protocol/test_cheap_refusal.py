@@ -51,10 +51,12 @@ def forgeries(edge, genuine: bytes) -> dict[str, bytes]:
     """WELCOMEs that echo the instance, and nobody with the key has said."""
     instance = edge._hellos.instance
     body = bytes(range(32)) + Welcome(instance, 'bridge').to_bytes()
-    return {'invented': sign(bytes(32), datagram.WELCOME, 7, 0, body), 'two tags': sign_twice(bytes(32), bytes(32), datagram.WELCOME, 7, 0, body),
-            'without a tag': datagram.build(datagram.WELCOME, 7, 0, body), 'of another key': sign_twice(
-                OTHER.reply, bytes(32), datagram.WELCOME, 7, 0, body),
-            'another session': genuine[:4] + bytes(7) + b'\1' + genuine[12:], 'another number': genuine[:12] + bytes(7) + b'\1' + genuine[20:],
+    return {'invented': sign(bytes(32), datagram.WELCOME, 7, 0, body),
+            'two tags': sign_twice(bytes(32), bytes(32), datagram.WELCOME, 7, 0, body),
+            'without a tag': datagram.build(datagram.WELCOME, 7, 0, body),
+            'of another pre-shared key': sign_twice(OTHER.reply, bytes(32), datagram.WELCOME, 7, 0, body),
+            'another session': genuine[:4] + bytes(7) + b'\1' + genuine[12:],
+            'another number': genuine[:12] + bytes(7) + b'\1' + genuine[20:],
             'another key': genuine[:20] + body[:32] + genuine[52:], 'short': sign(KEY.reply, datagram.WELCOME, 7, 0, bytes(16)),
             'a point of small order': genuine[:20] + bytes(32) + genuine[52:]}
 

@@ -14,7 +14,8 @@ from .simulated_link import PARAMETERS, Impairment, Simulation, answer_to
 
 KEY = Key(bytes(range(32)))
 # What a robot with a transform code says: 594 bytes.
-LONG = replace(PARAMETERS, code='ab' * 32, formats=(('klt2', 100), ('klt1.5', 80), ('klt1', 60), ('klt0.5', 50), ('klt0.25', 40), ('klt0.125', 30)))
+FORMATS = (('klt2', 100), ('klt1.5', 80), ('klt1', 60), ('klt0.5', 50), ('klt0.25', 40), ('klt0.125', 30))
+LONG = replace(PARAMETERS, code='ab' * 32, formats=FORMATS)
 LONGEST_NAME = 'n' * 128
 
 
@@ -40,7 +41,8 @@ def hellos(run) -> list[bytes]:
 
 
 @pytest.mark.parametrize(('key', 'robot', 'name', 'limit', 'loss', 'delay'), [
-    (KEY, 'rover', 'bridge', 548, 0.0, 0.002), (KEY, LONGEST_NAME, LONGEST_NAME, 548, 0.3, 0.2), (None, LONGEST_NAME, 'bridge', 548, 0.3, 0.2)])
+    (KEY, 'rover', 'bridge', 548, 0.0, 0.002), (KEY, LONGEST_NAME, LONGEST_NAME, 548, 0.3, 0.2),
+    (None, LONGEST_NAME, 'bridge', 548, 0.3, 0.2)])
 def test_a_robot_behind_a_small_path_connects(key, robot, name, limit, loss, delay):
     links = {way: Impairment(loss, delay=delay) for way in ('uplink', 'downlink')}
     run = Simulation(seed=1, **links)
@@ -153,7 +155,8 @@ class Detailed(Simulation):
 
     def _answer(self, bridge, frame) -> None:
         now = self.now + self.clock_offset
-        bridge.send_answer(frame.session_id, answer_to(frame, now, class_ids=tuple(range(100)), scores=tuple(1 / (k + 2) for k in range(100))), now)
+        answer = answer_to(frame, now, class_ids=tuple(range(100)), scores=tuple(1 / (k + 2) for k in range(100)))
+        bridge.send_answer(frame.session_id, answer, now)
 
 
 def detailed(parameters=PARAMETERS, key=KEY, **options):
