@@ -101,6 +101,16 @@ class RobotLost:
     device: str = ''
 
 
+@dataclass(frozen=True)
+class RobotMoved:
+    """A robot has proved to be at another address; its session goes on there."""
+
+    session_id: int
+    robot: str
+    address: Address
+    device: str = ''
+
+
 @dataclass(frozen=True, eq=False)
 class FrameReady:
     """A frame for the tail, complete or not."""
@@ -140,4 +150,4 @@ class FramesJoined:
 
 EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | FrameExpired | DatagramSize
 JoinEvent = FramesJoined | FrameLate | StampRefused
-BridgeEvent = RobotConnected | RobotRefused | RobotLost | FrameReady | JoinEvent
+BridgeEvent = RobotConnected | RobotRefused | RobotMoved | RobotLost | FrameReady | JoinEvent

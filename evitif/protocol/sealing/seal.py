@@ -49,9 +49,11 @@ class Sealer:
     :param outgoing: key of the datagrams that this side sends, 32 bytes, of this session only
     :param incoming: key of those that it receives
     :param direction: EDGE_TO_BRIDGE on the edge, BRIDGE_TO_EDGE on the bridge
+    :param signing: key of this session's datagrams that are signed only: WELCOME, PATH_CHALLENGE
     """
 
-    def __init__(self, outgoing: bytes, incoming: bytes, direction: int):
+    def __init__(self, outgoing: bytes, incoming: bytes, direction: int, signing: bytes = b''):
+        self.signing = signing
         self._seal = ChaCha20Poly1305(outgoing).encrypt
         self._open = ChaCha20Poly1305(incoming).decrypt
         self._direction, self._incoming = direction, 1 - direction
@@ -111,19 +113,19 @@ class Sealer:
         length = size - HEADER.size - SEAL_BYTES
         return lower, np.frombuffer(b''.join(bodies), np.uint8).reshape(len(bodies), length), refused
 
-    def open(self, received: Datagram) -> Datagram:
-        """The datagram with its body decrypted, and the lower 32 bits of its sequence number.
+    def open(self, received: Datagram, take: bool = True) -> Datagram:
+        """The datagram with its body decrypted, and the lower 32 bits of its sequence number; without `take` that is not used up.
 
         Raises `DatagramError`: 'unexpected' (not sealed), 'duplicate' (taken before, or too old to tell), 'corrupt' (another key, or
         changed on the way).
         """
         if not received.sealed:
             raise DatagramError('unexpected')
-        body = self._opened(received.sequence, received.header, received.body)
+        body = self._opened(received.sequence, received.header, received.body, take)
         return Datagram(received.type, received.session_id, received.sequence & 0xFFFFFFFF, memoryview(body), received.size,
                         received.header, True)
 
-    def _opened(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview) -> bytes:
+    def _opened(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview, take: bool = True) -> bytes:
         if sequence <= self._window.highest and not self._window.is_new(sequence):
             raise DatagramError('duplicate')
         try:
@@ -131,7 +133,8 @@ class Sealer:
         except InvalidTag:
             self.forgeries += 1
             raise DatagramError('corrupt') from None
-        self._window.take(sequence)
+        if take:
+            self._window.take(sequence)
         return opened
 
 
