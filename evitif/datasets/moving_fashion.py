@@ -23,8 +23,8 @@ from evitif.datasets.sample import Sample
 RATE_HZ = 30.0
 MASK_NAMES = (*CLASS_NAMES, 'background')
 _FORMAT = 1                 # of the scenes: other ones are another data set
-# Clips, frames of each, and frames a second. To judge there is real video; pictures to train on differ more half a second apart.
-_CLIPS = {'train': (6_000, 10, 2.0), 'test': (100, 100, RATE_HZ)}
+# Clips, frames of each, frames a second.
+_CLIPS = {'train': (6_000, 10, 2.0), 'test': (50, 200, RATE_HZ)}
 _SMALLEST, _LARGEST = 16, 1024
 _KEPT = 4                   # scenes in memory
 
@@ -40,11 +40,11 @@ class Frame(NamedTuple):
 class MovingFashion:
     """Clips of moving garments: one by one as videos of any length, or all their frames in order as a data set.
 
-    >>> for image, class_id, mask in MovingFashion('test').video(3, 300): ...
+    >>> for image, class_id, mask in MovingFashion('train', rate=30).video(3, 300): ...
 
     :param split: `train` or `test`
     :param clips: how many clips the data set has, `length` how many frames each; a video may have any number and length
-    :param rate: frames a second, 30 unless the split is `train` and the frames are asked for as a data set
+    :param rate: frames a second; None: 30, and of the split `train` 2, since pictures to train with had better differ
     :param size: side of the pictures, pixels
     :param seed: another one makes other clips
     :param folder: of Fashion-MNIST; None: where `FashionMnist` finds it
@@ -61,7 +61,8 @@ class MovingFashion:
             raise DatasetError(f'{self.name} has the splits train and test, not {split!r}')
         usual = _CLIPS[split]
         self.split, self.size, self.seed = split, size, seed
-        self.clips, self.length, self.rate = (given or default for given, default in zip((clips, length, rate), usual, strict=True))
+        self.clips, self.length, self.rate = (default if given is None else given
+                                              for given, default in zip((clips, length, rate), usual, strict=True))
         for what, value, low, high in (('clips', self.clips, 1, 10**9), ('length', self.length, 1, 10**9), ('rate', self.rate, 1e-3, 1e6),
                                        ('size', size, _SMALLEST, _LARGEST), ('seed', seed, 0, 2**32 - 1)):
             if not low <= value <= high:

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: uint8 [H, W, 3] RGB, its class (-1 when unknown), the class's name, the image's own, and where known each pixel's class."""
+    """One image: uint8 [H, W, 3] RGB, its class (-1 when unknown), the class's name, the image's own, and each pixel's class if known."""
 
     image: np.ndarray
     class_id: int
