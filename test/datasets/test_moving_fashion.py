@@ -75,11 +75,12 @@ def test_the_mask_is_where_the_garment_is(garments):
 
 
 def test_frames_follow_each_other_smoothly_and_the_view_changes(garments):
+    dataset = MovingFashion('test')
     for clip in range(4):
-        frames = [frame.image.astype(float) for frame in MovingFashion('test').video(clip, 91)]
+        frames = [dataset.frame(clip, number).image.astype(float) for number in (*range(30), 90)]
         spread = frames[0].var()
         assert max(((a - b)**2).mean() for a, b in itertools.pairwise(frames[:30])) < 0.4 * spread
-        assert ((frames[0] - frames[90])**2).mean() > 0.4 * spread
+        assert ((frames[0] - frames[-1])**2).mean() > 0.4 * spread
         assert all((a != b).mean() > 0.3 for a, b in itertools.pairwise(frames[:5]))       # the sensor's noise
 
 
