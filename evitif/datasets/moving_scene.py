@@ -20,7 +20,7 @@ CANVAS = 112                # units; garments bounce off its edges, and the text
 BACKGROUND = len(CLASS_NAMES)
 _MARGIN = 14.0              # units that a garment's centre keeps from the edge
 _PATCH = 30                 # a garment of 28 pixels with a border
-_PAN_S = 1.1                # that the camera takes to turn from one garment to the next
+_PAN_S = 1.6                # that the camera takes to turn from one garment to the next
 _WITH_HOLES = (CLASS_NAMES.index('Sandal'), CLASS_NAMES.index('Bag'))       # one sees through straps and below handles
 _MIDDLE = 0.2               # of the picture's side: standard deviation of what counts as its middle
 
@@ -41,12 +41,12 @@ class Scene:
         self._patches = [_patch(grey[index], int(class_ids[index]), random) for index in chosen]
         self._scales = random.uniform(1.0, 1.5, count)
         self._starts = random.uniform(0, CANVAS, (count, 2))
-        headings, speeds = random.uniform(0, 2 * math.pi, count), random.uniform(3, 16, count)     # units a second
+        headings, speeds = random.uniform(0, 2 * math.pi, count), random.uniform(3, 13, count)     # units a second
         self._velocities = np.stack((np.cos(headings), np.sin(headings)), 1) * speeds[:, None]
         self._swings = _Waves(random, count, amplitudes=(0.05, 0.25), frequencies=(0.1, 0.5))      # radians
         self._texture = _texture(random, round(CANVAS * max(1.0, size / VIEW)))
-        self._dwell = random.uniform(1.7, 2.7)
-        self._wobble = _Waves(random, 2, amplitudes=(1.0, 3.5), frequencies=(0.12, 0.6))           # units
+        self._dwell = random.uniform(2.4, 4.0)
+        self._wobble = _Waves(random, 2, amplitudes=(0.8, 2.8), frequencies=(0.1, 0.5))           # units
         self._shake = _Waves(random, 2, amplitudes=(0.08, 0.35), frequencies=(2.0, 6.0))
         self._turn = _Waves(random, 1, amplitudes=(0.02, 0.1), frequencies=(0.1, 0.4))             # radians
         self._zoom = _Waves(random, 1, amplitudes=(0.03, 0.15), frequencies=(0.1, 0.4))            # of its logarithm
