@@ -16,12 +16,10 @@ Every 0.2 s, or every round trip if that is longer, the rate is decided anew:
   it grows by 5 % a second, and twice as fast with each second without trouble, up to doubling in a second, as CUBIC does (RFC
   9438).
 * Loss without delay is the radio's (RFC 8836, section 4, asks to tell it from congestion) and takes nothing from the rate. But
-  short queues and policers lose without delay too: if the share lost has risen by ten points within at most eight seconds in which
-  the rate grew by a quarter, the growth is taken back.
-* The delay stays although less was sent for long enough: another flow fills the queue, as TCP does. Yielding on and on would leave
-  nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681): half a datagram more in each
-  round trip, 30 % less for a loss, which is as fair as one and a half (RFC 9438, section 4.3). Every five seconds it is halved for
-  two intervals to see whether the queue was its own. If the queue is seen empty twice, no other flow fills it.
+  short queues and policers lose without delay too: where more is lost than before, `loss_trial` finds out.
+* Another flow fills the queue, as TCP does: the delay stays although less was sent for long enough, or the queue grows faster than
+  one's own datagrams can make it, or a queue too short to stand loses now and then. Yielding on and on would leave nothing, so the
+  rate is what TCP's would be (`competition`), until nobody else is seen, or no queue.
 """
 
 import math
