@@ -79,7 +79,7 @@ class Admission:
         self._streams, self._name, self._config, self._keys = streams, name, config, keys
         self._by_digest = {stream.digest: stream for stream in streams.values()}
         self._sessions, self._paths, self._events, self._transmit = sessions, paths, events, transmit
-        self._cookies = Cookies()
+        self._cookies, self._nobody = Cookies(), Key.random()
         hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
         self._proved_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos))
         self._unsealed_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos) if keys is None else _UNSEALED_HELLOS)
@@ -136,9 +136,10 @@ class Admission:
         said = SealedHello.parse(received)
         hello = self._whole(said.hello)
         key = keys.of(hello.robot)
-        if key is None or not said.is_from(key):
+        if not said.is_from(key or self._nobody) or key is None:      # as long with a key as without
             reason = f'key: the bridge has {"no" if key is None else "another"} key for robot {hello.robot}'
-            self._refuse_for_key(hello, reason, received.size, addr, now)
+            told = f'key: the bridge has no key for robot {hello.robot}, or another one'      # no stranger learns which robots it knows
+            self._refuse_for_key(hello, reason, told, received.size, addr, now)
             raise DatagramError('corrupt')
         # Of each HELLO, so that one of a robot's former life, said again and again, takes nothing from its next.
         if proved and not self._proved_limit.allows((*addr, said.digest), now):
@@ -179,7 +180,7 @@ class Admission:
         else:
             hello = Hello.parse(received.body)
             reason = 'key: the edge is unsealed, the bridge seals the link with its key_file'
-        self._refuse_for_key(hello, reason, received.size, addr, now)
+        self._refuse_for_key(hello, reason, reason, received.size, addr, now)
         raise DatagramError('unexpected')
 
     def _same_instance(self, hello: Hello) -> BridgeSession | None:
@@ -237,10 +238,10 @@ class Admission:
         self._repeat(reply, AMPLIFICATION * size, addr)
         self._say_refused(hello.robot, addr, refuse.reason)
 
-    def _refuse_for_key(self, hello: Hello, reason: str, size: int, addr: Address, now: float) -> None:
-        """Unsealed, since the two have no key in common, and rationed, since anybody can cause it."""
+    def _refuse_for_key(self, hello: Hello, reason: str, told: str, size: int, addr: Address, now: float) -> None:
+        """Unsealed, since the two have no key in common, and rationed, since anybody can cause it; `told`: what the other side is."""
         if self._key_refusals.allows(addr, now):
-            refuse = Refuse(hello.instance, self._name, (reason,))
+            refuse = Refuse(hello.instance, self._name, (told,))
             self._repeat(datagram.build(datagram.REFUSE, 0, 0, refuse.to_bytes()), size, addr, copies=1)
         if self._refusals.get((hello.robot, addr)) != reason and self._key_events.allows(addr, now):
             self._say_refused(hello.robot, addr, reason)

@@ -100,7 +100,7 @@ def _file_state(file: Path) -> tuple | None:
         state = file.stat()
     except OSError:
         return None
-    return state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode
+    return state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode, state.st_uid
 
 
 def write_key_file(path: str | Path) -> None:
