@@ -52,6 +52,7 @@ PONG_BODY = struct.Struct('>ddd')
 PATH_BYTES = 12              # of PATH_CHALLENGE and PATH_RESPONSE: u32 sequence number, 8 bytes that nobody can guess
 
 MAX_UDP_PAYLOAD = 65507
+SMALL_PATH = 548             # bytes of UDP payload that every path takes: every IPv4 host takes 576 with headers (RFC 1122)
 
 Address = tuple[Any, ...]    # of a robot's socket: (host, port), with two numbers more for IPv6
 Buffer = bytes | bytearray | memoryview
