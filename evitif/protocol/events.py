@@ -102,16 +102,6 @@ class RobotLost:
 
 
 @dataclass(frozen=True)
-class RobotMoved:
-    """A robot has proved to be at another address; its session goes on there."""
-
-    session_id: int
-    robot: str
-    address: Address
-    device: str = ''
-
-
-@dataclass(frozen=True)
 class AnswerSize:
     """A robot's answers have another size: the path swallows larger ones. The same: it swallows these too, and nothing smaller holds an
     answer; once these arrive again, `before` is 0.
@@ -121,6 +111,16 @@ class AnswerSize:
     robot: str
     size: int                # bytes of UDP payload, at most
     before: int
+
+
+@dataclass(frozen=True)
+class RobotMoved:
+    """A robot has proved to be at another address; its session goes on there."""
+
+    session_id: int
+    robot: str
+    address: Address
+    device: str = ''
 
 
 @dataclass(frozen=True, eq=False)
