@@ -119,6 +119,9 @@ def test_sealed_or_not_has_to_be_said_and_once():
             require_choice(nothing, False)
     with pytest.raises(ValueError, match="unsealed is true and key_file is 'robot.key': expected one of them"):
         require_choice('robot.key', True)
+    require_choice('robot.key', False, silent=True)
+    with pytest.raises(ValueError, match='silent_to_strangers and unsealed are both true: .*; set key_file'):
+        require_choice(None, True, silent=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='only root can give a file away')
