@@ -64,6 +64,8 @@ class EdgeStatistics:
     patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
     share_sent: float = NAN           # of the tokens
     stamps: str = ''                  # of `partition`: why the images' stamps cannot be relied on
+    last_loss: str = ''               # why the link was lost last
+    since_loss_s: float = NAN         # seconds since then
     path: str = ''                    # which datagrams the path does not take, if frames have to travel in smaller ones
 
 
@@ -114,6 +116,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._stamps = StampCheck() if strategy.joins_by_stamp else None
         self._next_frame = 0
         self._reason = self._objection = ''   # why the link is down; why stamps cannot be relied on
+        self._last_loss = '', NAN             # why the link was lost last, and when
         self._path = ''                       # what its datagrams' size suffers from
         self._refused = False                 # the last that the bridge said
         self._asking_since = math.inf         # when the link was begun or lost
@@ -175,7 +178,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         with self._lock:
             return EdgeStatistics(state=state, reason=reason, session_id=session_id or 0,
                                   device=str(self.placement.device), link=link, uplink=connection.uplink, stamps=self._objection,
-                                  path=self._path,
+                                  path=self._path, last_loss=self._last_loss[0], since_loss_s=time.monotonic() - self._last_loss[1],
                                   **sent, **cast(dict[str, Any], self._counts))
 
     def _silence(self) -> str:
@@ -285,6 +288,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             self._refused, self._asking_since = False, time.monotonic()
             self._reason = (f'nothing heard from the bridge for {event.silent_s:.1f} s'
                             if event.silent_s >= self.config.link_timeout else 'the bridge ended the session')
+            self._last_loss = self._reason, time.monotonic()
             self._log(logging.WARNING, f'link to {bridge} lost: {self._reason}')
         elif isinstance(event, DatagramSize):
             level, said = said_of_size(event)
