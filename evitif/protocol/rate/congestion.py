@@ -253,7 +253,8 @@ class CongestionControl:
         speed = min(GROWTH * 2 ** (now - self._growth), MAX_GROWTH)
         self.rate_bit_s = self._bounded(self.rate_bit_s * (2.0 if self._slow_start else 1 + speed * min(elapsed, 1.0)))
 
-    def _compete(self, competition: Competition, last: _Sample, peak: float, excess: float, elapsed: float, used: float, now: float) -> None:
+    def _compete(self, competition: Competition, last: _Sample, peak: float, excess: float, elapsed: float, used: float,
+                 now: float) -> None:
         """Another flow fills the queue."""
         self.state = SendingState.CONGESTED
         newest = self._interval[-1][1].sent_at
