@@ -16,7 +16,7 @@ from evitif.protocol.edge.path_size import PathSize
 from evitif.protocol.events import DatagramSize
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame, row_capacity
 from evitif.protocol.rate.congestion import TARGET_S, CongestionControl
-from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
+from evitif.protocol.rate.pacing import IP_UDP_BYTES, LEAST_BURST_BYTES, MIN_BURST_BYTES, Pacer
 from evitif.protocol.rate.report import Report
 from evitif.protocol.wire.datagram import UNIT_INDEX
 from evitif.protocol.wire.parameters import StreamParameters
@@ -102,7 +102,7 @@ class FrameSender:
         """Take a measured round trip."""
         self._learnt(now)
         self._control.on_round_trip(seconds)
-        self._pacer.set_rate(self._control.rate_bit_s, now)
+        self._pacer.set_rate(self._control.rate_bit_s, now, LEAST_BURST_BYTES if self._control.marked else MIN_BURST_BYTES)
 
     def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
         """Take a report of the bridge."""
@@ -111,7 +111,7 @@ class FrameSender:
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
         self.path.on_report(report, now)
-        self._pacer.set_rate(self._control.rate_bit_s, now)
+        self._pacer.set_rate(self._control.rate_bit_s, now, LEAST_BURST_BYTES if self._control.marked else MIN_BURST_BYTES)
         self._update_uplink(now)
 
     def spend(self, payload: int, now: float) -> None:
