@@ -71,7 +71,7 @@ class SendingState(Word):
 
 
 class Quantisation(Word):
-    """How a token's values become bytes: by format, or by a fitted transform code (KLT) with that many bits for each value."""
+    """How a token's values become bytes: by format, by a fitted transform code (KLT) with that many bits for each value, or entropy-coded."""
 
     FP16 = 'fp16'
     INT8 = 'int8'
@@ -82,6 +82,10 @@ class Quantisation(Word):
     KLT0_5 = 'klt0.5'
     KLT0_25 = 'klt0.25'
     KLT0_125 = 'klt0.125'
+    CODED = 'coded'                 # entropy-coded in equal steps of the tail's metric, as many bytes as it takes
+
+
+ROWS = tuple(kind for kind in Quantisation if kind != Quantisation.CODED)      # in which every token takes equally many bytes
 
 
 class RecoveryName(Word):

@@ -27,6 +27,7 @@ from evitif.protocol.rate.statistics import LinkStatistics, Traffic
 from evitif.protocol.sealing.keys import RobotKeys
 from evitif.protocol.wire import datagram, runs
 from evitif.protocol.wire.answer import Answer
+from evitif.protocol.wire.coded import parse_coded
 from evitif.protocol.wire.datagram import Address, Buffer, Datagram, DatagramError
 from evitif.protocol.wire.parameters import StreamParameters, check_name
 
@@ -157,7 +158,7 @@ class BridgeEndpoint:
                 raise DatagramError('unexpected')
             if received.type == datagram.HELLO:
                 self._admission.on_hello(received, addr, now)
-            elif received.type in (datagram.TOKENS, datagram.PING, datagram.BYE):
+            elif received.type in (datagram.TOKENS, datagram.CODED, datagram.PING, datagram.BYE):
                 session = self._sessions.by_id.get(received.session_id)
                 if session is None:
                     self._on_unknown_session(received, addr, now)
@@ -229,7 +230,11 @@ class BridgeEndpoint:
             return
         if not all(session.hear([received.sequence], addr, now)):
             raise DatagramError('duplicate')
-        if received.type == datagram.PING:
+        if received.type == datagram.CODED:
+            if dropped := session.reassembler.receive_coded(parse_coded(received.body), received.size, now):
+                self._drop([dropped], session)
+            self._sessions.touch(session)
+        elif received.type == datagram.PING:
             t1, report = datagram.parse_ping(received.body)
             if received.sequence == session.tracker.highest:
                 session.take_report(report, now)
@@ -239,7 +244,7 @@ class BridgeEndpoint:
             self._sessions.end(session, 'the robot said goodbye')
 
     def _on_unknown_session(self, received: Datagram, addr: Address, now: float) -> None:
-        if received.type in (datagram.TOKENS, datagram.PING) and self._reset_limit.allows(addr, now):
+        if received.type in (datagram.TOKENS, datagram.CODED, datagram.PING) and self._reset_limit.allows(addr, now):
             self._transmit(datagram.build(datagram.RESET, received.session_id, 0), addr)
 
     def _drop(self, kinds: list[str], session: BridgeSession | None) -> None:
