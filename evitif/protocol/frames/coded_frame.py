@@ -78,7 +78,7 @@ def coded_datagrams(frame: CodedFrame, parameters: StreamParameters, room: int, 
     sizes = [room] * len(sizes) if padded else even_sizes(sizes)
     datagrams = np.zeros((len(sizes), max(sizes)), np.uint8)
     for index, (first, count, payload) in enumerate(tokens.parts):
-        if not (0 <= first < patches and 1 <= count <= patches and payload):
+        if not (0 <= first < patches and 1 <= count <= patches):
             raise ValueError(f'part {index} has {count} patches from rank {first} in {len(payload)} bytes; expected some of {patches}')
         head = HEADER.pack(datagram.MAGIC, datagram.VERSION, datagram.CODED, 0, 0, 0) + CODED_HEADER.pack(
             frame.frame_id, index, len(sizes), frame.capture_stamp_ns, tokens.step, back, first, count, len(name), len(payload)) + name

@@ -64,7 +64,7 @@ def parse_coded(body: Buffer) -> CodedBody:
     payload_at = CODED_HEADER.size + name
     if len(body) < payload_at + payload:
         raise DatagramError('truncated')
-    if index >= packets or count == 0 or payload == 0:
+    if index >= packets or count == 0:
         raise DatagramError('malformed')
     reference = (frame_id - back) & 0xFFFFFFFF if back else None
     return CodedBody(frame_id, index, packets, stamp, step, reference, bytes(body[CODED_HEADER.size:payload_at]),
