@@ -276,6 +276,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                            ('refused', event.robot))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
+            self._strategy.forget(event.session_id)
             with self._lock:
                 self._fates.pop(event.session_id, None)
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')

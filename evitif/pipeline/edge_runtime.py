@@ -27,6 +27,7 @@ from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, LinkLost, Refused
+from evitif.protocol.frames.coded_frame import CodedFrame
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
@@ -198,6 +199,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         if observation.probabilities is not None:
             self._publish_own(frame, observation.probabilities, How.LOCAL)
             return
+        observation.frame_id = frame.frame_id
         try:
             sent = frame.stamped and self._encode_and_send(frame, observation, uplink)
         except Exception as error:  # the observation is enough for an answer of the robot's own
@@ -218,8 +220,10 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         encoded = self._last = self._strategy.encode(observation, uplink)
         if encoded.remark:
             self._repeated(logging.INFO, encoded.remark, 'quantisation')
-        tokens = TokenFrame(frame.frame_id, frame.capture_stamp_ns, self._name_on_the_wire(frame.source_frame), encoded.rows,
-                            encoded.quantisation, encoded.chosen, encoded.patch_copies, encoded.min_packets)
+        name = self._name_on_the_wire(frame.source_frame)
+        tokens = TokenFrame(frame.frame_id, frame.capture_stamp_ns, name, encoded.rows, encoded.quantisation, encoded.chosen,
+                            encoded.patch_copies, encoded.min_packets) if encoded.coded is None else \
+            CodedFrame(frame.frame_id, frame.capture_stamp_ns, name, encoded.coded)
         if not self._strategy.keeps_content:
             observation.content = None      # else the tokens of frames that wait for their answers would fill the memory
         frame.sent = np.zeros(self._strategy.parameters.tokens, bool)
@@ -289,6 +293,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         if frame is None or frame.observation is None:
             return
         self._add(frames_answered=1)
+        self._strategy.acknowledge(self._connection.session_id or 0, answer.frame_id, answer.received)
         class_ids, scores = answer.class_ids, answer.scores
         try:
             class_ids, scores = self._strategy.refine(frame.observation, class_ids, scores)

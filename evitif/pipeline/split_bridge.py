@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from evitif.model.folder import artifact_beside, find_model_folder
+from evitif.pipeline.coded_states import CodedStates
 from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
@@ -38,14 +39,14 @@ class SplitBridge(BridgeStrategy):
                             f'{model.split.depth} on {model.placement.sentence}')
         self.recovery, self.recovery_sentence = choose_recovery(config, model)
         self.top_k = config.top_k
+        self._states = None if model.entropy is None else CodedStates(model.entropy.code, model.parameters, config.max_robots)
 
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
         """Run the tail once for all whole frames, and once for each length of sequence among the others."""
         began = time.monotonic()
-        parameters = self.parameters
-        received = [np.asarray(frame.received.reshape(parameters.tokens, parameters.groups).all(1)) for frame in frames]
-        tokens = torch.from_numpy(np.stack([self.model.quantisers[frame.quantisation].dequantise(frame.rows)
-                                            for frame in frames])).to(self.placement.device)
+        decoded = [self._decoded(frame) for frame in frames]
+        received = [places for _, places in decoded]
+        tokens = torch.from_numpy(np.stack([values for values, _ in decoded])).to(self.placement.device)
         whole = [index for index, places in enumerate(received) if places.all()]
         parts = self._recover(frames, tokens, received, [index for index in range(len(frames)) if index not in whole])
         if whole:
@@ -58,6 +59,22 @@ class SplitBridge(BridgeStrategy):
         recovery_s, tail_s = recovered_at - began, time.monotonic() - recovered_at
         return [Outcome(class_ids, scores, received[index], RecoveryName.NONE if index in whole else self.recovery.name,
                         recovery_s, tail_s) for index, (class_ids, scores) in sorted(classified.items())]
+
+    def forget(self, session_id: int) -> None:
+        if self._states is not None:
+            self._states.forget(session_id)
+
+    def _decoded(self, frame: ReceivedFrame) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens float32 [N, D] of what arrived of a frame, and which these are, bool [N]. Raises ValueError if none can be read."""
+        if frame.coded is None:
+            received = np.asarray(frame.received.reshape(self.parameters.tokens, self.parameters.groups).all(1))
+            return self.model.quantisers[frame.quantisation].dequantise(frame.rows), received
+        if self._states is None:
+            raise ValueError('its tokens are entropy-coded, and this model has no entropy code')
+        tokens, received = self._states.decode(frame.session_id, frame.frame_id, frame.coded)
+        if not received.any():
+            raise ValueError(f'none of its {len(frame.coded.parts)} parts can be read: the frame that they refer to is not known here')
+        return tokens, received
 
     def _recover(self, frames: Sequence[ReceivedFrame], tokens: torch.Tensor, received: list[np.ndarray],
                  lost: list[int]) -> list[tuple[list[int], Recovered]]:

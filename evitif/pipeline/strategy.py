@@ -15,6 +15,7 @@ import numpy as np
 from evitif.model.device import Placement
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.wire.coded import CodedTokens
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, RecoveryName, Strategy
 
@@ -34,18 +35,20 @@ class Observation(Generic[Content]):
     head: float                               # seconds
     content: Content
     probabilities: np.ndarray | None = None
+    frame_id: int = 0                         # u32, of the frame that it is sent as; set by the runtime before `encode`
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What is sent of an image, see `TokenFrame`."""
+    """What is sent of an image, see `TokenFrame`; or, where `coded` is given, `CodedFrame`."""
 
     rows: np.ndarray                          # uint8 [units, row_bytes]
-    quantisation: Quantisation                # one of the stream's
+    quantisation: Quantisation                # one of the stream's, or CODED
     chosen: np.ndarray | None = None          # int [n], the tokens that travel, most important first; None: all
     patch_copies: int = 0                     # 0: the packetiser decides
     min_packets: int = 0                      # 0: the same
     remark: str = ''                          # a sentence for the log, if something has changed
+    coded: CodedTokens | None = None          # then there are no rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,9 @@ class EdgeStrategy(ABC, Generic[Content]):
         """Combine the bridge's most likely classes with what the robot knows of the image."""
         return class_ids, scores
 
+    def acknowledge(self, session_id: int, frame_id: int, received: np.ndarray) -> None:
+        """The bridge says that it has the tokens `received`, bool [tokens], of a frame of this session. From the socket's thread."""
+
     @abstractmethod
     def warm_up(self) -> None:
         """Run everything once: the first run allocates and is several times slower."""
@@ -109,6 +115,9 @@ class BridgeStrategy(ABC):
     @abstractmethod
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
         """Answer frames of one robot or of several, in their order."""
+
+    def forget(self, session_id: int) -> None:
+        """A session has ended: what is kept of its frames is of no use any more. From the socket's thread."""
 
     @abstractmethod
     def warm_up(self, max_batch: int = 1) -> int:

@@ -38,6 +38,9 @@ class EdgeSettings(LinkSettings):
     # Below 0.3 Mbit/s the handshake alone would exceed the limit.
     rate_limit: float = setting(0.0, 'never send more than this over any second, IP and UDP headers included; 0: no limit', unit='Mbit/s',
                                 minimum=0.3, maximum=10_000.0, also=0.0)
+    accuracy_margin: float = setting(
+        0.002, 'quantisation auto or coded: a frame takes the fewest bytes whose expected cost in accuracy is at most this much above the '
+        'least; 0: as exact as the link allows', minimum=0.0, maximum=1.0, launch=True)
     congestion_control: bool = setting(
         True, 'send as fast as the path allows without building a queue; false only if nothing else shares the path')
 
