@@ -1,0 +1,150 @@
+"""Fit the entropy code of a model's tokens (`evitif.model.entropy_code`): transforms in closed form, tables by counting."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from evitif.model.entropy_code import EntropyCode, State
+from evitif.model.entropy_tables import (
+    BUCKETS, CENTRES, CLASSES, MIDDLE, OCTAVE, REACH, STEPS, TABLES, Tables, blocks, bucket_of,
+)
+from evitif.model.symbol_coder import PRECISION
+
+FINEST = 1e-4               # nats of divergence that the finest step costs, by the Fisher information
+_STEPS_SEEN = (4, 8, 12, 16, 20)
+
+
+def metric_transforms(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, ridge: float = 0.1,
+                      kept: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean [N, D], analysis [sorts, D, K] to levels, synthesis [sorts, K, D] and the levels' spread [sorts, K]."""
+    mean = tokens.mean(0)
+    centred = (tokens - mean).double()
+    scale = centred.square().mean((0, 1)).sqrt().clamp(min=1e-6)
+    parts = [centred[:, place] for place in range(prefix_tokens)] + [centred[:, prefix_tokens:].flatten(0, 1)]
+    channels = tokens.shape[2]
+    # The same nats for all sorts: a class token on which all of the answer depends gets a finer step.
+    finest = (FINEST * 24 / (tokens.shape[1] * channels))**0.5 / int(STEPS[0])
+    found = []
+    for part, information in zip(parts, fisher, strict=True):
+        metric = scale[:, None] * information * scale
+        metric = metric + ridge * metric.diagonal().mean().clamp(min=1e-30) * torch.eye(channels, dtype=torch.float64)
+        weights, directions = torch.linalg.eigh(metric)
+        root = (directions * weights.clamp(min=1e-30).sqrt()) @ directions.T / scale[:, None]
+        covariance = part.T @ part / len(part)
+        variances, basis = torch.linalg.eigh(root.T @ covariance @ root)
+        forward = (root @ basis.flip(1)) / finest
+        found.append((forward, torch.linalg.inv(forward), variances.flip(0).clamp(min=0).sqrt() / finest))
+    analysis, synthesis, spread = (torch.stack(each) for each in zip(*found, strict=True))
+    kept = kept or channels
+    return mean, analysis[:, :, :kept], synthesis[:, :kept], spread[:, :kept]
+
+
+def classes_of(spread: np.ndarray) -> np.ndarray:
+    """The classes int8 [..., steps, K] of coefficients of this spread [..., K] (of levels) at each step."""
+    ratio = np.maximum(spread[..., None, :], 1e-9) / STEPS[:, None]
+    return np.clip(np.rint(OCTAVE * np.log2(ratio)) + MIDDLE, -100, CLASSES).astype(np.int8)
+
+
+def first_tables(base: np.ndarray, factors: np.ndarray) -> Tables:
+    """Laplace's distribution in each class, no adaptation."""
+    rows, expected, edges = [], np.zeros(CLASSES + 1), np.arange(-REACH, REACH + 2) - 0.5
+    for table in range(TABLES):
+        spread = 2**((table + 1 - MIDDLE) / OCTAVE)
+        scale = spread / 2**0.5
+        upper = np.where(edges < 0, 0.5 * np.exp(np.minimum(edges, 0) / scale), 1 - 0.5 * np.exp(-np.maximum(edges, 0) / scale))
+        upper[0], upper[-1] = 0, 1
+        rows.append(frequencies_of(np.diff(upper)))
+    for label in range(1, CLASSES + 1):
+        expected[label] = 64 * 2**((label - MIDDLE) / OCTAVE) / 2**0.5
+    kept = base.shape[3]
+    shifts = np.zeros((2, len(blocks(kept)), BUCKETS), np.int8)
+    return Tables(base, factors, np.array(rows, np.int32), np.zeros((CLASSES + 1, CENTRES), np.int8),
+                  np.rint(expected).astype(np.int32), shifts)
+
+
+def frequencies_of(weights: np.ndarray) -> np.ndarray:
+    """Integers of at least 1 in proportion to `weights`, that sum to 2^24."""
+    free = (1 << PRECISION) - 64 * len(weights)
+    counts = 64 + np.floor(weights / weights.sum() * free).astype(np.int64)
+    counts[np.argmax(counts)] += (1 << PRECISION) - counts.sum()
+    return counts
+
+
+class Counts:
+    """What the symbols of training tokens say of the tables."""
+
+    def __init__(self, tables: Tables):
+        self.tables = tables
+        self.symbols = np.zeros((TABLES, 2 * REACH + 1))
+        self.below = np.zeros((2, CLASSES + 1, CENTRES))        # sums of the distance to the cell's middle, and how many
+        self.seen = np.zeros((2, CLASSES + 1))                  # sums of magnitudes by class before adaptation, and how many
+        self.joint = np.zeros((2, len(blocks(tables.base.shape[3])), BUCKETS, _SPAN, REACH + 2))
+
+    def add(self, code: EntropyCode, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None, thrift: float) -> float:
+        """Count what a plan does with levels [n, K]; return its bits a token."""
+        plan = code.plan_tokens(levels, sorts, step, state, thrift)
+        sent = np.flatnonzero(plan.modes < code.unmoved)
+        mode, sort, chosen, label = plan.modes[sent], sorts[sent], plan.symbols[sent], plan.classes[sent]
+        reference = None if state is None else np.where(state.known[sent, None], state.levels[sent], 0).astype(np.int32)
+        rest = (levels[sent] - code._predicted(mode, sort, reference)) / float(STEPS[step])
+        base, magnitude = self.tables.base[mode, sort, step].astype(int), np.abs(chosen)
+        plain = (label > 0) & (label <= TABLES)
+        high = np.clip(chosen, -REACH, REACH)[plain]
+        found = np.bincount((label[plain].astype(int) - 1) * (2 * REACH + 1) + high + REACH, minlength=self.symbols.size)
+        self.symbols += found.reshape(self.symbols.shape)
+        below = (magnitude - rest * np.where(chosen < 0, -1, 1))[plain]
+        cell = label[plain].astype(int) * CENTRES + np.minimum(magnitude[plain], CENTRES - 1)
+        self.below += np.stack([np.bincount(cell, weights, self.below[0].size) for weights in (below, None)]).reshape(self.below.shape)
+        at = np.clip(base, 0, CLASSES).ravel()
+        self.seen += np.stack([np.bincount(at, weights, CLASSES + 1) for weights in (magnitude.ravel(), None)])
+        seen, expected = np.zeros(len(base), np.int64), np.zeros(len(base), np.int64)
+        for index, part in enumerate(blocks(base.shape[1])):
+            cell = (((mode > 0).astype(int) * self.joint.shape[1] + index) * BUCKETS + bucket_of(seen, expected))[:, None]
+            cell = (cell * _SPAN + np.clip(base[:, part] + _LOWEST, 0, _SPAN - 1)) * (REACH + 2) + np.minimum(magnitude[:, part], REACH + 1)
+            self.joint += np.bincount(cell.ravel(), minlength=self.joint.size).reshape(self.joint.shape)
+            seen += 64 * magnitude[:, part].sum(1)
+            expected += self.tables.expected[np.clip(base[:, part], 0, CLASSES)].sum(1)
+        return float(plan.bits.mean())
+
+    def fitted(self) -> Tables:
+        """The tables by these counts."""
+        old = self.tables
+        both = self.symbols + self.symbols[:, ::-1]
+        # Of classes that hardly occurred the old frequencies stay; so much of them everywhere.
+        prior = old.frequencies / (1 << PRECISION) * 300
+        frequencies = np.array([frequencies_of(row) for row in both + prior], np.int32)
+        centre = np.where(self.below[1] > 200, self.below[0] / np.maximum(self.below[1], 1), 0)
+        centre[:, 0] = 0
+        mean = np.where(self.seen[1] > 200, 64 * self.seen[0] / np.maximum(self.seen[1], 1), old.expected)
+        tables = Tables(old.base, old.factors, frequencies, np.clip(np.rint(64 * centre), -40, 40).astype(np.int8),
+                        np.rint(mean).astype(np.int32), old.shifts)
+        shifts = np.zeros_like(old.shifts)
+        base = np.arange(_SPAN) - _LOWEST
+        moves = np.arange(-12, 13)
+        price = np.stack([np.where(np.arange(REACH + 2) > 0, np.minimum(tables.cost[np.clip(base + move, 0, CLASSES)], 30),
+                                   tables.cost[np.clip(base + move, 0, CLASSES)]) for move in moves])       # [moves, span, magnitude]
+        for kind in range(2):
+            for block in range(1, self.joint.shape[1]):
+                counts = self.joint[kind, block]                # [buckets, span, magnitude]
+                weight = counts.sum((1, 2))
+                total = np.einsum('bsm,vsm->bv', counts, price) + 2e-3 * np.square(moves) * 200
+                best = moves[total.argmin(1)]
+                known = np.flatnonzero(weight > 0)
+                if len(known):
+                    shifts[kind, block] = best[known[np.abs(known[:, None] - np.arange(BUCKETS)).argmin(0)]]
+        return Tables(old.base, old.factors, frequencies, tables.centres, tables.expected, shifts)
+
+
+_LOWEST, _SPAN = 24, 24 + CLASSES + 1
+
+
+def refine(code: EntropyCode, levels: np.ndarray, sorts: np.ndarray, state: State | None = None, thrift: float = 0.12,
+           rounds: int = 3, steps: tuple[int, ...] = _STEPS_SEEN) -> EntropyCode:
+    """The code with tables fitted to levels [n, K] of training tokens, given what was known before of each."""
+    for _ in range(rounds):
+        counts = Counts(code.tables)
+        bits = [counts.add(code, levels, sorts, step, state, thrift) for step in steps]
+        print('bits', [round(b, 1) for b in bits])
+        code = EntropyCode(code.mean, code.analysis, code.synthesis, counts.fitted())
+    return code
