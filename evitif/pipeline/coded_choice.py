@@ -12,13 +12,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from evitif.channel import arrivals, memory
+from evitif.model.entropy_artifact import KIND, load_entropy_code
+from evitif.model.entropy_code import EntropyCode
 from evitif.model.errors import ArtifactError
+from evitif.model.folder import artifact_beside, artifact_folders, artifact_path, find_model_folder
 from evitif.pipeline.rate_table import patches_missing
+from evitif.settings import AUTO
 from evitif.typed_json import typed
+from evitif.vocabulary import Quantisation
 
 FIGURES = 'coding_cost'         # what the table is called among the figures of an entropy code
 COPIES = (1, 2, 3, 4, 6)
@@ -48,6 +54,38 @@ class CodedTable:
         if not table.coding or table.coding.keys() != table.bytes.keys() or not table.lost or not all(step.isdigit() for step in table.coding):
             raise ArtifactError(f'{FIGURES} of an entropy code has no steps, or not the same ones as coding and bytes')
         return table
+
+
+@dataclass(frozen=True, eq=False)
+class FittedCode:
+    """An entropy code, and what was measured of it."""
+
+    code: EntropyCode
+    table: CodedTable
+
+
+def fitted_code(model: str, cut: int, fingerprint: str, quantisation: str) -> FittedCode | None:
+    """The entropy code beside `model` for this cut, if `quantisation` is coded, or auto and there is one for these weights.
+
+    Raises ArtifactError if it was asked for by name and there is none, or the one in a model folder does not fit.
+    """
+    if quantisation not in (AUTO, Quantisation.CODED):
+        return None
+    path = artifact_beside(model, cut, KIND)
+    if path is None:
+        if quantisation == AUTO:
+            return None
+        folders = artifact_folders(model)
+        wanted = artifact_path(folders[0] if folders else Path('artifacts') / model, cut, KIND)
+        raise ArtifactError(f'quantisation coded needs an entropy code for {model} at cut {cut}, and there is no {wanted}: fit one with '
+                            '`evitif train code`, or take fp16, int8 or int4')
+    try:
+        code, description = load_entropy_code(path, fingerprint)
+        return FittedCode(code, CodedTable.of(description))
+    except ArtifactError:
+        if quantisation != AUTO or find_model_folder(model) is not None:
+            raise
+        return None         # other weights of an architecture that a code ships for
 
 
 @dataclass(frozen=True)
