@@ -18,7 +18,6 @@ agree bit for bit on any machine:
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +25,11 @@ import numpy as np
 from evitif.model.entropy_tables import CENTRES, CLASSES, ESCAPE, OCTAVE, REACH, STEPS, TABLES, Tables, blocks, bucket_of, table_of
 from evitif.model.errors import CodeError
 from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolEncoder, SymbolModel
+from evitif.model.transform_code import digest_of
 
 LIMIT = 32767
+_TABLES = {'base': np.int8, 'factors': np.int16, 'frequencies': np.int32, 'centres': np.int8, 'expected': np.int32, 'shifts': np.int8}
+THRIFT = 0.12               # squared error, in squared steps, that a bit less may cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,24 @@ class EntropyCode:
         """Levels of a token."""
         return self.analysis.shape[2]
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of all that encoding and decoding depend on."""
+        return digest_of(self.arrays())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `from_arrays` takes."""
+        return {'mean': self.mean, 'analysis': self.analysis, 'synthesis': self.synthesis,
+                **{name: getattr(self.tables, name) for name in _TABLES}}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> EntropyCode:
+        """Raises ValueError where an array is missing or does not fit."""
+        if missing := {'mean', 'analysis', 'synthesis', *_TABLES} - set(arrays):
+            raise ValueError(f'the code has no array {min(missing)!r}')
+        floats = (np.ascontiguousarray(arrays[name], np.float32) for name in ('mean', 'analysis', 'synthesis'))
+        return cls(*floats, Tables(**{name: np.ascontiguousarray(arrays[name], kind) for name, kind in _TABLES.items()}))
+
     # -- between tokens and levels ---------------------------------------------------------------------------------------------
 
     def quantise(self, tokens: np.ndarray) -> np.ndarray:
@@ -107,7 +127,7 @@ class EntropyCode:
 
     # -- what is sent of a frame ------------------------------------------------------------------------------------------------
 
-    def plan(self, levels: np.ndarray, step: int, state: State | None = None, thrift: float = 0.12) -> Plan:
+    def plan(self, levels: np.ndarray, step: int, state: State | None = None, thrift: float = THRIFT) -> Plan:
         """Choose mode and symbols of each token of a frame, levels int16 [N, K].
 
         :param thrift: squared error, in squared steps, that a bit less may cost
@@ -115,7 +135,7 @@ class EntropyCode:
         return self.plan_tokens(levels, self.sorts, step, state, thrift)
 
     def plan_tokens(self, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None = None,
-                    thrift: float = 0.12) -> Plan:
+                    thrift: float = THRIFT) -> Plan:
         """As `plan`, for any tokens, levels int16 [n, K], of the sorts int [n]."""
         known = np.zeros(len(levels), bool) if state is None else state.known
         reference = None if state is None else np.where(known[:, None], state.levels, 0).astype(np.int32)
@@ -132,8 +152,8 @@ class EntropyCode:
         for mode in range(self.unmoved):
             label = np.clip(tables.base[mode, sorts, step, :kept], 0, CLASSES)
             rest = np.abs(values - before * (tables.factors[mode, sorts, :kept].astype(np.float32) / 256)) / size
-            near = np.where(label > 0, np.floor(rest + np.float32(0.4)), 0)
-            bits = tables.cost[label, np.minimum(near, REACH + 1).astype(np.intp)]
+            near = np.where(label > 0, np.floor(rest + np.float32(0.4)), 0).astype(np.int32)
+            bits = tables.bits(label, near)
             costs.append((np.square(rest - near) + thrift * bits).sum(1) + (0 if mode else thrift))
         costs.append(np.square((values - before) / size).sum(1) - thrift)
         costs = np.stack(costs)
@@ -160,7 +180,7 @@ class EntropyCode:
                 price = self._price(label, less, magnitude[:, at], thrift)
                 best, least = np.where(price < least, less, best), np.minimum(price, least)
             chosen[:, at] = np.where(rest[:, at] < 0, -best, best)
-            bits += tables.cost[label, np.minimum(best, REACH + 1)].sum(1)
+            bits += tables.bits(label, best).sum(1)
         result = np.zeros(levels.shape, np.int16) if reference is None else np.clip(reference, -LIMIT, LIMIT).astype(np.int16)
         result[sent] = self._levels(predicted, chosen, classes, size)
         return Plan(step, modes, known, _spread(chosen, sent, len(levels)), _spread(classes, sent, len(levels)), result,
@@ -168,7 +188,7 @@ class EntropyCode:
 
     def _price(self, label: np.ndarray, magnitude: np.ndarray, wanted: np.ndarray, thrift: float) -> np.ndarray:
         centre = magnitude - self.tables.centres[label, np.minimum(magnitude, CENTRES - 1)] * np.float32(1 / 64)
-        return np.square(wanted - centre) + np.float32(thrift) * self.tables.cost[label, np.minimum(magnitude, REACH + 1)]
+        return np.square(wanted - centre) + np.float32(thrift) * self.tables.bits(label, magnitude)
 
     # -- what encoder and decoder share: integers only -------------------------------------------------------------------------
 

@@ -61,22 +61,28 @@ class Tables:
             raise ValueError('factors of the tokens of an earlier frame: expected 0 in mode 0, and at most 512 elsewhere')
         if self.expected.min() < 0 or self.expected.max() > 1 << 20:
             raise ValueError(f'expected magnitudes from {self.expected.min()} to {self.expected.max()}: expected 0 to {1 << 20}')
-        object.__setattr__(self, 'models', tuple(SymbolModel(row) for row in self.frequencies))
+        _ = self.models
 
-    models: tuple[SymbolModel, ...] = ()
+    @functools.cached_property
+    def models(self) -> tuple[SymbolModel, ...]:
+        """One of each table."""
+        return tuple(SymbolModel(row) for row in self.frequencies)
 
     @functools.cached_property
     def cost(self) -> np.ndarray:
-        """float32 [CLASSES + 1, REACH + 2]: expected bits of a magnitude, its sign included; for the choice of symbols only."""
-        cost = np.zeros((CLASSES + 1, REACH + 2), np.float32)
+        """float32 [CLASSES + 1, REACH + 1]: expected bits of a symbol, its sign included, by what is left of its magnitude without the
+        low bits; for the choice of symbols only."""
+        cost = np.zeros((CLASSES + 1, REACH + 1), np.float32)
         for label in range(1, CLASSES + 1):
             table, low = table_of(label)
-            bits = PRECISION - np.log2(self.frequencies[table, REACH:].astype(np.float64))
-            bits[-1] += 8
-            of = np.arange(REACH + 2) >> low
-            cost[label] = bits[np.minimum(of, REACH)] + low
+            cost[label] = PRECISION - np.log2(self.frequencies[table, REACH:].astype(np.float64)) + low
+        cost[:, -1] += 8
         cost[0, 1:] = 1e6
         return cost
+
+    def bits(self, label: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
+        """Expected bits of symbols of these classes and magnitudes."""
+        return self.cost[label, np.minimum(magnitude >> LOW_BITS[label], REACH)]
 
 
 def table_of(label: int) -> tuple[int, int]:
@@ -85,3 +91,6 @@ def table_of(label: int) -> tuple[int, int]:
         return label - 1, 0
     above = label - TABLES - 1
     return TABLES - OCTAVE + above % OCTAVE, 1 + above // OCTAVE
+
+
+LOW_BITS = np.array([0, *(table_of(label)[1] for label in range(1, CLASSES + 1))])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 
-from evitif.model.entropy_code import EntropyCode, State
+from evitif.model.entropy_code import THRIFT, EntropyCode, State
 from evitif.model.entropy_tables import (
     BUCKETS, CENTRES, CLASSES, MIDDLE, OCTAVE, REACH, STEPS, TABLES, Tables, blocks, bucket_of,
 )
@@ -122,8 +124,8 @@ class Counts:
         shifts = np.zeros_like(old.shifts)
         base = np.arange(_SPAN) - _LOWEST
         moves = np.arange(-12, 13)
-        price = np.stack([np.where(np.arange(REACH + 2) > 0, np.minimum(tables.cost[np.clip(base + move, 0, CLASSES)], 30),
-                                   tables.cost[np.clip(base + move, 0, CLASSES)]) for move in moves])       # [moves, span, magnitude]
+        price = np.stack([np.minimum(tables.bits(np.clip(base + move, 0, CLASSES)[:, None], np.arange(REACH + 2)), 30)
+                          for move in moves])               # [moves, span, magnitude]
         for kind in range(2):
             for block in range(1, self.joint.shape[1]):
                 counts = self.joint[kind, block]                # [buckets, span, magnitude]
@@ -139,12 +141,119 @@ class Counts:
 _LOWEST, _SPAN = 24, 24 + CLASSES + 1
 
 
-def refine(code: EntropyCode, levels: np.ndarray, sorts: np.ndarray, state: State | None = None, thrift: float = 0.12,
+def refine(code: EntropyCode, levels: np.ndarray, sorts: np.ndarray, state: State | None = None, thrift: float = THRIFT,
            rounds: int = 3, steps: tuple[int, ...] = _STEPS_SEEN) -> EntropyCode:
     """The code with tables fitted to levels [n, K] of training tokens, given what was known before of each."""
     for _ in range(rounds):
         counts = Counts(code.tables)
-        bits = [counts.add(code, levels, sorts, step, state, thrift) for step in steps]
-        print('bits', [round(b, 1) for b in bits])
+        for step in steps:
+            counts.add(code, levels, sorts, step, state, thrift)
         code = EntropyCode(code.mean, code.analysis, code.synthesis, counts.fitted())
     return code
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """Tokens with what was known before of each: all int16 [n, K] but `sorts` int [n]."""
+
+    levels: np.ndarray
+    sorts: np.ndarray
+    states: dict[int, np.ndarray]       # for each step that was tried, the levels that the other side has
+
+
+def fit_entropy_code(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, video: torch.Tensor | None = None,
+                     temporal_modes: int = 2, seed: int = 0) -> EntropyCode:
+    """The code for tokens [n, N, D] whose tail has the Fisher information [prefix tokens + 1, D, D] (`fisher_information`).
+
+    :param video: tokens [paths, frames, N, D] of frames that follow one another; None: a code without references
+    """
+    mean, analysis, synthesis, spread = metric_transforms(tokens, prefix_tokens, fisher)
+    single = classes_of(spread.numpy())[None]
+    tables = first_tables(single, np.zeros((1, *spread.shape), np.int16))
+    code = EntropyCode(mean.float().numpy(), analysis.float().numpy(), synthesis.float().numpy(), tables)
+    random = np.random.default_rng(seed)
+    levels, sorts = _drawn(code, tokens, prefix_tokens, random)
+    code = refine(code, levels, sorts)
+    if video is None:
+        return code
+    moves = _moves(code, video, random)
+    return _with_modes(code, moves, (levels, sorts), temporal_modes)
+
+
+def _drawn(code: EntropyCode, tokens: torch.Tensor, prefix: int, random: np.random.Generator,
+           frames: int = 600, patches: int = 12_000) -> tuple[np.ndarray, np.ndarray]:
+    chosen = random.permutation(len(tokens))[:frames]
+    levels = np.stack([code.quantise(tokens[int(index)].float().numpy()) for index in chosen])
+    flat = levels[:, prefix:].reshape(-1, levels.shape[2])
+    flat = flat[random.permutation(len(flat))[:patches]]
+    first = [levels[:, place] for place in range(prefix)]
+    return np.concatenate([*first, flat]), np.concatenate([np.full(len(part), sort) for sort, part in enumerate([*first, flat])])
+
+
+def _moves(code: EntropyCode, video: torch.Tensor, random: np.random.Generator, patches: int = 40) -> Moves:
+    """Tokens of the later frames of each path, with the first frame as it is known after coding."""
+    prefix, later, sorts, states = len(code.analysis) - 1, [], [], {step: [] for step in _STEPS_SEEN}
+    for path in video:
+        levels = [code.quantise(frame.float().numpy()) for frame in path]
+        known = {step: code.plan(levels[0], step).levels for step in _STEPS_SEEN}
+        for frame in levels[1:]:
+            places = np.concatenate([np.arange(prefix), prefix + random.permutation(code.tokens - prefix)[:patches]])
+            later.append(frame[places])
+            sorts.append(code.sorts[places])
+            for step, before in known.items():
+                states[step].append(before[places])
+    return Moves(np.concatenate(later), np.concatenate(sorts), {step: np.concatenate(part) for step, part in states.items()})
+
+
+def _with_modes(code: EntropyCode, moves: Moves, single: tuple[np.ndarray, np.ndarray], modes: int, rounds: int = 4) -> EntropyCode:
+    """The code with modes for tokens of which an earlier frame is known: Lloyd's method over tokens, by what each mode costs."""
+    change = {step: np.square((moves.levels.astype(np.float32) - before) / np.float32(STEPS[step])).mean(1)
+              for step, before in moves.states.items()}
+    # To begin with, as many groups by how far a token moved, the last quarter left to mode 0.
+    groups = {step: np.minimum(1 + (_ranks(each) * (modes + 0.33)).astype(int), modes + 1) % (modes + 1) for step, each in change.items()}
+    for _ in range(rounds):
+        code = _regressed(code, moves, groups, modes)
+        groups = {step: code.plan_tokens(moves.levels, moves.sorts, step, State(before, np.ones(len(before), bool))).modes
+                  for step, before in moves.states.items()}
+    for _ in range(2):
+        counts = Counts(code.tables)
+        for step, before in moves.states.items():
+            counts.add(code, *single, step, None, THRIFT)
+            counts.add(code, moves.levels, moves.sorts, step, State(before, np.ones(len(before), bool)), THRIFT)
+        code = EntropyCode(code.mean, code.analysis, code.synthesis, counts.fitted())
+    return code
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return np.argsort(np.argsort(values)) / len(values)
+
+
+def _regressed(code: EntropyCode, moves: Moves, groups: dict[int, np.ndarray], modes: int) -> EntropyCode:
+    """Factors by least squares over the tokens of each group, and the spread of what is left at each step."""
+    sorts, kept = len(code.analysis), code.coefficients
+    factors = np.zeros((modes + 1, sorts, kept), np.int16)
+    base = np.concatenate([code.tables.base[:1]] + [code.tables.base[:1]] * modes)
+    steps = sorted(moves.states)
+    for mode in range(1, modes + 1):
+        for sort in range(sorts):
+            product, square, chosen = np.zeros(kept), np.zeros(kept), {}
+            for step in steps:
+                at = np.flatnonzero((groups[step] == mode) & (moves.sorts == sort))
+                now, before = moves.levels[at].astype(np.float64), moves.states[step][at].astype(np.float64)
+                product += (now * before).sum(0) / STEPS[step]**2
+                square += np.square(before).sum(0) / STEPS[step]**2
+                chosen[step] = now, before
+            factor = np.clip(np.rint(256 * product / np.maximum(square, 1e-9)), 0, 288)
+            factors[mode, sort] = np.where(square > 0, factor, 0)
+            spread, at = [], []
+            for step in steps:
+                now, before = chosen[step]
+                if len(now) >= 8:
+                    spread.append(np.log(np.sqrt(np.square(now - before * (factors[mode, sort] / 256)).mean(0)) + 1e-3))
+                    at.append(step)
+            if at:
+                every = np.stack([np.interp(np.arange(len(STEPS)), at, column) for column in np.array(spread).T], 1)
+                ratio = np.exp(every) / STEPS[:, None]
+                label = np.clip(np.rint(OCTAVE * np.log2(np.maximum(ratio, 1e-9))) + MIDDLE, -100, CLASSES)
+                base[mode, sort] = np.minimum(label, base[0, sort]).astype(np.int8)
+    return EntropyCode(code.mean, code.analysis, code.synthesis, replace(code.tables, base=base, factors=factors))

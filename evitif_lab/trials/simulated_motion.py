@@ -14,11 +14,11 @@ def camera_path(images: torch.Tensor, frames: int, generator: torch.Generator, s
 
     The camera starts with a speed of its own and keeps most of it; what is outside of the image is mirrored.
 
-    :param speed: float [n], what the spreads are multiplied by; None: drawn for each image, log-uniform from 0.1 to 3
+    :param speed: float [n], what the spreads are multiplied by; None: drawn for each image, log-uniform from 0.3 to 5
     """
     count = len(images)
     if speed is None:
-        speed = torch.exp(torch.empty(count).uniform_(-2.3, 1.1, generator=generator))
+        speed = torch.exp(torch.empty(count).uniform_(-1.2, 1.6, generator=generator))
     spread = torch.tensor([SHIFT, SHIFT, ZOOM, TURN])
     velocity = torch.randn(count, 4, generator=generator) * spread
     pose = torch.zeros(count, 4)
