@@ -166,7 +166,7 @@ class EntropyCode:
         tables, size = self.tables, int(STEPS[step])
         sent = np.flatnonzero(modes < self.unmoved)
         mode, sort = modes[sent], sorts[sent]
-        predicted = self._predicted(mode, sort, None if reference is None else reference[sent])
+        predicted = self.predicted(mode, sort, None if reference is None else reference[sent])
         rest = (levels[sent] - predicted) * np.float32(1 / size)
         magnitude, base = np.abs(rest), tables.base[mode, sort, step]
         chosen, classes = np.zeros(rest.shape, np.int32), np.zeros(rest.shape, np.uint8)
@@ -192,7 +192,8 @@ class EntropyCode:
 
     # -- what encoder and decoder share: integers only -------------------------------------------------------------------------
 
-    def _predicted(self, modes: np.ndarray, sorts: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
+    def predicted(self, modes: np.ndarray, sorts: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
+        """Levels int32 [n, K] of what is known before a token is decoded, of tokens of these modes, sorts and earlier levels."""
         if reference is None:
             return np.zeros((len(modes), self.coefficients), np.int32)
         return (self.tables.factors[modes, sorts].astype(np.int32) * reference + 128) >> 8
@@ -227,7 +228,7 @@ class EntropyCode:
         symbols, classes = plan.symbols[sent], plan.classes[sent]
         for at in blocks(self.coefficients):
             label, value = classes[:, at].ravel(), symbols[:, at].ravel()
-            for found, low, model, which in _groups(label, self.tables):
+            for low, model, which in _groups(label, self.tables):
                 part = value[which]
                 high = part >> low
                 encoder.put(np.clip(high, -REACH, REACH) + REACH, model)
@@ -255,7 +256,7 @@ class EntropyCode:
         for label, _, at in self._adapted(self.tables.base[mode, sort, step], mode, symbols):
             classes[:, at] = label
             value, flat = np.zeros(label.size, np.int32), label.ravel()
-            for found, low, model, which in _groups(flat, self.tables):
+            for low, model, which in _groups(flat, self.tables):
                 high = decoder.take(len(which), model) - REACH
                 rest = decoder.take(len(which), _UNIFORM[low]) if low else 0
                 outer = np.flatnonzero(np.abs(high) >= REACH)
@@ -266,7 +267,7 @@ class EntropyCode:
             symbols[:, at] = value.reshape(label.shape)
         decoder.finish()
         levels = np.zeros((len(places), self.coefficients), np.int16) if reference is None else reference.astype(np.int16)
-        predicted = self._predicted(mode, sort, None if reference is None else reference[sent])
+        predicted = self.predicted(mode, sort, None if reference is None else reference[sent])
         levels[sent] = self._levels(predicted, symbols, classes, int(STEPS[step]))
         return levels
 
@@ -291,14 +292,14 @@ def _spread(part: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:
 
 
 def _groups(label: np.ndarray, tables: Tables):
-    """For each class in `label` uint8 [n], ascending: it, its low bits, its model, and where it is."""
+    """For each class in `label` uint8 [n], ascending: its low bits, its model, and where it is."""
     order = np.argsort(label, kind='stable')
     counts = np.bincount(label, minlength=1)
     ends = np.cumsum(counts)
     for found in np.flatnonzero(counts).tolist():
         if found:
             table, low = table_of(found)
-            yield found, low, tables.models[table], order[ends[found] - counts[found]:ends[found]]
+            yield low, tables.models[table], order[ends[found] - counts[found]:ends[found]]
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:

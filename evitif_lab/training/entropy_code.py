@@ -9,7 +9,17 @@ import torch
 
 from evitif.model.entropy_code import THRIFT, EntropyCode, State
 from evitif.model.entropy_tables import (
-    BUCKETS, CENTRES, CLASSES, MIDDLE, OCTAVE, REACH, STEPS, TABLES, Tables, blocks, bucket_of,
+    BUCKETS,
+    CENTRES,
+    CLASSES,
+    MIDDLE,
+    OCTAVE,
+    REACH,
+    STEPS,
+    TABLES,
+    Tables,
+    blocks,
+    bucket_of,
 )
 from evitif.model.symbol_coder import PRECISION
 
@@ -89,7 +99,7 @@ class Counts:
         sent = np.flatnonzero(plan.modes < code.unmoved)
         mode, sort, chosen, label = plan.modes[sent], sorts[sent], plan.symbols[sent], plan.classes[sent]
         reference = None if state is None else np.where(state.known[sent, None], state.levels[sent], 0).astype(np.int32)
-        rest = (levels[sent] - code._predicted(mode, sort, reference)) / float(STEPS[step])
+        rest = (levels[sent] - code.predicted(mode, sort, reference)) / float(STEPS[step])
         base, magnitude = self.tables.base[mode, sort, step].astype(int), np.abs(chosen)
         plain = (label > 0) & (label <= TABLES)
         high = np.clip(chosen, -REACH, REACH)[plain]
@@ -102,9 +112,10 @@ class Counts:
         self.seen += np.stack([np.bincount(at, weights, CLASSES + 1) for weights in (magnitude.ravel(), None)])
         seen, expected = np.zeros(len(base), np.int64), np.zeros(len(base), np.int64)
         for index, part in enumerate(blocks(base.shape[1])):
-            cell = (((mode > 0).astype(int) * self.joint.shape[1] + index) * BUCKETS + bucket_of(seen, expected))[:, None]
+            cell = ((mode > 0) * BUCKETS + bucket_of(seen, expected))[:, None]
             cell = (cell * _SPAN + np.clip(base[:, part] + _LOWEST, 0, _SPAN - 1)) * (REACH + 2) + np.minimum(magnitude[:, part], REACH + 1)
-            self.joint += np.bincount(cell.ravel(), minlength=self.joint.size).reshape(self.joint.shape)
+            found = np.bincount(cell.ravel(), minlength=self.joint[:, index].size)
+            self.joint[:, index] += found.reshape(self.joint[:, index].shape)
             seen += 64 * magnitude[:, part].sum(1)
             expected += self.tables.expected[np.clip(base[:, part], 0, CLASSES)].sum(1)
         return float(plan.bits.mean())
