@@ -29,6 +29,9 @@ from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolEncoder, S
 from evitif.model.transform_code import digest_of
 
 LIMIT = 32767
+SHAPING = 0.5               # of the error that patches have in common, what is made up for
+_OF_TOKENS = ('modes', 'known', 'symbols', 'classes', 'levels', 'bits')
+_FLOATS = ('mean', 'analysis', 'synthesis', 'kernel')
 _TABLES = {'base': np.int8, 'factors': np.int16, 'frequencies': np.int32, 'centres': np.int8, 'expected': np.int32, 'shifts': np.int8}
 THRIFT = 0.12               # squared error, in squared steps, that a bit less may cost
 
@@ -39,6 +42,10 @@ class State:
 
     levels: np.ndarray          # int16 [N, K]
     known: np.ndarray           # bool [N]
+
+    def at(self, places: np.ndarray) -> State:
+        """Of the tokens at `places` int [n] alone."""
+        return State(self.levels[places], self.known[places])
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +67,11 @@ class EntropyCode:
     :param mean: float32 [N, D]
     :param analysis: float32 [sorts, D, K], a token less its mean to levels; one sort for each prefix token, the last for the patches
     :param synthesis: float32 [sorts, K, D]
+    :param kernel: float32 [2 * rows - 1, 2 * columns - 1]: how much the errors of two patches so far apart add up in the answer, 1 in the
+        middle
     """
 
-    def __init__(self, mean: np.ndarray, analysis: np.ndarray, synthesis: np.ndarray, tables: Tables):
+    def __init__(self, mean: np.ndarray, analysis: np.ndarray, synthesis: np.ndarray, kernel: np.ndarray, tables: Tables):
         modes, sorts, _, kept = tables.base.shape
         if mean.ndim != 2 or not 0 < sorts <= len(mean):
             raise ValueError(f'a code with means {mean.shape} and {sorts} sorts: expected [tokens, channels], and a sort for each prefix '
@@ -70,7 +79,10 @@ class EntropyCode:
         if analysis.shape != (sorts, mean.shape[1], kept) or synthesis.shape != (sorts, kept, mean.shape[1]):
             raise ValueError(f'transforms of shapes {analysis.shape} and {synthesis.shape}: expected [{sorts}, {mean.shape[1]}, {kept}] '
                              f'and [{sorts}, {kept}, {mean.shape[1]}]')
-        self.mean, self.analysis, self.synthesis, self.tables = mean, analysis, synthesis, tables
+        grid = tuple((side + 1) // 2 for side in kernel.shape)
+        if kernel.ndim != 2 or grid[0] * grid[1] != len(mean) - sorts + 1 or kernel.shape != (2 * grid[0] - 1, 2 * grid[1] - 1):
+            raise ValueError(f'a kernel of shape {list(kernel.shape)}: expected that of a grid of {len(mean) - sorts + 1} patches')
+        self.mean, self.analysis, self.synthesis, self.kernel, self.tables = mean, analysis, synthesis, kernel, tables
         self.unmoved = modes        # the mode of a token of which nothing else is sent
         self.sorts = np.minimum(np.arange(len(mean)), sorts - 1)
 
@@ -91,15 +103,15 @@ class EntropyCode:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `from_arrays` takes."""
-        return {'mean': self.mean, 'analysis': self.analysis, 'synthesis': self.synthesis,
+        return {'mean': self.mean, 'analysis': self.analysis, 'synthesis': self.synthesis, 'kernel': self.kernel,
                 **{name: getattr(self.tables, name) for name in _TABLES}}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> EntropyCode:
         """Raises ValueError where an array is missing or does not fit."""
-        if missing := {'mean', 'analysis', 'synthesis', *_TABLES} - set(arrays):
+        if missing := {*_FLOATS, *_TABLES} - set(arrays):
             raise ValueError(f'the code has no array {min(missing)!r}')
-        floats = (np.ascontiguousarray(arrays[name], np.float32) for name in ('mean', 'analysis', 'synthesis'))
+        floats = (np.ascontiguousarray(arrays[name], np.float32) for name in _FLOATS)
         return cls(*floats, Tables(**{name: np.ascontiguousarray(arrays[name], kind) for name, kind in _TABLES.items()}))
 
     # -- between tokens and levels ---------------------------------------------------------------------------------------------
@@ -131,9 +143,36 @@ class EntropyCode:
     def plan(self, levels: np.ndarray, step: int, state: State | None = None, thrift: float = THRIFT) -> Plan:
         """Choose mode and symbols of each token of a frame, levels int16 [N, K].
 
+        Errors that patches have in common cost more than others, since attention averages. So every second patch is coded first, and the
+        others are aimed a little to the other side of what their neighbours missed: noise shaping, as in error diffusion (Floyd and
+        Steinberg 1976), weighted by what the tail notices.
+
         :param thrift: squared error, in squared steps, that a bit less may cost
         """
-        return self.plan_tokens(levels, self.sorts, step, state, thrift)
+        first, second, coupling = self._halves
+        if not len(second):
+            return self.plan_tokens(levels, self.sorts, step, state, thrift)
+        one = self.plan_tokens(levels[first], self.sorts[first], step, None if state is None else state.at(first), thrift)
+        missed = one.levels[len(self.analysis) - 1:].astype(np.float32) - levels[first[len(self.analysis) - 1:]]
+        aim = np.clip(np.rint(levels[second] - coupling @ missed), -LIMIT, LIMIT).astype(np.int16)
+        two = self.plan_tokens(aim, self.sorts[second], step, None if state is None else state.at(second), thrift)
+
+        def both(of_one: np.ndarray, of_two: np.ndarray) -> np.ndarray:
+            whole = np.empty((self.tokens, *of_one.shape[1:]), of_one.dtype)
+            whole[first], whole[second] = of_one, of_two
+            return whole
+        return Plan(step, *(both(getattr(one, name), getattr(two, name)) for name in _OF_TOKENS))
+
+    @functools.cached_property
+    def _halves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Prefix tokens and every second patch, as on a chessboard; the others; and how what the former miss moves the latter."""
+        prefix = len(self.analysis) - 1
+        rows, columns = np.divmod(np.arange(self.tokens - prefix), (self.kernel.shape[1] + 1) // 2)
+        black, white = np.flatnonzero((rows + columns) % 2 == 0), np.flatnonzero((rows + columns) % 2)
+        across = (np.subtract.outer(rows[white], rows[black]) + self.kernel.shape[0] // 2,
+                  np.subtract.outer(columns[white], columns[black]) + self.kernel.shape[1] // 2)
+        coupling = SHAPING * self.kernel[across]
+        return np.concatenate([np.arange(prefix), prefix + black]), prefix + white, coupling.astype(np.float32)
 
     def plan_tokens(self, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None = None,
                     thrift: float = THRIFT) -> Plan:

@@ -162,7 +162,7 @@ def refine(code: EntropyCode, levels: np.ndarray, sorts: np.ndarray, state: Stat
         counts = Counts(code.tables)
         for step in steps:
             counts.add(code, levels, sorts, step, state, thrift)
-        code = EntropyCode(code.mean, code.analysis, code.synthesis, counts.fitted())
+        code = EntropyCode(code.mean, code.analysis, code.synthesis, code.kernel, counts.fitted())
     return code
 
 
@@ -175,16 +175,29 @@ class Moves:
     states: dict[int, np.ndarray]       # for each step that was tried, the levels that the other side has
 
 
-def fit_entropy_code(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, video: torch.Tensor | None = None,
-                     temporal_modes: int = 2, seed: int = 0) -> EntropyCode:
-    """The code for tokens [n, N, D] whose tail has the Fisher information [prefix tokens + 1, D, D] (`fisher_information`).
+def kernel_of(between: torch.Tensor, grid: tuple[int, int]) -> np.ndarray:
+    """float32 [2 * rows - 1, 2 * columns - 1]: the information between two patches so far apart, its mean over the image, 1 in the
+    middle."""
+    own = between.diagonal().clamp(min=1e-30).sqrt()
+    share = (between / own[:, None] / own).numpy()
+    rows, columns = np.divmod(np.arange(len(share)), grid[1])
+    across = (np.subtract.outer(rows, rows) + grid[0] - 1, np.subtract.outer(columns, columns) + grid[1] - 1)
+    total, count = np.zeros((2, 2 * grid[0] - 1, 2 * grid[1] - 1))
+    np.add.at(total, across, share)
+    np.add.at(count, across, 1)
+    return (total / count).astype(np.float32)
+
+
+def fit_entropy_code(tokens: torch.Tensor, prefix_tokens: int, grid: tuple[int, int], fisher: torch.Tensor, between: torch.Tensor,
+                     video: torch.Tensor | None = None, temporal_modes: int = 2, seed: int = 0) -> EntropyCode:
+    """The code for tokens [n, N, D] whose tail has this information within and between them (`transform_code.information`).
 
     :param video: tokens [paths, frames, N, D] of frames that follow one another; None: a code without references
     """
     mean, analysis, synthesis, spread = metric_transforms(tokens, prefix_tokens, fisher)
     single = classes_of(spread.numpy())[None]
     tables = first_tables(single, np.zeros((1, *spread.shape), np.int16))
-    code = EntropyCode(mean.float().numpy(), analysis.float().numpy(), synthesis.float().numpy(), tables)
+    code = EntropyCode(mean.float().numpy(), analysis.float().numpy(), synthesis.float().numpy(), kernel_of(between, grid), tables)
     random = np.random.default_rng(seed)
     levels, sorts = _drawn(code, tokens, prefix_tokens, random)
     code = refine(code, levels, sorts)
@@ -234,7 +247,7 @@ def _with_modes(code: EntropyCode, moves: Moves, single: tuple[np.ndarray, np.nd
         for step, before in moves.states.items():
             counts.add(code, *single, step, None, THRIFT)
             counts.add(code, moves.levels, moves.sorts, step, State(before, np.ones(len(before), bool)), THRIFT)
-        code = EntropyCode(code.mean, code.analysis, code.synthesis, counts.fitted())
+        code = EntropyCode(code.mean, code.analysis, code.synthesis, code.kernel, counts.fitted())
     return code
 
 
@@ -270,4 +283,4 @@ def _regressed(code: EntropyCode, moves: Moves, groups: dict[int, np.ndarray], m
                 ratio = np.exp(every) / STEPS[:, None]
                 label = np.clip(np.rint(OCTAVE * np.log2(np.maximum(ratio, 1e-9))) + MIDDLE, -100, CLASSES)
                 base[mode, sort] = np.minimum(label, base[0, sort]).astype(np.int8)
-    return EntropyCode(code.mean, code.analysis, code.synthesis, replace(code.tables, base=base, factors=factors))
+    return EntropyCode(code.mean, code.analysis, code.synthesis, code.kernel, replace(code.tables, base=base, factors=factors))

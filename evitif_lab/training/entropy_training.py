@@ -21,8 +21,8 @@ from evitif_lab.training.transform_code import (
     BATCH,
     CodeTraining,
     configuration_of,
-    fisher_information,
     images_of,
+    information,
     stream_of,
     tokens_of,
 )
@@ -50,9 +50,9 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         images = images_of(c, stream) if images is None else images
         normalise = Normalise(stream.preprocessor.data_config, c.device)
         tokens, answers = tokens_of(stream.split, images, normalise)
-        fisher = fisher_information(stream.split, tokens[:c.gradient_images], c.seed)
+        found = information(stream.split, tokens[:c.gradient_images], c.seed)
         video = video_tokens(stream.split, images[-PATHS:], normalise, c.seed)
-        code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, fisher, video, seed=c.seed))
+        code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, stream.split.grid, *found, video, seed=c.seed))
         figures = {'steps': step_figures(stream.split, code, tokens[-JUDGED:], answers[-JUDGED:], video[-20:])}
         descriptions.append(save_entropy_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,

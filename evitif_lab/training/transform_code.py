@@ -181,9 +181,17 @@ def fisher_information(split: SplitModel | PatchModel, tokens: torch.Tensor, see
     The mean outer product of the gradient of the log-probability of a class, drawn from the tail's own answer (Amari,
     "Natural gradient works efficiently in learning", 1998), for each prefix token and, averaged, for the patches.
     """
+    return information(split, tokens, seed)[0]
+
+
+def information(split: SplitModel | PatchModel, tokens: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The Fisher information within a token, as `fisher_information`, and between patches, float64 [patches, patches]: the mean product
+    of their gradients, channels in units of their spread."""
     device = next(split.module.parameters()).device
     prefix, channels = split.prefix_tokens, tokens.shape[2]
     total = torch.zeros(prefix + 1, channels, channels, dtype=torch.float64)
+    between = torch.zeros(tokens.shape[1] - prefix, tokens.shape[1] - prefix, dtype=torch.float64)
+    spread = tokens[:, prefix:].flatten(0, 1).std(0)
     generator = torch.Generator().manual_seed(seed)
     for part in Progress(tokens.split(BATCH), desc=f'gradients at cut {split.cut}', unit='batch'):
         leaf = part.clone().to(device).requires_grad_(True)     # a clone: inference tensors take no gradient
@@ -191,12 +199,14 @@ def fisher_information(split: SplitModel | PatchModel, tokens: torch.Tensor, see
             logs = split.tail(leaf).float().log_softmax(1)
             drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator).to(device)
             (gradient,) = torch.autograd.grad(logs.gather(1, drawn).sum(), leaf)
+        scaled = gradient[:, prefix:].float().cpu() * spread
+        between += torch.einsum('bnd,bmd->nm', scaled, scaled)
         gradient = gradient.double().cpu()
         for place in range(prefix):
             total[place] += gradient[:, place].T @ gradient[:, place]
         patches = gradient[:, prefix:].reshape(-1, channels)
         total[prefix] += patches.T @ patches / (tokens.shape[1] - prefix)
-    return total / len(tokens)
+    return total / len(tokens), between / len(tokens)
 
 
 def fit_code(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, ridge: float = 0.1) -> TransformCode:
