@@ -49,8 +49,8 @@ def load_entropy_code(path: Path | str, fingerprint: str | None) -> tuple[Entrop
 def _stored(code: EntropyCode) -> dict[str, np.ndarray]:
     arrays = code.arrays()
     with np.errstate(over='ignore'):        # the writer refuses what is infinite in fp16
-        return {**arrays, 'mean': arrays['mean'].astype(np.float16), 'analysis': arrays['analysis'].astype(np.float16),
-                'synthesis': (arrays['synthesis'] * _SCALE).astype(np.float16)}
+        halves = {name: arrays[name].astype(np.float16) for name in ('mean', 'analysis', 'kernel')}
+        return {**arrays, **halves, 'synthesis': (arrays['synthesis'] * _SCALE).astype(np.float16)}
 
 
 def _restored(arrays: dict[str, np.ndarray]) -> EntropyCode:

@@ -12,16 +12,16 @@ from evitif.model.symbol_coder import PRECISION, SymbolModel
 # A step in units of the levels: 4 * 2^(index / 4), 4 to 861.
 STEPS = np.array([4, 5, 6, 7, 8, 10, 11, 13, 16, 19, 23, 27, 32, 38, 45, 54, 64, 76, 91, 108, 128, 152, 181, 215, 256, 304, 362, 431,
                   512, 609, 724, 861], np.int64)
-OCTAVE = 4                  # classes for each factor of 2 of spread / step
-TABLES = 32                 # with frequencies of their own; greater classes send low bits as they are
-MIDDLE = 18                 # the class of a spread of one step
+OCTAVE = 3                  # classes for each factor of 2 of spread / step
+TABLES = 14                 # with frequencies of their own; greater classes send low bits as they are
+MIDDLE = 5                  # the class of a spread of one step; below class 1 hardly any symbol is worth its bits
 CLASSES = TABLES + 6 * OCTAVE
 REACH = 24                  # symbols -24 to 24; the outer ones are followed by a byte
 ESCAPE = 256
 CENTRES = 4                 # magnitudes 0, 1, 2 and more have centres of their own
-BUCKETS = 41                # of how much larger a token's symbols were than expected, in quarters of an octave
+BUCKETS = 33                # of how much larger a token's symbols were than expected, in quarters of an octave
 _SMOOTH = 4 * 64            # symbols' worth of expectation that are taken as seen
-_EDGES = (0, 4, 10, 18, 28, 42, 60, 84, 116, 156)
+_EDGES = (0, 6, 16, 32, 56, 92, 140)
 
 
 @functools.cache
@@ -31,7 +31,7 @@ def blocks(coefficients: int) -> tuple[slice, ...]:
     return tuple(slice(first, last) for first, last in zip(edges, edges[1:]))
 
 
-_MARKS = np.array([round(16 * 2**((bucket + 0.5 - BUCKETS // 2) / OCTAVE)) for bucket in range(BUCKETS - 1)], np.int64)
+_MARKS = np.array([round(16 * 2**((bucket + 0.5 - BUCKETS // 2) / 4)) for bucket in range(BUCKETS - 1)], np.int64)
 
 
 def bucket_of(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -80,9 +80,48 @@ class Tables:
         cost[0, 1:] = 1e6
         return cost
 
+    def at(self, step: int) -> Step:
+        """What a step needs of the tables."""
+        if step not in self._steps:
+            self._steps[step] = self._at(step)
+        return self._steps[step]
+
+    @functools.cached_property
+    def _steps(self) -> dict[int, Step]:
+        return {}
+
+    def _at(self, step: int) -> Step:
+        modes, sorts, _, kept = self.base.shape
+        base = self.base[:, :, step].reshape(modes * sorts, kept).astype(np.int16)
+        lifted = np.concatenate([np.broadcast_to(shift.max(), part.stop - part.start) for part, shift in zip(
+            blocks(kept), self.shifts.transpose(1, 0, 2), strict=True)])
+        used = np.flatnonzero((base.max(0) + np.maximum(lifted, 0)) > 0)
+        columns = int(used[-1]) + 1 if len(used) else 1
+        expected = self.expected[np.clip(base, 0, CLASSES)].astype(np.int64)
+        parts = blocks(columns)
+        before = np.stack([expected[:, :part.start].sum(1) for part in parts], 1)
+        # What a token coded as it is would get bits for has to be coded in a difference as well: or its error would grow with the frames.
+        floor = np.tile(base[:sorts, :columns] > 0, (modes, 1)).astype(np.int16)
+        floor[:sorts] = 0
+        return Step(int(STEPS[step]), columns, parts, base[:, :columns], floor, before,
+                    self.factors.reshape(modes * sorts, kept).astype(np.int32))
+
     def bits(self, label: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
         """Expected bits of symbols of these classes and magnitudes."""
         return self.cost[label, np.minimum(magnitude >> LOW_BITS[label], REACH)]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """The tables of one step, by mode and sort: row mode * sorts + sort."""
+
+    size: int                   # in units of the levels
+    columns: int                # coefficients after which none is coded at this step
+    blocks: tuple[slice, ...]
+    base: np.ndarray            # int16 [modes * sorts, columns]
+    floor: np.ndarray           # int16 [modes * sorts, columns]: the least class that adaptation may lead to
+    expected: np.ndarray        # int64 [modes * sorts, blocks]: sum of the magnitudes, in 1/64, before each block
+    factors: np.ndarray         # int32 [modes * sorts, K]
 
 
 def table_of(label: int) -> tuple[int, int]:

@@ -9,12 +9,24 @@ import torch
 
 from evitif.model.entropy_code import THRIFT, EntropyCode, State
 from evitif.model.entropy_tables import (
-    BUCKETS, CENTRES, CLASSES, MIDDLE, OCTAVE, REACH, STEPS, TABLES, Tables, blocks, bucket_of,
+    BUCKETS,
+    CENTRES,
+    CLASSES,
+    MIDDLE,
+    OCTAVE,
+    REACH,
+    STEPS,
+    TABLES,
+    Tables,
+    blocks,
+    bucket_of,
 )
 from evitif.model.symbol_coder import PRECISION
 
 FINEST = 1e-4               # nats of divergence that the finest step costs, by the Fisher information
-_STEPS_SEEN = (4, 8, 12, 16, 20)
+# A prefix token travels in every packet; and the information of single patches says too little of errors that all of them share.
+PREFIX_COARSER = 2.8
+_STEPS_SEEN = (6, 12, 16, 20)
 
 
 def metric_transforms(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, ridge: float = 0.1,
@@ -25,18 +37,19 @@ def metric_transforms(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Te
     scale = centred.square().mean((0, 1)).sqrt().clamp(min=1e-6)
     parts = [centred[:, place] for place in range(prefix_tokens)] + [centred[:, prefix_tokens:].flatten(0, 1)]
     channels = tokens.shape[2]
-    # The same nats for all sorts: a class token on which all of the answer depends gets a finer step.
+    # Units of the same nats for all sorts: a class token on which all of the answer depends gets a finer step.
     finest = (FINEST * 24 / (tokens.shape[1] * channels))**0.5 / int(STEPS[0])
     found = []
-    for part, information in zip(parts, fisher, strict=True):
+    for sort, (part, information) in enumerate(zip(parts, fisher, strict=True)):
         metric = scale[:, None] * information * scale
         metric = metric + ridge * metric.diagonal().mean().clamp(min=1e-30) * torch.eye(channels, dtype=torch.float64)
         weights, directions = torch.linalg.eigh(metric)
         root = (directions * weights.clamp(min=1e-30).sqrt()) @ directions.T / scale[:, None]
         covariance = part.T @ part / len(part)
         variances, basis = torch.linalg.eigh(root.T @ covariance @ root)
-        forward = (root @ basis.flip(1)) / finest
-        found.append((forward, torch.linalg.inv(forward), variances.flip(0).clamp(min=0).sqrt() / finest))
+        unit = finest * (PREFIX_COARSER if sort < prefix_tokens else 1)
+        forward = (root @ basis.flip(1)) / unit
+        found.append((forward, torch.linalg.inv(forward), variances.flip(0).clamp(min=0).sqrt() / unit))
     analysis, synthesis, spread = (torch.stack(each) for each in zip(*found, strict=True))
     kept = kept or channels
     return mean, analysis[:, :, :kept], synthesis[:, :kept], spread[:, :kept]
@@ -85,12 +98,12 @@ class Counts:
 
     def add(self, code: EntropyCode, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None, thrift: float) -> float:
         """Count what a plan does with levels [n, K]; return its bits a token."""
-        plan = code.plan_tokens(levels, sorts, step, state, thrift)
+        plan, at = code.plan_tokens(levels, sorts, step, state, thrift), self.tables.at(step)
         sent = np.flatnonzero(plan.modes < code.unmoved)
-        mode, sort, chosen, label = plan.modes[sent], sorts[sent], plan.symbols[sent], plan.classes[sent]
+        row = plan.modes[sent].astype(int) * len(code.analysis) + sorts[sent]
+        chosen, label, magnitude = plan.symbols[sent], plan.classes[sent], np.abs(plan.symbols[sent])
         reference = None if state is None else np.where(state.known[sent, None], state.levels[sent], 0).astype(np.int32)
-        rest = (levels[sent] - code._predicted(mode, sort, reference)) / float(STEPS[step])
-        base, magnitude = self.tables.base[mode, sort, step].astype(int), np.abs(chosen)
+        rest = (levels[sent] - code.predicted(at, row, reference))[:, :at.columns] / at.size
         plain = (label > 0) & (label <= TABLES)
         high = np.clip(chosen, -REACH, REACH)[plain]
         found = np.bincount((label[plain].astype(int) - 1) * (2 * REACH + 1) + high + REACH, minlength=self.symbols.size)
@@ -98,15 +111,16 @@ class Counts:
         below = (magnitude - rest * np.where(chosen < 0, -1, 1))[plain]
         cell = label[plain].astype(int) * CENTRES + np.minimum(magnitude[plain], CENTRES - 1)
         self.below += np.stack([np.bincount(cell, weights, self.below[0].size) for weights in (below, None)]).reshape(self.below.shape)
-        at = np.clip(base, 0, CLASSES).ravel()
-        self.seen += np.stack([np.bincount(at, weights, CLASSES + 1) for weights in (magnitude.ravel(), None)])
-        seen, expected = np.zeros(len(base), np.int64), np.zeros(len(base), np.int64)
-        for index, part in enumerate(blocks(base.shape[1])):
-            cell = (((mode > 0).astype(int) * self.joint.shape[1] + index) * BUCKETS + bucket_of(seen, expected))[:, None]
+        base = at.base[row].astype(int)
+        usual = np.clip(base, 0, CLASSES).ravel()
+        self.seen += np.stack([np.bincount(usual, weights, CLASSES + 1) for weights in (magnitude.ravel(), None)])
+        seen = np.zeros(len(base), np.int64)
+        for index, part in enumerate(at.blocks):
+            cell = ((plan.modes[sent] > 0) * BUCKETS + bucket_of(seen, at.expected[row, index]))[:, None]
             cell = (cell * _SPAN + np.clip(base[:, part] + _LOWEST, 0, _SPAN - 1)) * (REACH + 2) + np.minimum(magnitude[:, part], REACH + 1)
-            self.joint += np.bincount(cell.ravel(), minlength=self.joint.size).reshape(self.joint.shape)
+            found = np.bincount(cell.ravel(), minlength=self.joint[:, index].size)
+            self.joint[:, index] += found.reshape(self.joint[:, index].shape)
             seen += 64 * magnitude[:, part].sum(1)
-            expected += self.tables.expected[np.clip(base[:, part], 0, CLASSES)].sum(1)
         return float(plan.bits.mean())
 
     def fitted(self) -> Tables:
@@ -123,7 +137,7 @@ class Counts:
                         np.rint(mean).astype(np.int32), old.shifts)
         shifts = np.zeros_like(old.shifts)
         base = np.arange(_SPAN) - _LOWEST
-        moves = np.arange(-12, 13)
+        moves = np.arange(-6, 5)
         price = np.stack([np.minimum(tables.bits(np.clip(base + move, 0, CLASSES)[:, None], np.arange(REACH + 2)), 30)
                           for move in moves])               # [moves, span, magnitude]
         for kind in range(2):
@@ -138,17 +152,17 @@ class Counts:
         return Tables(old.base, old.factors, frequencies, tables.centres, tables.expected, shifts)
 
 
-_LOWEST, _SPAN = 24, 24 + CLASSES + 1
+_LOWEST, _SPAN = 6, 6 + CLASSES + 1
 
 
 def refine(code: EntropyCode, levels: np.ndarray, sorts: np.ndarray, state: State | None = None, thrift: float = THRIFT,
-           rounds: int = 3, steps: tuple[int, ...] = _STEPS_SEEN) -> EntropyCode:
+           rounds: int = 2, steps: tuple[int, ...] = _STEPS_SEEN) -> EntropyCode:
     """The code with tables fitted to levels [n, K] of training tokens, given what was known before of each."""
     for _ in range(rounds):
         counts = Counts(code.tables)
         for step in steps:
             counts.add(code, levels, sorts, step, state, thrift)
-        code = EntropyCode(code.mean, code.analysis, code.synthesis, counts.fitted())
+        code = EntropyCode(code.mean, code.analysis, code.synthesis, code.kernel, counts.fitted())
     return code
 
 
@@ -161,16 +175,29 @@ class Moves:
     states: dict[int, np.ndarray]       # for each step that was tried, the levels that the other side has
 
 
-def fit_entropy_code(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, video: torch.Tensor | None = None,
-                     temporal_modes: int = 2, seed: int = 0) -> EntropyCode:
-    """The code for tokens [n, N, D] whose tail has the Fisher information [prefix tokens + 1, D, D] (`fisher_information`).
+def kernel_of(between: torch.Tensor, grid: tuple[int, int]) -> np.ndarray:
+    """float32 [2 * rows - 1, 2 * columns - 1]: the information between two patches so far apart, its mean over the image, 1 in the
+    middle."""
+    own = between.diagonal().clamp(min=1e-30).sqrt()
+    share = (between / own[:, None] / own).numpy()
+    rows, columns = np.divmod(np.arange(len(share)), grid[1])
+    across = (np.subtract.outer(rows, rows) + grid[0] - 1, np.subtract.outer(columns, columns) + grid[1] - 1)
+    total, count = np.zeros((2, 2 * grid[0] - 1, 2 * grid[1] - 1))
+    np.add.at(total, across, share)
+    np.add.at(count, across, 1)
+    return (total / count).astype(np.float32)
+
+
+def fit_entropy_code(tokens: torch.Tensor, prefix_tokens: int, grid: tuple[int, int], fisher: torch.Tensor, between: torch.Tensor,
+                     video: torch.Tensor | None = None, temporal_modes: int = 2, seed: int = 0) -> EntropyCode:
+    """The code for tokens [n, N, D] whose tail has this information within and between them (`transform_code.information`).
 
     :param video: tokens [paths, frames, N, D] of frames that follow one another; None: a code without references
     """
     mean, analysis, synthesis, spread = metric_transforms(tokens, prefix_tokens, fisher)
     single = classes_of(spread.numpy())[None]
     tables = first_tables(single, np.zeros((1, *spread.shape), np.int16))
-    code = EntropyCode(mean.float().numpy(), analysis.float().numpy(), synthesis.float().numpy(), tables)
+    code = EntropyCode(mean.float().numpy(), analysis.float().numpy(), synthesis.float().numpy(), kernel_of(between, grid), tables)
     random = np.random.default_rng(seed)
     levels, sorts = _drawn(code, tokens, prefix_tokens, random)
     code = refine(code, levels, sorts)
@@ -181,7 +208,7 @@ def fit_entropy_code(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Ten
 
 
 def _drawn(code: EntropyCode, tokens: torch.Tensor, prefix: int, random: np.random.Generator,
-           frames: int = 600, patches: int = 12_000) -> tuple[np.ndarray, np.ndarray]:
+           frames: int = 500, patches: int = 8000) -> tuple[np.ndarray, np.ndarray]:
     chosen = random.permutation(len(tokens))[:frames]
     levels = np.stack([code.quantise(tokens[int(index)].float().numpy()) for index in chosen])
     flat = levels[:, prefix:].reshape(-1, levels.shape[2])
@@ -190,7 +217,7 @@ def _drawn(code: EntropyCode, tokens: torch.Tensor, prefix: int, random: np.rand
     return np.concatenate([*first, flat]), np.concatenate([np.full(len(part), sort) for sort, part in enumerate([*first, flat])])
 
 
-def _moves(code: EntropyCode, video: torch.Tensor, random: np.random.Generator, patches: int = 40) -> Moves:
+def _moves(code: EntropyCode, video: torch.Tensor, random: np.random.Generator, patches: int = 16) -> Moves:
     """Tokens of the later frames of each path, with the first frame as it is known after coding."""
     prefix, later, sorts, states = len(code.analysis) - 1, [], [], {step: [] for step in _STEPS_SEEN}
     for path in video:
@@ -205,7 +232,7 @@ def _moves(code: EntropyCode, video: torch.Tensor, random: np.random.Generator, 
     return Moves(np.concatenate(later), np.concatenate(sorts), {step: np.concatenate(part) for step, part in states.items()})
 
 
-def _with_modes(code: EntropyCode, moves: Moves, single: tuple[np.ndarray, np.ndarray], modes: int, rounds: int = 4) -> EntropyCode:
+def _with_modes(code: EntropyCode, moves: Moves, single: tuple[np.ndarray, np.ndarray], modes: int, rounds: int = 3) -> EntropyCode:
     """The code with modes for tokens of which an earlier frame is known: Lloyd's method over tokens, by what each mode costs."""
     change = {step: np.square((moves.levels.astype(np.float32) - before) / np.float32(STEPS[step])).mean(1)
               for step, before in moves.states.items()}
@@ -220,7 +247,7 @@ def _with_modes(code: EntropyCode, moves: Moves, single: tuple[np.ndarray, np.nd
         for step, before in moves.states.items():
             counts.add(code, *single, step, None, THRIFT)
             counts.add(code, moves.levels, moves.sorts, step, State(before, np.ones(len(before), bool)), THRIFT)
-        code = EntropyCode(code.mean, code.analysis, code.synthesis, counts.fitted())
+        code = EntropyCode(code.mean, code.analysis, code.synthesis, code.kernel, counts.fitted())
     return code
 
 
@@ -256,4 +283,4 @@ def _regressed(code: EntropyCode, moves: Moves, groups: dict[int, np.ndarray], m
                 ratio = np.exp(every) / STEPS[:, None]
                 label = np.clip(np.rint(OCTAVE * np.log2(np.maximum(ratio, 1e-9))) + MIDDLE, -100, CLASSES)
                 base[mode, sort] = np.minimum(label, base[0, sort]).astype(np.int8)
-    return EntropyCode(code.mean, code.analysis, code.synthesis, replace(code.tables, base=base, factors=factors))
+    return EntropyCode(code.mean, code.analysis, code.synthesis, code.kernel, replace(code.tables, base=base, factors=factors))

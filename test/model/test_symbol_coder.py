@@ -1,4 +1,4 @@
-"""The symbol coder: what went in comes out, in the same bytes with and without constriction, and damaged bytes are refused or are numbers."""
+"""The symbol coder: what went in comes out, in the same bytes with and without constriction, and any bytes are read alike by both."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,108 @@
+"""`evitif train code`, its second half: the entropy codes of a model's tokens at given cuts, from images and simulated camera motion."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
+from evitif.model.entropy_code import EntropyCode, State
+from evitif.model.errors import ArtifactError
+from evitif.model.folder import artifact_path
+from evitif.model.split import SplitModel
+from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of as data_digest
+from evitif_lab.training.entropy_code import fit_entropy_code
+from evitif_lab.training.finished import artifact_folder, is_finished
+from evitif_lab.training.transform_code import (
+    BATCH,
+    CodeTraining,
+    configuration_of,
+    images_of,
+    information,
+    stream_of,
+    tokens_of,
+)
+from evitif_lab.trials.images import Normalise, open_sources
+from evitif_lab.trials.simulated_motion import camera_path
+
+PATHS, FRAMES = 160, 4          # of simulated camera motion
+JUDGED = 200                    # images that say what a step costs
+_STEPS = tuple(range(4, 28, 2))
+
+
+def train_entropy_code(configuration: CodeTraining, command: str = '', keep: bool = False, overwrite: bool = False) -> list[dict]:
+    """Fit an entropy code for every cut, write `entropy-cut<k>.json` with its arrays, and return the descriptions.
+
+    What is there already is treated as by `train_code`, and the same is raised.
+    """
+    c = configuration
+    folder, descriptions, images = artifact_folder(c.model, c.output), [], None
+    made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
+    for cut in c.cut or [None]:
+        began, stream = time.monotonic(), stream_of(c, cut)
+        path, parameters = artifact_path(folder, stream.parameters.cut, KIND), stream.parameters
+        if _is_there(c, path, parameters.cut, parameters.fingerprint, keep, made_from, overwrite):
+            continue
+        images = images_of(c, stream) if images is None else images
+        normalise = Normalise(stream.preprocessor.data_config, c.device)
+        tokens, answers = tokens_of(stream.split, images, normalise)
+        found = information(stream.split, tokens[:c.gradient_images], c.seed)
+        video = video_tokens(stream.split, images[-PATHS:], normalise, c.seed)
+        code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, stream.split.grid, *found, video, seed=c.seed))
+        figures = {'steps': step_figures(stream.split, code, tokens[-JUDGED:], answers[-JUDGED:], video[-20:])}
+        descriptions.append(save_entropy_code(path, code, {
+            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
+            'images': len(images), 'seed': c.seed, 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
+            'made_by': {'command': command, 'configuration': configuration_of(c, parameters.cut), 'made_from': made_from,
+                        'torch': torch.__version__}}))
+    return descriptions
+
+
+def _is_there(c: CodeTraining, path: Path, cut: int, fingerprint: str, keep: bool, made_from: dict, overwrite: bool) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        _, description = load_entropy_code(path, fingerprint)
+    except ArtifactError as error:      # of no use to anyone
+        print(f'{path} is replaced: {error}', flush=True)
+        return False
+    return keep or is_finished(path, description.get('made_by', {}), configuration_of(c, cut), made_from, overwrite)
+
+
+@torch.inference_mode()
+def video_tokens(split: SplitModel, images: torch.Tensor, normalise: Normalise, seed: int) -> torch.Tensor:
+    """Tokens float16 [paths, frames, N, D] of a camera that moves over each image."""
+    generator, parts = torch.Generator().manual_seed(seed), []
+    for part in Progress(images.split(max(1, BATCH // FRAMES)), desc=f'simulated motion at cut {split.cut}', unit='batch'):
+        frames = camera_path(part, FRAMES, generator)
+        parts.append(split.head(normalise(frames.flatten(0, 1).to(normalise.mean.device))).half().cpu().unflatten(0, frames.shape[:2]))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def step_figures(split: SplitModel, code: EntropyCode, tokens: torch.Tensor, answers: torch.Tensor, video: torch.Tensor) -> dict:
+    """Of each step, on images that were trained on: bytes of a frame alone and after another one, agreement of the class, divergence in
+    nats, and the cost of the change, the mean of p(a) - p(b) where class a becomes b."""
+    every, figures = np.arange(code.tokens), {}
+    device = next(split.module.parameters()).device
+    chosen, certain = answers.argmax(1), answers.softmax(1)
+    for step in _STEPS:
+        plans = [code.plan(code.quantise(frame.float().numpy()), step) for frame in tokens]
+        arrived = torch.from_numpy(np.stack([code.reconstruct(plan.levels) for plan in plans]))
+        logits = torch.cat([split.tail(part.to(device)).float().cpu() for part in arrived.split(BATCH)])
+        found = logits.argmax(1)
+        divergence = torch.nn.functional.kl_div(logits.log_softmax(1), answers.log_softmax(1), log_target=True, reduction='batchmean')
+        cost = (certain.gather(1, chosen[:, None]) - certain.gather(1, found[:, None])).mean()
+        after = []
+        for path in video:
+            state = State(code.plan(code.quantise(path[0].float().numpy()), step).levels, np.ones(code.tokens, bool))
+            after.append(len(code.pack(code.plan(code.quantise(path[1].float().numpy()), step, state), every)))
+        figures[str(step)] = {'bytes': round(float(np.mean([len(code.pack(plan, every)) for plan in plans]))),
+                              'bytes_after_a_frame': round(float(np.mean(after))),
+                              'training_agreement': round(float((found == chosen).float().mean()), 4),
+                              'training_divergence': round(float(divergence), 5), 'training_cost': round(float(cost), 5)}
+    return figures
