@@ -71,7 +71,7 @@ class SendingState(Word):
 
 
 class Quantisation(Word):
-    """How a token's values become bytes: by format, by a fitted transform code (KLT) with that many bits for each value, or entropy-coded."""
+    """How values become bytes: by format, by a fitted transform code (KLT) with that many bits for each value, or by an entropy code."""
 
     FP16 = 'fp16'
     INT8 = 'int8'

@@ -7,7 +7,7 @@ import argparse
 from evitif.pipeline.rate_table import FIGURES
 from evitif_cli.arguments import add_overwrite, configured
 from evitif_lab.commands.configuration import add_options
-from evitif_lab.training.entropy_training import train_entropy_code
+from evitif_lab.training.entropy_training import measure_steps_again, train_entropy_code
 from evitif_lab.training.transform_code import CodeTraining, measure_again, train_code
 
 
@@ -27,7 +27,9 @@ def run(options: argparse.Namespace, command: str) -> int:
     found = measure_again(configuration, command) if options.table_only else train_code(configuration, command, overwrite=options.overwrite)
     for description in found:
         tell(description)
-    if not options.pixels and not options.table_only:
+    if options.table_only:
+        measure_steps_again(configuration)
+    elif not options.pixels:
         for description in train_entropy_code(configuration, command, overwrite=options.overwrite):
             tell_steps(description)
     return 0

@@ -8,7 +8,7 @@ from dataclasses import replace
 from evitif_cli.arguments import add_overwrite, configured
 from evitif_cli.train_code import tell, tell_steps
 from evitif_lab.commands.configuration import add_options
-from evitif_lab.training.entropy_training import train_entropy_code
+from evitif_lab.training.entropy_training import measure_steps_again, train_entropy_code
 from evitif_lab.training.rate_measurement import IMAGES
 from evitif_lab.training.recovery import RecoveryPlan, RecoveryTraining
 from evitif_lab.training.transform_code import CodeTraining, measure_again, train_code
@@ -52,6 +52,7 @@ def _measure_rates(recovery: RecoveryTraining, descriptions: list[dict], command
     cuts = sorted({description['cut'] for description in descriptions})
     for description in measure_again(replace(_code_training(recovery), cut=cuts, images=IMAGES), command, keep=True):
         tell(description)
+    measure_steps_again(replace(_code_training(recovery), cut=cuts), keep=True)
 
 
 def _code_training(recovery: RecoveryTraining) -> CodeTraining:

@@ -51,7 +51,8 @@ class CodedTable:
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f'the figures of an entropy code are not as `evitif train code` writes them: expected {FIGURES} with a '
                                 f'number for each step as coding and as bytes, and pairs of numbers as lost: {error}') from None
-        if not table.coding or table.coding.keys() != table.bytes.keys() or not table.lost or not all(step.isdigit() for step in table.coding):
+        steps = table.coding.keys()
+        if not steps or steps != table.bytes.keys() or not table.lost or not all(step.isdigit() for step in steps):
             raise ArtifactError(f'{FIGURES} of an entropy code has no steps, or not the same ones as coding and bytes')
         return table
 

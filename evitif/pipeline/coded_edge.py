@@ -105,7 +105,8 @@ class CodedEdge:
                 return parts
             each = len(parts) // setting.copies
             fewest = max(each + 1, -(-each * largest // room))
-        raise ValueError(f'a part of a frame takes {largest} bytes, and a datagram has room for {room}: expected a larger max_datagram_bytes')
+        raise ValueError(f'a part of a frame takes {largest} bytes, and a datagram has room for {room}: expected a larger '
+                         'max_datagram_bytes')
 
 
 def coded_edge(model: CutModel, config: SplitEdgeSettings) -> CodedEdge | None:

@@ -116,7 +116,7 @@ class BridgeStrategy(ABC):
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
         """Answer frames of one robot or of several, in their order."""
 
-    def forget(self, session_id: int) -> None:
+    def forget(self, session_id: int) -> None:      # noqa: B027 (most keep nothing)
         """A session has ended: what is kept of its frames is of no use any more. From the socket's thread."""
 
     @abstractmethod

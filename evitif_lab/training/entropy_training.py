@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from evitif.files import write_json
 from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
 from evitif.model.entropy_code import EntropyCode, State
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
+from evitif.pipeline.coded_choice import FIGURES
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.training.entropy_code import fit_entropy_code
 from evitif_lab.training.finished import artifact_folder, is_finished
+from evitif_lab.training.rate_measurement import measure_steps, recovery_in
 from evitif_lab.training.transform_code import (
     BATCH,
     CodeTraining,
@@ -31,6 +34,7 @@ from evitif_lab.trials.simulated_motion import camera_path
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
 JUDGED = 200                    # images that say what a step costs
+MEASURED = 400                  # images that the edge's choice rests on
 _STEPS = tuple(range(4, 28, 2))
 
 
@@ -53,12 +57,35 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         found = information(stream.split, tokens[:c.gradient_images], c.seed)
         video = video_tokens(stream.split, images[-PATHS:], normalise, c.seed)
         code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, stream.split.grid, *found, video, seed=c.seed))
-        figures = {'steps': step_figures(stream.split, code, tokens[-JUDGED:], answers[-JUDGED:], video[-20:])}
+        figures = {'steps': step_figures(stream.split, code, tokens[-JUDGED:], answers[-JUDGED:], video[-20:]),
+                   FIGURES: measure_steps(stream, code, *recovery_in(folder, stream), tokens[-MEASURED:], answers[-MEASURED:], c.seed)}
         descriptions.append(save_entropy_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
             'images': len(images), 'seed': c.seed, 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
             'made_by': {'command': command, 'configuration': configuration_of(c, parameters.cut), 'made_from': made_from,
                         'torch': torch.__version__}}))
+    return descriptions
+
+
+def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list[dict]:
+    """Measure anew, with the recovery that lies beside them, what the steps of the codes that are there cost; return the descriptions.
+
+    With `keep`, tables that were measured with this recovery already are left as they are, and not returned.
+    """
+    c, descriptions = configuration, []
+    folder = artifact_folder(c.model, c.output)
+    for cut in c.cut or [None]:
+        stream = stream_of(c, cut)
+        path = artifact_path(folder, stream.parameters.cut, KIND)
+        code, description = load_entropy_code(path, stream.parameters.fingerprint)
+        recovery, digest = recovery_in(folder, stream)
+        figures = description.setdefault('figures', {})
+        if keep and figures.get(FIGURES, {}).get('recovery_digest') == digest:
+            continue
+        tokens, answers = tokens_of(stream.split, images_of(c, stream)[-MEASURED:], Normalise(stream.preprocessor.data_config, c.device))
+        figures[FIGURES] = measure_steps(stream, code, recovery, digest, tokens, answers, c.seed)
+        write_json(path, description)
+        descriptions.append(description)
     return descriptions
 
 

@@ -37,7 +37,8 @@ def video(seed: int, frames: int) -> np.ndarray:
 def code():
     still = torch.from_numpy(video(1, 60))
     moving = torch.from_numpy(np.stack([video(seed, 3) for seed in range(2, 30)]))
-    return fit_entropy_code(still, 1, torch.eye(CHANNELS, dtype=torch.float64).repeat(2, 1, 1) * 0.01, moving)
+    return fit_entropy_code(still, 1, GRID, torch.eye(CHANNELS, dtype=torch.float64).repeat(2, 1, 1) * 0.01,
+                            torch.eye(20, dtype=torch.float64), moving)
 
 
 def edge_of(code) -> CodedEdge:

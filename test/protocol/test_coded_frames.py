@@ -13,6 +13,7 @@ from evitif.protocol.wire import datagram
 from evitif.protocol.wire.coded import CodedPart, CodedTokens, parse_coded
 from evitif.protocol.wire.datagram import DatagramError
 from evitif.vocabulary import Quantisation
+
 from .simulated_link import SMALL, Impairment, Simulation
 
 PARAMETERS = replace(SMALL, entropy_code='ef' * 32)
@@ -31,8 +32,9 @@ def bodies_of(frame: CodedFrame, parameters=PARAMETERS, room: int = 1200):
             for index, size in enumerate(layout.sizes)]
 
 
-@given(st.lists(st.floats(0.0, 40.0), min_size=1, max_size=200), st.integers(0, 60), st.integers(64, 1200), st.integers(1, 5), st.integers(1, 40))
-def test_each_copy_has_every_patch_once_and_the_ranges_are_of_nearly_equal_bytes(sizes, fixed, room, copies, fewest):
+@given(st.lists(st.floats(0.0, 40.0), min_size=1, max_size=200), st.integers(0, 60), st.integers(64, 1200), st.integers(1, 5),
+       st.integers(1, 40))
+def test_each_copy_has_every_patch_once_in_ranges_of_nearly_equal_bytes(sizes, fixed, room, copies, fewest):
     sizes = np.array(sizes)
     ranges = cut_by_bytes(sizes, fixed, room, copies, fewest)
     covered = np.zeros(len(sizes), int)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evitif.protocol.frames.interleaving import scattered_order
 from evitif.protocol.frames.frame_datagrams import FrameDatagrams, even_sizes
+from evitif.protocol.frames.interleaving import scattered_order
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.coded import CODED_HEADER, CodedTokens, back_to
 from evitif.protocol.wire.datagram import HEADER
