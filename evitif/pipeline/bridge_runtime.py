@@ -159,7 +159,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             tokens_received=int(outcome.received.sum()), tokens_expected=len(outcome.received), received=outcome.received,
             packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
             wait_s=max(0.0, began - frame.first_arrival), recovery_s=outcome.recovery_s, tail_s=outcome.tail_s,
-            hold_s=max(0.0, done - frame.first_arrival))
+            hold_s=max(0.0, done - frame.first_arrival), remembered=outcome.remembered, memory_age_s=outcome.memory_age_s,
+            motion=outcome.motion)
 
     def _deliver(self, answered: list[tuple[Item, list[Answer]]]) -> None:
         # All with the loop's lock taken once: the loop holds it while it takes a batch of datagrams, so each time costs a wait.
@@ -224,6 +225,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             tokens_sent=sent, tokens_received=answer.tokens_received, uplink_bytes=sum(frame.bytes_received for frame in item),
             packet_error_rate=_mean([frame.packet_error_rate for frame in item]),
             sent=np.ones(parameters.tokens, bool) if sent == parameters.tokens else known, received=answer.received,
+            remembered=answer.remembered, memory_age=answer.memory_age_s,
             prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, devices=self._strategy.devices,
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,
                               total=time.monotonic() - min(frame.first_arrival for frame in item)))
@@ -276,6 +278,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                            ('refused', event.robot))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
+            self._strategy.forget(event.session_id)
             with self._lock:
                 self._fates.pop(event.session_id, None)
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')

@@ -5,6 +5,7 @@ A strategy has no socket and no thread, and a clock only to measure its own part
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, RecoveryName, Strategy
+
+NAN = math.nan
 
 Content = TypeVar('Content')
 
@@ -58,6 +61,9 @@ class Outcome:
     recovery: RecoveryName                    # what was done about the others
     recovery_s: float                         # seconds to decode the rows and recover lost tokens
     tail_s: float                             # seconds to answer from the tokens
+    remembered: np.ndarray | None = None      # bool [tokens], those that were remembered from earlier frames; None: none
+    memory_age_s: float = NAN                 # their mean age; NaN: there are none
+    motion: float = NAN                       # 1/s, how fast the scene changes (`evitif.recovery.memory`); NaN unknown
 
 
 class EdgeStrategy(ABC, Generic[Content]):
@@ -109,6 +115,9 @@ class BridgeStrategy(ABC):
     @abstractmethod
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
         """Answer frames of one robot or of several, in their order."""
+
+    def forget(self, session_id: int) -> None:  # noqa: B027 (most have nothing to forget)
+        """A session has ended: what is kept of its frames is of no use any more. From the socket's thread."""
 
     @abstractmethod
     def warm_up(self, max_batch: int = 1) -> int:
