@@ -63,10 +63,15 @@ class SplitBridge(BridgeStrategy):
                 tempered = certainty * probabilities + (1 - certainty) / len(probabilities)
                 classified[index] = top_classes(tempered, max(self.top_k, frames[index].top_k))
         recovery_s, tail_s = recovered_at - began, time.monotonic() - recovered_at
-        return [Outcome(class_ids, scores, received[index],
-                        RecoveryName.NONE if index in whole else RecoveryName.MEMORY if pasts[index].alone else self.recovery.name,
+        return [Outcome(class_ids, scores, received[index], RecoveryName.NONE if index in whole else self._done_by(pasts[index]),
                         recovery_s, tail_s, pasts[index].remembered, pasts[index].age_s, pasts[index].motion)
                 for index, (class_ids, scores) in sorted(classified.items())]
+
+    def _done_by(self, past: _Past) -> RecoveryName:
+        """What was done about lost tokens of a frame with this past."""
+        if past.alone:
+            return RecoveryName.MEMORY
+        return RecoveryName.OMISSION if self.recovery.name == RecoveryName.MEMORY and past.remembered is None else self.recovery.name
 
     def forget(self, session_id: int) -> None:
         """As `BridgeStrategy.forget`."""

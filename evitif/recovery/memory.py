@@ -141,7 +141,13 @@ def motion_of(correlation: float, age_s: float) -> float:
     return min(max(decay ** (1 / SHAPE) / max(age_s, 1e-3), SLOWEST), FASTEST)
 
 
-def trust_of(age_s: torch.Tensor, motion: float | torch.Tensor) -> torch.Tensor:
+def trust_of(age_s: torch.Tensor, motion: float) -> torch.Tensor:
     """The correlation to be expected after so many seconds at this motion, 0 where it is too little to be of use."""
     trust = torch.exp(-(motion * age_s) ** SHAPE)
     return torch.where(trust >= FORGOTTEN, trust, 0.0)
+
+
+def certainty_of(age_s: float, motion: float = MOTION) -> float:
+    """The share of its probability that an answer keeps after so many seconds, which is about the correlation that the tokens keep
+    (docs/recovery.md); 0 where it is too old to say anything."""
+    return float(trust_of(torch.tensor(age_s), motion))

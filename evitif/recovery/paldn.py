@@ -56,11 +56,14 @@ class Paldn(LinearCompletion):
         self.moving = Correction(sequence, width, depth, heads, mlp_ratio, certainty, memory=True) if memory else None
 
     def learn_to_remember(self) -> Paldn:
-        """The same with a correction for frames with a memory, which begins as the one that there is."""
+        """The same with a correction for frames with a memory. It begins with what the one that there is sees in the tokens, and corrects
+        nothing: with a memory the completion is off in another way."""
         network = Paldn(self.sequence, **{**self.options, 'memory': True}).to(self.mean.device)
         own = self.state_dict()
         network.load_state_dict({name: own.get(name, own.get(name.replace('moving.', 'still.', 1), tensor))
                                  for name, tensor in network.state_dict().items()})
+        assert network.moving is not None
+        network.moving.begin(trust=4.0)
         return network
 
     def estimate(self, normal: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor,
@@ -136,13 +139,17 @@ class Correction(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.restore = nn.Linear(width, sequence.channels + certainty)
-        nn.init.zeros_(self.restore.weight)
-        nn.init.zeros_(self.restore.bias)
-        if certainty:
-            nn.init.constant_(self.restore.bias[-1:], 2.0)      # begin by trusting: a weight of 0.88
+        self.begin(trust=2.0)
         self.recall = nn.Linear(sequence.channels + 1, width, bias=False) if memory else None
         if self.recall is not None:
             nn.init.zeros_(self.recall.weight)
+
+    def begin(self, trust: float) -> None:
+        """Correct nothing yet, and give each estimate the weight of a `trust` of 2 (0.88), 4 (0.98), …"""
+        nn.init.zeros_(self.restore.weight)
+        nn.init.zeros_(self.restore.bias)
+        if self.certainty:
+            nn.init.constant_(self.restore.bias[-1:], trust)
 
     def forward(self, normal: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, received: torch.Tensor,
                 packet_error_rate: torch.Tensor, prior: Prior | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
