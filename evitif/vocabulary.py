@@ -49,6 +49,7 @@ class How(Word):
     OFF_BOARD = 'off-board'         # the bridge
     LOCAL = 'local'                 # the robot, which was sure and sent nothing (selection)
     FALLBACK = 'fallback'           # the robot, as well as it can, because no answer came
+    MEMORY = 'memory'               # the robot, with the last answer that came, because no newer one did
 
 
 class LinkState(Word):
@@ -102,3 +103,4 @@ class RecoveryName(Word):
     SRCNN = 'srcnn'
     EDSR = 'edsr'
     TUNED_TAIL = 'tuned-tail'
+    MEMORY = 'memory'               # the last known tokens of their places stood in; those never known were left out

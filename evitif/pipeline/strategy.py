@@ -5,6 +5,7 @@ A strategy has no socket and no thread, and a clock only to measure its own part
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.coded import CodedTokens
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, RecoveryName, Strategy
+
+NAN = math.nan
 
 Content = TypeVar('Content')
 
@@ -61,6 +64,9 @@ class Outcome:
     recovery: RecoveryName                    # what was done about the others
     recovery_s: float                         # seconds to decode the rows and recover lost tokens
     tail_s: float                             # seconds to answer from the tokens
+    remembered: np.ndarray | None = None      # bool [tokens], those that were remembered from earlier frames; None: none
+    memory_age_s: float = NAN                 # their mean age; NaN: there are none
+    motion: float = NAN                       # 1/s, how fast the scene changes (`evitif.recovery.memory`); NaN unknown
 
 
 class EdgeStrategy(ABC, Generic[Content]):
