@@ -53,6 +53,9 @@ class SplitBridge(BridgeStrategy):
         tokens = torch.from_numpy(np.stack([values for values, _ in decoded])).to(self.placement.device)
         whole = [index for index, places in enumerate(received) if places.all()]
         pasts = [self._past(frame, values, places) for frame, values, places in zip(frames, tokens, received, strict=True)]
+        for places, past in zip(received, pasts, strict=True):
+            if not places.any() and past.remembered is None:
+                raise ValueError('none of what came of it can be read: the frame that it refers to is not known here')
         parts = self._recover(frames, tokens, received, pasts, [index for index in range(len(frames)) if index not in whole])
         if whole:
             parts.append((whole, Recovered(tokens if len(whole) == len(frames) else tokens[whole])))
@@ -90,16 +93,13 @@ class SplitBridge(BridgeStrategy):
         return _Past(memory).beside(received, self.parameters.prefix_tokens, stream.motion)
 
     def _decoded(self, frame: ReceivedFrame) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens float32 [N, D] of what arrived of a frame, and which these are, bool [N]. Raises ValueError if none can be read."""
+        """The tokens float32 [N, D] of what arrived of a frame, and which these are, bool [N]."""
         if frame.coded is None:
             received = np.asarray(frame.received.reshape(self.parameters.tokens, self.parameters.groups).all(1))
             return self.model.quantisers[frame.quantisation].dequantise(frame.rows), received
         if self._states is None:
             raise ValueError('its tokens are entropy-coded, and this model has no entropy code')
-        tokens, received = self._states.decode(frame.session_id, frame.frame_id, frame.coded)
-        if not received.any():
-            raise ValueError(f'none of its {len(frame.coded.parts)} parts can be read: the frame that they refer to is not known here')
-        return tokens, received
+        return self._states.decode(frame.session_id, frame.frame_id, frame.coded)
 
     def _recover(self, frames: Sequence[ReceivedFrame], tokens: torch.Tensor, received: list[np.ndarray],
                  pasts: list[_Past], lost: list[int]) -> list[tuple[list[int], Recovered]]:
