@@ -33,7 +33,7 @@ PARTS = (
     'benchmarks.recovery_cost',
 )
 # Measured when they are asked for by name, and on no page of the suite.
-OTHER_PARTS = ('benchmarks.images', 'benchmarks.scaling', 'benchmarks.timm_families')
+OTHER_PARTS = ('benchmarks.coded_tokens', 'benchmarks.images', 'benchmarks.scaling', 'benchmarks.timm_families')
 
 
 def name_of(part: str) -> str:
