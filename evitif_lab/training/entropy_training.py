@@ -33,9 +33,9 @@ from evitif_lab.trials.images import Normalise, open_sources
 from evitif_lab.trials.simulated_motion import camera_path
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
-JUDGED = 200                    # images that say what a step costs
 MEASURED = 400                  # images that the edge's choice rests on
-_STEPS = tuple(range(4, 28, 2))
+JUDGED = 100                    # images that say what a step costs
+_STEPS = tuple(range(8, 28, 4))
 
 
 def train_entropy_code(configuration: CodeTraining, command: str = '', keep: bool = False, overwrite: bool = False) -> list[dict]:

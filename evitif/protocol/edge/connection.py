@@ -162,8 +162,7 @@ class EdgeConnection:
         self._hellos.due_at = math.inf
 
     def send_frame(self, frame: TokenFrame | CodedFrame, now: float) -> bool:
-        """Send a frame. False: there is no session. Raises ValueError where it does not fit the stream's parameters, see `Packetiser` and
-        `coded_datagrams`."""
+        """Send a frame. False: there is no session. Raises ValueError for one that does not fit, see `Packetiser`, `coded_datagrams`."""
         if self._state != LinkState.CONNECTED or self._session is None:
             return False
         while self._release_at is not None:      # nobody has asked for what may leave of the frame before
