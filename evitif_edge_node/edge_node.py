@@ -184,7 +184,8 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         if statistics.state == LinkState.CONNECTED:
             if statistics.path:
                 return Status(WARN, f'connected to {self._peer()}, but {statistics.path}', values)
-            return Status(OK, f'connected to {self._peer()}', values)
+            again = f' again, after {statistics.last_loss}' if statistics.since_loss_s < RECENT_S else ''
+            return Status(OK, f'connected to {self._peer()}{again}', values)
         if statistics.state == LinkState.REFUSED:
             return Status(ERROR, f'refused by the bridge at {self._peer()}: {statistics.reason}', values)
         if statistics.state == LinkState.LOST:
