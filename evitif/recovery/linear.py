@@ -124,8 +124,9 @@ class LinearCompletion(LearnedRecovery):
         self.register_buffer('chance', torch.tensor(CHANCE))        # correlation that unrelated images may have (`StreamMemory`)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *arguments, **options) -> NamedTuple:
-        """As `nn.Module.load_state_dict`; artifacts from before there was a memory have no `chance`."""
-        return super().load_state_dict({'chance': torch.tensor(CHANCE), **state_dict}, *arguments, **options)
+        """As `nn.Module.load_state_dict`; of artifacts from before there was a memory it is not known what
+        unrelated images have in common: it may be anything."""
+        return super().load_state_dict({'chance': torch.tensor(1.0), **state_dict}, *arguments, **options)
 
     def complete(self, normal: torch.Tensor, received: torch.Tensor, prior: Prior | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised tokens [B, N, D], zero at lost places, to estimates [B, N, D] and their variances [B, N], in units of a channel's."""

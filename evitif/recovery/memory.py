@@ -3,7 +3,7 @@
 How much a remembered token says depends on how fast the scene moves, which the tokens that arrive tell: at their places both the token now
 and the one before are known. Their correlation c after an age of t seconds gives the `motion` m of c = exp(-(m t) ** SHAPE), and that in
 turn the `trust`, the correlation to be expected, of each remembered token at its own age. (Measured on two clips; an exponential, SHAPE 1,
-would forget slow scenes too soon.) Where the correlation is what unrelated images have and should be at least twice that, the scene is
+would forget slow scenes too soon.) Where the correlation is no more than unrelated images have, and clearly less than expected, the scene is
 another one, and the memory is dropped.
 """
 
@@ -24,6 +24,7 @@ SLOWEST, FASTEST = 1e-3, 1e3    # 1/s
 EVIDENCE = 8                    # tokens compared that weigh as much as what was known of the motion before
 FEWEST = 4                      # tokens to compare before the scene counts as another one
 CHANCE, SPREAD = 0.2, 0.3       # correlation of unrelated images at n places: below CHANCE + SPREAD / sqrt(n) 99 times of 100 on ImageNet
+SURPRISE = 0.2                  # less correlation than expected that another scene brings at least
 FORGOTTEN = 0.1                 # trust below which a token counts as unknown
 
 
@@ -97,7 +98,7 @@ class StreamMemory:
             correlation = float((now * before).sum() / (now.square().sum() * before.square().sum()).sqrt().clamp(min=1e-12))
             chance = (CHANCE if self._chance is None else self._chance) + SPREAD / math.sqrt(len(compared))
             expected = float(trust_of(age[compared], self.motion).mean())
-            if len(compared) >= FEWEST and correlation < min(chance, expected / 2):
+            if len(compared) >= FEWEST and correlation < min(chance, expected - SURPRISE):
                 self.forget()
                 return None
             measured = motion_of(correlation, float(age[compared].mean()))
