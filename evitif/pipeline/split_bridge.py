@@ -18,7 +18,18 @@ from evitif.pipeline.coded_states import CodedStates
 from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
-from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Memories, Memory, Recovered, Recovery, load_recovery
+from evitif.recovery import (
+    LEARNED,
+    METHODS,
+    ArtifactError,
+    LearnedRecovery,
+    LinearCompletion,
+    Memories,
+    Memory,
+    Recovered,
+    Recovery,
+    load_recovery,
+)
 from evitif.recovery.artifact import require_known
 from evitif.recovery.memory import stacked
 from evitif.settings import AUTO, RecoverySettings, SplitBridgeSettings
@@ -164,9 +175,11 @@ class _Past:
 def _memories(config: SplitBridgeSettings, model: CutModel, recovery: Recovery) -> Memories | None:
     if not config.memory_limit or not recovery.takes_memory:
         return None
-    centre, scale = (recovery.mean, recovery.scale) if isinstance(recovery, LearnedRecovery) else \
-        (model.blank_tokens, torch.ones_like(model.blank_tokens[0]))
-    return Memories(config.max_robots, centre, scale, model.parameters.prefix_tokens, config.memory_limit)
+    if isinstance(recovery, LinearCompletion):
+        centre, scale, chance = recovery.mean, recovery.scale, float(recovery.chance)
+    else:
+        centre, scale, chance = model.blank_tokens, torch.ones_like(model.blank_tokens[0]), None
+    return Memories(config.max_robots, centre, scale, model.parameters.prefix_tokens, config.memory_limit, chance)
 
 
 def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:

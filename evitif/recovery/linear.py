@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from evitif.model.split import SplitModel
-from evitif.recovery.memory import Memory
+from evitif.recovery.memory import CHANCE, Memory
 from evitif.recovery.methods import Recovered, Sequence
 from evitif.vocabulary import RecoveryName
 
@@ -114,11 +115,18 @@ class LinearCompletion(LearnedRecovery):
     NUGGET = 0.8
     covariance: torch.Tensor
     ridge: torch.Tensor
+    chance: torch.Tensor
 
     def __init__(self, sequence: Sequence):
         super().__init__(sequence)
         self.register_buffer('covariance', torch.eye(sequence.tokens))
         self.register_buffer('ridge', torch.tensor(0.1))
+        self.register_buffer('chance', torch.tensor(CHANCE))        # correlation that unrelated images may have (`StreamMemory`)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *arguments, **options) -> NamedTuple:
+        """As `nn.Module.load_state_dict`; of artifacts from before there was a memory it is not known what
+        unrelated images have in common: it may be anything."""
+        return super().load_state_dict({'chance': torch.tensor(1.0), **state_dict}, *arguments, **options)
 
     def complete(self, normal: torch.Tensor, received: torch.Tensor, prior: Prior | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised tokens [B, N, D], zero at lost places, to estimates [B, N, D] and their variances [B, N], in units of a channel's."""

@@ -3,7 +3,8 @@
 How much a remembered token says depends on how fast the scene moves, which the tokens that arrive tell: at their places both the token now
 and the one before are known. Their correlation c after an age of t seconds gives the `motion` m of c = exp(-(m t) ** SHAPE), and that in
 turn the `trust`, the correlation to be expected, of each remembered token at its own age. (Measured on two clips; an exponential, SHAPE 1,
-would forget slow scenes too soon.) Where next to nothing correlates, the scene is another one, and the memory is dropped.
+would forget slow scenes too soon.) Where the correlation is no more than unrelated images have, and clearly less than expected, the scene
+is another one, and the memory is dropped.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from evitif.bounded import BoundedDict
 SHAPE = 0.7                     # of the decay, between that of the two clips it was measured on
 MOTION = 1.0                    # 1/s, before anything was compared: c = 0.9 after 40 ms, 0.68 after a quarter of a second
 SLOWEST, FASTEST = 1e-3, 1e3    # 1/s
-EVIDENCE = 16                   # tokens compared that weigh as much as what was known of the motion before
+EVIDENCE = 8                    # tokens compared that weigh as much as what was known of the motion before
 FEWEST = 4                      # tokens to compare before the scene counts as another one
-CHANCE, SPREAD = 0.2, 0.3       # correlation of unrelated images at n places: below CHANCE + SPREAD / sqrt(n), 999 times of 1,000
+CHANCE, SPREAD = 0.2, 0.3       # correlation of unrelated images at n places: below CHANCE + SPREAD / sqrt(n) 99 times of 100 on ImageNet
+SURPRISE = 0.2                  # less correlation than expected that another scene brings at least
 FORGOTTEN = 0.1                 # trust below which a token counts as unknown
 
 
@@ -51,10 +53,12 @@ class StreamMemory:
     :param scale: [D], what they are divided by
     :param prefix_tokens: that take no part in the comparison
     :param limit_s: a token is remembered that long; a longer gap between two frames drops all
+    :param chance: correlation that unrelated images of this kind may have; None: `centre` is not their mean, so that of the frame's
+        compared tokens is subtracted instead
     """
 
-    def __init__(self, centre: torch.Tensor, scale: torch.Tensor, prefix_tokens: int, limit_s: float):
-        self._centre, self._scale, self._prefix, self._limit = centre, scale, prefix_tokens, limit_s
+    def __init__(self, centre: torch.Tensor, scale: torch.Tensor, prefix_tokens: int, limit_s: float, chance: float | None = CHANCE):
+        self._centre, self._scale, self._prefix, self._limit, self._chance = centre, scale, prefix_tokens, limit_s, chance
         self._tokens = torch.zeros_like(centre)
         self._source = ''
         self._newest_ns = 0
@@ -89,8 +93,12 @@ class StreamMemory:
         compared = (received & known)[self._prefix:].nonzero()[:, 0] + self._prefix
         if len(compared):
             now, before = ((values[compared].float() - self._centre[compared]) / self._scale for values in (tokens, self._tokens))
+            if self._chance is None:
+                now, before = (values - values.mean(0) for values in (now, before))
             correlation = float((now * before).sum() / (now.square().sum() * before.square().sum()).sqrt().clamp(min=1e-12))
-            if len(compared) >= FEWEST and correlation < CHANCE + SPREAD / math.sqrt(len(compared)):
+            chance = (CHANCE if self._chance is None else self._chance) + SPREAD / math.sqrt(len(compared))
+            expected = float(trust_of(age[compared], self.motion).mean())
+            if len(compared) >= FEWEST and correlation < min(chance, expected - SURPRISE):
                 self.forget()
                 return None
             measured = motion_of(correlation, float(age[compared].mean()))
@@ -106,9 +114,10 @@ class Memories:
     The other arguments are those of `StreamMemory`.
     """
 
-    def __init__(self, most: int, centre: torch.Tensor, scale: torch.Tensor, prefix_tokens: int, limit_s: float):
+    def __init__(self, most: int, centre: torch.Tensor, scale: torch.Tensor, prefix_tokens: int, limit_s: float,
+                 chance: float | None = CHANCE):
         self._streams: BoundedDict[int, StreamMemory] = BoundedDict(most)
-        self._about = centre, scale, prefix_tokens, limit_s
+        self._about = centre, scale, prefix_tokens, limit_s, chance
         self._lock = threading.Lock()
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ from evitif_lab.multiply_adds import tail_multiply_adds
 from evitif_lab.plain import plain
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.checkpoint import Checkpoint
-from evitif_lab.training.closed_form import fit_closed_form
+from evitif_lab.training.closed_form import chance_of, fit_closed_form
 from evitif_lab.training.finished import PLACE, artifact_folder, is_finished
 from evitif_lab.training.sequences import Sequences
 from evitif_lab.training.token_cache import TokenCache
@@ -275,6 +275,7 @@ def fit_memory(network: Paldn, split: SplitModel, pattern: PacketLoss, videos: S
     network = network.learn_to_remember().to(c.device).train()
     moving = network.moving
     assert moving is not None
+    network.chance.fill_(chance_of(videos.normal_patches(network)))
     loop = TrainingLoop(steps, c.learning_rate / 2, weight_decay=0.01, warmup=50, average_decay=c.average_decay, save_every=250)
     trained, losses, seconds = train_loop(
         loop, moving, lambda step: memory_losses(step, videos, network, split, pattern, c),

@@ -8,7 +8,7 @@ import torch
 
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
-from evitif.recovery import Memory
+from evitif.recovery import LinearCompletion, Memory
 from evitif.recovery.memory import motion_of, trust_of
 from evitif_lab.commands.progress import Progress
 from evitif_lab.loss_patterns import PacketLoss
@@ -52,6 +52,10 @@ class Sequences:
             self._tokens[start:start + BATCH] = tokens.half().cpu()
         self._logits = torch.cat(logits)
         require_finite_answers('the model', tokens=self._tokens, logits=self._logits)
+
+    def normal_patches(self, network: LinearCompletion) -> torch.Tensor:
+        """Of one frame of each video, as `chance_of` takes them."""
+        return ((self._tokens[:, 0].float().to(self._device) - network.mean) / network.scale)[:, network.sequence.prefix_tokens:]
 
     def __len__(self) -> int:
         return len(self._tokens)

@@ -46,7 +46,8 @@ def test_a_frame_that_lost_tokens_is_answered_as_if_it_had_them_where_nothing_mo
 
 def test_one_robot_s_tokens_are_not_another_s(bridge):
     bridge.answer_batch([frame(bridge, scene(1), 0, session=20), frame(bridge, scene(2), 0, session=21)])
-    first, second = bridge.answer_batch([frame(bridge, scene(1), 1, range(5, 12), session=20), frame(bridge, scene(3), 1, range(5, 12), session=22)])
+    first, second = bridge.answer_batch([frame(bridge, scene(number), 1, range(5, 12), session=session)
+                                         for number, session in ((1, 20), (3, 22))])
     assert first.recovery == 'memory'
     assert (second.recovery, second.remembered) == ('omission', None)
 

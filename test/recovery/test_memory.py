@@ -7,7 +7,7 @@ import torch
 from evitif.recovery import LinearCompletion, Memories, Memory, Paldn, Sequence, StreamMemory
 from evitif.recovery.memory import motion_of, trust_of
 from evitif.recovery.methods import LastKnown, Omission
-from evitif_lab.training.closed_form import fit_closed_form
+from evitif_lab.training.closed_form import chance_of, fit_closed_form
 
 GRID, CHANNELS = (4, 4), 24
 TOKENS = 17
@@ -79,6 +79,26 @@ def test_a_scene_change_shows_in_the_tokens_that_arrive():
         memory.see(scene(1), places(), SECOND)
         assert memory.see(scene(2), lost, SECOND + SECOND // 30) is None
         assert memory.see(changed(scene(2), 0.95), lost, SECOND + SECOND // 15) is not None       # the new scene is remembered
+
+
+def test_what_unrelated_images_have_in_common_is_measured_and_no_scene():
+    alike = scene(50)                   # as pictures of one kind of thing have
+    images = torch.stack([changed(alike, 0.8, number) for number in range(60)])
+    chance = chance_of(images[:, 1:])
+    assert 0.6 < chance < 0.9 and chance_of(torch.randn(60, TOKENS - 1, CHANNELS)) == pytest.approx(0.2)
+    for limit, kept in ((chance, False), (0.2, True)):
+        memory = StreamMemory(torch.zeros(TOKENS, CHANNELS), torch.ones(CHANNELS), 1, 2.0, limit)
+        memory.motion = 0.01            # the scene stood, so far
+        memory.see(images[0], places(), SECOND)
+        assert (memory.see(images[1], places(3), SECOND + SECOND // 30) is not None) == kept
+
+
+def test_without_the_mean_image_a_change_shows_too():
+    common = 5 * torch.randn(CHANNELS)
+    memory = StreamMemory(torch.zeros(TOKENS, CHANNELS), torch.ones(CHANNELS), 1, 2.0, None)
+    memory.see(scene(1) + common, places(), SECOND)
+    assert memory.see(changed(scene(1), 0.9) + common, places(3), SECOND + SECOND // 30) is not None
+    assert memory.see(scene(2) + common, places(3), SECOND + SECOND // 15) is None
 
 
 def test_old_tokens_are_forgotten_one_by_one():

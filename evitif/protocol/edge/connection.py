@@ -167,9 +167,8 @@ class EdgeConnection:
             return False
         while self._release_at is not None:      # nobody has asked for what may leave of the frame before
             self._release(self._release_at)
-        packets, size = self._sender.begin(frame, now)
-        sent = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
-                         self.parameters.tokens if isinstance(frame, CodedFrame) or frame.sent is None else len(frame.sent))
+        packets, size, tokens = self._sender.begin(frame, now)
+        sent = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes, tokens)
         if (former := self._sent.add(sent)) is not None:
             self._expire(former)
         self._traffic.frames['sent'] += 1

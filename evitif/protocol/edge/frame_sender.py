@@ -133,8 +133,8 @@ class FrameSender:
         """Whether a PING goes ahead of a frame: there was a queue, or no report comes, as if PINGs behind frames find it full."""
         return self._control.last_queueing_s > TARGET_S / 2 or now > self._reported_at + UNREPORTED_S
 
-    def begin(self, frame: TokenFrame | CodedFrame, now: float) -> tuple[int, int]:
-        """Cut a frame, drop the rest of the one before. Its datagrams and their bytes, unsealed. Raises ValueError, see `Packetiser`
+    def begin(self, frame: TokenFrame | CodedFrame, now: float) -> tuple[int, int, int]:
+        """Cut a frame, drop the rest of the one before. Its datagrams, their bytes, unsealed, and its tokens. Raises ValueError, see `Packetiser`
         and `coded_datagrams`."""
         layout = self._datagrams_of_coded(frame, now) if isinstance(frame, CodedFrame) else self._layout_of(frame, now)
         if self._waiting:
@@ -147,7 +147,8 @@ class FrameSender:
             self._beside_smoothed += _RATE_GAIN * (self._beside - self._beside_smoothed)
         self._frame_at, self._beside, self._name_bytes = now, 0.0, len(frame.source_frame.encode())
         self._update_uplink(now)
-        return layout.packets, layout.bytes
+        tokens = self._parameters.tokens if isinstance(frame, CodedFrame) or frame.sent is None else len(frame.sent)
+        return layout.packets, layout.bytes, tokens
 
     def _layout_of(self, frame: TokenFrame, now: float) -> FrameDatagrams:
         kind = frame.quantisation or self._parameters.quantisation
