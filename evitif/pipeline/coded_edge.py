@@ -53,7 +53,8 @@ class CodedEdge:
         self._lock = threading.Lock()
         self._sent: BoundedDict[int, _Sent] = BoundedDict(STATES)       # by frame id
         self._acknowledged: _Acknowledged | None = None
-        self.setting: CodedSetting | None = None
+        self.setting: CodedSetting | None = None        # of the last frame
+        self.copies = 0                                 # of its patches
 
     def encode(self, tokens: np.ndarray, frame_id: int, uplink: UplinkState) -> CodedTokens:
         """Tokens float32 [N, D] of a frame, in parts that fit into datagrams."""
@@ -68,7 +69,7 @@ class CodedEdge:
             uplink.packet_error_rate, uplink.mean_burst, self.setting)
         if setting.step != step:
             plan = self._code.plan(levels, setting.step, base)
-        parts = self._parts(plan, setting, room + _CODER_BYTES)
+        self.copies, parts = setting.copies, self._parts(plan, setting, room + _CODER_BYTES)
         with self._lock:
             self._sent[frame_id] = _Sent(uplink.session_id, plan.levels, base)
         return CodedTokens(setting.step, None if acknowledged is None else acknowledged.frame_id, parts)

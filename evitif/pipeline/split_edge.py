@@ -43,7 +43,7 @@ class SplitEdge(EdgeStrategy):
         values, quantisers = observation.content[0].numpy(), self.model.quantisers
         if self._coded is not None:
             coded = self._coded.encode(values, observation.frame_id, uplink)
-            return Encoded(NO_ROWS, Quantisation.CODED, patch_copies=self._coded.setting.copies, coded=coded)
+            return Encoded(NO_ROWS, Quantisation.CODED, patch_copies=self._coded.copies, coded=coded)
         if self._choice is None:
             return Encoded(self.model.quantiser.quantise(values), self.parameters.quantisation)
         before, remark = self._setting, ''

@@ -134,8 +134,8 @@ class FrameSender:
         return self._control.last_queueing_s > TARGET_S / 2 or now > self._reported_at + UNREPORTED_S
 
     def begin(self, frame: TokenFrame | CodedFrame, now: float) -> tuple[int, int, int]:
-        """Cut a frame, drop the rest of the one before. Its datagrams, their bytes, unsealed, and its tokens. Raises ValueError, see `Packetiser`
-        and `coded_datagrams`."""
+        """Cut a frame, drop the rest of the one before. Its datagrams, their bytes, unsealed, and its tokens. Raises ValueError, see
+        `Packetiser` and `coded_datagrams`."""
         layout = self._datagrams_of_coded(frame, now) if isinstance(frame, CodedFrame) else self._layout_of(frame, now)
         if self._waiting:
             self.frames_cut += 1
