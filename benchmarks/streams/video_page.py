@@ -77,8 +77,8 @@ def section(result: dict, images: Path) -> str:
     """Its page: bytes at a cost, cost within a budget, and curves."""
     cells, figures = result['figures']['cells'], result['figures']
     deadline = f'{1e3 * result["deadline_s"]:g} ms'
-    text = ['Each contestant sends the same frames over the same losses; encoder, decoder and memory run through the clip. An answer counts '
-            f'if it is on the robot within {deadline}; else the last one stands. Intervals are 95 %, over seeds and blocks of '
+    text = ['Each contestant sends the same frames over the same losses; encoder, decoder and memory run through the clip. An answer '
+            f'counts if it is on the robot within {deadline}; else the last one stands. Intervals are 95 %, over seeds and blocks of '
             f'{result["block"]} frames, since neighbouring frames are alike. Bytes are of the IP packets of the uplink. Between two '
             'settings of one variant the bytes are interpolated. A family with several variants is shown by its best, picked afterwards, '
             'which favours it: the codecs most.' + _measured(result)]
