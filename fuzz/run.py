@@ -1,9 +1,9 @@
 """Coverage-guided fuzzing of every parser and state machine: `evitif fuzz`.
 
-Each target runs under libFuzzer in a process of its own, for an equal share of the time. It begins from the committed inputs
+Each target runs under libFuzzer in a process of its own, for its share of the time (`SHARES`). It begins from the committed inputs
 (fuzz/corpus) and those that earlier runs found (reports/fuzz/found); a further run goes on where the last one ended, and the report
-(reports/fuzz/fuzz.json) counts the inputs of all runs. An input that raises, takes longer than 10 s or more than 2 GB is kept in
-reports/fuzz/faults.
+(reports/fuzz/fuzz.json) counts the inputs of all runs. An input that raises, takes too long (10 s; 60 s with two robots)
+or more than 2 GB is kept in reports/fuzz/faults; `python -m fuzz.one TARGET FILE` runs it again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from fuzz import corpus
 from fuzz.seeds import genuine
 
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST_INPUT_S, MOST_MEMORY_MB = 10, 2048
+MOST_MEMORY_MB = 2048
 LONGEST_INPUT = 512             # bytes
 CORPUS_BYTES = 30_000           # of the committed file of one target
 NAMES = ('datagram', 'tokens', 'reports', 'handshake', 'sealed-handshake', 'seal', 'answer', 'keys', 'configuration', 'parameters',
-         'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'artifacts', 'pictures')
+         'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'two-robots', 'sealed-two-robots', 'artifacts', 'pictures')
+# Shares of the time: an input of these is some seconds of two robots' lives, and one of the others a datagram or a file.
+SHARES = dict.fromkeys(NAMES, 1) | {'two-robots': 3, 'sealed-two-robots': 6}
+LONGEST_INPUT_S = dict.fromkeys(NAMES, 10) | {'two-robots': 60, 'sealed-two-robots': 60}
 
 
 class Fuzzer:
@@ -43,7 +46,7 @@ class Fuzzer:
         corpus.unpack(name, found, genuine(name))
         faults = self.folder / 'faults'
         faults.mkdir(parents=True, exist_ok=True)
-        done = self._libfuzzer(name, f'-max_total_time={seconds}', '-print_final_stats=1', f'-timeout={LONGEST_INPUT_S}',
+        done = self._libfuzzer(name, f'-max_total_time={seconds}', '-print_final_stats=1', f'-timeout={LONGEST_INPUT_S[name]}',
                                f'-rss_limit_mb={MOST_MEMORY_MB}', f'-max_len={LONGEST_INPUT}', '-len_control=0',
                                f'-artifact_prefix={faults}/{name}-',
                                str(found))
@@ -74,6 +77,11 @@ class Fuzzer:
                               errors='replace', check=False)
 
 
+def seconds_of(name: str, minutes: int) -> int:
+    """A target's part of the time."""
+    return max(1, 60 * minutes * SHARES[name] // sum(SHARES.values()))
+
+
 def fuzz_all(minutes: int, keep: bool, output: Path) -> int:
     """Fuzz all targets, `minutes` over all of them; return the exit status, 1 where an input failed.
 
@@ -85,12 +93,12 @@ def fuzz_all(minutes: int, keep: bool, output: Path) -> int:
               '(Linux, x86-64). The committed inputs are run by `make test` in any case.')
         return 0
     fuzzer = Fuzzer(output.resolve())
-    seconds = max(1, 60 * minutes // len(NAMES))
     failed = False
     for name in Progress(NAMES, desc='fuzz', unit='target'):
-        if fault := fuzzer.run(name, seconds):
+        if fault := fuzzer.run(name, seconds_of(name, minutes)):
             failed = True
-            print(f'fuzz: {name} failed; the input is in {fuzzer.folder / "faults"}\n{fault}', file=sys.stderr)
+            print(f'fuzz: {name} failed; the input is in {fuzzer.folder / "faults"}, and `python -m fuzz.one {name} FILE` runs it again'
+                  f'\n{fault}', file=sys.stderr)
         elif keep:
             fuzzer.keep(name)
     for name in NAMES:

@@ -41,6 +41,7 @@ def genuine(target: str) -> list[bytes]:
         'artifacts': [b'\0' + json.dumps({'format': 1, 'architecture': 'vit_tiny_patch16_224', 'model_kwargs': {}, 'pretrained_cfg': {},
                                          'class_names': ['a']}).encode()],
         **dict.fromkeys(('link', 'sealed-link'), [Random(seed).randbytes(400) for seed in range(16)]),
+        **dict.fromkeys(('two-robots', 'sealed-two-robots'), [Random(seed).randbytes(200) for seed in range(4)]),
         'configuration': [b'\0\0\0[::1]:7600', b'\0\0\0robot:7600'],
         'pictures': pictures.genuine(),
     }.get(target, [])

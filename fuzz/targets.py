@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import artifacts, machines, parsers, pictures
+from fuzz import artifacts, attacks, machines, parsers, pictures
 
-TARGETS: dict[str, Callable[[bytes], None]] = {**parsers.TARGETS, **machines.TARGETS, **artifacts.TARGETS, **pictures.TARGETS}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    **parsers.TARGETS, **machines.TARGETS, **attacks.TARGETS, **artifacts.TARGETS, **pictures.TARGETS}

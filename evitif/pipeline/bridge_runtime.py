@@ -27,11 +27,12 @@ from evitif.pipeline.strategies import bridge_strategy
 from evitif.pipeline.strategy import BridgeStrategy, Outcome
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
-from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
+from evitif.protocol.events import AnswerSize, FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
 from evitif.protocol.wire.answer import Answer, best
+from evitif.protocol.wire.datagram import SMALL_PATH
 from evitif.protocol.wire.link_names import group_of
 from evitif.settings import BridgeSettings, PartitionBridgeSettings
 from evitif.transport.addresses import format_address
@@ -274,6 +275,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         elif isinstance(event, RobotRefused):
             self._repeated(logging.ERROR, f'robot {event.robot} at {format_address(event.address)} refused: {event.reason}',
                            ('refused', event.robot))
+        elif isinstance(event, AnswerSize):
+            self._log(*_said_of_size(event))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
             with self._lock:
@@ -292,6 +295,16 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             for frame in item:
                 if frame.session_id in self._endpoint.sessions:
                     self._fates[frame.session_id][fate] += 1
+
+
+def _said_of_size(event: AnswerSize) -> tuple[int, str]:
+    """A level and a sentence for the log."""
+    if event.before == 0:
+        return logging.INFO, f'the answers to robot {event.robot} arrive again'
+    swallowed = f'the path to robot {event.robot} swallows answers of more than {SMALL_PATH} bytes and says nothing'
+    if event.size < event.before:
+        return logging.WARNING, f'{swallowed}: they now have only as many classes as fit into that'
+    return logging.ERROR, f'{swallowed}, and one class is too many for fewer: expected a path that takes them'
 
 
 def _frames_of(slot: Slot) -> Item:

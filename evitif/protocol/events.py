@@ -101,6 +101,18 @@ class RobotLost:
     device: str = ''
 
 
+@dataclass(frozen=True)
+class AnswerSize:
+    """A robot's answers have another size: the path swallows larger ones. The same: it swallows these too, and nothing smaller holds an
+    answer; once these arrive again, `before` is 0.
+    """
+
+    session_id: int
+    robot: str
+    size: int                # bytes of UDP payload, at most
+    before: int
+
+
 @dataclass(frozen=True, eq=False)
 class FrameReady:
     """A frame for the tail, complete or not."""
@@ -140,4 +152,4 @@ class FramesJoined:
 
 EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | FrameExpired | DatagramSize
 JoinEvent = FramesJoined | FrameLate | StampRefused
-BridgeEvent = RobotConnected | RobotRefused | RobotLost | FrameReady | JoinEvent
+BridgeEvent = RobotConnected | RobotRefused | RobotLost | AnswerSize | FrameReady | JoinEvent

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from fuzz import corpus
-from fuzz.run import NAMES
+from fuzz.run import NAMES, seconds_of
 from fuzz.seeds import genuine
 from fuzz.targets import TARGETS
 
@@ -15,6 +15,10 @@ SECONDS = 0.2            # of mutated inputs for each target
 
 def test_every_target_is_fuzzed():
     assert sorted(TARGETS) == sorted(NAMES)
+
+
+def test_the_targets_share_the_time():
+    assert 800 < sum(seconds_of(name, 15) for name in NAMES) <= 900 and seconds_of('sealed-two-robots', 15) > 3 * seconds_of('seal', 15)
 
 
 @pytest.mark.parametrize('name', NAMES)

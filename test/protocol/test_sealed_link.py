@@ -431,7 +431,7 @@ def test_no_key_is_in_what_the_two_sides_show_of_themselves():
 
 def test_a_sealed_hello_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r'HELLO takes \d+ bytes; expected at most max_datagram_bytes, 256'):
-        EdgeConnection(SMALL, 'robot', EdgeConfig(max_datagram_bytes=256), key=KEY)
+        EdgeConnection(SMALL, 128 * 'r', EdgeConfig(max_datagram_bytes=256), key=KEY)
 
 
 def test_an_unsealed_bridge_takes_no_sealed_datagrams_of_a_session():

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from evitif.bounded import BoundedDict
 from evitif.protocol.bridge.config import BridgeConfig
@@ -73,6 +74,7 @@ class Admission:
     def __init__(self, streams: Mapping[str, StreamParameters], name: str, config: BridgeConfig, keys: RobotKeys | None,
                  sessions: Sessions, events: deque[BridgeEvent], transmit: Callable[[bytes, Address], None]):
         self._streams, self._name, self._config, self._keys = streams, name, config, keys
+        self._by_digest = {stream.digest: stream for stream in streams.values()}
         self._sessions, self._events, self._transmit = sessions, events, transmit
         self._cookies = Cookies()
         hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
@@ -109,7 +111,7 @@ class Admission:
             self._on_unsealed_hello(received, addr, now)
 
     def _on_unsealed_hello(self, received: Datagram, addr: Address, now: float) -> None:
-        hello = Hello.parse(received.body)
+        hello = self._whole(Hello.parse(received.body))
         self._sessions.expire(now)
         if reasons := self._reasons_against(hello, addr, now):
             self._refuse(hello, reasons, received.size, addr)
@@ -117,9 +119,9 @@ class Admission:
         session = self._same_instance(hello)
         if session is None:
             session = self._begin(hello, addr, now, self._sessions.new_id())
+            session.hello_sequence = received.sequence
         elif (received.sequence - session.hello_sequence) % (1 << 32) < 1 << 31:      # not overtaken by a newer one
-            session.address = addr
-        session.hello_sequence = max(session.hello_sequence, received.sequence)
+            session.address, session.hello_sequence = addr, received.sequence
         session.heard_at = now
         reply = Welcome(hello.instance, self._name).to_bytes()
         size = datagram.HEADER.size + len(reply)
@@ -131,7 +133,7 @@ class Admission:
         if not proved and not self._sealed_hellos.take(now):
             raise DatagramError('rationed')
         said = SealedHello.parse(received)
-        hello = said.hello
+        hello = self._whole(said.hello)
         key = keys.of(hello.robot)
         if key is None or not said.is_from(key):
             reason = f'key: the bridge has {"no" if key is None else "another"} key for robot {hello.robot}'
@@ -152,7 +154,7 @@ class Admission:
                     self._transmit(pong, to)
             return
         if (session := self._same_instance(hello)) is not None:
-            self._repeat(session.welcome, received.size, addr)
+            self._repeat(session.welcome, (AMPLIFICATION if proved else 1) * received.size, addr)
             return
         if not self._cookies.is_valid(said, addr, now):
             self._repeat(challenge(key, hello.instance, self._cookies.of(said, addr, now)), received.size, addr)
@@ -181,7 +183,13 @@ class Admission:
         session = self._sessions.by_robot.get(hello.robot)
         return session if session is not None and session.instance == hello.instance else None
 
+    def _whole(self, hello: Hello) -> Hello:
+        """The HELLO with its parameters, where it has only the digest of parameters that the bridge knows."""
+        known = self._by_digest.get(hello.parameters) if isinstance(hello.parameters, str) else None
+        return hello if known is None else replace(hello, parameters=known)
+
     def _begin(self, hello: Hello, addr: Address, now: float, session_id: int, sealer: Sealer | None = None) -> BridgeSession:
+        assert isinstance(hello.parameters, StreamParameters)      # else there were reasons against it
         self._refusals.pop((hello.robot, addr), None)
         return self._sessions.begin(hello, self._streams[hello.parameters.device], addr, now, session_id, sealer)
 
@@ -189,6 +197,8 @@ class Admission:
         """Why the robot cannot have a session; empty where it can have one, or has one."""
         if hello.bridge not in ('', self._name):
             return (f'bridge: the edge wants {hello.bridge}, this is {self._name}',)
+        if isinstance(hello.parameters, str):
+            return ("parameters: the edge's differ from the bridge's; in what, only a longer HELLO would say, and none gets through",)
         if reasons := self._differences(hello.parameters):
             return tuple(reasons)
         if reason := objection_to_name(hello.robot, hello.parameters.device):

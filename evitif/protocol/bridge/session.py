@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.protocol.bridge.answer_size import AnswerSizes
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.rate.copies import answer_copies, sufficient_copies
+from evitif.protocol.rate.report import since
 from evitif.protocol.rate.statistics import RATE_WINDOW, LinkStatistics, SequenceTracker, Traffic
 from evitif.protocol.sealing.seal import Sealer
 from evitif.protocol.wire import answer as answers
@@ -39,7 +41,8 @@ class BridgeSession:
     """One robot at the bridge. `robot`, `address`, `session_id` and `parameters` are for the owner to read."""
 
     def __init__(self, session_id: int, robot: str, instance: int, address: Address, parameters: StreamParameters,
-                 reassembler: Reassembler, tracker: SequenceTracker, now: float, sealer: Sealer | None = None):
+                 reassembler: Reassembler, tracker: SequenceTracker, now: float, sealer: Sealer | None = None,
+                 answer_sizes: AnswerSizes | None = None):
         self.session_id = session_id
         self.robot = robot
         self.instance = instance
@@ -55,6 +58,7 @@ class BridgeSession:
         self.sealer = sealer
         self.welcome = b''           # that led to this sealed session
         self.traffic = Traffic()
+        self._sizes = answer_sizes or AnswerSizes(datagram.MAX_UDP_PAYLOAD, 0)
         self._finish = datagram.finish if sealer is None else sealer.finish
         self._sequence = 0
         self._pending: deque[_PendingAnswer] = deque(maxlen=PENDING_ANSWERS)
@@ -94,6 +98,7 @@ class BridgeSession:
         then knows of a datagram that left after then.
         """
         self.remote = report
+        self._sizes.on_report(report, self._sequence, now)
         while self._to_prove and 0 < (report.expected - self._to_prove[0][0]) % (1 << 32) < 1 << 31:
             self.proved_at = self._to_prove.popleft()[1]
         if not self._to_prove or len(self._to_prove) < _PROOFS and now >= self._to_prove[-1][1] + _PROOF_INTERVAL_S:
@@ -113,7 +118,8 @@ class BridgeSession:
         uplink = self.tracker.packet_error_rate, self.tracker.mean_burst
         if self.remote is None or math.isnan(self.remote.packet_error_rate):
             return uplink
-        rate, expected = self.remote.packet_error_rate, self.remote.expected
+        rate = self.remote.packet_error_rate
+        expected = self._sequence + since(self._sequence, self.remote.expected)      # the counter wraps, but is near what was sent
         rate = min(1.0, rate + math.sqrt(rate * (1.0 - rate) / min(max(expected, 1), RATE_WINDOW)))
         if expected < REPORT_SUFFICES and uplink[0] > rate:
             return uplink
@@ -129,14 +135,19 @@ class BridgeSession:
         """Encode an answer; return the copies to send now, `copies_due` has the others. Raises ValueError."""
         copies = copies or answer_copies(*self.downlink_loss())
         frame = datagram.HEADER.size + (0 if self.sealer is None else datagram.SEAL_BYTES)
-        body = answers.encode(answers.fit_classes(answer, max_datagram_bytes - frame), copies)
+        body = answers.encode(answers.fit_classes(answer, min(self._sizes.at(self.address), max_datagram_bytes) - frame), copies)
         size = frame + len(body)
         if size > max_datagram_bytes:
             raise ValueError(f'an answer takes {size} bytes; expected at most max_datagram_bytes, {max_datagram_bytes}')
         at_once = (copies + 1) // 2
         if copies > at_once:
             self._pending.append(_PendingAnswer(body, answer.hold_s, now, now + COPY_SPACING_S, copies - at_once))
-        return [self.build(datagram.ANSWER, body) for _ in range(at_once)]
+        return [self._answer(body) for _ in range(at_once)]
+
+    def _answer(self, body: bytes) -> bytes:
+        data = self.build(datagram.ANSWER, body)
+        self._sizes.left(len(data), self._sequence - 1)
+        return data
 
     def copies_due(self, now: float) -> list[bytes]:
         """The copies of answers whose time has come."""
@@ -144,7 +155,7 @@ class BridgeSession:
         for pending in self._pending:
             while pending.left and pending.next_at <= now:
                 hold = pending.hold_s + max(now - pending.queued_at, 0.0)
-                due.append(self.build(datagram.ANSWER, answers.with_hold(pending.body, hold)))
+                due.append(self._answer(answers.with_hold(pending.body, hold)))
                 pending.left -= 1
                 pending.next_at += COPY_SPACING_S
         while self._pending and not self._pending[0].left:

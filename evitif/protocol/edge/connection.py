@@ -64,7 +64,8 @@ class EdgeConnection:
         self.parameters = parameters
         self.robot = check_name('robot', robot)
         self.config = config = config or EdgeConfig()
-        self._hellos = Hellos(robot, parameters, key, random or SystemRandom(), config.top_k, config.bridge_name)
+        self._hellos = Hellos(robot, parameters, key, random or SystemRandom(), config.top_k, config.bridge_name,
+                              config.max_datagram_bytes)
         if self._hellos.size > config.max_datagram_bytes:
             raise ValueError(f'HELLO takes {self._hellos.size} bytes; expected at most max_datagram_bytes, {config.max_datagram_bytes}')
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
@@ -292,13 +293,12 @@ class EdgeConnection:
         self._heard(self._latest, now)
 
     def _on_refuse(self, received: Datagram, now: float) -> None:
-        reason = self._hellos.refusal(received).reason
-        if self._state == LinkState.CONNECTED:
+        hint = self.sealed and not received.sealed      # from a bridge that cannot seal it, or from anybody
+        if self._state == LinkState.CONNECTED or hint and now < self._hinted_at + _HINT_INTERVAL_S:      # before it is read
             raise DatagramError('unexpected')
-        if self.sealed and not received.sealed:      # from a bridge that cannot seal it, or from anybody
+        reason = self._hellos.refusal(received).reason
+        if hint:
             reason += ' (said without a seal)'
-            if reason == self._refused_reason or now < self._hinted_at + _HINT_INTERVAL_S:
-                return
             self._hinted_at = now
         else:
             self._forget_session()

@@ -50,6 +50,7 @@ PING_BODY = struct.Struct('>d')
 PONG_BODY = struct.Struct('>ddd')
 
 MAX_UDP_PAYLOAD = 65507
+SMALL_PATH = 548             # bytes of UDP payload that every path takes: every IPv4 host takes 576 with headers (RFC 1122)
 
 Address = tuple[Any, ...]    # of a robot's socket: (host, port), with two numbers more for IPv6
 Buffer = bytes | bytearray | memoryview
