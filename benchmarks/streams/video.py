@@ -22,6 +22,7 @@ from benchmarks.streams.contestant import DEADLINE_S, Contestant
 from benchmarks.streams.contestants import contestants
 from benchmarks.streams.h264 import MISSING, av
 from benchmarks.streams.statistics import BLOCK, interval95
+from benchmarks.streams.targets import targets_of
 from benchmarks.streams.traces import LINKS, Link
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
@@ -108,7 +109,8 @@ def run(quick: bool, output: Path, minutes: float | None = None) -> dict:
     more = {} if minutes is None else {'minutes': f'{minutes:g}'}
     about = {name: {'frames': len(clip.frames), 'rate_hz': clip.rate_hz, 'model': clip.source.model, 'cut': clip.source.cut,
                     'data': clip.source.data} for name, clip in clips.items()}
-    return save(output, 'video', command('video', quick, **more), {'cells': cells_of(todo, state['runs'], clips), 'clips': about},
+    cells = cells_of(todo, state['runs'], clips)
+    return save(output, 'video', command('video', quick, **more), {'cells': cells, 'clips': about}, [] if quick else targets_of(cells),
                 left_out=left_out, deadline_s=DEADLINE_S, block=BLOCK,
                 measured={'runs': sum(job.key in state['runs'] for job in todo), 'of': len(todo)})
 

@@ -5,39 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.plots import lines
+from benchmarks.streams.cells import Cells, chosen, distinct, front, least_bytes, within
 from benchmarks.streams.contestants import EVITIF, NOTHING
-from benchmarks.streams.statistics import bytes_at
 
 COSTS = (0.06, 0.03, 0.01)
 SUMMARY_COSTS = (0.03, 0.01)
 SUMMARY_LINKS = ('0 %', '5 %', '10 %', '30 %', '60 %')
+IDEAL = 'ideal parity'          # of the families on the page of the whole
 ROOM = 8000                     # bytes of a frame
 NEVER, UNKNOWN = '–', ''
 PLOTTED = ('0 %', '5 %', '30 %', '60 %', '20 % in bursts of 8', 'drift, 0 to 60 % and back in 6 s')
-
-Cells = list[dict]
-
-
-def chosen(cells: Cells, **values: str) -> Cells:
-    """Those with these values."""
-    return [cell for cell in cells if all(cell[name] == value for name, value in values.items())]
-
-
-def distinct(cells: Cells, name: str) -> list[str]:
-    """The values of a field, in their order."""
-    return list(dict.fromkeys(cell[name] for cell in cells))
-
-
-def curves(cells: Cells) -> dict[str, list[tuple[float, float]]]:
-    """By variant the points (bytes, cost), in ascending order."""
-    return {variant: sorted((cell['bytes'], cell['cost']) for cell in chosen(cells, variant=variant))
-            for variant in distinct(cells, 'variant')}
-
-
-def least_bytes(cells: Cells, cost: float) -> float | None:
-    """The bytes at which the best variant of a family comes down to a cost; None where none does."""
-    found = [size for curve in curves(cells).values() if (size := bytes_at(curve, cost)) is not None]
-    return min(found) if found else None
 
 
 def table(cells: Cells, links: list[str], families: list[str], cost: float) -> list[str]:
@@ -51,11 +28,6 @@ def table(cells: Cells, links: list[str], families: list[str], cost: float) -> l
     return rows
 
 
-def within(cells: Cells, room: float) -> dict | None:
-    """The cell of least cost that takes at most `room` bytes; None where there is none."""
-    return min((cell for cell in cells if cell['bytes'] <= room), key=lambda cell: cell['cost'], default=None)
-
-
 def summary(result: dict) -> str:
     """The fewest bytes for a cost, by clip."""
     cells, figures = result['figures']['cells'], result['figures']
@@ -65,7 +37,8 @@ def summary(result: dict) -> str:
     for clip in distinct(cells, 'clip'):
         of_clip = chosen(cells, clip=clip)
         links = [link for link in SUMMARY_LINKS if link in distinct(of_clip, 'link')]
-        families = [family for family in distinct(of_clip, 'family') if family != NOTHING]
+        families = sorted((family for family in distinct(of_clip, 'family') if family == EVITIF or IDEAL in family),
+                          key=lambda family: family != EVITIF)
         about = figures['clips'][clip]
         text += ['', f'{clip}, {about["frames"]} frames at {about["rate_hz"]:g} Hz:']
         for cost in SUMMARY_COSTS:
@@ -99,7 +72,7 @@ def section(result: dict, images: Path) -> str:
                 text.append(f'| {family} | ' + ' | '.join(UNKNOWN if cell is None else _cell(cell) for cell in best) + ' |')
         for link in PLOTTED:
             on_link = chosen(of_clip, link=link)
-            series = {family: _front(chosen(on_link, family=family)) for family in families}
+            series = {family: front(chosen(on_link, family=family)) for family in families}
             series = {family: points for family, points in series.items() if points}
             file = f'bench-video-{number}-{PLOTTED.index(link)}.png'
             if len(series) > 1 and lines(images / file, series, x='bytes of a frame on the wire', y='cost', logarithmic_x=True,
@@ -108,15 +81,6 @@ def section(result: dict, images: Path) -> str:
     for name, reason in result['left_out'].items():
         text += ['', f'{name} was left out: {reason}.']
     return '\n'.join(text)
-
-
-def _front(cells: Cells) -> list[tuple[float, float]]:
-    """The points (bytes, cost) that no other is below in both."""
-    front: list[tuple[float, float]] = []
-    for size, cost in sorted((cell['bytes'], cell['cost']) for cell in cells):
-        if not front or cost < front[-1][1]:
-            front.append((size, cost))
-    return front
 
 
 def _size(size: float | None) -> str:

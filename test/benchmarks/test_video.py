@@ -18,11 +18,12 @@ from benchmarks.link.parity import DATAGRAM_BYTES, FAILURE, failure_of
 from benchmarks.streams import video_page
 from benchmarks.streams.clips import NO_ANSWER, Clip, Source, standing
 from benchmarks.streams.codecs import Parity, Still, Video, last_answer
-from benchmarks.streams.contestants import contestants
+from benchmarks.streams.contestants import NOTHING, contestants
 from benchmarks.streams.evitif_split import Split
 from benchmarks.streams.h264 import INTRA, Coding, Decoder, Encoder, datagrams
 from benchmarks.streams.protection import Receiver, as_told, cut, datagrams_needed
 from benchmarks.streams.statistics import bytes_at, interval95
+from benchmarks.streams.targets import targets_of
 from benchmarks.streams.traces import LINKS, Link
 
 CLEAN, LOSSY = Link('clean', 0.0), Link('lossy', 0.3)
@@ -219,14 +220,45 @@ def test_the_page_has_every_family_on_every_link_and_says_what_is_missing(tmp_pa
     def cell(link, family, variant, size, cost):
         return {'clip': 'C', 'link': link, 'family': family, 'variant': variant, 'setting': 's', 'bytes': size, 'cost': cost,
                 'cost_interval95': [0.0, 1.0], 'agreement': 0.5, 'answered': 1.0}
-    cells = [cell('0 %', 'A', 'x', 1000.0, 0.05), cell('0 %', 'A', 'x', 4000.0, 0.01), cell('0 %', 'A', 'y', 1500.0, 0.03),
-             cell('30 %', 'A', 'x', 9000.0, 0.05), cell('0 %', 'B', '', 500.0, 0.04)]
+    cells = [cell('0 %', 'A, ideal parity', 'x', 1000.0, 0.05), cell('0 %', 'A, ideal parity', 'x', 4000.0, 0.01),
+             cell('0 %', 'A, ideal parity', 'y', 1500.0, 0.03), cell('30 %', 'A, ideal parity', 'x', 9000.0, 0.05),
+             cell('0 %', 'B, ideal parity', '', 500.0, 0.04), cell('0 %', 'C', '', 500.0, 0.04)]
     result = {'figures': {'cells': cells, 'clips': {'C': {'frames': 9, 'rate_hz': 30.0, 'model': 'm', 'cut': 6, 'data': 'd'}}},
               'deadline_s': 0.2, 'block': 10, 'left_out': {'D': 'no frames'}, 'measured': {'runs': 5, 'of': 9}}
     for text in (video_page.section(result, tmp_path), video_page.summary(result)):
-        assert '| bytes for a cost of at most 0.03 | 0 % | 30 % |\n| --- | ---: | ---: |\n| A | 1,500 | – |\n| B | – |  |' in text
+        assert '| bytes for a cost of at most 0.03 | 0 % | 30 % |\n| --- | ---: | ---: |\n| A, ideal parity | 1,500 | – |\n| B, ideal parity | – |  |' in text
         assert 'Only a part was measured so far: 5 of 9 runs' in text
-    assert 'D was left out: no frames.' in video_page.section(result, tmp_path)
+    assert 'D was left out: no frames.' in video_page.section(result, tmp_path) and '| C |' not in video_page.summary(result)
+
+
+def cell_of(link, family, size, cost, answered=1.0, variant='', clip='C'):
+    return {'clip': clip, 'link': link, 'family': family, 'variant': variant, 'setting': '', 'bytes': size, 'cost': cost,
+            'answered': answered}
+
+
+def test_evitif_is_judged_beside_h264_at_the_costs_that_that_reaches():
+    cells = [cell_of('0 %', 'evitif, PALDN', 3000.0, 0.03), cell_of('0 %', 'evitif, PALDN', 9000.0, 0.01),
+             cell_of('0 %', 'H.264 4:2:0, ideal parity', 2500.0, 0.03), cell_of('0 %', 'H.264 4:4:4, ideal parity', 8000.0, 0.01)]
+    judged = {entry['name']: (entry['measured'], entry['holds']) for entry in targets_of(cells)}
+    assert judged == {'cost of at most 0.03, 0 % loss': ('C: 3,000', True), 'cost of at most 0.01, 0 % loss': ('C: 9,000', False),
+                      'beside H.264 4:2:0, ideal parity, 0 % loss': ('C 0.03: 1.20 times', False),
+                      'beside H.264 4:4:4, ideal parity, 0 % loss': ('C 0.03: 0.38 times, C 0.01: 1.12 times', True)}
+    reached = [cell_of('30 %', 'evitif, PALDN', 3000.0, 0.05), cell_of('30 %', 'H.264 4:2:0, ideal parity', 9000.0, 0.03)]
+    beside, = (entry for entry in targets_of(reached) if entry['name'].startswith('beside'))
+    assert beside['measured'] == 'C 0.03: not reached' and not beside['holds']
+
+
+def test_evitif_is_judged_in_bursts_and_drift():
+    link = 'drift, so'
+    cells = [cell_of(link, 'evitif, PALDN', 3000.0, 0.05), cell_of(link, 'H.264 4:2:0, adaptive parity', 3000.0, 0.06),
+             cell_of(link, 'H.264 4:4:4, adaptive parity', 2000.0, 0.06)]
+    drift, = targets_of(cells)
+    assert drift['measured'] == 'C: 1 of 2 settings' and not drift['holds']
+    cells = [cell_of('in bursts', 'evitif, PALDN', 3000.0, 0.05, 0.9995), cell_of('in bursts', NOTHING, 0.0, 0.06)]
+    burst, = targets_of(cells)
+    assert burst['measured'] == 'C: 100.0 %, 0.050' and burst['holds']
+    cells[0]['answered'] = 0.95
+    assert not targets_of(cells)[0]['holds']
 
 
 def test_contestants_have_names_of_their_own():
