@@ -226,7 +226,8 @@ def test_the_page_has_every_family_on_every_link_and_says_what_is_missing(tmp_pa
     result = {'figures': {'cells': cells, 'clips': {'C': {'frames': 9, 'rate_hz': 30.0, 'model': 'm', 'cut': 6, 'data': 'd'}}},
               'deadline_s': 0.2, 'block': 10, 'left_out': {'D': 'no frames'}, 'measured': {'runs': 5, 'of': 9}}
     for text in (video_page.section(result, tmp_path), video_page.summary(result)):
-        assert '| bytes for a cost of at most 0.03 | 0 % | 30 % |\n| --- | ---: | ---: |\n| A, ideal parity | 1,500 | – |\n| B, ideal parity | – |  |' in text
+        assert '| bytes for a cost of at most 0.03 | 0 % | 30 % |\n| --- | ---: | ---: |\n' \
+               '| A, ideal parity | 1,500 | – |\n| B, ideal parity | – |  |' in text
         assert 'Only a part was measured so far: 5 of 9 runs' in text
     assert 'D was left out: no frames.' in video_page.section(result, tmp_path) and '| C |' not in video_page.summary(result)
 
