@@ -27,7 +27,17 @@ from evitif.pipeline.strategies import bridge_strategy
 from evitif.pipeline.strategy import BridgeStrategy, Outcome
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
-from evitif.protocol.events import AnswerSize, FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
+from evitif.protocol.events import (
+    AnswerSize,
+    FrameLate,
+    FrameReady,
+    FramesJoined,
+    RobotConnected,
+    RobotLost,
+    RobotMoved,
+    RobotRefused,
+    StampRefused,
+)
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
@@ -272,6 +282,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                            ('stamps', event.robot, event.device))
         elif isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {format_address(event.address)}')
+        elif isinstance(event, RobotMoved):
+            self._repeated(logging.INFO, f'robot {event.robot} has moved to {format_address(event.address)}', ('moved', event.robot))
         elif isinstance(event, RobotRefused):
             self._repeated(logging.ERROR, f'robot {event.robot} at {format_address(event.address)} refused: {event.reason}',
                            ('refused', event.robot))

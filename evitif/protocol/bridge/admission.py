@@ -5,7 +5,8 @@ session, however many copies of the HELLO arrive. A HELLO is judged in this orde
 
 1. It is meant for another bridge, the parameters differ, or the name is not the device's: REFUSE with every difference, both values
    named.
-2. That robot has a session of that instance: WELCOME to it again, at the address of the newest HELLO.
+2. That robot has a session of that instance: WELCOME to it again. The session stays where it is until the other address has proved
+   itself (`paths`).
 3. That robot has a session of another instance: it is replaced if the address is the same (the edge was restarted), or if the
    session, sealed, shows no fresh sign of life; else REFUSE naming the other address, since two robots of one name would take turns
    forever.
@@ -17,7 +18,8 @@ address on it (RFC 9000, section 8.1).
 
 On a sealed bridge only whoever has the robot's key is heard; others get REFUSE, naming the key, rationed. Then:
 
-1. The session that the edge still has lives: PONG in that session, if no newer HELLO has asked for it.
+1. The session that the edge still has lives: PONG in that session, and PATH_CHALLENGE to another address than the session's, if no
+   newer HELLO has asked for it.
 2. A session of that instance lives: the same WELCOME again.
 3. There is no valid cookie, which proves the address and that the HELLO is new: CHALLENGE, and nothing is kept.
 4. Rules 1 and 3 to 5 from above.
@@ -33,6 +35,7 @@ from dataclasses import replace
 
 from evitif.bounded import BoundedDict
 from evitif.protocol.bridge.config import BridgeConfig
+from evitif.protocol.bridge.paths import Paths
 from evitif.protocol.bridge.rate_limiter import RateLimiter
 from evitif.protocol.bridge.session import BridgeSession
 from evitif.protocol.bridge.sessions import Sessions
@@ -72,10 +75,10 @@ class Admission:
     """
 
     def __init__(self, streams: Mapping[str, StreamParameters], name: str, config: BridgeConfig, keys: RobotKeys | None,
-                 sessions: Sessions, events: deque[BridgeEvent], transmit: Callable[[bytes, Address], None]):
+                 sessions: Sessions, paths: Paths, events: deque[BridgeEvent], transmit: Callable[[bytes, Address], None]):
         self._streams, self._name, self._config, self._keys = streams, name, config, keys
         self._by_digest = {stream.digest: stream for stream in streams.values()}
-        self._sessions, self._events, self._transmit = sessions, events, transmit
+        self._sessions, self._paths, self._events, self._transmit = sessions, paths, events, transmit
         self._cookies = Cookies()
         hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
         self._proved_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos))
@@ -119,10 +122,8 @@ class Admission:
         session = self._same_instance(hello)
         if session is None:
             session = self._begin(hello, addr, now, self._sessions.new_id())
-            session.hello_sequence = received.sequence
-        elif (received.sequence - session.hello_sequence) % (1 << 32) < 1 << 31:      # not overtaken by a newer one
-            session.address, session.hello_sequence = addr, received.sequence
-        session.heard_at = now
+        if addr == session.address:
+            session.heard_at = now
         reply = Welcome(hello.instance, self._name).to_bytes()
         size = datagram.HEADER.size + len(reply)
         for _ in range(min(REPLY_COPIES, AMPLIFICATION * received.size // size)):
@@ -145,13 +146,15 @@ class Admission:
         self._sessions.expire(now)
         kept = self._sessions.by_id.get(said.kept_session)
         if kept is not None and kept.robot == hello.robot:
-            # The HELLO may be an old one, so the robot does not count as heard, nor as moved; what it sends next will tell.
+            # The HELLO may be an old one, or a copy, so the robot does not count as heard, nor as moved; what it sends next will tell.
             if received.sequence <= kept.hello_sequence:
                 raise DatagramError('duplicate')      # each answer uses a number up, and the robot would miss it
             kept.hello_sequence = received.sequence
             for pong in kept.pongs(NO_PING, now, now):
-                for to in dict.fromkeys((addr, kept.address)):
-                    self._transmit(pong, to)
+                self._transmit(pong, kept.address)
+            if addr != kept.address:
+                for data in self._paths.challenge(kept, addr, kept.tracker.highest + 1, now):
+                    self._transmit(data, addr)
             return
         if (session := self._same_instance(hello)) is not None:
             self._repeat(session.welcome, (AMPLIFICATION if proved else 1) * received.size, addr)
