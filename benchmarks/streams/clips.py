@@ -34,7 +34,7 @@ class Source:
     rate_hz: float
     frames: int                 # of the first ones, at most
     model: str = VIT_TINY
-    cut: int = 6
+    cut: int | None = 6         # None: the model folder's
     checkpoint: str | None = IMAGENET_CHECKPOINT
 
     @property
@@ -46,7 +46,7 @@ class Source:
 CLIPS = (
     Source('CamVid', 'data/camvid/val/images', 15.0, 101),
     Source('7-Scenes', 'data/seven-scenes-kitchen/images', 30.0, 200),
-    Source('moving-fashion', 'moving-fashion', 30.0, 200, 'artifacts/moving_fashion', 4, None),
+    Source('moving-fashion', 'moving-fashion', 30.0, 200, 'artifacts/moving_fashion', None, None),
 )
 
 
@@ -67,11 +67,12 @@ class Clip:
         self.model = CutModel.load(SplitSettings(**source.settings, quantisation='int8'))
         preprocessor = self.model.preprocessor
         self._mean, self._std = (torch.tensor(preprocessor.data_config[name])[:, None, None] for name in ('mean', 'std'))
-        images = open_images(source.data if Path(source.data).suffix or '/' not in source.data else str(ROOT / source.data), 'test')
+        path = ROOT / source.data
+        images = open_images(str(path) if path.exists() else source.data, 'test')
         count = min(count or source.frames, source.frames, len(images))
         self.frames = np.stack([self._seen(images[index].image) for index in range(count)])
-        self._known: dict[bytes, np.ndarray] = {}
-        self.probabilities = np.stack(self._look([*self.frames]))
+        self._known: dict[bytes, int] = {}          # the answer to each picture that was looked at
+        self.probabilities = self._look([*self.frames])
         self.answers = self.probabilities.argmax(1)
 
     def _seen(self, image: np.ndarray) -> np.ndarray:
@@ -89,22 +90,17 @@ class Clip:
 
     def classes(self, pictures: Sequence[np.ndarray | None]) -> np.ndarray:
         """The whole model's answer to each picture uint8 [h, w, 3], int [n]; NO_ANSWER where there is none."""
-        there = [index for index, picture in enumerate(pictures) if picture is not None]
-        found = np.full(len(pictures), NO_ANSWER)
-        if there:
-            found[there] = np.stack(self._look([pictures[index] for index in there])).argmax(1)
-        return found
+        keys = [None if picture is None else hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in pictures]
+        new = {key: picture for key, picture in zip(keys, pictures, strict=True) if picture is not None and key not in self._known}
+        if new:
+            self._known.update(zip(new, self._look([*new.values()]).argmax(1).tolist(), strict=True))
+        return np.array([NO_ANSWER if key is None else self._known[key] for key in keys])
 
     @torch.inference_mode()
-    def _look(self, pictures: list[np.ndarray]) -> list[np.ndarray]:
-        """Probabilities float32 [classes] of each; a picture that was seen before is not looked at again."""
-        keys = [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in pictures]
-        new = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self._known}
-        names, values = [*new], [*new.values()]
-        for at in range(0, len(names), BATCH):
-            seen = self.model.split.whole(self.normalised(values[at:at + BATCH])).softmax(1).numpy()
-            self._known.update(zip(names[at:at + BATCH], seen, strict=True))
-        return [self._known[key] for key in keys]
+    def _look(self, pictures: list[np.ndarray]) -> np.ndarray:
+        """Probabilities float32 [n, classes] of the uncut model."""
+        return np.concatenate([self.model.split.whole(self.normalised(pictures[at:at + BATCH])).softmax(1).numpy()
+                               for at in range(0, len(pictures), BATCH)])
 
     def cost(self, answers: np.ndarray) -> np.ndarray:
         """What each of `answers` (int [n]) costs, float [n]; before the first answer, all that the model's own is sure of."""

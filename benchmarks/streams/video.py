@@ -107,7 +107,7 @@ def run(quick: bool, output: Path, minutes: float | None = None) -> dict:
     complete = all(job.key in state['runs'] for job in todo)
     (partial.remove if complete else lambda: partial.save(state))()
     more = {} if minutes is None else {'minutes': f'{minutes:g}'}
-    about = {name: {'frames': len(clip.frames), 'rate_hz': clip.rate_hz, 'model': clip.source.model, 'cut': clip.source.cut,
+    about = {name: {'frames': len(clip.frames), 'rate_hz': clip.rate_hz, 'model': clip.source.model, 'cut': clip.model.parameters.cut,
                     'data': clip.source.data} for name, clip in clips.items()}
     cells = cells_of(todo, state['runs'], clips)
     return save(output, 'video', command('video', quick, **more), {'cells': cells, 'clips': about}, [] if quick else targets_of(cells),
