@@ -18,7 +18,7 @@ PARITIES: dict[str, Parity | None] = {
     'ideal parity': Parity(), 'ideal parity, small datagrams': Parity(small=True),
     'adaptive parity': Parity(adaptive=True, small=True), 'no parity': None}
 KEYS = {30: 'key frame every 30', 10: 'key frame every 10', INTRA: 'key frames alone'}
-IDEAL_CRF, QUICK_IDEAL_CRF = (16, 24, 20, 12, 8, 30), (12, 24)
+IDEAL_CRF, QUICK_IDEAL_CRF = (16, 24, 20, 12, 8, 30, 4), (12, 24)
 OTHER_CRF, QUICK_OTHER_CRF = (24, 16), (24,)        # where each loss makes other pictures, which takes long
 STILLS = {'WEBP': 'WebP', 'JPEG': 'JPEG'}
 QUALITIES, QUICK_QUALITIES = (90, 80, 95, 50, 98), (80,)
