@@ -76,7 +76,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
 
     def __init__(self, config: BridgeSettings, *, on_prediction: Callable[[str, Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):
-        require_choice(config.key_file, config.unsealed)
+        require_choice(config.key_file, config.unsealed, config.silent_to_strangers)
         self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self._refused_keys = keys.refused if keys else ()
@@ -326,7 +326,7 @@ def _frames_of(slot: Slot) -> Item:
 def _endpoint(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None) -> BridgeEndpoint:
     protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
                             reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-                            max_datagram_bytes=config.max_datagram_bytes)
+                            max_datagram_bytes=config.max_datagram_bytes, silent_to_strangers=config.silent_to_strangers)
     if isinstance(config, PartitionBridgeSettings):
         return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
     return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)

@@ -46,6 +46,7 @@ class BridgeEndpoint:
     :param name: the bridge's name, which the robots are told
     :param keys: seal the links; None: they are unsealed
     :param random: where session ids come from; the system's randomness by default
+    :raises ValueError: the name is unusable, or the bridge is to be silent to strangers and has no keys
     """
 
     def __init__(self, parameters: StreamParameters | Sequence[StreamParameters], name: str,
@@ -53,6 +54,8 @@ class BridgeEndpoint:
         streams = (parameters,) if isinstance(parameters, StreamParameters) else parameters
         self.name = check_name('bridge', name)
         self.config = config = config or BridgeConfig()
+        if config.silent_to_strangers and keys is None:
+            raise ValueError('silent_to_strangers is true and there are no keys: without a key everybody is a stranger; expected keys')
         self._events: deque[BridgeEvent] = deque()
         self._sessions = Sessions(config, self._events, random or SystemRandom())
         self._paths = Paths()
@@ -272,6 +275,8 @@ class BridgeEndpoint:
             self._transmit(pong, addr)
 
     def _on_unknown_session(self, received: Datagram, addr: Address, now: float) -> None:
+        if self.config.silent_to_strangers:
+            return
         if received.type in (datagram.TOKENS, datagram.PING) and self._reset_limit.allows(addr, now):
             self._transmit(datagram.build(datagram.RESET, received.session_id, 0), addr)
 
