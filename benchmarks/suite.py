@@ -26,6 +26,7 @@ PARTS = (
     'benchmarks.link.transport',
     'benchmarks.adaptive',
     'benchmarks.link.accuracy_per_byte',
+    'benchmarks.streams.video',
     'benchmarks.robots',
     'benchmarks.flood',
     'benchmarks.transport_calls',
