@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+from evitif.datasets import BY_NAME
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.add_argument('name', choices=('fashion-mnist',))
+    parser.add_argument('name', choices=tuple(BY_NAME), help='moving-fashion is made from the images of fashion-mnist')
 
 
 def run(options: argparse.Namespace, command: str) -> int:

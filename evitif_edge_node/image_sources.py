@@ -11,7 +11,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from evitif.datasets import EXTENSIONS, DatasetError, FashionMnist, ImageDataset, open_images, say_once
+from evitif.datasets import BY_NAME, EXTENSIONS, DatasetError, ImageDataset, MovingFashion, is_named, open_images, say_once
 
 _IMAGES = frozenset(EXTENSIONS) - {'.gif'}      # a GIF is a film here
 _NAMED = 20             # images that cannot be read, in the log
@@ -56,15 +56,15 @@ def open_source(source: str, *, split: str = 'test', loop: bool = False, start_i
         return CaptureSource.device(source, size)
     if path.is_file() and path.suffix.lower() not in _IMAGES:
         return CaptureSource.video(path, loop)
-    if path.exists() or source.replace('_', '-').lower() == FashionMnist.name:
+    if path.exists() or is_named(source):
         images = open_images(source, split, significant_bits=significant_bits, say=say)
         return IndexedSource(source, images, loop, start_index, shuffle, seed, say)
-    raise SourceError(f'image source {source!r} does not exist: expected {FashionMnist.name}, a folder of images, an image, '
+    raise SourceError(f'image source {source!r} does not exist: expected {", ".join(BY_NAME)}, a folder of images, an image, '
                       "a video file, or a camera's number or /dev path")
 
 
 class IndexedSource:
-    """A data set or folder, in order or shuffled."""
+    """A data set or folder, in order or shuffled; of a data set of videos the clips are shuffled, and their frames stay in order."""
 
     def __init__(self, source: str, images: ImageDataset, loop: bool, start_index: int, shuffle: bool, seed: int,
                  say: Callable[[str], None]):
@@ -72,9 +72,11 @@ class IndexedSource:
         if start_index >= len(self._images):
             raise SourceError(f'start_index {start_index} is beyond the last image of {source!r}, '
                               f'which has {len(self._images)}: expected 0 to {len(self._images) - 1}')
-        self._order = list(range(len(self._images)))
+        length = images.length if isinstance(images, MovingFashion) else 1
+        clips = list(range(0, len(self._images), length))
         if shuffle:
-            random.Random(seed).shuffle(self._order)
+            random.Random(seed).shuffle(clips)
+        self._order = [first + number for first in clips for number in range(length)]
         self.description = f'{source}, {len(self._images)} images'
         self.labelled = bool(self._images.class_names)
         self.skipped = 0

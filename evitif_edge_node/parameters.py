@@ -28,8 +28,8 @@ class EdgeNodeSettings(StatisticsSettings):
 class CameraSettings(Settings):
     """What the camera node publishes."""
 
-    source: str = setting('fashion-mnist', '`fashion-mnist`, a folder of images (one folder a class, or flat), an image, a video file, or '
-                          'a camera: its number or /dev/video0', required=True, launch=True)
+    source: str = setting('fashion-mnist', '`fashion-mnist`, `moving-fashion` (a made video), a folder of images (one folder a class, or '
+                          'flat), an image, a video file, or a camera: its number or /dev/video0', required=True, launch=True)
     split: str = setting('test', 'part of a data set', choices=('train', 'test'))
     significant_bits: int = setting(0, 'bits used of image files with more than 8 bits; 0: found from the files', unit='bits', minimum=0,
                                     maximum=16)
@@ -37,7 +37,7 @@ class CameraSettings(Settings):
     loop: bool = setting(True, 'begin again after the last image')
     count: int = setting(0, 'stop after this many images; 0: no limit', unit='images', minimum=0, launch=True)
     start_index: int = setting(0, 'first image of a data set or folder', unit='images', minimum=0)
-    shuffle: bool = setting(False, 'publish in another order than by name, the same for the same `seed`')
+    shuffle: bool = setting(False, 'publish in another order than by name, the same for the same `seed`; of `moving-fashion` the clips')
     seed: int = setting(0, 'seed of the shuffled order', minimum=0, maximum=2 ** 32 - 1)
     width: int = setting(0, 'width that a camera device is asked for; 0: its own choice', unit='pixels', minimum=0, maximum=16_384)
     height: int = setting(0, 'height that a camera device is asked for; 0: its own choice', unit='pixels', minimum=0, maximum=16_384)

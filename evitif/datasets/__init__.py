@@ -1,4 +1,4 @@
-"""Images with known labels: Fashion-MNIST and folders in the ImageFolder layout."""
+"""Images with known labels: Fashion-MNIST, moving-fashion (video) and folders in the ImageFolder layout."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,22 +9,34 @@ from evitif.datasets.files import EXTENSIONS
 from evitif.datasets.image_files import ImageFile
 from evitif.datasets.image_folder import ImageFolder, say_once
 from evitif.datasets.layout import split_of
+from evitif.datasets.moving_fashion import Frame, MovingFashion
 from evitif.datasets.sample import ImageDataset, Sample
 
-__all__ = ['EXTENSIONS', 'DatasetError', 'FashionMnist', 'ImageDataset', 'ImageFile', 'ImageFolder', 'Sample', 'judging_split',
-           'open_images', 'say_once']
+__all__ = ['BY_NAME', 'EXTENSIONS', 'DatasetError', 'FashionMnist', 'Frame', 'ImageDataset', 'ImageFile', 'ImageFolder', 'MovingFashion',
+           'Sample', 'is_named', 'judging_split', 'open_images', 'say_once']
+
+BY_NAME: dict[str, type[FashionMnist] | type[MovingFashion]] = {dataset.name: dataset for dataset in (FashionMnist, MovingFashion)}
+
+
+def is_named(source: str) -> bool:
+    """Whether `source` is the name of a data set, not a path."""
+    return _name(source) in BY_NAME
+
+
+def _name(source: str) -> str:
+    return source.replace('_', '-').lower()
 
 
 def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] | None = None, ranked: bool = False,
                 significant_bits: int = 0, say: Callable[[str], None] = say_once) -> ImageDataset:
-    """Open a data set by name (`fashion-mnist`), a folder of images, or one image file.
+    """Open a data set by name (`fashion-mnist`, `moving-fashion`), a folder of images, or one image file.
 
     `split` is `train` or `test`. A folder with `train` and `val` (or `test`) inside is opened at that split, any other folder whole; the
     `split` of the returned data set says which. `class_names`, `ranked`, `significant_bits` and `say`: see `ImageFolder`.
     Raises DatasetError, naming the source and what was expected.
     """
-    if source.replace('_', '-').lower() == FashionMnist.name:
-        return FashionMnist(split)
+    if is_named(source):
+        return BY_NAME[_name(source)](split)
     if Path(source).expanduser().is_file():
         return ImageFile(source, significant_bits, say)
     return ImageFolder.at_split(source, split, class_names=class_names, ranked=ranked, significant_bits=significant_bits, say=say)
@@ -32,6 +44,6 @@ def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] |
 
 def judging_split(source: str) -> str:
     """What `open_images(source, 'test')` opens: `test`, `val`, or `all` of a folder that is not divided. Raises DatasetError as it does."""
-    if source.replace('_', '-').lower() == FashionMnist.name:
+    if is_named(source):
         return 'test'
     return split_of(Path(source).expanduser(), 'test')[1]

@@ -10,12 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: uint8 [H, W, 3] RGB, its class (-1 when unknown), the class's name and the image's own."""
+    """One image: uint8 [H, W, 3] RGB, its class (-1 when unknown), the class's name, the image's own, and each pixel's class if known."""
 
     image: np.ndarray
     class_id: int
     label: str
     name: str
+    mask: np.ndarray | None = None          # uint8 [H, W]
 
 
 class ImageDataset(Protocol):

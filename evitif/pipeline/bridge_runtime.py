@@ -27,7 +27,17 @@ from evitif.pipeline.strategies import bridge_strategy
 from evitif.pipeline.strategy import BridgeStrategy, Outcome
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
-from evitif.protocol.events import AnswerSize, FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
+from evitif.protocol.events import (
+    AnswerSize,
+    FrameLate,
+    FrameReady,
+    FramesJoined,
+    RobotConnected,
+    RobotLost,
+    RobotMoved,
+    RobotRefused,
+    StampRefused,
+)
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
@@ -66,7 +76,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
 
     def __init__(self, config: BridgeSettings, *, on_prediction: Callable[[str, Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):
-        require_choice(config.key_file, config.unsealed)
+        require_choice(config.key_file, config.unsealed, config.silent_to_strangers)
         self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self._refused_keys = keys.refused if keys else ()
@@ -272,6 +282,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                            ('stamps', event.robot, event.device))
         elif isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {format_address(event.address)}')
+        elif isinstance(event, RobotMoved):
+            self._repeated(logging.INFO, f'robot {event.robot} has moved to {format_address(event.address)}', ('moved', event.robot))
         elif isinstance(event, RobotRefused):
             self._repeated(logging.ERROR, f'robot {event.robot} at {format_address(event.address)} refused: {event.reason}',
                            ('refused', event.robot))
@@ -314,7 +326,7 @@ def _frames_of(slot: Slot) -> Item:
 def _endpoint(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None) -> BridgeEndpoint:
     protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
                             reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-                            max_datagram_bytes=config.max_datagram_bytes)
+                            max_datagram_bytes=config.max_datagram_bytes, silent_to_strangers=config.silent_to_strangers)
     if isinstance(config, PartitionBridgeSettings):
         return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
     return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)

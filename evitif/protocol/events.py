@@ -113,6 +113,16 @@ class AnswerSize:
     before: int
 
 
+@dataclass(frozen=True)
+class RobotMoved:
+    """A robot has proved to be at another address; its session goes on there."""
+
+    session_id: int
+    robot: str
+    address: Address
+    device: str = ''
+
+
 @dataclass(frozen=True, eq=False)
 class FrameReady:
     """A frame for the tail, complete or not."""
@@ -152,4 +162,4 @@ class FramesJoined:
 
 EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | FrameExpired | DatagramSize
 JoinEvent = FramesJoined | FrameLate | StampRefused
-BridgeEvent = RobotConnected | RobotRefused | RobotLost | AnswerSize | FrameReady | JoinEvent
+BridgeEvent = RobotConnected | RobotRefused | RobotMoved | RobotLost | AnswerSize | FrameReady | JoinEvent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from evitif.datasets.sample import ImageDataset
+from evitif.datasets import FashionMnist, ImageDataset, MovingFashion
 
 _LOOKED_INTO = 256          # files, evenly spaced: reading all of them would take as long as the training's own reading
 _FIRST_BYTES = 1 << 16
@@ -23,8 +23,11 @@ def digest_of(dataset: ImageDataset) -> str:
     another place is the same data set. Raises OSError where a file has gone.
     """
     digest = hashlib.sha256(repr(tuple(dataset.class_names)).encode(errors='surrogateescape'))
-    if hasattr(dataset, 'grey'):                                # Fashion-MNIST is in memory
-        digest.update(dataset.grey.tobytes() + dataset.class_ids.tobytes())
+    if isinstance(dataset, MovingFashion):
+        digest.update(repr(dataset.recipe).encode())
+    garments = dataset.garments if isinstance(dataset, MovingFashion) else dataset
+    if isinstance(garments, FashionMnist):                      # in memory
+        digest.update(garments.grey.tobytes() + garments.class_ids.tobytes())
     items = getattr(dataset, 'items', ())
     step = max(1, len(items) // _LOOKED_INTO)
     for index, (path, class_id, *_) in enumerate(items):

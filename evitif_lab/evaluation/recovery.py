@@ -47,7 +47,7 @@ DEFAULT_BURST = 8.0
 class RecoveryEvaluation(ModelChoice):
     """What to measure; saved with the result. Raises ValueError for a value out of its range."""
 
-    data: str = option(help='fashion-mnist, or a folder in the ImageFolder layout')
+    data: str = option(help='fashion-mnist, moving-fashion, or a folder in the ImageFolder layout')
     cut: int | None = option(None, "cut after this block (default: the model folder's, else half of the depth)", not_negative_int)
     quantisation: str = option(AUTO, QUANTISATION_HELP, choices=(AUTO, *Quantisation.values()))
     loss: tuple[float, ...] | list[float] = option((0.0, 0.3, 0.6), 'packet error rates', rate, nargs='+', metavar='RATE')

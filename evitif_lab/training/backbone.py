@@ -48,7 +48,7 @@ MADE_FOR_A_MODEL = ('*-cut*.json', '*-cut*.safetensors', 'selection.json', 'stra
 class BackboneTraining:
     """The configuration of one training; printed at its start and saved with its result."""
 
-    data: str = option(help='fashion-mnist, or a folder with train/ and val/ in the ImageFolder layout')
+    data: str = option(help='fashion-mnist, moving-fashion, or a folder with train/ and val/ in the ImageFolder layout')
     output: str = option(help='the model folder to write')
     architecture: str = option('vit_tiny_patch16_224', 'name of a timm model')
     model_kwargs: dict = field(default_factory=dict)

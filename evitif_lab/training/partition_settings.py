@@ -22,7 +22,7 @@ REDUCTIONS = {1: 2.0, 2: 4.0, 3: 6.0, 5: 10.0, 10: 28.9}      # of the parameter
 class PartitionTraining(ModelChoice):
     """The configuration of one partition; printed at its start and saved with its result."""
 
-    data: str = option(help='fashion-mnist, or a folder in the ImageFolder layout with train and val')
+    data: str = option(help='fashion-mnist, moving-fashion, or a folder in the ImageFolder layout with train and val')
     output: str = option(help='folder of the artifact')
     devices: int = option(3, None, positive_int, metavar='N')
     subsets: str = option('similar', "similar (by the model's own confusions), random, or a JSON file: a list of class ids a device "

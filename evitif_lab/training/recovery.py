@@ -39,7 +39,7 @@ FIT_IMAGES = 1000
 class RecoveryTraining(CutChoice):
     """The configuration of one training; printed at its start and saved with its result."""
 
-    data: list[str] = option(help='fashion-mnist, or folders of images', nargs='+')
+    data: list[str] = option(help='fashion-mnist, moving-fashion, or folders of images', nargs='+')
     output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
     method: tuple[str, ...] | list[str] = option(('paldn',), 'paldn (default), surrogate, linear, srcnn, edsr, tuned-tail', nargs='+')
     quantisation: str = option('int8', QUANTISATION_HELP, choices=(AUTO, *Quantisation.values()))

@@ -47,7 +47,7 @@ _SAMPLE = 200_000       # coefficients that the levels are chosen on
 class CodeTraining(CutChoice):
     """The configuration of one fit; printed at its start and saved with its result."""
 
-    data: list[str] = option(help='fashion-mnist, or folders of images', nargs='+')
+    data: list[str] = option(help='fashion-mnist, moving-fashion, or folders of images', nargs='+')
     pixels: bool = option(False, 'code the patches of an image as strategy selection sends them, instead of tokens at a cut')
     output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
     images: int = option(2000, 'for means and covariances, drawn from all of --data', positive_int)

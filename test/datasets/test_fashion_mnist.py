@@ -1,34 +1,26 @@
 """Where Fashion-MNIST is looked for, and how its files are read."""
 
-import gzip
-import struct
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 
 from evitif.datasets import DatasetError, FashionMnist, fashion_mnist
 from evitif.model.timm_import import repair_torchvision
 from evitif_lab.data.download import fetch_fashion_mnist
 
+sys.path.insert(0, str(Path(__file__).parent))
 
-def write(folder, count=3, magic=2051, cut=0):
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels = np.arange(count * 784, dtype=np.uint32).astype(np.uint8).tobytes()
-    for images, labels, _ in fashion_mnist.FILES.values():
-        body = struct.pack('>IIII', magic, count, 28, 28) + pixels
-        (folder / images).write_bytes(gzip.compress(body[:len(body) - cut]))
-        (folder / labels).write_bytes(gzip.compress(struct.pack('>II', 2049, count) + bytes(range(count))))
-    return folder
+from small_fashion_mnist import expect, write
 
 
 @pytest.fixture
 def three_images(monkeypatch):
-    monkeypatch.setattr(fashion_mnist, 'FILES', {split: (images, labels, 3)
-                                                 for split, (images, labels, _) in fashion_mnist.FILES.items()})
+    expect(monkeypatch, 3)
 
 
 def test_the_named_folder_is_read(tmp_path, monkeypatch, three_images):
-    monkeypatch.setenv('FASHION_MNIST_DIR', str(write(tmp_path / 'd')))
+    monkeypatch.setenv('FASHION_MNIST_DIR', str(write(tmp_path / 'd', 3)))
     dataset = FashionMnist('test')
     assert len(dataset) == 3
     assert dataset[2].label == 'Pullover'
@@ -69,4 +61,4 @@ def _refuse(*arguments, **options):
                                               ({'count': 2}, 'expected 3 images')])
 def test_damaged_files_are_named(tmp_path, damage, expected, three_images):
     with pytest.raises(DatasetError, match=expected):
-        FashionMnist('test', write(tmp_path, **damage))
+        FashionMnist('test', write(tmp_path, **{'count': 3, **damage}))

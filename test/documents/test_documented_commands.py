@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from documents.checks import NO_COMMANDS, check, parameters, parse_evitif, simple_commands
 from documents.fences import ROOT, blocks, commands
 
+from evitif.datasets import DatasetError, fashion_mnist
 from evitif.settings import setting
 
 BLOCKS, COMMANDS = blocks(), commands()
@@ -75,7 +76,9 @@ def test_the_key_command_writes_a_key(tmp_path, monkeypatch):
 
 @pytest.fixture
 def example_folder(tmp_path, monkeypatch):
-    """A folder with the files that the examples name."""
+    """A folder with the files that the examples name; Fashion-MNIST is found from there too."""
+    with contextlib.suppress(DatasetError):
+        monkeypatch.setenv(fashion_mnist.ENVIRONMENT_VARIABLE, str(fashion_mnist.locate().resolve()))
     rng = np.random.default_rng(3)
     Image.fromarray(rng.integers(0, 255, (28, 28, 3), np.uint8)).save(tmp_path / 'photo.png')
     monkeypatch.chdir(tmp_path)
@@ -88,6 +91,11 @@ def test_the_examples_of_a_page_run(page, example_folder):
     """In their order and with one another's names, as a reader would paste them."""
     image = np.zeros((28, 28, 3), np.uint8)
     names = {'image': image, 'pixels': image, 'camera': [image] * 3, 'setting': setting, '__name__': 'example'}
+    if any('MovingFashion' in block.text for block in EXAMPLES if block.page == page):
+        try:
+            fashion_mnist.locate()
+        except DatasetError as error:
+            pytest.skip(str(error))
     for block in EXAMPLES:
         if block.page == page:
             if 'features, present' in block.text:

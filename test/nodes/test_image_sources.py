@@ -170,7 +170,7 @@ def test_missing_device_is_named(name):
 
 
 def test_missing_source_is_named():
-    with pytest.raises(SourceError, match="'/no/such' does not exist: expected fashion-mnist, a folder"):
+    with pytest.raises(SourceError, match="'/no/such' does not exist: expected fashion-mnist, moving-fashion, a folder"):
         open_source('/no/such')
 
 

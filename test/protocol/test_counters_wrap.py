@@ -7,9 +7,7 @@ from evitif.protocol.edge.session import EdgeSession
 from evitif.protocol.events import AnswerArrived, LinkLost
 from evitif.protocol.sealing import ratchet
 from evitif.protocol.sealing.keys import Key, RobotKeys
-from evitif.protocol.wire import datagram
 from evitif.protocol.wire.datagram import ReceiverReport
-from evitif.protocol.wire.handshake import Hello
 
 from .simulated_link import SMALL, Impairment, Simulation
 
@@ -70,12 +68,3 @@ def test_a_session_past_the_end_is_as_it_was_before(monkeypatch, start, loss, ke
         figures[begin] = (run.when(AnswerArrived), edge.uplink, session.downlink_loss(), edge.statistics, session.proved_at)
     assert repr(figures[1000]) == repr(figures[start])      # not a number is not equal to itself
     assert len(figures[start][0]) >= (60 if loss == 0.0 else 58)
-
-
-def test_hellos_past_the_end_still_say_where_the_robot_is():
-    run, edge, session = connected()
-    said = Hello('robot', session.instance, SMALL).to_bytes()
-    for number, address, expected in ((END - 1, 'a', 'a'), (0, 'b', 'b'), (END - 2, 'c', 'b'), (5, 'd', 'd'), (4, 'e', 'd')):
-        session.hello_sequence = END - 5 if number == END - 1 else session.hello_sequence
-        run.bridge.receive_datagram(datagram.build(datagram.HELLO, 0, number, said), (address, 1), run.now + run.clock_offset)
-        assert session.address == (expected, 1)

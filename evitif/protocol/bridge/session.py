@@ -13,10 +13,10 @@ from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.rate.copies import answer_copies, sufficient_copies
 from evitif.protocol.rate.report import since
 from evitif.protocol.rate.statistics import RATE_WINDOW, LinkStatistics, SequenceTracker, Traffic
-from evitif.protocol.sealing.seal import Sealer
+from evitif.protocol.sealing.seal import Sealer, sign
 from evitif.protocol.wire import answer as answers
 from evitif.protocol.wire import datagram, runs
-from evitif.protocol.wire.datagram import Address, ReceiverReport
+from evitif.protocol.wire.datagram import Address, Datagram, DatagramError, ReceiverReport
 from evitif.protocol.wire.parameters import StreamParameters
 
 COPY_SPACING_S = 0.003          # between the copies of the second half
@@ -46,7 +46,7 @@ class BridgeSession:
         self.session_id = session_id
         self.robot = robot
         self.instance = instance
-        self.address = address
+        self.address = self.former_address = address
         self.parameters = parameters
         self.heard_at = now
         self.proved_at = now         # the robot was there then: it has since reported a datagram that left no sooner
@@ -60,13 +60,22 @@ class BridgeSession:
         self.traffic = Traffic()
         self._sizes = answer_sizes or AnswerSizes(datagram.MAX_UDP_PAYLOAD, 0)
         self._finish = datagram.finish if sealer is None else sealer.finish
-        self._sequence = 0
+        self._sequence = self._challenges = 0
         self._pending: deque[_PendingAnswer] = deque(maxlen=PENDING_ANSWERS)
 
     def build(self, kind: int, body: bytes = b'') -> bytes:
         """A datagram of this session, with the next sequence number, counted as sent."""
         data = datagram.build(kind, self.session_id, self._sequence, body, self._finish)
         self._sequence += 1
+        self.traffic.sent(len(data))
+        return data
+
+    def path_challenge(self, body: bytes) -> bytes:
+        """A PATH_CHALLENGE. It has numbers of its own: whoever hears it elsewhere must not make the robot miss a datagram."""
+        number, kind = self._challenges, datagram.PATH_CHALLENGE
+        self._challenges += 1
+        data = datagram.build(kind, self.session_id, number, body) if self.sealer is None else \
+            sign(self.sealer.signing, kind, self.session_id, number, body)
         self.traffic.sent(len(data))
         return data
 
@@ -79,16 +88,35 @@ class BridgeSession:
         """Sequence numbers and bodies of the datagrams of a run that are right, and for each other one why it is not."""
         return runs.open_run(datagrams) if self.sealer is None else self.sealer.open_run(datagrams)
 
-    def hear(self, sequences: list[int], address: Address, now: float) -> list[bool]:
-        """Note datagrams of this session from `address`; returns for each whether it is new.
+    def open(self, received: Datagram, take: bool = True) -> Datagram:
+        """A datagram of this session, opened if it is sealed; without `take` its number is not used up. Raises DatagramError."""
+        if self.sealer is not None:
+            return self.sealer.open(received, take)
+        if received.sealed:
+            raise DatagramError('unexpected')
+        return received
 
-        Only the datagram with the highest number says that the robot is there, and where: one that was overtaken, or held back, does
-        not lead back (RFC 9000, section 9.3).
+    def is_ahead(self, sequence: int) -> bool:
+        """Whether this number is above all that have come (RFC 1982)."""
+        return 0 < (sequence - self.tracker.highest) % (1 << 32) < 1 << 31
+
+    def is_at(self, address: Address, sequence: int) -> bool:
+        """Whether a datagram from `address` counts: from where the robot is, or one that was overtaken, from where it was before."""
+        return address == self.address or address == self.former_address and not self.is_ahead(sequence)
+
+    def move_to(self, address: Address) -> None:
+        """The robot has proved to be at `address`."""
+        self.address, self.former_address = address, self.address
+
+    def hear(self, sequences: list[int], now: float) -> list[bool]:
+        """Note datagrams of this session from where they count; returns for each whether it is new.
+
+        Only the datagram with the highest number says that the robot is there: one that was overtaken, or held back, does not.
         """
         highest = self.tracker.highest
         fresh = self.tracker.receive_run(sequences) if len(sequences) > 1 else [self.tracker.receive(sequences[0])]
         if self.tracker.highest != highest:
-            self.heard_at, self.address = now, address
+            self.heard_at = now
         return fresh
 
     def take_report(self, report: ReceiverReport, now: float) -> None:

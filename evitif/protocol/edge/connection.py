@@ -172,7 +172,7 @@ class EdgeConnection:
         if (former := self._sent.add(sent)) is not None:
             self._expire(former)
         self._traffic.frames['sent'] += 1
-        if self._sender.delayed and self._session.pings.go_ahead(now):
+        if self._sender.asks_first(now) and self._session.pings.go_ahead(now):
             self._send_pings(self._session, 1, now)
         self._release_at = now
         return True
@@ -264,6 +264,9 @@ class EdgeConnection:
                 self._on_refuse(received, now)
             elif received.type == datagram.RESET:
                 self._on_reset(received, now)
+            elif received.type == datagram.PATH_CHALLENGE:
+                for data in self._session_of(received).responses(received, now):
+                    self._transmit(data, now)
             elif received.type in (datagram.ANSWER, datagram.PONG, datagram.BYE):
                 self._on_session_datagram(self._session_of(received), received, now, now if arrived_at is None else arrived_at)
             else:

@@ -100,7 +100,7 @@ def _file_state(file: Path) -> tuple | None:
         state = file.stat()
     except OSError:
         return None
-    return state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode
+    return state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode, state.st_uid
 
 
 def write_key_file(path: str | Path) -> None:
@@ -192,8 +192,12 @@ def _check_owner(shown: str, status: os.stat_result, path: Path) -> None:
                            f'`chown {os.geteuid()} {path}`')
 
 
-def require_choice(key_file: str | None, unsealed: bool) -> None:
-    """Refuse a link for which neither or both of key and `unsealed` are set. Raises ValueError naming both ways out."""
+def require_choice(key_file: str | None, unsealed: bool, silent: bool = False) -> None:
+    """Refuse a link for which neither or both of key and `unsealed` are set, and silence without a key. Raises ValueError naming both
+    ways out."""
+    if silent and unsealed:
+        raise ValueError('silent_to_strangers and unsealed are both true: without a key everybody is a stranger; set key_file and unsealed '
+                         'to false, or silent_to_strangers to false')
     if not key_file and not unsealed:
         raise ValueError('key_file is empty and unsealed is false: set key_file to a file that `evitif key new FILE` made, the same key '
                          'on edge and bridge, or set unsealed to true where nobody else is on the network')

@@ -49,9 +49,11 @@ class Sealer:
     :param outgoing: first key of the datagrams that this side sends, 32 bytes, of this session only; `ratchet` makes the others
     :param incoming: first key of those that it receives
     :param direction: EDGE_TO_BRIDGE on the edge, BRIDGE_TO_EDGE on the bridge
+    :param signing: key of this session's datagrams that are signed only: WELCOME, PATH_CHALLENGE
     """
 
-    def __init__(self, outgoing: bytes, incoming: bytes, direction: int):
+    def __init__(self, outgoing: bytes, incoming: bytes, direction: int, signing: bytes = b''):
+        self.signing = signing
         self._sending, self._receiving = SendingKeys(outgoing), ReceivingKeys(incoming)
         self._direction, self._incoming = direction, 1 - direction
         self._nonce = _NONCE.pack
@@ -113,19 +115,19 @@ class Sealer:
         length = size - HEADER.size - SEAL_BYTES
         return lower, np.frombuffer(b''.join(bodies), np.uint8).reshape(len(bodies), length), refused
 
-    def open(self, received: Datagram) -> Datagram:
-        """The datagram with its body decrypted, and the lower 32 bits of its sequence number.
+    def open(self, received: Datagram, take: bool = True) -> Datagram:
+        """The datagram with its body decrypted, and the lower 32 bits of its sequence number; without `take` that is not used up.
 
         Raises `DatagramError`: 'unexpected' (not sealed), 'duplicate' (taken before, or too old to tell), 'corrupt' (another key, or
         changed on the way, or of an epoch too far ahead to have a key yet).
         """
         if not received.sealed:
             raise DatagramError('unexpected')
-        body = self._opened(received.sequence, received.header, received.body)
+        body = self._opened(received.sequence, received.header, received.body, take)
         return Datagram(received.type, received.session_id, received.sequence & 0xFFFFFFFF, memoryview(body), received.size,
                         received.header, True)
 
-    def _opened(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview) -> bytes:
+    def _opened(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview, take: bool = True) -> bytes:
         if sequence <= self._window.highest and not self._window.is_new(sequence):
             raise DatagramError('duplicate')
         decrypt = self._receiving.at(sequence)
@@ -136,8 +138,9 @@ class Sealer:
         except InvalidTag:
             self.forgeries += 1
             raise DatagramError('corrupt') from None
-        self._window.take(sequence)
-        self._receiving.reached(sequence)
+        if take:
+            self._window.take(sequence)
+            self._receiving.reached(sequence)
         return opened
 
 

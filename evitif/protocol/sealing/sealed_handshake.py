@@ -143,7 +143,7 @@ class EdgeHandshake:
             self._agreed = {agreed: _session_keys(self._key, self._private, public, sha256(self._hello).digest(), *agreed)}
         edge, bridge, confirmation = self._agreed[agreed]
         self._check(confirmation, received)
-        return welcome.bridge, Sealer(edge, bridge, EDGE_TO_BRIDGE)
+        return welcome.bridge, Sealer(edge, bridge, EDGE_TO_BRIDGE, confirmation)
 
     def take_refusal(self, received: Datagram) -> Refuse:
         """A REFUSE that the bridge signed. Raises DatagramError."""
@@ -227,7 +227,7 @@ def welcome(key: Key, hello: SealedHello, session_id: int, bridge: str) -> tuple
     public = _public_bytes(private)
     edge, own, confirmation = _session_keys(key, private, hello.public, hello.digest, public, session_id)
     body = public + Welcome(hello.hello.instance, bridge).to_bytes()
-    return sign_twice(key.reply, confirmation, datagram.WELCOME, session_id, 0, body), Sealer(own, edge, BRIDGE_TO_EDGE)
+    return sign_twice(key.reply, confirmation, datagram.WELCOME, session_id, 0, body), Sealer(own, edge, BRIDGE_TO_EDGE, confirmation)
 
 
 def _session_keys(key: Key, private: X25519PrivateKey, other: bytes, hello_digest: bytes, bridge_public: bytes,
