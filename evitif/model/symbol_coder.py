@@ -2,7 +2,7 @@
 
 The coder is rANS (Duda, "Asymmetric numeral systems", arXiv 1311.2540) with a state of 64 bits, words of 32 and frequencies out of 2^24,
 as `constriction` has it (Bamler, "Understanding entropy coding with asymmetric numeral systems", arXiv 2201.01741). Where that package is
-not installed, which has no wheels for Linux on aarch64, the same bytes are written and read in Python, some fifty times slower.
+not installed, which has no wheels for Linux on aarch64, the same bytes are written and read in Python, many times slower.
 
 Models are integers, so encoder and decoder have the same ones on any machine. A coder is a stack: what is decoded first is encoded last.
 """

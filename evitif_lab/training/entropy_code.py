@@ -24,6 +24,7 @@ from evitif.model.entropy_tables import (
 from evitif.model.symbol_coder import PRECISION
 
 FINEST = 1e-4               # nats of divergence that the finest step costs, by the Fisher information
+LEAST = 1e-3                # of the tokens' variance in the metric, the most that the finest step may leave
 # A prefix token travels in every packet; and the information of single patches says too little of errors that all of them share.
 PREFIX_COARSER = 2.8
 _STEPS_SEEN = (6, 12, 16, 20)
@@ -47,7 +48,9 @@ def metric_transforms(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Te
         root = (directions * weights.clamp(min=1e-30).sqrt()) @ directions.T / scale[:, None]
         covariance = part.T @ part / len(part)
         variances, basis = torch.linalg.eigh(root.T @ covariance @ root)
-        unit = finest * (PREFIX_COARSER if sort < prefix_tokens else 1)
+        # Where the answer hardly depends on the tokens, they are still coded.
+        unit = min(finest * (PREFIX_COARSER if sort < prefix_tokens else 1),
+                   (12 * LEAST * float(variances.mean().clamp(min=1e-30)))**0.5 / int(STEPS[0]))
         forward = (root @ basis.flip(1)) / unit
         found.append((forward, torch.linalg.inv(forward), variances.flip(0).clamp(min=0).sqrt() / unit))
     analysis, synthesis, spread = (torch.stack(each) for each in zip(*found, strict=True))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
 from evitif.model.entropy_code import EntropyCode, State
@@ -29,7 +30,7 @@ from evitif_lab.training.transform_code import (
     stream_of,
     tokens_of,
 )
-from evitif_lab.trials.images import Normalise, open_sources
+from evitif_lab.trials.images import Normalise, load_images, open_sources
 from evitif_lab.trials.simulated_motion import camera_path
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
@@ -55,7 +56,10 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         normalise = Normalise(stream.preprocessor.data_config, c.device)
         tokens, answers = tokens_of(stream.split, images, normalise)
         found = information(stream.split, tokens[:c.gradient_images], c.seed)
-        video = video_tokens(stream.split, images[-PATHS:], normalise, c.seed)
+        if c.video is None:
+            video = video_tokens(stream.split, images[-PATHS:], normalise, c.seed)
+        else:
+            video = recorded_tokens(stream.split, c.video, normalise)
         code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, stream.split.grid, *found, video, seed=c.seed))
         figures = {'steps': step_figures(stream.split, code, tokens[-JUDGED:], answers[-JUDGED:], video[-20:]),
                    FIGURES: measure_steps(stream, code, *recovery_in(folder, stream), tokens[-MEASURED:], answers[-MEASURED:], c.seed)}
@@ -107,6 +111,23 @@ def video_tokens(split: SplitModel, images: torch.Tensor, normalise: Normalise, 
     for part in Progress(images.split(max(1, BATCH // FRAMES)), desc=f'simulated motion at cut {split.cut}', unit='batch'):
         frames = camera_path(part, FRAMES, generator)
         parts.append(split.head(normalise(frames.flatten(0, 1).to(normalise.mean.device))).half().cpu().unflatten(0, frames.shape[:2]))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def recorded_tokens(split: SplitModel, folders: list[str], normalise: Normalise) -> torch.Tensor:
+    """As `video_tokens`, of frames that were recorded: paths spread evenly over each folder of images.
+
+    :raises ValueError: a folder has fewer frames than a path
+    """
+    parts = []
+    for folder in folders:
+        frames, _ = load_images(open_images(folder), split.image_size[0], title=folder)
+        if len(frames) < FRAMES:
+            raise ValueError(f'{folder} has {len(frames)} images: expected at least {FRAMES} frames that follow one another')
+        firsts = np.unique(np.linspace(0, len(frames) - FRAMES, PATHS // len(folders)).astype(int))
+        found = torch.cat([split.head(normalise(part.to(normalise.mean.device))).half().cpu() for part in frames.split(BATCH)])
+        parts.append(found[torch.from_numpy(firsts)[:, None] + torch.arange(FRAMES)])
     return torch.cat(parts)
 
 

@@ -52,6 +52,8 @@ class CodeTraining(CutChoice):
     output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
     images: int = option(2000, 'for means and covariances, drawn from all of --data', positive_int)
     gradient_images: int = option(512, 'of these, for the metric (Fisher information)', positive_int)
+    video: list[str] | None = option(None, 'folders of frames that follow one another, for the code of differences between frames '
+                                     '(default: simulated camera motion over --data)', nargs='+', metavar='FOLDER')
     views: list[int] | None = option(None, VIEWS_HELP, positive_int, nargs='+', metavar='N')
     limits: list[int] | None = option(None, LIMITS_HELP, positive_int, nargs='+', metavar='N')
     seed: int = option(0, None, seed)
