@@ -7,6 +7,7 @@ of the four is taken, with a full matrix. Figures are shares of the energy that 
 
 from __future__ import annotations
 
+import argparse
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -91,6 +92,11 @@ def _factors(known: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 def _matrix(known: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     square = known.T @ known
     return torch.linalg.solve(square + RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype), known.T @ wanted)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Where the figures of docs/moving-fashion.md are."""
+    parser.set_defaults(output=ROOT / 'docs' / 'results')
 
 
 def run(quick: bool, output: Path) -> dict:
