@@ -18,6 +18,8 @@ from random import Random
 import numpy as np
 import torch
 
+from benchmarks.adaptive_links import DELAY_S, DRIFT, POLICED_S, QUEUE_S, Link, links, segment_through, uplink_of, without_rate
+from benchmarks.link.tcp_flow import TcpFlow
 from benchmarks.part import PartError, command, machine, save, sources_digest, target
 from benchmarks.plots import lines
 from evitif.datasets import open_images
@@ -30,25 +32,18 @@ from evitif.protocol.frames.packetiser import TokenFrame, patch_copies_of
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.settings import bridge_settings, edge_settings
-from evitif.transport.impairment import ImpairedChannel, Impairment
+from evitif.transport.impairment import HEADER_BYTES, ImpairedChannel
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
 TITLE = 'Adaptive sending'
-QUICK = 'three links for 10 s and a drift of half a minute, one seed'
+QUICK = 'three steady links and six sudden ones for 10 s and a drift of half a minute, one seed'
 SOURCES = ('evitif/model', 'evitif/recovery')
 MODEL, CUT, DATA = 'artifacts/cifar10_vit', 4, 'data/cifar10'
-ADAPTIVE, DRIFT = 'adaptive', 'drift'
+ADAPTIVE = 'adaptive'
 FRAME_RATE = 10.0            # images a second
-DELAY_S = 0.01               # one way
-QUEUE_S = 0.3                # of the bottleneck
 TAIL_S = 0.02                # from frame ready to answer
 BATCH = 50
-Link = Callable[[float], Impairment]     # time in s to what the link does to packets
-WARM_UP_S = 3.0              # of each point, that is not judged
-# Loss, mean burst, Mbit/s.
-POINTS = ((0.0, 1, 5.0), (0.0, 1, 1.0), (0.0, 1, 0.3), (0.3, 1, 5.0), (0.6, 1, 2.0), (0.6, 6, 5.0),
-          (0.8, 1, 5.0), (0.8, 6, 1.0), (0.4, 6, 0.5))
 
 
 @dataclass(frozen=True)
@@ -85,17 +80,18 @@ class Bench:
         return list(dict.fromkeys(Fixed(kind, copies) for kind in p.row_formats
                                   for copies in (1, patch_copies_of(p.in_format(kind), 0))))
 
-    def simulate(self, sender: Fixed | None, link: Link, seconds: float, seed: int) -> tuple[list, dict]:
-        """Run a stream over `link` (time in s to Impairment); None: the adaptive sender.
+    def simulate(self, sender: Fixed | None, link: Link, seed: int) -> tuple[list, dict]:
+        """Run a stream over `link`; None: the adaptive sender.
 
         Returns the received frames that were answered in time, and counts.
         """
-        choice, setting = sending_choice(self.stream, self.edge_config), None
+        choice, setting, seconds = sending_choice(self.stream, self.edge_config), None, link.seconds
         config, parameters = self.edge_config, self.stream.parameters
         edge = EdgeConnection(parameters, 'robot', EdgeConfig(answer_deadline_s=config.answer_deadline), random=Random(seed))
         bridge = BridgeEndpoint(parameters, 'bridge', BridgeConfig(), random=Random(seed + 1))
-        up, down = ImpairedChannel(link(0.0), seed), ImpairedChannel(without_rate(link(0.0)), seed + 1000)
-        queue, order, received, answered, used = [], itertools.count(), {}, [], {}
+        course, up, down = link.course, uplink_of(link, seed), ImpairedChannel(without_rate(link.course(0.0)), seed + 1000)
+        queue, order, received, answered, used, flows = [], itertools.count(), {}, [], {}, []
+        sent_bytes, carried_bits, judged_from = 0, 0, 1.0 + link.skip_s
         first_image = seed * int(seconds * FRAME_RATE)          # each seed has images of its own
 
         def at(when: float, action: Callable[[], object]) -> None:
@@ -103,8 +99,8 @@ class Bench:
 
         def send(number: int) -> None:
             nonlocal setting
-            up.set_impairment(link(now - 1.0))
-            down.set_impairment(without_rate(link(now - 1.0)))
+            up.set_impairment(course(now - 1.0))
+            down.set_impairment(without_rate(course(now - 1.0)))
             if sender is None:
                 known = edge.uplink
                 setting = choice.choose(known.frame_bytes, known.packet_error_rate, known.mean_burst, setting, known.name_bytes)
@@ -116,9 +112,16 @@ class Bench:
             edge.send_frame(TokenFrame(number, number, 'camera', rows, setting.quantisation, chosen_tokens(parameters, setting.share),
                                        setting.patch_copies, setting.min_packets), now)
 
+        def begin_flow() -> None:
+            delay_s = course(0.0).delay_s
+            flows.append(TcpFlow(lambda: now, at, lambda size, when: segment_through(up, size, when, delay_s), 2 * delay_s, link.beside))
+
         def exchange() -> None:
+            nonlocal sent_bytes, carried_bits
             for data in edge.datagrams_to_send(now):
+                sent_bytes += len(data)
                 for when, arriving in up.offer(data, now):
+                    carried_bits += 8 * (len(data) + HEADER_BYTES) * (judged_from <= now < 1.0 + seconds)
                     at(when, lambda arriving=arriving: bridge.receive_datagram(arriving, 'edge', now))
             while (event := edge.next_event()) is not None:
                 if isinstance(event, AnswerArrived):
@@ -135,6 +138,8 @@ class Bench:
         edge.connect(now)
         for number in range(int(seconds * FRAME_RATE)):
             at(1.0 + number / FRAME_RATE, lambda number=number: send(number))
+        if link.beside:
+            at(1.0, begin_flow)
         exchange()
         while True:
             timers = [timer for timer in (edge.get_timer(), bridge.get_timer()) if timer is not None]
@@ -149,8 +154,11 @@ class Bench:
                 edge.handle_timer(now)
                 bridge.handle_timer(now + 1e-9)
             exchange()
-        return [received[frame] for frame in answered], {'answered': len(answered), 'bytes': up.counters.bytes_received,
-                                                         'settings': named(used)}
+        counts = {'answered': len(answered), 'bytes': sent_bytes, 'settings': named(used)}
+        if flows:
+            counts['mbit_s'] = carried_bits / (seconds - link.skip_s) / 1e6
+            counts['flow_mbit_s'] = flows[0].rate(judged_from, 1.0 + seconds) / 1e6
+        return [received[frame] for frame in answered], counts
 
     @torch.inference_mode()
     def classes(self, frames: list) -> dict[int, int]:
@@ -169,18 +177,13 @@ class Bench:
                     result[frame.frame_id] = answer
         return result
 
-    def stream_of(self, sender: Fixed | None, link: Link, seconds: float, seed: int, skip_s: float = 0.0) -> dict:
-        """What became of all frames after `skip_s`: `right` has a 1 for each that was answered with its image's class, else a 0."""
-        frames, counts = self.simulate(sender, link, seconds, seed)
-        answers, count = self.classes(frames), int(seconds * FRAME_RATE)
+    def stream_of(self, sender: Fixed | None, link: Link, seed: int) -> dict:
+        """What became of all judged frames: `right` has a 1 for each that was answered with its image's class, else a 0."""
+        frames, counts = self.simulate(sender, link, seed)
+        answers, count = self.classes(frames), int(link.seconds * FRAME_RATE)
         ids = self.ids[(seed * count + np.arange(count)) % len(self.ids)]
-        judged = range(int(skip_s * FRAME_RATE), count)
+        judged = range(int(link.skip_s * FRAME_RATE), count)
         return {'right': ''.join(str(int(answers.get(number) == ids[number])) for number in judged), **counts}
-
-
-def without_rate(link: Impairment) -> Impairment:
-    """The same link without a limit of its rate."""
-    return Impairment(loss=link.loss, burst_length=link.burst_length, delay_s=link.delay_s)
 
 
 def named(used: dict) -> dict[str, int]:
@@ -198,31 +201,6 @@ def placeholder(frame: ReceivedFrame, now: float) -> Answer:
                   recovery_s=0.0, tail_s=TAIL_S, hold_s=max(0.0, now - frame.first_arrival))
 
 
-def steady(loss: float, burst: float, rate: float) -> Link:
-    """A link that stays as it is."""
-    link = Impairment(loss=loss, burst_length=burst, delay_s=DELAY_S, rate_bit_s=1e6 * rate, queue_s=QUEUE_S)
-    return lambda now: link
-
-
-def drifting(seconds: float) -> Link:
-    """Loss 0 → 80 → 0 %, in bursts in every other sixth, and the rate from 5 to 0.3 Mbit/s and back, three times."""
-    def link(now: float) -> Impairment:
-        share = min(max(now / seconds, 0.0), 1.0)
-        rate = 0.3 * (5.0 / 0.3) ** (0.5 + 0.5 * math.cos(6 * math.pi * share))
-        return Impairment(loss=0.8 * math.sin(math.pi * share), burst_length=6.0 if int(6 * share) % 2 else 1.0, delay_s=DELAY_S,
-                          rate_bit_s=1e6 * rate, queue_s=QUEUE_S)
-    return link
-
-
-def links(quick: bool) -> list[tuple[str, Link, float, float, int]]:
-    """Name, link, seconds, those of them that are not judged, and seeds: a drift is as long as six points."""
-    points, seconds, drift = (POINTS[2::3], 13.0, 30.0) if quick else (POINTS, 23.0, 120.0)
-    seeds, drifts = (1, 1) if quick else (5, 2)
-    steadily = [(f'{100 * loss:.0f} % loss' + (f', bursts of {burst}' if burst > 1 else '') + f', {rate:g} Mbit/s',
-                 steady(loss, burst, rate), seconds, WARM_UP_S, seeds) for loss, burst, rate in points]
-    return [*steadily, (DRIFT, drifting(drift), drift, 0.0, drifts)]
-
-
 def run(quick: bool, output: Path) -> dict:
     """
     The part of `make bench`; goes on where it was interrupted.
@@ -230,27 +208,28 @@ def run(quick: bool, output: Path) -> dict:
     :raises PartError: the model or its images are not there
     """
     jobs = links(quick)
-    images = int(max(seeds * length for _, _, length, _, seeds in jobs[:-1]) * FRAME_RATE)      # a steady link's frames have one each
+    images = int(max(link.seeds * link.seconds for link in jobs[:-1]) * FRAME_RATE)      # all but the drift's frames have one each
     try:
         bench = Bench(MODEL, DATA, CUT, images)
     except (ValueError, OSError) as error:
         raise PartError(str(error)) from None
     senders = [None, *bench.fixed()]
-    extent = [(name, length, seeds) for name, _, length, _, seeds in jobs]
-    partial = PartialResult(output / 'adaptive.json', {'links': extent, 'machine': machine(), 'sources': sources_digest(
-        ('evitif/protocol', 'evitif/pipeline', *SOURCES, 'benchmarks/adaptive.py'))})
+    extent = [(link.name, link.seconds, link.seeds) for link in jobs]
+    partial = PartialResult(output / 'adaptive.json', {'links': extent, 'machine': machine(), 'sources': sources_digest((
+        'evitif/protocol', 'evitif/pipeline', *SOURCES,
+        *(f'benchmarks/{name}.py' for name in ('adaptive', 'adaptive_links', 'link/tcp_flow'))))})
     state = partial.load() or {'next': 'the first stream', 'runs': {}}
-    with Progress(total=sum(seeds for *_, seeds in jobs) * len(senders), desc='streams', unit='stream') as bar:
-        for name, link, length, skip, seeds in jobs:
-            for sender, seed in itertools.product(senders, range(seeds)):
-                key = f'{name} / {ADAPTIVE if sender is None else sender.name} / {seed}'
+    with Progress(total=sum(link.seeds for link in jobs) * len(senders), desc='streams', unit='stream') as bar:
+        for link in jobs:
+            for sender, seed in itertools.product(senders, range(link.seeds)):
+                key = f'{link.name} / {ADAPTIVE if sender is None else sender.name} / {seed}'
                 if key not in state['runs']:
-                    state['runs'][key] = bench.stream_of(sender, link, length, seed, skip)
+                    state['runs'][key] = bench.stream_of(sender, link, seed)
                     state['next'] = f'after {key}'
                     partial.save(state)
                 bar.update()
-    cells = [{'link': name, 'sender': title, 'runs': [state['runs'][f'{name} / {title} / {seed}'] for seed in range(seeds)]}
-             for name, *_, seeds in jobs for title in (ADAPTIVE, *(sender.name for sender in senders[1:]))]
+    cells = [{'link': link.name, 'sender': title, 'runs': [state['runs'][f'{link.name} / {title} / {seed}'] for seed in range(link.seeds)]}
+             for link in jobs for title in (ADAPTIVE, *(sender.name for sender in senders[1:]))]
     partial.remove()
     return save(output, 'adaptive', command('adaptive', quick), {'cells': cells}, targets_of(cells),
                 model=MODEL, cut=CUT, data=DATA, images=len(bench.ids), frame_rate=FRAME_RATE, delay_s=DELAY_S,
@@ -308,12 +287,18 @@ def section(result: dict, images: Path) -> str:
             f'{1e3 * result["deadline_s"]:g} ms counts as wrong. The adaptive sender chooses quantisation, copies, packets and patches; '
             f'a fixed one always sends the same, as far as the rate allows. Each point has {frames[names[0]]} frames, the drift '
             f'{frames[DRIFT]}: the loss goes from 0 to 80 % and back, in bursts in every other sixth, and the rate goes three times '
-            'between 5 and 0.3 Mbit/s.', '',
+            'between 5 and 0.3 Mbit/s. A fall comes 2 s after a point has begun, a path gets longer or shorter every 4 s, a policer lets '
+            f'{1e3 * POLICED_S:g} ms of its rate pass at once, and a TCP flow always has something to send.', '',
             '| | ' + ' | '.join(senders) + ' |', '| --- |' + ' ---: |' * len(senders)]
     for name in names:
         best = max(of[name, sender] for sender in senders)
         text.append(f'| {name} | ' + ' | '.join(f'**{of[name, s]:.1f}**' if of[name, s] == best else f'{of[name, s]:.1f}' for s in senders)
                     + ' |')
+    for name in names:
+        beside = {cell['sender']: cell['runs'] for cell in cells if cell['link'] == name and 'flow_mbit_s' in cell['runs'][0]}
+        if beside:
+            own, flow = (np.mean([run[key] for run in beside[ADAPTIVE]]) for key in ('mbit_s', 'flow_mbit_s'))
+            text += ['', f'{name}: the adaptive sender has {own:.2f} Mbit/s, the flow {flow:.2f} Mbit/s.']
     series = {sender: [(place + 1, of[name, sender]) for place, name in enumerate(names)] for sender in senders}
     if lines(images / 'bench-adaptive.png', series, x='link, in the order of the table', y='top-1 in %', bold=(ADAPTIVE,),
              title='the adaptive sender beside fixed settings'):

@@ -33,7 +33,8 @@ PARTS = (
     'benchmarks.recovery_cost',
 )
 # Measured when they are asked for by name, and on no page of the suite.
-OTHER_PARTS = ('benchmarks.images', 'benchmarks.scaling', 'benchmarks.timm_families', 'benchmarks.video_statistics')
+OTHER_PARTS = ('benchmarks.congestion', 'benchmarks.images', 'benchmarks.path_changes', 'benchmarks.scaling', 'benchmarks.timm_families',
+               'benchmarks.video_statistics')
 
 
 def name_of(part: str) -> str:

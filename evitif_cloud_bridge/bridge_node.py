@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from evitif.bounded import BoundedDict
-from evitif.protocol.events import RobotConnected, RobotLost, RobotRefused, StampRefused
+from evitif.protocol.events import RobotConnected, RobotLost, RobotMoved, RobotRefused, StampRefused
 from evitif.protocol.wire.link_names import group_of
 from evitif.transport.addresses import format_address
 from evitif_cloud_bridge.parameters import BRIDGE_PARAMETERS, bridge_runtime_settings
@@ -108,6 +108,10 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
                     robot.sessions.add(event.session_id)
                     robot.session_id, robot.peer, robot.reason = event.session_id, format_address(event.address), ''
                 self._refused.pop(event.robot, None)
+        elif isinstance(event, RobotMoved):
+            with self._robots_lock:
+                for name in self._names(event) & self._robots.keys():
+                    self._robots[name].peer = format_address(event.address)
         elif isinstance(event, RobotLost):
             with self._robots_lock:
                 for robot in [self._robots[name] for name in self._names(event) if name in self._robots]:
@@ -124,7 +128,7 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
             self._refused[whose] = text, time.monotonic()
 
     @staticmethod
-    def _names(event: RobotConnected | RobotLost) -> set[str]:
+    def _names(event: RobotConnected | RobotMoved | RobotLost) -> set[str]:
         """The names that a session has topics under: a device has its own link, and its robot the predictions of all devices."""
         return {event.robot, group_of(event.robot, event.device)}
 

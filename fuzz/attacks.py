@@ -6,6 +6,7 @@ The bytes of the fuzzer are the attacker's decisions; `two_robots` says what has
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from random import Random
 
 import numpy as np
@@ -15,13 +16,18 @@ from evitif.protocol.sealing.keys import Key
 from evitif.protocol.wire import datagram
 from fuzz.parsers import PARAMETERS
 from fuzz.stream import Stream
-from fuzz.two_robots import CLOCKS_DIFFER_S, OTHER_ADDRESSES, RETURN_S, ROBOT_ADDRESSES, STRANGER, Network, Robot
+from fuzz.two_robots import CLOCKS_DIFFER_S, OTHER_ADDRESSES, ROBOT_ADDRESSES, STRANGER, Network, Robot
 
 _PAUSES_S = 0.005, 0.02, 0.05, 0.1, 0.1, 0.3, 0.5, 1.1, 2.3, 5.0
 _INTERVALS_S = 0.005, 0.02, 0.1, 0.5, 1.9
 _TOGETHER = 2                 # things that it does again and again at a time
 _MOST_AT_ONCE = 20
 _SESSION_AT, _SEQUENCE_AT = 4, 12
+
+
+@cache
+def _key(number: int, robot: int) -> Key:
+    return Key(bytes([number, robot] * 16))
 
 
 class Attacker:
@@ -269,12 +275,9 @@ class Attacker:
         network, robot, number = self.network, self._robot(), self.stream.number()
         if number & 1:
             network.say_goodbye(robot)
-        former = robot.address
         if number & 2:
             self.move()
         network.start(robot)
-        if robot.address != former or robot.up != 'clean':
-            network.disturb(robot, RETURN_S + 2.0)
 
     def restart_bridge(self) -> None:
         """The bridge ends, with or without a goodbye, and begins anew."""
@@ -288,7 +291,7 @@ class Attacker:
         network, robot, number = self.network, self._robot(), self.stream.number()
         if not network.sealed or robot.key is None:
             return
-        fresh = Key(bytes([number // 4 % 32 + 16, robot.number] * 16))
+        fresh = _key(number // 4 % 32 + 16, robot.number)
         keys = {**network.keys, robot.name: (robot.key, fresh, None, fresh)[number % 4]}
         network.disturb(robot)
         network.set_keys({name: key for name, key in keys.items() if key is not None})

@@ -177,7 +177,7 @@ class Network:
 
     def speak_as_the_robot(self) -> None:
         """Who has the robot's key and session says anything."""
-        kind = self.stream.choice((datagram.TOKENS, datagram.PING, datagram.BYE, datagram.ANSWER))
+        kind = self.stream.choice((datagram.TOKENS, datagram.PING, datagram.BYE, datagram.ANSWER, datagram.PATH_RESPONSE))
         body = self.stream.take(self.stream.number())
         if self.edge.session_id is not None:
             self.edge._send(kind, self.now, body)  # noqa: SLF001 (the edge itself says nothing wrong)
@@ -188,6 +188,7 @@ class Network:
         body = self.stream.take(self.stream.number())
         for session in list(self.bridge.sessions.values())[:1]:
             self.edge.receive_datagram(session.build(kind, body), self.now)
+            self.edge.receive_datagram(session.path_challenge(body), self.now)
 
     def send_frame(self) -> None:
         """The edge sends a frame."""

@@ -2,7 +2,7 @@
 
 Each target runs under libFuzzer in a process of its own, for its share of the time (`SHARES`). It begins from the committed inputs
 (fuzz/corpus) and those that earlier runs found (reports/fuzz/found); a further run goes on where the last one ended, and the report
-(reports/fuzz/fuzz.json) counts the inputs of all runs. An input that raises, takes too long (10 s; 60 s with two robots)
+(reports/fuzz/fuzz.json) counts the inputs of all runs. An input that raises, takes too long (10 s; 120 s with two robots)
 or more than 2 GB is kept in reports/fuzz/faults; `python -m fuzz.one TARGET FILE` runs it again.
 """
 
@@ -27,7 +27,7 @@ NAMES = ('datagram', 'tokens', 'reports', 'handshake', 'sealed-handshake', 'seal
          'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'two-robots', 'sealed-two-robots', 'artifacts', 'pictures')
 # Shares of the time: an input of these is some seconds of two robots' lives, and one of the others a datagram or a file.
 SHARES = dict.fromkeys(NAMES, 1) | {'two-robots': 3, 'sealed-two-robots': 6}
-LONGEST_INPUT_S = dict.fromkeys(NAMES, 10) | {'two-robots': 60, 'sealed-two-robots': 60}
+LONGEST_INPUT_S = dict.fromkeys(NAMES, 10) | {'two-robots': 120, 'sealed-two-robots': 120}
 
 
 class Fuzzer:

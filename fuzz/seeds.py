@@ -29,14 +29,15 @@ def genuine(target: str) -> list[bytes]:
     answered = answer.encode(Answer(3, 1000, (3, 1), (0.75, 0.25), 'split', 'omission', 3, 4, 500, 17, 17, received, 0.1, 5.0, 0.01,
                                     0.0, 0.02, 0.03), 3)
     reports = [datagram.ping_body(1.5, _REPORT), datagram.pong_body(1.5, 2.0, 2.5, _REPORT)]
-    handshake = [said.to_bytes() for said in (Hello('robot', 5, _PARAMETERS), Welcome(5, 'bridge'), Refuse(5, 'bridge', ('no', 'never')))]
+    handshake = [said.to_bytes() for said in (Hello('robot', 5, _PARAMETERS), Welcome(5, 'bridge'), Refuse(5, 'bridge', ('no', 'never')),
+                                              Hello('robot', 5, _PARAMETERS.digest))]
     kinds = {datagram.TOKENS: tokens[:1], datagram.ANSWER: [answered], datagram.PING: reports[:1], datagram.PONG: reports[1:],
-             datagram.HELLO: handshake[:1], datagram.WELCOME: handshake[1:2], datagram.REFUSE: handshake[2:]}
+             datagram.HELLO: handshake[:1], datagram.WELCOME: handshake[1:2], datagram.REFUSE: handshake[2:3]}
     return {
         'datagram': [datagram.build(kind, 7, 9, body) for kind, bodies in kinds.items() for body in bodies],
         'tokens': tokens, 'answer': [answered], 'reports': [*reports, _REPORT.to_bytes()], 'handshake': handshake,
         'sealed-handshake': [b'\0\1\0' + bytes(48) + handshake[0], b'\0\1\0' + bytes(24), b'\0\1\0' + handshake[2],
-                             b'\0\1\0' + bytes(32) + handshake[1]],
+                             b'\0\1\0' + bytes(32) + handshake[1], b'\0\1\0' + bytes(48) + handshake[3]],
         'keys': [base64.b64encode(bytes(range(32))) + b'\n', base64.b64encode(bytes(31))],
         'artifacts': [b'\0' + json.dumps({'format': 1, 'architecture': 'vit_tiny_patch16_224', 'model_kwargs': {}, 'pretrained_cfg': {},
                                          'class_names': ['a']}).encode()],

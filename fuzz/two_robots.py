@@ -134,7 +134,8 @@ class Network:
         self.bridge = BridgeEndpoint(PARAMETERS, 'bridge', _BRIDGE, keys=RobotKeys(self.keys) if self.sealed else None,
                                      random=Random(self.random.random()))
         for robot in self.robots:
-            self.disturb(robot)
+            if robot.life >= 0:
+                self.disturb(robot)
 
     def start(self, robot: Robot) -> None:
         """Another life of a robot."""
@@ -153,8 +154,12 @@ class Network:
         robot.edge.close(self.now)
         self.collect()
 
-    def disturb(self, robot: Robot, patience_s: float = PATIENCE_S) -> None:
+    def disturb(self, robot: Robot) -> None:
         """Something that is not merely an added datagram happens to a robot."""
+        elsewhere = not robot.edge.connected and any(
+            session.robot == robot.name and session.address in ROBOT_ADDRESSES and session.address != robot.address
+            for session in self.bridge.sessions.values())
+        patience_s = PATIENCE_S + (RETURN_S if elsewhere or robot.up != 'clean' else 0.0)
         robot.disturbed_at, robot.patient_until = self.now, max(robot.patient_until, self.now + patience_s)
         self.kept_away = True
 

@@ -53,11 +53,11 @@ def unavailable() -> str:
 
 def remove_leftovers() -> None:
     """Remove namespaces of this benchmark whose process is gone, as after a power cut or `kill -9`."""
-    listed = _run(['ip', '-j', 'netns', 'list'])
+    listed = run_tool(['ip', '-j', 'netns', 'list'])
     for entry in json.loads(listed or '[]'):
-        match = re.fullmatch(r'evitif-(\d+)-\d+-(robot|bridge)', entry['name'])
+        match = re.fullmatch(r'evitif-(\d+)-\d+p?-(robot|bridge)', entry['name'])
         if match and not Path('/proc', match[1]).exists():
-            _run(['ip', 'netns', 'delete', entry['name']])
+            run_tool(['ip', 'netns', 'delete', entry['name']])
 
 
 class NamespaceLink:
@@ -81,6 +81,7 @@ class NamespaceLink:
         name = f'evitif-{os.getpid()}-{next(self._numbers)}'
         self.namespaces = (f'{name}-robot', f'{name}-bridge')
         self._forwarder: subprocess.Popen | None = None
+        self._loses = False
 
     def __enter__(self) -> NamespaceLink:
         try:
@@ -115,18 +116,21 @@ class NamespaceLink:
             self._forwarder.stdin.flush()
             self._await_forwarder('done')
         share = condition.loss if condition.burst <= 1 else 0.0
+        if not share and not self._loses:
+            return
+        self._loses = bool(share)
         drop = f'iifname "{DEVICE}" numgen random mod 100000 < {round(100_000 * share)} drop' if share else ''
         rules = ('add table inet evitif\ndelete table inet evitif\ntable inet evitif {\n chain arriving {\n'
                  f'  type filter hook prerouting priority raw; policy accept;\n  {drop}\n }}\n}}\n')
         for namespace in self.namespaces:
-            _run(['ip', 'netns', 'exec', namespace, 'nft', '-f', '-'], rules)
+            run_tool(['ip', 'netns', 'exec', namespace, 'nft', '-f', '-'], rules)
 
     def datagrams_a_packet(self) -> float:
         """How many datagrams of a run (`UDP_SEGMENT`) arrive as one packet: 1, or a drop would take several."""
         before = self._arrived()
         script = ('import socket, struct; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); '
                   f's.sendmsg([bytes(1000 * {_PACKETS})], [(17, 103, struct.pack("=H", 1000))], 0, ("{BRIDGE_ADDRESS}", 9))')
-        _run([*self.robot_command, sys.executable, '-c', script])
+        run_tool([*self.robot_command, sys.executable, '-c', script])
         until = time.monotonic() + 2.0
         while (arrived := self._arrived() - before) < _PACKETS and time.monotonic() < until:
             time.sleep(0.05)
@@ -149,10 +153,10 @@ class NamespaceLink:
     def _open(self) -> None:
         robot, bridge = self.namespaces
         for namespace in self.namespaces:
-            _run(['ip', 'netns', 'add', namespace])
-            _run(['ip', '-n', namespace, 'link', 'set', 'lo', 'up'])
+            run_tool(['ip', 'netns', 'add', namespace])
+            run_tool(['ip', '-n', namespace, 'link', 'set', 'lo', 'up'])
             for name, value in SETTINGS.items():
-                _run(['ip', 'netns', 'exec', namespace, 'sh', '-c', f'echo {value} > /proc/sys/{name.replace(".", "/")}'])
+                run_tool(['ip', 'netns', 'exec', namespace, 'sh', '-c', f'echo {value} > /proc/sys/{name.replace(".", "/")}'])
         if self.forwarded:
             # Its own session: an interruption at the terminal ends what measures first, and that ends the forwarder.
             self._forwarder = subprocess.Popen([sys.executable, '-m', 'benchmarks.link.forwarder', robot, bridge, DEVICE],
@@ -160,12 +164,13 @@ class NamespaceLink:
                                                start_new_session=True)
             self._await_forwarder('ready')
         else:
-            _run(['ip', 'link', 'add', DEVICE, 'netns', robot, 'type', 'veth', 'peer', 'name', DEVICE, 'netns', bridge])
+            run_tool(['ip', 'link', 'add', DEVICE, 'netns', robot, 'type', 'veth', 'peer', 'name', DEVICE, 'netns', bridge])
         for namespace, own, peer in ((robot, ROBOT_ADDRESS, BRIDGE_ADDRESS), (bridge, BRIDGE_ADDRESS, ROBOT_ADDRESS)):
             address = [f'{own}/32', 'peer', f'{peer}/32'] if self.forwarded else [f'{own}/{PREFIX}']
-            _run(['ip', '-n', namespace, 'address', 'add', *address, 'dev', DEVICE])
-            _run(['ip', '-n', namespace, 'link', 'set', DEVICE, 'up', 'mtu', '1500', *([] if self._keep_runs else ['gso_max_segs', '1'])])
-            _run(['ip', '-n', namespace, 'route', 'add', '224.0.0.0/4', 'dev', DEVICE])       # DDS finds its peers by multicast
+            run_tool(['ip', '-n', namespace, 'address', 'add', *address, 'dev', DEVICE])
+            runs = [] if self._keep_runs else ['gso_max_segs', '1']
+            run_tool(['ip', '-n', namespace, 'link', 'set', DEVICE, 'up', 'mtu', '1500', *runs])
+            run_tool(['ip', '-n', namespace, 'route', 'add', '224.0.0.0/4', 'dev', DEVICE])       # DDS finds its peers by multicast
 
     def _await_forwarder(self, word: str) -> None:
         line = self._forwarder.stdout.readline().decode().strip()
@@ -173,11 +178,11 @@ class NamespaceLink:
             raise LinkError(f'the forwarder ended: {self._forwarder.stderr.read().decode().strip().splitlines()[-1:]}')
 
     def _arrived(self) -> int:
-        text = _run(['ip', '-n', self.namespaces[1], '-s', '-j', 'link', 'show', DEVICE])
+        text = run_tool(['ip', '-n', self.namespaces[1], '-s', '-j', 'link', 'show', DEVICE])
         return json.loads(text)[0]['stats64']['rx']['packets']
 
 
-def _run(command: list[str], text: str | None = None) -> str:
+def run_tool(command: list[str], text: str | None = None) -> str:
     """
     Run a command; return its output.
 

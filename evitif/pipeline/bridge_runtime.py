@@ -27,11 +27,22 @@ from evitif.pipeline.strategies import bridge_strategy
 from evitif.pipeline.strategy import BridgeStrategy, Outcome
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
-from evitif.protocol.events import FrameLate, FrameReady, FramesJoined, RobotConnected, RobotLost, RobotRefused, StampRefused
+from evitif.protocol.events import (
+    AnswerSize,
+    FrameLate,
+    FrameReady,
+    FramesJoined,
+    RobotConnected,
+    RobotLost,
+    RobotMoved,
+    RobotRefused,
+    StampRefused,
+)
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
 from evitif.protocol.wire.answer import Answer, best
+from evitif.protocol.wire.datagram import SMALL_PATH
 from evitif.protocol.wire.link_names import group_of
 from evitif.settings import BridgeSettings, PartitionBridgeSettings
 from evitif.transport.addresses import format_address
@@ -65,7 +76,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
 
     def __init__(self, config: BridgeSettings, *, on_prediction: Callable[[str, Prediction], None],
                  on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):
-        require_choice(config.key_file, config.unsealed)
+        require_choice(config.key_file, config.unsealed, config.silent_to_strangers)
         self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self._refused_keys = keys.refused if keys else ()
@@ -271,9 +282,13 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                            ('stamps', event.robot, event.device))
         elif isinstance(event, RobotConnected):
             self._log(logging.INFO, f'robot {event.robot} connected from {format_address(event.address)}')
+        elif isinstance(event, RobotMoved):
+            self._repeated(logging.INFO, f'robot {event.robot} has moved to {format_address(event.address)}', ('moved', event.robot))
         elif isinstance(event, RobotRefused):
             self._repeated(logging.ERROR, f'robot {event.robot} at {format_address(event.address)} refused: {event.reason}',
                            ('refused', event.robot))
+        elif isinstance(event, AnswerSize):
+            self._log(*_said_of_size(event))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
             with self._lock:
@@ -294,6 +309,16 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                     self._fates[frame.session_id][fate] += 1
 
 
+def _said_of_size(event: AnswerSize) -> tuple[int, str]:
+    """A level and a sentence for the log."""
+    if event.before == 0:
+        return logging.INFO, f'the answers to robot {event.robot} arrive again'
+    swallowed = f'the path to robot {event.robot} swallows answers of more than {SMALL_PATH} bytes and says nothing'
+    if event.size < event.before:
+        return logging.WARNING, f'{swallowed}: they now have only as many classes as fit into that'
+    return logging.ERROR, f'{swallowed}, and one class is too many for fewer: expected a path that takes them'
+
+
 def _frames_of(slot: Slot) -> Item:
     return (slot.frame,) if isinstance(slot, FrameLate) else slot
 
@@ -301,7 +326,7 @@ def _frames_of(slot: Slot) -> Item:
 def _endpoint(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None) -> BridgeEndpoint:
     protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
                             reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-                            max_datagram_bytes=config.max_datagram_bytes)
+                            max_datagram_bytes=config.max_datagram_bytes, silent_to_strangers=config.silent_to_strangers)
     if isinstance(config, PartitionBridgeSettings):
         return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
     return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)

@@ -11,6 +11,7 @@ ones alone.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from evitif.protocol.wire.link_names import link_name
 from evitif.settings import DEFAULT_TOP_K, EdgeSettings
 from evitif.vocabulary import How, LinkState
 
+HINT_AFTER_S = 5.0      # without a reply from the bridge
 NAME_ALWAYS_FITS = SOURCE_FRAME_RESERVE // 4       # characters, of at most four bytes
 
 
@@ -62,6 +64,8 @@ class EdgeStatistics:
     patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
     share_sent: float = NAN           # of the tokens
     stamps: str = ''                  # of `partition`: why the images' stamps cannot be relied on
+    last_loss: str = ''               # why the link was lost last
+    since_loss_s: float = NAN         # seconds since then
     path: str = ''                    # which datagrams the path does not take, if frames have to travel in smaller ones
 
 
@@ -112,8 +116,10 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._stamps = StampCheck() if strategy.joins_by_stamp else None
         self._next_frame = 0
         self._reason = self._objection = ''   # why the link is down; why stamps cannot be relied on
+        self._last_loss = '', NAN             # why the link was lost last, and when
         self._path = ''                       # what its datagrams' size suffers from
         self._refused = False                 # the last that the bridge said
+        self._asking_since = math.inf         # when the link was begun or lost
         # Guarded by the lock:
         self._pending: dict[int, _Frame] = {}
         # One and a half frames deep, so that a camera's jitter does not halve the rate.
@@ -124,6 +130,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._prepare()
         self._strategy.warm_up()
         self._run('evitif-edge')
+        self._asking_since = time.monotonic()
         self._loop.call(self._connection.connect)
 
     def stop(self) -> None:
@@ -167,12 +174,19 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             if self._refused:       # without a seal, so that the connection only takes it as a hint
                 state = LinkState.REFUSED
             else:
-                reason = self._loop.remote_problem or reason
+                reason = self._loop.remote_problem or '; '.join(filter(None, (reason, self._silence())))
         with self._lock:
             return EdgeStatistics(state=state, reason=reason, session_id=session_id or 0,
                                   device=str(self.placement.device), link=link, uplink=connection.uplink, stamps=self._objection,
-                                  path=self._path,
+                                  path=self._path, last_loss=self._last_loss[0], since_loss_s=time.monotonic() - self._last_loss[1],
                                   **sent, **cast(dict[str, Any], self._counts))
+
+    def _silence(self) -> str:
+        """What may be the reason if the bridge has said nothing for a while."""
+        if (waited := time.monotonic() - self._asking_since) < HINT_AFTER_S:
+            return ''
+        return (f'no reply for {waited:.0f} s: the bridge may be off or out of reach, or be silent to strangers and have another key for '
+                'this robot, or none')
 
     # The worker's thread.
 
@@ -271,9 +285,10 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             self._log(logging.ERROR, f'the bridge refused this robot: {event.reason}')
         elif isinstance(event, LinkLost):
             # A bridge that says goodbye, or has forgotten the session, ends it at once.
-            self._refused = False
+            self._refused, self._asking_since = False, time.monotonic()
             self._reason = (f'nothing heard from the bridge for {event.silent_s:.1f} s'
                             if event.silent_s >= self.config.link_timeout else 'the bridge ended the session')
+            self._last_loss = self._reason, time.monotonic()
             self._log(logging.WARNING, f'link to {bridge} lost: {self._reason}')
         elif isinstance(event, DatagramSize):
             level, said = said_of_size(event)

@@ -101,6 +101,28 @@ class RobotLost:
     device: str = ''
 
 
+@dataclass(frozen=True)
+class AnswerSize:
+    """A robot's answers have another size: the path swallows larger ones. The same: it swallows these too, and nothing smaller holds an
+    answer; once these arrive again, `before` is 0.
+    """
+
+    session_id: int
+    robot: str
+    size: int                # bytes of UDP payload, at most
+    before: int
+
+
+@dataclass(frozen=True)
+class RobotMoved:
+    """A robot has proved to be at another address; its session goes on there."""
+
+    session_id: int
+    robot: str
+    address: Address
+    device: str = ''
+
+
 @dataclass(frozen=True, eq=False)
 class FrameReady:
     """A frame for the tail, complete or not."""
@@ -140,4 +162,4 @@ class FramesJoined:
 
 EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | FrameExpired | DatagramSize
 JoinEvent = FramesJoined | FrameLate | StampRefused
-BridgeEvent = RobotConnected | RobotRefused | RobotLost | FrameReady | JoinEvent
+BridgeEvent = RobotConnected | RobotRefused | RobotMoved | RobotLost | AnswerSize | FrameReady | JoinEvent

@@ -35,6 +35,9 @@ class BridgeSettings(LinkSettings):
     session_timeout: float = setting(2.0, 'a robot counts as gone after this long a silence', unit='s', minimum=0.1, maximum=600.0)
     answer_copies: int = setting(0, 'datagrams that carry each answer; 0: as many as the measured loss asks for', unit='copies', minimum=0,
                                  maximum=64)
+    silent_to_strangers: bool = setting(
+        False, 'give no reply to whoever has no key, so that nobody finds the bridge; a robot with another key is not told why it gets no '
+        'session. Needs `key_file`', launch=True)
     max_robots: int = setting(64, 'most robots at a time; the bridge refuses the others', unit='robots', minimum=1, maximum=4096)
     max_batch: int = setting(
         16, 'most frames of several robots that the tail computes at once; the bridge uses fewer if that is as fast for each frame, or if '

@@ -7,7 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))      # it is run from the repository and not installed
 pytest.importorskip('torch')
-from benchmarks.adaptive import ADAPTIVE, DRIFT, drifting, links, section, targets_of
+from benchmarks.adaptive import ADAPTIVE, section, targets_of
+from benchmarks.adaptive_links import DRIFT, Policer, drifting, falling, links, stepping
+from evitif.transport.impairment import ImpairedChannel, Impairment
 
 
 def cell(link, sender, *rights):
@@ -29,11 +31,35 @@ def test_the_page_has_each_sender_on_each_link(tmp_path):
               'figures': {'cells': [cell('poor', ADAPTIVE, '10'), cell('poor', 'a', '11'), cell(DRIFT, ADAPTIVE, '1'),
                                     cell(DRIFT, 'a', '0')]}}
     text = section(result, tmp_path)
-    assert '| poor | 50.0 | **100.0** |' in text and f'| {DRIFT} | **100.0** | 0.0 |' in text
+    assert 'beside' not in text and '| poor | 50.0 | **100.0** |' in text and f'| {DRIFT} | **100.0** | 0.0 |' in text
+
+
+def test_the_page_says_what_a_flow_beside_has(tmp_path):
+    cells = [cell(link, sender, '10') for link in ('beside', DRIFT) for sender in (ADAPTIVE, 'a')]
+    for each in cells[:2]:
+        each['runs'][0] |= {'mbit_s': 0.8, 'flow_mbit_s': 1.2}
+    result = {'model': 'm', 'cut': 1, 'data': 'd', 'frame_rate': 10.0, 'delay_s': 0.01, 'queue_s': 0.3, 'deadline_s': 0.5,
+              'figures': {'cells': cells}}
+    assert 'beside: the adaptive sender has 0.80 Mbit/s, the flow 1.20 Mbit/s.' in section(result, tmp_path)
 
 
 def test_the_drift_begins_and_ends_well_and_is_bad_between():
     link = drifting(60.0)
     assert link(0.0).loss == 0 and link(0.0).rate_bit_s == pytest.approx(5e6) and link(30.0).loss == pytest.approx(0.8)
     assert min(link(second).rate_bit_s for second in range(60)) == pytest.approx(0.3e6, rel=0.1)
-    assert [name for name, *_ in links(True)][-1] == DRIFT
+    assert links(True)[-1].name == DRIFT
+
+
+def test_a_link_falls_into_a_deep_queue_and_another_one_gets_longer_and_shorter():
+    fall = falling(5.0, 0.5, 2.0, at=4.0)
+    assert [(fall(now).rate_bit_s, fall(now).queue_s) for now in (3.9, 4.0)] == [(5e6, 0.3), (0.5e6, 2.0)]
+    step = stepping(0.06, 4.0, 0.1, 5.0)
+    assert [step(now).delay_s for now in (-1.0, 3.9, 4.0, 8.0)] == pytest.approx([0.01, 0.01, 0.07, 0.01])
+
+
+def test_a_policer_lets_its_rate_pass_without_a_delay_and_drops_the_rest():
+    policer = Policer(ImpairedChannel())
+    policer.set_impairment(Impairment(rate_bit_s=1e6, delay_s=0.01))
+    passed = [when for number in range(2000) for when, _ in policer.offer(bytes(972), number / 1000)]
+    assert len(passed) == pytest.approx(2 * 125 + 6, abs=2) and passed[0] == 0.01
+    assert all(when * 1000 == pytest.approx(round(when * 1000)) for when in passed)

@@ -119,5 +119,5 @@ def test_contestants_get_their_answers_over_a_delayed_link_and_nothing_is_left_b
             robot_process.ask('disconnect', contestant=name)
             assert figures['images'] == 4 and figures['p50_ms'] is not None
             assert name == 'local' or figures['p50_ms'] > 10
-    left = namespaces._run(['ip', 'netns', 'list'])
+    left = namespaces.run_tool(['ip', 'netns', 'list'])
     assert not any(name in left for name in names)

@@ -28,7 +28,7 @@ def link():
     with NamespaceLink(forwarded=False) as opened:
         yield opened
         names = opened.namespaces
-    left = namespaces._run(['ip', 'netns', 'list'])
+    left = namespaces.run_tool(['ip', 'netns', 'list'])
     assert not any(name in left for name in names)
 
 
@@ -38,7 +38,7 @@ def test_half_of_the_datagrams_of_runs_are_lost_one_by_one(link):
     receiver = subprocess.Popen([*link.bridge_command, sys.executable, '-c', RECEIVE], stdout=subprocess.PIPE, text=True)
     try:
         assert receiver.stdout.readline().strip() == 'ready'
-        namespaces._run([*link.robot_command, sys.executable, '-c', SEND])
+        namespaces.run_tool([*link.robot_command, sys.executable, '-c', SEND])
         arrived = json.loads(receiver.communicate(timeout=20)[0])
     finally:
         receiver.kill()
@@ -71,7 +71,7 @@ def test_a_link_that_cannot_be_opened_leaves_nothing_and_says_why(monkeypatch):
     def fail(command, text=None):
         ran.append(command)
         raise LinkError('ip netns add: not permitted')
-    monkeypatch.setattr(namespaces, '_run', fail)
+    monkeypatch.setattr(namespaces, 'run_tool', fail)
     monkeypatch.setattr(namespaces.subprocess, 'run', lambda command, **more: ran.append(command))
     with pytest.raises(LinkError, match='not permitted'), NamespaceLink(forwarded=False):
         pass

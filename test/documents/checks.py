@@ -25,7 +25,8 @@ ROS_OTHERS = {'bag': 'plays a recording', 'pkg': 'says where a package is', 'nod
 OTHER_PACKAGES = {'nav2_lifecycle_manager': "Navigation2's", 'rqt_robot_monitor': "ROS's", 'diagnostic_aggregator': "ROS's"}
 TRANSITIONS = {'configure', 'activate', 'deactivate', 'cleanup', 'shutdown'}
 # What looks like a command in the running text.
-NO_COMMANDS = {'evitif 2 hello': 'a label of the handshake', 'evitif 2 reply': 'the same', 'evitif 2 session': 'the same'}
+NO_COMMANDS = {'evitif 2 hello': 'a label of the handshake', 'evitif 2 reply': 'the same', 'evitif 2 session': 'the same',
+               'evitif 2 next': 'the same'}
 
 
 def check(command: Command) -> None:

@@ -127,6 +127,30 @@ def test_a_key_that_is_put_into_the_folder_is_heeded_without_a_restart(tmp_path)
         bridge.stop()
 
 
+def test_a_silent_bridge_tells_a_robot_with_another_key_nothing_and_the_robot_says_what_may_be_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr('evitif.pipeline.edge_runtime.HINT_AFTER_S', 0.5)
+    for name in ('bridge', 'robot'):
+        write_key_file(tmp_path / f'{name}.key')
+    log = []
+    bridge = BridgeRuntime(bridge_settings(**MODEL, key_file=str(tmp_path / 'bridge.key'), silent_to_strangers=True, bind_host='127.0.0.1',
+                                           port=0), on_prediction=lambda *_: None, log=lambda level, text: log.append(text))
+    bridge.start()
+    edge = edge_of(bridge.local_address[1], unsealed=False, key_file=str(tmp_path / 'robot.key'))
+    edge.start()
+    try:
+        assert edge.statistics().reason == ''
+        wait(lambda: 'no reply for ' in edge.statistics().reason)
+        assert edge.statistics().state == 'connecting' and edge.statistics().link.datagrams_received == 0
+        assert 'silent to strangers and have another key for this robot' in edge.statistics().reason
+        wait(lambda: any('refused: key: the bridge has another key for robot' in text for text in log))
+        (tmp_path / 'robot.key').replace(tmp_path / 'bridge.key')
+        wait(lambda: edge.statistics().state == 'connected')
+        assert edge.statistics().reason == ''
+    finally:
+        edge.stop()
+        bridge.stop()
+
+
 @pytest.fixture
 def keys_of_two(tmp_path):
     """A folder with the keys of two robots, a bridge that reads it, and the robots, connected."""

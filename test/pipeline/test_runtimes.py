@@ -120,6 +120,18 @@ def test_a_frame_whose_answer_does_not_come_is_answered_alone():
     assert (statistics.frames_expired, statistics.frames_local, statistics.frames_answered) == (1, 1, 0)
 
 
+def test_a_link_that_was_lost_says_so_when_it_is_back():
+    with system(link_timeout=0.25) as running:
+        running.connected()
+        assert not running.edge.statistics().last_loss
+        running.link.set_impairment('downlink', Impairment(loss=1.0))
+        wait(lambda: running.edge.statistics().state == 'lost')
+        running.link.set_impairment('downlink', Impairment())
+        running.connected()
+        statistics = running.edge.statistics()
+    assert statistics.last_loss.startswith('nothing heard from the bridge for 0.') and 0 < statistics.since_loss_s < 15
+
+
 def test_another_cut_is_refused_with_both_values():
     with system(bridge={'cut': 2}) as running:
         wait(lambda: running.edge.statistics().state == 'refused')
@@ -155,10 +167,11 @@ def test_another_key_is_said_in_both_logs_and_in_the_state(keys):
     with system(key_file=str(keys / 'robot.key'), bridge={'key_file': str(keys / 'other.key')}) as running:
         wait(lambda: running.edge.statistics().state == 'refused')
         time.sleep(0.5)
-        assert 'the bridge has another key for robot robot' in running.edge.statistics().reason
+        assert 'the bridge has no key for robot robot, or another one' in running.edge.statistics().reason
     errors = [text for level, text in running.log if level == logging.ERROR]
     assert len(errors) == 2      # once on each side
-    assert all('key: the bridge has another key for robot robot' in text for text in errors)
+    assert sum('key: the bridge has another key for robot robot' in text for text in errors) == 1      # the bridge's
+    assert sum('key: the bridge has no key for robot robot, or another one' in text for text in errors) == 1
 
 
 def test_an_unsealed_link_has_to_be_asked_for_and_warns():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
-from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotRefused
+from evitif.protocol.events import FrameReady, RobotConnected, RobotLost, RobotMoved, RobotRefused
 from evitif.protocol.frames.packetiser import Packetiser
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.answer import decode
@@ -212,7 +212,7 @@ def test_a_robot_is_lost_by_silence_and_by_goodbye(bridge):
         bridge.statistics_of(session)
 
 
-def test_a_session_follows_its_robot_to_a_new_address_but_not_back_with_an_old_datagram(bridge):
+def test_a_session_follows_its_robot_to_a_new_address_that_has_proved_itself_but_not_back_with_an_old_datagram(bridge):
     session = connect(bridge)
 
     def ping(sequence, address):
@@ -221,10 +221,18 @@ def test_a_session_follows_its_robot_to_a_new_address_but_not_back_with_an_old_d
         return bridge.sessions[session].address
 
     assert ping(0, HOME) == HOME
-    assert ping(2, AWAY) == AWAY
+    bridge.datagrams_to_send(1.1)
+    assert ping(2, AWAY) == HOME
+    (challenge, to), = bridge.datagrams_to_send(1.1)
+    challenge = datagram.parse(challenge)
+    assert (challenge.type, challenge.session_id, len(challenge.body), to) == (datagram.PATH_CHALLENGE, session, 12, AWAY)
+    bridge.receive_datagram(datagram.build(datagram.PATH_RESPONSE, session, 3, bytes(challenge.body)), AWAY, 1.1)
+    assert bridge.sessions[session].address == AWAY
+    assert events_of(bridge)[-1] == RobotMoved(session, 'robot', AWAY)
     assert ping(1, HOME) == AWAY
     hello(bridge, sequence=3, address=AWAY)
     hello(bridge, sequence=2, address=HOME)
+    hello(bridge, sequence=4, address=HOME)
     assert bridge.sessions[session].address == AWAY
 
 

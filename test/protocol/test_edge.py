@@ -316,7 +316,7 @@ def test_an_impossible_configuration_is_refused(change, text):
 
 
 def test_a_hello_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r'HELLO takes \d+ bytes; expected at most max_datagram_bytes, 300'):
-        EdgeConnection(SMALL, 'robot', EdgeConfig(max_datagram_bytes=300))
+    with pytest.raises(ValueError, match=r'HELLO takes \d+ bytes; expected at most max_datagram_bytes, 256'):
+        EdgeConnection(SMALL, 128 * 'r', EdgeConfig(max_datagram_bytes=256))
     with pytest.raises(ValueError, match='robot is'):
         EdgeConnection(SMALL, '')

@@ -45,8 +45,8 @@ def of_session(run, since: int = 0) -> list[bytes]:
 
 @pytest.mark.parametrize('every', [0.1, 0.5, 1.9])
 @pytest.mark.parametrize('kept', ['what was lost', 'the last second'])
-@pytest.mark.parametrize('seed', range(3))
-def test_what_is_held_back_neither_keeps_a_dead_session_nor_keeps_out_the_robot_at_another_port(seed, kept, every):
+@pytest.mark.parametrize(('seed', 'source'), [(0, HOME), (1, HOME), (2, LISTENER)])
+def test_what_is_held_back_neither_keeps_a_dead_session_nor_keeps_out_the_robot_at_another_port(seed, source, kept, every):
     run, edge = connected(seed=seed, uplink=Impairment(0.3), downlink=Impairment(0.1))
     arrived = watched(run)
     run.stream(edge, SMALL, 40)
@@ -64,7 +64,7 @@ def test_what_is_held_back_neither_keeps_a_dead_session_nor_keeps_out_the_robot_
     former = edge.session_id
     del run.edges[HOME]                                    # the power is gone, no goodbye is said
     for k, data in enumerate(held):
-        run.at(run.now + 0.05 + every * k, lambda data=data: to_bridge(run, data))
+        run.at(run.now + 0.05 + every * k, lambda data=data: to_bridge(run, data, source))
     run.run(1.0)
     again = run.add_edge(SMALL, key=KEY, address=AWAY)
     began = run.now
@@ -87,7 +87,7 @@ def test_a_session_whose_robot_has_gone_ends_though_its_last_words_come_in_order
     held = of_session(run, began)
     del run.edges[HOME]
     for k, data in enumerate(held):
-        run.at(run.now + 1.5 * k, lambda data=data: to_bridge(run, data))
+        run.at(run.now + 1.5 * k, lambda data=data: to_bridge(run, data, HOME))
     died = run.now
     run.run(60.0)
     assert not run.bridge.sessions

@@ -384,3 +384,56 @@ def test_two_devices_with_one_identity_are_refused_and_one_that_was_restarted_is
     three_devices.run(4.0)
     assert twin.connected
     assert [event.device for event in three_devices.of(RobotConnected)] == ['a', 'b', 'c', 'a']
+
+
+def other_clock(lead_ns: int, first: bool, others: int, shared_every: int = 0, frames: int = 300, wild: tuple[int, ...] = ()):
+    """Devices look at the same images; one of them says another time, but for each `shared_every`th image, or only for `wild` ones.
+
+    Returns the timeline and the right devices' sessions.
+    """
+    timeline = Timeline()
+    right = [*range(2, 2 + others)]
+    for session in ([1, *right] if first else [*right, 1]):
+        timeline.joiner.join('rover', f'device {session}', session)
+    for k in range(frames):
+        for session in ([1, *right] if first else [*right, 1]):
+            off = k in wild if wild else not (shared_every and k % shared_every == 0)
+            stamp = 10**12 + k * 50_000_000 + (lead_ns if session == 1 and off else 0)
+            timeline.frame(session, stamp, 1.0 + PERIOD * k + 0.001 * session)
+    timeline.until(1.0 + PERIOD * frames + 1.0)
+    return timeline, right
+
+
+def answered_of(timeline, session: int, since: float) -> int:
+    return sum(f'device {session}' in joined.event.frames for joined in timeline.joined if joined.at >= since)
+
+
+HOUR_NS = 3600 * 10**9
+
+
+@pytest.mark.parametrize('lead_ns', [HOUR_NS, -HOUR_NS, 917_000_000, 317_000_000, -317_000_000, 170_000_000])
+@pytest.mark.parametrize('first', [True, False])
+@pytest.mark.parametrize('others', [2, 3])
+def test_a_clock_that_differs_makes_no_other_device_late_for_good(lead_ns, first, others):
+    timeline, right = other_clock(lead_ns, first, others)
+    for session in right:
+        assert answered_of(timeline, session, 6.0) >= 199
+    assert {(refused.device, refused.session_id) for refused in timeline.refused} == {('device 1', 1)}
+
+
+@pytest.mark.parametrize('lead_ns', [HOUR_NS, -HOUR_NS, 5 * 10**9])
+@pytest.mark.parametrize('first', [True, False])
+@pytest.mark.parametrize(('others', 'shared_every'), [(1, 2), (2, 2), (2, 7), (3, 20)])
+def test_nor_does_one_that_is_right_now_and_then(lead_ns, first, others, shared_every):
+    timeline, right = other_clock(lead_ns, first, others, shared_every)
+    for session in right:
+        assert answered_of(timeline, session, 3.0) >= 259
+    assert len(timeline.joiner._groups['rover'].apart) <= JOINTS_IN_FLIGHT
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_one_wild_stamp_costs_its_own_frame(first):
+    timeline, right = other_clock(HOUR_NS, first, 2, wild=(100, 200))
+    assert all(answered_of(timeline, session, 0.0) == 300 for session in (1, *right))
+    assert not timeline.refused and timeline.joiner.counts['late'] == 0
+    assert sum(len(joined.event.frames) == 3 for joined in timeline.joined) == 298

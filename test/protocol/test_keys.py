@@ -119,3 +119,33 @@ def test_sealed_or_not_has_to_be_said_and_once():
             require_choice(nothing, False)
     with pytest.raises(ValueError, match="unsealed is true and key_file is 'robot.key': expected one of them"):
         require_choice('robot.key', True)
+    require_choice('robot.key', False, silent=True)
+    with pytest.raises(ValueError, match='silent_to_strangers and unsealed are both true: .*; set key_file'):
+        require_choice(None, True, silent=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='only root can give a file away')
+def test_a_key_that_belongs_to_another_user_is_refused_whatever_its_mode(tmp_path):
+    """That user could read and exchange it."""
+    path = key_file(tmp_path)
+    os.chown(path, 1234, 1234)
+    with pytest.raises(KeyFileError, match=f'belongs to user 1234; expected user 0, .* `chown 0 {path}`'):
+        read_key_file(path)
+    key_file(tmp_path, 'rover.key')
+    keys = read_robot_keys(tmp_path)
+    assert keys.of('rover') is not None and keys.of('robot') is None and 'belongs to user 1234' in keys.refused[0]
+    os.chown(path, 0, 0)
+    os.chown(tmp_path, 1234, 1234)
+    with pytest.raises(KeyFileError, match='belongs to user 1234'):
+        read_robot_keys(tmp_path)
+
+
+def test_a_robot_s_own_and_root_s_keys_are_read(tmp_path, monkeypatch):
+    path = key_file(tmp_path)
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, 'geteuid', lambda: owner + 5)
+    if owner == 0:      # as a container's secret, which root puts there
+        read_key_file(path)
+    else:
+        with pytest.raises(KeyFileError, match=f'belongs to user {owner}'):
+            read_key_file(path)

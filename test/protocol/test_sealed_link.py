@@ -139,7 +139,7 @@ def test_another_key_is_said_on_both_sides_once_and_heals():
     run.run(30.0)
     reason = 'key: the bridge has another key for robot robot'
     assert run.of(RobotRefused) == [RobotRefused('robot', HOME, reason)]
-    assert run.of(Refused) == [Refused(reason + ' (said without a seal)')]
+    assert run.of(Refused) == [Refused('key: the bridge has no key for robot robot, or another one (said without a seal)')]
     assert not edge.connected and not run.bridge.sessions
     run.add_bridge(SMALL, keys=RobotKeys(default=OTHER))
     run.run(2.0)
@@ -157,8 +157,21 @@ def test_a_key_on_one_side_only_is_said_on_both(key, keys, reason):
     edge = run.add_edge(SMALL, key=key)
     run.run(5.0)
     assert [event.reason for event in run.of(RobotRefused)] == [reason]
-    assert [event.reason.removesuffix(' (said without a seal)') for event in run.of(Refused)] == [reason]
+    told = reason + ', or another one' if 'no key' in reason else reason
+    assert [event.reason.removesuffix(' (said without a seal)') for event in run.of(Refused)] == [told]
     assert not edge.connected and not run.bridge.sessions
+
+
+def test_no_stranger_learns_which_robots_the_bridge_knows():
+    run = Simulation()
+    run.add_bridge(SMALL, keys=RobotKeys({'rover': KEY}))
+    for k, robot in enumerate(('rover', 'alpha')):
+        run.add_edge(SMALL, robot=robot, key=OTHER, address=('10.0.0.1', k))
+    run.run(5.0)
+    known, unknown = (run.of(Refused, ('10.0.0.1', k))[0].reason for k in range(2))
+    assert known.replace('rover', 'alpha') == unknown
+    assert [event.reason for event in run.of(RobotRefused)] == ['key: the bridge has another key for robot rover',
+                                                                'key: the bridge has no key for robot alpha']
 
 
 def test_a_mismatch_of_models_is_refused_under_seal():
@@ -431,7 +444,7 @@ def test_no_key_is_in_what_the_two_sides_show_of_themselves():
 
 def test_a_sealed_hello_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r'HELLO takes \d+ bytes; expected at most max_datagram_bytes, 256'):
-        EdgeConnection(SMALL, 'robot', EdgeConfig(max_datagram_bytes=256), key=KEY)
+        EdgeConnection(SMALL, 128 * 'r', EdgeConfig(max_datagram_bytes=256), key=KEY)
 
 
 def test_an_unsealed_bridge_takes_no_sealed_datagrams_of_a_session():

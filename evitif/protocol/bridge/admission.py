@@ -5,7 +5,8 @@ session, however many copies of the HELLO arrive. A HELLO is judged in this orde
 
 1. It is meant for another bridge, the parameters differ, or the name is not the device's: REFUSE with every difference, both values
    named.
-2. That robot has a session of that instance: WELCOME to it again, at the address of the newest HELLO.
+2. That robot has a session of that instance: WELCOME to it again. The session stays where it is until the other address has proved
+   itself (`paths`).
 3. That robot has a session of another instance: it is replaced if the address is the same (the edge was restarted), or if the
    session, sealed, shows no fresh sign of life; else REFUSE naming the other address, since two robots of one name would take turns
    forever.
@@ -15,9 +16,11 @@ session, however many copies of the HELLO arrive. A HELLO is judged in this orde
 Replies are repeated, but are never more than three times as many bytes as the HELLO, whose sender may have written somebody else's
 address on it (RFC 9000, section 8.1).
 
-On a sealed bridge only whoever has the robot's key is heard; others get REFUSE, naming the key, rationed. Then:
+On a sealed bridge only whoever has the robot's key is heard; others get REFUSE, naming the key, rationed, or, with
+`silent_to_strangers`, nothing. Then:
 
-1. The session that the edge still has lives: PONG in that session, if no newer HELLO has asked for it.
+1. The session that the edge still has lives: PONG in that session, and PATH_CHALLENGE to another address than the session's, if no
+   newer HELLO has asked for it.
 2. A session of that instance lives: the same WELCOME again.
 3. There is no valid cookie, which proves the address and that the HELLO is new: CHALLENGE, and nothing is kept.
 4. Rules 1 and 3 to 5 from above.
@@ -29,13 +32,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from evitif.bounded import BoundedDict
 from evitif.protocol.bridge.config import BridgeConfig
+from evitif.protocol.bridge.paths import Paths
 from evitif.protocol.bridge.rate_limiter import RateLimiter
 from evitif.protocol.bridge.session import BridgeSession
 from evitif.protocol.bridge.sessions import Sessions
 from evitif.protocol.events import BridgeEvent, RobotRefused
+from evitif.protocol.rate.statistics import SequenceTracker
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import Key, RobotKeys
 from evitif.protocol.sealing.seal import Sealer, sign
@@ -50,6 +56,7 @@ from evitif.vocabulary import Strategy
 AMPLIFICATION = 3            # bytes sent for a byte received from an address that has proved nothing (RFC 9000, 8.1)
 REPLY_COPIES = 3             # to each copy of a HELLO
 NO_PING = -1.0               # the time stamp of a PONG that answers no PING
+_ADMISSIONS_REMEMBERED = 1024      # HELLOs that led to a session; a silent bridge does not answer them again
 _REFUSALS_REMEMBERED = 256   # robots at an address, with the reason that was said last
 # HELLOs that are read, a second and in a burst: for an address, and for each robot that may be served. Reading one takes ten
 # times as long as dropping a stray datagram, so a flood of them would take time from the robots that are served. Sealed, those of
@@ -71,16 +78,18 @@ class Admission:
     """
 
     def __init__(self, streams: Mapping[str, StreamParameters], name: str, config: BridgeConfig, keys: RobotKeys | None,
-                 sessions: Sessions, events: deque[BridgeEvent], transmit: Callable[[bytes, Address], None]):
+                 sessions: Sessions, paths: Paths, events: deque[BridgeEvent], transmit: Callable[[bytes, Address], None]):
         self._streams, self._name, self._config, self._keys = streams, name, config, keys
-        self._sessions, self._events, self._transmit = sessions, events, transmit
-        self._cookies = Cookies()
+        self._by_digest = {stream.digest: stream for stream in streams.values()}
+        self._sessions, self._paths, self._events, self._transmit = sessions, paths, events, transmit
+        self._cookies, self._nobody = Cookies(), Key.random()
         hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
         self._proved_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos))
         self._unsealed_limit = RateLimiter(_HELLOS_PER_ADDRESS, (hellos, hellos) if keys is None else _UNSEALED_HELLOS)
         self._sealed_hellos = TokenBucket(hellos, hellos)
         self._key_refusals, self._key_events = RateLimiter(*_KEY_REFUSALS), RateLimiter(*_KEY_EVENTS)
         self._refusals: BoundedDict[tuple[str, Address], str] = BoundedDict(_REFUSALS_REMEMBERED)
+        self._admitted: BoundedDict[bytes, SequenceTracker] = BoundedDict(_ADMISSIONS_REMEMBERED)      # by digest, of their sessions
 
     @property
     def sealed(self) -> bool:
@@ -109,7 +118,7 @@ class Admission:
             self._on_unsealed_hello(received, addr, now)
 
     def _on_unsealed_hello(self, received: Datagram, addr: Address, now: float) -> None:
-        hello = Hello.parse(received.body)
+        hello = self._whole(Hello.parse(received.body))
         self._sessions.expire(now)
         if reasons := self._reasons_against(hello, addr, now):
             self._refuse(hello, reasons, received.size, addr)
@@ -117,10 +126,8 @@ class Admission:
         session = self._same_instance(hello)
         if session is None:
             session = self._begin(hello, addr, now, self._sessions.new_id())
-        elif (received.sequence - session.hello_sequence) % (1 << 32) < 1 << 31:      # not overtaken by a newer one
-            session.address = addr
-        session.hello_sequence = max(session.hello_sequence, received.sequence)
-        session.heard_at = now
+        if addr == session.address:
+            session.heard_at = now
         reply = Welcome(hello.instance, self._name).to_bytes()
         size = datagram.HEADER.size + len(reply)
         for _ in range(min(REPLY_COPIES, AMPLIFICATION * received.size // size)):
@@ -131,11 +138,12 @@ class Admission:
         if not proved and not self._sealed_hellos.take(now):
             raise DatagramError('rationed')
         said = SealedHello.parse(received)
-        hello = said.hello
+        hello = self._whole(said.hello)
         key = keys.of(hello.robot)
-        if key is None or not said.is_from(key):
+        if not said.is_from(key or self._nobody) or key is None:      # as long with a key as without
             reason = f'key: the bridge has {"no" if key is None else "another"} key for robot {hello.robot}'
-            self._refuse_for_key(hello, reason, received.size, addr, now)
+            told = f'key: the bridge has no key for robot {hello.robot}, or another one'      # no stranger learns which robots it knows
+            self._refuse_for_key(hello, reason, told, received.size, addr, now)
             raise DatagramError('corrupt')
         # Of each HELLO, so that one of a robot's former life, said again and again, takes nothing from its next.
         if proved and not self._proved_limit.allows((*addr, said.digest), now):
@@ -143,16 +151,20 @@ class Admission:
         self._sessions.expire(now)
         kept = self._sessions.by_id.get(said.kept_session)
         if kept is not None and kept.robot == hello.robot:
-            # The HELLO may be an old one, so the robot does not count as heard, nor as moved; what it sends next will tell.
+            # The HELLO may be an old one, or a copy, so the robot does not count as heard, nor as moved; what it sends next will tell.
             if received.sequence <= kept.hello_sequence:
                 raise DatagramError('duplicate')      # each answer uses a number up, and the robot would miss it
             kept.hello_sequence = received.sequence
             for pong in kept.pongs(NO_PING, now, now):
-                for to in dict.fromkeys((addr, kept.address)):
-                    self._transmit(pong, to)
+                self._transmit(pong, kept.address)
+            if addr != kept.address:
+                for data in self._paths.challenge(kept, addr, kept.tracker.highest + 1, now):
+                    self._transmit(data, addr)
             return
+        if self._config.silent_to_strangers and said.digest in self._admitted and self._admitted[said.digest].received:
+            raise DatagramError('duplicate')      # the robot has used the session, so it says another HELLO: this one was played back
         if (session := self._same_instance(hello)) is not None:
-            self._repeat(session.welcome, received.size, addr)
+            self._repeat(session.welcome, (AMPLIFICATION if proved else 1) * received.size, addr)
             return
         if not self._cookies.is_valid(said, addr, now):
             self._repeat(challenge(key, hello.instance, self._cookies.of(said, addr, now)), received.size, addr)
@@ -162,7 +174,8 @@ class Admission:
             return
         session_id = self._sessions.new_id()
         reply, sealer = welcome(key, said, session_id, self._name)
-        self._begin(hello, addr, now, session_id, sealer).welcome = reply
+        session = self._begin(hello, addr, now, session_id, sealer)
+        session.welcome, self._admitted[said.digest] = reply, session.tracker
         self._cookies.note_session(hello.robot, session_id)
         self._repeat(reply, AMPLIFICATION * received.size, addr)
 
@@ -174,14 +187,20 @@ class Admission:
         else:
             hello = Hello.parse(received.body)
             reason = 'key: the edge is unsealed, the bridge seals the link with its key_file'
-        self._refuse_for_key(hello, reason, received.size, addr, now)
+        self._refuse_for_key(hello, reason, reason, received.size, addr, now)
         raise DatagramError('unexpected')
 
     def _same_instance(self, hello: Hello) -> BridgeSession | None:
         session = self._sessions.by_robot.get(hello.robot)
         return session if session is not None and session.instance == hello.instance else None
 
+    def _whole(self, hello: Hello) -> Hello:
+        """The HELLO with its parameters, where it has only the digest of parameters that the bridge knows."""
+        known = self._by_digest.get(hello.parameters) if isinstance(hello.parameters, str) else None
+        return hello if known is None else replace(hello, parameters=known)
+
     def _begin(self, hello: Hello, addr: Address, now: float, session_id: int, sealer: Sealer | None = None) -> BridgeSession:
+        assert isinstance(hello.parameters, StreamParameters)      # else there were reasons against it
         self._refusals.pop((hello.robot, addr), None)
         return self._sessions.begin(hello, self._streams[hello.parameters.device], addr, now, session_id, sealer)
 
@@ -189,6 +208,8 @@ class Admission:
         """Why the robot cannot have a session; empty where it can have one, or has one."""
         if hello.bridge not in ('', self._name):
             return (f'bridge: the edge wants {hello.bridge}, this is {self._name}',)
+        if isinstance(hello.parameters, str):
+            return ("parameters: the edge's differ from the bridge's; in what, only a longer HELLO would say, and none gets through",)
         if reasons := self._differences(hello.parameters):
             return tuple(reasons)
         if reason := objection_to_name(hello.robot, hello.parameters.device):
@@ -224,10 +245,10 @@ class Admission:
         self._repeat(reply, AMPLIFICATION * size, addr)
         self._say_refused(hello.robot, addr, refuse.reason)
 
-    def _refuse_for_key(self, hello: Hello, reason: str, size: int, addr: Address, now: float) -> None:
-        """Unsealed, since the two have no key in common, and rationed, since anybody can cause it."""
-        if self._key_refusals.allows(addr, now):
-            refuse = Refuse(hello.instance, self._name, (reason,))
+    def _refuse_for_key(self, hello: Hello, reason: str, told: str, size: int, addr: Address, now: float) -> None:
+        """Unsealed, since the two have no key in common, and rationed, since anybody can cause it; `told`: what the other side is."""
+        if not self._config.silent_to_strangers and self._key_refusals.allows(addr, now):
+            refuse = Refuse(hello.instance, self._name, (told,))
             self._repeat(datagram.build(datagram.REFUSE, 0, 0, refuse.to_bytes()), size, addr, copies=1)
         if self._refusals.get((hello.robot, addr)) != reason and self._key_events.allows(addr, now):
             self._say_refused(hello.robot, addr, reason)

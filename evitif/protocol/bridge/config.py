@@ -20,6 +20,7 @@ class BridgeConfig:
     reassembly_deadline_s: float = BridgeSettings.reassembly_deadline
     frames_in_flight: int = FRAMES_IN_FLIGHT      # for each robot, a power of two
     answer_copies: int = BridgeSettings.answer_copies     # 0: 3 to 20, by the loss on the downlink
+    silent_to_strangers: bool = BridgeSettings.silent_to_strangers      # needs keys
     max_datagram_bytes: int = BridgeSettings.max_datagram_bytes
 
     def __post_init__(self):

@@ -1,8 +1,8 @@
 """The bridge's end of its links: robots come and go, their frames are put together, their answers go out.
 
 A session begins when `admission` lets a robot in. It ends when its robot has been silent for `session_timeout_s`, says BYE, or
-begins anew. A robot's address may change (another access point, a NAT's new port): the session follows the datagram with the
-highest sequence number, if the link is sealed only a sealed one.
+begins anew. A robot's address may change (another access point, a NAT's new port): the session follows it once the new address has
+proved itself (`paths`).
 
 TOKENS and PING for an unknown session are answered with RESET, no larger than what caused it and rationed (`rate_limiter`); RESET
 never answers RESET.
@@ -17,12 +17,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from evitif.protocol.bridge.admission import Admission
+from evitif.protocol.bridge.admission import NO_PING, Admission
 from evitif.protocol.bridge.config import BridgeConfig
+from evitif.protocol.bridge.paths import Paths
 from evitif.protocol.bridge.rate_limiter import RateLimiter
 from evitif.protocol.bridge.session import BridgeSession
 from evitif.protocol.bridge.sessions import Sessions
-from evitif.protocol.events import BridgeEvent
+from evitif.protocol.events import BridgeEvent, RobotMoved
 from evitif.protocol.rate.statistics import LinkStatistics, Traffic
 from evitif.protocol.sealing.keys import RobotKeys
 from evitif.protocol.wire import datagram, runs
@@ -45,6 +46,7 @@ class BridgeEndpoint:
     :param name: the bridge's name, which the robots are told
     :param keys: seal the links; None: they are unsealed
     :param random: where session ids come from; the system's randomness by default
+    :raises ValueError: the name is unusable, or the bridge is to be silent to strangers and has no keys
     """
 
     def __init__(self, parameters: StreamParameters | Sequence[StreamParameters], name: str,
@@ -52,10 +54,13 @@ class BridgeEndpoint:
         streams = (parameters,) if isinstance(parameters, StreamParameters) else parameters
         self.name = check_name('bridge', name)
         self.config = config = config or BridgeConfig()
+        if config.silent_to_strangers and keys is None:
+            raise ValueError('silent_to_strangers is true and there are no keys: without a key everybody is a stranger; expected keys')
         self._events: deque[BridgeEvent] = deque()
         self._sessions = Sessions(config, self._events, random or SystemRandom())
-        self._admission = Admission({stream.device: stream for stream in streams}, name, config, keys, self._sessions, self._events,
-                                    self._transmit)
+        self._paths = Paths()
+        self._admission = Admission({stream.device: stream for stream in streams}, name, config, keys, self._sessions, self._paths,
+                                    self._events, self._transmit)
         self._outgoing: deque[tuple[bytes, Address]] = deque(maxlen=_OUTGOING)
         self._traffic = Traffic()
         self._reset_limit = RateLimiter()
@@ -157,7 +162,7 @@ class BridgeEndpoint:
                 raise DatagramError('unexpected')
             if received.type == datagram.HELLO:
                 self._admission.on_hello(received, addr, now)
-            elif received.type in (datagram.TOKENS, datagram.PING, datagram.BYE):
+            elif received.type in (datagram.TOKENS, datagram.PING, datagram.BYE, datagram.PATH_RESPONSE):
                 session = self._sessions.by_id.get(received.session_id)
                 if session is None:
                     self._on_unknown_session(received, addr, now)
@@ -185,7 +190,7 @@ class BridgeEndpoint:
             return 0
         magic, version, kind, session_id, _, _ = datagram.HEADER.unpack_from(datagrams[0].data)
         session = self._sessions.by_id.get(session_id)
-        if magic != datagram.MAGIC or kind != datagram.TOKENS or session is None or version != session.version:
+        if magic != datagram.MAGIC or kind != datagram.TOKENS or session is None or version != session.version or addr != session.address:
             return 0
         count = runs.of_one_session(datagrams)
         sequences, bodies, refused = session.open_run(datagrams[:count])
@@ -194,15 +199,15 @@ class BridgeEndpoint:
         own = len(sequences) if session.sealer is None else count
         session.traffic.received(own * size, own)
         if sequences:
-            self._take_tokens(session, sequences, bodies, size, addr, now)
+            self._take_tokens(session, sequences, bodies, size, now)
         if refused:
             self._drop(refused, None if session.sealer is None else session)
         return count
 
     def _take_tokens(self, session: BridgeSession, sequences: list[int], bodies: list[Buffer] | np.ndarray, size: int,
-                     addr: Address, now: float) -> None:
+                     now: float) -> None:
         """Take the bodies of opened TOKENS datagrams, uint8 [n, length] or a list of one; each datagram had `size` bytes."""
-        fresh = session.hear(sequences, addr, now)
+        fresh = session.hear(sequences, now)
         if not all(fresh):
             self._drop(['duplicate'] * fresh.count(False), session)
             bodies = bodies[np.array(fresh)] if isinstance(bodies, np.ndarray) else []
@@ -220,14 +225,13 @@ class BridgeEndpoint:
         self._sessions.touch(session)
 
     def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr: Address, now: float, arrived_at: float) -> None:
-        if session.sealer is not None:
-            received = session.sealer.open(received)
-        elif received.sealed:
-            raise DatagramError('unexpected')
+        if not session.is_at(addr, received.sequence):
+            self._prove(session, received, addr, now)
+        received = session.open(received)
         if received.type == datagram.TOKENS:
-            self._take_tokens(session, [received.sequence], [received.body], received.size, addr, now)
+            self._take_tokens(session, [received.sequence], [received.body], received.size, now)
             return
-        if not all(session.hear([received.sequence], addr, now)):
+        if not all(session.hear([received.sequence], now)):
             raise DatagramError('duplicate')
         if received.type == datagram.PING:
             t1, report = datagram.parse_ping(received.body)
@@ -235,10 +239,44 @@ class BridgeEndpoint:
                 session.take_report(report, now)
             for pong in session.pongs(t1, arrived_at, now):      # not to where an old one came from: the robot would miss it
                 self._transmit(pong, session.address)
-        else:
+        elif received.type == datagram.BYE:
             self._sessions.end(session, 'the robot said goodbye')
 
+    def _prove(self, session: BridgeSession, received: Datagram, addr: Address, now: float) -> None:
+        """Let a datagram pass that comes from where its robot has not proved to be, if it is the proof, or a goodbye.
+
+        Any other, if it is authentic and newer than all that count, is asked for the proof, and not used until it comes: raises
+        DatagramError.
+        """
+        newest, whole = session.is_ahead(received.sequence), bytes(received.header) + bytes(received.body)
+        said = session.open(received, take=False) if newest or received.type == datagram.BYE else received
+        if newest and said.type == datagram.PATH_RESPONSE and self._paths.proves(session, addr, said.body):
+            self._move(session, addr, now)
+        elif said.type != datagram.BYE:
+            if newest:
+                for data in self._paths.challenge(session, addr, said.sequence, now):
+                    self._transmit(data, addr)
+                if said.type == datagram.TOKENS:
+                    self._paths.hold(session, addr, whole, now)
+            raise DatagramError('unproven')
+
+    def _move(self, session: BridgeSession, addr: Address, now: float) -> None:
+        """A robot has proved to be at `addr`."""
+        session.move_to(addr)
+        self._events.append(RobotMoved(session.session_id, session.robot, addr, session.parameters.device))
+        for data in self._paths.release(session, addr, now):
+            for counts in (self._traffic, session.traffic):
+                counts.dropped['unproven'] -= 1
+            try:
+                self._on_session_datagram(session, datagram.parse(data), addr, now, now)
+            except DatagramError as error:
+                self._drop([error.kind], session)
+        for pong in session.pongs(NO_PING, now, now):       # so that it hears something, even if it sends only HELLOs by now
+            self._transmit(pong, addr)
+
     def _on_unknown_session(self, received: Datagram, addr: Address, now: float) -> None:
+        if self.config.silent_to_strangers:
+            return
         if received.type in (datagram.TOKENS, datagram.PING) and self._reset_limit.allows(addr, now):
             self._transmit(datagram.build(datagram.RESET, received.session_id, 0), addr)
 

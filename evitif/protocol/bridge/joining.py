@@ -12,10 +12,11 @@ It waits for each connected device, except one that missed the last PATIENCE joi
 within the deadline, even after a joint frame that did not wait for it, is waited for again. So a dead device costs the
 others a few deadlines until its session ends, a slow one costs them nothing, and a restarted one counts from its first frame on.
 
-A frame that is not newer than the last joint frame is late: counted and not used. If one of the last HANDED_ON joint frames was
-its image's, `FrameLate` says so, and its device can be given the others' answer. After ORDER_MEMORY_S without a joint frame
-any stamp is taken, which lets a camera through whose clock was set back. Frames whose stamps do not identify their image are refused
-(`stamps`). Memory is bounded by the sessions: a group is kept while one of its devices is connected.
+A frame that is not newer than the last joint frame is late: counted and not used. If one of the last HANDED_ON joint frames was its
+image's, `FrameLate` says so, and its device can be given the others' answer. After ORDER_MEMORY_S without a joint frame any stamp is
+taken, which lets a camera through whose clock was set back. Frames whose stamps do not identify their image are refused, and one whose
+stamp is far from all other devices' is handed on alone at its deadline, and makes no other late (`stamps`). Memory is bounded by the
+sessions: a group is kept while one of its devices is connected.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 
 from evitif.protocol.bridge.config import BridgeConfig
 from evitif.protocol.bridge.endpoint import BridgeEndpoint
-from evitif.protocol.bridge.stamps import DeviceStamps, objection
+from evitif.protocol.bridge.stamps import DeviceStamps, objection, stands_apart
 from evitif.protocol.events import BridgeEvent, FrameLate, FrameReady, FramesJoined, JoinEvent, RobotConnected, RobotLost, StampRefused
 from evitif.protocol.frames.reassembly import ORDER_MEMORY_S, ReceivedFrame
 from evitif.protocol.wire.datagram import Address, Buffer
@@ -65,6 +66,7 @@ class _Joint:
 class _Group:
     members: dict[str, _Member] = field(default_factory=dict)            # by device
     joints: list[_Joint] = field(default_factory=list)                   # in flight, by stamp, oldest first
+    apart: list[_Joint] = field(default_factory=list)                    # in flight, of one device each, with stamps far from all others'
     handed_on: deque[_Joint] = field(default_factory=lambda: deque(maxlen=HANDED_ON))
     handed_on_at: float = -math.inf
     count: int = 0                                                       # of those handed on
@@ -75,7 +77,11 @@ class _Group:
         for joint in self.joints:
             if joint.stamp == frame.capture_stamp_ns:
                 return joint
-        joint = _Joint(frame.capture_stamp_ns, frame.first_arrival)
+        joint = next((joint for joint in self.apart if joint.stamp == frame.capture_stamp_ns), None)      # that all clocks have now
+        if joint is None:
+            joint = _Joint(frame.capture_stamp_ns, frame.first_arrival)
+        else:
+            self.apart.remove(joint)
         self.joints.append(joint)
         self.joints.sort(key=lambda joint: joint.stamp)
         return joint
@@ -119,6 +125,7 @@ class Joiner:
             self._hand_on_complete(name, group, now)
         else:
             self._hand_on(name, group, len(group.joints), now)
+            self._hand_on_apart(name, group, len(group.apart))
             del self._groups[name]
 
     def receive(self, frame: ReceivedFrame, now: float) -> None:
@@ -133,6 +140,10 @@ class Joiner:
         if reason := objection(stamps, device, frame.capture_stamp_ns, frame.frame_id, now):
             self.counts['refused'] += 1
             self._ready.append(StampRefused(name, device, frame.session_id, frame.capture_stamp_ns, reason))
+            return
+        if stands_apart(stamps, device, frame.capture_stamp_ns, now):
+            group.apart.append(_Joint(frame.capture_stamp_ns, frame.first_arrival, {device: frame}))
+            self._hand_on_apart(name, group, len(group.apart) - JOINTS_IN_FLIGHT)
             return
         if group.is_late(frame.capture_stamp_ns, now):
             for joint in group.handed_on:
@@ -153,13 +164,15 @@ class Joiner:
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer`, on the clock of the frames' arrival; None: nothing is in flight."""
-        return min((joint.first_arrival + self._deadline for group in self._groups.values() for joint in group.joints), default=None)
+        return min((joint.first_arrival + self._deadline for group in self._groups.values() for joint in (*group.joints, *group.apart)),
+                   default=None)
 
     def handle_timer(self, now: float) -> None:
         """Hand on the joint frames whose time has come."""
         for name, group in self._groups.items():
             due = [index for index, joint in enumerate(group.joints, 1) if joint.first_arrival + self._deadline <= now]
             self._hand_on(name, group, max(due, default=0), now)
+            self._hand_on_apart(name, group, sum(joint.first_arrival + self._deadline <= now for joint in group.apart))
 
     def next_joint(self) -> JoinEvent | None:
         """The next joint frame, or a frame that is late or cannot be joined; or None."""
@@ -177,11 +190,19 @@ class Joiner:
             absent = group.members.keys() - joint.frames.keys()
             for device in absent:
                 group.members[device].missed += 1
-            self.counts['partial' if absent else 'complete'] += 1
-            self._ready.append(FramesJoined(name, group.count, joint.stamp, joint.frames, frozenset(group.members)))
-            group.count += 1
+            self._emit(name, group, joint)
             group.handed_on.append(_Joint(joint.stamp, joint.first_arrival))
             group.handed_on_at = now
+
+    def _hand_on_apart(self, name: str, group: _Group, count: int) -> None:
+        """Hand on the oldest `count` frames that are joined with none."""
+        for _ in range(count):
+            self._emit(name, group, group.apart.pop(0))
+
+    def _emit(self, name: str, group: _Group, joint: _Joint) -> None:
+        self.counts['partial' if group.members.keys() - joint.frames.keys() else 'complete'] += 1
+        self._ready.append(FramesJoined(name, group.count, joint.stamp, joint.frames, frozenset(group.members)))
+        group.count += 1
 
 
 class JoiningEndpoint(BridgeEndpoint):

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.protocol.bridge.answer_size import AnswerSizes
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.rate.copies import answer_copies, sufficient_copies
+from evitif.protocol.rate.report import since
 from evitif.protocol.rate.statistics import RATE_WINDOW, LinkStatistics, SequenceTracker, Traffic
-from evitif.protocol.sealing.seal import Sealer
+from evitif.protocol.sealing.seal import Sealer, sign
 from evitif.protocol.wire import answer as answers
 from evitif.protocol.wire import datagram, runs
-from evitif.protocol.wire.datagram import Address, ReceiverReport
+from evitif.protocol.wire.datagram import Address, Datagram, DatagramError, ReceiverReport
 from evitif.protocol.wire.parameters import StreamParameters
 
 COPY_SPACING_S = 0.003          # between the copies of the second half
@@ -39,11 +41,12 @@ class BridgeSession:
     """One robot at the bridge. `robot`, `address`, `session_id` and `parameters` are for the owner to read."""
 
     def __init__(self, session_id: int, robot: str, instance: int, address: Address, parameters: StreamParameters,
-                 reassembler: Reassembler, tracker: SequenceTracker, now: float, sealer: Sealer | None = None):
+                 reassembler: Reassembler, tracker: SequenceTracker, now: float, sealer: Sealer | None = None,
+                 answer_sizes: AnswerSizes | None = None):
         self.session_id = session_id
         self.robot = robot
         self.instance = instance
-        self.address = address
+        self.address = self.former_address = address
         self.parameters = parameters
         self.heard_at = now
         self.proved_at = now         # the robot was there then: it has since reported a datagram that left no sooner
@@ -55,14 +58,24 @@ class BridgeSession:
         self.sealer = sealer
         self.welcome = b''           # that led to this sealed session
         self.traffic = Traffic()
+        self._sizes = answer_sizes or AnswerSizes(datagram.MAX_UDP_PAYLOAD, 0)
         self._finish = datagram.finish if sealer is None else sealer.finish
-        self._sequence = 0
+        self._sequence = self._challenges = 0
         self._pending: deque[_PendingAnswer] = deque(maxlen=PENDING_ANSWERS)
 
     def build(self, kind: int, body: bytes = b'') -> bytes:
         """A datagram of this session, with the next sequence number, counted as sent."""
         data = datagram.build(kind, self.session_id, self._sequence, body, self._finish)
         self._sequence += 1
+        self.traffic.sent(len(data))
+        return data
+
+    def path_challenge(self, body: bytes) -> bytes:
+        """A PATH_CHALLENGE. It has numbers of its own: whoever hears it elsewhere must not make the robot miss a datagram."""
+        number, kind = self._challenges, datagram.PATH_CHALLENGE
+        self._challenges += 1
+        data = datagram.build(kind, self.session_id, number, body) if self.sealer is None else \
+            sign(self.sealer.signing, kind, self.session_id, number, body)
         self.traffic.sent(len(data))
         return data
 
@@ -75,16 +88,35 @@ class BridgeSession:
         """Sequence numbers and bodies of the datagrams of a run that are right, and for each other one why it is not."""
         return runs.open_run(datagrams) if self.sealer is None else self.sealer.open_run(datagrams)
 
-    def hear(self, sequences: list[int], address: Address, now: float) -> list[bool]:
-        """Note datagrams of this session from `address`; returns for each whether it is new.
+    def open(self, received: Datagram, take: bool = True) -> Datagram:
+        """A datagram of this session, opened if it is sealed; without `take` its number is not used up. Raises DatagramError."""
+        if self.sealer is not None:
+            return self.sealer.open(received, take)
+        if received.sealed:
+            raise DatagramError('unexpected')
+        return received
 
-        Only the datagram with the highest number says that the robot is there, and where: one that was overtaken, or held back, does
-        not lead back (RFC 9000, section 9.3).
+    def is_ahead(self, sequence: int) -> bool:
+        """Whether this number is above all that have come (RFC 1982)."""
+        return 0 < (sequence - self.tracker.highest) % (1 << 32) < 1 << 31
+
+    def is_at(self, address: Address, sequence: int) -> bool:
+        """Whether a datagram from `address` counts: from where the robot is, or one that was overtaken, from where it was before."""
+        return address == self.address or address == self.former_address and not self.is_ahead(sequence)
+
+    def move_to(self, address: Address) -> None:
+        """The robot has proved to be at `address`."""
+        self.address, self.former_address = address, self.address
+
+    def hear(self, sequences: list[int], now: float) -> list[bool]:
+        """Note datagrams of this session from where they count; returns for each whether it is new.
+
+        Only the datagram with the highest number says that the robot is there: one that was overtaken, or held back, does not.
         """
         highest = self.tracker.highest
         fresh = self.tracker.receive_run(sequences) if len(sequences) > 1 else [self.tracker.receive(sequences[0])]
         if self.tracker.highest != highest:
-            self.heard_at, self.address = now, address
+            self.heard_at = now
         return fresh
 
     def take_report(self, report: ReceiverReport, now: float) -> None:
@@ -94,6 +126,7 @@ class BridgeSession:
         then knows of a datagram that left after then.
         """
         self.remote = report
+        self._sizes.on_report(report, self._sequence, now)
         while self._to_prove and 0 < (report.expected - self._to_prove[0][0]) % (1 << 32) < 1 << 31:
             self.proved_at = self._to_prove.popleft()[1]
         if not self._to_prove or len(self._to_prove) < _PROOFS and now >= self._to_prove[-1][1] + _PROOF_INTERVAL_S:
@@ -113,7 +146,8 @@ class BridgeSession:
         uplink = self.tracker.packet_error_rate, self.tracker.mean_burst
         if self.remote is None or math.isnan(self.remote.packet_error_rate):
             return uplink
-        rate, expected = self.remote.packet_error_rate, self.remote.expected
+        rate = self.remote.packet_error_rate
+        expected = self._sequence + since(self._sequence, self.remote.expected)      # the counter wraps, but is near what was sent
         rate = min(1.0, rate + math.sqrt(rate * (1.0 - rate) / min(max(expected, 1), RATE_WINDOW)))
         if expected < REPORT_SUFFICES and uplink[0] > rate:
             return uplink
@@ -129,14 +163,19 @@ class BridgeSession:
         """Encode an answer; return the copies to send now, `copies_due` has the others. Raises ValueError."""
         copies = copies or answer_copies(*self.downlink_loss())
         frame = datagram.HEADER.size + (0 if self.sealer is None else datagram.SEAL_BYTES)
-        body = answers.encode(answers.fit_classes(answer, max_datagram_bytes - frame), copies)
+        body = answers.encode(answers.fit_classes(answer, min(self._sizes.at(self.address), max_datagram_bytes) - frame), copies)
         size = frame + len(body)
         if size > max_datagram_bytes:
             raise ValueError(f'an answer takes {size} bytes; expected at most max_datagram_bytes, {max_datagram_bytes}')
         at_once = (copies + 1) // 2
         if copies > at_once:
             self._pending.append(_PendingAnswer(body, answer.hold_s, now, now + COPY_SPACING_S, copies - at_once))
-        return [self.build(datagram.ANSWER, body) for _ in range(at_once)]
+        return [self._answer(body) for _ in range(at_once)]
+
+    def _answer(self, body: bytes) -> bytes:
+        data = self.build(datagram.ANSWER, body)
+        self._sizes.left(len(data), self._sequence - 1)
+        return data
 
     def copies_due(self, now: float) -> list[bytes]:
         """The copies of answers whose time has come."""
@@ -144,7 +183,7 @@ class BridgeSession:
         for pending in self._pending:
             while pending.left and pending.next_at <= now:
                 hold = pending.hold_s + max(now - pending.queued_at, 0.0)
-                due.append(self.build(datagram.ANSWER, answers.with_hold(pending.body, hold)))
+                due.append(self._answer(answers.with_hold(pending.body, hold)))
                 pending.left -= 1
                 pending.next_at += COPY_SPACING_S
         while self._pending and not self._pending[0].left:

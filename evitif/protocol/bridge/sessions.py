@@ -6,12 +6,14 @@ import heapq
 from collections import Counter, deque
 from random import Random
 
+from evitif.protocol.bridge.answer_size import AnswerSizes
 from evitif.protocol.bridge.config import BridgeConfig
 from evitif.protocol.bridge.session import BridgeSession
-from evitif.protocol.events import BridgeEvent, FrameReady, RobotConnected, RobotLost
+from evitif.protocol.events import AnswerSize, BridgeEvent, FrameReady, RobotConnected, RobotLost
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.rate.statistics import SequenceTracker
 from evitif.protocol.sealing.seal import Sealer
+from evitif.protocol.wire import answer
 from evitif.protocol.wire.datagram import Address
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.parameters import StreamParameters
@@ -47,7 +49,9 @@ class Sessions:
         reassembler = Reassembler(
             parameters, session_id=session_id, robot=hello.robot, reassembly_deadline_s=self._config.reassembly_deadline_s,
             frames=self._config.frames_in_flight, packet_error_rate=lambda: tracker.packet_error_rate, top_k=hello.top_k)
-        session = BridgeSession(session_id, hello.robot, hello.instance, address, parameters, reassembler, tracker, now, sealer)
+        sizes = AnswerSizes(self._config.max_datagram_bytes, answer.size_of(1, parameters.tokens, sealed=sealer is not None),
+                            lambda size, before: self._events.append(AnswerSize(session_id, hello.robot, size, before)))
+        session = BridgeSession(session_id, hello.robot, hello.instance, address, parameters, reassembler, tracker, now, sealer, sizes)
         self.by_id[session_id] = self.by_robot[hello.robot] = session
         self._touched.add(session_id)
         self._events.append(RobotConnected(session_id, hello.robot, address, parameters.device))

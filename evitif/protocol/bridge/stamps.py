@@ -5,8 +5,11 @@ stamp are refused, naming device and stamp:
 
 * one that this device gave to another image before, as a driver does that sets none, or whole seconds. One image would get
   the other's answer.
-* one far from the others' stamps, of a device whose last images no other device has seen: its clock differs. Ahead, it would make
-  all others late for good; behind, it is late itself. The clock that others agree with counts; if none agree, the first one's.
+* one of a device whose last images no other device has seen: its clock differs, by more than a second, or its stamps come for three
+  seconds 0.15 s sooner or later after what they say than another's. Ahead, it would make all others late for good; behind, it is late
+  itself. The clock that others agree with counts; if none agree, the first one's.
+
+Until that is known, a stamp that is far from all others' is joined with none, and makes none late (`stands_apart`).
 """
 
 import math
@@ -18,6 +21,7 @@ REMEMBERED = 32         # stamps of a device
 UNSHARED = 8            # images in a row that no other device has seen: then a device's clock is not believed
 APART_S = 1.0           # from the others' newest stamp
 DELIVERING_S = 1.0      # since the last frame of a device that is compared with
+OFF_S, OFF_FOR_S = 0.15, 3.0    # by which a clock that is less far off differs, and for how long no image may have been shared
 
 
 class DeviceStamps:
@@ -27,7 +31,8 @@ class DeviceStamps:
         self.order = order
         self.unshared = 0                                       # images in a row that no other device has seen so far
         self._frames: BoundedDict[int, int] = BoundedDict(REMEMBERED)       # frame id by stamp
-        self._heard_at = -math.inf
+        self._heard_at = self.shared_at = -math.inf             # a stamp of another device's, or the first one
+        self.offset_s = 0.0                                     # of the newest stamp from its arrival
 
     def __contains__(self, stamp_ns: int) -> bool:
         return stamp_ns in self._frames
@@ -40,7 +45,9 @@ class DeviceStamps:
     def note(self, stamp_ns: int, frame_id: int, now: float) -> None:
         """Remember a frame's stamp."""
         self._frames[stamp_ns] = self._frames.get(stamp_ns, frame_id)
-        self._heard_at = now
+        self._heard_at, self.offset_s = now, stamp_ns / 1e9 - now
+        if math.isinf(self.shared_at):
+            self.shared_at = now
 
     def is_of_another(self, stamp_ns: int, frame_id: int) -> bool:
         """Whether the stamp belonged to another frame before."""
@@ -65,15 +72,24 @@ def objection(devices: Mapping[str, DeviceStamps], device: str, stamp_ns: int, f
         return (f'device {device}: stamp {seconds(stamp_ns)} s is that of more than one image; expected another one for each image, since '
                 'images are told apart by it')
     others = [(name, other) for name, other in devices.items() if other is not own and other.delivers(now)]
-    _count_shared(own, [other for _, other in others], stamp_ns)
+    _count_shared(own, [other for _, other in others], stamp_ns, now)
     if own.is_doubtful:
         for name, other in others:
             apart = (stamp_ns - other.newest) / 1e9
-            if abs(apart) > APART_S and (not other.is_doubtful or other.order < own.order):
+            off = now >= own.shared_at + OFF_FOR_S and abs(own.offset_s - other.offset_s) > OFF_S
+            if (off or abs(apart) > APART_S) and (not other.is_doubtful or other.order < own.order):
                 where = 'ahead of' if apart > 0 else 'behind'
                 return (f"device {device}: stamp {seconds(stamp_ns)} s is {abs(apart):.1f} s {where} device {name}'s, "
                         f'{seconds(other.newest)} s; expected the same images with the same stamps on all devices')
     return ''
+
+
+def stands_apart(devices: Mapping[str, DeviceStamps], device: str, stamp_ns: int, now: float) -> bool:
+    """Whether a stamp is far from those of all other devices, so that nobody knows yet whose clock is right."""
+    own = devices[device]
+    others = [other for other in devices.values() if other is not own and other.delivers(now)
+              and not (other.is_doubtful and other.order > own.order)]
+    return bool(others) and all(stamp_ns not in other and abs(stamp_ns - other.newest) > APART_S * 1e9 for other in others)
 
 
 def seconds(stamp_ns: int) -> str:
@@ -81,10 +97,10 @@ def seconds(stamp_ns: int) -> str:
     return f'{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}'
 
 
-def _count_shared(own: DeviceStamps, others: Sequence[DeviceStamps], stamp_ns: int) -> None:
+def _count_shared(own: DeviceStamps, others: Sequence[DeviceStamps], stamp_ns: int, now: float) -> None:
     shared = [other for other in others if stamp_ns in other]
     if shared:
         for device in (own, *shared):
-            device.unshared = 0
+            device.unshared, device.shared_at = 0, now
     elif others:
         own.unshared += 1

@@ -64,7 +64,8 @@ class EdgeConnection:
         self.parameters = parameters
         self.robot = check_name('robot', robot)
         self.config = config = config or EdgeConfig()
-        self._hellos = Hellos(robot, parameters, key, random or SystemRandom(), config.top_k, config.bridge_name)
+        self._hellos = Hellos(robot, parameters, key, random or SystemRandom(), config.top_k, config.bridge_name,
+                              config.max_datagram_bytes)
         if self._hellos.size > config.max_datagram_bytes:
             raise ValueError(f'HELLO takes {self._hellos.size} bytes; expected at most max_datagram_bytes, {config.max_datagram_bytes}')
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
@@ -171,7 +172,7 @@ class EdgeConnection:
         if (former := self._sent.add(sent)) is not None:
             self._expire(former)
         self._traffic.frames['sent'] += 1
-        if self._sender.delayed and self._session.pings.go_ahead(now):
+        if self._sender.asks_first(now) and self._session.pings.go_ahead(now):
             self._send_pings(self._session, 1, now)
         self._release_at = now
         return True
@@ -263,6 +264,9 @@ class EdgeConnection:
                 self._on_refuse(received, now)
             elif received.type == datagram.RESET:
                 self._on_reset(received, now)
+            elif received.type == datagram.PATH_CHALLENGE:
+                for data in self._session_of(received).responses(received, now):
+                    self._transmit(data, now)
             elif received.type in (datagram.ANSWER, datagram.PONG, datagram.BYE):
                 self._on_session_datagram(self._session_of(received), received, now, now if arrived_at is None else arrived_at)
             else:
@@ -292,13 +296,12 @@ class EdgeConnection:
         self._heard(self._latest, now)
 
     def _on_refuse(self, received: Datagram, now: float) -> None:
-        reason = self._hellos.refusal(received).reason
-        if self._state == LinkState.CONNECTED:
+        hint = self.sealed and not received.sealed      # from a bridge that cannot seal it, or from anybody
+        if self._state == LinkState.CONNECTED or hint and now < self._hinted_at + _HINT_INTERVAL_S:      # before it is read
             raise DatagramError('unexpected')
-        if self.sealed and not received.sealed:      # from a bridge that cannot seal it, or from anybody
+        reason = self._hellos.refusal(received).reason
+        if hint:
             reason += ' (said without a seal)'
-            if reason == self._refused_reason or now < self._hinted_at + _HINT_INTERVAL_S:
-                return
             self._hinted_at = now
         else:
             self._forget_session()

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from evitif.protocol.events import DatagramSize, SentFrame
 from evitif.protocol.rate.report import Report, lost_between
+from evitif.protocol.wire.datagram import SMALL_PATH
 
-SIZES = 548, 900, 1200       # bytes: every IPv4 host takes 576 with headers (RFC 1122), every usual path 1,200 (RFC 9000, section 14)
+SIZES = SMALL_PATH, 900, 1200      # bytes; every usual path takes 1,200 (RFC 9000, section 14)
 NOTICE_S, NOTICE_FRAMES, NOTICE_DATAGRAMS, NOTICE_REPORTS = 1.0, 3, 16, 3
 TRY_S, MAX_TRY_S = 5.0, 60.0     # until a larger size is tried; doubles with each failure
 _SAME = 0.95                 # a frame's datagrams differ in size by as much

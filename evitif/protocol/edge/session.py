@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from evitif.protocol.edge.pings import Pings
+from evitif.protocol.edge.pings import FAILURE, Pings
 from evitif.protocol.rate.clock import ClockFilter
+from evitif.protocol.rate.copies import sufficient_copies
 from evitif.protocol.rate.statistics import SequenceTracker
-from evitif.protocol.sealing.seal import Sealer
+from evitif.protocol.rate.token_bucket import TokenBucket
+from evitif.protocol.sealing.seal import ReplayWindow, Sealer, is_signed, signed_body
 from evitif.protocol.wire import datagram, runs
-from evitif.protocol.wire.datagram import Datagram, DatagramError, ReceiverReport
+from evitif.protocol.wire.datagram import PATH_BYTES, Datagram, DatagramError, ReceiverReport
+
+# PATH_CHALLENGEs that are answered, a second and in a burst. The bridge sends an address 10 a second; more come if somebody copies what
+# the robot says from many addresses, and hands on what these are told. The robot cannot know which of them is its own.
+CHALLENGES_ANSWERED = 200.0, 50.0
+MOST_RESPONSES = 4           # to one of them; on a good uplink one
 
 
 class EdgeSession:
@@ -22,6 +29,8 @@ class EdgeSession:
         self.clock = ClockFilter()
         self.pings = Pings()
         self._sequence = 0
+        self._challenges = ReplayWindow()              # which PATH_CHALLENGEs were answered
+        self._challenges_answered = TokenBucket(*CHALLENGES_ANSWERED)
 
     def build(self, kind: int, body: bytes = b'') -> bytes:
         """A datagram with the next sequence number."""
@@ -42,3 +51,19 @@ class EdgeSession:
         if not self.tracker.receive(received.sequence):
             raise DatagramError('duplicate')
         return received
+
+    def responses(self, received: Datagram, now: float) -> list[bytes]:
+        """The PATH_RESPONSEs to a PATH_CHALLENGE: they say the same, and show the bridge from where. Raises DatagramError."""
+        if self.sealer is not None and not (received.sealed and is_signed(self.sealer.signing, received)):
+            raise DatagramError('corrupt' if received.sealed else 'unexpected')
+        body = received.body if self.sealer is None else signed_body(received)
+        if len(body) != PATH_BYTES:
+            raise DatagramError('malformed')
+        if not self._challenges.is_new(received.sequence):
+            raise DatagramError('duplicate')
+        if not self._challenges_answered.take(now):
+            raise DatagramError('rationed')
+        self._challenges.take(received.sequence)
+        uplink = self.tracker.packet_error_rate if self.remote is None else self.remote.packet_error_rate
+        copies = sufficient_copies(uplink, FAILURE, 1, MOST_RESPONSES)
+        return [self.build(datagram.PATH_RESPONSE, bytes(body)) for _ in range(copies)]

@@ -26,10 +26,10 @@ class Report:
 
 def lost_between(first: Report, last: Report) -> tuple[int, float]:
     """Of what was sent between two reports: datagrams, and the share of them that was lost."""
-    expected, received = _since(first.expected, last.expected), _since(first.received, last.received)
+    expected, received = since(first.expected, last.expected), since(first.received, last.received)
     return max(expected, 0), min(max(1 - received / expected, 0.0), 1.0) if expected > 0 else 0.0
 
 
-def _since(before: int, after: int) -> int:
+def since(before: int, after: int) -> int:
     """The difference of two counters modulo 2**32; negative if the reports have overtaken each other."""
     return (after - before + (_MODULUS >> 1)) % _MODULUS - (_MODULUS >> 1)

@@ -29,6 +29,7 @@ DROP_KINDS = (
     'unknown_session',   # for a session that this side does not have
     'unexpected',        # right, but not now, not in this direction, or not sealed where the link is, or the other way round
     'rationed',          # a HELLO beyond what the bridge reads in a second
+    'unproven',          # of a session, from an address at which its robot has not proved to be
     'duplicate',         # a sequence number or a packet that was here already, or is too old for a seal's replay window
     'inconsistent',      # contradicts the stream's parameters or its own frame
     'late',              # of a frame that was delivered, answered or given up

@@ -100,7 +100,7 @@ def _file_state(file: Path) -> tuple | None:
         state = file.stat()
     except OSError:
         return None
-    return state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode
+    return state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode, state.st_uid
 
 
 def write_key_file(path: str | Path) -> None:
@@ -118,7 +118,8 @@ def write_key_file(path: str | Path) -> None:
 def read_key_file(path: str | Path) -> Key:
     """The key in a file that only its owner can read.
 
-    Raises KeyFileError if the file cannot be opened, is no regular one, is open to group or others, or holds no 32 bytes in base64.
+    Raises KeyFileError if the file cannot be opened, is no regular one, belongs to another user than this process's or root, is open to
+    group or others, or holds no 32 bytes in base64.
     """
     path = Path(path).expanduser()
     shown = f'key_file {str(path)!r}'
@@ -128,10 +129,12 @@ def read_key_file(path: str | Path) -> Key:
         raise KeyFileError(f'{shown} cannot be read: {error.strerror}; expected a file that `evitif key new` made') from None
     try:
         # Of the file that is open, so that nobody exchanges it in between.
-        mode = os.fstat(descriptor).st_mode
+        status = os.fstat(descriptor)
+        mode = status.st_mode
         if not stat.S_ISREG(mode):
             raise KeyFileError(f'{shown} is {"a folder" if stat.S_ISDIR(mode) else "not a regular file"}; '
                                'expected a file that `evitif key new` made')
+        _check_owner(shown, status, path)
         if mode & 0o077:
             raise KeyFileError(f'{shown} has mode {stat.S_IMODE(mode):04o}; expected 0600, so that nobody but its owner can read '
                                f'it: `chmod 600 {path}`')
@@ -152,17 +155,20 @@ def read_robot_keys(path: str | Path) -> RobotKeys:
     The folder is read whole, once, so that no name from the network becomes a path. A file that cannot be used is in `refused`, and
     takes nothing from the other robots.
 
-    Raises KeyFileError as `read_key_file`, or if the folder has no usable `.key` file, or if others may write into it.
+    Raises KeyFileError as `read_key_file`, or if the folder has no usable `.key` file, belongs to another user, or others may write into
+    it.
     """
     path = Path(path).expanduser()
     shown = f'key_file {str(path)!r}'
     try:
         if not path.is_dir():
             return RobotKeys(default=read_key_file(path))
-        mode = stat.S_IMODE(path.stat().st_mode)
+        status = path.stat()
+        mode = stat.S_IMODE(status.st_mode)
         files = sorted(file for file in path.iterdir() if file.suffix == KEY_SUFFIX)
     except OSError as error:
         raise KeyFileError(f'{shown} cannot be read: {error.strerror}; expected a folder of <robot_name>{KEY_SUFFIX} files') from None
+    _check_owner(shown, status, path)
     if mode & 0o022:
         raise KeyFileError(f'{shown} is a folder of mode {mode:04o}; expected 0700, so that nobody but its owner can put keys there: '
                            f'`chmod 700 {path}`')
@@ -179,8 +185,19 @@ def read_robot_keys(path: str | Path) -> RobotKeys:
     return RobotKeys(keys, refused=refused)
 
 
-def require_choice(key_file: str | None, unsealed: bool) -> None:
-    """Refuse a link for which neither or both of key and `unsealed` are set. Raises ValueError naming both ways out."""
+def _check_owner(shown: str, status: os.stat_result, path: Path) -> None:
+    """Whoever owns a file can read and exchange it, whatever its mode."""
+    if status.st_uid not in (0, os.geteuid()):
+        raise KeyFileError(f'{shown} belongs to user {status.st_uid}; expected user {os.geteuid()}, which this process runs as, or root: '
+                           f'`chown {os.geteuid()} {path}`')
+
+
+def require_choice(key_file: str | None, unsealed: bool, silent: bool = False) -> None:
+    """Refuse a link for which neither or both of key and `unsealed` are set, and silence without a key. Raises ValueError naming both
+    ways out."""
+    if silent and unsealed:
+        raise ValueError('silent_to_strangers and unsealed are both true: without a key everybody is a stranger; set key_file and unsealed '
+                         'to false, or silent_to_strangers to false')
     if not key_file and not unsealed:
         raise ValueError('key_file is empty and unsealed is false: set key_file to a file that `evitif key new FILE` made, the same key '
                          'on edge and bridge, or set unsealed to true where nobody else is on the network')

@@ -12,12 +12,12 @@ from hashlib import sha256
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from evitif.protocol.sealing.ratchet import ReceivingKeys, SendingKeys
 from evitif.protocol.wire.datagram import HEADER, MAGIC, SEAL_BYTES, SEALED_VERSION, WINDOW, Buffer, Datagram, DatagramError
 from evitif.protocol.wire.runs import heads_of
 
-FORGERIES = 1 << 36          # datagrams that a key may refuse before it has to go (RFC 9001, section 6.6)
+FORGERIES = 1 << 36          # datagrams that the keys of a session may refuse before they have to go (RFC 9001, section 6.6)
 REPLAY_WINDOW = WINDOW       # a second of a robot that sends 30 frames of 33 packets
 EDGE_TO_BRIDGE, BRIDGE_TO_EDGE = 0, 1
 _NONCE = struct.Struct('>IQ')      # direction, sequence number: 96 bits (RFC 8439, section 2.8)
@@ -46,14 +46,15 @@ class ReplayWindow:
 class Sealer:
     """Seals what one side of a session sends and opens what the other side sends.
 
-    :param outgoing: key of the datagrams that this side sends, 32 bytes, of this session only
-    :param incoming: key of those that it receives
+    :param outgoing: first key of the datagrams that this side sends, 32 bytes, of this session only; `ratchet` makes the others
+    :param incoming: first key of those that it receives
     :param direction: EDGE_TO_BRIDGE on the edge, BRIDGE_TO_EDGE on the bridge
+    :param signing: key of this session's datagrams that are signed only: WELCOME, PATH_CHALLENGE
     """
 
-    def __init__(self, outgoing: bytes, incoming: bytes, direction: int):
-        self._seal = ChaCha20Poly1305(outgoing).encrypt
-        self._open = ChaCha20Poly1305(incoming).decrypt
+    def __init__(self, outgoing: bytes, incoming: bytes, direction: int, signing: bytes = b''):
+        self.signing = signing
+        self._sending, self._receiving = SendingKeys(outgoing), ReceivingKeys(incoming)
         self._direction, self._incoming = direction, 1 - direction
         self._nonce = _NONCE.pack
         self._next = 0
@@ -75,7 +76,7 @@ class Sealer:
         self._next = sequence + 1
         view = memoryview(buffer)
         header = sealed_header(view[_TYPE_AT], session_id, sequence)
-        return header + self._seal(_NONCE.pack(self._direction, sequence), view[HEADER.size:], header)
+        return header + self._sending.at(sequence)(_NONCE.pack(self._direction, sequence), view[HEADER.size:], header)
 
     def finish_run(self, datagrams: np.ndarray, session_id: int, first_sequence: int) -> np.ndarray:
         """`finish` each of `datagrams`, uint8 [n, size], numbered from `first_sequence` on: uint8 [n, size + 16]."""
@@ -85,8 +86,11 @@ class Sealer:
         self._next = first_sequence + count
         beginning = sealed_header(int(datagrams[0, _TYPE_AT]), session_id, 0)[:-_HALVES.size]
         bodies, length = datagrams[:, HEADER.size:].tobytes(), size - HEADER.size
-        seal, nonce, halves, direction, parts = self._seal, _NONCE.pack, _HALVES.pack, self._direction, []
+        nonce, halves, direction, parts = _NONCE.pack, _HALVES.pack, self._direction, []
+        seal, ends_at = self._sending.at(first_sequence), self._sending.ends_at
         for sequence, at in zip(range(first_sequence, self._next), range(0, len(bodies), length), strict=True):
+            if sequence == ends_at:
+                seal, ends_at = self._sending.at(sequence), self._sending.ends_at
             header = beginning + halves(sequence & 0xFFFFFFFF, sequence >> 32)
             parts.append(header)
             parts.append(seal(nonce(direction, sequence), bodies[at:at + length], header))
@@ -111,27 +115,32 @@ class Sealer:
         length = size - HEADER.size - SEAL_BYTES
         return lower, np.frombuffer(b''.join(bodies), np.uint8).reshape(len(bodies), length), refused
 
-    def open(self, received: Datagram) -> Datagram:
-        """The datagram with its body decrypted, and the lower 32 bits of its sequence number.
+    def open(self, received: Datagram, take: bool = True) -> Datagram:
+        """The datagram with its body decrypted, and the lower 32 bits of its sequence number; without `take` that is not used up.
 
         Raises `DatagramError`: 'unexpected' (not sealed), 'duplicate' (taken before, or too old to tell), 'corrupt' (another key, or
-        changed on the way).
+        changed on the way, or of an epoch too far ahead to have a key yet).
         """
         if not received.sealed:
             raise DatagramError('unexpected')
-        body = self._opened(received.sequence, received.header, received.body)
+        body = self._opened(received.sequence, received.header, received.body, take)
         return Datagram(received.type, received.session_id, received.sequence & 0xFFFFFFFF, memoryview(body), received.size,
                         received.header, True)
 
-    def _opened(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview) -> bytes:
+    def _opened(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview, take: bool = True) -> bytes:
         if sequence <= self._window.highest and not self._window.is_new(sequence):
             raise DatagramError('duplicate')
+        decrypt = self._receiving.at(sequence)
+        if decrypt is None:
+            raise DatagramError('corrupt')
         try:
-            opened = self._open(self._nonce(self._incoming, sequence), body, header)
+            opened = decrypt(self._nonce(self._incoming, sequence), body, header)
         except InvalidTag:
             self.forgeries += 1
             raise DatagramError('corrupt') from None
-        self._window.take(sequence)
+        if take:
+            self._window.take(sequence)
+            self._receiving.reached(sequence)
         return opened
 
 
@@ -144,6 +153,16 @@ def sign(key: bytes, kind: int, session_id: int, sequence: int, body: bytes) -> 
     """A datagram of the handshake: in clear, with HMAC-SHA256 truncated to 128 bits at its end (RFC 2104, RFC 4868)."""
     data = sealed_header(kind, session_id, sequence) + body
     return data + hmac.digest(key, data, sha256)[:SEAL_BYTES]
+
+
+def sign_twice(first: bytes, second: bytes, kind: int, session_id: int, sequence: int, body: bytes) -> bytes:
+    """The same with two tags, the later one over the earlier; without the later one it is as `sign` makes it."""
+    return sign(second, kind, session_id, sequence, sign(first, kind, session_id, sequence, body)[HEADER.size:])
+
+
+def without_tag(received: Datagram) -> Datagram:
+    """A datagram of the handshake without its last tag, which is not checked."""
+    return received._replace(body=signed_body(received))
 
 
 def signed_body(received: Datagram) -> memoryview:

@@ -12,7 +12,8 @@ under a secret of the bridge over the sender's address and what it asks for. So 
 no memory, and draws no more bytes than it sent.
 
 The messages are in clear and signed (`seal.sign`): HELLO with the pre-shared key's `hello`, CHALLENGE and REFUSE with its
-`reply`, WELCOME with a key that only the two that made this exchange have.
+`reply`, WELCOME with that, and with a key that only the two that made this exchange have. The first tag is checked first, so a stranger's
+WELCOME costs the edge an HMAC and no key agreement (as WireGuard's mac1).
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evitif.protocol.sealing.keys import Key
-from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, is_signed, sign, signed_body
+from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, is_signed, sign, sign_twice, signed_body, without_tag
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.datagram import Address, Datagram, DatagramError
+from evitif.protocol.wire.datagram import SEAL_BYTES, Address, Datagram, DatagramError
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
 
@@ -78,15 +79,18 @@ class EdgeHandshake:
     def __init__(self, key: Key, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0,
                  bridge: str = ''):
         self._key, self._robot, self._parameters, self._random, self._top_k = key, robot, parameters, random, top_k
-        self._bridge = bridge
+        self._bridge, self.short = bridge, False
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew: nothing that answers an earlier HELLO is believed any more, so no session's keys are made twice."""
+        """Begin anew: nothing that answers an earlier HELLO is believed any more, so no session's keys are made twice. If `short` is set,
+        HELLO has the digest of the parameters instead of them."""
         self.instance = self._random.getrandbits(64)
         self._private = X25519PrivateKey.generate()
         self._cookies: deque[bytes] = deque(maxlen=_COOKIES_KEPT)
-        said = Hello(self._robot, self.instance, self._parameters, self._top_k, self._bridge)
+        self._agreed: dict[tuple[bytes, int], tuple[bytes, bytes, bytes]] = {}      # keys by public key and session: of one WELCOME
+        parameters = self._parameters.digest if self.short else self._parameters
+        said = Hello(self._robot, self.instance, parameters, self._top_k, self._bridge)
         self._hello = _public_bytes(self._private) + said.to_bytes()
 
     def hello(self, session_id: int | None, sequence: int) -> bytes:
@@ -124,16 +128,22 @@ class EdgeHandshake:
 
     def take_welcome(self, received: Datagram) -> tuple[str, Sealer]:
         """The bridge's name and the new session's seal; call `renew` next. Raises DatagramError."""
-        if not received.sealed:      # before the key agreement, which takes 0.1 ms
+        if not received.sealed:
             raise DatagramError('unexpected')
-        body = signed_body(received)
+        if len(received.body) < PUBLIC_BYTES + 2 * SEAL_BYTES:
+            raise DatagramError('malformed')
+        said = without_tag(received)
+        self._check(self._key.reply, said)      # before the key agreement, which takes 0.1 ms
+        body = signed_body(said)
         public, welcome = bytes(body[:PUBLIC_BYTES]), Welcome.parse(body[PUBLIC_BYTES:])
         if welcome.instance != self.instance or received.session_id == 0 or self._bridge not in ('', welcome.bridge):
             raise DatagramError('unexpected')
-        edge, bridge, confirmation = _session_keys(self._key, self._private, public, sha256(self._hello).digest(), public,
-                                                   received.session_id)
+        agreed = public, received.session_id
+        if agreed not in self._agreed:      # the bridge has said it, but anybody may have changed its last tag, again and again
+            self._agreed = {agreed: _session_keys(self._key, self._private, public, sha256(self._hello).digest(), *agreed)}
+        edge, bridge, confirmation = self._agreed[agreed]
         self._check(confirmation, received)
-        return welcome.bridge, Sealer(edge, bridge, EDGE_TO_BRIDGE)
+        return welcome.bridge, Sealer(edge, bridge, EDGE_TO_BRIDGE, confirmation)
 
     def take_refusal(self, received: Datagram) -> Refuse:
         """A REFUSE that the bridge signed. Raises DatagramError."""
@@ -217,7 +227,7 @@ def welcome(key: Key, hello: SealedHello, session_id: int, bridge: str) -> tuple
     public = _public_bytes(private)
     edge, own, confirmation = _session_keys(key, private, hello.public, hello.digest, public, session_id)
     body = public + Welcome(hello.hello.instance, bridge).to_bytes()
-    return sign(confirmation, datagram.WELCOME, session_id, 0, body), Sealer(own, edge, BRIDGE_TO_EDGE)
+    return sign_twice(key.reply, confirmation, datagram.WELCOME, session_id, 0, body), Sealer(own, edge, BRIDGE_TO_EDGE, confirmation)
 
 
 def _session_keys(key: Key, private: X25519PrivateKey, other: bytes, hello_digest: bytes, bridge_public: bytes,

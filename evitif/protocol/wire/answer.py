@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evitif.protocol.wire.datagram import Buffer, DatagramError
+from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, Buffer, DatagramError
 from evitif.protocol.wire.parameters import check_word
 from evitif.vocabulary import RecoveryName, Strategy
 
@@ -72,6 +72,11 @@ def encode(answer: Answer, copies: int) -> bytes:
     except (struct.error, OverflowError) as error:
         raise ValueError(f'an answer cannot be written: {error}') from None
     return fixed + top + np.packbits(received).tobytes()
+
+
+def size_of(classes: int, tokens: int, *, sealed: bool) -> int:
+    """Bytes of an ANSWER datagram."""
+    return HEADER.size + BODY.size + classes * TOP.size + (tokens + 7) // 8 + (SEAL_BYTES if sealed else 0)
 
 
 def fit_classes(answer: Answer, room: int) -> Answer:

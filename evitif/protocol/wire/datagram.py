@@ -1,4 +1,4 @@
-"""The layout of every datagram: the common header, and the bodies of TOKENS, PING and PONG.
+"""The layout of every datagram: the common header, and the bodies of TOKENS, PING, PONG and the two of a path.
 
 All numbers are in network byte order. docs/protocol.md has the same layouts as tables. HELLO, WELCOME and REFUSE are in
 `handshake`, ANSWER in `answer`; `sealing` says how a sealed datagram differs.
@@ -26,8 +26,8 @@ SEALED_VERSION = 2           # the same but for the CRC and what `sealing` puts 
 SEAL_BYTES = 16              # at the end of a sealed datagram
 WINDOW = 1024                # sequence numbers, back from the highest, of which a receiver knows whether they came
 
-HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET, CHALLENGE = range(1, 11)
-TYPES = frozenset(range(HELLO, CHALLENGE + 1))
+HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET, CHALLENGE, PATH_CHALLENGE, PATH_RESPONSE = range(1, 13)
+TYPES = frozenset(range(HELLO, PATH_RESPONSE + 1))
 
 # magic, version, type, session u64, sequence u32, crc32 u32
 HEADER = struct.Struct('>2sBBQII')
@@ -49,7 +49,10 @@ REPORT = struct.Struct('>IIff')
 PING_BODY = struct.Struct('>d')
 PONG_BODY = struct.Struct('>ddd')
 
+PATH_BYTES = 12              # of PATH_CHALLENGE and PATH_RESPONSE: u32 sequence number, 8 bytes that nobody can guess
+
 MAX_UDP_PAYLOAD = 65507
+SMALL_PATH = 548             # bytes of UDP payload that every path takes: every IPv4 host takes 576 with headers (RFC 1122)
 
 Address = tuple[Any, ...]    # of a robot's socket: (host, port), with two numbers more for IPv6
 Buffer = bytes | bytearray | memoryview

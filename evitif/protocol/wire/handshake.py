@@ -20,7 +20,7 @@ from evitif.protocol.wire.parameters import StreamParameters, check_count, check
 MAX_BODY_BYTES = 4096
 MAX_REASONS = 16
 MAX_REASON_CHARACTERS = 400
-_U64 = re.compile(r'[0-9a-f]{16}')
+_U64, _DIGEST = re.compile(r'[0-9a-f]{16}'), re.compile(r'[0-9a-f]{64}')
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,22 @@ class Hello:
 
     robot: str
     instance: int                # random u64, one for each life of an edge
-    parameters: StreamParameters
+    parameters: StreamParameters | str      # or their `digest`, where the path takes no longer HELLO
     top_k: int = 0               # classes that an answer should have at least; 0: the bridge decides
     bridge: str = ''             # the bridge that it is meant for; '': whichever hears it
 
     def to_bytes(self) -> bytes:
         """The body."""
         asked = {name: value for name, value in (('top_k', self.top_k), ('bridge', self.bridge)) if value}
-        return _dump({'robot': self.robot, 'instance': f'{self.instance:016x}', 'parameters': self.parameters.to_json(), **asked})
+        stream = {'digest': self.parameters} if isinstance(self.parameters, str) else {'parameters': self.parameters.to_json()}
+        return _dump({'robot': self.robot, 'instance': f'{self.instance:016x}', **stream, **asked})
 
     @classmethod
     def parse(cls, body: Buffer) -> Hello:
         """Read a body. Raises DatagramError('malformed')."""
         with _reading(body) as value:
-            return cls(check_name('robot', value.get('robot')), _instance(value), StreamParameters.from_json(value.get('parameters')),
+            return cls(check_name('robot', value.get('robot')), _instance(value),
+                       _digest(value['digest']) if 'digest' in value else StreamParameters.from_json(value.get('parameters')),
                        check_count('top_k', value.get('top_k', 0), 0, MAX_TOP_K),
                        check_name('bridge', value['bridge']) if 'bridge' in value else '')
 
@@ -132,3 +134,9 @@ def _instance(value: dict[str, Any]) -> int:
     if not isinstance(text, str) or not _U64.fullmatch(text):
         raise ValueError('instance is not 16 hexadecimal digits')
     return int(text, 16)
+
+
+def _digest(text: object) -> str:
+    if not isinstance(text, str) or not _DIGEST.fullmatch(text):
+        raise ValueError('digest is not 64 hexadecimal digits')
+    return text

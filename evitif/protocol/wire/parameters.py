@@ -1,8 +1,10 @@
 """What edge and bridge must agree on before the first token is sent."""
 
+import json
 import math
 import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from hashlib import sha256
 from typing import TypeVar
 
 from evitif.identity import difference
@@ -148,6 +150,11 @@ class StreamParameters:
         """A dictionary of JSON values, without those that are the default; `from_json` reads it."""
         values = asdict(self)
         return {field.name: values[field.name] for field in fields(self) if values[field.name] != field.default}
+
+    @property
+    def digest(self) -> str:
+        """64 hexadecimal digits: SHA-256 of the JSON of `to_json` without spaces, keys in order."""
+        return sha256(json.dumps(self.to_json(), separators=(',', ':'), sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def from_json(cls, value: object) -> 'StreamParameters':
