@@ -19,7 +19,7 @@ help:  ## this list
 	@echo '    make demo LOSS=0.3     make demo STRATEGY=selection     make demo STRATEGY=partition     make demo STRATEGY=auto'
 
 demo: setup  ## camera, edge node, lossy link and bridge on this machine: predictions, a table, reports/demo/
-	@$(if $(IMAGES),,$(in_environment) evitif fetch fashion-mnist)
+	@$(if $(filter-out moving-fashion moving_fashion fashion-mnist fashion_mnist,$(IMAGES)),,$(in_environment) evitif fetch fashion-mnist)
 	@$(in_environment) python -m scripts.demo $(demo_arguments)
 
 evaluate: setup  ## the tables and plots of docs/results/recovery.md from the shipped artifacts; QUICK=1: a few minutes, reports/evaluate/
