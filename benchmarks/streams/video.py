@@ -110,8 +110,8 @@ def run(quick: bool, output: Path, minutes: float | None = None) -> dict:
     about = {name: {'frames': len(clip.frames), 'rate_hz': clip.rate_hz, 'model': clip.source.model, 'cut': clip.model.parameters.cut,
                     'data': clip.source.data} for name, clip in clips.items()}
     cells = cells_of(todo, state['runs'], clips)
-    return save(output, 'video', command('video', quick, **more), {'cells': cells, 'clips': about}, [] if quick else targets_of(cells),
-                left_out=left_out, deadline_s=DEADLINE_S, block=BLOCK,
+    return save(output, 'video', command('video', quick, **more), {'cells': cells, 'clips': about},
+                targets_of(cells) if complete and not quick else [], left_out=left_out, deadline_s=DEADLINE_S, block=BLOCK,
                 measured={'runs': sum(job.key in state['runs'] for job in todo), 'of': len(todo)})
 
 

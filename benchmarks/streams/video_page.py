@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.plots import lines
 from benchmarks.streams.cells import Cells, chosen, distinct, front, least_bytes, within
 from benchmarks.streams.contestants import EVITIF, NOTHING
+from benchmarks.streams.traces import LINKS
 
 COSTS = (0.06, 0.03, 0.01)
 SUMMARY_COSTS = (0.03, 0.01)
@@ -60,7 +61,8 @@ def section(result: dict, images: Path) -> str:
         about = figures['clips'][clip]
         text += ['', f'### {clip}', '', f'{about["frames"]} frames at {about["rate_hz"]:g} Hz, {about["model"]}, cut after block '
                  f'{about["cut"]} ({about["data"]}). {_nothing(of_clip)}']
-        links, families = distinct(of_clip, 'link'), [family for family in distinct(of_clip, 'family') if family != NOTHING]
+        links = sorted(distinct(of_clip, 'link'), key=[link.name for link in LINKS].index)
+        families = [family for family in distinct(of_clip, 'family') if family != NOTHING]
         for cost in COSTS:
             text += ['', *table(of_clip, links, families, cost)]
         text += ['', f'Within {ROOM:,} bytes a frame, the setting of least cost: cost (95 %), share of answers that are the uncut '
@@ -101,5 +103,5 @@ def _measured(result: dict) -> str:
     measured = result['measured']
     if measured['runs'] == measured['of']:
         return ''
-    return (f' **Only a part was measured so far: {measured["runs"]:,} of {measured["of"]:,} runs**; an empty cell was not '
-            '(`evitif bench video` goes on).')
+    return (f' **Only a part was measured so far: {measured["runs"]:,} of {measured["of"]:,} runs**. An empty cell was not, and – says '
+            'that none of the settings so far gets there.')
