@@ -3,8 +3,8 @@
 How much a remembered token says depends on how fast the scene moves, which the tokens that arrive tell: at their places both the token now
 and the one before are known. Their correlation c after an age of t seconds gives the `motion` m of c = exp(-(m t) ** SHAPE), and that in
 turn the `trust`, the correlation to be expected, of each remembered token at its own age. (Measured on two clips; an exponential, SHAPE 1,
-would forget slow scenes too soon.) Where the correlation is no more than unrelated images have, and clearly less than expected, the scene is
-another one, and the memory is dropped.
+would forget slow scenes too soon.) Where the correlation is no more than unrelated images have, and clearly less than expected, the scene
+is another one, and the memory is dropped.
 """
 
 from __future__ import annotations
