@@ -33,7 +33,7 @@ PARTS = (
     'benchmarks.recovery_cost',
 )
 # Measured when they are asked for by name, and on no page of the suite.
-OTHER_PARTS = ('benchmarks.images', 'benchmarks.path_changes', 'benchmarks.scaling', 'benchmarks.timm_families',
+OTHER_PARTS = ('benchmarks.congestion', 'benchmarks.images', 'benchmarks.path_changes', 'benchmarks.scaling', 'benchmarks.timm_families',
                'benchmarks.video_statistics')
 
 

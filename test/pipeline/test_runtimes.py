@@ -141,6 +141,18 @@ def test_a_frame_whose_answer_does_not_come_is_given_the_last_one_with_its_age()
     assert (statistics.frames_answered, statistics.frames_remembered, statistics.frames_local) == (1, 1, 0)
 
 
+def test_a_link_that_was_lost_says_so_when_it_is_back():
+    with system(link_timeout=0.25) as running:
+        running.connected()
+        assert not running.edge.statistics().last_loss
+        running.link.set_impairment('downlink', Impairment(loss=1.0))
+        wait(lambda: running.edge.statistics().state == 'lost')
+        running.link.set_impairment('downlink', Impairment())
+        running.connected()
+        statistics = running.edge.statistics()
+    assert statistics.last_loss.startswith('nothing heard from the bridge for 0.') and 0 < statistics.since_loss_s < 15
+
+
 def test_another_cut_is_refused_with_both_values():
     with system(bridge={'cut': 2}) as running:
         wait(lambda: running.edge.statistics().state == 'refused')

@@ -60,6 +60,7 @@ class Impairment:
     corruption: float = 0.0
     rate: float = 0.0            # bit/s of a bottleneck, IP and UDP headers included; 0: none
     queue: float = 0.1           # s of data that it holds; what comes when it is full is dropped
+    policed: bool = False        # what is within rate and `queue`, as the depth of a bucket, passes without delay
     bad: bool = False
     free_at: float = 0.0         # when the bottleneck has sent what it holds
 
@@ -71,7 +72,7 @@ class Impairment:
         if began - now > self.queue:
             return None
         self.free_at = began + 8 * (size + 28) / self.rate
-        return self.free_at
+        return now if self.policed else self.free_at
 
     def loses(self, random: Random) -> bool:
         if self.burst:
@@ -148,7 +149,8 @@ class Simulation:
                 break
             self.now = max(self.now, when)
             if arrival <= when:
-                self._touched = heapq.heappop(self._queue)[2]() or self._everybody()
+                touched = heapq.heappop(self._queue)[2]()
+                self._touched = self._everybody() if touched is None else touched
             else:
                 self._touched = self._everybody()
                 for edge in self.edges.values():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.link.tcp_flow import Passage, TcpFlow
 from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.events import AnswerArrived, Connected, LinkLost
 from evitif.protocol.frames.interleaving import scattered_order
@@ -184,51 +185,52 @@ def test_loss_that_rises_with_the_rate_and_has_no_delay_is_a_policer():
     assert goodput(run, begin + 5.0, begin + 20.0) <= 1.5 * 8e6
 
 
-class Reno:
-    """A flow that fills the queue of the same bottleneck (RFC 5681): one datagram a round trip more, half for a loss."""
-
-    def __init__(self, run, base=0.02):
-        self.run, self.base, self.window, self.flight, self.delivered, self.cut_at = run, base, 2.0, 0, [], 0.0
-        self.pump()
-
-    def pump(self):
-        while self.flight < int(self.window):
-            self.flight += 1
-            left = self.run.uplink.passes(1200, self.run.now)
-            if left is None:
-                self.run.at(self.run.now + self.base + self.run.uplink.queue, self.lost)
-            else:
-                self.run.at(left + self.base, self.acknowledged)
-
-    def acknowledged(self):
-        self.flight -= 1
-        self.delivered.append(self.run.now)
-        self.window += 1 / self.window
-        self.pump()
-
-    def lost(self):
-        self.flight -= 1
-        if self.run.now - self.cut_at > self.base + self.run.uplink.queue:
-            self.window, self.cut_at = max(self.window / 2, 2.0), self.run.now
-        self.pump()
-
-    def rate(self, start, end):
-        return 8 * 1228 * sum(start <= at < end for at in self.delivered) / (end - start)
+def beside(run, kind, base=0.02):
+    """A TCP flow through the same bottleneck."""
+    def carry(size, now):
+        left = run.uplink.passes(size - 28, now)
+        return None if left is None else Passage(left)
+    return TcpFlow(lambda: run.now, run.at, carry, base, kind)
 
 
-# Where the other flow lets the queue run empty now and then, it is not told from one's own: the share is smaller, never larger.
-@pytest.mark.parametrize(('queue', 'fair'), [(0.06, 0.5), (0.15, 0.75)])
-def test_it_shares_a_bottleneck_with_a_flow_that_fills_the_queue(queue, fair):
-    run, edge = started(uplink=Impairment(delay=0.01, rate=6e6, queue=queue))
-    AdaptiveStream(run, edge, 90.0)
+# `python -m benchmarks.congestion` has the whole range.
+@pytest.mark.parametrize(('rate', 'queue', 'base', 'kind'), [
+    (8e6, 0.02, 0.02, 'reno'), (3e6, 0.05, 0.08, 'reno'), (8e6, 0.1, 0.02, 'cubic'), (3e6, 0.2, 0.02, 'reno'), (8e6, 0.3, 0.02, 'cubic')])
+def test_it_takes_as_much_as_a_tcp_flow_beside_it(rate, queue, base, kind):
+    run, edge = started(uplink=Impairment(delay=base / 2, rate=rate, queue=queue), downlink=Impairment(delay=base / 2))
+    AdaptiveStream(run, edge, 36.0)
     run.run(5.0)
-    other = Reno(run)
-    run.run(85.0)
-    rates = np.array([goodput(run, run.now - 60, run.now), other.rate(run.now - 60, run.now)])
-    jain = rates.sum() ** 2 / (2 * (rates ** 2).sum())
-    assert rates[0] <= 1.25 * 3e6, rates
-    assert jain >= fair, rates
-    assert rates.sum() >= 0.8 * 6e6
+    flow = beside(run, kind, base)
+    run.run(30.0)
+    own, other = goodput(run, run.now - 20, run.now), flow.rate(run.now - 20, run.now)
+    assert 0.5 <= own / other <= 2.0, (own, other)
+    assert own + other >= 0.9 * rate
+
+
+@pytest.mark.parametrize(('rate', 'fps', 'queue', 'policed'), [(5e6, 30.0, 0.02, False), (2e6, 20.0, 0.03, True)])
+@pytest.mark.parametrize('loss', [0.0, 0.3])
+@pytest.mark.parametrize('adapts', [True, False])
+def test_what_a_short_queue_or_a_policer_loses_is_found_out(rate, fps, queue, policed, loss, adapts):
+    run, edge = started(uplink=Impairment(loss, delay=0.01, rate=rate, queue=queue, policed=policed),
+                        downlink=Impairment(loss, delay=0.01))
+    if adapts:
+        AdaptiveStream(run, edge, 26.0, rate=fps)
+    else:
+        run.stream(edge, PARAMETERS, int(26 * fps), fps)
+    run.run(25.0)
+    assert 0.75 * rate <= goodput(run, run.now - 17, run.now) <= 1.25 * rate
+
+
+def test_a_moment_of_heavy_loss_is_the_radio():
+    run, edge = started()
+    stream = AdaptiveStream(run, edge, 8.0)
+    run.run(3.0)
+    run.uplink.loss = 0.7
+    run.run(0.6)
+    run.uplink.loss = 0.0
+    passed = run.now
+    run.run(3.0)
+    assert stream.since(passed + 1.5)[:, 0].min() >= 1.5 * 8 * WHOLE * RATE
 
 
 def test_the_breaker_opens_after_a_second_without_a_report_and_closes_with_the_first():

@@ -172,7 +172,7 @@ class EdgeConnection:
         if (former := self._sent.add(sent)) is not None:
             self._expire(former)
         self._traffic.frames['sent'] += 1
-        if self._sender.delayed and self._session.pings.go_ahead(now):
+        if self._sender.asks_first(now) and self._session.pings.go_ahead(now):
             self._send_pings(self._session, 1, now)
         self._release_at = now
         return True

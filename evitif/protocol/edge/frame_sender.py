@@ -23,6 +23,7 @@ from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, SendingState
 
 RUN_DATAGRAMS = 50           # made ready together: about as many of 1,200 bytes as the kernel takes in one call (UDP_SEGMENT)
+UNREPORTED_S = 0.5           # more than two intervals between PINGs
 _PACKETISERS = 24            # kept, by quantisation, copies and fewest packets
 _RATE_GAIN = 1 / 8           # of the frame rate's and the used rate's smoothing
 _LONGEST_INTERVAL_S = 2.0    # between two frames that the frame rate is learnt from
@@ -70,6 +71,7 @@ class FrameSender:
         self._name_bytes = SOURCE_FRAME_RESERVE
         self._beside = self._beside_smoothed = 0.0              # bytes since the last frame that were no frame's; smoothed
         self._burst = self._loss = math.nan
+        self._reported_at = math.inf         # when the last report came
         self._informed_at = math.nan         # when something was last learnt of the path
         self._held = False                   # until more is learnt of it
         self.sent_bytes = 0                  # on the wire, IP and UDP headers included
@@ -105,6 +107,7 @@ class FrameSender:
     def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
         """Take a report of the bridge."""
         self._loss, self._burst = packet_error_rate, mean_burst
+        self._reported_at = now
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
         self.path.on_report(report, now)
@@ -121,10 +124,9 @@ class FrameSender:
         """See `Pacer.ahead_bytes`."""
         return self._pacer.ahead_bytes(now)
 
-    @property
-    def delayed(self) -> bool:
-        """Whether there was a queue: then look whether it is still there before sending more."""
-        return self._control.last_queueing_s > TARGET_S / 2
+    def asks_first(self, now: float) -> bool:
+        """Whether a PING goes ahead of a frame: there was a queue, or no report comes, as if PINGs behind frames find it full."""
+        return self._control.last_queueing_s > TARGET_S / 2 or now > self._reported_at + UNREPORTED_S
 
     def begin(self, frame: TokenFrame, now: float) -> tuple[int, int]:
         """Cut a frame, drop the rest of the one before. Its datagrams and their bytes, unsealed. Raises ValueError, see `Packetiser`."""

@@ -16,12 +16,10 @@ Every 0.2 s, or every round trip if that is longer, the rate is decided anew:
   it grows by 5 % a second, and twice as fast with each second without trouble, up to doubling in a second, as CUBIC does (RFC
   9438).
 * Loss without delay is the radio's (RFC 8836, section 4, asks to tell it from congestion) and takes nothing from the rate. But
-  short queues and policers lose without delay too: if the share lost has risen by ten points within at most eight seconds in which
-  the rate grew by a quarter, the growth is taken back.
-* The delay stays although less was sent for long enough: another flow fills the queue, as TCP does. Yielding on and on would leave
-  nothing, so, as in Copa's competitive mode, the rate then follows loss, as Reno does (RFC 5681): half a datagram more in each
-  round trip, 30 % less for a loss, which is as fair as one and a half (RFC 9438, section 4.3). Every five seconds it is halved for
-  two intervals to see whether the queue was its own. If the queue is seen empty twice, no other flow fills it.
+  short queues and policers lose without delay too: where more is lost than before, `loss_trial` finds out.
+* Another flow fills the queue, as TCP does: the delay stays although less was sent for long enough, or the queue grows faster than
+  one's own datagrams can make it, or a queue too short to stand loses now and then. Yielding on and on would leave nothing, so the
+  rate is what TCP's would be (`competition`), until nobody else is seen, or no queue.
 """
 
 import math
@@ -29,6 +27,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from evitif.protocol.rate.base_delay import BaseDelay
+from evitif.protocol.rate.competition import Competition, CrossTraffic
+from evitif.protocol.rate.loss_trial import LossTrial, deviation
 from evitif.protocol.rate.report import Report, lost_between
 from evitif.vocabulary import SendingState
 
@@ -38,12 +38,12 @@ RECENT_S = 10.0              # that what was carried, and that another flow was 
 INTERVAL_S, SLOW_START_INTERVAL_S = 0.2, 0.05
 BETA = 0.9                   # of what was delivered
 DRAIN_S = 0.5                # a standing queue should be gone by then
-RENO_BETA, RENO_ALPHA = 0.7, 0.53       # as fair to Reno as its own 1/2 and 1: alpha = 3 (1 - beta) / (1 + beta) (RFC 9438, section 4.3)
+ALONE, ALONE_S = 0.1, 1.5    # share of the others below which nobody fills the queue, if it is so for that time
+MOST_OF_TCP = 0.25           # share lost beyond the radio's with which another flow still fills a queue
+OTHERS = 0.2                 # share of the others from which somebody does
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
-LOSS_RISE, COMPARE_S = 0.1, 8.0         # rise of the share lost, within this time
 CLEAR_S = 1.0                # without a standing queue: the episode ends
-PROBE_EVERY_S = 5.0
 FLOOR_BIT_S, CEILING_BIT_S = 150_000.0, 10e9
 INITIAL_DATAGRAMS = 10       # a round trip (RFC 6928)
 _DATAGRAM = 1228             # bytes with IP and UDP headers
@@ -61,27 +61,6 @@ class _Episode:
     drained_s: float = 0.0     # how much of it should be gone, by what was sent less than `rate_bit_s`
     stood_s: float = 0.0       # the queue of the interval before
     resume_bit_s: float = 0.0  # rate to return to when the queue is gone; 0: it does not drain
-
-
-@dataclass
-class _Growth:
-    """A time in which the rate grows, and what it is compared with: rate and share lost at some time before."""
-
-    rate_bit_s: float
-    lost: float
-    compared_at: float
-    calm_since: float          # when growth began
-    risen: int = 0             # intervals in a row in which more was lost than then
-
-
-@dataclass
-class _Competition:
-    """A time in which another flow fills the queue of `episode`."""
-
-    episode: _Episode
-    probe_at: float
-    probing: int = 0           # intervals of a probe that are left
-    resume_bit_s: float = 0.0  # rate to return to after the probe
 
 
 _Sample = tuple[float, Report]      # queueing delay, report
@@ -113,11 +92,14 @@ class CongestionControl:
         self._calm_bit_s = self.rate_bit_s    # before the queue stood that stands; and
         self._calm_loss = 0.0                 # the share lost then, smoothed
         self._suspected = False               # a queue stood in the interval before
-        self._growth: _Growth | None = None
+        self._growth: float | None = None      # when growth began
         self._episode: _Episode | None = None
-        self._competition: _Competition | None = None
-        self._competed_at = self._cut_at = -math.inf
-        self._emptied = 0                     # intervals of competition in a row in which the queue was empty
+        self._competition: Competition | None = None
+        self._competed_at = -math.inf
+        self._cross = CrossTraffic()
+        self._trial = LossTrial()
+        self._alone_s = self._emptied_s = 0.0      # of competition, for which no other flow was seen, and no queue
+        self._idle_expected = self._idle_lost = 0.0      # datagrams while the bottleneck was idle, the older ones forgotten
 
     def sent(self, datagrams: int, wire_bytes: int) -> None:
         """Note what was sent."""
@@ -126,7 +108,7 @@ class CongestionControl:
 
     def on_round_trip(self, seconds: float) -> None:
         """A round trip was measured: the shortest says how fast to begin."""
-        if self._slow_start:
+        if self._slow_start and not self._trial.running:
             self.rate_bit_s = self._bounded(max(self.rate_bit_s, INITIAL_DATAGRAMS * _DATAGRAM * 8 / max(seconds, 1e-3)))
 
     def on_report(self, report: Report, mean_burst: float, now: float) -> None:
@@ -166,19 +148,26 @@ class CongestionControl:
             self._last, self._decided_at, self._interval = None, now, []
             self._bytes = self._datagrams = 0
             return
-        if self._competition is not None:
-            delivered = self._delivered(last, used)
-            self._emptied = self._emptied + 1 if standing <= BUSY_S else 0
-            if _drained_alone([last, *self._interval], self._competition.episode.rate_bit_s):
-                self.rate_bit_s = self._bounded(BETA * min(delivered, self.rate_bit_s))
-                self._stop_competing()
-            else:
-                self._compete(self._competition, standing, peak, lost, elapsed, newest.round_trip_s, min(delivered, used), now)
+        if peak <= BUSY_S:
+            self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
+        radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
+        excess = _excess(lost, radio, expected, mean_burst)
+        self._cross.add([last, *self._interval], radio)
+        if self._competition is not None and standing > TARGET_S and excess > MOST_OF_TCP * expected \
+                and not self._cross.others(self._interval[-1][1].sent_at) > OTHERS:
+            self._stop_competing()      # no other flow lives with such loss
+        if self._try(standing, lost, expected, mean_burst, elapsed, now):
+            pass
+        elif self._competition is not None:
+            self._competed_at = now
+            self._compete(self._competition, last, peak, excess, elapsed, used, now)
         elif standing > TARGET_S and not self._doubted(lost, used):
             self._back_off(standing, peak, min(self._delivered(last, used), self.rate_bit_s), used, elapsed, now)
+        elif standing <= TARGET_S and peak > BUSY_S and 0 < excess < MOST_OF_TCP * expected:
+            self._compete(self._start_competing(min(self.rate_bit_s, 1.25 * used)), last, peak, excess, elapsed, used, now)
         elif standing <= TARGET_S:
             self._suspected = False
-            self._follow(peak, lost, expected, mean_burst, used, elapsed, now)
+            self._follow(peak, used, elapsed, now)
         if self.state != SendingState.CONGESTED:
             self.state = SendingState.RADIO_LOSS if lost > RADIO_LOSS else SendingState.OPEN
         self._last, self._decided_at, self._interval = self._interval[-1], now, []
@@ -197,6 +186,24 @@ class CongestionControl:
         passed = min((1 - surely) / max(1 - self._radio_loss, 0.05), 1.0)
         return passed * 8 * (newest.sent_bytes - first.sent_bytes) / took
 
+    def _try(self, standing: float, lost: float, expected: int, mean_burst: float, elapsed: float, now: float) -> bool:
+        """See whether loss without delay follows the rate; whether a trial decides the rate now."""
+        if standing > TARGET_S:
+            self._trial.abort()
+        elif self._trial.running:
+            rate = self._trial.observe([report for _, report in self._interval], mean_burst, now)
+            if rate:
+                self.rate_bit_s, self.state = self._bounded(rate), SendingState.OPEN
+            return True
+        elif self._trial.suspects(expected, lost, self._bytes, elapsed, mean_burst, now):
+            rate = self._trial.verdict(now)
+            if rate:
+                self._stop_competing()
+                self.state, self._slow_start, self._growth = SendingState.CONGESTED, False, None
+            self.rate_bit_s = self._bounded(rate or self._trial.begin(self.rate_bit_s, now))
+            return True
+        return False
+
     def _doubted(self, lost: float, used: float) -> bool:
         """Whether a queue seen for the first time may not be one's own: little of the rate is used, and nothing lost."""
         doubted = not self._suspected and self._episode is None and lost == 0 and used < 0.5 * self.rate_bit_s
@@ -214,9 +221,9 @@ class CongestionControl:
             self._episode = _Episode(peak, max(delivered, 1.0), now)
         episode = self._episode
         overdue = episode.drained_s > 1.25 * episode.delay_s + TARGET_S and standing > 0.7 * episode.stood_s
-        if now - self._competed_at <= RECENT_S or overdue:
-            self._competition, self._competed_at = _Competition(episode, now + PROBE_EVERY_S), now
-            self.rate_bit_s = self._bounded(max(self.rate_bit_s, episode.rate_bit_s / 2))
+        if now - self._competed_at <= RECENT_S or overdue or self._cross.others(self._interval[-1][1].sent_at) > OTHERS:
+            self._competed_at = now
+            self._start_competing(max(self.rate_bit_s, episode.rate_bit_s / 2))
             return
         if episode.resume_bit_s > 0 and standing <= episode.stood_s:      # it drains: the rate sent now is not the path's
             delivered = episode.resume_bit_s / BETA
@@ -227,7 +234,7 @@ class CongestionControl:
         drain = 1 - (standing - TARGET_S / 2) / DRAIN_S
         self.rate_bit_s = self._bounded(delivered * min(max(drain, 0.5), BETA))
 
-    def _follow(self, peak: float, lost: float, expected: int, mean_burst: float, used: float, elapsed: float, now: float) -> None:
+    def _follow(self, peak: float, used: float, elapsed: float, now: float) -> None:
         """No queue stands."""
         self.state = SendingState.OPEN
         if self._episode is not None:
@@ -242,45 +249,31 @@ class CongestionControl:
         if used < 0.25 * self.rate_bit_s and self._datagrams < _TRAIN:
             return
         if self._growth is None:
-            self._growth = _Growth(self.rate_bit_s, lost, now, now)
-        growth = self._growth
-        rise = LOSS_RISE + 3 * _deviation(expected, mean_burst)
-        risen = self.rate_bit_s > 1.25 * growth.rate_bit_s and lost > growth.lost + rise
-        growth.risen = growth.risen + 1 if risen else 0
-        if growth.risen >= 2:
-            self.rate_bit_s, self._slow_start, self._growth = self._bounded(BETA * growth.rate_bit_s), False, None
-            self.state = SendingState.CONGESTED
-            return
-        if not risen and now - growth.compared_at > COMPARE_S:      # the radio's loss changes too
-            growth.rate_bit_s, growth.lost, growth.compared_at = self.rate_bit_s, lost, now
-        speed = min(GROWTH * 2 ** (now - growth.calm_since), MAX_GROWTH)
+            self._growth = now
+        speed = min(GROWTH * 2 ** (now - self._growth), MAX_GROWTH)
         self.rate_bit_s = self._bounded(self.rate_bit_s * (2.0 if self._slow_start else 1 + speed * min(elapsed, 1.0)))
 
-    def _compete(self, competition: _Competition, standing: float, peak: float, lost: float, elapsed: float, round_trip: float,
-                 used: float, now: float) -> None:
+    def _compete(self, competition: Competition, last: _Sample, peak: float, excess: float, elapsed: float, used: float,
+                 now: float) -> None:
         """Another flow fills the queue."""
         self.state = SendingState.CONGESTED
-        if self._emptied >= 2 and not competition.probing:      # nobody fills it; if that is wrong, the next standing queue will tell
-            self._competition = self._episode = self._growth = None
-            self.state = SendingState.OPEN
+        newest = self._interval[-1][1].sent_at
+        shares, others = self._cross.shares(newest), self._cross.others(newest)
+        if math.isnan(shares[0]):
+            shares = others, max(1 - others, 0.0)
+        self._alone_s = self._alone_s + elapsed if others < ALONE else 0.0
+        self._emptied_s = self._emptied_s + elapsed if peak <= BUSY_S else 0.0
+        if self._alone_s > ALONE_S or self._emptied_s > CLEAR_S or _drained_alone([last, *self._interval], self.rate_bit_s):
+            self._stop_competing()
             return
-        if competition.probing:
-            competition.probing -= 1
-            if standing < TARGET_S:
-                self._stop_competing()
-            elif not competition.probing:
-                self.rate_bit_s, competition.probe_at = competition.resume_bit_s, now + PROBE_EVERY_S
-            return
-        self._competed_at = now
-        if now >= competition.probe_at:
-            competition.resume_bit_s, competition.probing = self.rate_bit_s, 2
-            self.rate_bit_s = self._bounded(0.5 * min(self.rate_bit_s, used))
-        elif lost > 0 and peak > TARGET_S:
-            if now - self._cut_at > 2.5 * INTERVAL_S:      # once for all losses of one overflow
-                self.rate_bit_s, self._cut_at = self._bounded(RENO_BETA * self.rate_bit_s), now
-        elif used >= 0.5 * self.rate_bit_s:
-            growth = RENO_ALPHA * _DATAGRAM * 8 * elapsed / max(round_trip, 1e-3) ** 2
-            self.rate_bit_s = self._bounded(self.rate_bit_s + min(growth, self.rate_bit_s / 4))
+        round_trip = sum(report.round_trip_s for _, report in self._interval) / len(self._interval)
+        self.rate_bit_s = self._bounded(competition.decide(excess, elapsed, round_trip, used, shares, now))
+
+    def _start_competing(self, rate_bit_s: float) -> Competition:
+        self._competition = Competition(self._bounded(rate_bit_s))
+        self.state, self._slow_start, self._growth = SendingState.CONGESTED, False, None
+        self._alone_s = self._emptied_s = 0.0
+        return self._competition
 
     def _resume(self) -> None:
         """What stood was no queue: the path has become longer, and carries what it did."""
@@ -304,6 +297,12 @@ def _drained_alone(samples: list[_Sample], rate_bit_s: float) -> bool:
         if took >= INTERVAL_S / 2 and sent < 0.1 * rate_bit_s * took and queue - later_queue > 0.7 * took:
             return True
     return False
+
+
+def _excess(lost: float, radio: float, expected: int, mean_burst: float) -> float:
+    """Datagrams lost beyond what the radio loses, as far as that is sure; 0: none."""
+    excess = (lost - radio) * expected
+    return excess if excess > 3 * expected * deviation(radio, max(expected, 1), mean_burst) * (radio > 0) + 0.5 else 0.0
 
 
 def _deviation(datagrams: float, mean_burst: float) -> float:

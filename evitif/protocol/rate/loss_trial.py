@@ -1,0 +1,109 @@
+"""Whether loss without delay follows the rate: a policer or a short queue loses what is too much, a radio loses a share of anything.
+
+When more is lost than a radio is known to lose here, less is sent for a moment. If the share that passes stays, the loss is the radio's
+from now on, and is tried again when it grows, or after half a minute, a minute, and so on. If it rises, and falls again with the rate
+of before, the bottleneck is full. (Without the way back, a radio that was bad for a moment would be taken for a full bottleneck.)
+"""
+
+import math
+
+from evitif.protocol.rate.report import Report, lost_between
+
+LESS = 0.7                   # of the rate used, in a trial
+RISE = 0.05                  # of the share lost, which starts one
+SURE = 4.0                   # standard deviations by which it has risen
+DATAGRAMS, TRIAL_S, LONGEST_S = 60, 0.4, 1.5
+AGAIN_S = 30.0              # after which the loss of a radio is tried again, then after twice that time
+CONFIRM_S = 1.5              # within which the loss has to be back
+LONGEST_RUN = 6.0            # of losses on a radio; a full queue loses more in a row
+_KEEP = 0.7                  # of the counts of former intervals
+
+
+class LossTrial:
+    """Follows the loss of one session. `trusted`: the share lost that does not depend on the rate."""
+
+    def __init__(self):
+        self.trusted = 0.0
+        self.resume_bit_s = 0.0      # the rate before the trial that runs; 0: none runs
+        self._expected = self._lost = 0.0
+        self._used = self._before = self._began_at = self._until = 0.0
+        self._last: Report | None = None
+        self._sent = self._took = 0.0
+        self._again_at, self._again_after = math.inf, AGAIN_S
+        self._verdict, self._confirm_until = 0.0, -math.inf
+        self._first_sent_at = 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether less is sent because of a trial."""
+        return self.resume_bit_s > 0
+
+    def suspects(self, expected: int, lost: float, sent_bytes: int, elapsed: float, mean_burst: float, now: float) -> bool:
+        """Note what was sent and the share lost in an interval without a trial; whether one should begin."""
+        self._expected = _KEEP * self._expected + expected
+        self._lost = _KEEP * self._lost + lost * expected
+        self._sent, self._took = _KEEP * self._sent + sent_bytes, _KEEP * self._took + elapsed
+        if self._expected < DATAGRAMS:
+            return False
+        share = self._lost / self._expected
+        if share < self.trusted:
+            self.trusted += (share - self.trusted) / 8
+        if now >= self._again_at and share > 2 * RISE:
+            return True
+        return share > self.trusted + RISE + SURE * deviation(share, self._expected, mean_burst)
+
+    def verdict(self, now: float) -> float:
+        """The rate that the last trial has found, bit/s, if more was lost again as soon as it was over; else 0."""
+        if now > self._confirm_until:
+            return 0.0
+        self._again_after, self._again_at, self._confirm_until = AGAIN_S, math.inf, -math.inf
+        self._expected = self._lost = self._sent = self._took = 0.0
+        return self._verdict
+
+    def begin(self, rate_bit_s: float, now: float) -> float:
+        """A trial begins; returns its rate, bit/s."""
+        self._used = min(8 * self._sent / self._took, rate_bit_s)
+        self.resume_bit_s, self._before = rate_bit_s, self._lost / self._expected
+        self._began_at, self._last, self._until = now, None, now + LONGEST_S
+        self._expected = self._lost = 0.0
+        self._sent = self._took = 0.0
+        return LESS * self._used
+
+    def abort(self) -> None:
+        """Something else tells what the path takes."""
+        self.resume_bit_s = 0.0
+
+    def observe(self, reports: list[Report], mean_burst: float, now: float) -> float:
+        """Take the reports of an interval of the trial; the rate to go on with, bit/s, 0 while it is not sure."""
+        for report in reports:
+            if report.sent_at < self._began_at:
+                continue
+            if self._last is not None:
+                expected, lost = lost_between(self._last, report)
+                self._expected, self._lost = self._expected + expected, self._lost + lost * expected
+            else:
+                self._until = max(self._until, now + LONGEST_S)
+                self._first_sent_at = report.sent_at
+            self._last = report
+        if self._last is None or self._expected < 1 or (self._last.sent_at - self._first_sent_at < TRIAL_S and now < self._until):
+            return 0.0
+        share = self._lost / self._expected
+        passes, passed = 1 - share, 1 - self._before
+        rises = (min(passed / LESS, 1 - self.trusted) - passed) / 2      # half of what a full bottleneck would bring
+        doubt = deviation(self._before, self._expected, mean_burst)
+        if now < self._until and abs(passes - passed - rises) < 2 * doubt:
+            return 0.0
+        resume, self.resume_bit_s = self.resume_bit_s, 0.0
+        if passes - passed > max(rises, 0.0):
+            self._expected = self._lost = 0.0
+            self._verdict, self._confirm_until = 0.95 * self._used * passed / passes, now + CONFIRM_S
+            return resume
+        self.trusted = max(share, self._before)
+        self._again_at, self._again_after = now + self._again_after, 2 * self._again_after
+        return resume
+
+
+def deviation(share: float, datagrams: float, mean_burst: float) -> float:
+    """The standard deviation of a share lost, of so many datagrams, in runs of `mean_burst` (Gilbert's model)."""
+    runs = max(2 * min(mean_burst, LONGEST_RUN) * (1 - share) - 1, 1.0) if mean_burst >= 1 else 1.0
+    return math.sqrt(max(share * (1 - share), 1 / datagrams) * runs / datagrams)
