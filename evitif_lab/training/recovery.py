@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch.nn import functional
 
+from evitif.files import read_json
 from evitif.model.device import place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
@@ -38,6 +39,7 @@ from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
 FIT_IMAGES = 1000
+MEMORY_SAVED_EVERY = 100    # steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,9 @@ class _Job:
         belongs_to = {name: value for name, value in self.configuration.items() if name not in PLACE}
         self.checkpoint = Checkpoint(self.path.with_suffix(''), {**belongs_to, **self.made_from,
                                                                  'fingerprint': stream.parameters.fingerprint}, overwrite)
-        self.memory_checkpoint = Checkpoint(self.path.with_suffix('') / 'memory', self.checkpoint.belongs_to, overwrite)
+        # What the memory is added to, once it is trained, and how far the memory is.
+        self.still, self.memory_checkpoint = (Checkpoint(self.path.with_suffix('') / name, self.checkpoint.belongs_to, overwrite)
+                                              for name in ('still', 'memory'))
         steps = c.steps // 2 if c.memory_steps is None else c.memory_steps
         self.memory_steps = steps if LEARNED[method] is Paldn else 0
         self.finished = self._finished(overwrite)
@@ -160,8 +164,8 @@ class _Job:
 
     def check(self) -> None:
         """Refuse now what the training would be refused for: a checkpoint of another one, or an initial PALDN that does not fit."""
-        self.checkpoint.load()
-        self.memory_checkpoint.load()
+        for checkpoint in (self.still, self.memory_checkpoint, self.checkpoint):
+            checkpoint.load()
         if self.c.initial is not None:
             self._initial()
 
@@ -191,8 +195,12 @@ class _Job:
             network = self._initial().to(c.device)
         else:
             network = self._network(cache)
-            if self.memory_checkpoint.load() is None:        # else it is trained, and in there
+            if (trained := self.still.restore({'network': network})) is not None:
+                figures = trained['figures']
+            else:
                 network, figures = fit_by_gradient(network, split, pattern, cache, self.cut, c, self.checkpoint)
+                if self.memory_steps:
+                    self.still.save({'network': network.state_dict(), 'figures': figures})
         if self.memory_steps and isinstance(network, Paldn):
             assert stills is not None
             videos = Sequences(split, stills, normalise, c.device, c.precision, c.seed)
@@ -223,9 +231,12 @@ class _Job:
                             round(network.multiply_adds() / tail_multiply_adds(self.stream.split), 4)},
             'made_by': {'command': self.command, 'configuration': self.configuration, 'made_from': self.made_from,
                         'torch': torch.__version__}}
+        if c.initial is not None:       # how the part without a memory was made
+            before = read_json(c.initial)
+            description['initial'] = before.get('initial', {name: before.get(name) for name in ('data', 'images', 'figures', 'made_by')})
         saved = save_recovery(self.path, network, description)
-        self.memory_checkpoint.remove()
-        self.checkpoint.remove()
+        for checkpoint in (self.still, self.memory_checkpoint, self.checkpoint):
+            checkpoint.remove()
         return saved
 
 
@@ -276,7 +287,8 @@ def fit_memory(network: Paldn, split: SplitModel, pattern: PacketLoss, videos: S
     moving = network.moving
     assert moving is not None
     network.chance.fill_(chance_of(videos.normal_patches(network)))
-    loop = TrainingLoop(steps, c.learning_rate / 2, weight_decay=0.01, warmup=50, average_decay=c.average_decay, save_every=250)
+    loop = TrainingLoop(steps, c.learning_rate / 2, weight_decay=0.01, warmup=50, average_decay=c.average_decay,
+                        save_every=MEMORY_SAVED_EVERY)
     trained, losses, seconds = train_loop(
         loop, moving, lambda step: memory_losses(step, videos, network, split, pattern, c),
         lambda losses: losses['features'] + c.logit_weight * losses['divergence'], [list(moving.parameters())],
