@@ -301,7 +301,7 @@ def dequantise(data: bytes) -> None:
 
 
 @functools.cache
-def _entropy_code() -> EntropyCode:
+def entropy_code() -> EntropyCode:
     """One whose tables are not fitted: a grid of 3 x 2 patches and a prefix token, 8 channels."""
     spread = np.stack([np.geomspace(400, 2, 8), np.geomspace(200, 0.5, 8)])
     base = classes_of(np.stack([spread, spread / 4]))
@@ -312,7 +312,7 @@ def _entropy_code() -> EntropyCode:
 
 def unpack(data: bytes) -> None:
     """Coded tokens of any bytes become levels or are refused; what is planned of any levels comes back."""
-    stream, code = Stream(data), _entropy_code()
+    stream, code = Stream(data), entropy_code()
     step, places = stream.number() % 34, np.flatnonzero(np.unpackbits(np.array([stream.number() | 1], np.uint8))[1:])
     state = None
     if stream.number() & 1:
