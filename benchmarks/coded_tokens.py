@@ -29,6 +29,7 @@ from evitif.model.quantise import TokenQuantiser
 from evitif.model.transform_code import RATES
 from evitif.pipeline.cut_model import CutModel
 from evitif.settings import SplitSettings
+from evitif_lab.commands.options import whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT
 
@@ -73,7 +74,7 @@ def run(quick: bool, output: Path, cut: int = 6) -> dict:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this part alone."""
-    parser.add_argument('--cut', type=int, default=6, help='where the model is cut (default: 6)')
+    parser.add_argument('--cut', type=whole(), default=6, help='where the model is cut (default: 6)')
 
 
 class _Judge:

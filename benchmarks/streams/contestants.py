@@ -23,6 +23,7 @@ OTHER_CRF, QUICK_OTHER_CRF = (24, 16), (24,)        # where each loss makes othe
 STILLS = {'WEBP': 'WebP', 'JPEG': 'JPEG'}
 QUALITIES, QUICK_QUALITIES = (90, 80, 95, 50, 98), (80,)
 BUDGETS, QUICK_BUDGETS = (8000, 16000, math.inf, 4000, 32000), (math.inf, 8000)      # bytes of a frame
+MARGINS, QUICK_MARGINS = (0.002, 0.01, 0.02, 0.005, 0.04), (0.01,)       # of entropy-coded frames, in reference to acknowledged ones
 FIXED, QUICK_FIXED = ('klt2', 'int4', 'klt1', 'int8'), ('klt2',)
 
 
@@ -66,7 +67,9 @@ def evitif(quick: bool) -> Iterator[Contestant]:
     """What ships: how a frame travels as the edge chooses within so many bytes, and fixed ones, each token once."""
     for most in QUICK_BUDGETS if quick else BUDGETS:
         title = 'any' if math.isinf(most) else f'at most {most:,} bytes'
-        yield Contestant(EVITIF, 'auto', title, Split({'quantisation': 'auto'}, {'quantisation': 'auto'}, most))
+        yield Contestant(EVITIF, 'auto', title, Split({}, {}, most))
+    for margin in QUICK_MARGINS if quick else MARGINS:
+        yield Contestant(EVITIF, 'coded', f'accuracy margin {margin:g}', Split({'accuracy_margin': margin}, {}))
     for kind in QUICK_FIXED if quick else FIXED:
         for family, recovery in ((EVITIF, 'auto'), (EVITIF_OMISSION, 'omission')):
             yield Contestant(family, 'each token once', kind, Split({'quantisation': kind, 'patch_copies': 1},

@@ -24,7 +24,6 @@ from evitif.pipeline.strategy import Observation, Outcome
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
-from evitif.protocol.frames.packetiser import TokenFrame
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.settings import bridge_settings, edge_settings
@@ -97,9 +96,11 @@ class _Simulation:
     def _send(self, number: int) -> None:
         uplink = replace(self._edge.uplink, frame_bytes=self._how.frame_bytes)
         height, width = self._clip.frames.shape[1:3]
-        encoded = self._robot.encode(Observation((0.0, 0.0, width, height), 0.0, 0.0, self._clip.tokens[number]), uplink)
-        self._edge.send_frame(TokenFrame(number, number, 'camera', encoded.rows, encoded.quantisation, encoded.chosen,
-                                         encoded.patch_copies, encoded.min_packets), self._now)
+        observation = Observation((0.0, 0.0, width, height), 0.0, 0.0, self._clip.tokens[number], frame_id=number)
+        self._edge.send_frame(self._robot.encode(observation, uplink).frame(number, self._stamp(number), 'camera'), self._now)
+
+    def _stamp(self, number: int) -> int:
+        return round(1e9 * number / self._clip.rate_hz)
 
     def _exchange(self) -> None:
         """Carry what both sides send, and take up what they say."""
@@ -112,6 +113,7 @@ class _Simulation:
         while (event := self._edge.next_event()) is not None:
             if isinstance(event, AnswerArrived):
                 number = event.answer.frame_id
+                self._robot.acknowledge(self._edge.session_id or 0, number, event.answer.received)
                 if self._now <= BEGIN_S + number / self._clip.rate_hz + DEADLINE_S:
                     self._answers[number] = event.answer.class_ids[0]
         while (event := self._bridge.next_event()) is not None:
@@ -126,7 +128,8 @@ class _Simulation:
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=outcome.class_ids, scores=outcome.scores,
             strategy=self._server.name, recovery=outcome.recovery, packets_received=frame.packets_received,
             packets_expected=frame.packets_expected, bytes_received=frame.bytes_received, tokens_received=int(outcome.received.sum()),
-            tokens_expected=len(outcome.received), received=outcome.received, packet_error_rate=frame.packet_error_rate,
+            tokens_expected=len(outcome.received), received=outcome.received, remembered=outcome.remembered,
+            memory_age_s=outcome.memory_age_s, packet_error_rate=frame.packet_error_rate,
             first_arrival=frame.first_arrival, wait_s=0.0, recovery_s=0.0, tail_s=TAIL_S,
             hold_s=max(0.0, self._now - frame.first_arrival)), self._now)
 

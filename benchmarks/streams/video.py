@@ -24,6 +24,7 @@ from benchmarks.streams.h264 import MISSING, av
 from benchmarks.streams.statistics import BLOCK, interval95
 from benchmarks.streams.targets import targets_of
 from benchmarks.streams.traces import LINKS, Link
+from evitif_lab.commands.options import real
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
@@ -56,7 +57,8 @@ class Job:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this part."""
-    parser.add_argument('--minutes', type=float, help='end after so many, with what is measured by then; the same command goes on')
+    parser.add_argument('--minutes', type=real(above=True),
+                        help='end after so many, with what is measured by then; the same command goes on')
 
 
 def jobs(clips: list[str], quick: bool) -> Iterator[Job]:

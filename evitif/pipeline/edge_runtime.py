@@ -29,8 +29,7 @@ from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, LinkLost, Refused
-from evitif.protocol.frames.coded_frame import CodedFrame
-from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
+from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import read_key_file, require_choice
@@ -240,10 +239,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         encoded = self._last = self._strategy.encode(observation, uplink)
         if encoded.remark:
             self._repeated(logging.INFO, encoded.remark, 'quantisation')
-        name = self._name_on_the_wire(frame.source_frame)
-        tokens = TokenFrame(frame.frame_id, frame.capture_stamp_ns, name, encoded.rows, encoded.quantisation, encoded.chosen,
-                            encoded.patch_copies, encoded.min_packets) if encoded.coded is None else \
-            CodedFrame(frame.frame_id, frame.capture_stamp_ns, name, encoded.coded)
+        tokens = encoded.frame(frame.frame_id, frame.capture_stamp_ns, self._name_on_the_wire(frame.source_frame))
         if not self._strategy.keeps_content:
             observation.content = None      # else the tokens of frames that wait for their answers would fill the memory
         frame.sent = np.zeros(self._strategy.parameters.tokens, bool)

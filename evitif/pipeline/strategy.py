@@ -15,6 +15,8 @@ import numpy as np
 
 from evitif.model.device import Placement
 from evitif.protocol.edge.frame_sender import UplinkState
+from evitif.protocol.frames.coded_frame import CodedFrame
+from evitif.protocol.frames.packetiser import TokenFrame
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.coded import CodedTokens
 from evitif.protocol.wire.parameters import StreamParameters
@@ -52,6 +54,13 @@ class Encoded:
     min_packets: int = 0                      # 0: the same
     remark: str = ''                          # a sentence for the log, if something has changed
     coded: CodedTokens | None = None          # then there are no rows
+
+    def frame(self, frame_id: int, capture_stamp_ns: int, source_frame: str) -> TokenFrame | CodedFrame:
+        """The frame that is sent."""
+        if self.coded is not None:
+            return CodedFrame(frame_id, capture_stamp_ns, source_frame, self.coded)
+        return TokenFrame(frame_id, capture_stamp_ns, source_frame, self.rows, self.quantisation, self.chosen, self.patch_copies,
+                          self.min_packets)
 
 
 @dataclass(frozen=True, eq=False)
