@@ -106,13 +106,13 @@ class LinearCompletion(LearnedRecovery):
     and r its trust. If the field decays in time as an AR(1) process does, those of two places p and q have the covariance K[p, q]
     min(v_p, v_q), v = 1 - r², since what changed before the older token was seen does not count for the younger. Small innovations are
     less alike in space than tokens are: `NUGGET` of the covariance between places goes as they become small, and none where nothing is
-    remembered. An estimate begins with sqrt(r) m: r m is nearer in the mean square, but a token shrunk to its mean is unlike any that the
-    tail knows.
+    remembered. An estimate begins with r ** `SHRINK` m: r m is nearer in the mean square, but a token shrunk to its mean is unlike any
+    that the tail knows.
     """
 
     name = RecoveryName.LINEAR
     takes_memory = True
-    NUGGET = 0.8
+    NUGGET, SHRINK = 0.8, 0.25
     covariance: torch.Tensor
     ridge: torch.Tensor
     chance: torch.Tensor
@@ -146,7 +146,7 @@ class LinearCompletion(LearnedRecovery):
             if prior is None:
                 return weights.transpose(1, 2) @ normal.float(), unknown
             innovations = torch.where(received[:, :, None], normal.float() - prior.trust[:, :, None] * prior.tokens.float(), 0.0)
-            return prior.trust.sqrt()[:, :, None] * prior.tokens.float() + weights.transpose(1, 2) @ innovations, unknown
+            return prior.trust[:, :, None]**self.SHRINK * prior.tokens.float() + weights.transpose(1, 2) @ innovations, unknown
 
     def _of_innovations(self, first: torch.Tensor, second: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
         """The covariance of innovations between two sets of other places, from the shares of the energy that are new."""
@@ -202,7 +202,7 @@ class LinearCompletion(LearnedRecovery):
         weights = torch.linalg.solve_triangular(factor.T, whitened, upper=True)
         estimate, variance = weights.T @ centred, unknown - whitened.square().sum(0)
         if prior is not None:
-            estimate.add_(prior.tokens.index_select(0, lost) * prior.trust.index_select(0, lost).sqrt()[:, None])
+            estimate.add_(prior.tokens.index_select(0, lost) * prior.trust.index_select(0, lost)[:, None]**self.SHRINK)
         return estimate, variance
 
     def _estimate_lost(self, centred: torch.Tensor, linear: torch.Tensor, variance: torch.Tensor, kept: torch.Tensor, lost: torch.Tensor,

@@ -59,8 +59,8 @@ class RecoveryTraining(CutChoice):
     burst_share: float = option(0.4, 'share of the frames that lose packets in bursts, of mean length 2 to 12', rate)
     logit_weight: float = option(10.0, "weight of the divergence of the tail's outputs, beside the tokens' squared error", not_negative)
     average_decay: float = option(0.998, 'of the moving average of the weights, which is what is saved', rate_below_one)
-    memory_steps: int | None = option(None, 'steps in which PALDN learns to use what the bridge remembers, on videos filmed from the '
-                                      'images; 0: none (default: half of --steps)', not_negative_int)
+    memory_steps: int = option(0, 'steps in which PALDN learns to use what the bridge remembers, on videos filmed from the images; 0: '
+                               'remembered tokens are completed linearly', not_negative_int)
     videos: int = option(600, 'so filmed, of four frames each', positive_int)
     initial: str | None = option(None, 'description (JSON) of a PALDN for the same model and cut: it is kept for frames without a memory, '
                                        'and only the memory is trained', metavar='FILE')
@@ -156,11 +156,11 @@ class _Job:
         # What the memory is added to, once it is trained, and how far the memory is.
         self.still, self.memory_checkpoint = (Checkpoint(self.path.with_suffix('') / name, self.checkpoint.belongs_to, overwrite)
                                               for name in ('still', 'memory'))
-        steps = c.steps // 2 if c.memory_steps is None else c.memory_steps
-        self.memory_steps = steps if LEARNED[method] is Paldn else 0
+        self.memory_steps = c.memory_steps if LEARNED[method] is Paldn else 0
         self.finished = self._finished(overwrite)
-        if c.initial is not None and LEARNED[method] is not Paldn:
-            raise ValueError(f'initial is given, but method is {method}: expected paldn alone')
+        if c.initial is not None and not self.memory_steps:
+            raise ValueError(f'initial is given, but method is {method} and memory_steps {c.memory_steps}: expected paldn alone, and '
+                             'at least one step')
 
     def check(self) -> None:
         """Refuse now what the training would be refused for: a checkpoint of another one, or an initial PALDN that does not fit."""

@@ -62,6 +62,7 @@ def test_without_room_for_the_tokens_they_are_computed_as_they_are_drawn(small, 
 @pytest.mark.parametrize('arguments, expected', [
     (['--method', 'magic'], "'magic' is unknown (expected some of surrogate, linear"),
     (['--cut', '9'], 'cut 9 is out of range'),
+    (['--initial', 'paldn.json'], 'initial is given, but method is paldn and memory_steps 0'),
     (['--views', '2', '2'], 'one number for each of the 1 data sets')])
 def test_a_mistake_ends_in_one_sentence(small, tmp_path, capsys, arguments, expected):
     assert train(small, tmp_path, '--steps', '3', *arguments) == 1
