@@ -226,7 +226,7 @@ class BridgeEndpoint:
         self._sessions.touch(session)
 
     def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr: Address, now: float, arrived_at: float) -> None:
-        if not session.is_at(addr, received.sequence):
+        if not session.is_at(addr, received.sequence) or received.type == datagram.PATH_RESPONSE and addr != session.address:
             self._prove(session, received, addr, now)
         received = session.open(received)
         if received.type == datagram.TOKENS:
@@ -244,6 +244,8 @@ class BridgeEndpoint:
                 session.take_report(report, now)
             for pong in session.pongs(t1, arrived_at, now):      # not to where an old one came from: the robot would miss it
                 self._transmit(pong, session.address)
+        elif received.type == datagram.PATH_RESPONSE and addr == session.address:
+            self._paths.confirm(session, received.body)
         elif received.type == datagram.BYE:
             self._sessions.end(session, 'the robot said goodbye')
 
@@ -254,13 +256,15 @@ class BridgeEndpoint:
         DatagramError.
         """
         newest, whole = session.is_ahead(received.sequence), bytes(received.header) + bytes(received.body)
-        said = session.open(received, take=False) if newest or received.type == datagram.BYE else received
-        if newest and said.type == datagram.PATH_RESPONSE and self._paths.proves(session, addr, said.body):
+        if response := received.type == datagram.PATH_RESPONSE:
+            said = session.read(received)      # also if a copy of it came first
+        else:
+            said = session.open(received, take=False) if newest or received.type == datagram.BYE else received
+        if response and self._paths.proves(session, addr, said.body, now):
             self._move(session, addr, now)
         elif said.type != datagram.BYE:
             if newest:
-                for data in self._paths.challenge(session, addr, said.sequence, now):
-                    self._transmit(data, addr)
+                self._admission.ask(session, addr, said.sequence, now)
                 if said.type in (datagram.TOKENS, datagram.CODED):
                     self._paths.hold(session, addr, whole, now)
             raise DatagramError('unproven')

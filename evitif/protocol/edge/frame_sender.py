@@ -16,11 +16,11 @@ from evitif.protocol.edge.path_size import PathSize
 from evitif.protocol.events import DatagramSize
 from evitif.protocol.frames.coded_frame import CodedFrame, coded_datagrams
 from evitif.protocol.frames.frame_datagrams import FrameDatagrams
-from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, Packetiser, TokenFrame, row_capacity
+from evitif.protocol.frames.packetiser import LEAST_DATAGRAM_BYTES, SOURCE_FRAME_RESERVE, Packetiser, TokenFrame, row_capacity
 from evitif.protocol.rate.congestion import TARGET_S, CongestionControl
 from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
 from evitif.protocol.rate.report import Report
-from evitif.protocol.wire.datagram import UNIT_INDEX
+from evitif.protocol.wire.datagram import SEAL_BYTES, UNIT_INDEX
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, SendingState
 
@@ -58,7 +58,7 @@ class FrameSender:
                  say: Callable[[DatagramSize], None] = lambda event: None):
         self._parameters, self._config, self._seal = parameters, config, config.max_datagram_bytes - max_datagram_bytes
         least = max(parameters.row_formats.values()) + UNIT_INDEX.itemsize - row_capacity(0) + self._seal
-        self.path = PathSize(config.max_datagram_bytes, max(least, 256 + self._seal), say)
+        self.path = PathSize(config.max_datagram_bytes, max(least, LEAST_DATAGRAM_BYTES + SEAL_BYTES), say)
         self._own: dict[int, dict[Quantisation, Packetiser]] = {}          # by size of the datagrams
         self._own_of(config.max_datagram_bytes)
         self._others: BoundedDict[tuple[Quantisation, int, int, int], Packetiser] = BoundedDict(_PACKETISERS)

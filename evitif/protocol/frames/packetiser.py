@@ -14,13 +14,14 @@ from evitif.bounded import BoundedDict
 from evitif.protocol.frames.frame_datagrams import MAX_FILLING, FrameDatagrams
 from evitif.protocol.frames.interleaving import arrange, importance_laps, interleave, prefix_copies_of, scattered_order, units_of
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.datagram import HEADER, MAX_UDP_PAYLOAD, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
+from evitif.protocol.wire.datagram import HEADER, MAX_UDP_PAYLOAD, SEAL_BYTES, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
 from evitif.protocol.wire.parameters import StreamParameters, check_count
 from evitif.protocol.wire.runs import TOKENS_HEAD, heads_of
 from evitif.settings import EdgeSettings, bounds_of
 from evitif.vocabulary import Quantisation
 
 MAX_DATAGRAM_BYTES = EdgeSettings.max_datagram_bytes
+LEAST_DATAGRAM_BYTES = 256 - SEAL_BYTES      # what a seal leaves of the least that can be set
 MIN_PACKETS = EdgeSettings.min_packets
 MAX_PATCH_COPIES = int(bounds_of(EdgeSettings, 'patch_copies')[1])
 PREFIX_COPIES = EdgeSettings.prefix_copies
@@ -175,7 +176,7 @@ class Packetiser:
 
     def __init__(self, parameters: StreamParameters, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
                  min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES, patch_copies: int = 0):
-        check_count('max_datagram_bytes', max_datagram_bytes, 256, MAX_UDP_PAYLOAD)
+        check_count('max_datagram_bytes', max_datagram_bytes, LEAST_DATAGRAM_BYTES, MAX_UDP_PAYLOAD)
         check_count('min_packets', min_packets, 1, 65535)
         check_count('prefix_copies', prefix_copies, 0, 65535)
         check_count('patch_copies', patch_copies, 0, MAX_PATCH_COPIES)
