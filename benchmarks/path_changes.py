@@ -114,7 +114,7 @@ def plain_changes(quick: bool, bar: Progress) -> Iterator[dict]:
                                       lambda path=path, rate=rate, queue_s=queue_s: path.shape(rate, queue_s), 20.0, FALL_S), robot, GAP_S)
         bar.update()
     with ChangingPath() as path, peers(path, BRIDGE_NAME) as robot:
-        for change in moves(path, 'is at'):
+        for change in moves(path, 'is at', 'DatagramSize'):
             yield measured(change, robot, GAP_S)
             bar.update()
     with ChangingPath() as path, peers(path, f'{BRIDGE_LINK_LOCAL}%{DEVICE}', '::') as robot:
@@ -129,8 +129,8 @@ def plain_changes(quick: bool, bar: Progress) -> Iterator[dict]:
                 bar.update()
 
 
-def moves(path: ChangingPath, moved: str) -> list[Change]:
-    """Changes of addresses and sizes; `moved`: what is said when the bridge was found elsewhere."""
+def moves(path: ChangingPath, moved: str, swallowed: str) -> list[Change]:
+    """Changes of addresses and sizes; `moved`, `swallowed`: what is said when the bridge was found elsewhere, and of a smaller size."""
     def rename() -> None:
         path.name(BRIDGE_ADDRESSES[1])
         path.move_bridge(BRIDGE_ADDRESSES[1])
@@ -141,7 +141,7 @@ def moves(path: ChangingPath, moved: str) -> list[Change]:
 
     return [Change("the bridge's name gets another address", rename, 9.0, says=moved),
             Change("the robot's interface gets another address", lambda: path.move_robot(ROBOT_ADDRESSES[1]), 6.0),
-            Change('the path swallows packets above 700 bytes', lambda: path.swallow(700), 8.0, says='swallow' if not moved else ''),
+            Change('the path swallows packets above 700 bytes', lambda: path.swallow(700), 8.0, says=swallowed),
             Change('the path takes all sizes again', lambda: path.swallow(MTU), 6.0),
             Change('interface made anew', recreate, 9.0, says=moved)]
 
@@ -170,7 +170,7 @@ def node_changes(folder: Path, bar: Progress) -> Iterator[dict]:
     with ChangingPath() as path, contextlib.ExitStack() as stack:
         path.name(None)
         stack.enter_context(node('evitif_edge_node.edge_node', path.robot_command, {
-            **NODE, 'robot_name': 'robot', 'bridge_host': BRIDGE_NAME, 'bridge_port': PORT}, domain, folder / 'edge.log'))
+            **NODE, 'robot_name': 'robot', 'bridge_host': BRIDGE_NAME, 'bridge_port': PORT, 'min_packets': 1}, domain, folder / 'edge.log'))
         observer = Process('benchmarks.link.node_observer', [*path.robot_command, 'env', '-u', '_ROS_WHEELS_BOOTSTRAP_COMPLETE'], {},
                            {'ROS_DOMAIN_ID': str(domain)})
         stack.callback(observer.close)
@@ -187,13 +187,11 @@ def node_changes(folder: Path, bar: Progress) -> Iterator[dict]:
                 raise ProcessError(f'the bridge node did not start within {START_S:g} s: {log.read_text()[-400:]}')
             time.sleep(0.5)
         time.sleep(3.0)
-        yield measured(Change('boot: robot, bridge, and the name service last', lambda: path.name(BRIDGE_ADDRESSES[0]), 9.0,
-                              says='does not resolve'), observer, NODES_GAP_S)
+        boot = Change('boot: robot, bridge, and the name service last', lambda: path.name(BRIDGE_ADDRESSES[0]), 9.0)
+        yield measured(boot, observer, NODES_GAP_S)
         bar.update()
-        for change in moves(path, ''):
-            changed = Change(change.name, change.make, change.watch_s, says={
-                'the path swallows packets above 700 bytes': 'swallow'}.get(change.name, ''))
-            yield measured(changed, observer, NODES_GAP_S)
+        for change in moves(path, 'again, after', 'swallows'):
+            yield measured(change, observer, NODES_GAP_S)
             bar.update()
 
 

@@ -182,9 +182,9 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
                   'datagrams sent': link.datagrams_sent, 'datagrams received': link.datagrams_received,
                   **{f'dropped: {kind}': count for kind, count in link.dropped.items()}}
         if statistics.state == LinkState.CONNECTED:
-            if statistics.path:
-                return Status(WARN, f'connected to {self._peer()}, but {statistics.path}', values)
             again = f' again, after {statistics.last_loss}' if statistics.since_loss_s < RECENT_S else ''
+            if statistics.path:
+                return Status(WARN, f'connected to {self._peer()}{again}, but {statistics.path}', values)
             return Status(OK, f'connected to {self._peer()}{again}', values)
         if statistics.state == LinkState.REFUSED:
             return Status(ERROR, f'refused by the bridge at {self._peer()}: {statistics.reason}', values)

@@ -168,8 +168,8 @@ class NamespaceLink:
         for namespace, own, peer in ((robot, ROBOT_ADDRESS, BRIDGE_ADDRESS), (bridge, BRIDGE_ADDRESS, ROBOT_ADDRESS)):
             address = [f'{own}/32', 'peer', f'{peer}/32'] if self.forwarded else [f'{own}/{PREFIX}']
             run_tool(['ip', '-n', namespace, 'address', 'add', *address, 'dev', DEVICE])
-            run_tool(['ip', '-n', namespace, 'link', 'set', DEVICE, 'up',
-                      'mtu', '1500', *([] if self._keep_runs else ['gso_max_segs', '1'])])
+            runs = [] if self._keep_runs else ['gso_max_segs', '1']
+            run_tool(['ip', '-n', namespace, 'link', 'set', DEVICE, 'up', 'mtu', '1500', *runs])
             run_tool(['ip', '-n', namespace, 'route', 'add', '224.0.0.0/4', 'dev', DEVICE])       # DDS finds its peers by multicast
 
     def _await_forwarder(self, word: str) -> None:

@@ -223,8 +223,10 @@ def test_a_session_follows_its_robot_to_a_new_address_that_has_proved_itself_but
     assert ping(0, HOME) == HOME
     bridge.datagrams_to_send(1.1)
     assert ping(2, AWAY) == HOME
-    (challenge, to), = bridge.datagrams_to_send(1.1)
-    challenge = datagram.parse(challenge)
+    (challenge, to), (doubt, proved) = bridge.datagrams_to_send(1.1)
+    challenge, doubt = datagram.parse(challenge), datagram.parse(doubt)
+    assert (doubt.type, doubt.sequence % 2, challenge.sequence % 2, proved) == (datagram.PATH_CHALLENGE, 1, 0, HOME)
+    assert bytes(doubt.body) != bytes(challenge.body)
     assert (challenge.type, challenge.session_id, len(challenge.body), to) == (datagram.PATH_CHALLENGE, session, 12, AWAY)
     bridge.receive_datagram(datagram.build(datagram.PATH_RESPONSE, session, 3, bytes(challenge.body)), AWAY, 1.1)
     assert bridge.sessions[session].address == AWAY

@@ -112,7 +112,7 @@ def test_the_same_beside_a_radio_that_loses_datagrams_which_the_listener_gets(se
     run.run(3.0)
     assert {where for _, where in run.where} == {HOME}
     assert kinds(run.told[LISTENER]) == {datagram.PATH_CHALLENGE}
-    assert len(run.of(AnswerArrived)) >= 19 and len(sent) == 20
+    assert len(run.of(AnswerArrived)) >= (19 if loss < 0.5 else 17) and len(sent) == 20      # at 60 % one in sixteen is lost anyhow
 
 
 @SEALED
@@ -292,6 +292,73 @@ def test_an_edge_answers_so_many_challenges_and_no_more(sealed):
         edge.receive_datagram(session.path_challenge(bytes(12)), run.now + 0.001 * k)
         responses += sum(data[3] == datagram.PATH_RESPONSE for data in edge.datagrams_to_send(run.now + 0.001 * k))
     assert 200 <= responses <= 50 + 200 + 1
+
+
+def first(run, copier) -> None:
+    """From now on all that the robot says is also brought from `copier`, and first."""
+    carry = run._carry
+
+    def carried(link, data, deliver):
+        if link is run.uplink:
+            run.at(run.now + 0.001, lambda: run.bring(data, copier) or {BRIDGE})
+        carry(link, data, deliver)
+    run._carry = carried
+
+
+@pytest.mark.parametrize(('seed', 'loss', 'delay'), [(0, 0.0, 0.02), (1, 0.3, 0.002), (2, 0.0, 0.05)])
+def test_copies_with_the_former_address_on_them_keep_no_robot_from_moving(seed, loss, delay):
+    run = Watched(seed=seed, uplink=Impairment(loss, delay=delay), downlink=Impairment(loss, delay=delay))
+    edge = run.connected()
+    session = edge.session_id
+    run.stream(edge, SMALL, 50)
+    run.run(0.5)
+    run.move(AWAY)
+    moved = run.now
+    first(run, HOME)
+    run.run(2.5)
+    back = min(when for when, where in run.where if where == AWAY)
+    assert back <= moved + 2.0 and edge.connected and edge.session_id == session and not run.of(RobotLost)
+    assert len([event for event in run.of(AnswerArrived) if event.sent.sent_at > back]) >= 4
+    assert len([data for data in run.told[HOME] if data[3] == datagram.PATH_CHALLENGE]) <= 4 * 7 * 2.0
+
+
+def test_a_relay_that_also_writes_the_robot_s_address_on_copies_does_not_move_a_robot_that_is_there():
+    run = Watched(seed=3, uplink=Impairment(0.3), downlink=Impairment(0.3))
+    edge = run.connected()
+    run.stream(edge, SMALL, 40)
+    run.hand_on = True
+    first(run, HOME)
+    first(run, LISTENER)
+    run.run(4.0)
+    assert {where for _, where in run.where} == {HOME} and len(run.of(AnswerArrived)) >= 38
+
+
+@pytest.mark.parametrize(('seed', 'loss'), [(0, 0.0), (1, 0.3)])
+def test_a_lost_robot_that_has_moved_is_found_though_its_hellos_come_from_elsewhere_first(seed, loss):
+    run = Watched(seed=seed, uplink=Impairment(loss), downlink=Impairment(loss))
+    edge = run.connected()
+    session = edge.session_id
+    run.downlink.loss = 1.0
+    run.run(1.15)
+    assert edge.state == 'lost'
+    run.downlink.loss = loss
+    run.move(AWAY)
+    first(run, LISTENER)
+    run.run(0.7)
+    assert edge.connected and edge.session_id == session
+    assert sum(map(len, run.told[LISTENER])) <= run.taken[LISTENER]
+
+
+@SEALED
+def test_challenges_to_other_addresses_leave_the_edge_answers_for_its_own(sealed):
+    run = Watched(sealed, seed=13)
+    edge = run.connected()
+    session = run.bridge.sessions[edge.session_id]
+    for _ in range(100):
+        edge.receive_datagram(session.path_challenge(bytes(12)), run.now)
+    edge.datagrams_to_send(run.now)
+    edge.receive_datagram(session.path_challenge(bytes(12), doubt=True), run.now)
+    assert any(data[3] == datagram.PATH_RESPONSE for data in edge.datagrams_to_send(run.now))
 
 
 @SEALED

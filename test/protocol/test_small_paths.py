@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from evitif.protocol.bridge.endpoint import BridgeConfig
 from evitif.protocol.edge.connection import EdgeConfig
 from evitif.protocol.events import AnswerArrived, AnswerSize, DatagramSize, LinkLost, Refused, RobotConnected
 from evitif.protocol.sealing.keys import Key, RobotKeys
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.handshake import Hello
 
-from .simulated_link import PARAMETERS, Impairment, Simulation, answer_to
+from .simulated_link import PARAMETERS, SMALL, Impairment, Simulation, answer_to
 
 KEY = Key(bytes(range(32)))
 # What a robot with a transform code says: 594 bytes.
@@ -112,6 +113,18 @@ def test_a_robot_that_is_set_to_small_datagrams_asks_with_a_short_hello_at_once(
     run, edge = begun(config=EdgeConfig(max_datagram_bytes=548))
     run.run(0.5)
     assert edge.connected and max(map(len, hellos(run))) <= 548
+
+
+@pytest.mark.parametrize('size', [256, 271, 272])
+def test_the_smallest_datagrams_that_can_be_set_hold_a_seal(size):
+    run = Simulation(seed=6)
+    run.add_bridge(SMALL, BridgeConfig(max_datagram_bytes=size), keys=RobotKeys(default=KEY))
+    edge = run.add_edge(SMALL, EdgeConfig(max_datagram_bytes=size), key=KEY, robot='r')
+    run.run(1.0)
+    run.stream(edge, SMALL, 5)
+    run.run(1.0)
+    assert len(run.of(AnswerArrived)) == 5
+    assert max(len(data) for data, _ in run.carried) <= size
 
 
 def test_a_device_s_short_hello_finds_its_own_stream():

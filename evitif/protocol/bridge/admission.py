@@ -56,6 +56,7 @@ from evitif.vocabulary import Strategy
 AMPLIFICATION = 3            # bytes sent for a byte received from an address that has proved nothing (RFC 9000, 8.1)
 REPLY_COPIES = 3             # to each copy of a HELLO
 NO_PING = -1.0               # the time stamp of a PONG that answers no PING
+_HELLO_FRESH_S = 0.1         # after a new HELLO of a session, in which its copies may be the robot's own
 _ADMISSIONS_REMEMBERED = 1024      # HELLOs that led to a session; a silent bridge does not answer them again
 _REFUSALS_REMEMBERED = 256   # robots at an address, with the reason that was said last
 # HELLOs that are read, a second and in a burst: for an address, and for each robot that may be served. Reading one takes ten
@@ -117,6 +118,13 @@ class Admission:
         else:
             self._on_unsealed_hello(received, addr, now)
 
+    def ask(self, session: BridgeSession, addr: Address, sequence: int, now: float) -> None:
+        """Ask an address for the proof that the robot is there, since a datagram of this number came from it, and its own one too."""
+        for data in self._paths.challenge(session, addr, sequence, now):
+            self._transmit(data, addr)
+        for data in self._paths.doubt(session, sequence, now):
+            self._transmit(data, session.address)
+
     def _on_unsealed_hello(self, received: Datagram, addr: Address, now: float) -> None:
         hello = self._whole(Hello.parse(received.body))
         self._sessions.expire(now)
@@ -152,14 +160,15 @@ class Admission:
         kept = self._sessions.by_id.get(said.kept_session)
         if kept is not None and kept.robot == hello.robot:
             # The HELLO may be an old one, or a copy, so the robot does not count as heard, nor as moved; what it sends next will tell.
-            if received.sequence <= kept.hello_sequence:
-                raise DatagramError('duplicate')      # each answer uses a number up, and the robot would miss it
-            kept.hello_sequence = received.sequence
-            for pong in kept.pongs(NO_PING, now, now):
-                self._transmit(pong, kept.address)
-            if addr != kept.address:
-                for data in self._paths.challenge(kept, addr, kept.tracker.highest + 1, now):
-                    self._transmit(data, addr)
+            newest = received.sequence > kept.hello_sequence
+            if newest:
+                kept.hello_sequence, kept.hello_at = received.sequence, now
+                for pong in kept.pongs(NO_PING, now, now):
+                    self._transmit(pong, kept.address)
+            if addr != kept.address and now <= kept.hello_at + _HELLO_FRESH_S:      # a copy of it may have come from elsewhere first
+                self.ask(kept, addr, kept.tracker.highest + 1, now)
+            if not newest:
+                raise DatagramError('duplicate')      # each PONG uses a number up, and the robot would miss it
             return
         if self._config.silent_to_strangers and said.digest in self._admitted and self._admitted[said.digest].received:
             raise DatagramError('duplicate')      # the robot has used the session, so it says another HELLO: this one was played back

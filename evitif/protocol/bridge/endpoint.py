@@ -28,6 +28,7 @@ from evitif.protocol.rate.statistics import LinkStatistics, Traffic
 from evitif.protocol.sealing.keys import RobotKeys
 from evitif.protocol.wire import datagram, runs
 from evitif.protocol.wire.answer import Answer
+from evitif.protocol.wire.coded import parse_coded
 from evitif.protocol.wire.datagram import Address, Buffer, Datagram, DatagramError
 from evitif.protocol.wire.parameters import StreamParameters, check_name
 
@@ -166,7 +167,7 @@ class BridgeEndpoint:
                 raise DatagramError('unexpected')
             if received.type == datagram.HELLO:
                 self._admission.on_hello(received, addr, now)
-            elif received.type in (datagram.TOKENS, datagram.PING, datagram.BYE, datagram.PATH_RESPONSE):
+            elif received.type in (datagram.TOKENS, datagram.CODED, datagram.PING, datagram.BYE, datagram.PATH_RESPONSE):
                 session = self._sessions.by_id.get(received.session_id)
                 if session is None:
                     self._on_unknown_session(received, addr, now)
@@ -230,7 +231,7 @@ class BridgeEndpoint:
         self._sessions.touch(session)
 
     def _on_session_datagram(self, session: BridgeSession, received: Datagram, addr: Address, now: float, arrived_at: float) -> None:
-        if not session.is_at(addr, received.sequence):
+        if not session.is_at(addr, received.sequence) or received.type == datagram.PATH_RESPONSE and addr != session.address:
             self._prove(session, received, addr, now)
         received = session.open(received)
         if received.type == datagram.TOKENS:
@@ -239,12 +240,18 @@ class BridgeEndpoint:
         if not all(session.hear([received.sequence], now)):
             raise DatagramError('duplicate')
         session.count_marks(self._ecn, 1)
-        if received.type == datagram.PING:
+        if received.type == datagram.CODED:
+            if dropped := session.reassembler.receive_coded(parse_coded(received.body), received.size, now):
+                self._drop([dropped], session)
+            self._sessions.touch(session)
+        elif received.type == datagram.PING:
             t1, report = datagram.parse_ping(received.body)
             if received.sequence == session.tracker.highest:
                 session.take_report(report, now)
             for pong in session.pongs(t1, arrived_at, now):      # not to where an old one came from: the robot would miss it
                 self._transmit(pong, session.address)
+        elif received.type == datagram.PATH_RESPONSE and addr == session.address:
+            self._paths.confirm(session, received.body)
         elif received.type == datagram.BYE:
             self._sessions.end(session, 'the robot said goodbye')
 
@@ -255,14 +262,16 @@ class BridgeEndpoint:
         DatagramError.
         """
         newest, whole = session.is_ahead(received.sequence), bytes(received.header) + bytes(received.body)
-        said = session.open(received, take=False) if newest or received.type == datagram.BYE else received
-        if newest and said.type == datagram.PATH_RESPONSE and self._paths.proves(session, addr, said.body):
+        if response := received.type == datagram.PATH_RESPONSE:
+            said = session.read(received)      # also if a copy of it came first
+        else:
+            said = session.open(received, take=False) if newest or received.type == datagram.BYE else received
+        if response and self._paths.proves(session, addr, said.body, now):
             self._move(session, addr, now)
         elif said.type != datagram.BYE:
             if newest:
-                for data in self._paths.challenge(session, addr, said.sequence, now):
-                    self._transmit(data, addr)
-                if said.type == datagram.TOKENS:
+                self._admission.ask(session, addr, said.sequence, now)
+                if said.type in (datagram.TOKENS, datagram.CODED):
                     self._paths.hold(session, addr, whole, now)
             raise DatagramError('unproven')
 
@@ -283,7 +292,7 @@ class BridgeEndpoint:
     def _on_unknown_session(self, received: Datagram, addr: Address, now: float) -> None:
         if self.config.silent_to_strangers:
             return
-        if received.type in (datagram.TOKENS, datagram.PING) and self._reset_limit.allows(addr, now):
+        if received.type in (datagram.TOKENS, datagram.CODED, datagram.PING) and self._reset_limit.allows(addr, now):
             self._transmit(datagram.build(datagram.RESET, received.session_id, 0), addr)
 
     def _drop(self, kinds: list[str], session: BridgeSession | None) -> None:

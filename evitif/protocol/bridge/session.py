@@ -57,6 +57,7 @@ class BridgeSession:
         self.remote: ReceiverReport | None = None
         self._marks = datagram.Marks()
         self.hello_sequence = -1     # of the newest HELLO that asked for this session
+        self.hello_at = -math.inf    # when it came
         self.sealer = sealer
         self.welcome = b''           # that led to this sealed session
         self.traffic = Traffic()
@@ -72,9 +73,12 @@ class BridgeSession:
         self.traffic.sent(len(data))
         return data
 
-    def path_challenge(self, body: bytes) -> bytes:
-        """A PATH_CHALLENGE. It has numbers of its own: whoever hears it elsewhere must not make the robot miss a datagram."""
-        number, kind = self._challenges, datagram.PATH_CHALLENGE
+    def path_challenge(self, body: bytes, doubt: bool = False) -> bytes:
+        """A PATH_CHALLENGE. It has numbers of its own: whoever hears it elsewhere must not make the robot miss a datagram.
+
+        The number is odd if it asks the session's own address (`doubt`): so many to others never keep the edge from answering that.
+        """
+        number, kind = 2 * self._challenges + doubt, datagram.PATH_CHALLENGE
         self._challenges += 1
         data = datagram.build(kind, self.session_id, number, body) if self.sealer is None else \
             sign(self.sealer.signing, kind, self.session_id, number, body)
@@ -97,6 +101,10 @@ class BridgeSession:
         if received.sealed:
             raise DatagramError('unexpected')
         return received
+
+    def read(self, received: Datagram) -> Datagram:
+        """The same where it may have been here already, and without using its number up. Raises DatagramError."""
+        return self.open(received, take=False) if self.sealer is None else self.sealer.read(received)
 
     def is_ahead(self, sequence: int) -> bool:
         """Whether this number is above all that have come (RFC 1982)."""

@@ -16,6 +16,7 @@ from evitif.protocol.wire.datagram import PATH_BYTES, Datagram, DatagramError, R
 # PATH_CHALLENGEs that are answered, a second and in a burst. The bridge sends an address 10 a second; more come if somebody copies what
 # the robot says from many addresses, and hands on what these are told. The robot cannot know which of them is its own.
 CHALLENGES_ANSWERED = 200.0, 50.0
+DOUBTS_ANSWERED = 20.0, 20.0      # of those with odd numbers, which go to where the bridge believes the robot to be
 MOST_RESPONSES = 4           # to one of them; on a good uplink one
 
 
@@ -30,7 +31,7 @@ class EdgeSession:
         self.pings = Pings()
         self._sequence = 0
         self._challenges = ReplayWindow()              # which PATH_CHALLENGEs were answered
-        self._challenges_answered = TokenBucket(*CHALLENGES_ANSWERED)
+        self._challenges_answered = TokenBucket(*CHALLENGES_ANSWERED), TokenBucket(*DOUBTS_ANSWERED)      # by even and odd numbers
 
     def build(self, kind: int, body: bytes = b'') -> bytes:
         """A datagram with the next sequence number."""
@@ -61,7 +62,7 @@ class EdgeSession:
             raise DatagramError('malformed')
         if not self._challenges.is_new(received.sequence):
             raise DatagramError('duplicate')
-        if not self._challenges_answered.take(now):
+        if not self._challenges_answered[received.sequence & 1].take(now):
             raise DatagramError('rationed')
         self._challenges.take(received.sequence)
         uplink = self.tracker.packet_error_rate if self.remote is None else self.remote.packet_error_rate

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.bounded import BoundedDict
+from evitif.protocol.frames.frame_datagrams import MAX_FILLING, FrameDatagrams
 from evitif.protocol.frames.interleaving import arrange, importance_laps, interleave, prefix_copies_of, scattered_order, units_of
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.datagram import HEADER, MAX_UDP_PAYLOAD, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
+from evitif.protocol.wire.datagram import HEADER, MAX_UDP_PAYLOAD, SEAL_BYTES, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
 from evitif.protocol.wire.parameters import StreamParameters, check_count
 from evitif.protocol.wire.runs import TOKENS_HEAD, heads_of
 from evitif.settings import EdgeSettings, bounds_of
 from evitif.vocabulary import Quantisation
 
 MAX_DATAGRAM_BYTES = EdgeSettings.max_datagram_bytes
+LEAST_DATAGRAM_BYTES = 256 - SEAL_BYTES      # what a seal leaves of the least that can be set
 MIN_PACKETS = EdgeSettings.min_packets
 MAX_PATCH_COPIES = int(bounds_of(EdgeSettings, 'patch_copies')[1])
 PREFIX_COPIES = EdgeSettings.prefix_copies
@@ -27,7 +29,6 @@ PREFIX_COPIES = EdgeSettings.prefix_copies
 # Room kept free for the name of the source frame when a row has to fit into a datagram.
 SOURCE_FRAME_RESERVE = 64
 MAX_PACKETS = 0xFFFF           # the packet count is a u16
-MAX_FILLING = 0.015            # of a frame's bytes, spent to make datagrams one size, so that the kernel takes them as one run
 _PLANS = 32                    # layouts kept: one for each source frame and number of tokens sent
 
 
@@ -109,7 +110,7 @@ def even_out(packets: list[np.ndarray]) -> list[np.ndarray]:
     return result
 
 
-class Layout:
+class Layout(FrameDatagrams):
     """The datagrams of frames that carry the same numbers of units; what stays the same is already written.
 
     :param packets: for each packet, which of the units in `packetise`'s sequence it carries
@@ -117,18 +118,15 @@ class Layout:
     """
 
     def __init__(self, parameters: StreamParameters, source: bytes, packets: list[np.ndarray], units: int):
-        self.packets = len(packets)
-        if self.packets > MAX_PACKETS:
-            raise ValueError(f'a frame takes {self.packets} datagrams; expected at most {MAX_PACKETS}')
+        if len(packets) > MAX_PACKETS:
+            raise ValueError(f'a frame takes {len(packets)} datagrams; expected at most {MAX_PACKETS}')
         self.places = np.concatenate(packets)
         self._rows = np.empty((len(self.places), parameters.row_bytes), np.uint8)
         fixed = HEADER.size + TOKENS_HEADER.size + len(source)
         counts = [len(places) for places in packets]
         unit_bytes = UNIT_INDEX.itemsize + parameters.row_bytes
-        self.sizes = [fixed + count * unit_bytes for count in counts]
-        self.bytes = sum(self.sizes)
-        self.size = max(self.sizes)
-        self.datagrams = np.zeros((self.packets, self.size), np.uint8)
+        sizes = [fixed + count * unit_bytes for count in counts]
+        super().__init__(np.zeros((len(sizes), max(sizes)), np.uint8), sizes)
         heads = heads_of(self.datagrams)
         heads['magic'], heads['version'], heads['type'] = datagram.MAGIC, datagram.VERSION, datagram.TOKENS
         tokens = heads_of(self.datagrams[:, HEADER.size:], TOKENS_HEAD)
@@ -165,12 +163,6 @@ class Layout:
         for area, rows in self._areas:
             area[:] = rows
 
-    def run(self, begin: int, most: int) -> np.ndarray:
-        """Datagrams of one size from number `begin` on, at most `most`, uint8 [n, size]."""
-        size, most = self.sizes[begin], min(self.packets, begin + most)
-        end = most if len(self._areas) == 1 else next((k for k in range(begin, most) if self.sizes[k] != size), most)
-        return self.datagrams[begin:end, :size]
-
 
 class Packetiser:
     """Cut frames of `parameters` into datagrams.
@@ -184,7 +176,7 @@ class Packetiser:
 
     def __init__(self, parameters: StreamParameters, *, max_datagram_bytes: int = MAX_DATAGRAM_BYTES,
                  min_packets: int = MIN_PACKETS, prefix_copies: int = PREFIX_COPIES, patch_copies: int = 0):
-        check_count('max_datagram_bytes', max_datagram_bytes, 256, MAX_UDP_PAYLOAD)
+        check_count('max_datagram_bytes', max_datagram_bytes, LEAST_DATAGRAM_BYTES, MAX_UDP_PAYLOAD)
         check_count('min_packets', min_packets, 1, 65535)
         check_count('prefix_copies', prefix_copies, 0, 65535)
         check_count('patch_copies', patch_copies, 0, MAX_PATCH_COPIES)

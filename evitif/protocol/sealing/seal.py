@@ -123,25 +123,37 @@ class Sealer:
         """
         if not received.sealed:
             raise DatagramError('unexpected')
-        body = self._opened(received.sequence, received.header, received.body, take)
+        return self._plain(received, self._opened(received.sequence, received.header, received.body, take))
+
+    def read(self, received: Datagram) -> Datagram:
+        """The same, also of a datagram that was taken before: what it says must hold however often it is said."""
+        if not received.sealed:
+            raise DatagramError('unexpected')
+        return self._plain(received, self._decrypted(received.sequence, received.header, received.body))
+
+    @staticmethod
+    def _plain(received: Datagram, body: bytes) -> Datagram:
         return Datagram(received.type, received.session_id, received.sequence & 0xFFFFFFFF, memoryview(body), received.size,
                         received.header, True)
 
     def _opened(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview, take: bool = True) -> bytes:
         if sequence <= self._window.highest and not self._window.is_new(sequence):
             raise DatagramError('duplicate')
-        decrypt = self._receiving.at(sequence)
-        if decrypt is None:
-            raise DatagramError('corrupt')
-        try:
-            opened = decrypt(self._nonce(self._incoming, sequence), body, header)
-        except InvalidTag:
-            self.forgeries += 1
-            raise DatagramError('corrupt') from None
+        opened = self._decrypted(sequence, header, body)
         if take:
             self._window.take(sequence)
             self._receiving.reached(sequence)
         return opened
+
+    def _decrypted(self, sequence: int, header: bytes | memoryview, body: bytes | memoryview) -> bytes:
+        decrypt = self._receiving.at(sequence)
+        if decrypt is None:
+            raise DatagramError('corrupt')
+        try:
+            return decrypt(self._nonce(self._incoming, sequence), body, header)
+        except InvalidTag:
+            self.forgeries += 1
+            raise DatagramError('corrupt') from None
 
 
 def sealed_header(kind: int, session_id: int, sequence: int) -> bytes:
