@@ -211,7 +211,7 @@ class Simulation:
 
     def _to_bridge(self, data, address, ecn=0) -> set:
         if self.bridge:
-            self.bridge.receive_datagram(data, address, self.now + self.clock_offset, ecn=ecn)
+            self.bridge.receive_datagram(data, address, self.now + self.clock_offset, **({'ecn': ecn} if ecn else {}))
         return {BRIDGE}
 
     def _to_edge(self, data, address) -> set:
