@@ -192,13 +192,13 @@ class Simulation:
             for data in edge.datagrams_to_send(self.now):
                 self.carried.append((data, address))
                 self.departed.append((self.now, data))
-                self._carry(self.uplink, data, lambda data, ecn=0, address=address: self._to_bridge(data, address, ecn))
+                self._carry(self.uplink, data, lambda data, *ecn, address=address: self._to_bridge(data, address, *ecn))
             while (event := edge.next_event()) is not None:
                 self.events.append((self.now, address, event))
         if self.bridge is None or BRIDGE not in self._touched:
             return
         for data, address in self.bridge.datagrams_to_send(self.now + self.clock_offset):
-            self._carry(self.downlink, data, lambda data, _=0, address=address: self._to_edge(data, address))
+            self._carry(self.downlink, data, lambda data, *_, address=address: self._to_edge(data, address))
         while (event := self.bridge.next_event()) is not None:
             self.events.append((self.now, 'bridge', event))
             if isinstance(event, FrameReady):
