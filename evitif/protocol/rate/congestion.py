@@ -29,7 +29,7 @@ from itertools import pairwise
 from evitif.protocol.rate.base_delay import BaseDelay
 from evitif.protocol.rate.competition import Competition, CrossTraffic
 from evitif.protocol.rate.loss_trial import LossTrial, deviation
-from evitif.protocol.rate.report import Report, lost_between
+from evitif.protocol.rate.report import Report, lost_between, missing_between
 from evitif.vocabulary import SendingState
 
 TARGET_S = 0.025             # queueing delay
@@ -156,7 +156,7 @@ class CongestionControl:
         if self._competition is not None and standing > TARGET_S and excess > MOST_OF_TCP * expected \
                 and not self._cross.others(self._interval[-1][1].sent_at) > OTHERS:
             self._stop_competing()      # no other flow lives with such loss
-        if self._try(standing, lost, expected, mean_burst, elapsed, now):
+        if self._try(standing, missing_between(last[1], newest), expected, mean_burst, elapsed, now):
             pass
         elif self._competition is not None:
             self._competed_at = now
@@ -186,7 +186,7 @@ class CongestionControl:
         passed = min((1 - surely) / max(1 - self._radio_loss, 0.05), 1.0)
         return passed * 8 * (newest.sent_bytes - first.sent_bytes) / took
 
-    def _try(self, standing: float, lost: float, expected: int, mean_burst: float, elapsed: float, now: float) -> bool:
+    def _try(self, standing: float, missing: int, expected: int, mean_burst: float, elapsed: float, now: float) -> bool:
         """See whether loss without delay follows the rate; whether a trial decides the rate now."""
         if standing > TARGET_S:
             self._trial.abort()
@@ -195,7 +195,7 @@ class CongestionControl:
             if rate:
                 self.rate_bit_s, self.state = self._bounded(rate), SendingState.OPEN
             return True
-        elif self._trial.suspects(expected, lost, self._bytes, elapsed, mean_burst, now):
+        elif self._trial.suspects(expected, missing, self._bytes, elapsed, mean_burst, now):
             rate = self._trial.verdict(now)
             if rate:
                 self._stop_competing()

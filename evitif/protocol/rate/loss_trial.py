@@ -7,7 +7,7 @@ of before, the bottleneck is full. (Without the way back, a radio that was bad f
 
 import math
 
-from evitif.protocol.rate.report import Report, lost_between
+from evitif.protocol.rate.report import Report, missing_between, since
 
 LESS = 0.7                   # of the rate used, in a trial
 RISE = 0.05                  # of the share lost, which starts one
@@ -38,14 +38,14 @@ class LossTrial:
         """Whether less is sent because of a trial."""
         return self.resume_bit_s > 0
 
-    def suspects(self, expected: int, lost: float, sent_bytes: int, elapsed: float, mean_burst: float, now: float) -> bool:
-        """Note what was sent and the share lost in an interval without a trial; whether one should begin."""
+    def suspects(self, expected: int, missing: int, sent_bytes: int, elapsed: float, mean_burst: float, now: float) -> bool:
+        """Note what was sent in an interval without a trial, and how many datagrams are missing; whether a trial should begin."""
         self._expected = _KEEP * self._expected + expected
-        self._lost = _KEEP * self._lost + lost * expected
+        self._lost = _KEEP * self._lost + missing      # less where overtaken ones have come: reordering is no loss
         self._sent, self._took = _KEEP * self._sent + sent_bytes, _KEEP * self._took + elapsed
         if self._expected < DATAGRAMS:
             return False
-        share = self._lost / self._expected
+        share = max(self._lost / self._expected, 0.0)
         if share < self.trusted:
             self.trusted += (share - self.trusted) / 8
         if now >= self._again_at and share > 2 * RISE:
@@ -63,7 +63,7 @@ class LossTrial:
     def begin(self, rate_bit_s: float, now: float) -> float:
         """A trial begins; returns its rate, bit/s."""
         self._used = min(8 * self._sent / self._took, rate_bit_s)
-        self.resume_bit_s, self._before = rate_bit_s, self._lost / self._expected
+        self.resume_bit_s, self._before = rate_bit_s, max(self._lost / self._expected, 0.0)
         self._began_at, self._last, self._until = now, None, now + LONGEST_S
         self._expected = self._lost = 0.0
         self._sent = self._took = 0.0
@@ -79,15 +79,15 @@ class LossTrial:
             if report.sent_at < self._began_at:
                 continue
             if self._last is not None:
-                expected, lost = lost_between(self._last, report)
-                self._expected, self._lost = self._expected + expected, self._lost + lost * expected
+                self._expected += since(self._last.expected, report.expected)
+                self._lost += missing_between(self._last, report)
             else:
                 self._until = max(self._until, now + LONGEST_S)
                 self._first_sent_at = report.sent_at
             self._last = report
         if self._last is None or self._expected < 1 or (self._last.sent_at - self._first_sent_at < TRIAL_S and now < self._until):
             return 0.0
-        share = self._lost / self._expected
+        share = min(max(self._lost / self._expected, 0.0), 1.0)
         passes, passed = 1 - share, 1 - self._before
         rises = (min(passed / LESS, 1 - self.trusted) - passed) / 2      # half of what a full bottleneck would bring
         doubt = deviation(self._before, self._expected, mean_burst)

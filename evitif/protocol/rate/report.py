@@ -30,6 +30,11 @@ def lost_between(first: Report, last: Report) -> tuple[int, float]:
     return max(expected, 0), min(max(1 - received / expected, 0.0), 1.0) if expected > 0 else 0.0
 
 
+def missing_between(first: Report, last: Report) -> int:
+    """Datagrams lost of what was sent between two reports; negative where some have come that the first PING had overtaken."""
+    return since(first.expected, last.expected) - since(first.received, last.received)
+
+
 def since(before: int, after: int) -> int:
     """The difference of two counters modulo 2**32; negative if the reports have overtaken each other."""
     return (after - before + (_MODULUS >> 1)) % _MODULUS - (_MODULUS >> 1)
