@@ -19,7 +19,7 @@ help:  ## this list
 	@echo '    make demo LOSS=0.3     make demo STRATEGY=selection     make demo STRATEGY=partition     make demo STRATEGY=auto'
 
 demo: setup  ## camera, edge node, lossy link and bridge on this machine: predictions, a table, reports/demo/
-	@$(if $(IMAGES),,$(in_environment) evitif fetch fashion-mnist)
+	@$(if $(filter-out moving-fashion moving_fashion fashion-mnist fashion_mnist,$(IMAGES)),,$(in_environment) evitif fetch fashion-mnist)
 	@$(in_environment) python -m scripts.demo $(demo_arguments)
 
 evaluate: setup  ## the tables and plots of docs/results/recovery.md from the shipped artifacts; QUICK=1: a few minutes, reports/evaluate/
@@ -31,9 +31,10 @@ test: setup  ## all tests
 	@$(in_environment) evitif fetch fashion-mnist || true
 	@$(in_environment) python -m pytest -q --durations=10 $(PYTEST_ARGUMENTS) test
 
-# Without root or nft the link is simulated, and without the erasure code two contestants are left out; both say so.
+# Without root or nft the link is simulated, without the erasure code two contestants are left out, and without PyAV those of H.264; all say so.
 bench: setup  ## the link beside TCP, ROS 2 topics and codecs, and what parts cost: docs/benchmarks.md; QUICK=1: minutes, reports/bench/
 	@$(in_environment) python -c 'import zfec' 2>/dev/null || pip install -q -r requirements/bench.txt || true
+	@$(in_environment) python -c 'import av' 2>/dev/null || pip install -q -r requirements/bench-video.txt || true
 	@$(in_environment) evitif fetch fashion-mnist || true
 	@$(in_environment) evitif bench $(if $(QUICK),--quick) $(BENCH_ARGUMENTS)
 

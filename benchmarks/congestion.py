@@ -30,6 +30,7 @@ from evitif.protocol.rate.congestion import TARGET_S
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.transport.impairment import HEADER_BYTES, ImpairedChannel, Impairment
+from evitif_lab.commands.options import whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
 
@@ -194,8 +195,8 @@ def measure(job: tuple[str, tuple]) -> dict:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How many seeds, and on how many processes."""
-    parser.add_argument('--seeds', type=int, default=1, help='of each point (default: %(default)s)')
-    parser.add_argument('--processes', type=int, default=1, help='that measure at once (default: %(default)s)')
+    parser.add_argument('--seeds', type=whole(1), default=1, help='of each point (default: %(default)s)')
+    parser.add_argument('--processes', type=whole(1), default=1, help='that measure at once (default: %(default)s)')
 
 
 def run(quick: bool, output: Path, seeds: int = 1, processes: int = 1) -> dict:

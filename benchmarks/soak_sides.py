@@ -179,7 +179,8 @@ class _Robot:
         self.answers: queue.SimpleQueue = queue.SimpleQueue()
         config = edge_settings(
             model=soak.model, cut=1, quantisation='int8', robot_name='rover', bridge_host='127.0.0.1', bridge_port=soak.robot_port,
-            key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3)
+            key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3,
+            answer_memory=0.0)      # each answer is checked against the tokens that arrived of its own frame
         self.edge = EdgeRuntime(config, on_prediction=self._on_prediction, on_event=self._on_event, log=lambda *_: None)
         self.judge, self.pictures = Judge(CutModel.load(config)), images()
         self.judge.require_distinct()

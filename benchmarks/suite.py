@@ -26,6 +26,7 @@ PARTS = (
     'benchmarks.link.transport',
     'benchmarks.adaptive',
     'benchmarks.link.accuracy_per_byte',
+    'benchmarks.streams.video',
     'benchmarks.robots',
     'benchmarks.flood',
     'benchmarks.transport_calls',
@@ -33,8 +34,8 @@ PARTS = (
     'benchmarks.recovery_cost',
 )
 # Measured when they are asked for by name, and on no page of the suite.
-OTHER_PARTS = ('benchmarks.congestion', 'benchmarks.images', 'benchmarks.path_changes', 'benchmarks.scaling', 'benchmarks.timm_families',
-               'benchmarks.video_statistics')
+OTHER_PARTS = ('benchmarks.coded_tokens', 'benchmarks.congestion', 'benchmarks.images', 'benchmarks.path_changes', 'benchmarks.scaling',
+               'benchmarks.timm_families', 'benchmarks.video_statistics')
 
 
 def name_of(part: str) -> str:

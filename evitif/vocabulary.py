@@ -49,6 +49,7 @@ class How(Word):
     OFF_BOARD = 'off-board'         # the bridge
     LOCAL = 'local'                 # the robot, which was sure and sent nothing (selection)
     FALLBACK = 'fallback'           # the robot, as well as it can, because no answer came
+    MEMORY = 'memory'               # the robot, with the last answer that came, because no newer one did
 
 
 class LinkState(Word):
@@ -71,7 +72,7 @@ class SendingState(Word):
 
 
 class Quantisation(Word):
-    """How a token's values become bytes: by format, or by a fitted transform code (KLT) with that many bits for each value."""
+    """How values become bytes: by format, by a fitted transform code (KLT) with that many bits for each value, or by an entropy code."""
 
     FP16 = 'fp16'
     INT8 = 'int8'
@@ -82,6 +83,10 @@ class Quantisation(Word):
     KLT0_5 = 'klt0.5'
     KLT0_25 = 'klt0.25'
     KLT0_125 = 'klt0.125'
+    CODED = 'coded'                 # entropy-coded in equal steps of the tail's metric, as many bytes as it takes
+
+
+ROWS = tuple(kind for kind in Quantisation if kind != Quantisation.CODED)      # in which every token takes equally many bytes
 
 
 class RecoveryName(Word):
@@ -98,3 +103,4 @@ class RecoveryName(Word):
     SRCNN = 'srcnn'
     EDSR = 'edsr'
     TUNED_TAIL = 'tuned-tail'
+    MEMORY = 'memory'               # the last known tokens of their places stood in; those never known were left out

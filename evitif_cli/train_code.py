@@ -1,4 +1,4 @@
-"""`evitif train code`: fit the transform code that sends a model's tokens in a few bits a channel; needs images, no labels."""
+"""`evitif train code`: fit the codes that send a model's tokens in few bytes; needs images, no labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import argparse
 from evitif.pipeline.rate_table import FIGURES
 from evitif_cli.arguments import add_overwrite, configured
 from evitif_lab.commands.configuration import add_options
+from evitif_lab.training.entropy_training import measure_steps_again, train_entropy_code
 from evitif_lab.training.transform_code import CodeTraining, measure_again, train_code
 
 
@@ -26,6 +27,11 @@ def run(options: argparse.Namespace, command: str) -> int:
     found = measure_again(configuration, command) if options.table_only else train_code(configuration, command, overwrite=options.overwrite)
     for description in found:
         tell(description)
+    if options.table_only:
+        measure_steps_again(configuration)
+    elif not options.pixels:
+        for description in train_entropy_code(configuration, command, overwrite=options.overwrite):
+            tell_steps(description)
     return 0
 
 
@@ -39,3 +45,11 @@ def tell(description: dict) -> None:
         print(f'expected loss of top-1 in points, with {table["recovery"]} for what is lost: '
               + ', '.join(f'{kind} {100 * cost:.2f}' for kind, cost in table['coding'].items()) + '; without '
               + ', '.join(f'{100 * share:g} % of the patches {100 * cost:.2f}' for share, cost in table['lost'][1:]))
+
+
+def tell_steps(description: dict) -> None:
+    """Print what the steps of a fitted entropy code cost."""
+    for step, figures in description['figures']['steps'].items():
+        print(f'step {step} for {description["model"]} at cut {description["cut"]}: {figures["bytes"]} bytes a frame, '
+              f'{figures["bytes_after_a_frame"]} after another one, the same class as without for '
+              f'{100 * figures["training_agreement"]:.1f} % of the training images judged')

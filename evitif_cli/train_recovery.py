@@ -6,8 +6,9 @@ import argparse
 from dataclasses import replace
 
 from evitif_cli.arguments import add_overwrite, configured
-from evitif_cli.train_code import tell
+from evitif_cli.train_code import tell, tell_steps
 from evitif_lab.commands.configuration import add_options
+from evitif_lab.training.entropy_training import measure_steps_again, train_entropy_code
 from evitif_lab.training.rate_measurement import IMAGES
 from evitif_lab.training.recovery import RecoveryPlan, RecoveryTraining
 from evitif_lab.training.transform_code import CodeTraining, measure_again, train_code
@@ -42,6 +43,8 @@ def _fit_codes(recovery: RecoveryTraining, command: str) -> None:
     table = 'paldn' not in recovery.method       # else it is measured with that, once it is trained
     for description in train_code(_code_training(recovery), command, keep=True, table=table):
         tell(description)
+    for description in train_entropy_code(_code_training(recovery), command, keep=True):
+        tell_steps(description)
 
 
 def _measure_rates(recovery: RecoveryTraining, descriptions: list[dict], command: str) -> None:
@@ -49,6 +52,7 @@ def _measure_rates(recovery: RecoveryTraining, descriptions: list[dict], command
     cuts = sorted({description['cut'] for description in descriptions})
     for description in measure_again(replace(_code_training(recovery), cut=cuts, images=IMAGES), command, keep=True):
         tell(description)
+    measure_steps_again(replace(_code_training(recovery), cut=cuts), keep=True)
 
 
 def _code_training(recovery: RecoveryTraining) -> CodeTraining:

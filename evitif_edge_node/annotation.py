@@ -20,6 +20,7 @@ Colour = tuple[int, int, int]
 _BACKGROUND, _TEXT, _FAINT, _TRACK = (22, 24, 29), (236, 239, 244), (138, 146, 160), (46, 50, 59)
 _BAR, _BAR_OTHER = (86, 204, 160), (84, 120, 168)
 _LOST_TINT, _LOST_HATCH = (18, 20, 34), (124, 54, 62)
+_REMEMBERED_TINT = (84, 120, 168)
 _NOT_SENT = 0.35            # brightness of patches that were not sent
 _GOOD, _MIDDLING, _BAD, _LOCAL = (86, 204, 160), (240, 180, 80), (226, 96, 96), (240, 180, 80)
 # Stages in the order of time, with the colour of each; stages of the network are warm, those of the computers cold.
@@ -30,7 +31,8 @@ _STAGES = (
     ('recovery', ('recovery',), (178, 132, 220)),
     ('tail', ('tail',), (86, 204, 160)),
 )
-_RECOVERY_NAMES = {RecoveryName.NONE: '', RecoveryName.PALDN: 'PALDN', RecoveryName.ZERO: 'zero filling', RecoveryName.MEAN: 'mean filling'}
+_RECOVERY_NAMES = {RecoveryName.NONE: '', RecoveryName.PALDN: 'PALDN', RecoveryName.ZERO: 'zero filling', RecoveryName.MEAN: 'mean filling',
+                   RecoveryName.MEMORY: 'from memory'}
 _DESIGN_HEIGHT = 480        # pixels that the sizes below are for
 _PANEL_WIDTH = 340
 _WIDEST = 2.0               # a picture wider than twice its height is fitted by its width
@@ -39,7 +41,7 @@ _WIDEST = 2.0               # a picture wider than twice its height is fitted by
 def annotate(image: np.ndarray, prediction: Prediction, height: int = 480) -> np.ndarray:
     """Draw a prediction beside its image: uint8 [H, W, 3] RGB to uint8 [height, w, 3] RGB.
 
-    Lost tokens are shaded in the part of the image that the model saw.
+    Lost tokens are shaded in the part of the image that the model saw, those filled in from earlier frames in blue.
     """
     scale = height / _DESIGN_HEIGHT
     picture = _fit(image, height)
@@ -64,7 +66,7 @@ def _fit(image: np.ndarray, height: int) -> np.ndarray:
 
 
 def _shade_lost_tokens(picture: np.ndarray, prediction: Prediction, zoom: tuple[float, float]) -> np.ndarray:
-    """Darken and hatch lost patches; dim those not sent, and what the model did not see."""
+    """Darken and hatch lost patches, tint those filled in from memory; dim those not sent, and what the model did not see."""
     rows, columns = prediction.grid
     if prediction.crop is None or rows < 1 or columns < 1 or prediction.devices:
         return picture
@@ -86,7 +88,10 @@ def _shade_lost_tokens(picture: np.ndarray, prediction: Prediction, zoom: tuple[
         veil = np.empty_like(picture)
         veil[:] = _LOST_TINT
         veil[(x + y) % max(6, picture.shape[0] // 60) == 0] = _LOST_HATCH
-        shaded = np.where(where(sent & ~received), cv2.addWeighted(picture, 0.34, veil, 0.66, 0), shaded)
+        remembered = np.zeros_like(received) if prediction.remembered is None else np.asarray(prediction.remembered, bool)
+        shaded = np.where(where(sent & ~received & ~remembered), cv2.addWeighted(picture, 0.34, veil, 0.66, 0), shaded)
+        veil[:] = _REMEMBERED_TINT
+        shaded = np.where(where(remembered & ~received), cv2.addWeighted(picture, 0.5, veil, 0.5, 0), shaded)
     return shaded
 
 
@@ -120,6 +125,8 @@ class _Panel:
             how, colour = 'answered on the robot alone', _LOCAL
         elif prediction.how == How.LOCAL:
             how, colour = 'the robot was sure by itself', _GOOD
+        elif prediction.how == How.MEMORY:
+            how, colour = f'no answer came: the last one, {prediction.memory_age:.2f} s old', _LOCAL
         else:
             recovery = _RECOVERY_NAMES.get(prediction.recovery, prediction.recovery)
             how = {Strategy.SPLIT: 'answered off-board', Strategy.SELECTION: 'answered off-board, from patches',
@@ -141,7 +148,8 @@ class _Panel:
         sent, received = prediction.packets_sent, prediction.packets_received
         if prediction.how != How.OFF_BOARD or not sent:
             sure = prediction.how == How.LOCAL
-            self._text(self._left, y, 'nothing had to be sent' if sure else 'no link to the bridge', 15, _TEXT)
+            silent = 'no answer came in time' if prediction.how == How.MEMORY else 'no link to the bridge'
+            self._text(self._left, y, 'nothing had to be sent' if sure else silent, 15, _TEXT)
             self._bar(y + 26, 7, [])
             self._text(self._left, y + 42, '' if sure else 'nothing was received', 13, _FAINT)
             return
@@ -155,10 +163,12 @@ class _Panel:
         colour = _GOOD if lost < 0.1 else _MIDDLING if lost < 0.5 else _BAD
         self._text(self._left, y, f'{100 * lost:.0f} % of the {what} lost', 15, _TEXT)
         self._text(self._right, y + 1, f'by {received} of {sent} packets', 13, _FAINT, anchor='ra')
-        self._bar(y + 26, 7, [(lost, colour)])
+        remembered = 0.0 if prediction.remembered is None else np.count_nonzero(prediction.remembered) / max(tokens, 1)
+        self._bar(y + 26, 7, [(max(0.0, lost - remembered), colour), (remembered, _BAR_OTHER)])
         total = tokens if prediction.received is None else len(prediction.received)
         of_all = f', of {total} in all' if tokens < total else ''
-        self._text(self._left, y + 42, f'{prediction.tokens_received} of {tokens} {what}{of_all}', 13, _FAINT)
+        old = f', {100 * remembered:.0f} % from memory, {prediction.memory_age:.1f} s' if remembered else ''
+        self._text(self._left, y + 42, f'{prediction.tokens_received} of {tokens} {what}{of_all}{old}', 13, _FAINT)
         self._text(self._right, y + 42, rate, 13, _FAINT, anchor='ra')
 
     def _devices(self, y: int, prediction: Prediction) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 65_535    # a VisionClass has a 16-bit id, whose highest value means unlabelled
 _SAME = ('strategy', 'how', 'recovery', 'packets_sent', 'packets_received', 'tokens_sent', 'tokens_received', 'uplink_bytes',
-         'downlink_bytes', 'packet_error_rate')     # fields of a Prediction that the message has by the same name
+         'downlink_bytes', 'packet_error_rate', 'memory_age')     # fields of a Prediction that the message has by the same name
 
 
 def prediction_message(prediction: Answered, header: Header, robot: str) -> Prediction:
@@ -46,6 +46,8 @@ def prediction_message(prediction: Answered, header: Header, robot: str) -> Pred
         patches = np.full(prediction.received.shape, Prediction.PATCH_MISSING, np.uint8)
         if prediction.sent is not None:
             patches[~prediction.sent] = Prediction.PATCH_NOT_SENT
+        if prediction.remembered is not None:
+            patches[prediction.remembered] = Prediction.PATCH_REMEMBERED
         patches[prediction.received] = Prediction.PATCH_RECEIVED
         message.patches = patches[prediction.prefix_tokens:].tolist()
     return message
@@ -93,7 +95,7 @@ def edge_link_message(statistics: EdgeStatistics, robot: str, peer: str, stamp: 
                         sending_state=uplink.state, queueing_delay=uplink.queueing_delay_s, allowed_rate=uplink.allowed_bit_s / 1e6,
                         used_rate=uplink.used_bit_s / 1e6, quantisation=statistics.quantisation,
                         patch_copies=statistics.patch_copies, share_sent=statistics.share_sent,
-                        **{name: count for name, count in vars(statistics).items() if name.startswith('frames_')},
+                        **{name: count for name, count in vars(statistics).items() if name.startswith(('frames_', 'tokens_'))},
                         **_directions(statistics.link, incoming='downlink', outgoing='uplink'))
     if statistics.link is not None:
         message.frames_cut = statistics.link.frames.get('cut', 0)
@@ -111,6 +113,8 @@ def bridge_link_message(link: LinkStatistics | None, connected: bool, robot: str
                         allowed_rate=math.nan, used_rate=math.nan, queueing_delay=math.nan, share_sent=math.nan,
                         **_directions(link, incoming='uplink', outgoing='downlink'))
     if link is not None:
+        message.tokens_received, message.tokens_remembered, message.tokens_estimated = (
+            link.tokens.get(what, 0) for what in ('received', 'remembered', 'estimated'))
         message.frames_replaced, message.frames_failed = (link.frames.get(fate, 0) for fate in ('replaced', 'failed'))
         message.frames_received = sum(link.frames.values()) - message.frames_replaced - message.frames_failed
     return message

@@ -6,6 +6,7 @@ what was taken has to survive being written and read again.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import tempfile
@@ -16,6 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from evitif.model.entropy_code import EntropyCode, State
+from evitif.model.errors import CodeError
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES
 from evitif.protocol.bridge.endpoint import BridgeConfig
@@ -32,6 +35,7 @@ from evitif.protocol.wire.parameters import StreamParameters
 from evitif.transport.addresses import TransportError, parse_address
 from evitif.transport.impairment import ImpairedChannel, Impairment
 from evitif.vocabulary import Quantisation
+from evitif_lab.training.entropy_code import classes_of, first_tables
 from fuzz.stream import Stream
 
 PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=17,
@@ -296,8 +300,38 @@ def dequantise(data: bytes) -> None:
             assert quantiser.quantise(tokens).shape == rows.shape
 
 
+@functools.cache
+def entropy_code() -> EntropyCode:
+    """One whose tables are not fitted: a grid of 3 x 2 patches and a prefix token, 8 channels."""
+    spread = np.stack([np.geomspace(400, 2, 8), np.geomspace(200, 0.5, 8)])
+    base = classes_of(np.stack([spread, spread / 4]))
+    factors = np.stack([np.zeros((2, 8), np.int16), np.full((2, 8), 240, np.int16)])
+    turn = np.broadcast_to(np.eye(8, dtype=np.float32), (2, 8, 8))
+    return EntropyCode(np.zeros((7, 8), np.float32), turn * 64, turn / 64, np.eye(5, 3, dtype=np.float32), first_tables(base, factors))
+
+
+def unpack(data: bytes) -> None:
+    """Coded tokens of any bytes become levels or are refused; what is planned of any levels comes back."""
+    stream, code = Stream(data), entropy_code()
+    step, places = stream.number() % 34, np.flatnonzero(np.unpackbits(np.array([stream.number() | 1], np.uint8))[1:])
+    state = None
+    if stream.number() & 1:
+        levels = np.frombuffer(stream.take(112).ljust(112, b'\0'), '<i2').reshape(7, 8).astype(np.int16)
+        state = State(levels, np.unpackbits(np.array([stream.number()], np.uint8))[1:].astype(bool))
+        if step < 32:
+            plan = code.plan(levels[::-1], step, state)
+            assert np.array_equal(code.unpack(code.pack(plan, places), places, step, state), plan.levels[places])
+    try:
+        levels = code.unpack(stream.rest(), places, step, state)
+    except CodeError as error:
+        assert '\n' not in str(error)
+        return
+    assert levels.shape == (len(places), 8) and levels.dtype == np.int16
+
+
 TARGETS = {
     'datagram': parse_datagram, 'tokens': parse_tokens, 'reports': parse_reports, 'handshake': parse_handshake,
     'sealed-handshake': parse_sealed_handshake, 'seal': open_seal, 'answer': decode_answer, 'keys': read_keys,
     'configuration': configure, 'parameters': read_parameters, 'impairment': impair, 'reassembly': reassemble, 'rows': dequantise,
+    'coded': unpack,
 }

@@ -14,7 +14,7 @@ from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.datagram import HEADER, ReceiverReport
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
-from fuzz import pictures
+from fuzz import parsers, pictures
 
 _PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=17,
                                prefix_tokens=1, grid=(4, 4), channels=8, groups=1, row_bytes=12, classes=10)
@@ -45,4 +45,11 @@ def genuine(target: str) -> list[bytes]:
         **dict.fromkeys(('two-robots', 'sealed-two-robots'), [Random(seed).randbytes(200) for seed in range(4)]),
         'configuration': [b'\0\0\0[::1]:7600', b'\0\0\0robot:7600'],
         'pictures': pictures.genuine(),
+        'coded': [bytes((step, 255, 0)) + _coded(step) for step in (2, 10, 18)],
     }.get(target, [])
+
+
+def _coded(step: int) -> bytes:
+    code = parsers.entropy_code()
+    levels = np.random.default_rng(step).normal(0, 100, (code.tokens, code.coefficients)).astype(np.int16)
+    return code.pack(code.plan(levels, step), np.arange(code.tokens))

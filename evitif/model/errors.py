@@ -7,3 +7,7 @@ class ModelError(ValueError):
 
 class ArtifactError(ValueError):
     """An artifact that cannot be read or was trained for another model; the message names both values."""
+
+
+class CodeError(ValueError):
+    """Bytes of coded tokens that no encoder with this code writes."""

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.model.transform_code import RATES, TransformCode, code_row_bytes
-from evitif.vocabulary import Quantisation
+from evitif.vocabulary import ROWS
 
 _LEVELS = {'int8': 255, 'int4': 15}
 _SMALLEST_STEP = np.float16(6.104e-05)  # the smallest normal binary16
@@ -136,5 +136,5 @@ def row_bytes(kind: str, slice_channels: int) -> int | None:
 
 
 def _require_known(kind: str) -> None:
-    if kind not in Quantisation.values():
-        raise ValueError(f'quantisation {kind!r} is unknown (expected {", ".join(Quantisation.values())})')
+    if kind not in ROWS:
+        raise ValueError(f'quantisation {kind!r} is unknown (expected {", ".join(ROWS)})')

@@ -35,6 +35,15 @@ def code_row_bytes(kind: str, channels: int) -> int:
     return max(1, int(-(-RATES[kind] * channels // 8)))
 
 
+def digest_of(arrays: dict[str, np.ndarray]) -> str:
+    """Hex SHA-256 of named arrays, their types and shapes."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f'{name} {array.dtype} {array.shape}'.encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Basis:
     """The transform of the tokens of one sort."""
@@ -98,11 +107,7 @@ class TransformCode:
     @functools.cached_property
     def digest(self) -> str:
         """Hex SHA-256 of all that encoding and decoding depend on."""
-        digest = hashlib.sha256()
-        for name, array in self.arrays().items():
-            digest.update(f'{name} {array.dtype} {array.shape}'.encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return digest_of(self.arrays())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `from_arrays` takes."""

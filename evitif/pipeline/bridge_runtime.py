@@ -87,6 +87,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._on_prediction = on_prediction
         self._fused: BoundedDict[tuple[str, int], Answer] = BoundedDict(HANDED_ON * config.max_robots)      # by robot and stamp
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed; under the lock
+        self._tokens: defaultdict[int, Counter[str]] = defaultdict(Counter)     # by session: what became of them; the same
         self._batch = 1
         self._key_watch: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -128,7 +129,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         by_robot, dropped = self._loop.call(snapshot)
         joined = dict(endpoint.joiner.counts) if isinstance(endpoint, JoiningEndpoint) else {}
         with self._lock:
-            links = {robot: dataclasses.replace(link, frames={**link.frames, **self._fates.get(session_id, {})})
+            links = {robot: dataclasses.replace(link, frames={**link.frames, **self._fates.get(session_id, {})},
+                                                tokens=dict(self._tokens.get(session_id, {})))
                      for robot, (session_id, link) in by_robot.items()}
             return BridgeStatistics(device=str(self.placement.device), recovery=self._strategy.recovery_sentence, dropped=dropped,
                                     joined=joined, links=links, **self._counts)
@@ -170,7 +172,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             tokens_received=int(outcome.received.sum()), tokens_expected=len(outcome.received), received=outcome.received,
             packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
             wait_s=max(0.0, began - frame.first_arrival), recovery_s=outcome.recovery_s, tail_s=outcome.tail_s,
-            hold_s=max(0.0, done - frame.first_arrival))
+            hold_s=max(0.0, done - frame.first_arrival), remembered=outcome.remembered, memory_age_s=outcome.memory_age_s,
+            motion=outcome.motion)
 
     def _deliver(self, answered: list[tuple[Item, list[Answer]]]) -> None:
         # All with the loop's lock taken once: the loop holds it while it takes a batch of datagrams, so each time costs a wait.
@@ -197,10 +200,20 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
     def _tell(self, item: Item, answer: Answer) -> None:
         """Count what was sent, and publish it off-board."""
         self._add(frames_answered=len(item))
+        if len(item) == 1:
+            self._count_tokens(item[0], answer)
         robot = group_of(item[0].robot, item[0].device)     # without the device in the link's name
         if item[0].device:
             self._fused[robot, item[0].capture_stamp_ns] = answer
         self._on_prediction(robot, self._prediction(item, answer))
+
+    def _count_tokens(self, frame: ReceivedFrame, answer: Answer) -> None:
+        remembered = 0 if answer.remembered is None else int(answer.remembered.sum())
+        sent = frame.units_sent // self._strategy.streams[0].groups
+        with self._lock:
+            if frame.session_id in self._endpoint.sessions:
+                self._tokens[frame.session_id].update(received=answer.tokens_received, remembered=remembered,
+                                                      estimated=max(0, sent - answer.tokens_received - remembered))
 
     def _answer_late(self, late: FrameLate) -> None:
         """Give a late device the answer of the others, in which it has no part."""
@@ -235,6 +248,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             tokens_sent=sent, tokens_received=answer.tokens_received, uplink_bytes=sum(frame.bytes_received for frame in item),
             packet_error_rate=_mean([frame.packet_error_rate for frame in item]),
             sent=np.ones(parameters.tokens, bool) if sent == parameters.tokens else known, received=answer.received,
+            remembered=answer.remembered, memory_age=answer.memory_age_s,
             prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, devices=self._strategy.devices,
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,
                               total=time.monotonic() - min(frame.first_arrival for frame in item)))
@@ -291,8 +305,10 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             self._log(*_said_of_size(event))
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
+            self._strategy.forget(event.session_id)
             with self._lock:
                 self._fates.pop(event.session_id, None)
+                self._tokens.pop(event.session_id, None)
             self._log(logging.WARNING, f'robot {event.robot} is gone: {event.reason}')
         self._on_event(event)
 

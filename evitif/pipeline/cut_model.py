@@ -19,12 +19,13 @@ from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel
 from evitif.model.transform_code import RATES
+from evitif.pipeline.coded_choice import FittedCode, fitted_code
 from evitif.pipeline.loading import datagram_room, labels_of, placement_of
 from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.recovery.methods import Recovered
-from evitif.settings import SplitSettings
+from evitif.settings import AUTO, SplitSettings
 from evitif.vocabulary import Quantisation
 
 
@@ -44,6 +45,7 @@ class CutModel:
     labels: tuple[str, ...]
     class_names: tuple[str, ...]
     rates: RateTable | None = None            # what each quantisation costs, if frames may be sent in several
+    entropy: FittedCode | None = None         # if frames are entropy-coded
 
     @classmethod
     def load(cls, config: SplitSettings) -> CutModel:
@@ -59,10 +61,11 @@ class CutModel:
         split = SplitModel(module, cut, built.data_config['input_size'][0])
         identity = fingerprint(module, cut)
         module.to(placement.device, placement.dtype)
-        name, code, rates = choose_code(config.model, cut, identity, config.quantisation)
+        entropy = fitted_code(config.model, cut, identity, config.quantisation)
+        name, code, rates = choose_code(config.model, cut, identity, AUTO if entropy else config.quantisation)
         quantisation, room = Quantisation(name), datagram_room(config)
         groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), room)
-        table = RateTable.of(rates) if config.quantisation == 'auto' and rates is not None and groups == 1 else None
+        table = RateTable.of(rates) if config.quantisation == AUTO and not entropy and rates is not None and groups == 1 else None
         kinds = [quantisation, *(Quantisation(kind) for kind in (table.coding if table else ()) if kind != quantisation
                                  and groups_needed(split.channels, functools.partial(row_bytes, kind), room) == 1)]
         quantisers = {kind: TokenQuantiser(kind, split.channels, groups, code if kind in RATES else None) for kind in kinds}
@@ -71,9 +74,10 @@ class CutModel:
             image_size=split.image_size, tokens=split.tokens, prefix_tokens=split.prefix_tokens, grid=split.grid,
             channels=split.channels, groups=groups, row_bytes=quantisers[quantisation].row_bytes, classes=classes,
             code='' if code is None else code.digest,
-            formats=tuple((kind, quantiser.row_bytes) for kind, quantiser in quantisers.items() if kind != quantisation))
+            formats=tuple((kind, quantiser.row_bytes) for kind, quantiser in quantisers.items() if kind != quantisation),
+            entropy_code=entropy.code.digest if entropy else '')
         return cls(split, placement, Preprocessor(built.data_config), quantisers, parameters,
-                   labels_of(config, built.labels, classes), built.class_names, table)
+                   labels_of(config, built.labels, classes), built.class_names, table, entropy)
 
     @property
     def quantiser(self) -> TokenQuantiser:

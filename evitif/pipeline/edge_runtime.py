@@ -5,7 +5,7 @@
 
 Every image given to `submit` ends in exactly one count: replaced by a newer one in the slot, over the rate limit, failed,
 answered at once by a robot that is sure, unsent (no session), answered, or expired. The robot may also answer unsent and expired
-ones alone.
+ones alone, or say of expired ones what the last answer was (`answer_memory.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from evitif.pipeline.answer_memory import AnswerMemory
 from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
@@ -28,14 +29,14 @@ from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, LinkLost, Refused
-from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE, TokenFrame
+from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import read_key_file, require_choice
 from evitif.protocol.wire.answer import MAX_TOP_K
 from evitif.protocol.wire.link_names import link_name
 from evitif.settings import DEFAULT_TOP_K, EdgeSettings
-from evitif.vocabulary import How, LinkState
+from evitif.vocabulary import How, LinkState, RecoveryName
 
 HINT_AFTER_S = 5.0      # without a reply from the bridge
 NAME_ALWAYS_FITS = SOURCE_FRAME_RESERVE // 4       # characters, of at most four bytes
@@ -58,6 +59,10 @@ class EdgeStatistics:
     frames_expired: int = 0           # sent, no answer by the deadline
     frames_unsent: int = 0            # no session, or a stamp by which it cannot be joined
     frames_local: int = 0             # answered by the robot alone
+    frames_remembered: int = 0        # expired, and given the last answer
+    tokens_received: int = 0          # of the frames answered off-board: tokens that arrived, as the next two
+    tokens_remembered: int = 0        # filled in from earlier frames
+    tokens_estimated: int = 0         # estimated from the others, or left out
     link: LinkStatistics | None = None
     uplink: UplinkState = UplinkState()       # what the path allows, and how much of it is used
     quantisation: str = ''            # of the last frame, as the next two
@@ -115,6 +120,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._last: Encoded | None = None     # that was sent
         self._stamps = StampCheck() if strategy.joins_by_stamp else None
         self._next_frame = 0
+        self._memory = AnswerMemory(config.answer_memory, parameters.classes)
         self._reason = self._objection = ''   # why the link is down; why stamps cannot be relied on
         self._last_loss = '', NAN             # why the link was lost last, and when
         self._path = ''                       # what its datagrams' size suffers from
@@ -212,6 +218,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         if observation.probabilities is not None:
             self._publish_own(frame, observation.probabilities, How.LOCAL)
             return
+        observation.frame_id = frame.frame_id
         try:
             sent = frame.stamped and self._encode_and_send(frame, observation, uplink)
         except Exception as error:  # the observation is enough for an answer of the robot's own
@@ -232,8 +239,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         encoded = self._last = self._strategy.encode(observation, uplink)
         if encoded.remark:
             self._repeated(logging.INFO, encoded.remark, 'quantisation')
-        tokens = TokenFrame(frame.frame_id, frame.capture_stamp_ns, self._name_on_the_wire(frame.source_frame), encoded.rows,
-                            encoded.quantisation, encoded.chosen, encoded.patch_copies, encoded.min_packets)
+        tokens = encoded.frame(frame.frame_id, frame.capture_stamp_ns, self._name_on_the_wire(frame.source_frame))
         if not self._strategy.keeps_content:
             observation.content = None      # else the tokens of frames that wait for their answers would fill the memory
         frame.sent = np.zeros(self._strategy.parameters.tokens, bool)
@@ -277,6 +283,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             self._add(frames_expired=1)
             if frame is not None and self._strategy.answers_alone:
                 self._slots.put('expired', frame)
+            elif frame is not None:
+                self._answer_from_memory(frame)
         elif isinstance(event, Connected):
             self._reason, self._refused = '', False
             self._log(logging.INFO, f'connected to {event.bridge} at {bridge}, {"unsealed" if self.config.unsealed else "sealed"}')
@@ -303,12 +311,16 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             frame = self._pending.pop(answer.frame_id, None)
         if frame is None or frame.observation is None:
             return
-        self._add(frames_answered=1)
+        self._strategy.acknowledge(self._connection.session_id or 0, answer.frame_id, answer.received)
+        remembered = 0 if answer.remembered is None else int(answer.remembered.sum())
+        self._add(frames_answered=1, tokens_received=answer.tokens_received, tokens_remembered=remembered,
+                  tokens_estimated=max(0, event.sent.tokens - answer.tokens_received - remembered))
         class_ids, scores = answer.class_ids, answer.scores
         try:
             class_ids, scores = self._strategy.refine(frame.observation, class_ids, scores)
         except Exception as error:  # the bridge's answer is one all the same
             self._repeated(logging.ERROR, f'the answer to the {frame} is published as the bridge gave it: {error}', type(error))
+        self._memory.keep(frame.capture_stamp_ns, class_ids, scores, answer)
         k = self.config.top_k
         self._publish(
             frame, now, class_ids[:k], scores[:k], How.OFF_BOARD,
@@ -316,7 +328,16 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
              'downlink': event.downlink_s},
             recovery=answer.recovery, packets_sent=event.sent.packets, packets_received=answer.packets_received,
             tokens_sent=event.sent.tokens, tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes,
-            downlink_bytes=event.copies_bytes, packet_error_rate=answer.packet_error_rate, sent=frame.sent, received=answer.received)
+            downlink_bytes=event.copies_bytes, packet_error_rate=answer.packet_error_rate, sent=frame.sent, received=answer.received,
+            remembered=answer.remembered, memory_age=answer.memory_age_s)
+
+    def _answer_from_memory(self, frame: _Frame) -> None:
+        """Say what the last answer was, and how old it is."""
+        remembered = self._memory.recall(frame.capture_stamp_ns)
+        if remembered is not None:
+            self._add(frames_remembered=1)
+            self._publish(frame, time.monotonic(), remembered.class_ids, remembered.scores, How.MEMORY, {}, recovery=RecoveryName.MEMORY,
+                          memory_age=remembered.age_s)
 
     def _publish(self, frame: _Frame, now: float, class_ids: tuple[int, ...], scores: tuple[float, ...], how: How,
                  stages: dict[str, float], **link: Any) -> None:

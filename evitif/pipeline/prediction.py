@@ -62,6 +62,8 @@ class Prediction:
     packet_error_rate: float = NAN   # of the uplink, 0..1, NaN when unknown
     sent: np.ndarray | None = None   # bool [tokens]: what was sent; None if nothing was, or the bridge does not know
     received: np.ndarray | None = None      # bool [tokens]: what arrived; None if nothing was sent
+    remembered: np.ndarray | None = None    # bool [tokens]: what did not arrive and was remembered from earlier frames; None: nothing
+    memory_age: float = NAN          # seconds: of what was remembered, on average, or of the answer (How.MEMORY); NaN: nothing was
     devices: tuple[str, ...] = ()    # of `partition`: the names of those whose features the tokens are
     image: np.ndarray | None = None  # as it was given to EdgeRuntime.submit, as the next; None on the bridge
     context: object = None

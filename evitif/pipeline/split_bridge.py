@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import time
 import timeit
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from evitif.model.folder import artifact_beside, find_model_folder
+from evitif.pipeline.coded_states import CodedStates
 from evitif.pipeline.cut_model import CutModel, top_classes
 from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
-from evitif.recovery import LEARNED, METHODS, ArtifactError, LearnedRecovery, Recovered, Recovery, load_recovery
+from evitif.recovery import (
+    LEARNED,
+    METHODS,
+    ArtifactError,
+    LearnedRecovery,
+    LinearCompletion,
+    Memories,
+    Memory,
+    Recovered,
+    Recovery,
+    load_recovery,
+)
 from evitif.recovery.artifact import require_known
+from evitif.recovery.memory import stacked
 from evitif.settings import AUTO, RecoverySettings, SplitBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
 BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its start waits for its end
 BATCH_GAIN = 1.05           # a larger batch has to be this much faster for each frame
+NEXT_TO_NOTHING = 0.1       # share of the patches that arrived, below which an answer counts as one from memory
 
 
 class SplitBridge(BridgeStrategy):
@@ -38,37 +53,77 @@ class SplitBridge(BridgeStrategy):
                             f'{model.split.depth} on {model.placement.sentence}')
         self.recovery, self.recovery_sentence = choose_recovery(config, model)
         self.top_k = config.top_k
+        self._states = None if model.entropy is None else CodedStates(model.entropy.code, model.parameters, config.max_robots)
+        self._memories = _memories(config, model, self.recovery)
 
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
         """Run the tail once for all whole frames, and once for each length of sequence among the others."""
         began = time.monotonic()
-        parameters = self.parameters
-        received = [np.asarray(frame.received.reshape(parameters.tokens, parameters.groups).all(1)) for frame in frames]
-        tokens = torch.from_numpy(np.stack([self.model.quantisers[frame.quantisation].dequantise(frame.rows)
-                                            for frame in frames])).to(self.placement.device)
+        decoded = [self._decoded(frame) for frame in frames]
+        received = [places for _, places in decoded]
+        tokens = torch.from_numpy(np.stack([values for values, _ in decoded])).to(self.placement.device)
         whole = [index for index, places in enumerate(received) if places.all()]
-        parts = self._recover(frames, tokens, received, [index for index in range(len(frames)) if index not in whole])
+        pasts = [self._past(frame, values, places) for frame, values, places in zip(frames, tokens, received, strict=True)]
+        for places, past in zip(received, pasts, strict=True):
+            if not places.any() and past.remembered is None:
+                raise ValueError('none of what came of it can be read: the frame that it refers to is not known here')
+        parts = self._recover(frames, tokens, received, pasts, [index for index in range(len(frames)) if index not in whole])
         if whole:
             parts.append((whole, Recovered(tokens if len(whole) == len(frames) else tokens[whole])))
         recovered_at = time.monotonic()
         classified: dict[int, tuple[tuple[int, ...], tuple[float, ...]]] = {}
         for indices, recovered in _merged(parts):
             for index, probabilities in zip(indices, self.model.tail_batch(recovered), strict=True):
-                classified[index] = top_classes(probabilities, max(self.top_k, frames[index].top_k))
+                certainty = pasts[index].certainty if pasts[index].alone else 1.0
+                tempered = certainty * probabilities + (1 - certainty) / len(probabilities)
+                classified[index] = top_classes(tempered, max(self.top_k, frames[index].top_k))
         recovery_s, tail_s = recovered_at - began, time.monotonic() - recovered_at
-        return [Outcome(class_ids, scores, received[index], RecoveryName.NONE if index in whole else self.recovery.name,
-                        recovery_s, tail_s) for index, (class_ids, scores) in sorted(classified.items())]
+        return [Outcome(class_ids, scores, received[index], RecoveryName.NONE if index in whole else self._done_by(pasts[index]),
+                        recovery_s, tail_s, pasts[index].remembered, pasts[index].age_s, pasts[index].motion)
+                for index, (class_ids, scores) in sorted(classified.items())]
+
+    def _done_by(self, past: _Past) -> RecoveryName:
+        """What was done about lost tokens of a frame with this past."""
+        if past.alone:
+            return RecoveryName.MEMORY
+        return RecoveryName.OMISSION if self.recovery.name == RecoveryName.MEMORY and past.remembered is None else self.recovery.name
+
+    def forget(self, session_id: int) -> None:
+        """As `BridgeStrategy.forget`."""
+        if self._memories is not None:
+            self._memories.forget(session_id)
+        if self._states is not None:
+            self._states.forget(session_id)
+
+    def _past(self, frame: ReceivedFrame, tokens: torch.Tensor, received: np.ndarray) -> _Past:
+        """What is remembered of a frame's places; the frame itself is remembered from now on."""
+        if self._memories is None:
+            return _Past()
+        stream = self._memories.of(frame.session_id)
+        memory = stream.see(tokens, torch.from_numpy(received).to(tokens.device), frame.capture_stamp_ns, frame.source_frame)
+        return _Past(memory).beside(received, self.parameters.prefix_tokens, stream.motion)
+
+    def _decoded(self, frame: ReceivedFrame) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens float32 [N, D] of what arrived of a frame, and which these are, bool [N]."""
+        if frame.coded is None:
+            received = np.asarray(frame.received.reshape(self.parameters.tokens, self.parameters.groups).all(1))
+            return self.model.quantisers[frame.quantisation].dequantise(frame.rows), received
+        if self._states is None:
+            raise ValueError('its tokens are entropy-coded, and this model has no entropy code')
+        return self._states.decode(frame.session_id, frame.frame_id, frame.coded)
 
     def _recover(self, frames: Sequence[ReceivedFrame], tokens: torch.Tensor, received: list[np.ndarray],
-                 lost: list[int]) -> list[tuple[list[int], Recovered]]:
+                 pasts: list[_Past], lost: list[int]) -> list[tuple[list[int], Recovered]]:
         """Recover the frames `lost`; each result with their indices."""
         # A CPU is faster with one frame at a time, whose places can be gathered (`LinearCompletion.recover`).
         together = tokens.device.type != 'cpu' and isinstance(self.recovery, LearnedRecovery)
-        groups = [lost] if together and lost else [[index] for index in lost]
+        kinds = ([index for index in lost if (pasts[index].memory is None) == none] for none in (True, False))
+        groups = [group for group in kinds if group] if together else [[index] for index in lost]
         with torch.inference_mode():
             return [(group, self.recovery.recover(
                 tokens[group], torch.from_numpy(np.stack([received[index] for index in group])).to(tokens.device),
-                torch.tensor([frames[index].packet_error_rate for index in group], device=tokens.device)))
+                torch.tensor([frames[index].packet_error_rate for index in group], device=tokens.device),
+                stacked([pasts[index].memory for index in group])))
                 for group in groups]
 
     def warm_up(self, max_batch: int = 1) -> int:
@@ -88,6 +143,43 @@ class SplitBridge(BridgeStrategy):
     def _blank_frame(self, lost_tokens: int) -> ReceivedFrame:
         units = self.parameters.units
         return blank_frame(self.parameters, np.arange(units) < units - lost_tokens * self.parameters.groups)
+
+
+@dataclass(frozen=True, eq=False)
+class _Past:
+    """What memory had for a frame, and the part that it has in the answer."""
+
+    memory: Memory | None = None
+    remembered: np.ndarray | None = None    # bool [tokens], that stand in for lost ones
+    age_s: float = math.nan                 # of these, on average
+    motion: float = math.nan                # 1/s
+    alone: bool = False                     # next to nothing arrived
+    certainty: float = 1.0                  # of an answer from what arrived and what is remembered
+
+    def beside(self, received: np.ndarray, prefix_tokens: int, motion: float) -> _Past:
+        """The same with the part that it has, next to what was `received`, bool [tokens].
+
+        The share of its probability that an answer keeps while the scene changes is about the correlation that its tokens keep
+        (measured, docs/recovery.md), so the mean trust is the certainty.
+        """
+        if self.memory is None:
+            return self
+        remembered = self.memory.known[0].cpu().numpy() & ~received
+        if not remembered.any():
+            return replace(self, motion=motion)
+        trust = np.where(received, 1.0, self.memory.trust[0].cpu().numpy())
+        return replace(self, remembered=remembered, age_s=float(self.memory.age_s[0].cpu().numpy()[remembered].mean()), motion=motion,
+                       alone=received[prefix_tokens:].mean() < NEXT_TO_NOTHING, certainty=float(trust[prefix_tokens:].mean()))
+
+
+def _memories(config: SplitBridgeSettings, model: CutModel, recovery: Recovery) -> Memories | None:
+    if not config.memory_limit or not recovery.takes_memory:
+        return None
+    if isinstance(recovery, LinearCompletion):
+        centre, scale, chance = recovery.mean, recovery.scale, float(recovery.chance)
+    else:
+        centre, scale, chance = model.blank_tokens, torch.ones_like(model.blank_tokens[0]), None
+    return Memories(config.max_robots, centre, scale, model.parameters.prefix_tokens, config.memory_limit, chance)
 
 
 def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:
@@ -110,7 +202,8 @@ def choose_recovery(config: RecoverySettings, model: CutModel) -> tuple[Recovery
     """The recovery that `config.recovery` asks for and a sentence for the log.
 
     `auto` is the one of `recovery_artifact`, else the PALDN in the model folder for this cut, else the one that ships for the timm
-    model of that name, if it was trained for these weights, else omission, which works with every model. Raises ArtifactError if a
+    model of that name, if it was trained for these weights, else the last known tokens, which works with every model, or omission where
+    there is no memory. Raises ArtifactError if a
     trained one was asked for and none fits.
     """
     cut, name = model.parameters.cut, config.recovery
@@ -134,8 +227,9 @@ def choose_recovery(config: RecoverySettings, model: CutModel) -> tuple[Recovery
                             f'train it with `evitif train recovery --method {name}`, or set recovery to auto')
     sentence = f'recovery by {name}'
     if name == AUTO:
-        name = RecoveryName.OMISSION
-        sentence = (f'recovery by omission: {unfit}no PALDN was trained for {model.parameters.model} at cut {cut} '
+        name = RecoveryName.MEMORY if getattr(config, 'memory_limit', 0) else RecoveryName.OMISSION
+        way = 'the last known tokens, else by omission' if name == RecoveryName.MEMORY else 'omission'
+        sentence = (f'recovery by {way}: {unfit}no PALDN was trained for {model.parameters.model} at cut {cut} '
                     '(train one with `evitif train recovery`)')
     return METHODS[RecoveryName(name)](model.blank_tokens, model.parameters.prefix_tokens, model.parameters.grid), sentence
 

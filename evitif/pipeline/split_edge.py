@@ -7,12 +7,15 @@ import time
 
 import numpy as np
 
+from evitif.pipeline.coded_edge import coded_edge
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.settings import SplitEdgeSettings
-from evitif.vocabulary import Strategy
+from evitif.vocabulary import Quantisation, Strategy
+
+NO_ROWS = np.zeros((0, 0), np.uint8)
 
 
 class SplitEdge(EdgeStrategy):
@@ -27,6 +30,7 @@ class SplitEdge(EdgeStrategy):
                             f'blocks on {model.placement.sentence}')
         self.answers_alone = self.keeps_content = config.local_fallback
         self._choice, self._setting = sending_choice(model, config), None
+        self._coded = coded_edge(model, config)
 
     def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
         began = time.monotonic()
@@ -37,6 +41,9 @@ class SplitEdge(EdgeStrategy):
 
     def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
         values, quantisers = observation.content[0].numpy(), self.model.quantisers
+        if self._coded is not None:
+            coded = self._coded.encode(values, observation.frame_id, uplink)
+            return Encoded(NO_ROWS, Quantisation.CODED, patch_copies=self._coded.copies, coded=coded)
         if self._choice is None:
             return Encoded(self.model.quantiser.quantise(values), self.parameters.quantisation)
         before, remark = self._setting, ''
@@ -48,6 +55,10 @@ class SplitEdge(EdgeStrategy):
                       + ('any rate' if math.isinf(uplink.allowed_bit_s) else f'{uplink.allowed_bit_s / 1e6:.1f} Mbit/s') + ' allowed')
         return Encoded(quantisers[setting.quantisation].quantise(values), setting.quantisation,
                        chosen_tokens(self.parameters, setting.share), setting.patch_copies, setting.min_packets, remark)
+
+    def acknowledge(self, session_id: int, frame_id: int, received: np.ndarray) -> None:
+        if self._coded is not None:
+            self._coded.acknowledge(session_id, frame_id, received)
 
     def answer_alone(self, observation: Observation) -> np.ndarray:
         return self.model.tail(observation.content)

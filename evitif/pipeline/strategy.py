@@ -5,6 +5,7 @@ A strategy has no socket and no thread, and a clock only to measure its own part
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,14 @@ import numpy as np
 
 from evitif.model.device import Placement
 from evitif.protocol.edge.frame_sender import UplinkState
+from evitif.protocol.frames.coded_frame import CodedFrame
+from evitif.protocol.frames.packetiser import TokenFrame
 from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.wire.coded import CodedTokens
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, RecoveryName, Strategy
+
+NAN = math.nan
 
 Content = TypeVar('Content')
 
@@ -34,18 +40,27 @@ class Observation(Generic[Content]):
     head: float                               # seconds
     content: Content
     probabilities: np.ndarray | None = None
+    frame_id: int = 0                         # u32, of the frame that it is sent as; set by the runtime before `encode`
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What is sent of an image, see `TokenFrame`."""
+    """What is sent of an image, see `TokenFrame`; or, where `coded` is given, `CodedFrame`."""
 
     rows: np.ndarray                          # uint8 [units, row_bytes]
-    quantisation: Quantisation                # one of the stream's
+    quantisation: Quantisation                # one of the stream's, or CODED
     chosen: np.ndarray | None = None          # int [n], the tokens that travel, most important first; None: all
     patch_copies: int = 0                     # 0: the packetiser decides
     min_packets: int = 0                      # 0: the same
     remark: str = ''                          # a sentence for the log, if something has changed
+    coded: CodedTokens | None = None          # then there are no rows
+
+    def frame(self, frame_id: int, capture_stamp_ns: int, source_frame: str) -> TokenFrame | CodedFrame:
+        """The frame that is sent."""
+        if self.coded is not None:
+            return CodedFrame(frame_id, capture_stamp_ns, source_frame, self.coded)
+        return TokenFrame(frame_id, capture_stamp_ns, source_frame, self.rows, self.quantisation, self.chosen, self.patch_copies,
+                          self.min_packets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +73,9 @@ class Outcome:
     recovery: RecoveryName                    # what was done about the others
     recovery_s: float                         # seconds to decode the rows and recover lost tokens
     tail_s: float                             # seconds to answer from the tokens
+    remembered: np.ndarray | None = None      # bool [tokens], those that were remembered from earlier frames; None: none
+    memory_age_s: float = NAN                 # their mean age; NaN: there are none
+    motion: float = NAN                       # 1/s, how fast the scene changes (`evitif.recovery.memory`); NaN unknown
 
 
 class EdgeStrategy(ABC, Generic[Content]):
@@ -90,6 +108,9 @@ class EdgeStrategy(ABC, Generic[Content]):
         """Combine the bridge's most likely classes with what the robot knows of the image."""
         return class_ids, scores
 
+    def acknowledge(self, session_id: int, frame_id: int, received: np.ndarray) -> None:
+        """The bridge says that it has the tokens `received`, bool [tokens], of a frame of this session. From the socket's thread."""
+
     @abstractmethod
     def warm_up(self) -> None:
         """Run everything once: the first run allocates and is several times slower."""
@@ -109,6 +130,9 @@ class BridgeStrategy(ABC):
     @abstractmethod
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
         """Answer frames of one robot or of several, in their order."""
+
+    def forget(self, session_id: int) -> None:      # noqa: B027 (most keep nothing)
+        """A session has ended: what is kept of its frames is of no use any more. From the socket's thread."""
 
     @abstractmethod
     def warm_up(self, max_batch: int = 1) -> int:

@@ -12,8 +12,9 @@ from evitif.model.artifact import part_of, read_arrays, read_artifact, require_f
 from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
 from evitif.model.tensors import read_tensors, write_described
+from evitif.recovery.linear import LearnedRecovery, LinearCompletion
 from evitif.recovery.methods import METHODS, Sequence
-from evitif.recovery.paldn import LearnedRecovery, LinearCompletion, Paldn
+from evitif.recovery.paldn import Paldn
 from evitif.vocabulary import RecoveryName
 
 FORMAT, TITLE = 2, 'recovery artifact'

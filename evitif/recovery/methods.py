@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 
 from evitif.model.split import SplitModel
+from evitif.recovery.memory import Memory
 from evitif.vocabulary import RecoveryName
 
 
@@ -53,9 +54,12 @@ class Recovery(Protocol):
     """Fills in, or leaves out, the tokens that lost packets carried."""
 
     name: RecoveryName
+    takes_memory: bool      # whether it uses what is remembered
 
-    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
-        """Tokens [B, N, D] with anything at lost places, `received` bool [B, N], measured loss [B] in 0..1."""
+    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor,
+                memory: Memory | None = None) -> Recovered:
+        """Tokens [B, N, D] with anything at lost places, `received` bool [B, N], measured loss [B] in 0..1, and what is remembered of
+        earlier frames, which not every method uses."""
         ...
 
 
@@ -63,13 +67,15 @@ class _Untrained(ABC):
     """:param blank: [N, D], the tokens of a blank image (`SplitModel.blank_tokens`)"""
 
     name: RecoveryName
+    takes_memory = False
 
     def __init__(self, blank: torch.Tensor, prefix_tokens: int, grid: tuple[int, int]):
         self.blank = blank
         self.prefix_tokens = prefix_tokens
         self.grid = grid
 
-    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor) -> Recovered:
+    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor,
+                memory: Memory | None = None) -> Recovered:
         """As `Recovery.recover`."""
         return Recovered(tokens) if bool(received.all()) else self._recovered(tokens, received)
 
@@ -160,4 +166,22 @@ class Interpolation(_Untrained):
         return torch.where(present.any(1)[:, None, None], weights, 0.0)          # no number where nothing arrived
 
 
-METHODS: dict[str, type[_Untrained]] = {method.name: method for method in (Zero, Mean, Omission, Interpolation)}
+class LastKnown(Omission):
+    """A lost token becomes the last known one of its place; one that is not remembered is left out. Without a memory it is omission.
+
+    On video this halves what omission costs, without training (docs/recovery.md).
+    """
+
+    name = RecoveryName.MEMORY
+    takes_memory = True
+
+    def recover(self, tokens: torch.Tensor, received: torch.Tensor, packet_error_rate: torch.Tensor,
+                memory: Memory | None = None) -> Recovered:
+        """As `Recovery.recover`."""
+        if memory is None:
+            return super().recover(tokens, received, packet_error_rate)
+        filled = torch.where((memory.known & ~received)[:, :, None], memory.tokens.to(tokens.dtype), tokens)
+        return super().recover(filled, received | memory.known, packet_error_rate)
+
+
+METHODS: dict[str, type[_Untrained]] = {method.name: method for method in (Zero, Mean, Omission, Interpolation, LastKnown)}

@@ -59,6 +59,10 @@ class RecoverySettings(ModelSettings):
 class SplitBridgeSettings(BridgeSettings, RecoverySettings, SplitSettings):
     """Settings of the strategy `split`."""
 
+    memory_limit: float = setting(
+        2.0, 'strategy split: a lost token may be filled in from an earlier frame of at most this age; a longer gap forgets all; 0: no '
+        'memory', unit='s', minimum=0.0, maximum=60.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionBridgeSettings(BridgeSettings, RecoverySettings, SelectionSettings):

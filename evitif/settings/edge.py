@@ -26,6 +26,9 @@ class EdgeSettings(LinkSettings):
                               launch=True)
     answer_deadline: float = setting(0.5, 'a frame without an answer counts as expired this long after it was sent', unit='s',
                                      minimum=0.001, maximum=60.0, launch=True)
+    answer_memory: float = setting(
+        1.0, 'a frame that no answer came for is given the last answer, with its age and less certainty, if that is of an image this near '
+        'in time and the robot does not answer alone; 0: no answer', unit='s', minimum=0.0, maximum=60.0)
     link_timeout: float = setting(1.0, 'the link counts as lost after this long a silence', unit='s', minimum=0.25, maximum=600.0)
     min_packets: int = setting(
         24, 'spread each frame over at least this many packets, so that losing one loses little; strategy selection divides its small '
@@ -38,6 +41,9 @@ class EdgeSettings(LinkSettings):
     # Below 0.3 Mbit/s the handshake alone would exceed the limit.
     rate_limit: float = setting(0.0, 'never send more than this over any second, IP and UDP headers included; 0: no limit', unit='Mbit/s',
                                 minimum=0.3, maximum=10_000.0, also=0.0)
+    accuracy_margin: float = setting(
+        0.002, 'quantisation auto or coded: a frame takes the fewest bytes whose expected cost in accuracy is at most this much above the '
+        'least; 0: as exact as the link allows', minimum=0.0, maximum=1.0, launch=True)
     congestion_control: bool = setting(
         True, 'send as fast as the path allows without building a queue; false only if nothing else shares the path')
 

@@ -25,9 +25,9 @@ from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
-from evitif.recovery import METHODS, ArtifactError, Recovery
+from evitif.recovery import METHODS, ArtifactError, Omission, Recovery
 from evitif.settings import AUTO, SplitSettings, bridge_settings
-from evitif.vocabulary import Quantisation
+from evitif.vocabulary import Quantisation, RecoveryName
 from evitif_lab.baselines import LEARNED
 from evitif_lab.commands.configuration import QUANTISATION_HELP, ModelChoice, option
 from evitif_lab.commands.options import not_negative_int, positive, positive_int, rate, whole
@@ -258,7 +258,7 @@ def recovered_logits(stream: CutModel, method: Recovery, tokens: torch.Tensor, r
     logits = torch.empty(len(tokens), stream.parameters.classes, device=tokens.device, dtype=tokens.dtype)
     # Of the patches: prefix tokens are never left out. -1 is a complete image.
     counts = received[:, stream.parameters.prefix_tokens:].sum(1)
-    groups = torch.where(received.all(1), -1, counts if method.name == 'omission' else 0)
+    groups = torch.where(received.all(1), -1, counts if isinstance(method, Omission) else 0)
     for group in groups.unique().tolist():
         for chosen in (groups == group).nonzero()[:, 0].split(BATCH):
             if group == -1:
@@ -279,7 +279,8 @@ def _methods(c: RecoveryEvaluation, stream: CutModel) -> tuple[dict[str, Recover
     paths = {name: artifact_beside(c.model, cut, name) for name in LEARNED}
     if c.recovery_artifact:
         paths[_kind(c.recovery_artifact)] = Path(c.recovery_artifact).expanduser()
-    names = c.methods or [*METHODS, *(name for name, path in paths.items() if path)]
+    stills = [name for name in METHODS if name != RecoveryName.MEMORY]      # which is omission where nothing was seen before
+    names = c.methods or [*stills, *(name for name, path in paths.items() if path)]
     methods, artifacts = {}, {}
     for name in names:
         path = paths.get(name)

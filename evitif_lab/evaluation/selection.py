@@ -247,7 +247,7 @@ class Measurement:
         trial = self.trial
         patches, sent = trial.coded(None), _best(self.scores, round(ABLATION_SHARE * trial.patches))
         blank, prefix, grid = trial.model.split.blank_tokens().float(), trial.model.split.prefix_tokens, trial.model.grid
-        methods = {name: None if name == 'omission' else kind(blank, prefix, grid) for name, kind in METHODS.items()}
+        methods = {name: None if name == 'omission' else kind(blank, prefix, grid) for name, kind in METHODS.items() if name != 'memory'}
         for name in LEARNED:
             path = artifact_beside(self.configuration.large, 0, name)
             if path is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import Subset
 
 from evitif.datasets import ImageDataset, open_images
 from evitif.model.build import BuiltModel, ModelSpec, build_model, read_description, save_model
@@ -101,7 +102,7 @@ def train_backbone(configuration: BackboneTraining, command: str = '', overwrite
         is_finished(Path(c.output) / DESCRIPTION_FILE, there.get('made_by', {}), asdict(c), made_from, overwrite)
         return there['figures']
     built, size = _build(c, len(train.class_names))
-    chosen = torch.from_numpy(training_split(len(train), c.held_out)[0]) if c.held_out else None
+    chosen = training_split(len(train), c.held_out)[0].tolist() if c.held_out else None
     if c.reset_head and c.initial_weights is None:
         raise ValueError('--reset-head is given without --initial-weights: then the whole model begins anew')
     if c.initial_weights is not None:
@@ -116,9 +117,7 @@ def train_backbone(configuration: BackboneTraining, command: str = '', overwrite
     channels = int(c.model_kwargs.get('in_chans', 3))
     data_config = {'input_size': [channels, size, size], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0,
                    'crop_mode': 'center'}
-    training = load_images(train, size, title='training images')
-    if chosen is not None:
-        training = training[0][chosen], training[1][chosen]
+    training = load_images(train if chosen is None else Subset(train, chosen), size, title='training images')
     judged = load_images(test, size, title='test images')
     model = built.module.to(c.device)
     epochs = _Epochs(c, model, Normalise(data_config, c.device), train.class_names, training, judged, accuracy_words(test.split))

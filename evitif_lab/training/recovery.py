@@ -3,36 +3,43 @@ them are the target. The model itself is not changed."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch.nn import functional
 
+from evitif.files import read_json
 from evitif.model.device import place
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
-from evitif.recovery import LearnedRecovery, Sequence, load_recovery, save_recovery
+from evitif.recovery import LearnedRecovery, Paldn, Recovered, Sequence, load_recovery, save_recovery
+from evitif.recovery.paldn import Correction
 from evitif.settings import AUTO, SplitSettings
 from evitif.vocabulary import Quantisation
 from evitif_lab.baselines import LEARNED, sized
 from evitif_lab.commands.configuration import LIMITS_HELP, QUANTISATION_HELP, VIEWS_HELP, CutChoice, option
-from evitif_lab.commands.options import not_negative, positive, positive_int, rate, rate_below_one, seed
+from evitif_lab.commands.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, seed
 from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.loss_patterns import PacketLoss
 from evitif_lab.multiply_adds import tail_multiply_adds
 from evitif_lab.plain import plain
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.checkpoint import Checkpoint
-from evitif_lab.training.closed_form import fit_closed_form
+from evitif_lab.training.closed_form import chance_of, fit_closed_form
 from evitif_lab.training.finished import PLACE, artifact_folder, is_finished
+from evitif_lab.training.sequences import Sequences
 from evitif_lab.training.token_cache import TokenCache
 from evitif_lab.training.training_loop import TrainingLoop, train_loop
+from evitif_lab.trials.camera_motion import MARGIN
 from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
 FIT_IMAGES = 1000
+MEMORY_SAVED_EVERY = 100    # steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,11 @@ class RecoveryTraining(CutChoice):
     burst_share: float = option(0.4, 'share of the frames that lose packets in bursts, of mean length 2 to 12', rate)
     logit_weight: float = option(10.0, "weight of the divergence of the tail's outputs, beside the tokens' squared error", not_negative)
     average_decay: float = option(0.998, 'of the moving average of the weights, which is what is saved', rate_below_one)
+    memory_steps: int = option(0, 'steps in which PALDN learns to use what the bridge remembers, on videos filmed from the images; 0: '
+                               'remembered tokens are completed linearly', not_negative_int)
+    videos: int = option(600, 'so filmed, of four frames each', positive_int)
+    initial: str | None = option(None, 'description (JSON) of a PALDN for the same model and cut: it is kept for frames without a memory, '
+                                       'and only the memory is trained', metavar='FILE')
     views: list[int] | None = option(None, VIEWS_HELP, positive_int, nargs='+', metavar='N')
     limits: list[int] | None = option(None, LIMITS_HELP, positive_int, nargs='+', metavar='N')
     seed: int = option(0, None, seed)
@@ -96,23 +108,35 @@ class RecoveryPlan:
                      for stream in self.streams.values() for name in dict.fromkeys(c.method)]
         for job in self.jobs:
             if job.finished is None:
-                job.checkpoint.load()       # one of another training is refused now
+                job.check()
 
     def train(self) -> list[dict]:
         """The descriptions of all artifacts; those that are there already are left as they are."""
         c, jobs = self.configuration, [job for job in self.jobs if job.finished is None]
         if jobs:
             first = jobs[0].stream
-            images = load_views(c.data, first.split.image_size[0], c.views, c.limits, c.seed)
             normalise = Normalise(first.preprocessor.data_config, c.device)
-            cuts = sorted({job.stream.parameters.cut for job in jobs})
-            cache = TokenCache({cut: self.streams[cut].split for cut in cuts}, images, normalise, c.device, c.precision)
-            if not cache.kept:
-                print(f'the tokens of {len(images)} images would take {cache.needed_bytes / 2**30:.1f} GiB of memory: they '
-                      'are computed at every step instead, which is slower', flush=True)
+            cache = None if c.initial is not None else self._tokens(first.split.image_size[0], normalise, jobs)
+            stills = self._stills(first.split.image_size[0]) if any(job.memory_steps for job in jobs) else None
             for job in jobs:
-                job.train(cache)
+                job.train(cache, stills, normalise)
         return [job.finished for job in self.jobs]
+
+    def _tokens(self, size: int, normalise: Normalise, jobs: list[_Job]) -> TokenCache:
+        c = self.configuration
+        images = load_views(c.data, size, c.views, c.limits, c.seed)
+        cuts = sorted({job.stream.parameters.cut for job in jobs})
+        cache = TokenCache({cut: self.streams[cut].split for cut in cuts}, images, normalise, c.device, c.precision)
+        if not cache.kept:
+            print(f'the tokens of {len(images)} images would take {cache.needed_bytes / 2**30:.1f} GiB of memory: they '
+                  'are computed at every step instead, which is slower', flush=True)
+        return cache
+
+    def _stills(self, size: int) -> torch.Tensor:
+        """What the videos are filmed from, uint8 [videos, 3, S, S]: each image equally often."""
+        c = self.configuration
+        stills = load_views(c.data, round(MARGIN * size), None, [math.ceil(c.videos / len(c.data))] * len(c.data), c.seed)
+        return stills[torch.arange(c.videos) % len(stills)]
 
 
 class _Job:
@@ -129,7 +153,27 @@ class _Job:
         belongs_to = {name: value for name, value in self.configuration.items() if name not in PLACE}
         self.checkpoint = Checkpoint(self.path.with_suffix(''), {**belongs_to, **self.made_from,
                                                                  'fingerprint': stream.parameters.fingerprint}, overwrite)
+        # What the memory is added to, once it is trained, and how far the memory is.
+        self.still, self.memory_checkpoint = (Checkpoint(self.path.with_suffix('') / name, self.checkpoint.belongs_to, overwrite)
+                                              for name in ('still', 'memory'))
+        self.memory_steps = c.memory_steps if LEARNED[method] is Paldn else 0
         self.finished = self._finished(overwrite)
+        if c.initial is not None and not self.memory_steps:
+            raise ValueError(f'initial is given, but method is {method} and memory_steps {c.memory_steps}: expected paldn alone, and '
+                             'at least one step')
+
+    def check(self) -> None:
+        """Refuse now what the training would be refused for: a checkpoint of another one, or an initial PALDN that does not fit."""
+        for checkpoint in (self.still, self.memory_checkpoint, self.checkpoint):
+            checkpoint.load()
+        if self.c.initial is not None:
+            self._initial()
+
+    def _initial(self) -> Paldn:
+        network, description = load_recovery(str(self.c.initial), self.stream.parameters.fingerprint, self.stream.split)
+        if not isinstance(network, Paldn):
+            raise ValueError(f'initial {self.c.initial} is of the kind {description["kind"]}: expected a paldn')
+        return network
 
     def _finished(self, overwrite: bool) -> dict | None:
         if not self.path.is_file():
@@ -142,13 +186,27 @@ class _Job:
         there = is_finished(self.path, description.get('made_by', {}), self.configuration, self.made_from, overwrite)
         return description if there else None
 
-    def train(self, cache: TokenCache) -> None:
+    def train(self, cache: TokenCache | None, stills: torch.Tensor | None, normalise: Normalise) -> None:
+        """:param cache: None where the training begins with a PALDN that is there"""
         c, split = self.c, self.stream.split
         torch.manual_seed(c.seed)
-        network = self._network(cache)
-        pattern = PacketLoss(self.stream.parameters, patch_copies=1)
-        trained, figures = fit_by_gradient(network, split, pattern, cache, self.cut, c, self.checkpoint)
-        self.finished = self._save(trained, len(cache), figures)
+        pattern, figures = PacketLoss(self.stream.parameters, patch_copies=1), {}
+        if cache is None:
+            network = self._initial().to(c.device)
+        else:
+            network = self._network(cache)
+            if (trained := self.still.restore({'network': network})) is not None:
+                figures = trained['figures']
+            else:
+                network, figures = fit_by_gradient(network, split, pattern, cache, self.cut, c, self.checkpoint)
+                if self.memory_steps:
+                    self.still.save({'network': network.state_dict(), 'figures': figures})
+        if self.memory_steps and isinstance(network, Paldn):
+            assert stills is not None
+            videos = Sequences(split, stills, normalise, c.device, c.precision, c.seed)
+            network, found = fit_memory(network, split, pattern, videos, c, self.memory_steps, self.memory_checkpoint)
+            figures = {**figures, **found}
+        self.finished = self._save(network, c.videos if cache is None else len(cache), figures)
 
     def _network(self, cache: TokenCache) -> LearnedRecovery:
         split, parameters = self.stream.split, self.stream.parameters
@@ -173,8 +231,12 @@ class _Job:
                             round(network.multiply_adds() / tail_multiply_adds(self.stream.split), 4)},
             'made_by': {'command': self.command, 'configuration': self.configuration, 'made_from': self.made_from,
                         'torch': torch.__version__}}
+        if c.initial is not None:       # how the part without a memory was made
+            before = read_json(c.initial)
+            description['initial'] = before.get('initial', {name: before.get(name) for name in ('data', 'images', 'figures', 'made_by')})
         saved = save_recovery(self.path, network, description)
-        self.checkpoint.remove()
+        for checkpoint in (self.still, self.memory_checkpoint, self.checkpoint):
+            checkpoint.remove()
         return saved
 
 
@@ -207,18 +269,58 @@ def recovery_losses(step: int, cache: TokenCache, cut: int, network: LearnedReco
     with mixed_precision(c.device, c.precision):
         recovered = network(tokens, received, rates)
         logits = recovered.logits(split)
+    return _losses(network, recovered, tokens, received, logits, target)
+
+
+def _losses(network: LearnedRecovery, recovered: Recovered, tokens: torch.Tensor, received: torch.Tensor, logits: torch.Tensor,
+            target: torch.Tensor) -> dict[str, torch.Tensor]:
     error = ((recovered.tokens.float() - tokens) / network.scale).square().mean(2)      # zero at received places
     return {'features': (error.sum(1) / (~received).sum(1).clamp(min=1)).mean(),
             'divergence': functional.kl_div(logits.float().log_softmax(1), target.log_softmax(1), log_target=True,
                                             reduction='batchmean')}
 
 
+def fit_memory(network: Paldn, split: SplitModel, pattern: PacketLoss, videos: Sequences, c: RecoveryTraining,
+               steps: int, checkpoint: Checkpoint | None = None) -> tuple[Paldn, dict]:
+    """Train the part of a PALDN that sees what is remembered; the other one stays as it is, bit for bit. Returns it and the last losses."""
+    network = network.learn_to_remember().to(c.device).train()
+    moving = network.moving
+    assert moving is not None
+    network.chance.fill_(chance_of(videos.normal_patches(network)))
+    loop = TrainingLoop(steps, c.learning_rate / 2, weight_decay=0.01, warmup=50, average_decay=c.average_decay,
+                        save_every=MEMORY_SAVED_EVERY)
+    trained, losses, seconds = train_loop(
+        loop, moving, lambda step: memory_losses(step, videos, network, split, pattern, c),
+        lambda losses: losses['features'] + c.logit_weight * losses['divergence'], [list(moving.parameters())],
+        f'{network.name} with a memory', checkpoint)
+    network.moving = cast(Correction, trained)
+    return network, {**{f'training_memory_{name}': value for name, value in losses.items()}, 'memory_seconds': round(seconds, 1)}
+
+
+def memory_losses(step: int, videos: Sequences, network: Paldn, split: SplitModel, pattern: PacketLoss,
+                  c: RecoveryTraining) -> dict[str, torch.Tensor]:
+    """As `recovery_losses`, of frames with a past."""
+    generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step)
+    received, rates, measured = _losses_of_frames(pattern, c, generator)
+    now = videos.draw(c.batch_size, pattern, rates, received, network.mean.cpu(), network.scale.cpu(), generator)
+    with mixed_precision(c.device, c.precision):
+        recovered = network(now.tokens, now.received, measured.to(c.device), now.memory)
+        logits = recovered.logits(split)
+    return _losses(network, recovered, now.tokens, now.received, logits, now.target)
+
+
 def draw_losses(pattern: PacketLoss, c: RecoveryTraining, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Masks of received tokens [B, N], independent and in bursts, and the rates [B] as a link would have measured them."""
+    received, _, measured = _losses_of_frames(pattern, c, generator)
+    return received, measured
+
+
+def _losses_of_frames(pattern: PacketLoss, c: RecoveryTraining,
+                      generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rates = c.lowest_loss + (c.highest_loss - c.lowest_loss) * torch.rand(c.batch_size, generator=generator)
     bursts = int(c.batch_size * c.burst_share)
     length = 2 + 10 * float(torch.rand(1, generator=generator))
     arrived = torch.cat((pattern.received_packets(rates[:bursts], length, generator),
                          pattern.received_packets(rates[bursts:], 1, generator)))
     measured = (rates + 0.05 * torch.randn(len(rates), generator=generator)).clamp(0, 1)
-    return pattern.received_tokens(arrived), measured
+    return pattern.received_tokens(arrived), rates, measured

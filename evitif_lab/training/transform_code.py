@@ -52,6 +52,8 @@ class CodeTraining(CutChoice):
     output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
     images: int = option(2000, 'for means and covariances, drawn from all of --data', positive_int)
     gradient_images: int = option(512, 'of these, for the metric (Fisher information)', positive_int)
+    video: list[str] | None = option(None, 'folders of frames that follow one another, for the code of differences between frames '
+                                     '(default: simulated camera motion over --data)', nargs='+', metavar='FOLDER')
     views: list[int] | None = option(None, VIEWS_HELP, positive_int, nargs='+', metavar='N')
     limits: list[int] | None = option(None, LIMITS_HELP, positive_int, nargs='+', metavar='N')
     seed: int = option(0, None, seed)
@@ -72,7 +74,7 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
     if c.pixels and c.cut:
         raise ValueError(f'cut is {c.cut}, but pixels are coded before the embedding: expected one of the two')
     folder, kind = artifact_folder(c.model, c.output), PIXELS if c.pixels else KIND
-    streams = {stream.parameters.cut: stream for stream in (_stream(c, cut) for cut in c.cut or [0 if c.pixels else None])}
+    streams = {stream.parameters.cut: stream for stream in (stream_of(c, cut) for cut in c.cut or [0 if c.pixels else None])}
     made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
     paths = {cut: artifact_path(folder, cut, kind) for cut in streams}
     open_cuts = [cut for cut, stream in streams.items() if not _is_there(c, paths[cut], stream, kind, keep, made_from, overwrite)]
@@ -80,8 +82,8 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
     for cut in open_cuts:
         began, stream, path = time.monotonic(), streams[cut], paths[cut]
         split = PatchModel(stream.split) if c.pixels else stream.split
-        images = _images(c, stream) if images is None else images
-        tokens, answers = _tokens(split, images, Normalise(stream.preprocessor.data_config, c.device))
+        images = images_of(c, stream) if images is None else images
+        tokens, answers = tokens_of(split, images, Normalise(stream.preprocessor.data_config, c.device))
         fisher = fisher_information(split, tokens[:c.gradient_images], c.seed)
         code = half_precision(fit_code(tokens, split.prefix_tokens, fisher))
         if not_finite(code.arrays()) is not None:
@@ -95,7 +97,7 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about,
             'data': c.data, 'images': len(images), 'seed': c.seed,
             'default': default_rate(figures), 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
-            'made_by': {'command': command, 'configuration': _configuration(c, parameters.cut), 'made_from': made_from,
+            'made_by': {'command': command, 'configuration': configuration_of(c, parameters.cut), 'made_from': made_from,
                         'torch': torch.__version__}}, kind))
     return descriptions
 
@@ -109,7 +111,7 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
     """
     c = configuration
     folder, images, descriptions = artifact_folder(c.model, c.output), None, []
-    streams = {stream.parameters.cut: stream for stream in (_stream(c, cut) for cut in c.cut or [None])}
+    streams = {stream.parameters.cut: stream for stream in (stream_of(c, cut) for cut in c.cut or [None])}
     open_sources(c.data, c.views, c.limits)
     codes = {cut: load_code(artifact_path(folder, cut, KIND), stream.parameters.fingerprint) for cut, stream in streams.items()}
     for cut, stream in streams.items():
@@ -118,8 +120,8 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
         figures = description.setdefault('figures', {})
         if keep and figures.get(FIGURES, {}).get('recovery_digest') == digest:
             continue
-        images = _images(c, stream) if images is None else images
-        tokens, answers = _tokens(stream.split, images, Normalise(stream.preprocessor.data_config, c.device))
+        images = images_of(c, stream) if images is None else images
+        tokens, answers = tokens_of(stream.split, images, Normalise(stream.preprocessor.data_config, c.device))
         table = measure_rates(stream, code, recovery, digest, tokens, answers, (*TOKEN_RATES, *PLAIN), c.seed)
         if earlier := figures.get(FIGURES):
             before, now = ({name: one.get(name) for name in ('recovery', 'recovery_digest', 'images')} for one in (earlier, table))
@@ -131,19 +133,22 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
     return descriptions
 
 
-def _stream(c: CodeTraining, cut: int | None) -> CutModel:
+def stream_of(c: CodeTraining, cut: int | None) -> CutModel:
+    """The model at this cut, or at its own."""
     stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
                                           quantisation='fp16', device=c.device))
     stream.split.module.requires_grad_(False)
     return stream
 
 
-def _images(c: CodeTraining, stream: CutModel) -> torch.Tensor:
+def images_of(c: CodeTraining, stream: CutModel) -> torch.Tensor:
+    """The training images uint8 [n, 3, H, W], in an order that the seed says."""
     images = load_views(c.data, stream.split.image_size[0], c.views, c.limits, c.seed)
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(c.seed))[:c.images]]
 
 
-def _configuration(c: CodeTraining, cut: int) -> dict:
+def configuration_of(c: CodeTraining, cut: int) -> dict:
+    """As it is saved with the result for this cut."""
     return plain({**asdict(c), 'cut': cut})
 
 
@@ -156,11 +161,11 @@ def _is_there(c: CodeTraining, path: Path, stream: CutModel, kind: str, keep: bo
     except ArtifactError as error:      # of no use to anyone
         print(f'{path} is replaced: {error}', flush=True)
         return False
-    return keep or is_finished(path, description.get('made_by', {}), _configuration(c, stream.parameters.cut), made_from, overwrite)
+    return keep or is_finished(path, description.get('made_by', {}), configuration_of(c, stream.parameters.cut), made_from, overwrite)
 
 
 @torch.inference_mode()
-def _tokens(split: SplitModel | PatchModel, images: torch.Tensor, normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
+def tokens_of(split: SplitModel | PatchModel, images: torch.Tensor, normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens float32 [n, N, D] and the tail's logits [n, classes], on the CPU."""
     parts = []
     for part in Progress(images.split(BATCH), desc=f'tokens at cut {split.cut}', unit='batch'):
@@ -178,9 +183,17 @@ def fisher_information(split: SplitModel | PatchModel, tokens: torch.Tensor, see
     The mean outer product of the gradient of the log-probability of a class, drawn from the tail's own answer (Amari,
     "Natural gradient works efficiently in learning", 1998), for each prefix token and, averaged, for the patches.
     """
+    return information(split, tokens, seed)[0]
+
+
+def information(split: SplitModel | PatchModel, tokens: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The Fisher information within a token, as `fisher_information`, and between patches, float64 [patches, patches]: the mean product
+    of their gradients, channels in units of their spread."""
     device = next(split.module.parameters()).device
     prefix, channels = split.prefix_tokens, tokens.shape[2]
     total = torch.zeros(prefix + 1, channels, channels, dtype=torch.float64)
+    between = torch.zeros(tokens.shape[1] - prefix, tokens.shape[1] - prefix, dtype=torch.float64)
+    spread = tokens[:, prefix:].flatten(0, 1).std(0)
     generator = torch.Generator().manual_seed(seed)
     for part in Progress(tokens.split(BATCH), desc=f'gradients at cut {split.cut}', unit='batch'):
         leaf = part.clone().to(device).requires_grad_(True)     # a clone: inference tensors take no gradient
@@ -188,12 +201,14 @@ def fisher_information(split: SplitModel | PatchModel, tokens: torch.Tensor, see
             logs = split.tail(leaf).float().log_softmax(1)
             drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator).to(device)
             (gradient,) = torch.autograd.grad(logs.gather(1, drawn).sum(), leaf)
+        scaled = gradient[:, prefix:].float().cpu() * spread
+        between += torch.einsum('bnd,bmd->nm', scaled, scaled)
         gradient = gradient.double().cpu()
         for place in range(prefix):
             total[place] += gradient[:, place].T @ gradient[:, place]
         patches = gradient[:, prefix:].reshape(-1, channels)
         total[prefix] += patches.T @ patches / (tokens.shape[1] - prefix)
-    return total / len(tokens)
+    return total / len(tokens), between / len(tokens)
 
 
 def fit_code(tokens: torch.Tensor, prefix_tokens: int, fisher: torch.Tensor, ridge: float = 0.1) -> TransformCode:

@@ -3,8 +3,8 @@
     python -m scripts.demo --loss 0.3
 
 It starts the nodes in the namespace /demo, waits until the robot is connected, lets the camera publish, collects the predictions on
-the robot's topic, and writes summary.json, annotated pictures, a plot of the latency and the nodes' logs to reports/demo/. With the
-strategy `partition` each device has an edge node, and one of them is killed half-way.
+the robot's topic, and writes summary.json, annotated pictures, a film of the last ones, a plot of the latency and the nodes' logs to
+reports/demo/. With the strategy `partition` each device has an edge node, and one of them is killed half-way.
 
 Exit status: 0; 1 if fewer than 99 % of the frames were answered or a node failed; 2 for a bad argument.
 """
@@ -27,7 +27,7 @@ from scripts.demo.monitor import Monitor
 from scripts.demo.options import edge_names, model_config, parse_arguments
 from scripts.demo.processes import DemoError, Processes
 from scripts.demo.reference import Reference, reference
-from scripts.demo.report import plot_latency, print_table, save_pictures
+from scripts.demo.report import plot_latency, print_table, save_film, save_pictures
 from scripts.demo.run import run
 from scripts.demo.summary import lossless_accuracy, memory_growth, summarise
 
@@ -39,7 +39,7 @@ def main() -> int:
     options = parse_arguments()
     reports = options.reports
     (reports / 'logs').mkdir(parents=True, exist_ok=True)
-    for old in (*reports.glob('*.png'), *reports.glob('*.json')):
+    for old in (*reports.glob('*.png'), *reports.glob('*.gif'), *reports.glob('*.json')):
         old.unlink()
     try:
         asked = model_config(options)
@@ -90,6 +90,7 @@ def report(options: argparse.Namespace, monitor: Monitor, models: Reference, pro
     summary['memory_mib'] = {name: memory_growth(samples) for name, samples in processes.memory.items()}
     write_json(options.reports / 'summary.json', summary)
     save_pictures(monitor, options.reports)
+    save_film(monitor, options.rate, options.reports / 'film.gif')
     plot_latency([monitor.predictions[stamp] for stamp in sorted(monitor.predictions)], options.reports / 'latency.png')
     print_table(summary, options.reports)
     return summary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ class Monitor:
     predictions: dict[int, Prediction] = field(default_factory=dict)
     delays: dict[int, float] = field(default_factory=dict)     # stamp to arrival here, seconds, as `ros2 topic delay`
     pictures: dict[int, Image] = field(default_factory=dict)
+    film: deque[tuple[int, Image]] = field(default_factory=lambda: deque(maxlen=30))       # the last pictures, with their stamps
     links: dict[str, LinkStats] = field(default_factory=dict)  # by edge
     bridge: LinkStats | None = None      # the bridge's of the robot; of a partition, of the device that it published last
     last: float = 0.0
@@ -87,6 +89,7 @@ class Monitor:
 
     def _on_picture(self, message: Image) -> None:
         self.pictures[nanoseconds(message.header)] = message
+        self.film.append((nanoseconds(message.header), message))
         if len(self.pictures) > 40:  # a spread over the run, in bounded memory
             for stamp in list(self.pictures)[1::2]:
                 del self.pictures[stamp]

@@ -7,10 +7,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from evitif.datasets import FashionMnist, MovingFashion
 from evitif.settings import AUTO, STRATEGY, CommonSettings, model_settings
 from evitif.vocabulary import Strategy
 
 LIGHT_MODEL = 'artifacts/fashion_mnist_light'
+# The model that ships for each data set, and the data set of each strategy: only `split` has a model for video.
+MODELS = {MovingFashion.name: 'artifacts/moving_fashion', FashionMnist.name: 'artifacts/fashion_mnist'}
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -18,7 +21,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='demo', description='Camera, edge node, lossy link and bridge on this machine.')
     parser.add_argument('--strategy', choices=STRATEGY.choices, default=STRATEGY.default,
                         help='how edge and bridge share the work (default: %(default)s)')
-    parser.add_argument('--model', default='artifacts/fashion_mnist', help='a model folder or a timm name; of selection the large one')
+    parser.add_argument('--model', help='a model folder or a timm name; of selection the large one (default: the one that ships for '
+                        '--images)')
     parser.add_argument('--light-model', default='', help=f'of selection: a folder (default: {LIGHT_MODEL})')
     parser.add_argument('--frame-bytes', type=number(0, 1e9), default=0.0,
                         help='of auto: bytes for an image, both ways, that the link carries (default: any)')
@@ -26,14 +30,22 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--checkpoint', help="weights for a timm name (default: timm's hub)")
     parser.add_argument('--cut', type=number(0, 1000, int), help="cut after this block (default: the model's own)")
     parser.add_argument('--artifact', help="a trained PALDN's description (default: the one in the model folder)")
-    parser.add_argument('--images', default='fashion-mnist', help='fashion-mnist or a folder of images')
+    parser.add_argument('--images', help=f'{", ".join(MODELS)}, or a folder of images (default: moving-fashion with the strategy split '
+                        'and the model that ships for it, else fashion-mnist)')
     parser.add_argument('--loss', type=number(0, 1), default=0.6, help='packet loss each way (default: %(default)s)')
     parser.add_argument('--burst', type=number(1, 1000), default=1.0, help='mean length of a run of lost packets')
     parser.add_argument('--frames', type=number(1, 10**6, int), default=300)
     parser.add_argument('--rate', type=number(0.1, 1000), default=10.0, help='images a second')
     parser.add_argument('--seed', type=number(0, 2**31, int), default=0, help='of the images and of the losses')
     parser.add_argument('--reports', type=Path, default=Path('reports/demo'))
-    return parser.parse_args(words)
+    options = parser.parse_args(words)
+    video = MODELS[MovingFashion.name]
+    if options.images is None:
+        moves = options.strategy == Strategy.SPLIT and (options.model is None or Path(options.model).resolve() == Path(video).resolve())
+        options.images = MovingFashion.name if moves else FashionMnist.name
+    if options.model is None:
+        options.model = MODELS.get(options.images.replace('_', '-').lower(), MODELS[FashionMnist.name])
+    return options
 
 
 def number(low: float, high: float, kind: Callable = float) -> Callable[[str], float]:

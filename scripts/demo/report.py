@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ def print_table(summary: dict, reports: Path) -> None:
     print()
     for name, value in rows:
         print(f'  {name:<{width}}  {value}')
-    print(f'\ndemo: {reports}/summary.json, {", ".join(sorted(path.name for path in reports.glob("*.png")))}')
+    written = sorted(path.name for kind in ('png', 'gif') for path in reports.glob(f'*.{kind}'))
+    print(f'\ndemo: {reports}/summary.json, {", ".join(written)}')
 
 
 def link_rows(summary: dict) -> list[tuple[str, str]]:
@@ -82,6 +84,15 @@ def save_pictures(monitor: Monitor, reports: Path) -> None:
     stamps = sorted(monitor.pictures)
     for index, stamp in enumerate(stamps[len(stamps) // 4::max(1, len(stamps) // 4)][:3], 1):
         Picture.fromarray(image_to_rgb(monitor.pictures[stamp])).save(reports / f'annotated_{index}.png')
+
+
+def save_film(monitor: Monitor, rate: float, path: Path) -> None:
+    """The last annotated pictures in the order of their stamps, at half their size and the camera's speed."""
+    pictures = [Picture.fromarray(image_to_rgb(message)) for _, message in sorted(monitor.film, key=itemgetter(0))]
+    if not pictures:
+        return
+    shown = [picture.resize((picture.width // 2, picture.height // 2), Picture.Resampling.BOX) for picture in pictures]
+    shown[0].save(path, save_all=True, append_images=shown[1:], duration=max(20, round(1e3 / rate)), loop=0)
 
 
 def plot_latency(predictions: list[Prediction], path: Path) -> None:

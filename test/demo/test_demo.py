@@ -36,16 +36,18 @@ def images():
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize('loss', [0.0, 0.6])
-def test_the_frames_are_answered_and_the_report_says_how(loss, images, tmp_path):
+@pytest.mark.parametrize('data, loss, right', [('fashion-mnist', 0.0, 0.8), (None, 0.6, 0.5)])
+def test_the_frames_are_answered_and_the_report_says_how(data, loss, right, images, tmp_path):
     # A link of seed 0 loses 21 datagrams in a row on the way back, the 962nd and those after it. That is chance, some 17 copies of an
     # answer are all lost once in 6,000 frames, but it is the same every time, and mostly takes the 38th frame. Seed 1's longest is 14.
-    done = demo('--frames', '40', '--rate', '4', '--loss', str(loss), '--seed', '1', '--reports', str(tmp_path))
+    done = demo('--frames', '40', '--rate', '4', '--loss', str(loss), '--seed', '1', '--reports', str(tmp_path),
+                *(() if data is None else ('--images', data)))
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert (summary['images'], summary['model']) == (data or 'moving-fashion', (data or 'moving-fashion').replace('-', '_'))
     assert summary['frames_sent'] == 40
     assert summary['predictions'] == 40
-    assert summary['accuracy_lossless'] >= 0.8
+    assert summary['accuracy_lossless'] >= right
     assert abs(summary['packet_loss'] - loss) < 0.1
     assert abs(summary['accuracy'] - summary['accuracy_lossless']) <= (0.0 if loss == 0 else 0.1)
     # With copies of every token most frames are whole even so; PALDN is for the rest.
@@ -59,6 +61,8 @@ def test_the_frames_are_answered_and_the_report_says_how(loss, images, tmp_path)
     picture = Image.open(tmp_path / 'annotated_1.png')
     assert picture.height >= 240
     assert (tmp_path / 'latency.png').is_file()
+    film = Image.open(tmp_path / 'film.gif')
+    assert film.n_frames >= 10 and film.info['duration'] == 250
     assert f'{tmp_path}/summary.json' in done.stdout
 
 

@@ -21,7 +21,7 @@ def prediction(**changes):
         'class_ids': (3, 1, 2), 'labels': ('Dress', 'Trouser', 'Pullover'), 'scores': (0.8, 0.15, 0.05),
         'strategy': 'split', 'recovery': 'paldn', 'packets_sent': 16, 'packets_received': 6, 'tokens_sent': 17,
         'tokens_received': 17, 'packet_error_rate': 0.6, 'sent': np.ones(1 + 16, bool), 'received': received,
-        'devices': (), 'how': 'off-board', 'prefix_tokens': 1, 'grid': (4, 4),
+        'remembered': None, 'memory_age': NAN, 'devices': (), 'how': 'off-board', 'prefix_tokens': 1, 'grid': (4, 4),
         'crop': (0.0, 0.0, 100.0, 100.0), 'stages': stages}
     return SimpleNamespace(**{**fields, **changes})
 
@@ -46,6 +46,23 @@ def test_lost_tokens_are_shaded_where_they_lie():
     changed = (drawn != whole).any(2)
     cells = changed.reshape(4, 100, 4, 100).mean((1, 3))
     assert cells[1, 2] == 1.0 and cells.sum() == 1.0
+
+
+def test_what_came_what_was_remembered_and_what_was_estimated_have_three_shades():
+    received, remembered = np.ones(17, bool), np.zeros(17, bool)
+    received[[1, 2]] = False
+    remembered[2] = True
+    drawn = annotate(picture(), prediction(received=received, remembered=remembered, memory_age=0.25), 400)[:, :400].astype(int)
+    estimated, old, new = (drawn[10:90, 100 * column + 10:100 * column + 90].reshape(-1, 3).mean(0) for column in range(3))
+    assert (new == 200).all()
+    assert estimated.mean() < old.mean() < new.mean()
+    assert old[2] > old[0] + 20          # blue
+
+
+def test_an_answer_from_memory_says_so():
+    stale = prediction(how='memory', recovery='memory', memory_age=0.3, received=None, sent=None, packets_sent=0, packets_received=0)
+    drawn, answered = (annotate(picture(), each, 400) for each in (stale, prediction()))
+    assert (drawn[:, :400] == 200).all() and (drawn[:, 400:] != answered[:, 400:]).any()
 
 
 def test_crop_of_a_wide_image_places_the_grid():

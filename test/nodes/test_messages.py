@@ -11,7 +11,9 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+from evitif.pipeline import EdgeStatistics
 from evitif.pipeline.prediction import Prediction, StageTimes
+from evitif.protocol.rate.statistics import LinkStatistics
 from evitif_ros import messages
 from evitif_ros.class_names_publisher import ClassNamesPublisher
 
@@ -25,6 +27,26 @@ def prediction(**changes) -> Prediction:
               'packet_error_rate': 0.0, 'sent': np.ones(2, bool), 'received': np.ones(2, bool), 'prefix_tokens': 1, 'grid': (1, 1),
               'crop': None, 'devices': (), 'stages': StageTimes()}
     return Prediction(**{**values, **changes})
+
+
+def test_a_message_says_what_was_remembered_and_how_old_it_is():
+    patches = np.array([True, True, False, False, False])
+    remembered = np.array([False, False, False, True, False])
+    message = messages.prediction_message(prediction(received=patches, remembered=remembered, memory_age=0.25, sent=np.arange(5) < 4,
+                                                     grid=(2, 2)), Header(), 'robot')
+    kinds = messages.Prediction
+    assert list(message.patches) == [kinds.PATCH_RECEIVED, kinds.PATCH_MISSING, kinds.PATCH_REMEMBERED, kinds.PATCH_NOT_SENT]
+    assert message.memory_age == pytest.approx(0.25)
+
+
+def test_the_shares_of_tokens_are_counted_on_both_sides():
+    link = LinkStatistics(tokens={'received': 5, 'remembered': 3, 'estimated': 2})
+    bridge = messages.bridge_link_message(link, True, 'robot', '', 1, '', 'cpu', 1, Time())
+    edge = messages.edge_link_message(EdgeStatistics(tokens_received=5, tokens_remembered=3, tokens_estimated=2, frames_remembered=4),
+                                      'robot', '', Time())
+    for message in (bridge, edge):
+        assert (message.tokens_received, message.tokens_remembered, message.tokens_estimated) == (5, 3, 2)
+    assert edge.frames_remembered == 4
 
 
 def vision_msgs():

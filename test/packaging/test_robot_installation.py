@@ -38,7 +38,7 @@ def modules():
 
 def of_the_laboratory():
     """The modules that only laboratory, tests, benchmarks, fuzzing and documents import, by their requirements."""
-    files = (ROOT / 'requirements' / f'{name}.txt' for name in ('laboratory', 'test', 'bench', 'fuzz', 'docs', 'lint'))
+    files = (ROOT / 'requirements' / f'{name}.txt' for name in ('laboratory', 'test', 'bench', 'bench-video', 'fuzz', 'docs', 'lint'))
     found = {match[1] for file in files for line in file.read_text().splitlines() if (match := re.match(r'([\w-]+)==', line))}
     return {NAMES.get(name, name.replace('-', '_')) for name in found}
 
@@ -46,7 +46,7 @@ def of_the_laboratory():
 def test_the_run_time_needs_nothing_of_the_laboratory():
     pytest.importorskip('torch')
     absent = [*(of_the_laboratory() - BROUGHT), *ABSENT]
-    assert {'matplotlib', 'hypothesis', 'zfec'} <= set(absent)
+    assert {'matplotlib', 'hypothesis', 'zfec', 'av'} <= set(absent)
     code = f'ABSENT, MODULES, OF_ROS = {absent!r}, {[*modules(), *VERBS]!r}, {OF_ROS!r}\n{CODE}'
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

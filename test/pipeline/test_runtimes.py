@@ -72,9 +72,11 @@ def test_at_60_percent_loss_each_way_every_frame_is_accounted_for_and_nearly_all
     assert statistics.frames_received == 60
     assert statistics.frames_answered + statistics.frames_expired + statistics.frames_unsent == 60
     assert statistics.frames_answered >= 58
-    assert len(running.robot) == statistics.frames_answered
-    assert {prediction.recovery for prediction in running.robot} == {'omission'}
-    received = sum(p.packets_received for p in running.robot) / sum(p.packets_sent for p in running.robot)
+    answered = [prediction for prediction in running.robot if prediction.how == 'off-board']
+    assert (len(answered), len(running.robot) - len(answered)) == (statistics.frames_answered, statistics.frames_remembered)
+    assert {prediction.recovery for prediction in answered[1:]} == {'memory'}
+    assert statistics.tokens_remembered > 0.2 * statistics.tokens_received
+    received = sum(p.packets_received for p in answered) / sum(p.packets_sent for p in answered)
     assert 0.3 < received < 0.5
     assert 0.4 < statistics.link.remote_packet_error_rate < 0.8
 
@@ -118,6 +120,25 @@ def test_a_frame_whose_answer_does_not_come_is_answered_alone():
         statistics = running.edge.statistics()
     assert running.robot[0].how == 'fallback'
     assert (statistics.frames_expired, statistics.frames_local, statistics.frames_answered) == (1, 1, 0)
+
+
+def test_a_frame_whose_answer_does_not_come_is_given_the_last_one_with_its_age():
+    with system(answer_deadline=0.2) as running:
+        running.connected()
+        running.edge.submit(IMAGE, 5)
+        wait(lambda: running.robot)
+        running.link.set_impairment('uplink', Impairment(loss=1.0))
+        running.edge.submit(IMAGE, 5 + 100_000_000, 'front_camera')
+        wait(lambda: len(running.robot) == 2)
+        running.edge.submit(IMAGE, 5 + 9_000_000_000)      # too long after
+        wait(lambda: running.edge.statistics().frames_expired == 2)
+        statistics = running.edge.statistics()
+    first, second = running.robot
+    assert (first.how, second.how, second.recovery, second.source_frame) == ('off-board', 'memory', 'memory', 'front_camera')
+    assert second.class_ids == first.class_ids and second.scores[0] < first.scores[0]
+    assert second.memory_age == pytest.approx(0.1)
+    assert second.received is None
+    assert (statistics.frames_answered, statistics.frames_remembered, statistics.frames_local) == (1, 1, 0)
 
 
 def test_a_link_that_was_lost_says_so_when_it_is_back():
@@ -189,7 +210,7 @@ def test_the_bridge_names_its_model_then_its_recovery():
     with system() as running:
         running.connected()
     first, second = (text for _, text in running.log[:2])
-    assert 'tail after block 1' in first and second.startswith('recovery by omission')
+    assert 'tail after block 1' in first and second.startswith('recovery by the last known tokens, else by omission')
 
 
 def test_a_key_file_that_others_can_read_is_refused(keys):
@@ -224,7 +245,7 @@ def test_a_recovery_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="recovery is 'mean'"):
         choose_recovery(bridge_settings(**MODEL, recovery='mean', recovery_artifact='x.json'), stream)
     recovery, note = choose_recovery(bridge_settings(**MODEL), stream)
-    assert recovery.name == 'omission'
+    assert recovery.name == 'memory'
     assert 'no PALDN was trained for vit_tiny_patch16_224 at cut 1' in note
 
 

@@ -108,7 +108,7 @@ def test_what_the_edge_sends_takes_the_bytes_that_the_evaluation_counts(pair):
         sent = edge.encode(edge.observe(IMAGE, uplink), uplink)
         sender = FrameSender(edge.parameters, EdgeConfig(), MAX_DATAGRAM_BYTES - SEAL_BYTES)
         frame = TokenFrame(1, 0, '', sent.rows, sent.quantisation, sent.chosen, sent.patch_copies, sent.min_packets)
-        packets, size = sender.begin(frame, 0.0)
+        packets, size, _ = sender.begin(frame, 0.0)
         assert size + packets * SEAL_BYTES == SelectedFrames(edge.parameters, rate).bytes(len(sent.chosen))
 
 

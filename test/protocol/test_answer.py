@@ -19,6 +19,9 @@ def any_answer(draw) -> Answer:
     k, tokens = draw(st.integers(1, 10)), draw(st.integers(1, 60))
     received = np.array(draw(st.lists(st.booleans(), min_size=tokens, max_size=tokens)))
     packets = draw(st.integers(0, 65535))
+    remembered, age = None, float('nan')
+    if draw(st.booleans()):
+        remembered, age = ~received & np.array(draw(st.lists(st.booleans(), min_size=tokens, max_size=tokens))), draw(_f32)
     return Answer(
         draw(st.integers(0, 2**32 - 1)), draw(st.integers(-2**63, 2**63 - 1)),
         tuple(draw(st.lists(st.integers(0, 2**32 - 1), min_size=k, max_size=k))),
@@ -26,7 +29,7 @@ def any_answer(draw) -> Answer:
         draw(st.sampled_from(Strategy)), draw(st.sampled_from(RecoveryName)),
         draw(st.integers(0, packets)), packets, draw(st.integers(0, 2**32 - 1)), int(received.sum()), tokens, received,
         draw(st.floats(0, 1, width=32) | st.just(float('nan'))), draw(st.floats(-1e9, 1e9)),
-        draw(_f32), draw(_f32), draw(_f32), draw(st.floats(0, 1e6)))
+        draw(_f32), draw(_f32), draw(_f32), draw(st.floats(0, 1e6)), remembered, age, draw(_f32 | st.just(float('nan'))))
 
 
 GOOD = Answer(7, 123, (3, 1), (0.75, 0.25), 'split', 'paldn', 20, 33, 24000, 7, 10, np.arange(10) < 7, 0.5, 99.0,
@@ -50,7 +53,7 @@ def test_the_hold_can_be_changed_and_nothing_else_is():
 @pytest.mark.parametrize(('field', 'value'), [
     ('strategy', 'guess'), ('recovery', 'prayer'), ('scores', (float('nan'), 0.1)), ('scores', (0.1,)),
     ('class_ids', (-1, 2)), ('frame_id', 2**32), ('packets_received', 34), ('tokens_received', 11),
-    ('packet_error_rate', 1.5), ('wait_s', -0.1),
+    ('packet_error_rate', 1.5), ('wait_s', -0.1), ('remembered', np.zeros(10, bool)), ('motion', -1.0),
     ('hold_s', float('nan')), ('hold_s', -1.0), ('first_arrival', float('inf')), ('received', np.ones(9, bool)),
     ('received', np.ones(10, np.uint8))])
 def test_an_answer_that_cannot_be_is_refused_by_name(field, value):

@@ -1,11 +1,13 @@
 """Fitting a transform code by its command, alone and before a recovery."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from evitif.model.entropy_artifact import load_entropy_code
 from evitif.pipeline.cut_model import CutModel
 from evitif.settings import SplitSettings
 from evitif_cli import main
@@ -29,6 +31,25 @@ def test_a_code_is_fitted_for_each_cut_and_travels(small, capsys):
         rows = stream.quantiser.quantise(tokens)
         assert rows.shape == (17, stream.parameters.row_bytes)
         assert np.isfinite(stream.quantiser.dequantise(rows)).all()
+        code, of_entropy = load_entropy_code(output / f'entropy-cut{cut}.json', description['fingerprint'])
+        plan = code.plan(code.quantise(tokens), 12)
+        assert np.array_equal(code.unpack(code.pack(plan, np.arange(17)), np.arange(17), 12), plan.levels)
+        assert of_entropy['figures']['steps']['8']['bytes'] > of_entropy['figures']['steps']['24']['bytes']
+
+
+def test_differences_between_frames_are_fitted_to_a_video_if_there_is_one(small, tmp_path, capsys):
+    frames = str(small / 'images')
+    options = ('--cut', '1', '--images', '20', '--gradient-images', '10')
+    assert fit(small, tmp_path / 'simulated', *options) == 0
+    assert fit(small, tmp_path / 'recorded', *options, '--video', frames) == 0
+    codes = [load_entropy_code(tmp_path / name / 'entropy-cut1.json', None)[0] for name in ('simulated', 'recorded')]
+    assert np.array_equal(codes[0].analysis, codes[1].analysis)
+    assert not np.array_equal(codes[0].tables.factors, codes[1].tables.factors)
+    short = tmp_path / 'short'
+    short.mkdir()
+    (short / 'frame.png').write_bytes(next(path for path in Path(frames).iterdir()).read_bytes())
+    assert fit(small, tmp_path / 'other', *options, '--video', str(short)) == 1
+    assert 'has 1 images: expected at least 4 frames' in capsys.readouterr().err
 
 
 def test_a_recovery_fits_the_codes_that_are_not_there(small, tmp_path):

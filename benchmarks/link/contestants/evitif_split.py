@@ -30,7 +30,7 @@ class Robot:
         self._numbers: list[int] = []
         self._edge = EdgeRuntime(
             edge_settings(**context.settings['model'], quantisation=options['quantisation'], robot_name='robot', bridge_host=host,
-                              bridge_port=port, key_file=context.settings['key_file'], threads=1),
+                              bridge_port=port, key_file=context.settings['key_file'], threads=1, answer_memory=0.0),
             on_prediction=self._answered, on_event=self._event, log=_ignore)
         self._edge.start()
 

@@ -28,6 +28,7 @@ from evitif.protocol.rate.statistics import LinkStatistics, Traffic
 from evitif.protocol.sealing.keys import RobotKeys
 from evitif.protocol.wire import datagram, runs
 from evitif.protocol.wire.answer import Answer
+from evitif.protocol.wire.coded import parse_coded
 from evitif.protocol.wire.datagram import Address, Buffer, Datagram, DatagramError
 from evitif.protocol.wire.parameters import StreamParameters, check_name
 
@@ -162,7 +163,7 @@ class BridgeEndpoint:
                 raise DatagramError('unexpected')
             if received.type == datagram.HELLO:
                 self._admission.on_hello(received, addr, now)
-            elif received.type in (datagram.TOKENS, datagram.PING, datagram.BYE, datagram.PATH_RESPONSE):
+            elif received.type in (datagram.TOKENS, datagram.CODED, datagram.PING, datagram.BYE, datagram.PATH_RESPONSE):
                 session = self._sessions.by_id.get(received.session_id)
                 if session is None:
                     self._on_unknown_session(received, addr, now)
@@ -233,7 +234,11 @@ class BridgeEndpoint:
             return
         if not all(session.hear([received.sequence], now)):
             raise DatagramError('duplicate')
-        if received.type == datagram.PING:
+        if received.type == datagram.CODED:
+            if dropped := session.reassembler.receive_coded(parse_coded(received.body), received.size, now):
+                self._drop([dropped], session)
+            self._sessions.touch(session)
+        elif received.type == datagram.PING:
             t1, report = datagram.parse_ping(received.body)
             if received.sequence == session.tracker.highest:
                 session.take_report(report, now)
@@ -260,7 +265,7 @@ class BridgeEndpoint:
         elif said.type != datagram.BYE:
             if newest:
                 self._admission.ask(session, addr, said.sequence, now)
-                if said.type == datagram.TOKENS:
+                if said.type in (datagram.TOKENS, datagram.CODED):
                     self._paths.hold(session, addr, whole, now)
             raise DatagramError('unproven')
 
@@ -281,7 +286,7 @@ class BridgeEndpoint:
     def _on_unknown_session(self, received: Datagram, addr: Address, now: float) -> None:
         if self.config.silent_to_strangers:
             return
-        if received.type in (datagram.TOKENS, datagram.PING) and self._reset_limit.allows(addr, now):
+        if received.type in (datagram.TOKENS, datagram.CODED, datagram.PING) and self._reset_limit.allows(addr, now):
             self._transmit(datagram.build(datagram.RESET, received.session_id, 0), addr)
 
     def _drop(self, kinds: list[str], session: BridgeSession | None) -> None:

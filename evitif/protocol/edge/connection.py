@@ -33,6 +33,7 @@ from evitif.protocol.edge.pings import copies_of_ping
 from evitif.protocol.edge.sent_frames import SentFrames
 from evitif.protocol.edge.session import EdgeSession
 from evitif.protocol.events import AnswerArrived, Connected, EdgeEvent, FrameExpired, LinkLost, Refused, SentFrame
+from evitif.protocol.frames.coded_frame import CodedFrame
 from evitif.protocol.frames.packetiser import TokenFrame
 from evitif.protocol.rate.report import Report
 from evitif.protocol.rate.statistics import LinkStatistics, Traffic
@@ -160,15 +161,14 @@ class EdgeConnection:
         self._state, self._closed = LinkState.DISCONNECTED, True
         self._hellos.due_at = math.inf
 
-    def send_frame(self, frame: TokenFrame, now: float) -> bool:
-        """Send a frame. False: there is no session. Raises ValueError where it does not fit the stream's parameters, see `Packetiser`."""
+    def send_frame(self, frame: TokenFrame | CodedFrame, now: float) -> bool:
+        """Send a frame. False: there is no session. Raises ValueError for one that does not fit, see `Packetiser`, `coded_datagrams`."""
         if self._state != LinkState.CONNECTED or self._session is None:
             return False
         while self._release_at is not None:      # nobody has asked for what may leave of the frame before
             self._release(self._release_at)
-        packets, size = self._sender.begin(frame, now)
-        sent = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes,
-                         self.parameters.tokens if frame.sent is None else len(frame.sent))
+        packets, size, tokens = self._sender.begin(frame, now)
+        sent = SentFrame(frame.frame_id, frame.capture_stamp_ns, now, packets, size + packets * self._seal_bytes, tokens)
         if (former := self._sent.add(sent)) is not None:
             self._expire(former)
         self._traffic.frames['sent'] += 1
@@ -369,7 +369,7 @@ class EdgeConnection:
             self._refused_reason = None
             self._hellos.due_at = math.inf
             session.pings.due_at = now
-            self._sender.restart(now)
+            self._sender.restart(session.session_id, now)
             self._events.append(Connected(session.session_id, session.bridge))
 
     def _on_end_of_session(self, now: float) -> None:

@@ -14,7 +14,9 @@ from evitif.bounded import BoundedDict
 from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.edge.path_size import PathSize
 from evitif.protocol.events import DatagramSize
-from evitif.protocol.frames.packetiser import LEAST_DATAGRAM_BYTES, SOURCE_FRAME_RESERVE, Layout, Packetiser, TokenFrame, row_capacity
+from evitif.protocol.frames.coded_frame import CodedFrame, coded_datagrams
+from evitif.protocol.frames.frame_datagrams import FrameDatagrams
+from evitif.protocol.frames.packetiser import LEAST_DATAGRAM_BYTES, SOURCE_FRAME_RESERVE, Packetiser, TokenFrame, row_capacity
 from evitif.protocol.rate.congestion import TARGET_S, CongestionControl
 from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
 from evitif.protocol.rate.report import Report
@@ -42,6 +44,7 @@ class UplinkState:
     packet_error_rate: float = math.nan     # of the uplink, as last reported, and
     mean_burst: float = math.nan
     datagram_bytes: int = 0                 # that a datagram may take (`path_size`), UDP payload; 0: not known yet
+    session_id: int = 0                     # 0: there is none
 
 
 class FrameSender:
@@ -61,7 +64,7 @@ class FrameSender:
         self._others: BoundedDict[tuple[Quantisation, int, int, int], Packetiser] = BoundedDict(_PACKETISERS)
         self._pacer = Pacer(config.rate_limit_bit_s)
         self._control = CongestionControl(self._pacer.ceiling_bit_s, config.congestion_control)
-        self._waiting: Layout | None = None
+        self._waiting: FrameDatagrams | None = None
         self._next = 0                       # of the datagrams of what waits
         self._waiting_bytes = 0
         self._frame_id = -1                  # of what waits
@@ -73,6 +76,7 @@ class FrameSender:
         self._burst = self._loss = math.nan
         self._reported_at = math.inf         # when the last report came
         self._informed_at = math.nan         # when something was last learnt of the path
+        self._session_id = 0
         self._held = False                   # until more is learnt of it
         self.sent_bytes = 0                  # on the wire, IP and UDP headers included
         self.frames_cut = 0                  # not sent to their end, because a newer one came
@@ -83,8 +87,9 @@ class FrameSender:
         """The bytes that the name of a frame's source may take, whatever the quantisation, in datagrams of the present size."""
         return min(packetiser.longest_name for packetiser in self._own_of(self.path.size).values())
 
-    def restart(self, now: float) -> None:
+    def restart(self, session_id: int, now: float) -> None:
         """A session begins, or is back after a silence: forget the path."""
+        self._session_id = session_id
         self._control = CongestionControl(self._pacer.ceiling_bit_s, self._config.congestion_control)
         self._burst = self._loss = math.nan
         self._learnt(now)
@@ -128,16 +133,10 @@ class FrameSender:
         """Whether a PING goes ahead of a frame: there was a queue, or no report comes, as if PINGs behind frames find it full."""
         return self._control.last_queueing_s > TARGET_S / 2 or now > self._reported_at + UNREPORTED_S
 
-    def begin(self, frame: TokenFrame, now: float) -> tuple[int, int]:
-        """Cut a frame, drop the rest of the one before. Its datagrams and their bytes, unsealed. Raises ValueError, see `Packetiser`."""
-        kind = frame.quantisation or self._parameters.quantisation
-        if kind not in self._parameters.row_formats:
-            raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._parameters.row_formats)}')
-        size = self.path.next_size(now)
-        layout = self._packetiser_for(frame, kind, size).prepare(frame)
-        filled = layout.bytes / layout.packets + UNIT_INDEX.itemsize + self._parameters.row_formats[kind] + self._seal
-        if size > self.path.size and not self.path.tries(frame.frame_id, filled, now):
-            layout = self._packetiser_for(frame, kind, self.path.size).prepare(frame)
+    def begin(self, frame: TokenFrame | CodedFrame, now: float) -> tuple[int, int, int]:
+        """Cut a frame, drop the rest of the one before. Its datagrams, their bytes, unsealed, and its tokens. Raises ValueError, see
+        `Packetiser` and `coded_datagrams`."""
+        layout = self._datagrams_of_coded(frame, now) if isinstance(frame, CodedFrame) else self._layout_of(frame, now)
         if self._waiting:
             self.frames_cut += 1
         self._waiting, self._next, self._frame_id = layout, 0, frame.frame_id
@@ -148,7 +147,26 @@ class FrameSender:
             self._beside_smoothed += _RATE_GAIN * (self._beside - self._beside_smoothed)
         self._frame_at, self._beside, self._name_bytes = now, 0.0, len(frame.source_frame.encode())
         self._update_uplink(now)
-        return layout.packets, layout.bytes
+        tokens = self._parameters.tokens if isinstance(frame, CodedFrame) or frame.sent is None else len(frame.sent)
+        return layout.packets, layout.bytes, tokens
+
+    def _layout_of(self, frame: TokenFrame, now: float) -> FrameDatagrams:
+        kind = frame.quantisation or self._parameters.quantisation
+        if kind not in self._parameters.row_formats:
+            raise ValueError(f'frame {frame.frame_id} is in {kind!r}; expected one of {", ".join(self._parameters.row_formats)}')
+        size = self.path.next_size(now)
+        layout = self._packetiser_for(frame, kind, size).prepare(frame)
+        filled = layout.bytes / layout.packets + UNIT_INDEX.itemsize + self._parameters.row_formats[kind] + self._seal
+        if size > self.path.size and not self.path.tries(frame.frame_id, filled, now):
+            layout = self._packetiser_for(frame, kind, self.path.size).prepare(frame)
+        return layout
+
+    def _datagrams_of_coded(self, frame: CodedFrame, now: float) -> FrameDatagrams:
+        """The strategy has cut it to `UplinkState.datagram_bytes`; a frame that tries a larger size is filled up to that."""
+        size = self.path.next_size(now)
+        if size > self.path.size and self.path.tries(frame.frame_id, size, now):
+            return coded_datagrams(frame, self._parameters, size - self._seal, padded=True)
+        return coded_datagrams(frame, self._parameters, self._config.max_datagram_bytes - self._seal)
 
     def release(self, finish: Callable[[np.ndarray], np.ndarray], now: float) -> np.ndarray | None:
         """The next run that may leave now, uint8 [n, size], after `finish`; None: no more may."""
@@ -214,7 +232,7 @@ class FrameSender:
         # Smaller datagrams have more headers; whoever fills the frame counts with the configured size.
         headers = self._rows_share(self.path.size) / self._rows_share(self._config.max_datagram_bytes)
         self.uplink = UplinkState(state, rate, used, max(headers * (rate / 8 * interval - self._beside_smoothed), 0.0), self._name_bytes,
-                                  self._control.queueing_delay_s, self._loss, self._burst, self.path.size)
+                                  self._control.queueing_delay_s, self._loss, self._burst, self.path.size, self._session_id)
 
     def _rows_share(self, size: int) -> float:
         """The share of a datagram's bytes that rows take."""

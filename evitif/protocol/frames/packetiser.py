@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evitif.bounded import BoundedDict
+from evitif.protocol.frames.frame_datagrams import MAX_FILLING, FrameDatagrams
 from evitif.protocol.frames.interleaving import arrange, importance_laps, interleave, prefix_copies_of, scattered_order, units_of
 from evitif.protocol.wire import datagram
 from evitif.protocol.wire.datagram import HEADER, MAX_UDP_PAYLOAD, SEAL_BYTES, SOURCE_FRAME_MAX, TOKENS_HEADER, UNIT_INDEX, Finish
@@ -28,7 +29,6 @@ PREFIX_COPIES = EdgeSettings.prefix_copies
 # Room kept free for the name of the source frame when a row has to fit into a datagram.
 SOURCE_FRAME_RESERVE = 64
 MAX_PACKETS = 0xFFFF           # the packet count is a u16
-MAX_FILLING = 0.015            # of a frame's bytes, spent to make datagrams one size, so that the kernel takes them as one run
 _PLANS = 32                    # layouts kept: one for each source frame and number of tokens sent
 
 
@@ -110,7 +110,7 @@ def even_out(packets: list[np.ndarray]) -> list[np.ndarray]:
     return result
 
 
-class Layout:
+class Layout(FrameDatagrams):
     """The datagrams of frames that carry the same numbers of units; what stays the same is already written.
 
     :param packets: for each packet, which of the units in `packetise`'s sequence it carries
@@ -118,18 +118,15 @@ class Layout:
     """
 
     def __init__(self, parameters: StreamParameters, source: bytes, packets: list[np.ndarray], units: int):
-        self.packets = len(packets)
-        if self.packets > MAX_PACKETS:
-            raise ValueError(f'a frame takes {self.packets} datagrams; expected at most {MAX_PACKETS}')
+        if len(packets) > MAX_PACKETS:
+            raise ValueError(f'a frame takes {len(packets)} datagrams; expected at most {MAX_PACKETS}')
         self.places = np.concatenate(packets)
         self._rows = np.empty((len(self.places), parameters.row_bytes), np.uint8)
         fixed = HEADER.size + TOKENS_HEADER.size + len(source)
         counts = [len(places) for places in packets]
         unit_bytes = UNIT_INDEX.itemsize + parameters.row_bytes
-        self.sizes = [fixed + count * unit_bytes for count in counts]
-        self.bytes = sum(self.sizes)
-        self.size = max(self.sizes)
-        self.datagrams = np.zeros((self.packets, self.size), np.uint8)
+        sizes = [fixed + count * unit_bytes for count in counts]
+        super().__init__(np.zeros((len(sizes), max(sizes)), np.uint8), sizes)
         heads = heads_of(self.datagrams)
         heads['magic'], heads['version'], heads['type'] = datagram.MAGIC, datagram.VERSION, datagram.TOKENS
         tokens = heads_of(self.datagrams[:, HEADER.size:], TOKENS_HEAD)
@@ -165,12 +162,6 @@ class Layout:
         self._frame_ids[:], self._stamps[:] = frame.frame_id, frame.capture_stamp_ns
         for area, rows in self._areas:
             area[:] = rows
-
-    def run(self, begin: int, most: int) -> np.ndarray:
-        """Datagrams of one size from number `begin` on, at most `most`, uint8 [n, size]."""
-        size, most = self.sizes[begin], min(self.packets, begin + most)
-        end = most if len(self._areas) == 1 else next((k for k in range(begin, most) if self.sizes[k] != size), most)
-        return self.datagrams[begin:end, :size]
 
 
 class Packetiser:

@@ -32,6 +32,8 @@ from operator import or_
 import numpy as np
 
 from evitif.protocol.frames.arrival import QUIET_FLOOR_S, ArrivalEstimator
+from evitif.protocol.frames.interleaving import scattered_order
+from evitif.protocol.wire.coded import CodedBody, CodedPart, CodedTokens
 from evitif.protocol.wire.datagram import WINDOW, TokensBody
 from evitif.protocol.wire.parameters import StreamParameters, check_seconds
 from evitif.protocol.wire.runs import TokensRun
@@ -55,7 +57,7 @@ class ReceivedFrame:
     frame_id: int
     capture_stamp_ns: int
     source_frame: str
-    rows: np.ndarray               # uint8 [units, row_bytes], zeros where nothing arrived
+    rows: np.ndarray               # uint8 [units, row_bytes], zeros where nothing arrived; CODED: [0, 0]
     received: np.ndarray           # bool [units]
     packets_received: int
     packets_expected: int
@@ -64,23 +66,30 @@ class ReceivedFrame:
     first_arrival: float           # seconds on the bridge's clock
     ready_at: float                # the same
     complete: bool                 # every unit that was sent arrived
-    quantisation: Quantisation     # of the rows
+    quantisation: Quantisation     # of the rows; CODED: there are none, `coded` has the tokens
     units_sent: int                # of the frame's units; fewer than all where the edge sent only some tokens
     device: str = ''               # of a partition: whose features these are
     top_k: int = 0                 # classes that the robot wants in its answer at least; 0: the bridge decides
+    coded: CodedTokens | None = None
 
 
 class _Frame:
     """A frame in flight."""
 
-    def __init__(self, body: TokensBody, parameters: StreamParameters, now: float):
+    def __init__(self, body: TokensBody | CodedBody, parameters: StreamParameters, now: float):
         self.id = body.frame_id
         self.stamp = body.capture_stamp_ns
         self.source = body.source_frame
         self.packet_count = body.packet_count
-        self.quantisation = body.quantisation
-        self.sent = body.sent_units
-        self.rows = np.zeros((parameters.units, body.rows.shape[1]), np.uint8)
+        self.key = body.frame_key
+        self.coded = isinstance(body, CodedBody)
+        if isinstance(body, CodedBody):
+            self.quantisation, self.sent, shape = Quantisation.CODED.number, parameters.units, (0, 0)
+            self.step, self.reference = body.step, body.reference
+        else:
+            self.quantisation, self.sent, shape = body.quantisation, body.sent_units, (parameters.units, body.rows.shape[1])
+        self.parts: list[CodedPart] = []
+        self.rows = np.zeros(shape, np.uint8)
         self.received = np.zeros(parameters.units, np.bool_)
         self.packets = 0                 # bit k: packet k arrived
         self.packets_received = 0
@@ -91,10 +100,9 @@ class _Frame:
         self.highest_at = now
         self.ending_at = math.inf        # when the last packet, or one of a newer frame, was first seen
 
-    def fits(self, body: TokensBody) -> bool:
+    def fits(self, body: TokensBody | CodedBody) -> bool:
         """Whether a packet describes the frame as the others did."""
-        return (body.packet_count == self.packet_count and body.capture_stamp_ns == self.stamp and body.source_frame == self.source
-                and body.quantisation == self.quantisation and body.sent_units == self.sent)
+        return body.frame_key == self.key and isinstance(body, CodedBody) == self.coded
 
     @property
     def has_all(self) -> bool:
@@ -146,6 +154,7 @@ class Reassembler:
         self._deadline = check_seconds('reassembly_deadline_s', reassembly_deadline_s)
         self._packet_error_rate = packet_error_rate
         self._top_k = top_k
+        self._order = scattered_order(parameters.grid)
         self._ring: list[_Frame | None] = [None] * frames
         self._finished: deque[_Finished] = deque(maxlen=_FINISHED)
         self._past: OrderedDict[tuple[int, int], None] = OrderedDict()      # id and capture stamp, the oldest first
@@ -166,26 +175,9 @@ class Reassembler:
             return ['malformed'] if packets == 1 else self._one_by_one(run, size, now)
         if first.sent_units > parameters.units or run.rows.shape[-1] != self._row_bytes.get(first.quantisation):
             return ['inconsistent'] * packets
-        slot = first.frame_id % len(self._ring)
-        frame = self._ring[slot]
-        if frame is None or frame.id != first.frame_id:
-            if frame is not None and not newer(first.frame_id, frame.id):
-                return ['late'] * packets
-            for finished in self._finished:
-                if finished.id == first.frame_id and finished.stamp == first.capture_stamp_ns:
-                    return [self._too_late(finished, index, now) for index in run.indices]
-            if not self._in_order(first.frame_id, now) or (first.frame_id, first.capture_stamp_ns) in self._past:
-                return ['late'] * packets
-            try:
-                first.source_frame.decode()
-            except UnicodeDecodeError:
-                return ['malformed'] * packets
-            if frame is not None:
-                self.evicted += 1
-                self._deliver([frame], now)
-            frame = self._begin(slot, first, now)
-        elif not frame.fits(first):
-            return ['inconsistent'] * packets
+        frame = self._frame_of(first, run.indices, now)
+        if isinstance(frame, list):
+            return frame
         bits = _bits(run.indices)
         if frame.packets & bits or bits.bit_count() < packets:
             return ['duplicate'] if packets == 1 else self._one_by_one(run, size, now)
@@ -199,6 +191,52 @@ class Reassembler:
         if frame.packets_received == frame.packet_count or may_complete and frame.has_all:
             self._deliver([frame], now)
         return self.receive_run(run.part(used, packets), size, now) if used < packets else []
+
+    def receive_coded(self, body: CodedBody, size: int, now: float) -> str | None:
+        """As `receive`, of a frame whose tokens are entropy-coded."""
+        parameters, part = self._parameters, body.part
+        patches = parameters.tokens - parameters.prefix_tokens
+        if not parameters.entropy_code or part.first >= patches or part.count > patches:
+            return 'inconsistent'
+        frame = self._frame_of(body, [body.packet_index], now)
+        if isinstance(frame, list):
+            return frame[0]
+        bit = 1 << body.packet_index
+        if frame.packets & bit:
+            return 'duplicate'
+        ranks = np.arange(part.first, part.first + part.count) % patches
+        units = np.concatenate([np.arange(parameters.prefix_tokens), parameters.prefix_tokens + self._order[ranks]])
+        if not frame.received[units].all():      # a part that brings nothing new is not kept: there are at most as many as units
+            if sum(len(kept.payload) for kept in frame.parts) + len(part.payload) > 4 * parameters.tokens * parameters.channels:
+                return 'inconsistent'
+            frame.parts.append(part)
+        frame.received[units] = True
+        self._arrived(frame, [body.packet_index], bit, len(units), size, now)
+        if frame.packets_received == frame.packet_count or frame.has_all:
+            self._deliver([frame], now)
+        return None
+
+    def _frame_of(self, body: TokensBody | CodedBody, indices: list[int], now: float) -> _Frame | list[str]:
+        """The frame in flight that packets `indices` belong to, or for each of them why it is not used."""
+        slot = body.frame_id % len(self._ring)
+        frame = self._ring[slot]
+        if frame is not None and frame.id == body.frame_id:
+            return frame if frame.fits(body) else ['inconsistent'] * len(indices)
+        if frame is not None and not newer(body.frame_id, frame.id):
+            return ['late'] * len(indices)
+        for finished in self._finished:
+            if finished.id == body.frame_id and finished.stamp == body.capture_stamp_ns:
+                return [self._too_late(finished, index, now) for index in indices]
+        if not self._in_order(body.frame_id, now) or (body.frame_id, body.capture_stamp_ns) in self._past:
+            return ['late'] * len(indices)
+        try:
+            body.source_frame.decode()
+        except UnicodeDecodeError:
+            return ['malformed'] * len(indices)
+        if frame is not None:
+            self.evicted += 1
+            self._deliver([frame], now)
+        return self._begin(slot, body, now)
 
     def _one_by_one(self, run: TokensRun, size: int, now: float) -> list[str]:
         return [kind for k in range(len(run.indices)) for kind in self.receive_run(run.part(k, k + 1), size, now)]
@@ -216,7 +254,7 @@ class Reassembler:
             return packets
         return bisect.bisect_left(range(packets), True, 1, key=complete)
 
-    def _begin(self, slot: int, body: TokensBody, now: float) -> _Frame:
+    def _begin(self, slot: int, body: TokensBody | CodedBody, now: float) -> _Frame:
         frame = self._ring[slot] = _Frame(body, self._parameters, now)
         for other in self._ring:
             if other is not None and newer(frame.id, other.id):
@@ -228,9 +266,13 @@ class Reassembler:
     def _store(self, frame: _Frame, run: TokensRun, bits: int, size: int, now: float) -> None:
         frame.rows[run.units] = run.rows
         frame.received[run.units] = True
+        self._arrived(frame, run.indices, bits, run.units.size, size, now)
+
+    def _arrived(self, frame: _Frame, indices: list[int], bits: int, units: int, size: int, now: float) -> None:
+        """Note packets `indices` of a frame that came together, with so many units, each a datagram of `size` bytes."""
+        packets, highest = len(indices), max(indices)
         frame.packets |= bits
-        packets, highest = len(run.indices), max(run.indices)
-        frame.units += run.units.size
+        frame.units += units
         frame.bytes += packets * size
         if frame.packets_received:
             self.arrival.gap(max(now - frame.last_arrival, 0.0))
@@ -238,7 +280,7 @@ class Reassembler:
             self.arrival.together(packets - 1)
         frame.packets_received += packets
         frame.last_arrival = now
-        if run.indices[0] < frame.highest:
+        if indices[0] < frame.highest:
             self.arrival.overtaken(now - frame.highest_at)
         if highest > frame.highest:
             frame.highest, frame.highest_at = highest, now
@@ -291,7 +333,8 @@ class Reassembler:
             self._ready.append(ReceivedFrame(
                 self._session_id, self._robot, frame.id, frame.stamp, frame.source.decode(), frame.rows, frame.received,
                 frame.packets_received, frame.packet_count, frame.bytes, self._packet_error_rate(), frame.first_arrival,
-                now, complete, _QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device, self._top_k))
+                now, complete, _QUANTISATIONS[frame.quantisation], frame.sent, self._parameters.device, self._top_k,
+                CodedTokens(frame.step, frame.reference, tuple(frame.parts)) if frame.coded else None))
             self._finish(frame, ended_by_wait)
             self._delivered_id, self._delivered_at = frame.id, now
             self.arrival.frame_ended()

@@ -147,6 +147,8 @@ class LinkStatistics:
     frames: Mapping[str, int] = field(default_factory=dict)      # edge: sent, answered, expired, cut;
     #                                                              bridge: complete, partial, evicted, superseded;
     #                                                              its runtime's: of these, replaced and failed
+    # The bridge's runtime's: of the answered frames' tokens, received, remembered (from earlier frames), estimated (or left out).
+    tokens: Mapping[str, int] = field(default_factory=dict)
     packet_error_rate: float = math.nan         # of the incoming datagrams, over the recent ones, 0..1
     mean_burst: float = math.nan                # of the incoming datagrams: losses in a row
     reordered: int = 0

@@ -18,8 +18,8 @@ _STRATEGIES, _RECOVERIES = tuple(Strategy), tuple(RecoveryName)
 
 # frame id u32, capture stamp i64 ns, strategy u8, recovery u8, copies u8, k u8, packets received u16, packets expected
 # u16, bytes received u32, tokens received u16, tokens expected u16, packet error rate f32, wait f32, recovery f32, tail
-# f32, first arrival f64, hold f64
-BODY = struct.Struct('>IqBBBBHHIHHffffdd')
+# f32, memory age f32, motion f32, first arrival f64, hold f64
+BODY = struct.Struct('>IqBBBBHHIHHffffffdd')
 HOLD = struct.Struct('>d')
 HOLD_AT = BODY.size - HOLD.size
 TOP = struct.Struct('>If')      # class id u32, score f32
@@ -48,6 +48,10 @@ class Answer:
     recovery_s: float
     tail_s: float
     hold_s: float                      # first packet to the answer sent
+    # Tokens that did not arrive and were remembered from earlier frames: bool [tokens], None: none of them.
+    remembered: np.ndarray | None = None
+    memory_age_s: float = math.nan     # their mean age by the capture stamps; NaN where `remembered` is None, and only there
+    motion: float = math.nan           # 1/s, how fast the scene changes (`evitif.recovery.memory`), NaN unknown
 
 
 def encode(answer: Answer, copies: int) -> bytes:
@@ -56,6 +60,9 @@ def encode(answer: Answer, copies: int) -> bytes:
     if received.dtype != np.bool_ or received.shape != (answer.tokens_expected,):
         raise ValueError(f'received is {received.dtype} {list(received.shape)}; '
                          f'expected bool [{answer.tokens_expected}]')
+    remembered = None if answer.remembered is None else np.asarray(answer.remembered)
+    if remembered is not None and (remembered.dtype != np.bool_ or remembered.shape != received.shape):
+        raise ValueError(f'remembered is {remembered.dtype} {list(remembered.shape)}; expected bool [{answer.tokens_expected}]')
     if len(answer.class_ids) != len(answer.scores) or not 1 <= len(answer.scores) <= MAX_TOP_K:
         raise ValueError(f'{len(answer.class_ids)} class_ids and {len(answer.scores)} scores; '
                          f'expected 1 to {MAX_TOP_K} of both')
@@ -67,11 +74,12 @@ def encode(answer: Answer, copies: int) -> bytes:
         fixed = BODY.pack(
             answer.frame_id, answer.capture_stamp_ns, strategy.number, recovery.number, copies, len(answer.scores), answer.packets_received,
             answer.packets_expected, answer.bytes_received, answer.tokens_received, answer.tokens_expected,
-            answer.packet_error_rate, answer.wait_s, answer.recovery_s, answer.tail_s, answer.first_arrival, answer.hold_s)
+            answer.packet_error_rate, answer.wait_s, answer.recovery_s, answer.tail_s, answer.memory_age_s, answer.motion,
+            answer.first_arrival, answer.hold_s)
         top = b''.join(TOP.pack(int(c), float(s)) for c, s in zip(answer.class_ids, answer.scores, strict=True))
     except (struct.error, OverflowError) as error:
         raise ValueError(f'an answer cannot be written: {error}') from None
-    return fixed + top + np.packbits(received).tobytes()
+    return fixed + top + b''.join(np.packbits(places).tobytes() for places in (received, remembered) if places is not None)
 
 
 def size_of(classes: int, tokens: int, *, sealed: bool) -> int:
@@ -81,7 +89,8 @@ def size_of(classes: int, tokens: int, *, sealed: bool) -> int:
 
 def fit_classes(answer: Answer, room: int) -> Answer:
     """The answer with as many of its classes, at least one, as fit into a body of `room` bytes."""
-    fitting = (room - BODY.size - (answer.tokens_expected + 7) // 8) // TOP.size
+    bitmaps = 1 if answer.remembered is None else 2
+    fitting = (room - BODY.size - bitmaps * ((answer.tokens_expected + 7) // 8)) // TOP.size
     return best(answer, max(1, min(fitting, MAX_TOP_K)))
 
 
@@ -95,22 +104,29 @@ def decode(body: Buffer) -> tuple[Answer, int]:
     if len(body) < BODY.size:
         raise DatagramError('truncated')
     (frame_id, stamp, strategy, recovery, copies, k, packets_received, packets_expected, bytes_received,
-     tokens_received, tokens_expected, packet_error_rate, wait, recovery_s, tail, first_arrival, hold) = BODY.unpack_from(body)
-    bitmap_at = BODY.size + k * TOP.size
-    end = bitmap_at + (tokens_expected + 7) // 8
+     tokens_received, tokens_expected, packet_error_rate, wait, recovery_s, tail, memory_age, motion, first_arrival,
+     hold) = BODY.unpack_from(body)
+    bitmap_at, bitmap_bytes = BODY.size + k * TOP.size, (tokens_expected + 7) // 8
+    second_at = bitmap_at + bitmap_bytes
+    end = second_at + (0 if math.isnan(memory_age) else bitmap_bytes)
     if len(body) != end:
         raise DatagramError('truncated' if len(body) < end else 'malformed')
     top = list(TOP.iter_unpack(body[BODY.size:bitmap_at]))
-    bitmap = np.frombuffer(bytes(body[bitmap_at:]), np.uint8)
-    received = np.unpackbits(bitmap, count=tokens_expected).astype(np.bool_)
+    received, remembered = (_places(body[at:at + bitmap_bytes], tokens_expected) for at in (bitmap_at, second_at))
     if k == 0 or copies == 0 or strategy >= len(_STRATEGIES) or recovery >= len(_RECOVERIES):
         raise DatagramError('malformed')
     answer = Answer(frame_id, stamp, tuple(c for c, _ in top), tuple(s for _, s in top), _STRATEGIES[strategy],
                     _RECOVERIES[recovery], packets_received, packets_expected, bytes_received, tokens_received,
-                    tokens_expected, received, packet_error_rate, first_arrival, wait, recovery_s, tail, hold)
+                    tokens_expected, received, packet_error_rate, first_arrival, wait, recovery_s, tail, hold,
+                    None if math.isnan(memory_age) else remembered, memory_age, motion)
     if _impossible(answer):
         raise DatagramError('malformed')
     return answer, copies
+
+
+def _places(bitmap: Buffer, tokens: int) -> np.ndarray:
+    """bool [tokens] from bits, the most significant first; those that are not there are false."""
+    return np.unpackbits(np.frombuffer(bytes(bitmap), np.uint8), count=tokens).astype(np.bool_)
 
 
 def _impossible(answer: Answer) -> str | None:
@@ -127,7 +143,10 @@ def _impossible(answer: Answer) -> str | None:
         return 'first_arrival'
     if not 0.0 <= answer.hold_s < math.inf:
         return 'hold_s'
-    for name in ('wait_s', 'recovery_s', 'tail_s'):
+    if (answer.remembered is None) != math.isnan(answer.memory_age_s) or (
+            answer.remembered is not None and bool((answer.remembered & answer.received).any())):
+        return 'remembered'
+    for name in ('wait_s', 'recovery_s', 'tail_s', 'memory_age_s', 'motion'):
         if getattr(answer, name) < 0.0 or math.isinf(getattr(answer, name)):
             return name
     return None

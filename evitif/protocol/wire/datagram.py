@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evitif.vocabulary import Quantisation
+from evitif.vocabulary import ROWS
 
 MAGIC = b'EV'
 VERSION = 1                  # unsealed
@@ -26,8 +26,9 @@ SEALED_VERSION = 2           # the same but for the CRC and what `sealing` puts 
 SEAL_BYTES = 16              # at the end of a sealed datagram
 WINDOW = 1024                # sequence numbers, back from the highest, of which a receiver knows whether they came
 
-HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET, CHALLENGE, PATH_CHALLENGE, PATH_RESPONSE = range(1, 13)
-TYPES = frozenset(range(HELLO, PATH_RESPONSE + 1))
+HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET, CHALLENGE, PATH_CHALLENGE, PATH_RESPONSE, \
+    CODED = range(1, 14)
+TYPES = frozenset(range(HELLO, CODED + 1))
 
 # magic, version, type, session u64, sequence u32, crc32 u32
 HEADER = struct.Struct('>2sBBQII')
@@ -138,6 +139,11 @@ class TokensBody(NamedTuple):
     units: np.ndarray
     rows: np.ndarray
 
+    @property
+    def frame_key(self) -> tuple:
+        """What all datagrams of a frame say alike."""
+        return self.packet_count, self.capture_stamp_ns, self.source_frame, self.quantisation, self.sent_units
+
 
 def parse_tokens(body: Buffer) -> TokensBody:
     """Read the body of a TOKENS datagram. Raises `DatagramError`: 'truncated' (shorter than it says) or 'malformed'."""
@@ -150,7 +156,7 @@ def parse_tokens(body: Buffer) -> TokensBody:
     end = rows_at + n * row_bytes
     if len(body) != end:
         raise DatagramError('truncated' if len(body) < end else 'malformed')
-    if n == 0 or row_bytes == 0 or index >= count or n > total or quantisation >= len(Quantisation):
+    if n == 0 or row_bytes == 0 or index >= count or n > total or quantisation >= len(ROWS):
         raise DatagramError('malformed')
     units = np.frombuffer(body, UNIT_INDEX, n, units_at)
     rows = np.frombuffer(body, np.uint8, n * row_bytes, rows_at).reshape(n, row_bytes)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from evitif.identity import difference
 from evitif.protocol.wire.datagram import MAX_UDP_PAYLOAD, MAX_UNITS
-from evitif.vocabulary import Quantisation, Strategy, Word
+from evitif.vocabulary import ROWS, Quantisation, Strategy, Word
 
 MAX_NAME_BYTES = 128      # of a model, a robot or a bridge, in UTF-8
 MAX_TOKENS = 8192         # so that an answer's bitmap of tokens stays within one datagram
@@ -82,12 +82,13 @@ class StreamParameters:
     strategy: Strategy = Strategy.SPLIT
     light: str = ''                    # of `selection`: hex SHA-256 of the robot's light model
     device: str = ''                   # of `partition`: whose features these are
+    entropy_code: str = ''             # hex SHA-256 of the entropy code, where there is one: frames may travel in CODED datagrams
 
     def __post_init__(self):
         check_name('model', self.model)
         if not isinstance(self.fingerprint, str) or not _FINGERPRINT.fullmatch(self.fingerprint):
             raise ValueError(f'fingerprint is {self.fingerprint!r:.80}; expected 64 hexadecimal digits in lower case')
-        for name in ('code', 'light'):
+        for name in ('code', 'light', 'entropy_code'):
             value = getattr(self, name)
             if not isinstance(value, str) or value and not _FINGERPRINT.fullmatch(value):
                 raise ValueError(f'{name} is {value!r:.80}; expected 64 hexadecimal digits in lower case, or none')
@@ -96,6 +97,8 @@ class StreamParameters:
             check_name('device', self.device)
         check_count('cut', self.cut, 0, 1024)
         object.__setattr__(self, 'quantisation', check_word('quantisation', self.quantisation, Quantisation))
+        if self.quantisation not in ROWS:
+            raise ValueError(f'quantisation is {self.quantisation}; expected one of {", ".join(ROWS)} for the rows of a frame')
         object.__setattr__(self, 'image_size', _pair('image_size', self.image_size, 65535))
         object.__setattr__(self, 'grid', _pair('grid', self.grid, 1024))
         check_count('tokens', self.tokens, 1, MAX_TOKENS)
@@ -108,6 +111,8 @@ class StreamParameters:
         check_count('groups', self.groups, 1, self.channels)
         if self.channels % self.groups:
             raise ValueError(f'groups is {self.groups}; expected a divisor of {self.channels} channels')
+        if self.entropy_code and self.groups > 1:
+            raise ValueError(f'groups is {self.groups}; expected 1 with an entropy code')
         check_count('units (tokens * groups)', self.tokens * self.groups, 1, MAX_UNITS)
         check_count('row_bytes', self.row_bytes, 1, MAX_UDP_PAYLOAD)
         check_count('classes', self.classes, 1, 1 << 24)
@@ -121,10 +126,10 @@ class StreamParameters:
     def _checked_formats(self) -> tuple[tuple[Quantisation, int], ...]:
         if not isinstance(self.formats, (tuple, list)) or self.formats and self.groups > 1:
             raise ValueError(f'formats is {self.formats!r:.80}; expected pairs of quantisation and row_bytes, none with groups')
-        others = [kind for kind in Quantisation if kind != self.quantisation]
+        others = [kind for kind in ROWS if kind != self.quantisation]
         for item in self.formats:
             if not isinstance(item, (tuple, list)) or len(item) != 2 or item[0] not in others:
-                raise ValueError(f'formats has {item!r:.60}; expected another quantisation of {", ".join(Quantisation)} and '
+                raise ValueError(f'formats has {item!r:.60}; expected another quantisation of {", ".join(ROWS)} and '
                                  'the bytes of its rows')
             check_count(f'row_bytes of {item[0]}', item[1], 1, MAX_UDP_PAYLOAD)
         return tuple((Quantisation(name), row_bytes) for name, row_bytes in self.formats)

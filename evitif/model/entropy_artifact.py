@@ -1,0 +1,59 @@
+"""An entropy code on disk, beside the model: `entropy-cut<k>.safetensors`, described by a JSON file of the same name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from evitif.files import read_json
+from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
+from evitif.model.entropy_code import EntropyCode
+from evitif.model.errors import ArtifactError
+from evitif.model.tensors import read_tensors, write_described
+
+KIND = 'entropy'
+FORMAT, TITLE = 1, 'entropy code'
+_SCALE = 1024       # binary16 has no room for the synthesis of one level
+
+
+def save_entropy_code(path: Path | str, code: EntropyCode, description: dict) -> dict:
+    """Write the code, which `half_precision` has rounded, and its description, and return that as it was written."""
+    path = Path(path)
+    write_described(path, {'format': FORMAT, 'kind': KIND, 'digest': code.digest, **description}, path.with_suffix('.safetensors'),
+                    _stored(code))
+    return read_json(path)
+
+
+def half_precision(code: EntropyCode) -> EntropyCode:
+    """The code with its means and transforms as they are stored."""
+    return _restored(_stored(code))
+
+
+def load_entropy_code(path: Path | str, fingerprint: str | None) -> tuple[EntropyCode, dict]:
+    """Load the code and description of the JSON file `path`, for a model with this fingerprint (`evitif.model.fingerprint`
+    with the cut); None: not known here.
+
+    Raises ArtifactError where it cannot be read or was made for another model.
+    """
+    description = read_artifact(path, TITLE, FORMAT, (KIND,))
+    if fingerprint is not None:
+        require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
+    code = read_arrays(path, TITLE, lambda arrays: _restored({name: tensor.numpy() for name, tensor in read_tensors(arrays).items()}))
+    if code.digest != description.get('digest'):
+        raise ArtifactError(f'{TITLE} {Path(path).with_suffix(".safetensors")} is not the one that {Path(path).name} describes: its '
+                            f'digest is {code.digest[:16]}…, expected {str(description.get("digest"))[:16]}…')
+    return code, description
+
+
+def _stored(code: EntropyCode) -> dict[str, np.ndarray]:
+    arrays = code.arrays()
+    with np.errstate(over='ignore'):        # the writer refuses what is infinite in fp16
+        halves = {name: arrays[name].astype(np.float16) for name in ('mean', 'analysis', 'kernel')}
+        return {**arrays, **halves, 'synthesis': (arrays['synthesis'] * _SCALE).astype(np.float16)}
+
+
+def _restored(arrays: dict[str, np.ndarray]) -> EntropyCode:
+    if 'synthesis' in arrays:
+        arrays = {**arrays, 'synthesis': arrays['synthesis'].astype(np.float32) / _SCALE}
+    return EntropyCode.from_arrays(arrays)

@@ -1,0 +1,121 @@
+"""Entropy-coded tokens on the robot: what the bridge is known to have, and the parts of a frame."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+
+from evitif.bounded import BoundedDict
+from evitif.model.entropy_code import EntropyCode, Plan, State
+from evitif.pipeline.coded_choice import CodedChoice, CodedSetting
+from evitif.pipeline.coded_states import STATES, places_of, state_after
+from evitif.pipeline.cut_model import CutModel
+from evitif.pipeline.loading import datagram_room
+from evitif.protocol.edge.frame_sender import UplinkState
+from evitif.protocol.frames.coded_frame import cut_by_bytes, payload_room
+from evitif.protocol.frames.interleaving import scattered_order
+from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
+from evitif.protocol.frames.reassembly import newer
+from evitif.protocol.rate.pacing import IP_UDP_BYTES
+from evitif.protocol.wire.coded import CodedPart, CodedTokens
+from evitif.protocol.wire.parameters import StreamParameters
+from evitif.settings import SplitEdgeSettings
+
+_CODER_BYTES = 6                # of a payload, that the coder needs to end
+_ROUNDS = 8                     # of cutting finer, where a part is larger than was expected
+
+
+class _Sent(NamedTuple):
+    session_id: int
+    levels: np.ndarray          # int16 [N, K], what the bridge has of it where it arrived
+    base: State | None          # what it refers to
+
+
+class _Acknowledged(NamedTuple):
+    session_id: int
+    frame_id: int
+    state: State
+
+
+class CodedEdge:
+    """Codes the frames of one edge.
+
+    :param datagram_bytes: that a datagram may have, the seal included, where the path is not known yet
+    :param seal: bytes of the seal
+    """
+
+    def __init__(self, code: EntropyCode, parameters: StreamParameters, choice: CodedChoice, datagram_bytes: int, seal: int):
+        self._code, self._parameters, self._choice = code, parameters, choice
+        self._datagram_bytes, self._seal = datagram_bytes, seal
+        self._order = scattered_order(parameters.grid)
+        self._lock = threading.Lock()
+        self._sent: BoundedDict[int, _Sent] = BoundedDict(STATES)       # by frame id
+        self._acknowledged: _Acknowledged | None = None
+        self.setting: CodedSetting | None = None        # of the last frame
+        self.copies = 0                                 # of its patches
+
+    def encode(self, tokens: np.ndarray, frame_id: int, uplink: UplinkState) -> CodedTokens:
+        """Tokens float32 [N, D] of a frame, in parts that fit into datagrams."""
+        prefix, levels = self._parameters.prefix_tokens, self._code.quantise(tokens)
+        acknowledged = self._reference(uplink.session_id)
+        base = None if acknowledged is None else acknowledged.state
+        room = payload_room((uplink.datagram_bytes or self._datagram_bytes) - self._seal, uplink.name_bytes) - _CODER_BYTES
+        step = self._choice.first_step if self.setting is None else self.setting.step
+        plan = self._code.plan(levels, step, base)
+        self.setting = setting = self._choice.choose(
+            step, float(plan.bits[prefix:].sum()) / 8, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES, room, uplink.frame_bytes,
+            uplink.packet_error_rate, uplink.mean_burst, self.setting)
+        if setting.step != step:
+            plan = self._code.plan(levels, setting.step, base)
+        self.copies, parts = setting.copies, self._parts(plan, setting, room + _CODER_BYTES)
+        with self._lock:
+            self._sent[frame_id] = _Sent(uplink.session_id, plan.levels, base)
+        return CodedTokens(setting.step, None if acknowledged is None else acknowledged.frame_id, parts)
+
+    def acknowledge(self, session_id: int, frame_id: int, received: np.ndarray) -> None:
+        """The bridge has the tokens `received`, bool [N], of a frame."""
+        with self._lock:
+            sent, before = self._sent.pop(frame_id, None), self._acknowledged
+            if sent is None or sent.session_id != session_id:
+                return
+            if not received.any():          # it could read nothing: it no longer has what the frame refers to
+                self._acknowledged = None
+            elif before is None or before.session_id != session_id or newer(frame_id, before.frame_id):
+                self._acknowledged = _Acknowledged(session_id, frame_id, state_after(sent.levels, received, sent.base))
+
+    def _reference(self, session_id: int) -> _Acknowledged | None:
+        """What the bridge surely still has: it keeps the states of its last STATES answers."""
+        with self._lock:
+            found = self._acknowledged
+            if found is None or found.session_id != session_id or not session_id:
+                return None
+            younger = sum(newer(frame_id, found.frame_id) for frame_id in self._sent)
+            return found if younger < STATES - 1 else None
+
+    def _parts(self, plan: Plan, setting: CodedSetting, room: int) -> tuple[CodedPart, ...]:
+        prefix, grid = self._parameters.prefix_tokens, self._parameters.grid
+        sizes, fixed = plan.bits[prefix:][self._order] / 8, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES
+        fewest = setting.packets
+        for _ in range(_ROUNDS):
+            ranges = cut_by_bytes(sizes, fixed, room, setting.copies, fewest)
+            parts = tuple(CodedPart(first, count, self._code.pack(plan, places_of(first, count, prefix, grid))) for first, count in ranges)
+            largest = max(len(part.payload) for part in parts)
+            if largest <= room:
+                return parts
+            each = len(parts) // setting.copies
+            fewest = max(each + 1, -(-each * largest // room))
+        raise ValueError(f'a part of a frame takes {largest} bytes, and a datagram has room for {room}: expected a larger '
+                         'max_datagram_bytes')
+
+
+def coded_edge(model: CutModel, config: SplitEdgeSettings) -> CodedEdge | None:
+    """How an edge codes its frames; None if they travel as rows."""
+    if model.entropy is None:
+        return None
+    room = datagram_room(config)
+    seal = config.max_datagram_bytes - room
+    headers = IP_UDP_BYTES + seal + room - payload_room(room, SOURCE_FRAME_RESERVE)
+    choice = CodedChoice(model.entropy.table, headers, config.accuracy_margin, config.patch_copies)
+    return CodedEdge(model.entropy.code, model.parameters, choice, config.max_datagram_bytes, seal)

@@ -1,0 +1,68 @@
+"""What both sides know that the bridge has of a session's frames, and how the bridge reads coded frames with it.
+
+After each answered frame the bridge has a state: for each token what came, else what the frame referred to had there. The answer says
+which tokens came, so the edge can work out the same state, and a later frame may refer to it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+
+from evitif.bounded import BoundedDict
+from evitif.model.entropy_code import EntropyCode, State
+from evitif.model.errors import CodeError
+from evitif.protocol.frames.coded_frame import patches_of
+from evitif.protocol.wire.coded import CodedTokens
+from evitif.protocol.wire.parameters import StreamParameters
+
+STATES = 16         # of the last frames that were answered; the edge refers to none that may be older
+
+
+def state_after(levels: np.ndarray, received: np.ndarray, base: State | None) -> State:
+    """What the bridge has after a frame of which the tokens `received`, bool [N], came with `levels`, int16 [N, K]."""
+    if base is None:
+        return State(np.where(received[:, None], levels, 0).astype(np.int16), received.copy())
+    return State(np.where(received[:, None], levels, base.levels).astype(np.int16), received | base.known)
+
+
+def places_of(first: int, count: int, prefix_tokens: int, grid: tuple[int, int]) -> np.ndarray:
+    """The tokens of a part, int [n] ascending: the prefix tokens and a range of the ranked patches."""
+    return np.concatenate([np.arange(prefix_tokens), prefix_tokens + np.sort(patches_of(first, count, grid))])
+
+
+class CodedStates:
+    """The bridge's states of at most `sessions` robots."""
+
+    def __init__(self, code: EntropyCode, parameters: StreamParameters, sessions: int):
+        self._code, self._parameters = code, parameters
+        self._states: BoundedDict[int, OrderedDict[int, State]] = BoundedDict(sessions)      # by session, then by frame id
+
+    def decode(self, session_id: int, frame_id: int, coded: CodedTokens) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens float32 [N, D] of what arrived of a frame, and which were read, bool [N].
+
+        None was read where the frame refers to a state that is not here. A part that cannot be read counts as lost.
+        """
+        p, received = self._parameters, np.zeros(self._parameters.tokens, bool)
+        levels = np.zeros((p.tokens, self._code.coefficients), np.int16)
+        states = self._states.get(session_id, OrderedDict())
+        base = None if coded.reference is None else states.get(coded.reference)
+        if coded.reference is None or base is not None:
+            for part in coded.parts:
+                places = places_of(part.first, part.count, p.prefix_tokens, p.grid)
+                try:
+                    levels[places] = self._code.unpack(part.payload, places, coded.step, base)
+                except CodeError:
+                    continue
+                received[places] = True
+        if received.any():
+            states[frame_id] = state_after(levels, received, base)
+            while len(states) > STATES:
+                states.popitem(last=False)
+            self._states[session_id] = states
+        return self._code.reconstruct(levels), received
+
+    def forget(self, session_id: int) -> None:
+        """The session has ended."""
+        self._states.pop(session_id, None)

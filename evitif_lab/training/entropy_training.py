@@ -1,0 +1,156 @@
+"""`evitif train code`, its second half: the entropy codes of a model's tokens at given cuts, from images and simulated camera motion."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evitif.datasets import open_images
+from evitif.files import write_json
+from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
+from evitif.model.entropy_code import EntropyCode, State
+from evitif.model.errors import ArtifactError
+from evitif.model.folder import artifact_path
+from evitif.model.split import SplitModel
+from evitif.pipeline.coded_choice import FIGURES
+from evitif_lab.commands.progress import Progress
+from evitif_lab.data.identity import digest_of as data_digest
+from evitif_lab.training.entropy_code import fit_entropy_code
+from evitif_lab.training.finished import artifact_folder, is_finished
+from evitif_lab.training.rate_measurement import measure_steps, recovery_in
+from evitif_lab.training.transform_code import (
+    BATCH,
+    CodeTraining,
+    configuration_of,
+    images_of,
+    information,
+    stream_of,
+    tokens_of,
+)
+from evitif_lab.trials.images import Normalise, load_images, open_sources
+from evitif_lab.trials.simulated_motion import camera_path
+
+PATHS, FRAMES = 160, 4          # of simulated camera motion
+MEASURED = 400                  # images that the edge's choice rests on
+JUDGED = 100                    # images that say what a step costs
+_STEPS = tuple(range(8, 28, 4))
+
+
+def train_entropy_code(configuration: CodeTraining, command: str = '', keep: bool = False, overwrite: bool = False) -> list[dict]:
+    """Fit an entropy code for every cut, write `entropy-cut<k>.json` with its arrays, and return the descriptions.
+
+    What is there already is treated as by `train_code`, and the same is raised.
+    """
+    c = configuration
+    folder, descriptions, images = artifact_folder(c.model, c.output), [], None
+    made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
+    for cut in c.cut or [None]:
+        began, stream = time.monotonic(), stream_of(c, cut)
+        path, parameters = artifact_path(folder, stream.parameters.cut, KIND), stream.parameters
+        if _is_there(c, path, parameters.cut, parameters.fingerprint, keep, made_from, overwrite):
+            continue
+        images = images_of(c, stream) if images is None else images
+        normalise = Normalise(stream.preprocessor.data_config, c.device)
+        tokens, answers = tokens_of(stream.split, images, normalise)
+        found = information(stream.split, tokens[:c.gradient_images], c.seed)
+        if c.video is None:
+            video = video_tokens(stream.split, images[-PATHS:], normalise, c.seed)
+        else:
+            video = recorded_tokens(stream.split, c.video, normalise)
+        code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, stream.split.grid, *found, video, seed=c.seed))
+        figures = {'steps': step_figures(stream.split, code, tokens[-JUDGED:], answers[-JUDGED:], video[-20:]),
+                   FIGURES: measure_steps(stream, code, *recovery_in(folder, stream), tokens[-MEASURED:], answers[-MEASURED:], c.seed)}
+        descriptions.append(save_entropy_code(path, code, {
+            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
+            'images': len(images), 'seed': c.seed, 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
+            'made_by': {'command': command, 'configuration': configuration_of(c, parameters.cut), 'made_from': made_from,
+                        'torch': torch.__version__}}))
+    return descriptions
+
+
+def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list[dict]:
+    """Measure anew, with the recovery that lies beside them, what the steps of the codes that are there cost; return the descriptions.
+
+    With `keep`, tables that were measured with this recovery already are left as they are, and not returned.
+    """
+    c, descriptions = configuration, []
+    folder = artifact_folder(c.model, c.output)
+    for cut in c.cut or [None]:
+        stream = stream_of(c, cut)
+        path = artifact_path(folder, stream.parameters.cut, KIND)
+        code, description = load_entropy_code(path, stream.parameters.fingerprint)
+        recovery, digest = recovery_in(folder, stream)
+        figures = description.setdefault('figures', {})
+        if keep and figures.get(FIGURES, {}).get('recovery_digest') == digest:
+            continue
+        tokens, answers = tokens_of(stream.split, images_of(c, stream)[-MEASURED:], Normalise(stream.preprocessor.data_config, c.device))
+        figures[FIGURES] = measure_steps(stream, code, recovery, digest, tokens, answers, c.seed)
+        write_json(path, description)
+        descriptions.append(description)
+    return descriptions
+
+
+def _is_there(c: CodeTraining, path: Path, cut: int, fingerprint: str, keep: bool, made_from: dict, overwrite: bool) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        _, description = load_entropy_code(path, fingerprint)
+    except ArtifactError as error:      # of no use to anyone
+        print(f'{path} is replaced: {error}', flush=True)
+        return False
+    return keep or is_finished(path, description.get('made_by', {}), configuration_of(c, cut), made_from, overwrite)
+
+
+@torch.inference_mode()
+def video_tokens(split: SplitModel, images: torch.Tensor, normalise: Normalise, seed: int) -> torch.Tensor:
+    """Tokens float16 [paths, frames, N, D] of a camera that moves over each image."""
+    generator, parts = torch.Generator().manual_seed(seed), []
+    for part in Progress(images.split(max(1, BATCH // FRAMES)), desc=f'simulated motion at cut {split.cut}', unit='batch'):
+        frames = camera_path(part, FRAMES, generator)
+        parts.append(split.head(normalise(frames.flatten(0, 1).to(normalise.mean.device))).half().cpu().unflatten(0, frames.shape[:2]))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def recorded_tokens(split: SplitModel, folders: list[str], normalise: Normalise) -> torch.Tensor:
+    """As `video_tokens`, of frames that were recorded: paths spread evenly over each folder of images.
+
+    :raises ValueError: a folder has fewer frames than a path
+    """
+    parts = []
+    for folder in folders:
+        frames, _ = load_images(open_images(folder), split.image_size[0], title=folder)
+        if len(frames) < FRAMES:
+            raise ValueError(f'{folder} has {len(frames)} images: expected at least {FRAMES} frames that follow one another')
+        firsts = np.unique(np.linspace(0, len(frames) - FRAMES, PATHS // len(folders)).astype(int))
+        found = torch.cat([split.head(normalise(part.to(normalise.mean.device))).half().cpu() for part in frames.split(BATCH)])
+        parts.append(found[torch.from_numpy(firsts)[:, None] + torch.arange(FRAMES)])
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def step_figures(split: SplitModel, code: EntropyCode, tokens: torch.Tensor, answers: torch.Tensor, video: torch.Tensor) -> dict:
+    """Of each step, on images that were trained on: bytes of a frame alone and after another one, agreement of the class, divergence in
+    nats, and the cost of the change, the mean of p(a) - p(b) where class a becomes b."""
+    every, figures = np.arange(code.tokens), {}
+    device = next(split.module.parameters()).device
+    chosen, certain = answers.argmax(1), answers.softmax(1)
+    for step in _STEPS:
+        plans = [code.plan(code.quantise(frame.float().numpy()), step) for frame in tokens]
+        arrived = torch.from_numpy(np.stack([code.reconstruct(plan.levels) for plan in plans]))
+        logits = torch.cat([split.tail(part.to(device)).float().cpu() for part in arrived.split(BATCH)])
+        found = logits.argmax(1)
+        divergence = torch.nn.functional.kl_div(logits.log_softmax(1), answers.log_softmax(1), log_target=True, reduction='batchmean')
+        cost = (certain.gather(1, chosen[:, None]) - certain.gather(1, found[:, None])).mean()
+        after = []
+        for path in video:
+            state = State(code.plan(code.quantise(path[0].float().numpy()), step).levels, np.ones(code.tokens, bool))
+            after.append(len(code.pack(code.plan(code.quantise(path[1].float().numpy()), step, state), every)))
+        figures[str(step)] = {'bytes': round(float(np.mean([len(code.pack(plan, every)) for plan in plans]))),
+                              'bytes_after_a_frame': round(float(np.mean(after))),
+                              'training_agreement': round(float((found == chosen).float().mean()), 4),
+                              'training_divergence': round(float(divergence), 5), 'training_cost': round(float(cost), 5)}
+    return figures
