@@ -34,7 +34,7 @@ from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.transport.addresses import TransportError, parse_address
 from evitif.transport.impairment import ImpairedChannel, Impairment
-from evitif.vocabulary import Quantisation
+from evitif.vocabulary import ROWS, Quantisation
 from evitif_lab.training.entropy_code import classes_of, first_tables
 from fuzz.stream import Stream
 
@@ -125,7 +125,7 @@ def parse_handshake(data: bytes) -> None:
         if said is not None:
             if kind is not Refuse:
                 assert kind.parse(said.to_bytes()) == said
-            if kind is Hello:
+            if isinstance(said, Hello) and isinstance(said.parameters, StreamParameters):
                 assert bool(said.parameters.differences(PARAMETERS)) == (said.parameters != PARAMETERS)
     assert len(Refuse(1, 'bridge', (data.decode('latin-1')[:300],) * 3).to_bytes(900)) <= 900 or len(data) > 100
 
@@ -288,7 +288,7 @@ def reassemble(data: bytes) -> None:
 def dequantise(data: bytes) -> None:
     """Rows of any bytes become numbers."""
     stream = Stream(data)
-    kind = stream.choice([kind for kind in Quantisation.values() if kind not in RATES])
+    kind = stream.choice([kind for kind in ROWS if kind not in RATES])
     quantiser = TokenQuantiser(kind, 16, stream.choice((1, 2)))
     size = row_bytes(kind, quantiser.slice_channels)
     content = stream.rest()
