@@ -29,8 +29,8 @@ from evitif_lab.training.transform_code import (
     stream_of,
     tokens_of,
 )
-from evitif_lab.trials.images import Normalise, load_images, open_sources
 from evitif_lab.trials.camera_motion import camera_path
+from evitif_lab.trials.images import Normalise, load_images, open_sources
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
 MEASURED = 400                  # images that the edge's choice rests on

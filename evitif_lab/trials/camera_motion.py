@@ -43,7 +43,8 @@ def film(stills: torch.Tensor, size: int, times: Sequence[float], generator: tor
     turn = 0.5 * normal(n, 1) * speed[:, None] * middle + uniform(n, 1, low=-0.05, high=0.05)
     width = uniform(n, low=0.9 / MARGIN, high=1.35 / MARGIN)        # of the view, in the still's
     centre = ((1 - width)[:, None] * uniform(n, 2, low=-1))[:, None] + 2 * way * (speed * width)[:, None, None]
-    video = _seen(stills.float().repeat_interleave(frames, 0), (width[:, None] * zoom).flatten(), turn.flatten(), centre.flatten(0, 1), size)
+    scenes, scale = stills.float().repeat_interleave(frames, 0), width[:, None] * zoom
+    video = _seen(scenes, scale.flatten(), turn.flatten(), centre.flatten(0, 1), size)
     video = video.unflatten(0, (n, frames)) * (1 + normal(n, frames, 1, 1, 1) * uniform(n, 1, 1, 1, 1, high=0.03))
     return (video + normal(*video.shape) * uniform(n, 1, 1, 1, 1, high=5.0)).clamp(0, 255)
 
