@@ -2,7 +2,7 @@
 
 `film` is for recovery with a memory: frames at any times, an even motion over a still larger than the view. `camera_path` is for the
 entropy codes: frames in a row, a motion that wanders. They draw different motions because the codes that ship were fitted to the second
-and the figures of docs/notes/2026-11-30-recovery-with-a-memory.md come from the first.
+and the figures of docs/notes/2026-11-30-recovery-with-a-memory.md come from the first; both see an image in the same way.
 """
 
 from __future__ import annotations
