@@ -19,6 +19,9 @@ class LinkSettings(CommonSettings):
         'start; off', choices=tuple(BATCHING))
     dscp: int = setting(0, 'differentiated services code point of every datagram sent (RFC 2474); 46 is expedited forwarding', minimum=0,
                         maximum=63)
+    ecn: bool = setting(
+        True, 'mark datagrams as ECN-capable (ECT(1), RFC 9331), so that a queue that can says that it grows; where none can, it changes '
+        'nothing')
     key_file: str | None = setting(
         None, 'file with the key that seals the link, the same on edge and bridge, made by `evitif key new`; the bridge also takes a '
         'folder with <robot_name>.key for each robot; empty: none', launch=True)

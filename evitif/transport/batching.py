@@ -29,6 +29,7 @@ from evitif.transport.counters import error_name
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
+IP_RECVTOS, IPV6_RECVTCLASS, IPV6_TCLASS = 13, 66, 67      # of <linux/in.h> and <linux/in6.h>; IP_TOS is also a message's kind
 SO_TIMESTAMPNS = 35             # of <asm-generic/socket.h>, also the kind of the control message that carries the stamp
 MAX_SEGMENTS = 64               # UDP_MAX_SEGMENTS before Linux 6.9, 128 since
 MAX_RUN_BYTES = 65507           # of one sendmsg: an IPv4 packet's payload without options and the UDP header
@@ -44,6 +45,7 @@ _GRO_SIZE = struct.Struct('=i')
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size) if hasattr(socket, 'CMSG_SPACE') else 0
 _TIMESPEC = struct.Struct('@ll')         # seconds and nanoseconds
 _STAMP_SPACE = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, 'CMSG_SPACE') else 0
+_ECN_SPACE = socket.CMSG_SPACE(4) if hasattr(socket, 'CMSG_SPACE') else 0
 _PROBE_BYTES = 1200
 
 # What a kernel, an interface without checksum offload or a path through IPsec says to UDP_SEGMENT. EINVAL and EMSGSIZE
@@ -51,6 +53,8 @@ _PROBE_BYTES = 1200
 _REFUSALS = frozenset({
     errno.ENOPROTOOPT, errno.EINVAL, errno.EIO, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMSGSIZE,
 })
+
+_TRAFFIC_CLASSES = frozenset({(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, IPV6_TCLASS)})
 
 Failed = Callable[[OSError, int], None]     # the error, and how many datagrams it cost
 Datagrams = Sequence | np.ndarray           # bytes-like; or of one size, uint8 [n, size]
@@ -63,6 +67,7 @@ class Received(NamedTuple):
     data: memoryview | np.ndarray
     address: SocketAddress
     stamped_at: float       # see `DatagramReceiver`
+    ecn: int = 0            # of the IP header (RFC 3168), 0 where the kernel does not tell
 
 
 def runs(datagrams: Sequence) -> Iterator[list]:
@@ -171,6 +176,7 @@ class DatagramReceiver:
     def __init__(self, udp: socket.socket):
         self.socket = udp
         self.stamped_at = math.nan
+        self.ecn, self.tells_ecn = 0, False
         self._stamp_space = 0
         self._room: memoryview | None = None
 
@@ -184,6 +190,21 @@ class DatagramReceiver:
             return False
         self._stamp_space = _STAMP_SPACE
         return True
+
+    def ask_for_ecn(self) -> bool:
+        """Let the kernel say from now on how each datagram's IP header was marked (IP_RECVTOS, ip(7)); whether it can."""
+        if not self._stamp_space:      # no control messages are read here
+            return False
+        asked = []
+        for level, option in ((socket.IPPROTO_IP, IP_RECVTOS), (socket.IPPROTO_IPV6, IPV6_RECVTCLASS)):
+            try:
+                self.socket.setsockopt(level, option, 1)
+                asked.append(option)
+            except OSError:      # a socket of IPv4 has no second one
+                continue
+        self._stamp_space += _ECN_SPACE
+        self.tells_ecn = bool(asked)
+        return self.tells_ecn
 
     def receive(self, room: memoryview) -> tuple[int, int, tuple]:
         """Read the next datagram or run into `room`, of at least `LARGEST_DATAGRAM` bytes.
@@ -215,7 +236,7 @@ class DatagramReceiver:
                     return received, False
                 failed(error, 1)
                 continue
-            received += _pieces(self._room[begin:begin + size], segment, address, self.stamped_at)
+            received += _pieces(self._room[begin:begin + size], segment, address, self.stamped_at, self.ecn)
             begin += size
             taken += -(-size // segment) if segment else 1       # an empty datagram is one, too
             if taken >= BATCH or begin + LARGEST_DATAGRAM > ROOM_BYTES:
@@ -224,25 +245,27 @@ class DatagramReceiver:
 
     def _read(self, ancillary: list[tuple[int, int, bytes]]) -> int:
         """Keep the stamp; bytes of each datagram of a run, 0 where it is none."""
-        self.stamped_at, segment = math.nan, 0
+        self.stamped_at, self.ecn, segment = math.nan, 0, 0
         for level, kind, data in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
                 segment = _GRO_SIZE.unpack(data)[0]
             elif level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
                 seconds, nanoseconds = _TIMESPEC.unpack(data)
                 self.stamped_at = seconds + 1e-9 * nanoseconds
+            elif data and (level, kind) in _TRAFFIC_CLASSES:
+                self.ecn = int.from_bytes(data, sys.byteorder) & 3
         return segment
 
 
-def _pieces(data: memoryview, segment: int, address: SocketAddress, stamped_at: float) -> list[Received]:
+def _pieces(data: memoryview, segment: int, address: SocketAddress, stamped_at: float, ecn: int) -> list[Received]:
     """The data of one system call, cut into datagrams of `segment` bytes, the last of which may be shorter."""
     whole = len(data) // segment if segment else 0
     if whole < 2:
         cuts = (0, segment) if whole and len(data) > segment else (0,)
-        return [Received(data[at:at + segment], address, stamped_at) for at in cuts]
+        return [Received(data[at:at + segment], address, stamped_at, ecn) for at in cuts]
     end = whole * segment
-    pieces = [Received(np.frombuffer(data[:end], np.uint8).reshape(whole, segment), address, stamped_at)]
-    return pieces + [Received(data[end:], address, stamped_at)] * (end < len(data))
+    pieces = [Received(np.frombuffer(data[:end], np.uint8).reshape(whole, segment), address, stamped_at, ecn)]
+    return pieces + [Received(data[end:], address, stamped_at, ecn)] * (end < len(data))
 
 
 class RunReceiver(DatagramReceiver):
@@ -270,16 +293,18 @@ class RunReceiver(DatagramReceiver):
             if error.errno not in _WOULD_BLOCK:
                 failed(error, 1)
             return received, error.errno not in _WOULD_BLOCK
+        if count and self.tells_ecn:
+            messages.find_class(0, _TRAFFIC_CLASSES)
         for begin, end in messages.alike(count):
             segment, address = self._read(messages.controls(begin)), messages.address(begin)
             data = messages.data(begin, end)
             if not segment and len(data) > 1 and data.shape[1] >= LEAST_OF_RUN:
-                received.append(Received(data, address, self.stamped_at))
+                received.append(Received(data, address, self.stamped_at, self.ecn))
                 continue
             for row in range(end - begin):
                 if row:
                     segment = self._read(messages.controls(begin + row))
-                received += _pieces(data[row].data, segment or data.shape[1], address, self.stamped_at)
+                received += _pieces(data[row].data, segment or data.shape[1], address, self.stamped_at, self.ecn)
         return received, count == message_batch.MESSAGES
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from evitif.repeated_log import RepeatedLog
 from evitif.transport.addresses import SocketAddress
 
-Arrived = tuple[memoryview | np.ndarray, SocketAddress, float]      # a datagram or a run of one size, its sender, when it arrived
+# A datagram or a run of one size, its sender, when it arrived, and the ECN field of its IP header.
+Arrived = tuple[memoryview | np.ndarray, SocketAddress, float, int]
 
 
 class ProtocolObject(Protocol):
@@ -25,7 +26,7 @@ class ProtocolObject(Protocol):
     """
     @property
     def receive_datagram(self) -> Callable[..., None]:
-        """Takes data, with addresses the sender, `now`, and when the datagram arrived."""
+        """Takes data, with addresses the sender, `now`, when the datagram arrived, and where it `takes_ecn` its ECN field (RFC 3168)."""
         ...
 
     def datagrams_to_send(self, now: float) -> Sequence[Any]:
@@ -55,6 +56,7 @@ class Driver:
     def __init__(self, protocol: ProtocolObject, addressed: bool, log: logging.Logger):
         self._protocol, self._addressed = protocol, addressed
         self._run_to_send = None if addressed else getattr(protocol, 'run_to_send', None)
+        self._takes_ecn = getattr(protocol, 'takes_ecn', False)
         self._receive_run = getattr(protocol, 'receive_run', None)
         self._repeated = RepeatedLog(log.log)       # each datagram may cause the same message
         self.events: collections.deque[object] = collections.deque()
@@ -62,8 +64,10 @@ class Driver:
     def receive(self, batch: list[Arrived], now: float) -> None:
         """Hand over what arrived, in order."""
         receive_datagram, receive_run = self._protocol.receive_datagram, self._receive_run
-        for data, address, arrived_at in batch:
-            about = (address, now, arrived_at) if self._addressed else (now, arrived_at)
+        for data, address, arrived_at, ecn in batch:
+            about: tuple = (address, now, arrived_at) if self._addressed else (now, arrived_at)
+            if self._takes_ecn:
+                about += (ecn,)
             if not isinstance(data, np.ndarray):
                 self.guarded(receive_datagram, data, *about)
             elif receive_run is not None:

@@ -72,6 +72,7 @@ class MessageBatch:
         if call is None:
             raise OSError('this system has no recvmmsg: expected a call of `available` first')
         self._call = call
+        self.class_at = 0                # of the traffic class in the control messages; 0: none, or not found yet
         self._address = b'', ()          # the last one, as it came and as Python writes it
 
     def receive(self) -> int:
@@ -84,8 +85,9 @@ class MessageBatch:
         return count
 
     def alike(self, count: int) -> list[tuple[int, int]]:
-        """The first `count` messages as ranges with one size, one sender and control messages of one length."""
-        sizes, controls = self._sizes[:count].tolist(), self._control_lengths[:count].tolist()
+        """The first `count` messages as ranges with one size, one sender, control messages of one length, and one traffic class."""
+        sizes = self._sizes[:count].tolist()
+        controls = self._kinds(count)
         names = self._names[:count].tobytes()
         # Mostly all are alike, and comparing bytes and lists first is faster than comparing arrays.
         if sizes.count(sizes[0]) < count or controls.count(controls[0]) < count or names != names[:_ADDRESS_BYTES] * count:
@@ -93,6 +95,25 @@ class MessageBatch:
             cuts = [0, *(k for k in range(1, count) if kinds[k] != kinds[k - 1]), count]
             return list(zip(cuts[:-1], cuts[1:], strict=True))
         return [(0, count)]
+
+    def _kinds(self, count: int) -> list:
+        """For each message what tells its control messages from others': their length, and the traffic class where there is one."""
+        lengths = self._control_lengths[:count]
+        if not self.class_at or not lengths.size or (lengths <= self.class_at).any():
+            return lengths.tolist()
+        return (lengths.astype(np.int64) << 8 | self._controls[:count, self.class_at]).tolist()
+
+    def find_class(self, index: int, kinds: frozenset[tuple[int, int]]) -> None:
+        """Note where in a message's control messages the traffic class stands; the kernel writes them in one order."""
+        raw, at = self._controls[index, :self._control_lengths[index]].tobytes(), 0
+        self.class_at = 0
+        while at + _CONTROL.size <= len(raw):
+            length, level, kind = _CONTROL.unpack_from(raw, at)
+            if length < _CONTROL.size:
+                return
+            if (level, kind) in kinds:
+                self.class_at = at + _CONTROL.size
+            at += socket.CMSG_SPACE(length - _CONTROL.size)
 
     def data(self, begin: int, end: int) -> np.ndarray:
         """The data of messages of one size: uint8 [messages, size], in the room that the next call overwrites."""

@@ -53,7 +53,7 @@ class UdpLoop:
     :param receive_buffer_bytes: asked of the kernel; `granted_receive_buffer_bytes` says what it gave
     :param batching: whether a system call takes a run of datagrams (see `batching`): None where the system can, True always, which
         `start` refuses where it cannot, False never
-    :param traffic_class: of the datagrams sent, the DSCP times four (RFC 2474)
+    :param traffic_class: of the datagrams sent, the DSCP times four (RFC 2474) and the ECN field (RFC 3168)
     :param clock: seconds, monotonic
     :raises TransportError: not exactly one of `remote` and `bind` is given, or a port is out of range
     """
@@ -230,7 +230,7 @@ class UdpLoop:
         now = self._clock()
         if received and self._remote_name is not None:
             self._remote_name.heard_at = now
-        return [(one.data, one.address, self._arrivals.arrived_at(one.stamped_at + offset, now)) for one in received], now
+        return [(one.data, one.address, self._arrivals.arrived_at(one.stamped_at + offset, now), one.ecn) for one in received], now
 
     def _handle(self, udp: UdpSocket, batch: list[Arrived], read_at: float) -> None:
         self._latest_now = max(self._latest_now, read_at)

@@ -54,6 +54,8 @@ class UdpSocket:
         try:
             self._sender, self._receiver = choose_calls(udp, self._batching, self._log)
             self._receiver.ask_for_stamps()
+            if self._bind is not None:      # only a bridge reports how datagrams were marked
+                self._receiver.ask_for_ecn()
         except TransportError:
             udp.close()
             raise

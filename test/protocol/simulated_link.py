@@ -60,6 +60,9 @@ class Impairment:
     corruption: float = 0.0
     rate: float = 0.0            # bit/s of a bottleneck, IP and UDP headers included; 0: none
     queue: float = 0.1           # s of data that it holds; what comes when it is full is dropped
+    ecn: int = 0                 # field of what arrives unmarked; 1: ECT(1), 0: bleached
+    mark_s: float = math.inf     # queueing delay from which a datagram is marked (RFC 3168)
+    marked: bool = False         # whether the last that passed is
     policed: bool = False        # what is within rate and `queue`, as the depth of a bucket, passes without delay
     bad: bool = False
     free_at: float = 0.0         # when the bottleneck has sent what it holds
@@ -71,6 +74,7 @@ class Impairment:
         began = max(now, self.free_at)
         if began - now > self.queue:
             return None
+        self.marked = began - now > self.mark_s
         self.free_at = began + 8 * (size + 28) / self.rate
         return now if self.policed else self.free_at
 
@@ -178,8 +182,9 @@ class Simulation:
                 changed = bytearray(data)
                 changed[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
                 data = bytes(changed)
+            marks = [3 if link.marked else link.ecn] if link.marked or link.ecn else []
             at = left + link.delay + link.jitter * self.random.random()
-            heapq.heappush(self._queue, (at, next(self._count), lambda data=data: deliver(data)))
+            heapq.heappush(self._queue, (at, next(self._count), lambda data=data, marks=marks: deliver(data, *marks)))
 
     def _exchange(self) -> None:
         """Take what those that were touched have to send and to say."""
@@ -187,13 +192,13 @@ class Simulation:
             for data in edge.datagrams_to_send(self.now):
                 self.carried.append((data, address))
                 self.departed.append((self.now, data))
-                self._carry(self.uplink, data, lambda data, address=address: self._to_bridge(data, address))
+                self._carry(self.uplink, data, lambda data, *ecn, address=address: self._to_bridge(data, address, *ecn))
             while (event := edge.next_event()) is not None:
                 self.events.append((self.now, address, event))
         if self.bridge is None or BRIDGE not in self._touched:
             return
         for data, address in self.bridge.datagrams_to_send(self.now + self.clock_offset):
-            self._carry(self.downlink, data, lambda data, address=address: self._to_edge(data, address))
+            self._carry(self.downlink, data, lambda data, *_, address=address: self._to_edge(data, address))
         while (event := self.bridge.next_event()) is not None:
             self.events.append((self.now, 'bridge', event))
             if isinstance(event, FrameReady):
@@ -205,9 +210,9 @@ class Simulation:
             now = self.now + self.clock_offset
             bridge.send_answer(frame.session_id, answer_to(frame, now), now)
 
-    def _to_bridge(self, data, address) -> set:
+    def _to_bridge(self, data, address, ecn=0) -> set:
         if self.bridge:
-            self.bridge.receive_datagram(data, address, self.now + self.clock_offset)
+            self.bridge.receive_datagram(data, address, self.now + self.clock_offset, **({'ecn': ecn} if ecn else {}))
         return {BRIDGE}
 
     def _to_edge(self, data, address) -> set:

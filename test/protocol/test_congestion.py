@@ -221,6 +221,28 @@ def test_what_a_short_queue_or_a_policer_loses_is_found_out(rate, fps, queue, po
     assert 0.75 * rate <= goodput(run, run.now - 17, run.now) <= 1.25 * rate
 
 
+@pytest.mark.parametrize('loss', [0.0, 0.3])
+@pytest.mark.parametrize('mark_s', [0.005, 0.015])
+def test_marks_keep_the_queue_short_and_loss_is_the_radios(loss, mark_s):
+    run, edge = started(uplink=Impairment(loss, delay=0.01, rate=3e6, queue=0.5, ecn=1, mark_s=mark_s),
+                        downlink=Impairment(loss, delay=0.01))
+    AdaptiveStream(run, edge, 26.0)
+    run.run(25.0)
+    start = run.now - 15
+    assert 0.6 * 3e6 <= goodput(run, start, run.now) <= 3.1e6
+    delays = [event.uplink_s for event in run.of(AnswerArrived) if event.sent.sent_at > start]
+    assert np.percentile(delays, 95) <= 0.1
+    session, = run.bridge.sessions.values()
+    assert session._marks.congestion > 0 and session._marks.capable > session._marks.congestion
+
+
+def test_marks_on_all_datagrams_of_an_empty_path_are_not_believed():
+    run, edge = started(uplink=Impairment(delay=0.01, ecn=3))
+    AdaptiveStream(run, edge, 31.0)
+    run.run(30.0)
+    assert goodput(run, run.now - 5, run.now) >= 0.9 * 8 * 38_000 * RATE
+
+
 def test_a_moment_of_heavy_loss_is_the_radio():
     run, edge = started()
     stream = AdaptiveStream(run, edge, 8.0)

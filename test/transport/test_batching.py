@@ -235,7 +235,7 @@ def test_other_systems_send_one_datagram_a_call(monkeypatch, caplog):
 
 def one_by_one(received):
     """The datagrams and senders of a batch."""
-    datagrams = [(piece if isinstance(piece, memoryview) else row, address) for piece, address, _ in received
+    datagrams = [(piece if isinstance(piece, memoryview) else row, address) for piece, address, *_ in received
                  for row in (piece if not isinstance(piece, memoryview) else [piece])]
     return [(bytes(data), address) for data, address in datagrams]
 
@@ -268,7 +268,7 @@ def test_a_batch_has_what_waits_from_whoever_sent_it(monkeypatch, family, calls)
         while more:
             received, more = receiver.receive_batch(unexpected)
             arrived += one_by_one(received)
-            assert all(math.isnan(at) or abs(at - time.time()) < 60 for _, _, at in received)
+            assert all(math.isnan(at) or abs(at - time.time()) < 60 for _, _, at, _ in received)
         assert arrived == expected
     finally:
         for udp in opened:

@@ -136,7 +136,7 @@ def test_time_never_goes_backwards_for_the_protocol(pair, wait_until):
 
     def overtake(now):      # a datagram that arrived before, handled after this call
         edge.protocol.times.append(now)
-        edge._handle(edge._udp, [(b'late', ('127.0.0.1', 9), now - 1.0)], now - 1.0)
+        edge._handle(edge._udp, [(b'late', ('127.0.0.1', 9), now - 1.0, 0)], now - 1.0)
     edge.call(overtake)
     assert edge.protocol.times == sorted(edge.protocol.times)
 

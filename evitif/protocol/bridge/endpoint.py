@@ -50,6 +50,8 @@ class BridgeEndpoint:
     :raises ValueError: the name is unusable, or the bridge is to be silent to strangers and has no keys
     """
 
+    takes_ecn = True
+
     def __init__(self, parameters: StreamParameters | Sequence[StreamParameters], name: str,
                  config: BridgeConfig | None = None, *, keys: RobotKeys | None = None, random: Random | None = None):
         streams = (parameters,) if isinstance(parameters, StreamParameters) else parameters
@@ -66,6 +68,7 @@ class BridgeEndpoint:
         self._traffic = Traffic()
         self._reset_limit = RateLimiter()
         self._closed = False
+        self._ecn = 0                # of what is being received
 
     # What the owner asks for
 
@@ -150,12 +153,13 @@ class BridgeEndpoint:
 
     # What arrives
 
-    def receive_datagram(self, data: Buffer, addr: Address, now: float, arrived_at: float | None = None) -> None:
+    def receive_datagram(self, data: Buffer, addr: Address, now: float, arrived_at: float | None = None, ecn: int = 0) -> None:
         """Take a datagram that came from `addr`. Never raises for what is in it.
 
-        `arrived_at`, by default `now`, is when it reached this host, never after `now`: a PONG reports it.
+        `arrived_at`, by default `now`, is when it reached this host, never after `now`: a PONG reports it. `ecn` is the ECN field of
+        its IP header (RFC 3168).
         """
-        session = None
+        session, self._ecn = None, ecn
         self._traffic.received(len(data))
         try:
             received = datagram.parse(data)
@@ -175,13 +179,13 @@ class BridgeEndpoint:
         except DatagramError as error:
             self._drop([error.kind], session)
 
-    def receive_run(self, datagrams: np.ndarray, addr: Address, now: float, arrived_at: float | None = None) -> None:
+    def receive_run(self, datagrams: np.ndarray, addr: Address, now: float, arrived_at: float | None = None, ecn: int = 0) -> None:
         """Take datagrams of one size that came together, uint8 [n, size], which is written to: `receive_datagram` each."""
-        at = 0
+        at, self._ecn = 0, ecn
         while at < len(datagrams):
             taken = self._receive_tokens(datagrams[at:], addr, now)
             if not taken:
-                self.receive_datagram(datagrams[at].data, addr, now, arrived_at)
+                self.receive_datagram(datagrams[at].data, addr, now, arrived_at, ecn)
             at += taken or 1
 
     def _receive_tokens(self, datagrams: np.ndarray, addr: Address, now: float) -> int:
@@ -209,6 +213,7 @@ class BridgeEndpoint:
                      now: float) -> None:
         """Take the bodies of opened TOKENS datagrams, uint8 [n, length] or a list of one; each datagram had `size` bytes."""
         fresh = session.hear(sequences, now)
+        session.count_marks(self._ecn, fresh.count(True))
         if not all(fresh):
             self._drop(['duplicate'] * fresh.count(False), session)
             bodies = bodies[np.array(fresh)] if isinstance(bodies, np.ndarray) else []
@@ -234,6 +239,7 @@ class BridgeEndpoint:
             return
         if not all(session.hear([received.sequence], now)):
             raise DatagramError('duplicate')
+        session.count_marks(self._ecn, 1)
         if received.type == datagram.CODED:
             if dropped := session.reassembler.receive_coded(parse_coded(received.body), received.size, now):
                 self._drop([dropped], session)

@@ -20,6 +20,7 @@ from evitif.protocol.wire.datagram import Address, Datagram, DatagramError, Rece
 from evitif.protocol.wire.parameters import StreamParameters
 
 COPY_SPACING_S = 0.003          # between the copies of the second half
+ECT1, CE = 1, 3                 # of the ECN field
 PENDING_ANSWERS = 4             # a robot's answers that still have copies to send; the oldest one's are dropped
 REPORT_SUFFICES = 20            # datagrams that the edge must have expected before its report is taken as it is
 PONG_FAILURE = 0.4              # share of the PINGs that arrive whose PONG may be lost
@@ -54,6 +55,7 @@ class BridgeSession:
         self.reassembler = reassembler
         self.tracker = tracker
         self.remote: ReceiverReport | None = None
+        self._marks = datagram.Marks()
         self.hello_sequence = -1     # of the newest HELLO that asked for this session
         self.hello_at = -math.inf    # when it came
         self.sealer = sealer
@@ -127,6 +129,11 @@ class BridgeSession:
             self.heard_at = now
         return fresh
 
+    def count_marks(self, ecn: int, datagrams: int) -> None:
+        """Note the ECN field of datagrams that were heard (RFC 3168): 1 is ECT(1), 3 CE."""
+        if ecn in (ECT1, CE):
+            self._marks = datagram.Marks(self._marks.capable + datagrams, self._marks.congestion + datagrams * (ecn == CE))
+
     def take_report(self, report: ReceiverReport, now: float) -> None:
         """Note the report of the robot's newest PING.
 
@@ -163,7 +170,7 @@ class BridgeSession:
 
     def pongs(self, t1: float, arrived_at: float, now: float) -> list[bytes]:
         """The PONG to the PING of `t1`: twice on a bad downlink, since a robot without frames in flight hears nothing else."""
-        body = datagram.pong_body(t1, arrived_at, now, self.tracker.report())
+        body = datagram.pong_body(t1, arrived_at, now, self.tracker.report(), self._marks)
         copies = sufficient_copies(self.downlink_loss()[0], PONG_FAILURE, 1, 2)
         return [self.build(datagram.PONG, body) for _ in range(copies)]
 

@@ -332,14 +332,14 @@ class EdgeConnection:
         if received.type == datagram.BYE:
             self._on_end_of_session(now)
         elif received.type == datagram.PONG:
-            t1, t2, t3, report = datagram.parse_pong(received.body)
+            t1, t2, t3, report, marks = datagram.parse_pong(received.body)
             if newest:
                 session.remote = report
                 self._heard(session, now)
             if (sent := session.pings.take(t1)) is not None:      # else a further copy
                 session.clock.add(t1, t2, t3, arrived_at)
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
-                self._sender.on_report(Report(t1, t2, round_trip, report.expected, report.received, *sent),
+                self._sender.on_report(Report(t1, t2, round_trip, report.expected, report.received, *sent, *marks),
                                        report.packet_error_rate, report.mean_burst, now)
         else:
             self._on_answer(session, received, newest, now)

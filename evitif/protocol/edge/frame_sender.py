@@ -18,7 +18,7 @@ from evitif.protocol.frames.coded_frame import CodedFrame, coded_datagrams
 from evitif.protocol.frames.frame_datagrams import FrameDatagrams
 from evitif.protocol.frames.packetiser import LEAST_DATAGRAM_BYTES, SOURCE_FRAME_RESERVE, Packetiser, TokenFrame, row_capacity
 from evitif.protocol.rate.congestion import TARGET_S, CongestionControl
-from evitif.protocol.rate.pacing import IP_UDP_BYTES, Pacer
+from evitif.protocol.rate.pacing import IP_UDP_BYTES, LEAST_BURST_BYTES, MIN_BURST_BYTES, Pacer
 from evitif.protocol.rate.report import Report
 from evitif.protocol.wire.datagram import SEAL_BYTES, UNIT_INDEX
 from evitif.protocol.wire.parameters import StreamParameters
@@ -107,7 +107,7 @@ class FrameSender:
         """Take a measured round trip."""
         self._learnt(now)
         self._control.on_round_trip(seconds)
-        self._pacer.set_rate(self._control.rate_bit_s, now)
+        self._pacer.set_rate(self._control.rate_bit_s, now, LEAST_BURST_BYTES if self._control.marked else MIN_BURST_BYTES)
 
     def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
         """Take a report of the bridge."""
@@ -116,7 +116,7 @@ class FrameSender:
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
         self.path.on_report(report, now)
-        self._pacer.set_rate(self._control.rate_bit_s, now)
+        self._pacer.set_rate(self._control.rate_bit_s, now, LEAST_BURST_BYTES if self._control.marked else MIN_BURST_BYTES)
         self._update_uplink(now)
 
     def spend(self, payload: int, now: float) -> None:

@@ -18,7 +18,9 @@ from evitif.protocol.rate.report import Report, lost_between
 
 RENO_BETA, RENO_ALPHA = 0.7, 0.53
 MOST_EAGER = 10.0
+FEWEST_EAGER, CUBIC_WINDOW = 5.0, 8.0      # at most, where the window is small; datagrams of the window for each time more
 SMOOTH = 0.1                 # of the window, by which it grows at most in one interval
+PAIR = 2                     # datagrams leave together, and are lost together
 REMEMBERED_S = 3.0           # of the growth of the queue
 IDLE_BYTES, IDLE, IDLE_S = 700, 0.25, 0.1      # PINGs alone; of the mean rate; how long
 _DATAGRAM_BITS = 8 * 1228
@@ -96,13 +98,14 @@ class Competition:
         if math.isnan(others):      # a short queue, where Reno and CUBIC take the same
             self._eager = max(self._eager * math.exp(-elapsed), 1.0)
         else:
-            self._eager = min(max(self._eager * math.exp(3 * elapsed * (others - own) / max(others + own, 0.1)), 1.0), MOST_EAGER)
+            self._eager = min(max(self._eager * math.exp(3 * elapsed * (others - own) / max(others + own, 0.1)), 1.0),
+                              min(MOST_EAGER, max(self._window / CUBIC_WINDOW, FEWEST_EAGER)))
         round_trips = elapsed / round_trip
         growth = self._eager * RENO_ALPHA * round_trips
         slowed = min(SMOOTH * self._window / growth, 1.0)
         cuts = 0.0
         if lost > 0 and now - self._cut_at > round_trip:
-            cuts, self._cut_at = min(lost, max(round_trips, 1.0)), now
+            cuts, self._cut_at = min(max(lost / PAIR, 1.0), max(round_trips, 1.0)), now
         if used >= 0.5 * self.rate_bit_s:
             self._window += slowed * growth
         self._window = max(self._window * max(RENO_BETA ** (slowed * cuts), 0.5), 1.0)

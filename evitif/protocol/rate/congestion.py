@@ -23,13 +23,15 @@ Every 0.2 s, or every round trip if that is longer, the rate is decided anew:
 """
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 
 from evitif.protocol.rate.base_delay import BaseDelay
 from evitif.protocol.rate.competition import Competition, CrossTraffic
 from evitif.protocol.rate.loss_trial import LossTrial, deviation
-from evitif.protocol.rate.report import Report, lost_between
+from evitif.protocol.rate.marks import MarkedPath
+from evitif.protocol.rate.report import Report, lost_between, marked_between, since
 from evitif.vocabulary import SendingState
 
 TARGET_S = 0.025             # queueing delay
@@ -40,8 +42,10 @@ BETA = 0.9                   # of what was delivered
 DRAIN_S = 0.5                # a standing queue should be gone by then
 ALONE, ALONE_S = 0.1, 1.5    # share of the others below which nobody fills the queue, if it is so for that time
 MOST_OF_TCP = 0.25           # share lost beyond the radio's with which another flow still fills a queue
+STRAYED = 4                  # datagrams that are lost and do not come late
 OTHERS = 0.2                 # share of the others from which somebody does
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
+PLATEAU_S = 6.0              # for which the rate that a trial has found hardly grows
 RADIO_LOSS = 0.02            # share lost without delay that is worth a name
 CLEAR_S = 1.0                # without a standing queue: the episode ends
 FLOOR_BIT_S, CEILING_BIT_S = 150_000.0, 10e9
@@ -98,6 +102,9 @@ class CongestionControl:
         self._competed_at = -math.inf
         self._cross = CrossTraffic()
         self._trial = LossTrial()
+        self._marks = MarkedPath()
+        self.marked = False                   # whether the path is known to mark
+        self._deficits: deque[float] = deque(maxlen=10)      # datagrams lost by interval; what came late is taken off again
         self._alone_s = self._emptied_s = 0.0      # of competition, for which no other flow was seen, and no queue
         self._idle_expected = self._idle_lost = 0.0      # datagrams while the bottleneck was idle, the older ones forgotten
 
@@ -152,18 +159,31 @@ class CongestionControl:
             self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
         radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
         excess = _excess(lost, radio, expected, mean_burst)
+        missing = since(last[1].expected, newest.expected) - since(last[1].received, newest.received)
+        self._deficits.append(missing - radio * expected)
         self._cross.add([last, *self._interval], radio)
         if self._competition is not None and standing > TARGET_S and excess > MOST_OF_TCP * expected \
                 and not self._cross.others(self._interval[-1][1].sent_at) > OTHERS:
             self._stop_competing()      # no other flow lives with such loss
-        if self._try(standing, lost, expected, mean_burst, elapsed, now):
+        factor = self._marks.factor(*marked_between(last[1], newest), least, elapsed, max(newest.round_trip_s, 1e-3), now)
+        self.marked = self._marks.marks(now)
+        if self.marked:
+            excess = 0.0      # it would have said so
+        if factor < 1 and self._competition is not None:
+            excess = 1.0
+        if factor < 1 and self._competition is None and standing <= TARGET_S:
+            self.rate_bit_s = self._bounded(factor * min(self.rate_bit_s, max(2 * used, FLOOR_BIT_S)))
+            self.state, self._slow_start = SendingState.CONGESTED, False
+            self._growth = now if factor < BETA else self._growth
+        elif self._try(standing, missing, expected, newest.sent_bytes - last[1].sent_bytes, mean_burst, elapsed, now):
             pass
         elif self._competition is not None:
             self._competed_at = now
             self._compete(self._competition, last, peak, excess, elapsed, used, now)
         elif standing > TARGET_S and not self._doubted(lost, used):
             self._back_off(standing, peak, min(self._delivered(last, used), self.rate_bit_s), used, elapsed, now)
-        elif standing <= TARGET_S and peak > BUSY_S and 0 < excess < MOST_OF_TCP * expected:
+        elif standing <= TARGET_S and peak > BUSY_S and 0 < excess < MOST_OF_TCP * expected \
+                and sum(self._deficits) > STRAYED - 3 * min(self._deficits):
             self._compete(self._start_competing(min(self.rate_bit_s, 1.25 * used)), last, peak, excess, elapsed, used, now)
         elif standing <= TARGET_S:
             self._suspected = False
@@ -186,20 +206,21 @@ class CongestionControl:
         passed = min((1 - surely) / max(1 - self._radio_loss, 0.05), 1.0)
         return passed * 8 * (newest.sent_bytes - first.sent_bytes) / took
 
-    def _try(self, standing: float, lost: float, expected: int, mean_burst: float, elapsed: float, now: float) -> bool:
+    def _try(self, standing: float, missing: int, expected: int, sent: int, mean_burst: float, elapsed: float, now: float) -> bool:
         """See whether loss without delay follows the rate; whether a trial decides the rate now."""
-        if standing > TARGET_S:
+        if standing > TARGET_S or self._marks.marks(now):
             self._trial.abort()
         elif self._trial.running:
             rate = self._trial.observe([report for _, report in self._interval], mean_burst, now)
             if rate:
                 self.rate_bit_s, self.state = self._bounded(rate), SendingState.OPEN
             return True
-        elif self._trial.suspects(expected, lost, self._bytes, elapsed, mean_burst, now):
+        elif self._trial.suspects(expected, missing, sent, elapsed, mean_burst, now) \
+                and (self._competition is None or self._trial.risen_by() > MOST_OF_TCP):
             rate = self._trial.verdict(now)
             if rate:
                 self._stop_competing()
-                self.state, self._slow_start, self._growth = SendingState.CONGESTED, False, None
+                self.state, self._slow_start, self._growth = SendingState.CONGESTED, False, now + PLATEAU_S
             self.rate_bit_s = self._bounded(rate or self._trial.begin(self.rate_bit_s, now))
             return True
         return False

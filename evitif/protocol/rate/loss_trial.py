@@ -11,12 +11,13 @@ from evitif.protocol.rate.report import Report, lost_between
 
 LESS = 0.7                   # of the rate used, in a trial
 RISE = 0.05                  # of the share lost, which starts one
-SURE = 4.0                   # standard deviations by which it has risen
-DATAGRAMS, TRIAL_S, LONGEST_S = 60, 0.4, 1.5
-AGAIN_S = 30.0              # after which the loss of a radio is tried again, then after twice that time
+FEW, FIRST = 6, 100          # datagrams without frames that tell a little, and enough, of what the radio loses
+DATAGRAMS, TRIAL_S, LONGEST_S = 60, 0.2, 1.0
+BUSY_BYTES, IDLE_S = 3000, 0.25      # of an interval, more than PINGs alone; less for that time is no frame
+SOON_S, AGAIN_S = 10.0, 30.0      # after which the loss of a radio is tried again, then after twice that time
 CONFIRM_S = 1.5              # within which the loss has to be back
 LONGEST_RUN = 6.0            # of losses on a radio; a full queue loses more in a row
-_KEEP = 0.7                  # of the counts of former intervals
+_KEEP = 0.85                 # of the counts of former intervals
 
 
 class LossTrial:
@@ -25,12 +26,15 @@ class LossTrial:
     def __init__(self):
         self.trusted = 0.0
         self.resume_bit_s = 0.0      # the rate before the trial that runs; 0: none runs
+        self._risen = 0              # intervals in a row in which more was lost
+        self._base_burst = math.nan
+        self._base = 0.0             # datagrams that `trusted` rests on
         self._expected = self._lost = 0.0
         self._used = self._before = self._began_at = self._until = 0.0
         self._last: Report | None = None
-        self._sent = self._took = 0.0
+        self._sent = self._took = self._idle_s = 0.0
         self._again_at, self._again_after = math.inf, AGAIN_S
-        self._verdict, self._confirm_until = 0.0, -math.inf
+        self._verdict, self._confirm_until, self._confirm_above = 0.0, -math.inf, 0.0
         self._first_sent_at = 0.0
 
     @property
@@ -38,25 +42,44 @@ class LossTrial:
         """Whether less is sent because of a trial."""
         return self.resume_bit_s > 0
 
-    def suspects(self, expected: int, lost: float, sent_bytes: int, elapsed: float, mean_burst: float, now: float) -> bool:
-        """Note what was sent and the share lost in an interval without a trial; whether one should begin."""
+    def suspects(self, expected: int, missing: int, sent_bytes: int, elapsed: float, mean_burst: float, now: float) -> bool:
+        """Note an interval without a trial; whether one should begin. `missing` is negative where more came late than was lost."""
         self._expected = _KEEP * self._expected + expected
-        self._lost = _KEEP * self._lost + lost * expected
-        self._sent, self._took = _KEEP * self._sent + sent_bytes, _KEEP * self._took + elapsed
-        if self._expected < DATAGRAMS:
+        self._lost = max(_KEEP * self._lost + missing, 0.0)
+        began = self._idle_s > IDLE_S and sent_bytes >= BUSY_BYTES
+        self._idle_s = 0.0 if sent_bytes >= BUSY_BYTES else self._idle_s + elapsed
+        if began or self._idle_s > IDLE_S:      # no frames are sent: what was used with them counts
+            self._sent = self._took = 0.0
+        else:
+            self._sent, self._took = _KEEP * self._sent + sent_bytes, _KEEP * self._took + elapsed
+        if sent_bytes < BUSY_BYTES and self._base < FIRST:      # what is lost while next to nothing is sent is the radio's
+            self.trusted = (self._base * self.trusted + max(missing, 0)) / max(self._base + expected, 1)
+            self._base += expected
+            self._base_burst = mean_burst
+            self._again_at = now + (AGAIN_S if self._base > FEW else SOON_S)
+        if now <= self._confirm_until:
+            return self._expected >= DATAGRAMS / 2 and self._lost > self._confirm_above * self._expected
+        if self._expected < DATAGRAMS or self._took < IDLE_S:
             return False
         share = self._lost / self._expected
         if share < self.trusted:
             self.trusted += (share - self.trusted) / 8
-        if now >= self._again_at and share > 2 * RISE:
+        if now >= self._again_at and min(share, self.trusted) > 2 * RISE:      # what was taken for the radio's
             return True
-        return share > self.trusted + RISE + SURE * deviation(share, self._expected, mean_burst)
+        doubt = math.hypot(deviation(share, self._expected, mean_burst), deviation(self.trusted, max(self._base, 1), self._base_burst))
+        self._risen = self._risen + 1 if share > self.trusted + RISE + 3 * doubt else 0
+        return self._risen >= 2
+
+    def risen_by(self) -> float:
+        """How much more is lost than `trusted`, as a share."""
+        return self._lost / max(self._expected, 1.0) - self.trusted
 
     def verdict(self, now: float) -> float:
         """The rate that the last trial has found, bit/s, if more was lost again as soon as it was over; else 0."""
         if now > self._confirm_until:
             return 0.0
         self._again_after, self._again_at, self._confirm_until = AGAIN_S, math.inf, -math.inf
+        self._base = max(self._base, 10 * FIRST)      # its loss follows the rate: look closer from now on
         self._expected = self._lost = self._sent = self._took = 0.0
         return self._verdict
 
@@ -96,9 +119,10 @@ class LossTrial:
         resume, self.resume_bit_s = self.resume_bit_s, 0.0
         if passes - passed > max(rises, 0.0):
             self._expected = self._lost = 0.0
-            self._verdict, self._confirm_until = 0.95 * self._used * passed / passes, now + CONFIRM_S
+            self._confirm_above = (share + self._before) / 2
+            self._verdict, self._confirm_until = 0.9 * self._used * passed / passes, now + CONFIRM_S
             return resume
-        self.trusted = max(share, self._before)
+        self.trusted, self._base = max(share, self._before), max(self._base, self._expected)
         self._again_at, self._again_after = now + self._again_after, 2 * self._again_after
         return resume
 

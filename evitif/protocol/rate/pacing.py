@@ -13,6 +13,7 @@ from evitif.settings import EdgeSettings, bounds_of
 IP_UDP_BYTES = 28           # IPv4 and UDP headers of a datagram, which a link carries too
 BURST_S = 0.005
 MIN_BURST_BYTES = 2 * (1200 + IP_UDP_BYTES)
+LEAST_BURST_BYTES = 1200 + IP_UDP_BYTES      # where the path marks, since a short queue takes two for the beginning of one (RFC 9331)
 INITIAL_BURST_BYTES = 10 * (1200 + IP_UDP_BYTES)        # while nothing is known of the path (RFC 6928; RFC 9002, section 7.7)
 MIN_LIMIT_BIT_S = 1e6 * bounds_of(EdgeSettings, 'rate_limit')[0]
 _LIMIT_SHARE, _LIMIT_BURST_S = 0.92, 0.04

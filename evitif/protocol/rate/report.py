@@ -17,6 +17,8 @@ class Report:
     sent_bytes: int            # on the wire when the PING went out, cumulative, IP and UDP headers included
     ahead_bytes: int           # of these, what a burst had sent ahead of the allowed rate
     large: int = 0             # datagrams that had left by then in a size that the path may swallow, cumulative (`path_size`)
+    capable: int = 0           # datagrams that came marked ECT(1) or CE, cumulative, modulo 2**32
+    marked: int = 0            # of these, CE: congestion experienced (RFC 3168)
 
     @property
     def delay_s(self) -> float:
@@ -28,6 +30,11 @@ def lost_between(first: Report, last: Report) -> tuple[int, float]:
     """Of what was sent between two reports: datagrams, and the share of them that was lost."""
     expected, received = since(first.expected, last.expected), since(first.received, last.received)
     return max(expected, 0), min(max(1 - received / expected, 0.0), 1.0) if expected > 0 else 0.0
+
+
+def marked_between(first: Report, last: Report) -> tuple[int, int]:
+    """Of what came between two reports: datagrams marked ECT(1) or CE, and CE."""
+    return max(since(first.capable, last.capable), 0), max(since(first.marked, last.marked), 0)
 
 
 def since(before: int, after: int) -> int:

@@ -48,7 +48,7 @@ MAX_UNITS = 0xFFFF
 # expected u32, received u32 (both cumulative, modulo 2**32), packet error rate f32, mean burst f32
 REPORT = struct.Struct('>IIff')
 PING_BODY = struct.Struct('>d')
-PONG_BODY = struct.Struct('>ddd')
+PONG_BODY = struct.Struct('>dddII')      # and datagrams that came marked ECT(1) or CE, and CE (RFC 3168), cumulative, modulo 2**32
 
 PATH_BYTES = 12              # of PATH_CHALLENGE and PATH_RESPONSE: u32 sequence number, 8 bytes that nobody can guess
 
@@ -198,17 +198,24 @@ def parse_ping(body: Buffer) -> tuple[float, ReceiverReport]:
     return t1, report
 
 
-def pong_body(t1: float, t2: float, t3: float, report: ReceiverReport) -> bytes:
+class Marks(NamedTuple):
+    """Datagrams by the ECN field of their IP header (RFC 3168, 9331), cumulative: capable, as ECT(1) or CE; and of these CE."""
+
+    capable: int = 0
+    congestion: int = 0
+
+
+def pong_body(t1: float, t2: float, t3: float, report: ReceiverReport, marks: Marks = Marks()) -> bytes:  # noqa: B008 - immutable
     """A PONG's body; `t1` as in the PING; `t2`, `t3`: when the PING came and the PONG left, on the answering side's clock."""
-    return PONG_BODY.pack(t1, t2, t3) + report.to_bytes()
+    return PONG_BODY.pack(t1, t2, t3, marks.capable & 0xFFFFFFFF, marks.congestion & 0xFFFFFFFF) + report.to_bytes()
 
 
-def parse_pong(body: Buffer) -> tuple[float, float, float, ReceiverReport]:
+def parse_pong(body: Buffer) -> tuple[float, float, float, ReceiverReport, Marks]:
     """What `pong_body` wrote. Raises DatagramError."""
-    (t1, t2, t3), report = _parse_stamped(PONG_BODY, body)
+    (t1, t2, t3, capable, congestion), report = _parse_stamped(PONG_BODY, body)
     if t3 < t2:
         raise DatagramError('malformed')
-    return t1, t2, t3, report
+    return t1, t2, t3, report, Marks(int(capable), int(congestion))
 
 
 def _parse_stamped(stamps: struct.Struct, body: Buffer) -> tuple[tuple[float, ...], ReceiverReport]:
