@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from evitif.pipeline.coded_choice import FIGURES as STEP_FIGURES
 from evitif.pipeline.rate_table import FIGURES
 from evitif_cli.arguments import add_overwrite, configured
 from evitif_lab.commands.configuration import add_options
@@ -49,7 +50,7 @@ def tell(description: dict) -> None:
 
 def tell_steps(description: dict) -> None:
     """Print what the steps of a fitted entropy code cost."""
-    for step, figures in description['figures']['steps'].items():
-        print(f'step {step} for {description["model"]} at cut {description["cut"]}: {figures["bytes"]} bytes a frame, '
-              f'{figures["bytes_after_a_frame"]} after another one, the same class as without for '
-              f'{100 * figures["training_agreement"]:.1f} % of the training images judged')
+    table = description['figures'][STEP_FIGURES]
+    for step, cost in table['coding'].items():
+        print(f'step {step} for {description["model"]} at cut {description["cut"]}: {table["bytes"][step]:.0f} bytes for the patches of a '
+              f'frame, {100 * cost:.2f} points of top-1 lost as expected')

@@ -49,7 +49,7 @@ class RecoverySettings(ModelSettings):
     """How lost tokens of a model are made up for."""
 
     recovery: str = setting(
-        AUTO, 'what is done about missing tokens; auto: paldn if one was trained for model and cut, else omission; surrogate, srcnn, edsr '
+        AUTO, 'what is done about missing tokens; auto: paldn if one was trained for model and cut, else memory; surrogate, srcnn, edsr '
         'and tuned-tail are baselines of the laboratory and do not run on a bridge', choices=RECOVERIES, launch=True)
     recovery_artifact: str | None = setting(None, 'description (JSON) of a trained recovery; empty: the one in the model folder',
                                             launch=True)

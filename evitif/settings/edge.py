@@ -31,13 +31,13 @@ class EdgeSettings(LinkSettings):
         'in time and the robot does not answer alone; 0: no answer', unit='s', minimum=0.0, maximum=60.0)
     link_timeout: float = setting(1.0, 'the link counts as lost after this long a silence', unit='s', minimum=0.25, maximum=600.0)
     min_packets: int = setting(
-        24, 'spread each frame over at least this many packets, so that losing one loses little; strategy selection divides its small '
-        'frames by the measured loss instead', unit='packets', minimum=1, maximum=4096)
-    prefix_copies: int = setting(0, 'packets of a frame that carry each prefix token; 0: the class token in all of a small frame',
+        24, 'spread each frame of rows over at least this many packets, so that losing one loses little; entropy-coded frames take as '
+        'many as pay, and strategy selection divides its small frames by the measured loss', unit='packets', minimum=1, maximum=4096)
+    prefix_copies: int = setting(0, 'packets of a frame of rows that carry each prefix token; 0: the class token in all of a small frame',
                                  unit='packets', minimum=0, maximum=4096)
     patch_copies: int = setting(
-        0, 'packets of a frame that carry each patch token; 0: the number that costs least at the measured loss, or with a fixed '
-        'quantisation as many as take no more bytes than int8 sent once', unit='packets', minimum=0, maximum=16)
+        0, 'packets of a frame that carry each patch token; 0: the number that suits the measured loss best, or with rows of a '
+        'fixed quantisation as many as take no more bytes than int8 sent once', unit='packets', minimum=0, maximum=16)
     # Below 0.3 Mbit/s the handshake alone would exceed the limit.
     rate_limit: float = setting(0.0, 'never send more than this over any second, IP and UDP headers included; 0: no limit', unit='Mbit/s',
                                 minimum=0.3, maximum=10_000.0, also=0.0)

@@ -11,7 +11,6 @@ import torch
 from evitif.datasets import open_images
 from evitif.files import write_json
 from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
-from evitif.model.entropy_code import EntropyCode, State
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
@@ -30,13 +29,11 @@ from evitif_lab.training.transform_code import (
     stream_of,
     tokens_of,
 )
+from evitif_lab.trials.camera_motion import camera_path
 from evitif_lab.trials.images import Normalise, load_images, open_sources
-from evitif_lab.trials.simulated_motion import camera_path
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
 MEASURED = 400                  # images that the edge's choice rests on
-JUDGED = 100                    # images that say what a step costs
-_STEPS = tuple(range(8, 28, 4))
 
 
 def train_entropy_code(configuration: CodeTraining, command: str = '', keep: bool = False, overwrite: bool = False) -> list[dict]:
@@ -61,11 +58,10 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         else:
             video = recorded_tokens(stream.split, c.video, normalise)
         code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, stream.split.grid, *found, video, seed=c.seed))
-        figures = {'steps': step_figures(stream.split, code, tokens[-JUDGED:], answers[-JUDGED:], video[-20:]),
-                   FIGURES: measure_steps(stream, code, *recovery_in(folder, stream), tokens[-MEASURED:], answers[-MEASURED:], c.seed)}
+        table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[-MEASURED:], answers[-MEASURED:], c.seed)
         descriptions.append(save_entropy_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
-            'images': len(images), 'seed': c.seed, 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
+            'images': len(images), 'seed': c.seed, 'figures': {FIGURES: table, 'seconds': round(time.monotonic() - began, 1)},
             'made_by': {'command': command, 'configuration': configuration_of(c, parameters.cut), 'made_from': made_from,
                         'torch': torch.__version__}}))
     return descriptions
@@ -129,28 +125,3 @@ def recorded_tokens(split: SplitModel, folders: list[str], normalise: Normalise)
         found = torch.cat([split.head(normalise(part.to(normalise.mean.device))).half().cpu() for part in frames.split(BATCH)])
         parts.append(found[torch.from_numpy(firsts)[:, None] + torch.arange(FRAMES)])
     return torch.cat(parts)
-
-
-@torch.inference_mode()
-def step_figures(split: SplitModel, code: EntropyCode, tokens: torch.Tensor, answers: torch.Tensor, video: torch.Tensor) -> dict:
-    """Of each step, on images that were trained on: bytes of a frame alone and after another one, agreement of the class, divergence in
-    nats, and the cost of the change, the mean of p(a) - p(b) where class a becomes b."""
-    every, figures = np.arange(code.tokens), {}
-    device = next(split.module.parameters()).device
-    chosen, certain = answers.argmax(1), answers.softmax(1)
-    for step in _STEPS:
-        plans = [code.plan(code.quantise(frame.float().numpy()), step) for frame in tokens]
-        arrived = torch.from_numpy(np.stack([code.reconstruct(plan.levels) for plan in plans]))
-        logits = torch.cat([split.tail(part.to(device)).float().cpu() for part in arrived.split(BATCH)])
-        found = logits.argmax(1)
-        divergence = torch.nn.functional.kl_div(logits.log_softmax(1), answers.log_softmax(1), log_target=True, reduction='batchmean')
-        cost = (certain.gather(1, chosen[:, None]) - certain.gather(1, found[:, None])).mean()
-        after = []
-        for path in video:
-            state = State(code.plan(code.quantise(path[0].float().numpy()), step).levels, np.ones(code.tokens, bool))
-            after.append(len(code.pack(code.plan(code.quantise(path[1].float().numpy()), step, state), every)))
-        figures[str(step)] = {'bytes': round(float(np.mean([len(code.pack(plan, every)) for plan in plans]))),
-                              'bytes_after_a_frame': round(float(np.mean(after))),
-                              'training_agreement': round(float((found == chosen).float().mean()), 4),
-                              'training_divergence': round(float(divergence), 5), 'training_cost': round(float(cost), 5)}
-    return figures
