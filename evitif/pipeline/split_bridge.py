@@ -64,8 +64,8 @@ class SplitBridge(BridgeStrategy):
         tokens = torch.from_numpy(np.stack([values for values, _ in decoded])).to(self.placement.device)
         whole = [index for index, places in enumerate(received) if places.all()]
         pasts = [self._past(frame, values, places) for frame, values, places in zip(frames, tokens, received, strict=True)]
-        for places, past in zip(received, pasts, strict=True):
-            if not places.any() and past.remembered is None:
+        for frame, places, past in zip(frames, received, pasts, strict=True):
+            if frame.coded is not None and not places.any() and past.remembered is None:
                 raise ValueError('none of what came of it can be read: the frame that it refers to is not known here')
         parts = self._recover(frames, tokens, received, pasts, [index for index in range(len(frames)) if index not in whole])
         if whole:

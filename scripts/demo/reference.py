@@ -11,6 +11,7 @@ import torch
 from evitif.datasets.class_names import ids_by_name
 from evitif.pipeline.cut_model import CutModel
 from evitif.settings import CommonSettings, PartitionSettings, SelectionSettings, SplitSettings
+from evitif.vocabulary import Quantisation
 from scripts.demo.class_ids import class_ids_of, id_of
 
 
@@ -34,7 +35,8 @@ def reference(config: CommonSettings) -> Reference:
 def split_reference(config: SplitSettings) -> Reference:
     """The uncut model."""
     stream = CutModel.load(config)
-    p, quantisation = stream.parameters, 'auto' if stream.rates is not None else stream.parameters.quantisation
+    p = stream.parameters
+    quantisation = Quantisation.CODED.value if stream.entropy is not None else 'auto' if stream.rates is not None else p.quantisation
     return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}', 'uncut model', _whole(stream),
                      class_ids_of(stream), {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.sentence)
 

@@ -73,7 +73,7 @@ def test_a_user_s_own_model_is_trained_gets_a_recovery_and_answers_over_a_lossy_
     assert summary['predictions'] >= 0.99 * summary['frames_sent']
     assert summary['model'] == 'mine'
     assert set(summary['answered_by']) <= {'split/paldn', 'split/none'}
-    assert summary['quantisation'] == 'auto'     # the recovery's training fitted a transform code as well
+    assert summary['quantisation'] == 'coded'    # the recovery's training fitted an entropy code as well
     assert set(summary['predicted']) == set(CLASSES)
     assert summary['accuracy'] >= 0.9 and summary['accuracy_lossless'] >= 0.9
 

@@ -38,6 +38,7 @@ def test_a_change_of_the_quantisation_says_the_loss_as_far_as_it_is_known(rate, 
     edge, settings = SplitEdge.__new__(SplitEdge), iter([Setting('int8', 1, 1.0, 1, 1), Setting('int4', 2, 1.0, 1, 1)])
     quantiser = SimpleNamespace(quantise=lambda values: values)
     edge._choice, edge._setting = SimpleNamespace(choose=lambda *arguments: next(settings)), None
+    edge._coded = None
     edge.model, edge.parameters = SimpleNamespace(quantisers={'int8': quantiser, 'int4': quantiser}), None
     observation = SimpleNamespace(content=[SimpleNamespace(numpy=lambda: np.zeros((2, 3), np.float32))])
     edge.encode(observation, UplinkState(packet_error_rate=rate))

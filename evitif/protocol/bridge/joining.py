@@ -218,14 +218,14 @@ class JoiningEndpoint(BridgeEndpoint):
         """The next event, or None."""
         return self._joined.popleft() if self._joined else None
 
-    def receive_datagram(self, data: Buffer, addr: Address, now: float, arrived_at: float | None = None) -> None:
+    def receive_datagram(self, data: Buffer, addr: Address, now: float, arrived_at: float | None = None, ecn: int = 0) -> None:
         """See `BridgeEndpoint`."""
-        super().receive_datagram(data, addr, now, arrived_at)
+        super().receive_datagram(data, addr, now, arrived_at, ecn)
         self._join(now)
 
-    def receive_run(self, datagrams: np.ndarray, addr: Address, now: float, arrived_at: float | None = None) -> None:
+    def receive_run(self, datagrams: np.ndarray, addr: Address, now: float, arrived_at: float | None = None, ecn: int = 0) -> None:
         """See `BridgeEndpoint`."""
-        super().receive_run(datagrams, addr, now, arrived_at)
+        super().receive_run(datagrams, addr, now, arrived_at, ecn)
         self._join(now)
 
     def get_timer(self) -> float | None:
