@@ -12,7 +12,7 @@ from benchmarks.streams.evitif_split import Split
 from benchmarks.streams.h264 import INTRA, Coding, av
 
 NOTHING = 'the answer of the frame before'
-EVITIF, EVITIF_OMISSION = 'evitif, PALDN', 'evitif, omission'
+EVITIF, EVITIF_OMISSION, EVITIF_CODED = 'evitif, PALDN', 'evitif, omission', 'evitif, entropy-coded'
 CHROMAS = {420: 'H.264 4:2:0', 444: 'H.264 4:4:4'}
 PARITIES: dict[str, Parity | None] = {
     'ideal parity': Parity(), 'ideal parity, small datagrams': Parity(small=True),
@@ -67,9 +67,10 @@ def evitif(quick: bool) -> Iterator[Contestant]:
     """What ships: how a frame travels as the edge chooses within so many bytes, and fixed ones, each token once."""
     for most in QUICK_BUDGETS if quick else BUDGETS:
         title = 'any' if math.isinf(most) else f'at most {most:,} bytes'
-        yield Contestant(EVITIF, 'auto', title, Split({}, {}, most))
+        yield Contestant(EVITIF_CODED, 'within so many bytes', title, Split({}, {}, most))
     for margin in QUICK_MARGINS if quick else MARGINS:
-        yield Contestant(EVITIF, 'coded', f'accuracy margin {margin:g}', Split({'accuracy_margin': margin}, {}))
+        yield Contestant(EVITIF_CODED, 'in reference to what was answered', f'accuracy margin {margin:g}',
+                         Split({'accuracy_margin': margin}, {}))
     for kind in QUICK_FIXED if quick else FIXED:
         for family, recovery in ((EVITIF, 'auto'), (EVITIF_OMISSION, 'omission')):
             yield Contestant(family, 'each token once', kind, Split({'quantisation': kind, 'patch_copies': 1},

@@ -100,7 +100,8 @@ def check_answers(listener, loss):
     for message in on_robot:
         assert message.strategy == 'split' and message.robot == 'tortoise'
         assert message.tokens_sent == 65 and message.tokens_received <= 65
-        assert message.recovery == ('none' if message.tokens_received == 65 else 'omission')
+        # Without a PALDN the last known tokens stand in; a first frame has none.
+        assert message.recovery in (('none',) if message.tokens_received == 65 else ('memory', 'omission'))
         assert len(message.labels) == len(message.class_ids) == len(message.scores) > 0
 
 
