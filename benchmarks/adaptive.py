@@ -31,7 +31,7 @@ from evitif.protocol.events import AnswerArrived, FrameReady
 from evitif.protocol.frames.packetiser import TokenFrame, patch_copies_of
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
-from evitif.settings import bridge_settings, edge_settings
+from evitif.settings import UNCODED, bridge_settings, edge_settings
 from evitif.transport.impairment import HEADER_BYTES, ImpairedChannel
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
@@ -63,8 +63,8 @@ class Bench:
     """The model, and the images as tokens."""
 
     def __init__(self, model: str, data: str, cut: int, images: int):
-        self.edge_config = edge_settings(model=model, cut=cut, unsealed=True)
-        self.pipeline = SplitBridge(bridge_settings(model=model, cut=cut, unsealed=True))
+        self.edge_config = edge_settings(model=model, cut=cut, unsealed=True, quantisation=UNCODED)
+        self.pipeline = SplitBridge(bridge_settings(model=model, cut=cut, unsealed=True, quantisation=UNCODED))
         stream = self.stream = self.pipeline.model
         dataset = open_images(data, 'test', class_names=stream.class_names if stream.names_its_classes else None)
         chosen = np.random.default_rng(0).permutation(len(dataset))[:images]

@@ -25,7 +25,7 @@ from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.recovery.methods import Recovered
-from evitif.settings import AUTO, SplitSettings
+from evitif.settings import AUTO, UNCODED, SplitSettings
 from evitif.vocabulary import Quantisation
 
 
@@ -62,10 +62,11 @@ class CutModel:
         identity = fingerprint(module, cut)
         module.to(placement.device, placement.dtype)
         entropy = fitted_code(config.model, cut, identity, config.quantisation)
-        name, code, rates = choose_code(config.model, cut, identity, AUTO if entropy else config.quantisation)
+        wanted = AUTO if entropy or config.quantisation == UNCODED else config.quantisation
+        name, code, rates = choose_code(config.model, cut, identity, wanted)
         quantisation, room = Quantisation(name), datagram_room(config)
         groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), room)
-        table = RateTable.of(rates) if config.quantisation == AUTO and not entropy and rates is not None and groups == 1 else None
+        table = RateTable.of(rates) if wanted == AUTO and not entropy and rates is not None and groups == 1 else None
         kinds = [quantisation, *(Quantisation(kind) for kind in (table.coding if table else ()) if kind != quantisation
                                  and groups_needed(split.channels, functools.partial(row_bytes, kind), room) == 1)]
         quantisers = {kind: TokenQuantiser(kind, split.channels, groups, code if kind in RATES else None) for kind in kinds}

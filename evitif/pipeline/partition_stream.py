@@ -9,15 +9,15 @@ from evitif.partition.artifact import Description
 from evitif.pipeline.loading import datagram_room
 from evitif.protocol.frames.packetiser import groups_needed
 from evitif.protocol.wire.parameters import StreamParameters
-from evitif.settings import CommonSettings
+from evitif.settings import AUTO, UNCODED, CommonSettings
 from evitif.vocabulary import Quantisation, Strategy
 
 OF_FEATURES = (Quantisation.FP16, Quantisation.INT8, Quantisation.INT4)     # a transform code would have to be fitted to the features
 
 
 def feature_quantiser(config: CommonSettings, features: int) -> TokenQuantiser:
-    """How features travel; `auto` is int8. Raises ValueError for a transform code, or if no row fits into a datagram."""
-    kind = Quantisation.INT8 if config.quantisation == 'auto' else config.quantisation
+    """how features travel; `auto` and `rows` are int8. Raises ValueError for a transform code, or if no row fits into a datagram."""
+    kind = Quantisation.INT8 if config.quantisation in (AUTO, UNCODED) else config.quantisation
     if kind not in OF_FEATURES:
         raise ValueError(f'quantisation is {kind!r}: expected auto or one of {", ".join(OF_FEATURES)}, since the strategy is partition')
     groups = groups_needed(features, functools.partial(row_bytes, kind), datagram_room(config))

@@ -25,6 +25,7 @@ from evitif.settings.model import (
     AUTO,
     MODEL_SETTINGS,
     STRATEGY,
+    UNCODED,
     AutoSettings,
     CommonSettings,
     ModelSettings,
@@ -35,7 +36,7 @@ from evitif.settings.model import (
 )
 
 __all__ = [
-    'AUTO', 'BATCHING', 'BRIDGE_SETTINGS', 'DEFAULT_TOP_K', 'EDGE_SETTINGS', 'MODEL_SETTINGS', 'OFF', 'RECOVERIES', 'STRATEGY',
+    'AUTO', 'BATCHING', 'BRIDGE_SETTINGS', 'DEFAULT_TOP_K', 'EDGE_SETTINGS', 'MODEL_SETTINGS', 'OFF', 'RECOVERIES', 'STRATEGY', 'UNCODED',
     'AutoSettings', 'BridgeSettings', 'Changeable', 'CommonSettings', 'EdgeSettings', 'LinkSettings', 'ModelSettings',
     'PartitionBridgeSettings', 'PartitionEdgeSettings', 'PartitionSettings', 'RecoverySettings', 'SelectionBridgeSettings',
     'SelectionEdgeSettings', 'SelectionSettings', 'Setting', 'Settings', 'SplitBridgeSettings', 'SplitEdgeSettings', 'SplitSettings',

@@ -26,7 +26,7 @@ from evitif.pipeline.sending_choice import SendingChoice, Setting
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.protocol.frames.packetiser import MAX_PATCH_COPIES, Packetiser, TokenFrame
 from evitif.recovery import METHODS, ArtifactError, Omission, Recovery
-from evitif.settings import AUTO, SplitSettings, bridge_settings
+from evitif.settings import AUTO, UNCODED, SplitSettings, bridge_settings
 from evitif.vocabulary import Quantisation, RecoveryName
 from evitif_lab.baselines import LEARNED
 from evitif_lab.commands.configuration import QUANTISATION_HELP, ModelChoice, option
@@ -110,7 +110,8 @@ class Measurement:
         c = self.configuration = configuration
         require_report(c.json)
         self.stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
-                                                   cut=c.cut, quantisation=c.quantisation, device=c.device))
+                                                   cut=c.cut, quantisation=UNCODED if c.quantisation == AUTO else c.quantisation,
+                                                  device=c.device))
         parameters = self.stream.parameters
         self.methods, self.artifacts = _methods(c, self.stream)
         names = self.stream.class_names if self.stream.names_its_classes else None
