@@ -189,7 +189,10 @@ class AutostartNode(LifecycleNode):
 
 def run(node_class: type[AutostartNode], arguments: list[str] | None = None) -> NoReturn:
     """Run a node until SIGINT, SIGTERM or its `finish`, and end the process. Errors go to stderr in one sentence."""
-    exit_code = _run(node_class, arguments)
+    _end(_run(node_class, arguments))
+
+
+def _end(exit_code: int) -> NoReturn:
     # Taking PyTorch apart module by module takes the interpreter 2 s after everything is closed already.
     atexit._run_exitfuncs()  # noqa: SLF001 - no public function does it
     sys.stdout.flush()
@@ -208,7 +211,7 @@ def _run(node_class: type[AutostartNode], arguments: list[str] | None) -> int:
             node = _start(node_class, sys.argv[1:] if arguments is None else arguments)
         except USER_ERRORS as error:
             print(f'{node_class.default_name}: {error}', file=sys.stderr)
-            return EXIT_BAD_PARAMETER
+            _end(EXIT_BAD_PARAMETER)      # at once: taking a half-built node apart sometimes crashes in rclpy
         forwarder = LogForwarder(node)
         if warning:
             node.get_logger().warning(warning)
