@@ -208,12 +208,10 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._on_prediction(robot, self._prediction(item, answer))
 
     def _count_tokens(self, frame: ReceivedFrame, answer: Answer) -> None:
-        remembered = 0 if answer.remembered is None else int(answer.remembered.sum())
         sent = frame.units_sent // self._strategy.streams[0].groups
         with self._lock:
             if frame.session_id in self._endpoint.sessions:
-                self._tokens[frame.session_id].update(received=answer.tokens_received, remembered=remembered,
-                                                      estimated=max(0, sent - answer.tokens_received - remembered))
+                self._tokens[frame.session_id].update(answer.fates(sent))
 
     def _answer_late(self, late: FrameLate) -> None:
         """Give a late device the answer of the others, in which it has no part."""

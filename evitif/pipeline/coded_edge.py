@@ -10,11 +10,11 @@ import numpy as np
 from evitif.bounded import BoundedDict
 from evitif.model.entropy_code import EntropyCode, Plan, State
 from evitif.pipeline.coded_choice import CodedChoice, CodedSetting
-from evitif.pipeline.coded_states import STATES, places_of, state_after
+from evitif.pipeline.coded_states import STATES, state_after
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.loading import datagram_room
 from evitif.protocol.edge.frame_sender import UplinkState
-from evitif.protocol.frames.coded_frame import cut_by_bytes, payload_room
+from evitif.protocol.frames.coded_frame import cut_by_bytes, payload_room, tokens_of
 from evitif.protocol.frames.interleaving import scattered_order
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.frames.reassembly import newer
@@ -95,12 +95,13 @@ class CodedEdge:
             return found if younger < STATES - 1 else None
 
     def _parts(self, plan: Plan, setting: CodedSetting, room: int) -> tuple[CodedPart, ...]:
-        prefix, grid = self._parameters.prefix_tokens, self._parameters.grid
+        prefix = self._parameters.prefix_tokens
         sizes, fixed = plan.bits[prefix:][self._order] / 8, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES
         fewest = setting.packets
         for _ in range(_ROUNDS):
             ranges = cut_by_bytes(sizes, fixed, room, setting.copies, fewest)
-            parts = tuple(CodedPart(first, count, self._code.pack(plan, places_of(first, count, prefix, grid))) for first, count in ranges)
+            bare = [CodedPart(first, count, b'') for first, count in ranges]
+            parts = tuple(part._replace(payload=self._code.pack(plan, tokens_of(part, self._parameters))) for part in bare)
             largest = max(len(part.payload) for part in parts)
             if largest <= room:
                 return parts

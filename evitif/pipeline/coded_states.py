@@ -13,7 +13,7 @@ import numpy as np
 from evitif.bounded import BoundedDict
 from evitif.model.entropy_code import EntropyCode, State
 from evitif.model.errors import CodeError
-from evitif.protocol.frames.coded_frame import patches_of
+from evitif.protocol.frames.coded_frame import tokens_of
 from evitif.protocol.wire.coded import CodedTokens
 from evitif.protocol.wire.parameters import StreamParameters
 
@@ -25,11 +25,6 @@ def state_after(levels: np.ndarray, received: np.ndarray, base: State | None) ->
     if base is None:
         return State(np.where(received[:, None], levels, 0).astype(np.int16), received.copy())
     return State(np.where(received[:, None], levels, base.levels).astype(np.int16), received | base.known)
-
-
-def places_of(first: int, count: int, prefix_tokens: int, grid: tuple[int, int]) -> np.ndarray:
-    """The tokens of a part, int [n] ascending: the prefix tokens and a range of the ranked patches."""
-    return np.concatenate([np.arange(prefix_tokens), prefix_tokens + np.sort(patches_of(first, count, grid))])
 
 
 class CodedStates:
@@ -50,7 +45,7 @@ class CodedStates:
         base = None if coded.reference is None else states.get(coded.reference)
         if coded.reference is None or base is not None:
             for part in coded.parts:
-                places = places_of(part.first, part.count, p.prefix_tokens, p.grid)
+                places = tokens_of(part, p)
                 try:
                     levels[places] = self._code.unpack(part.payload, places, coded.step, base)
                 except CodeError:

@@ -312,9 +312,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         if frame is None or frame.observation is None:
             return
         self._strategy.acknowledge(self._connection.session_id or 0, answer.frame_id, answer.received)
-        remembered = 0 if answer.remembered is None else int(answer.remembered.sum())
-        self._add(frames_answered=1, tokens_received=answer.tokens_received, tokens_remembered=remembered,
-                  tokens_estimated=max(0, event.sent.tokens - answer.tokens_received - remembered))
+        self._add(frames_answered=1, **{f'tokens_{fate}': count for fate, count in answer.fates(event.sent.tokens).items()})
         class_ids, scores = answer.class_ids, answer.scores
         try:
             class_ids, scores = self._strategy.refine(frame.observation, class_ids, scores)

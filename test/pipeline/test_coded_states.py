@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from evitif.pipeline.coded_choice import CodedChoice, CodedTable
 from evitif.pipeline.coded_edge import CodedEdge
-from evitif.pipeline.coded_states import STATES, CodedStates, places_of
+from evitif.pipeline.coded_states import STATES, CodedStates
 from evitif.protocol.edge.frame_sender import UplinkState
+from evitif.protocol.frames.coded_frame import tokens_of
 from evitif.protocol.wire.coded import CodedPart
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif_lab.training.entropy_code import fit_entropy_code
@@ -62,7 +63,7 @@ class World:
             expected = np.zeros(21, bool)
             if received.any():
                 for part in parts:
-                    expected[places_of(part.first, part.count, 1, GRID)] = True
+                    expected[tokens_of(part, PARAMETERS)] = True
                 assert (values[received] == self.code.reconstruct(levels)[received]).all()
             assert (received == expected).all()
             self.answers.append((self.session, frame_id, received))
@@ -141,7 +142,7 @@ def test_a_part_that_cannot_be_read_counts_as_lost(code):
     assert len(coded.parts) > 1
     damaged = CodedPart(*coded.parts[0][:2], coded.parts[0].payload + b'\1\2\3\4\5\6\7\x08\x09')
     _, received = bridge.decode(1, 1, replace(coded, parts=(damaged, coded.parts[1])))
-    assert (np.flatnonzero(received) == places_of(*coded.parts[1][:2], 1, GRID)).all()
+    assert (np.flatnonzero(received) == tokens_of(coded.parts[1], PARAMETERS)).all()
 
 
 def test_every_part_fits_into_a_datagram_or_the_edge_says_so(code):

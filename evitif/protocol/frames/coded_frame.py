@@ -10,7 +10,7 @@ import numpy as np
 from evitif.protocol.frames.frame_datagrams import FrameDatagrams, even_sizes
 from evitif.protocol.frames.interleaving import scattered_order
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.coded import CODED_HEADER, CodedTokens, back_to
+from evitif.protocol.wire.coded import CODED_HEADER, CodedPart, CodedTokens, back_to
 from evitif.protocol.wire.datagram import HEADER
 from evitif.protocol.wire.parameters import StreamParameters
 
@@ -34,6 +34,12 @@ def patches_of(first: int, count: int, grid: tuple[int, int]) -> np.ndarray:
     """The patches of a range of ranks, int [count], as numbered row by row."""
     order = scattered_order(grid)
     return order[np.arange(first, first + count) % len(order)]
+
+
+def tokens_of(part: CodedPart, parameters: StreamParameters) -> np.ndarray:
+    """The tokens of a part, int [n] ascending: the prefix tokens and a range of the ranked patches."""
+    prefix = parameters.prefix_tokens
+    return np.concatenate([np.arange(prefix), prefix + np.sort(patches_of(part.first, part.count, parameters.grid))])
 
 
 def cut_by_bytes(sizes: np.ndarray, fixed: float, room: int, copies: int = 1, fewest: int = 1) -> list[tuple[int, int]]:

@@ -16,16 +16,20 @@ of a small frame, so that any packet brings it; the others are in fewer.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
 PLASTIC = 1.32471795724474602596      # the real root of x**3 = x + 1
 
 
+@lru_cache(maxsize=32)       # asked for each part of each coded frame
 def scattered_order(grid: tuple[int, int]) -> np.ndarray:
-    """The patches of a `grid` (rows, columns) by their R2 rank: int64 [rows * columns], indices in row-major order."""
+    """The patches of a `grid` (rows, columns) by their R2 rank: int64 [rows * columns], read-only, indices in row-major order."""
     i, j = np.mgrid[:grid[0], :grid[1]]
-    return np.argsort(np.mod(i / PLASTIC + j / PLASTIC**2, 1.0).ravel(), kind='stable')
+    order = np.argsort(np.mod(i / PLASTIC + j / PLASTIC**2, 1.0).ravel(), kind='stable')
+    order.setflags(write=False)
+    return order
 
 
 def spread(units: int, copies: int, packets: int) -> list[list[int]]:

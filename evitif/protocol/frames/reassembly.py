@@ -32,7 +32,7 @@ from operator import or_
 import numpy as np
 
 from evitif.protocol.frames.arrival import QUIET_FLOOR_S, ArrivalEstimator
-from evitif.protocol.frames.interleaving import scattered_order
+from evitif.protocol.frames.coded_frame import tokens_of
 from evitif.protocol.wire.coded import CodedBody, CodedPart, CodedTokens
 from evitif.protocol.wire.datagram import WINDOW, TokensBody
 from evitif.protocol.wire.parameters import StreamParameters, check_seconds
@@ -154,7 +154,6 @@ class Reassembler:
         self._deadline = check_seconds('reassembly_deadline_s', reassembly_deadline_s)
         self._packet_error_rate = packet_error_rate
         self._top_k = top_k
-        self._order = scattered_order(parameters.grid)
         self._ring: list[_Frame | None] = [None] * frames
         self._finished: deque[_Finished] = deque(maxlen=_FINISHED)
         self._past: OrderedDict[tuple[int, int], None] = OrderedDict()      # id and capture stamp, the oldest first
@@ -204,8 +203,7 @@ class Reassembler:
         bit = 1 << body.packet_index
         if frame.packets & bit:
             return 'duplicate'
-        ranks = np.arange(part.first, part.first + part.count) % patches
-        units = np.concatenate([np.arange(parameters.prefix_tokens), parameters.prefix_tokens + self._order[ranks]])
+        units = tokens_of(part, parameters)
         if not frame.received[units].all():      # a part that brings nothing new is not kept: there are at most as many as units
             if sum(len(kept.payload) for kept in frame.parts) + len(part.payload) > 4 * parameters.tokens * parameters.channels:
                 return 'inconsistent'

@@ -53,6 +53,12 @@ class Answer:
     memory_age_s: float = math.nan     # their mean age by the capture stamps; NaN where `remembered` is None, and only there
     motion: float = math.nan           # 1/s, how fast the scene changes (`evitif.recovery.memory`), NaN unknown
 
+    def fates(self, sent: int) -> dict[str, int]:
+        """What became of the `sent` tokens of the frame: received, remembered from earlier frames, estimated or left out."""
+        remembered = 0 if self.remembered is None else int(self.remembered.sum())
+        return {'received': self.tokens_received, 'remembered': remembered,
+                'estimated': max(0, sent - self.tokens_received - remembered)}
+
 
 def encode(answer: Answer, copies: int) -> bytes:
     """The body of an ANSWER that is sent `copies` times. Raises ValueError naming a field that cannot be written."""
