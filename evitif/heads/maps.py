@@ -42,8 +42,8 @@ class PlaceMap(Result):
         if self.values.dtype != np.uint8 or self.confidence.dtype != np.uint8 or not 0 < max(rows, columns) <= _CELLS \
                 or (height, width) != (rows * self.scale, columns * self.scale):
             raise ValueError(f'a map of {self.values.dtype} {list(self.values.shape)} with a confidence of {self.confidence.dtype} '
-                             f'{list(self.confidence.shape)}: expected uint8, a whole number of places in each of at most {_CELLS} x {_CELLS} '
-                             'cells')
+                             f'{list(self.confidence.shape)}: expected uint8, and a whole number of places in each of at most '
+                             f'{_CELLS} x {_CELLS} cells')
 
     @property
     def scale(self) -> int:

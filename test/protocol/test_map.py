@@ -11,6 +11,7 @@ from evitif.protocol.sealing.keys import Key, RobotKeys
 from evitif.protocol.wire import map_part
 from evitif.protocol.wire.datagram import DatagramError
 from evitif.protocol.wire.map_part import MapPart
+
 from .simulated_link import SMALL, Impairment, Simulation, frame_of
 
 GOOD = MapPart(7, 123, 1, 0, 2, b'mask')
@@ -60,10 +61,10 @@ def test_nearly_every_part_arrives_once_and_in_time(link, sealed):
     sent = simulation.stream(edge, SMALL, 60, rate=20.0)
     simulation.run(4.0)
     arrived = [event.part for event in simulation.of(MapArrived)]
-    assert len(sent) == 60 and len(arrived) == len(set((part.frame_id, part.index) for part in arrived))
+    assert len(sent) == 60 and len(arrived) == len({(part.frame_id, part.index) for part in arrived})
     ready = {event.frame.frame_id for event in simulation.of(FrameReady)}
     whole = {part.frame_id for part in arrived if part.index == 0} & {part.frame_id for part in arrived if part.index == 1}
-    assert len(ready - whole) <= 1
+    assert len(ready - whole) <= (4 if link.burst else 1)      # at most 20 copies: in bursts of 8, 2 % of the answers are lost, too
 
 
 def test_a_part_for_another_frame_or_behind_the_deadline_is_late():

@@ -58,8 +58,9 @@ class SentFrames:
     def take_part(self, part: MapPart, now: float) -> MapPart:
         """A part of a map of a frame whose deadline is not over. Raises `DatagramError`: 'answer_copy' (it came already), 'late'."""
         frame, place = self._waiting.get(part.frame_id), (*part.map_key, part.index)
-        waits = frame is not None and frame.capture_stamp_ns == part.capture_stamp_ns
-        due = frame.sent_at + self._deadline if waits else self._answered.get((part.frame_id, part.capture_stamp_ns), -math.inf)
+        due = self._answered.get((part.frame_id, part.capture_stamp_ns), -math.inf)
+        if frame is not None and frame.capture_stamp_ns == part.capture_stamp_ns:
+            due = frame.sent_at + self._deadline
         if now >= due:
             raise DatagramError('late')
         if place in self._parts:

@@ -42,8 +42,8 @@ def map_room(max_datagram_bytes: int, *, sealed: bool) -> int:
 def encode(part: MapPart, copies: int) -> bytes:
     """The body of a MAP that is sent `copies` times. Raises ValueError naming what cannot be written."""
     if not part.content or not 0 <= part.head < MOST_HEADS or not 0 <= part.index < part.parts <= MOST_PARTS:
-        raise ValueError(f'part {part.index} of {part.parts} of head {part.head} with {len(part.content)} bytes: expected a part that is not '
-                         f'empty, at most {MOST_PARTS} parts and {MOST_HEADS} heads')
+        raise ValueError(f'part {part.index} of {part.parts} of head {part.head} with {len(part.content)} bytes: expected a part that is '
+                         f'not empty, at most {MOST_PARTS} parts and {MOST_HEADS} heads')
     try:
         return MAP_HEADER.pack(part.frame_id, part.capture_stamp_ns, part.head, part.index, part.parts, copies) + part.content
     except struct.error as error:
