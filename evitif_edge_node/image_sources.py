@@ -7,13 +7,16 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
 from evitif.datasets import BY_NAME, EXTENSIONS, DatasetError, ImageDataset, MovingFashion, is_named, open_images, say_once
-from evitif.recording import RecordedImage, Recording, RecordingError, is_recording
+from evitif.recording import RecordingError, is_recording
+
+if TYPE_CHECKING:
+    from evitif.recording import RecordedImage
 
 _IMAGES = frozenset(EXTENSIONS) - {'.gif'}      # a GIF is a film here
 _NAMED = 20             # images that cannot be read, in the log
@@ -135,6 +138,7 @@ class RecordedSource:
     labelled = False
 
     def __init__(self, source: str, loop: bool, start_s: float, duration_s: float, significant_bits: int, say: Callable[[str], None]):
+        from evitif.recording import Recording
         self._recording = Recording.open(source, significant_bits, say)
         self._loop, self._part = loop, (start_s, duration_s)
         self._images = self._recording.images(*self._part)

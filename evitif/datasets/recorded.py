@@ -12,13 +12,17 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import rmtree
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from evitif.datasets.errors import DatasetError
 from evitif.datasets.sample import Sample
-from evitif.recording import RecordedImage, Recording, RecordingError
+from evitif.recording import RecordingError
+
+if TYPE_CHECKING:
+    from evitif.recording import RecordedImage, Recording
 
 TRAINING, JUDGING = 0.75, 0.8       # the share of the time where training ends, and where judging begins
 MOST = 2000                         # images of a part
@@ -44,6 +48,7 @@ class RecordedImages:
         self._clean = weakref.finalize(self, rmtree, self.folder, True)
         self.items: list[tuple[Path, int, str]] = []
         try:
+            from evitif.recording import Recording
             with Recording.open(source, say=say) as recording:
                 labels, self.class_names = _labels(recording)
                 alike = self._fill(recording, labels, split, most)
@@ -95,6 +100,7 @@ def recorded_paths(source: str, count: int, length: int, split: str = 'train') -
     Raises DatasetError where the recording cannot be read or has fewer frames than a run.
     """
     try:
+        from evitif.recording import Recording
         with Recording.open(source) as recording:
             start_s, stop_s, _ = _part(recording, split, MOST)
             total = sum(1 for _ in recording.bag.records([recording.topic.name], recording.start_ns + round(start_s * 1e9),

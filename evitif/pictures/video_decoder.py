@@ -19,7 +19,7 @@ _CODECS = {'h264': 'h264', 'x264': 'h264', 'avc': 'h264', 'hevc': 'hevc', 'h265'
            'vp8': 'vp8', 'mjpeg': 'mjpeg'}
 _WAITING = 64               # packets whose picture has not come out of the decoder
 _START = re.compile(b'\x00\x00\x01')
-INSTALL = 'video packets are read by PyAV, whose wheels carry GPL libraries: `pip install -r requirements/bench-video.txt` installs it'
+INSTALL = 'video packets are read by PyAV, whose wheels carry GPL libraries: `pip install -r requirements/video.txt` installs it'
 
 
 def codec_of(format: str) -> str:

@@ -5,7 +5,6 @@ What a file is, its first bytes say, not its name. A bag that was cut off (no in
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import struct
 from collections.abc import Callable, Collection, Iterator
@@ -25,14 +24,12 @@ from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_
 from evitif.recording.cut_off import CutOff, CutOffMcap, CutOffRos1, CutOffSqlite
 from evitif.recording.definitions import EXTRA_DEFINITIONS
 from evitif.recording.errors import RecordingError
+from evitif.recording.kinds import MCAP, METADATA, ROS1, SQLITE, SUFFIXES, ZSTD, files_of, magic_of
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
-MCAP, ROS1, SQLITE, ZSTD = b'\x89MCAP0\r\n', b'#ROSBAG V', b'SQLite format 3\0', b'\x28\xb5\x2f\xfd'
-_SUFFIXES = {MCAP: '.mcap', ROS1: '.bag', SQLITE: '.db3'}
 _CUT_OFF: dict[bytes, type[CutOff]] = {MCAP: CutOffMcap, ROS1: CutOffRos1, SQLITE: CutOffSqlite}
-_METADATA = 'metadata.yaml'
 _NAMED = 12         # topics, in a sentence
 # What the readers and their decompressors raise on bytes that no recorder wrote.
 _DAMAGE = (ReaderError1, ReaderError2, SerdeError, apsw.Error, sqlite3.Error, struct.error, EOFError, KeyError, IndexError, ValueError,
@@ -162,13 +159,6 @@ class Bag:
         return ', '.join(named[:_NAMED]) + more if named else 'no topic'
 
 
-def is_bag(path: Path) -> bool:
-    """Whether `path` is a bag by what it begins with, or a folder of one."""
-    if path.is_dir():
-        return (path / _METADATA).is_file() or bool(_files(path))
-    return path.is_file() and _magic(path) is not None
-
-
 def open_bag(path: Path, say: Callable[[str], None]) -> Bag:
     """Open a bag: a file, or the folder that a recorder made. Raises RecordingError, saying what it is instead or what is wrong.
 
@@ -178,11 +168,11 @@ def open_bag(path: Path, say: Callable[[str], None]) -> Bag:
         raise RecordingError(f'recording {str(path)!r} does not exist')
     if path.is_dir():
         return _open_folder(path, say)
-    magic = _magic(path)
+    magic = magic_of(path)
     if magic is None:
         raise RecordingError(f'{path} is no bag: expected a rosbag2 folder, an MCAP or sqlite3 file of one, or a ROS 1 bag')
     if magic == ZSTD:
-        raise RecordingError(f'{path} is a compressed file of a bag: expected the folder that the recorder made, with its {_METADATA}')
+        raise RecordingError(f'{path} is a compressed file of a bag: expected the folder that the recorder made, with its {METADATA}')
     part, remark = _open_file(path, magic)
     if remark:
         say(remark)
@@ -191,7 +181,7 @@ def open_bag(path: Path, say: Callable[[str], None]) -> Bag:
 
 def _open_folder(path: Path, say: Callable[[str], None]) -> Bag:
     remark = ''
-    if (path / _METADATA).is_file():
+    if (path / METADATA).is_file():
         reader = Reader2(path)
         try:
             reader.open()
@@ -199,15 +189,15 @@ def _open_folder(path: Path, say: Callable[[str], None]) -> Bag:
         except OSError as error:
             raise RecordingError(f'{path} cannot be opened: {error.strerror or error}') from None
         except _DAMAGE as error:
-            remark = f'{path}: {_METADATA} does not help ({_reason(error)}), so its files are read one by one'
-    files = _files(path)
+            remark = f'{path}: {METADATA} does not help ({_reason(error)}), so its files are read one by one'
+    files = files_of(path)
     if not files:
-        raise RecordingError(remark or f'{path} has no {_METADATA} and no MCAP or sqlite3 file: expected a rosbag2 folder')
-    remarks = [remark or f'{path} has no {_METADATA}, as when a recorder was cut off: its files are read one by one']
+        raise RecordingError(remark or f'{path} has no {METADATA} and no MCAP or sqlite3 file: expected a rosbag2 folder')
+    remarks = [remark or f'{path} has no {METADATA}, as when a recorder was cut off: its files are read one by one']
     parts: list[Part] = []
     for file in files:
         try:
-            part, remark = _open_file(file, _magic(file) or MCAP)
+            part, remark = _open_file(file, magic_of(file) or MCAP)
         except RecordingError as error:
             remarks.append(str(error))
             continue
@@ -222,8 +212,8 @@ def _open_folder(path: Path, say: Callable[[str], None]) -> Bag:
 
 def _open_file(path: Path, magic: bytes) -> tuple[Part, str]:
     """The reader of a file, open, and a remark."""
-    if path.suffix != _SUFFIXES[magic]:
-        raise RecordingError(f'{path} is a bag whose name should end in {_SUFFIXES[magic]}: rename it')
+    if path.suffix != SUFFIXES[magic]:
+        raise RecordingError(f'{path} is a bag whose name should end in {SUFFIXES[magic]}: rename it')
     reader: Part = Reader1(path) if magic == ROS1 else Reader2(path)
     try:
         reader.open()
@@ -238,21 +228,6 @@ def _open_file(path: Path, magic: bytes) -> tuple[Part, str]:
     except (*_DAMAGE, OSError) as error:
         raise RecordingError(f'{path} cannot be read: {_reason(error)}') from None
     return reader, f'{path} has no usable index ({reason}), as when a recorder was cut off: what is there is read in order'
-
-
-def _magic(path: Path) -> bytes | None:
-    try:
-        with path.open('rb') as file:
-            start = file.read(16)
-    except OSError as error:
-        raise RecordingError(f'{path} cannot be opened: {error.strerror}') from None
-    return next((magic for magic in (*_SUFFIXES, ZSTD) if start.startswith(magic)), None)
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files of a bag, in the order of their numbers (bag_2 before bag_10)."""
-    found = [path for path in folder.iterdir() if path.suffix in ('.mcap', '.db3') and path.is_file()]
-    return sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', path.name)])
 
 
 def _types(connection: Connection) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +14,9 @@ import numpy as np
 from evitif.pictures import PictureError, SignificantBits
 from evitif.pictures.ros_images import ImageConversionError, compressed_image_to_rgb, image_to_rgb
 from evitif.pictures.video_decoder import VideoDecoder, codec_of, is_key
-from evitif.recording.bag import Bag, Topic, is_bag, open_bag
+from evitif.recording.bag import Bag, Topic, open_bag
 from evitif.recording.errors import RecordingError
+from evitif.recording.kinds import split_source
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 FFMPEG, FOXGLOVE = 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket', 'foxglove_msgs/msg/CompressedVideo'
@@ -187,20 +187,6 @@ class Recording:
         if self.skipped <= _SAID:
             more = '; no more of them are named' if self.skipped == _SAID else ''
             self._say(f'{self.name}: image {number} is left out: {reason}{more}')
-
-
-def is_recording(source: str) -> bool:
-    """Whether `source` is a bag, or a bag and a topic, by what is there."""
-    return is_bag(split_source(source)[0])
-
-
-def split_source(source: str) -> tuple[Path, str]:
-    """`rover.mcap:/camera/image_raw` as its path and its topic ('' where none is given)."""
-    whole = Path(source).expanduser()
-    if ':' not in source or whole.exists():
-        return whole, ''
-    path, _, topic = source.rpartition(':')
-    return Path(path).expanduser(), topic
 
 
 def recorded_images(bag: Bag) -> list[Topic]:

@@ -44,7 +44,7 @@ def store_of(format: str):
 def h264(images: list[np.ndarray], key_every: int = 6) -> list[bytes]:
     """One packet for each image, as a robot's encoder sends them. Skips the test where PyAV is not there."""
     import pytest
-    av = pytest.importorskip('av', reason='H.264 needs PyAV (requirements/bench-video.txt)')
+    av = pytest.importorskip('av', reason='H.264 needs PyAV (requirements/video.txt)')
     context = av.CodecContext.create('libx264', 'w')
     context.height, context.width = images[0].shape[:2]
     context.pix_fmt, context.time_base, context.framerate = 'yuv420p', Fraction(1, 30), Fraction(30)
