@@ -11,9 +11,10 @@ import running_system
 import torch
 from running_system import IMAGE, wait
 
+from evitif.heads.results import top_classes
 from evitif.model import ModelError
 from evitif.pipeline import BridgeRuntime, EdgeRuntime
-from evitif.pipeline.cut_model import CutModel, top_classes
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, write_key_file
 from evitif.recovery import ArtifactError
@@ -123,7 +124,7 @@ def test_a_frame_whose_answer_does_not_come_is_answered_alone():
 
 
 def test_a_frame_whose_answer_does_not_come_is_given_the_last_one_with_its_age():
-    with system(answer_deadline=0.2) as running:
+    with system(answer_deadline=2.0) as running:
         running.connected()
         running.edge.submit(IMAGE, 5)
         wait(lambda: running.robot)

@@ -2,13 +2,16 @@
 can no longer be expected, though it is still taken if it comes."""
 
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.edge.answer_times import AnswerTimes
 from evitif.protocol.events import FrameOverdue, SentFrame
 from evitif.protocol.wire.datagram import DatagramError
+from evitif.protocol.wire.map_part import MapPart
 
 ANSWERED_REMEMBERED = 256
+PARTS_REMEMBERED = 2048
 
 
 class SentFrames:
@@ -24,7 +27,8 @@ class SentFrames:
         self._expected: OrderedDict[int, SentFrame] = OrderedDict()         # those that are not overdue
         self._times = AnswerTimes()
         self._answered_until = -math.inf                                    # when the newest that was answered had been sent
-        self._answered: deque[tuple[int, int]] = deque(maxlen=ANSWERED_REMEMBERED)
+        self._answered: BoundedDict[tuple[int, int], float] = BoundedDict(ANSWERED_REMEMBERED)      # when each would have expired
+        self._parts: BoundedDict[tuple, None] = BoundedDict(PARTS_REMEMBERED)                       # of maps, that came
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -77,5 +81,18 @@ class SentFrames:
         self._expected.pop(frame_id, None)
         self._times.add(now - frame.sent_at)
         self._answered_until = max(self._answered_until, frame.sent_at)
-        self._answered.append((frame_id, capture_stamp_ns))
+        self._answered[frame_id, capture_stamp_ns] = frame.sent_at + self._deadline
         return frame
+
+    def take_part(self, part: MapPart, now: float) -> MapPart:
+        """A part of a map of a frame whose deadline is not over. Raises `DatagramError`: 'answer_copy' (it came already), 'late'."""
+        frame, place = self._waiting.get(part.frame_id), (*part.map_key, part.index)
+        due = self._answered.get((part.frame_id, part.capture_stamp_ns), -math.inf)
+        if frame is not None and frame.capture_stamp_ns == part.capture_stamp_ns:
+            due = frame.sent_at + self._deadline
+        if now >= due:
+            raise DatagramError('late')
+        if place in self._parts:
+            raise DatagramError('answer_copy')
+        self._parts[place] = None
+        return part
