@@ -35,7 +35,7 @@ class MovedPatchesBridge(SplitBridge):
         self.streams = (code.stream_parameters(),)
         self._patches = PatchModel(self.model.split)
         self._code, self._states = code.code, CodedStates(code.code, self.streams[0], config.max_robots)
-        self.description = f'large model {self.parameters.model} on {self.placement.sentence}, on the patches that robots without a model send'
+        self.description = f'large model {self.parameters.model} on {self.placement.sentence}, for robots that send the patches that moved'
 
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
         """As `SplitBridge.answer_batch`; prefix tokens do not travel."""

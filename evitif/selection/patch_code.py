@@ -130,7 +130,7 @@ class PatchCode:
 
 @dataclass(frozen=True, eq=False)
 class EntropyPatchCode:
-    """The entropy code of one large model's patches: in reference to what the bridge has, a patch that did not move takes next to nothing."""
+    """The entropy code of one large model's patches: in reference to what the bridge has, a patch that did not move takes few bits."""
 
     code: EntropyCode
     pixels: Pixels

@@ -12,8 +12,9 @@ AUTO = 'auto'       # as a strategy: split or selection, by what was measured of
 UNCODED = 'rows'    # as a quantisation: the best without entropy coding
 STRATEGY = Setting(
     'strategy', Strategy.SPLIT.value, 'how edge and bridge share the work, the same on both: split (head and tail of one model), selection '
-    '(a light model answers, or sends the patches that matter; without one, those that moved), partition (one sub-model on each of several devices), auto (split or '
-    'selection, whichever suits the `auto_` parameters better by what was measured)', choices=(*Strategy.values(), AUTO), launch=True)
+    '(a light model answers, or sends the patches that matter; without one, those that moved), partition (one sub-model on each of '
+    'several devices), auto (split or selection, whichever suits the `auto_` parameters better by what was measured)',
+    choices=(*Strategy.values(), AUTO), launch=True)
 
 SettingsClass = TypeVar('SettingsClass')
 

@@ -191,7 +191,7 @@ def test_next_to_nothing_is_answered_from_memory_with_its_age(halves):
 
 def test_what_is_missing_or_different_is_said(link, tmp_path):
     light, bare = write_pair(tmp_path)
-    with pytest.raises(ArtifactError, match=r'no code for its patches \(pixels-entropy-cut0.json\): fit one with `evitif train code --pixels'):
+    with pytest.raises(ArtifactError, match=r'no code for its patches \(pixels-entropy-cut0.json\): fit one with `evitif train code'):
         EdgeRuntime(edge_settings(**{**link, 'model': bare}), on_prediction=print)
     with System({**link, 'model': bare, 'light_model': light}, bridge=link) as system:
         wait(lambda: system.edge.statistics().state == 'refused')
