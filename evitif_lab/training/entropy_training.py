@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evitif.datasets import open_images
+from evitif.datasets import open_images, recorded_paths
 from evitif.files import write_json
 from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.coded_choice import FIGURES
+from evitif.recording import is_recording
 from evitif.selection import PatchModel, Pixels
 from evitif.selection.patch_code import ENTROPY_KIND
 from evitif_lab.commands.progress import Progress
@@ -32,7 +33,7 @@ from evitif_lab.training.transform_code import (
     tokens_of,
 )
 from evitif_lab.trials.camera_motion import camera_path
-from evitif_lab.trials.images import Normalise, load_images, open_sources
+from evitif_lab.trials.images import Normalise, load_images, open_sources, square
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
 MEASURED, MEASURED_PIXELS = 400, 150        # images that the edge's choice rests on; patches of pixels take several times as long
@@ -61,10 +62,8 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         normalise = Normalise(stream.preprocessor.data_config, c.device)
         tokens, answers = tokens_of(split, images, normalise)
         found = information(split, tokens[:c.gradient_images], c.seed)
-        if c.video is None:
-            video = video_tokens(split, images[-PATHS:], normalise, c.seed)
-        else:
-            video = recorded_tokens(split, c.video, normalise)
+        recorded = c.video or [source for source in c.data if is_recording(source)]
+        video = recorded_tokens(split, recorded, normalise) if recorded else video_tokens(split, images[-PATHS:], normalise, c.seed)
         code = half_precision(fit_entropy_code(tokens, split.prefix_tokens, split.grid, *found, video, seed=c.seed, kept=kept))
         measured = slice(-(MEASURED_PIXELS if c.pixels else MEASURED), None)
         table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[measured], answers[measured], c.seed,
@@ -122,12 +121,18 @@ def video_tokens(split: SplitModel | PatchModel, images: torch.Tensor, normalise
 
 @torch.inference_mode()
 def recorded_tokens(split: SplitModel | PatchModel, folders: list[str], normalise: Normalise) -> torch.Tensor:
-    """As `video_tokens`, of frames that were recorded: paths spread evenly over each folder of images.
+    """As `video_tokens`, of frames that were recorded: paths spread evenly over each folder of images, or the part of a bag that trains.
 
-    :raises ValueError: a folder has fewer frames than a path
+    :raises ValueError: a folder or bag has fewer frames than a path
     """
     parts = []
     for folder in folders:
+        if is_recording(folder):
+            size = split.image_size[0]
+            for run in recorded_paths(folder, PATHS // len(folders), FRAMES):
+                frames = torch.stack([torch.from_numpy(square(image, size)).permute(2, 0, 1) for image in run])
+                parts.append(split.head(normalise(frames.to(normalise.mean.device))).half().cpu()[None])
+            continue
         frames, _ = load_images(open_images(folder), split.image_size[0], title=folder)
         if len(frames) < FRAMES:
             raise ValueError(f'{folder} has {len(frames)} images: expected at least {FRAMES} frames that follow one another')
