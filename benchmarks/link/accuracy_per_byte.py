@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.link.images import decode, encode
-from benchmarks.link.parity import data_datagrams, failure_of, protected_bytes
+from evitif_lab.rivals.parity import data_datagrams, failure_of, protected_bytes
 from benchmarks.part import ROOT, PartError, command, ratio_interval95, save
 from benchmarks.plots import lines
 from evitif.transport.impairment import HEADER_BYTES

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.link.images import decode, encode
-from benchmarks.link.parity import FAILURE
+from evitif_lab.rivals.parity import FAILURE
 from benchmarks.streams.clips import NO_ANSWER, Clip
 from benchmarks.streams.contestant import Run
-from benchmarks.streams.h264 import Coding, Decoder, Encoder, Unit, datagrams
-from benchmarks.streams.protection import Receiver, Report, as_told, cut
+from evitif_lab.rivals.h264 import Coding, Decoder, Encoder, Unit, datagrams
+from evitif_lab.rivals.protection import Receiver, Report, as_told, cut
 from benchmarks.streams.traces import Trace
 from evitif.protocol.rate.copies import sufficient_copies
 from evitif.transport.impairment import HEADER_BYTES

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from benchmarks.streams.codecs import Parity, Still, Video, last_answer
 from benchmarks.streams.contestant import Contestant
 from benchmarks.streams.evitif_split import Split
-from benchmarks.streams.h264 import INTRA, Coding, av
+from evitif_lab.rivals.h264 import INTRA, Coding, av
 from evitif.vocabulary import Strategy
 
 NOTHING = 'the answer of the frame before'

@@ -20,7 +20,7 @@ from benchmarks.streams import video_page
 from benchmarks.streams.clips import CLIPS, NO_ANSWER, Clip, standing
 from benchmarks.streams.contestant import DEADLINE_S, Contestant
 from benchmarks.streams.contestants import contestants
-from benchmarks.streams.h264 import MISSING, av
+from evitif_lab.rivals.h264 import MISSING, av
 from benchmarks.streams.statistics import BLOCK, interval95
 from benchmarks.streams.targets import targets_of
 from benchmarks.streams.traces import LINKS, Link

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from benchmarks.link.parity import DATAGRAM_BYTES
+from evitif_lab.rivals.parity import DATAGRAM_BYTES
 
 try:
     import av

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.link.parity import FAILURE, HEADER, MAX_DATAGRAMS, data_datagrams
 from evitif.channel import arrivals, independent_burst
 from evitif.transport.impairment import HEADER_BYTES
+from evitif_lab.rivals.parity import FAILURE, HEADER, MAX_DATAGRAMS, data_datagrams
 
 MOST_BLOCKS = 48                # k, where it is chosen
 SMALLEST_BLOCK = 32             # bytes

@@ -1,0 +1,100 @@
+"""Runs all ways over the link, judges them, and recommends one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+
+from evitif_lab.advice.scene import NO_ANSWER, Frame, Scene
+from evitif_lab.advice.timeline import Path, Trip
+from evitif_lab.commands.progress import Progress
+
+AS_GOOD = 0.01          # ways are as good as the best whose share of right answers is so near
+SEEDS = (0, 1)
+
+
+class Way(Protocol):
+    """A way of sending; `robot_s` is what a frame takes to compute on the robot."""
+
+    title: str
+    robot_s: float
+
+    def prepare(self, scene: Scene) -> None:
+        """Load what it needs. Raises ValueError where it cannot be had."""
+
+    def run(self, frames: list[Frame], first: int, path: Path, seed: object, deadline_s: float) -> Trip:
+        """What becomes of a run of frames."""
+        ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a way made of the recording. Shares are of all frames."""
+
+    way: str
+    right: float                # the uncut model's own class, by the deadline
+    interval: float             # half of the 95 % interval of that, by runs and seeds
+    answered: float             # by the deadline, also from memory
+    repeated: float             # of these the last answer again
+    p50_s: float                # from image to answer; infinite where there is none
+    p99_s: float
+    bytes: float                # of IP packets on the uplink, a frame
+    mbit_s: float
+    robot_s: float              # computing on the robot, a frame
+
+
+def judge(way: Way, scene: Scene, path: Path, deadline_s: float, seeds: Sequence[int] = SEEDS) -> Finding:
+    """Send all runs over the link, once with each seed."""
+    right, fates, shares = [], [], []
+    for seed in seeds:
+        first = 0
+        for number, frames in enumerate(scene.runs):
+            trip = way.run(frames, first, path, f'{seed} {number}', deadline_s)
+            own = scene.answers[first:first + len(frames)]
+            given = np.array([fate.class_id for fate in trip.fates])
+            right.append((given == own) & (given != NO_ANSWER))
+            shares.append(right[-1].mean())
+            fates += trip.fates
+            first += len(frames)
+    after = np.array([fate.after_s for fate in fates])
+    spread = 1.96 * float(np.std(shares, ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else math.nan
+    size = float(np.mean([fate.bytes for fate in fates]))
+    return Finding(way.title, float(np.concatenate(right).mean()), spread, float((after <= deadline_s).mean()),
+                   float(np.mean([fate.repeated and fate.after_s <= deadline_s for fate in fates])),
+                   float(np.quantile(after, 0.5, method='higher')), float(np.quantile(after, 0.99, method='higher')), size,
+                   8e-6 * size * scene.rate_hz, way.robot_s)
+
+
+def compare(ways: Sequence[Way], scene: Scene, path: Path, deadline_s: float, known: dict[str, dict],
+            keep: Callable[[dict[str, dict]], object], say: Callable[[str], object]) -> list[Finding]:
+    """Judge each way that is not `known` yet; after each, `keep` gets all that is known."""
+    for way in Progress(ways, desc='ways of sending', unit='way'):
+        if way.title in known:
+            continue
+        try:
+            way.prepare(scene)
+        except ValueError as error:
+            say(f'{way.title} is left out: {error}')
+            continue
+        known[way.title] = asdict(judge(way, scene, path, deadline_s))
+        keep(known)
+    return [Finding(**known[way.title]) for way in ways if way.title in known]
+
+
+def recommend(findings: Sequence[Finding], deadline_s: float) -> str:
+    """The recommendation in a sentence with its reason."""
+    best = max(findings, key=lambda finding: finding.right)
+    good = [finding for finding in findings if finding.right >= best.right - AS_GOOD]
+    chosen = min(good, key=lambda finding: (finding.bytes, finding.p99_s))
+    others = [finding for finding in findings if finding.way != chosen.way]
+    reason = f'{100 * chosen.right:.1f} % of the frames have the uncut model\'s answer within {1e3 * deadline_s:.0f} ms'
+    bytes_ = f'{chosen.bytes / 1e3:.1f} kB a frame' if chosen.bytes else 'nothing is sent'
+    if not others:
+        return f'{chosen.way}: {reason}, and {bytes_}.'
+    second = max(others, key=lambda finding: (finding.right, -finding.bytes))
+    beside = f'{second.way} has {100 * second.right:.1f} % for {second.bytes / 1e3:.1f} kB'
+    return f'{chosen.way}: {reason}, and {bytes_}; {beside}.'

@@ -1,0 +1,110 @@
+"""What is judged by: parts of a recording as the model sees them, and what the uncut model says of them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from evitif.pipeline.cut_model import CutModel
+from evitif.recording import Recording
+from evitif.settings import SplitSettings
+from evitif_lab.commands.progress import Progress
+
+NO_ANSWER = -1
+RUN = 60            # frames that follow one another; a way's memory starts anew with each run
+_BATCH = 16
+_MEASURED = 12      # times that a computation is measured
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame and when it came, seconds after the first of its run."""
+
+    seen: np.ndarray            # uint8 [h, w, 3], as the model's preprocessing leaves it
+    at_s: float
+
+
+class Scene:
+    """
+    Runs of frames, evenly spread over a recording, and the judge.
+
+    :param settings: of the model, as edge and bridge take them
+    :param most: frames in all
+    :ivar runs: the frames
+    :ivar probabilities: float32 [frames, classes] of the uncut model
+    :ivar answers: int [frames], its own
+    :raises ValueError: the model cannot be loaded, or there is no image (ModelError, RecordingError)
+    """
+
+    def __init__(self, recording: Recording, settings: dict, most: int, start_s: float = 0.0, duration_s: float = math.inf):
+        self.model = CutModel.load(SplitSettings(**settings))
+        config = self.model.preprocessor.data_config
+        self._mean, self._std = (torch.tensor(config[name])[:, None, None] for name in ('mean', 'std'))
+        self.runs = self._runs(recording, most, start_s, duration_s)
+        self.frames = [frame for run in self.runs for frame in run]
+        if not self.frames:
+            raise ValueError(f'{recording.name} has no image that can be read in that part')
+        self._known: dict[bytes, np.ndarray] = {}
+        self.probabilities = self.look([frame.seen for frame in self.frames])
+        self.answers = self.probabilities.argmax(1)
+        one = self.normalised([self.frames[0].seen])
+        self.whole_s = measured(lambda: self.model.split.whole(one))        # seconds of the uncut model, on this machine
+
+    def _runs(self, recording: Recording, most: int, start_s: float, duration_s: float) -> list[list[Frame]]:
+        first, last, count = recording.extent()
+        span = min(duration_s, (last - first) / 1e9 - start_s + 1e-3)
+        share = min(1.0, span / max((last - first) / 1e9, 1e-9))
+        wanted = max(1, most // RUN)
+        every = max(1, round(count * share / wanted))       # from the beginning of one run to that of the next
+        length, runs = min(RUN, most, every), []
+        for index, image in enumerate(Progress(recording.images(start_s, span), desc='reading the recording', unit='image',
+                                               total=round(count * share))):
+            if index % every == 0 and len(runs) < wanted:
+                runs.append([])
+                begun = image.received_ns
+            if runs and len(runs[-1]) < length and index % every < length:
+                runs[-1].append(Frame(self._seen(image.image), (image.received_ns - begun) / 1e9))
+        return runs
+
+    def _seen(self, image: np.ndarray) -> np.ndarray:
+        pixels = self.model.preprocessor(image)[0] * self._std + self._mean
+        return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+    @property
+    def rate_hz(self) -> float:
+        """Frames a second, the median."""
+        gaps = [after.at_s - before.at_s for run in self.runs for before, after in zip(run, run[1:], strict=False)]
+        return 1 / max(float(np.median(gaps)), 1e-3) if gaps else 10.0
+
+    def normalised(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
+        """Pictures uint8 [h, w, 3] in the model's size to its input, float32 [n, 3, h, w]."""
+        return (torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255 - self._mean) / self._std
+
+    @torch.inference_mode()
+    def look(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities float32 [n, classes] of the uncut model; a picture that was seen before is not looked at again."""
+        keys = [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in pictures]
+        new = [(key, picture) for key, picture in dict(zip(keys, pictures, strict=True)).items() if key not in self._known]
+        for at in range(0, len(new), _BATCH):
+            part = new[at:at + _BATCH]
+            found = self.model.split.whole(self.normalised([picture for _, picture in part])).softmax(1).numpy()
+            self._known.update(zip((key for key, _ in part), found, strict=True))
+        return np.stack([self._known[key] for key in keys])
+
+
+def measured(work: Callable[[], object]) -> float:
+    """Seconds of a computation on this machine: the median of a few, after one to warm up."""
+    times = []
+    with torch.inference_mode():
+        work()
+        for _ in range(_MEASURED):
+            began = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - began)
+    return float(np.median(times))

@@ -1,0 +1,97 @@
+"""Simulated time, and a link in it: two directions of the product's own impairment, the same for all who send over it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from evitif.transport.impairment import ImpairedChannel, Impairment
+
+
+@dataclass(frozen=True)
+class Path:
+    """A link: robot to bridge, and back."""
+
+    uplink: Impairment
+    downlink: Impairment
+
+
+class Timeline:
+    """Events in their order."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._queue: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+
+    def at(self, when: float, action: Callable[[], object]) -> None:
+        """Do something at a time, or now if that has passed."""
+        heapq.heappush(self._queue, (max(when, self.now), next(self._order), action))
+
+    @property
+    def next(self) -> float:
+        """When the next event is; infinite where there is none."""
+        return self._queue[0][0] if self._queue else math.inf
+
+    def step(self) -> None:
+        """Do the next."""
+        self.now, _, action = heapq.heappop(self._queue)
+        action()
+
+
+@dataclass
+class Fate:
+    """What became of one frame."""
+
+    class_id: int = -1                  # the answer that the robot had by the deadline; -1: none
+    after_s: float = math.inf           # from the frame's time to the answer
+    bytes: int = 0                      # of IP packets on the uplink
+    packets: int = 0
+    repeated: bool = False              # the answer is an earlier one
+
+
+@dataclass
+class Trip:
+    """What a way made of one run of frames."""
+
+    fates: list[Fate] = field(default_factory=list)
+
+
+class Link:
+    """A path in a timeline."""
+
+    def __init__(self, timeline: Timeline, path: Path, seed: object):
+        self._timeline = timeline
+        self.up, self.down = ImpairedChannel(path.uplink, f'{seed} up'), ImpairedChannel(path.downlink, f'{seed} down')
+
+    def carry(self, channel: ImpairedChannel, data: bytes, deliver: Callable[[bytes], object]) -> None:
+        """Put a datagram on the link; what arrives of it is delivered at its time."""
+        for when, copy in channel.offer(data, self._timeline.now):
+            self._timeline.at(when, lambda copy=copy: deliver(copy))
+
+
+class Worker:
+    """One processor with a latest-frame slot: what comes while it works replaces what waits."""
+
+    def __init__(self, timeline: Timeline):
+        self._timeline = timeline
+        self._busy = False
+        self._waiting: tuple[float, Callable[[], object]] | None = None
+
+    def put(self, seconds: float, done: Callable[[], object]) -> None:
+        """Work for so long, then call `done`."""
+        if self._busy:
+            self._waiting = seconds, done
+            return
+        self._busy = True
+        self._timeline.at(self._timeline.now + seconds, lambda: self._end(done))
+
+    def _end(self, done: Callable[[], object]) -> None:
+        self._busy = False
+        done()
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.put(*waiting)
