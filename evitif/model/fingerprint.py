@@ -10,7 +10,9 @@ It has a part for each thing that decides an answer, so a refusal can say which 
 - *preprocessing*: image size, mean, standard deviation, crop and interpolation;
 - *cut*: its number.
 
-The same on every machine and device: nothing in it is computed by the model, and floats are rounded to seven digits.
+The same on every machine and device: nothing in it is computed by the model, and floats are rounded to seven digits. So a model that was
+resized (`resize.py`) has the weights and the architecture of before, and only the preprocessing says that it sees another size: resampled
+positions may differ in their last bit between two machines.
 """
 
 from __future__ import annotations
@@ -19,12 +21,17 @@ import enum
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from evitif.identity import PARTS, join_parts, parts
-from evitif.model.preprocess import data_config_of
+from evitif.model.artifact import require_fingerprint
+from evitif.model.preprocess import data_config_of, tuples_of
 
 _IDLE = {'Identity', 'Dropout', 'Dropout1d', 'Dropout2d', 'DropPath', 'DropBlock2d', 'PatchDropout', 'PatchDropoutWithIndices'}
 _OF_TRAINING = {'training', 'inplace', 'grad_checkpointing', 'weight_init_mode', 'fix_init', 'head_init_scale', 'init_values', 'p',
@@ -35,6 +42,7 @@ _IN_THE_SHAPES = {'num_classes', 'in_chans', 'num_features', 'head_hidden_size',
                   'hidden_dim', 'hidden_features', 'prune_locs', 'feature_info', 'depth', 'strict_img_size'}
 _OF_THE_HUB = {'pretrained_cfg', 'default_cfg', 'pretrained_model_args', 'model_args'}
 _LEFT_OUT = _OF_TRAINING | _OF_SPEED | _IN_THE_SHAPES | _OF_THE_HUB
+_VIEW = ('input_size', 'crop_pct', 'crop_mode')
 _PREPROCESSING = {'input_size': None, 'mean': None, 'std': None, 'interpolation': 'bicubic', 'crop_pct': None, 'crop_mode': 'center'}
 
 
@@ -44,8 +52,88 @@ def fingerprint(module: nn.Module, cut: int | None = None, data_config: dict | N
     :param cut: None where it is not cut
     :param data_config: the preprocessing (`evitif.model.preprocess`), where it is not the module's own
     """
-    return join_parts(weights_digest(module), architecture_digest(module),
-                  preprocessing_digest(data_config_of(module) if data_config is None else data_config), cut)
+    native = _native_of(module)
+    weights, architecture = (weights_digest(module), architecture_digest(module)) if native is None else (native.weights, native.architecture)
+    return join_parts(weights, architecture, preprocessing_digest(data_config_of(module) if data_config is None else data_config), cut)
+
+
+@dataclass(frozen=True)
+class _Native:
+    """What a resized model was before."""
+
+    weights: str
+    architecture: str
+    data_config: dict
+    resized: str            # digest of the weights just after
+
+
+@contextmanager
+def remember_native(module: nn.Module) -> Iterator[None]:
+    """Inside `with`, the model is resized: its identity stays what it is, until its weights are trained any further."""
+    before = _native_of(module)
+    weights, architecture, config = (weights_digest(module), architecture_digest(module), data_config_of(module)) if before is None else \
+        (before.weights, before.architecture, before.data_config)
+    yield
+    module.__dict__['_evitif_native'] = _Native(weights, architecture, config, weights_digest(module))
+
+
+def _native_of(module: nn.Module) -> _Native | None:
+    native = module.__dict__.get('_evitif_native')
+    return native if native is not None and native.resized == weights_digest(module) else None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a cut model is to what was fitted to it: its fingerprint, and what that would be with other image sizes and fits.
+
+    A code or a recovery depends on weights, architecture and cut. What it holds for each place can be resampled to another grid of
+    patches, so one that was fitted at the model's own size serves the others.
+    """
+
+    fingerprint: str
+    data_config: dict           # of the preprocessing
+    native: dict                # the same as the weights came
+    grid: tuple[int, int]       # (rows, columns) of patches
+
+    @classmethod
+    def of(cls, module: nn.Module, cut: int, grid: tuple[int, int], native: dict | None = None) -> Identity:
+        """That of a model in evaluation mode.
+
+        :param native: its preprocessing before image size and fit were changed; None: it is as it was built
+        """
+        config = data_config_of(module)
+        return cls(fingerprint(module, cut), config, config if native is None else native, grid)
+
+    def with_view(self, data_config: dict) -> str:
+        """The fingerprint of the same model and cut with this preprocessing."""
+        found = parts(self.fingerprint)
+        return join_parts(found['weights'], found['architecture'], preprocessing_digest(data_config), int(found['cut'], 16))
+
+    def fitted_grid(self, path: Path | str, title: str, description: dict) -> tuple[int, int]:
+        """The grid (rows, columns) that an artifact of this model was fitted at, by its description.
+
+        Raises ArtifactError, with both fingerprints and what differs, where it is of another model.
+        """
+        own, made_for = self.fingerprint, description.get('fingerprint')
+        for config in (self.data_config, self.native, {**self.native, **tuples_of(seen_by(description))}):
+            if made_for == self.with_view(config):
+                sizes = self.grid, self.data_config['input_size'][1:], config['input_size'][1:]
+                return tuple(count * new // old for count, old, new in zip(*sizes, strict=True))
+        require_fingerprint(path, title, made_for, description.get('model'), own)
+        return self.grid
+
+
+def view_of(data_config: dict) -> dict:
+    """For the description of an artifact: how the model that it was fitted to looked at pictures."""
+    return {'view': {name: data_config.get(name) for name in _VIEW}}
+
+
+def seen_by(description: dict) -> dict:
+    """What `view_of` wrote; empty where there is nothing of it."""
+    view = description.get('view')
+    fits = isinstance(view, dict) and set(view) == set(_VIEW) and isinstance(view['input_size'], list | tuple) and len(view['input_size']) == 3 \
+        and all(type(side) is int and side > 0 for side in view['input_size'])
+    return view if fits else {}
 
 
 def weights_digest(module: nn.Module) -> str:
