@@ -9,8 +9,8 @@ import numpy as np
 from evitif.files import read_json
 from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
-from evitif.model.fingerprint import Identity
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path, find_model_folder
+from evitif.model.model_identity import Identity
 from evitif.model.regrid import Grid
 from evitif.model.tensors import read_tensors, write_described
 from evitif.model.transform_code import RATES, TransformCode

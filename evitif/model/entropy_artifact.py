@@ -10,7 +10,7 @@ from evitif.files import read_json
 from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
 from evitif.model.entropy_code import EntropyCode
 from evitif.model.errors import ArtifactError
-from evitif.model.fingerprint import Identity
+from evitif.model.model_identity import Identity
 from evitif.model.tensors import read_tensors, write_described
 
 KIND = 'entropy'

@@ -88,8 +88,7 @@ class FieldOfView:
         else:
             found = values[np.floor(rows).clip(0, values.shape[0] - 1).astype(int)][
                 :, np.floor(columns).clip(0, values.shape[1] - 1).astype(int)]
-        seen = inside_y[:, None] & inside_x
-        return found if seen.all() else np.where(seen.reshape(seen.shape + (1,) * (values.ndim - 2)), found, np.asarray(fill, found.dtype))
+        return _where(inside_y[:, None] & inside_x, found, fill)
 
     def from_source(self, values: np.ndarray, fill: float = 0) -> np.ndarray:
         """A map [H, W, ...] over the picture, such as the class of each pixel, as one over the input's pixels [h, w, ...]: of each the
@@ -106,7 +105,7 @@ class FieldOfView:
         columns = np.floor(left + (np.arange(w) + 0.5) * width / w).astype(int)
         found = values[rows.clip(0, self.source[0] - 1)][:, columns.clip(0, self.source[1] - 1)]
         shown = ((rows >= 0) & (rows < self.source[0]))[:, None] & (columns >= 0) & (columns < self.source[1])
-        return found if shown.all() else np.where(shown.reshape(shown.shape + (1,) * (values.ndim - 2)), found, np.asarray(fill, found.dtype))
+        return _where(shown, found, fill)
 
     def seen(self) -> np.ndarray:
         """Which pixels of the picture the model sees, bool [H, W]."""
@@ -131,6 +130,13 @@ class FieldOfView:
 def _edge(outer: int, inner: int) -> int:
     """Where the middle `inner` of `outer` pixels begins; negative where `inner` are more: then so many are padded before them."""
     return -((inner - outer) // 2) if inner > outer else round((outer - inner) / 2)
+
+
+def _where(inside: np.ndarray, values: np.ndarray, fill: float) -> np.ndarray:
+    """`values` [H, W, ...] where `inside` [H, W]."""
+    if inside.all():
+        return values
+    return np.where(inside.reshape(inside.shape + (1,) * (values.ndim - 2)), values, np.asarray(fill, values.dtype))
 
 
 def _weights(places: np.ndarray, cells: int) -> np.ndarray:

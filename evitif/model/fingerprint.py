@@ -21,17 +21,15 @@ import enum
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from evitif.identity import PARTS, join_parts, parts
-from evitif.model.artifact import require_fingerprint
-from evitif.model.preprocess import data_config_of, tuples_of
+from evitif.model.preprocess import data_config_of
 
 _IDLE = {'Identity', 'Dropout', 'Dropout1d', 'Dropout2d', 'DropPath', 'DropBlock2d', 'PatchDropout', 'PatchDropoutWithIndices'}
 _OF_TRAINING = {'training', 'inplace', 'grad_checkpointing', 'weight_init_mode', 'fix_init', 'head_init_scale', 'init_values', 'p',
@@ -42,7 +40,7 @@ _IN_THE_SHAPES = {'num_classes', 'in_chans', 'num_features', 'head_hidden_size',
                   'hidden_dim', 'hidden_features', 'prune_locs', 'feature_info', 'depth', 'strict_img_size'}
 _OF_THE_HUB = {'pretrained_cfg', 'default_cfg', 'pretrained_model_args', 'model_args'}
 _LEFT_OUT = _OF_TRAINING | _OF_SPEED | _IN_THE_SHAPES | _OF_THE_HUB
-_VIEW = ('input_size', 'crop_pct', 'crop_mode')
+_BEHIND_THE_BLOCKS = {'head', 'head_dist', 'head_drop', 'fc_norm', 'attn_pool', 'blocks_token_only'}
 _PREPROCESSING = {'input_size': None, 'mean': None, 'std': None, 'interpolation': 'bicubic', 'crop_pct': None, 'crop_mode': 'center'}
 
 
@@ -52,94 +50,32 @@ def fingerprint(module: nn.Module, cut: int | None = None, data_config: dict | N
     :param cut: None where it is not cut
     :param data_config: the preprocessing (`evitif.model.preprocess`), where it is not the module's own
     """
-    native = _native_of(module)
-    weights, architecture = (weights_digest(module), architecture_digest(module)) if native is None else (native.weights, native.architecture)
-    return join_parts(weights, architecture, preprocessing_digest(data_config_of(module) if data_config is None else data_config), cut)
+    return join_parts(weights_digest(module), architecture_digest(module),
+                  preprocessing_digest(data_config_of(module) if data_config is None else data_config), cut)
 
 
-@dataclass(frozen=True)
-class _Native:
-    """What a resized model was before."""
+def trunk_fingerprint(module: nn.Module, block: int, final_norm: bool, data_config: dict | None = None) -> str:
+    """The same of what leads to the outputs of the first `block` blocks alone; in the cut's place is that number.
 
-    weights: str
-    architecture: str
-    data_config: dict
-    resized: str            # digest of the weights just after
+    So models that differ only in later blocks or in the classifier have the same one.
 
-
-@contextmanager
-def remember_native(module: nn.Module) -> Iterator[None]:
-    """Inside `with`, the model is resized: its identity stays what it is, until its weights are trained any further."""
-    before = _native_of(module)
-    weights, architecture, config = (weights_digest(module), architecture_digest(module), data_config_of(module)) if before is None else \
-        (before.weights, before.architecture, before.data_config)
-    yield
-    module.__dict__['_evitif_native'] = _Native(weights, architecture, config, weights_digest(module))
-
-
-def _native_of(module: nn.Module) -> _Native | None:
-    native = module.__dict__.get('_evitif_native')
-    return native if native is not None and native.resized == weights_digest(module) else None
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who a cut model is to what was fitted to it: its fingerprint, and what that would be with other image sizes and fits.
-
-    A code or a recovery depends on weights, architecture and cut. What it holds for each place can be resampled to another grid of
-    patches, so one that was fitted at the model's own size serves the others.
+    :param final_norm: the norm behind the last block belongs to it
     """
-
-    fingerprint: str
-    data_config: dict           # of the preprocessing
-    native: dict                # the same as the weights came
-    grid: tuple[int, int]       # (rows, columns) of patches
-
-    @classmethod
-    def of(cls, module: nn.Module, cut: int, grid: tuple[int, int], native: dict | None = None) -> Identity:
-        """That of a model in evaluation mode.
-
-        :param native: its preprocessing before image size and fit were changed; None: it is as it was built
-        """
-        config = data_config_of(module)
-        return cls(fingerprint(module, cut), config, config if native is None else native, grid)
-
-    def with_view(self, data_config: dict) -> str:
-        """The fingerprint of the same model and cut with this preprocessing."""
-        found = parts(self.fingerprint)
-        return join_parts(found['weights'], found['architecture'], preprocessing_digest(data_config), int(found['cut'], 16))
-
-    def fitted_grid(self, path: Path | str, title: str, description: dict) -> tuple[int, int]:
-        """The grid (rows, columns) that an artifact of this model was fitted at, by its description.
-
-        Raises ArtifactError, with both fingerprints and what differs, where it is of another model.
-        """
-        own, made_for = self.fingerprint, description.get('fingerprint')
-        for config in (self.data_config, self.native, {**self.native, **tuples_of(seen_by(description))}):
-            if made_for == self.with_view(config):
-                sizes = self.grid, self.data_config['input_size'][1:], config['input_size'][1:]
-                return tuple(count * new // old for count, old, new in zip(*sizes, strict=True))
-        require_fingerprint(path, title, made_for, description.get('model'), own)
-        return self.grid
+    def counts(name: str) -> bool:
+        part, _, rest = name.partition('.')
+        if part == 'blocks' and rest:
+            return int(rest.partition('.')[0]) < block
+        return part not in _BEHIND_THE_BLOCKS and (final_norm or part != 'norm')
+    return join_parts(weights_digest(module, counts), _sha256({name: value for name, value in settings(module).items() if counts(name)}),
+                      preprocessing_digest(data_config_of(module) if data_config is None else data_config), block)
 
 
-def view_of(data_config: dict) -> dict:
-    """For the description of an artifact: how the model that it was fitted to looked at pictures."""
-    return {'view': {name: data_config.get(name) for name in _VIEW}}
-
-
-def seen_by(description: dict) -> dict:
-    """What `view_of` wrote; empty where there is nothing of it."""
-    view = description.get('view')
-    fits = isinstance(view, dict) and set(view) == set(_VIEW) and isinstance(view['input_size'], list | tuple) and len(view['input_size']) == 3 \
-        and all(type(side) is int and side > 0 for side in view['input_size'])
-    return view if fits else {}
-
-
-def weights_digest(module: nn.Module) -> str:
-    """Hex SHA-256 over the state dict, in the order of its names."""
+def weights_digest(module: nn.Module, counts: Callable[[str], bool] = lambda name: True) -> str:
+    """Hex SHA-256 over those of the state dict whose name `counts`, in the order of the names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    native = _native_of(module)
+    state = module.state_dict() if native is None else {**module.state_dict(), **native.tensors}
+    for name, tensor in sorted((name, tensor) for name, tensor in state.items() if counts(name)):
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # reshape: a 0-d tensor has no byte view
@@ -163,8 +99,42 @@ def same_preprocessing(fingerprint: str, data_config: dict) -> bool:
 
 def settings(module: nn.Module) -> dict[str, dict]:
     """What decides an answer beside the weights: each module's class and the settings that are on, by the module's name."""
+    native = _native_of(module)
+    if native is not None:
+        return native.settings
     return {name: {'class': type(part).__name__, **_settings(part)} for name, part in sorted(module.named_modules())
             if type(part).__name__ not in _IDLE}
+
+
+@dataclass(frozen=True)
+class _Native:
+    """What a resized model was before: the tensors that changed, its settings; and the tensors that came of the former."""
+
+    tensors: dict[str, torch.Tensor]
+    settings: dict[str, dict]
+    resampled: dict[str, torch.Tensor]
+
+
+@contextmanager
+def remember_native(module: nn.Module) -> Iterator[None]:
+    """Inside `with`, the model is resized: its identity stays what it is until its positions are trained any further."""
+    before, known = dict(module.state_dict()), settings(module)
+    earlier = _native_of(module)
+    yield
+    after = module.state_dict()
+    changed = [name for name in after if after[name] is not before[name] and not torch.equal(after[name], before[name])]
+    native = {name: before[name] for name in changed} if earlier is None else earlier.tensors
+    module.__dict__['_evitif_native'] = _Native(native, known, {name: after[name].clone() for name in native})
+
+
+def _native_of(module: nn.Module) -> _Native | None:
+    """None too where the positions are no longer those that were resampled."""
+    native = module.__dict__.get('_evitif_native')
+    if native is None:
+        return None
+    state = module.state_dict()
+    return native if all(torch.equal(state[name].cpu(), tensor.to(state[name].dtype).cpu()) for name, tensor in native.resampled.items()) \
+        else None
 
 
 def _settings(part: nn.Module) -> dict:

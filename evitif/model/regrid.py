@@ -34,7 +34,8 @@ def by_distance(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
 def distances_resampled(kernel: np.ndarray, new: Grid) -> np.ndarray:
     """An array over the distances of patches [2 * rows - 1, 2 * columns - 1] for a `new` grid: cut off, or beyond what is known gone on
     with its outermost values."""
-    index = [np.arange(1 - side, side).clip(-(length // 2), length // 2) + length // 2 for side, length in zip(new, kernel.shape, strict=True)]
+    index = [np.arange(1 - side, side).clip(-(length // 2), length // 2) + length // 2
+             for side, length in zip(new, kernel.shape, strict=True)]
     return np.ascontiguousarray(kernel[np.ix_(*index)])
 
 

@@ -20,8 +20,8 @@ from evitif.channel import arrivals, memory
 from evitif.model.entropy_artifact import KIND, load_entropy_code
 from evitif.model.entropy_code import EntropyCode
 from evitif.model.errors import ArtifactError
-from evitif.model.fingerprint import Identity
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path, find_model_folder
+from evitif.model.model_identity import Identity
 from evitif.pipeline.rate_table import patches_missing
 from evitif.settings import AUTO
 from evitif.typed_json import typed

@@ -14,7 +14,7 @@ from evitif.model.code_artifact import choose_code
 from evitif.model.cuttable import require_cuttable
 from evitif.model.device import Placement
 from evitif.model.field_of_view import fit_of
-from evitif.model.fingerprint import Identity
+from evitif.model.model_identity import Identity
 from evitif.model.preprocess import Preprocessor
 from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
@@ -112,14 +112,6 @@ class CutModel:
     def blank_tokens(self) -> torch.Tensor:
         """float32 [N, D] on the device, for the baselines of recovery."""
         return self.split.blank_tokens().float()
-
-
-def top_classes(probabilities: np.ndarray, k: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The k most likely class ids with their probabilities, most likely first."""
-    k = min(k, len(probabilities))
-    best = np.argpartition(-probabilities, k - 1)[:k]
-    best = best[np.argsort(-probabilities[best], kind='stable')]
-    return tuple(int(index) for index in best), tuple(float(probabilities[index]) for index in best)
 
 
 def _default_cut(description: dict, depth: int) -> int:

@@ -10,7 +10,7 @@ import torch
 from evitif.files import read_json
 from evitif.model.artifact import part_of, read_arrays, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
-from evitif.model.fingerprint import Identity
+from evitif.model.model_identity import Identity
 from evitif.model.split import SplitModel
 from evitif.model.tensors import read_tensors, write_described
 from evitif.recovery.linear import LearnedRecovery, LinearCompletion

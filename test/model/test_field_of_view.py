@@ -7,7 +7,8 @@ from evitif.model.field_of_view import FieldOfView, fit_of
 from evitif.model.preprocess import AUTO, Preprocessor, seen_as
 from evitif.vocabulary import Fit
 
-CONFIG = {'input_size': (3, 64, 64), 'interpolation': 'bicubic', 'mean': (0.5,) * 3, 'std': (0.5,) * 3, 'crop_pct': 0.9, 'crop_mode': 'center'}
+CONFIG = {'input_size': (3, 64, 64), 'interpolation': 'bicubic', 'mean': (0.5,) * 3, 'std': (0.5,) * 3, 'crop_pct': 0.9,
+          'crop_mode': 'center'}
 PICTURES = [(96, 128), (128, 96), (72, 128), (64, 64), (33, 190)]
 SIZES = [(64, 64), (48, 96), (96, 48)]
 

@@ -9,7 +9,8 @@ from evitif.identity import parts
 from evitif.model import ModelError
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.errors import ArtifactError
-from evitif.model.fingerprint import Identity, fingerprint, view_of
+from evitif.model.fingerprint import fingerprint
+from evitif.model.model_identity import Identity, view_of
 from evitif.model.split import SplitModel
 from evitif.model.timm_import import timm
 from evitif.vocabulary import Fit
