@@ -11,6 +11,7 @@ from evitif.model.artifact import read_arrays, read_artifact, require_fingerprin
 from evitif.model.entropy_code import EntropyCode
 from evitif.model.errors import ArtifactError
 from evitif.model.model_identity import Identity
+from evitif.model.regrid import Grid, distances_resampled, places_resampled
 from evitif.model.tensors import read_tensors, write_described
 
 KIND = 'entropy'
@@ -46,7 +47,19 @@ def load_entropy_code(path: Path | str, identity: Identity | str | None) -> tupl
     if code.digest != description.get('digest'):
         raise ArtifactError(f'{TITLE} {Path(path).with_suffix(".safetensors")} is not the one that {Path(path).name} describes: its '
                             f'digest is {code.digest[:16]}…, expected {str(description.get("digest"))[:16]}…')
-    return code.regridded(identity.grid) if isinstance(identity, Identity) else code, description
+    return regridded(code, identity.grid) if isinstance(identity, Identity) else code, description
+
+
+def regridded(code: EntropyCode, new: Grid) -> EntropyCode:
+    """The code for the same model with another grid of patches: the means go with the positions, the kernel by distance, the rest knows no
+    place. It has the digest of this one, since both sides do it alike but for the last bit of a mean."""
+    old = (code.kernel.shape[0] + 1) // 2, (code.kernel.shape[1] + 1) // 2
+    if old == new:
+        return code
+    found = EntropyCode(places_resampled(code.mean, old, new), code.analysis, code.synthesis, distances_resampled(code.kernel, new),
+                        code.tables)
+    found.__dict__['digest'] = code.digest
+    return found
 
 
 def _stored(code: EntropyCode) -> dict[str, np.ndarray]:
