@@ -13,8 +13,10 @@ from torch import nn
 
 from evitif.files import read_json
 from evitif.heads.classify import LinearProbe, Prototypes
+from evitif.heads.depth import DepthHead
 from evitif.heads.embed import EmbedHead
 from evitif.heads.head import Head, Reading
+from evitif.heads.segment import SegmentHead
 from evitif.identity import difference, of_a_model
 from evitif.model.artifact import part_of, read_arrays, read_artifact
 from evitif.model.errors import ArtifactError
@@ -26,7 +28,7 @@ from evitif.vocabulary import Task
 
 FORMAT, TITLE = 1, 'head'
 DESCRIPTION_FILE, WEIGHTS_FILE = 'head.json', 'head.safetensors'
-HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearProbe, Prototypes, EmbedHead)}
+HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearProbe, Prototypes, EmbedHead, SegmentHead, DepthHead)}
 
 
 def register(*kinds: type[Head]) -> None:
