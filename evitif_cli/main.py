@@ -22,6 +22,7 @@ VERBS = {
         'recovery': ('train PALDN, or a method that it is compared with, for a model and cuts; needs images, no labels',
                      'evitif_cli.train_recovery'),
         'code': ("fit the transform code (klt2 to klt0.125) of a model's tokens; needs images, no labels", 'evitif_cli.train_code'),
+        'head': ('train a head on the tokens of a backbone: a mask or the depth of each place', 'evitif_cli.train_head'),
         'partition': ('divide a model by class among several devices: subsets, pruning, placement, retraining, fusion',
                       'evitif_cli.train_partition'),
     }),
