@@ -117,6 +117,7 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
     objective = _MaskLoss(truths.weights) if task == Task.SEGMENT else _depth_losses
 
     def losses(step: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(c.seed * 1_000_003 + step)        # dropout is the same where a training goes on
         features, truth = source.batch(step)
         return objective(module.head.decoder(features) if task == Task.SEGMENT else module.head.regress(features), truth)
     average, _, seconds = train_loop(loop, module, losses, lambda found: sum(found.values(), torch.zeros(())), [module.parameters()],
