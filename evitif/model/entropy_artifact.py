@@ -10,6 +10,7 @@ from evitif.files import read_json
 from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
 from evitif.model.entropy_code import EntropyCode
 from evitif.model.errors import ArtifactError
+from evitif.model.model_identity import Identity
 from evitif.model.tensors import read_tensors, write_described
 
 KIND = 'entropy'
@@ -30,20 +31,22 @@ def half_precision(code: EntropyCode) -> EntropyCode:
     return _restored(_stored(code))
 
 
-def load_entropy_code(path: Path | str, fingerprint: str | None) -> tuple[EntropyCode, dict]:
-    """Load the code and description of the JSON file `path`, for a model with this fingerprint (`evitif.model.fingerprint`
-    with the cut); None: not known here.
+def load_entropy_code(path: Path | str, identity: Identity | str | None) -> tuple[EntropyCode, dict]:
+    """Load the code and description of the JSON file `path`, for a model of this identity, resampled to its grid of patches; or of this
+    fingerprint (`evitif.model.fingerprint` with the cut), as it is; None: not known here.
 
     Raises ArtifactError where it cannot be read or was made for another model.
     """
     description = read_artifact(path, TITLE, FORMAT, (KIND,))
-    if fingerprint is not None:
-        require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
+    if isinstance(identity, str):
+        require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), identity)
+    elif identity is not None:
+        identity.fitted_grid(path, TITLE, description)
     code = read_arrays(path, TITLE, lambda arrays: _restored({name: tensor.numpy() for name, tensor in read_tensors(arrays).items()}))
     if code.digest != description.get('digest'):
         raise ArtifactError(f'{TITLE} {Path(path).with_suffix(".safetensors")} is not the one that {Path(path).name} describes: its '
                             f'digest is {code.digest[:16]}…, expected {str(description.get("digest"))[:16]}…')
-    return code, description
+    return code.regridded(identity.grid) if isinstance(identity, Identity) else code, description
 
 
 def _stored(code: EntropyCode) -> dict[str, np.ndarray]:

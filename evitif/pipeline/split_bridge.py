@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from evitif.heads.results import top_classes
+from evitif.image_size import size_text
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.coded_states import CodedStates
 from evitif.pipeline.cut_model import CutModel
@@ -236,7 +237,7 @@ def choose_recovery(config: RecoverySettings, model: CutModel) -> tuple[Recovery
 
 
 def _trained(artifact: Path | str, name: str, model: CutModel) -> tuple[Recovery, str]:
-    network, description = load_recovery(artifact, model.parameters.fingerprint, model.split)
+    network, description = load_recovery(artifact, model.identity, model.split)
     if name not in (AUTO, network.name):
         raise ArtifactError(f'recovery artifact {artifact} is of the kind {network.name}, but recovery is {name!r}')
     if network.options.get('certainty') and not model.split.takes_key_bias:
@@ -244,5 +245,7 @@ def _trained(artifact: Path | str, name: str, model: CutModel) -> tuple[Recovery
                             f'blocks of {model.parameters.model} take no bias on a token: set recovery to omission')
     low, high = description.get('loss_range', (0, 1))
     title = 'PALDN' if network.name == RecoveryName.PALDN else network.name
+    fitted = description['sequence']['grid']
+    taken = '' if tuple(fitted) == model.split.grid else f', taken from {size_text(fitted)} to {size_text(model.split.grid)} patches'
     return (network.to(model.placement.device),
-            f'recovery by {title} from {artifact}, trained for {100 * low:.0f} to {100 * high:.0f} % loss')
+            f'recovery by {title} from {artifact}, trained for {100 * low:.0f} to {100 * high:.0f} % loss{taken}')
