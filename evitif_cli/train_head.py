@@ -6,7 +6,7 @@ import argparse
 
 from evitif_cli.arguments import add_overwrite, configured
 from evitif_lab.commands.configuration import add_options
-from evitif_lab.evaluation.places import describe
+from evitif_lab.trials.place_figures import describe
 from evitif_lab.training.place_head import PlaceTraining, train_place_head
 
 

@@ -26,6 +26,7 @@ from evitif.heads.artifact import DESCRIPTION_FILE
 from evitif.heads.depth import DepthHead
 from evitif.heads.segment import SegmentHead
 from evitif.files import read_json
+from evitif.image_size import image_size_of
 from evitif.model.build import BuiltModel, ModelSpec, build_model, save_model
 from evitif.model.cuttable import require_cuttable
 from evitif.model.fingerprint import fingerprint
@@ -38,7 +39,7 @@ from evitif_lab.commands.options import not_negative_int, positive, positive_int
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.data.places import UNLABELLED, Places, open_places
-from evitif_lab.evaluation.places import DepthFigures, MaskFigures, figures_of
+from evitif_lab.trials.place_figures import DepthFigures, MaskFigures, figures_of
 from evitif_lab.plain import plain
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.finished import is_finished
@@ -89,7 +90,7 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
     require_writable(c.output)
     labels = _labels(c.labels)
     train, test = (open_places(c.data, split, task, labels, c.void) for split in ('train', 'test'))
-    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained))
+    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size and image_size_of(c.image_size), fit=c.fit))
     require_cuttable(built.module)
     split = _split(built, c.cut)
     reading = _reading(split, c.blocks)
@@ -363,12 +364,3 @@ def _labels(path: str | None) -> tuple[str, ...] | None:
         return tuple(line.strip() for line in Path(path).expanduser().read_text().splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f'labels {path}: cannot be read: {error}') from None
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    from evitif.image_size import image_size_of
-    return None if text is None else image_size_of(text)
-
-
-def _fit(fit: str) -> dict:
-    return {'fit': fit}

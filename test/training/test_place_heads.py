@@ -17,7 +17,7 @@ from evitif.model.fingerprint import trunk_fingerprint
 from evitif.model.split import SplitModel
 from evitif.vocabulary import Task
 from evitif_lab.data.places import UNLABELLED, open_places
-from evitif_lab.evaluation.places import DepthFigures, MaskFigures, describe
+from evitif_lab.trials.place_figures import DepthFigures, MaskFigures, describe
 from evitif_lab.training.place_head import PlaceTraining, lovasz, train_place_head
 
 LABELS = ('ground', 'ball')
