@@ -6,8 +6,8 @@ import argparse
 
 from evitif_cli.arguments import add_overwrite, configured
 from evitif_lab.commands.configuration import add_options
-from evitif_lab.trials.place_figures import describe
 from evitif_lab.training.place_head import PlaceTraining, train_place_head
+from evitif_lab.trials.place_figures import describe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     description = train_place_head(configuration, command, options.overwrite)
     figures = description['figures']
     print(f'\n{configuration.output}: {figures["parameters"]:,} parameters, trained with {figures["trained_with"]} images in '
-          f'{figures["all_seconds"]} s ({figures["cpu_seconds"]} s of processor time), judged by {figures["judged_by"]}')
+          f'{figures["seconds"]} s ({figures["cpu_seconds"]} s of processor time), judged by {figures["judged_by"]}')
     if 'own_model' in description:
         print(description['own_model'])
     print(describe(figures))

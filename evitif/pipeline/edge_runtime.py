@@ -22,6 +22,7 @@ import numpy as np
 from evitif.heads.chosen import unpacked
 from evitif.heads.results import Result, top_classes
 from evitif.pipeline.answer_memory import AnswerMemory
+from evitif.pipeline.arriving_maps import ArrivingMaps, PlaceAnswer, SeenFrame
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.stamp_check import StampCheck
@@ -29,7 +30,7 @@ from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
-from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, LinkLost, Refused
+from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, LinkLost, MapArrived, Refused
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
@@ -97,13 +98,14 @@ class _Frame:
 class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
     """The edge's pipeline with its threads and its socket.
 
-    It calls `on_prediction(prediction)` and `on_event(event)` from its threads; both should return soon. `log` takes a level
-    (logging.INFO, …) and a sentence. The constructor reads the key and loads the model: raises KeyFileError, ModelError,
+    It calls `on_prediction(prediction)`, `on_map(answer)` and `on_event(event)` from its threads; they should return soon. `log` takes a
+    level (logging.INFO, …) and a sentence. The constructor reads the key and loads the model: raises KeyFileError, ModelError,
     ArtifactError or ValueError, naming what is wrong.
     """
 
     def __init__(self, config: EdgeSettings, *, on_prediction: Callable[[Prediction], None],
-                 on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):
+                 on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python,
+                 on_map: Callable[[PlaceAnswer], None] = lambda answer: None):
         require_choice(config.key_file, config.unsealed)
         key = read_key_file(config.key_file) if config.key_file else None
         strategy = edge_strategy(config)
@@ -117,7 +119,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         super().__init__(config, strategy, self._connection, on_event=on_event, log=log,
                          remote=(config.bridge_host, config.bridge_port))
         self.config: EdgeSettings = config
-        self._on_prediction = on_prediction
+        self._on_prediction, self._on_map = on_prediction, on_map
+        self._maps = ArrivingMaps(self.heads)
         self._last: Encoded | None = None     # that was sent
         self._stamps = StampCheck() if strategy.joins_by_stamp else None
         self._next_frame = 0
@@ -263,6 +266,9 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         frame.sent[slice(None) if encoded.chosen is None else encoded.chosen] = True
         with self._lock:
             self._pending[frame.frame_id] = frame
+        if self._maps.expected:
+            self._maps.sent(SeenFrame(frame.frame_id, frame.capture_stamp_ns, frame.source_frame, frame.pixels, frame.context,
+                                      observation.crop))
         sent = self._loop.call(lambda now: self._connection.send_frame(tokens, now))
         frame.packetise = time.monotonic() - began
         return sent
@@ -294,6 +300,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         bridge = f'{self.config.bridge_host}:{self.config.bridge_port}'
         if isinstance(event, AnswerArrived):
             self._answered(event)
+        elif isinstance(event, MapArrived):
+            self._take_map(event)
         elif isinstance(event, FrameExpired):
             with self._lock:
                 frame = self._pending.pop(event.frame_id, None)
@@ -345,6 +353,15 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             tokens_sent=event.sent.tokens, tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes,
             downlink_bytes=event.copies_bytes, packet_error_rate=answer.packet_error_rate, sent=frame.sent, received=answer.received,
             remembered=answer.remembered, memory_age=answer.memory_age_s, heads=self._heads_of(answer))
+
+    def _take_map(self, event: MapArrived) -> None:
+        try:
+            answers = self._maps.take(event.part)
+        except ValueError as error:
+            self._repeated(logging.ERROR, f'what a head says of frame {event.part.frame_id} cannot be read: {error}', 'map')
+            return
+        for answer in answers:
+            self._on_map(answer)
 
     def _answer_from_memory(self, frame: _Frame) -> None:
         """Say what the last answer was, and how old it is."""

@@ -4,8 +4,8 @@ Frozen, the backbone runs once over each image and its mirror image, and the dec
 behind the cut are fine-tuned as well, with other views of the images in each epoch; the result is a model of its own, in the head's folder.
 
 Masks: cross-entropy with classes weighted by the root of their rarity, on the share that a class has of each place, and the Lovász softmax
-loss, a surrogate of the mean intersection over union (Berman et al., arXiv 1705.08790). Depth: the scale-invariant logarithmic loss (Eigen et
-al., arXiv 1406.2283), and a Laplace likelihood for the expected error.
+loss, a surrogate of the mean intersection over union (Berman et al., arXiv 1705.08790). Depth: the scale-invariant logarithmic loss (Eigen
+et al., arXiv 1406.2283), and a Laplace likelihood for the expected error.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from evitif.files import read_json
 from evitif.heads import Features, Reading, save_head
 from evitif.heads.artifact import DESCRIPTION_FILE
 from evitif.heads.depth import DepthHead
 from evitif.heads.segment import SegmentHead
-from evitif.files import read_json
 from evitif.image_size import image_size_of
 from evitif.model.build import BuiltModel, ModelSpec, build_model, save_model
 from evitif.model.cuttable import require_cuttable
@@ -39,12 +39,12 @@ from evitif_lab.commands.options import not_negative_int, positive, positive_int
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.data.places import UNLABELLED, Places, open_places
-from evitif_lab.trials.place_figures import DepthFigures, MaskFigures, figures_of
 from evitif_lab.plain import plain
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.finished import is_finished
 from evitif_lab.training.training_loop import TrainingLoop, train_loop
 from evitif_lab.trials.memory import require_memory
+from evitif_lab.trials.place_figures import DepthFigures, MaskFigures, figures_of
 from evitif_lab.writable import require_writable
 
 BATCH = 8                       # images at once where nothing is learnt
@@ -64,10 +64,12 @@ class PlaceTraining(ModelChoice):
     output: str = option(help="the head's folder; its name is the name of its topics")
     image_size: str | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", metavar='SIZE')
     fit: str = option('auto', 'how a picture comes to that size', choices=('auto', 'crop', 'pad', 'squash'))
-    cut: int | None = option(None, "the first block that is read (default: the model folder's cut, else half of the depth)", not_negative_int)
+    cut: int | None = option(None, "the first block that is read (default: the model folder's cut, else half of the depth)",
+                             not_negative_int)
     blocks: list[int] | None = option(None, 'read the outputs of these blocks (default: of the cut, the last, and one between)',
                                       positive_int, nargs='+', metavar='BLOCK')
-    labels: str | None = option(None, 'a text file with the name of each class, one a line (default: labels.txt in the folder)', metavar='FILE')
+    labels: str | None = option(None, 'a text file with the name of each class, one a line (default: labels.txt in the folder)',
+                                metavar='FILE')
     void: int | None = option(None, 'the id that means no class in the masks, beside 255', whole(0, 255), metavar='ID')
     images: int | None = option(None, 'train with so many images, drawn at random (default: all)', positive_int)
     judged: int | None = option(None, 'judge by so many of the images that judge, spread evenly (default: all)', positive_int)
@@ -113,7 +115,7 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
     preprocessor = Preprocessor(built.data_config)
     steps = math.ceil(len(chosen) / c.batch_size)
     loop = _Loop(c.epochs * steps, c.learning_rate, c.weight_decay, min(100, steps), c.average_decay, save_every=steps)
-    source = _Unfrozen(c, split, train, chosen, preprocessor, truths) if c.unfreeze else _Frozen(c, split, train, chosen, preprocessor, truths)
+    source = (_Unfrozen if c.unfreeze else _Frozen)(c, split, train, chosen, preprocessor, truths)
     module = _Both(head, built.module.blocks[split.cut:] if c.unfreeze else None)
     objective = _MaskLoss(truths.weights) if task == Task.SEGMENT else _depth_losses
 
@@ -121,7 +123,7 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
         torch.manual_seed(c.seed * 1_000_003 + step)        # dropout is the same where a training goes on
         features, truth = source.batch(step)
         return objective(module.head.decoder(features) if task == Task.SEGMENT else module.head.regress(features), truth)
-    average, _, seconds = train_loop(loop, module, losses, lambda found: sum(found.values(), torch.zeros(())), [module.parameters()],
+    average, _, _ = train_loop(loop, module, losses, lambda found: sum(found.values(), torch.zeros(())), [module.parameters()],
                                      str(c.output), checkpoint)
     built.module.eval()
     if c.unfreeze:
@@ -130,8 +132,8 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
         round_weights(built.module, STORED_AS)
     trained = average.head.eval()
     figures = figures_of(judge(trained, split, test, preprocessor, c.judged))
-    figures |= {'judged_by': test.split, 'trained_with': len(chosen), 'seconds': round(seconds), 'cpu_seconds': round(time.process_time() - processor),
-                'all_seconds': round(time.monotonic() - began), 'parameters': sum(value.numel() for value in trained.parameters())}
+    figures |= {'judged_by': test.split, 'trained_with': len(chosen), 'seconds': round(time.monotonic() - began),
+                'cpu_seconds': round(time.process_time() - processor), 'parameters': sum(value.numel() for value in trained.parameters())}
     about: dict[str, Any] = {'model': built.name, 'cut': split.cut, 'data': c.data, 'seed': c.seed, 'figures': figures,
                              'made_by': {'command': command, 'configuration': plain(asdict(c)), 'made_from': made_from,
                                          'torch': torch.__version__}}
@@ -157,7 +159,8 @@ def judge(head: SegmentHead | DepthHead, split: SplitModel, places: Places, prep
 
 
 class Truths:
-    """What is known of the training images at the decoder's resolution: the share of each class fp16 [n, classes, h, w], or metres [n, h, w].
+    """What is known of the training images at the decoder's resolution: the share of each class fp16 [n, classes, h, w], or metres
+    [n, h, w].
 
     `weights` of the classes; `typical`, the geometric mean of the distances.
     """
@@ -166,7 +169,8 @@ class Truths:
         self.task, self.classes = task, len(places.class_names)
         self.size = reading.grid[0] * scale, reading.grid[1] * scale
         require_memory(2 * len(chosen) * max(self.classes, 1) * self.size[0] * self.size[1], 'what is known of the training images')
-        self.all = torch.stack([self.of(places[int(index)].truth) for index in Progress(chosen, desc='reading', unit='image', leave=False)])
+        bar = Progress(chosen, desc='reading', unit='image', leave=False)
+        self.all = torch.stack([self.of(places[int(index)].truth) for index in bar])
         if task == Task.SEGMENT:
             share = self.all.float().mean((0, 2, 3)).clamp(min=1e-6)
             self.weights, self.typical = (share.median() / share).clamp(0.1, 10).sqrt(), 1.0
@@ -177,7 +181,8 @@ class Truths:
         """One image's."""
         if self.task == Task.SEGMENT:
             ids = torch.from_numpy(np.minimum(truth, self.classes)).long()
-            return functional.adaptive_avg_pool2d(functional.one_hot(ids, self.classes + 1)[..., :-1].permute(2, 0, 1).float(), self.size).half()
+            each = functional.one_hot(ids, self.classes + 1)[..., :-1].permute(2, 0, 1).float()
+            return functional.adaptive_avg_pool2d(each, self.size).half()
         known = torch.from_numpy(np.isfinite(truth) & (truth > 0)).float()[None]
         inverse = torch.from_numpy(np.nan_to_num(truth)).float()[None] * known
         total, count = (functional.adaptive_avg_pool2d(values, self.size)[0] for values in (inverse, known))
@@ -274,7 +279,8 @@ class _Unfrozen(_Batches):
             shape = truth.shape[1], truth.shape[0]
             part = truth.shape[0] / image.shape[0]
             fill = math.nan if truth.dtype.kind == 'f' else UNLABELLED
-            seen = cv2.warpAffine(image, where, image.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
+            seen = cv2.warpAffine(image, where, image.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                                  borderMode=cv2.BORDER_REFLECT)
             where = where * [[1, 1, part], [1, 1, part]]
             known = cv2.warpAffine(truth, where, shape, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=fill)
             images.append(self.preprocessor(_coloured(seen, random)))

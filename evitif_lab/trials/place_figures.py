@@ -53,8 +53,8 @@ class MaskFigures:
 
 
 class DepthFigures:
-    """Shares of places within a factor (δ < 1.25, …), mean relative error and the scale-invariant error (Eigen et al., arXiv 1406.2283), over
-    all places of known distance."""
+    """Shares of places within a factor (δ < 1.25, …), mean relative error and the scale-invariant error (Eigen et al., arXiv 1406.2283),
+    over all places of known distance."""
 
     measure, unit = 'delta1', '%'
 
@@ -94,8 +94,9 @@ def figures_of(found: MaskFigures | DepthFigures) -> dict:
 def describe(figures: dict) -> str:
     """A sentence and, of masks, a table class by class."""
     if 'miou' not in figures:
-        return (f'{100 * figures["delta1"]:.1f} % of the places within a factor of 1.25, mean relative error {100 * figures["relative_error"]:.1f} %, '
-                f'on {figures["images"]} images')
-    lines = [f'mean intersection over union {100 * figures["miou"]:.1f} % on {figures["images"]} images, {100 * figures["pixels_right"]:.1f} % '
-             'of the places right', '', '| class | IoU |', '| --- | ---: |']
-    return '\n'.join([*lines, *(f'| {name} | {"–" if value is None else f"{100 * value:.1f} %"} |' for name, value in figures['iou'].items())])
+        return (f'{100 * figures["delta1"]:.1f} % of the places within a factor of 1.25, mean relative error '
+                f'{100 * figures["relative_error"]:.1f} %, on {figures["images"]} images')
+    lines = [f'mean intersection over union {100 * figures["miou"]:.1f} % on {figures["images"]} images, '
+             f'{100 * figures["pixels_right"]:.1f} % of the places right', '', '| class | IoU |', '| --- | ---: |']
+    return '\n'.join([*lines, *(f'| {name} | {"–" if value is None else f"{100 * value:.1f} %"} |'
+                                for name, value in figures['iou'].items())])

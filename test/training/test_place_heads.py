@@ -17,8 +17,8 @@ from evitif.model.fingerprint import trunk_fingerprint
 from evitif.model.split import SplitModel
 from evitif.vocabulary import Task
 from evitif_lab.data.places import UNLABELLED, open_places
-from evitif_lab.trials.place_figures import DepthFigures, MaskFigures, describe
 from evitif_lab.training.place_head import PlaceTraining, lovasz, train_place_head
+from evitif_lab.trials.place_figures import DepthFigures, MaskFigures, describe
 
 LABELS = ('ground', 'ball')
 
@@ -113,12 +113,16 @@ def test_an_interrupted_training_goes_on(folder, backbone, tmp_path, monkeypatch
     assert training(folder, backbone, tmp_path / 'parts', epochs=3)['figures']['iou'] == whole['figures']['iou']
 
 
+def draw(data, mask):
+    cv2.imwrite(str(data / 'val' / 'labels' / '033.png'), mask)
+
+
 @pytest.mark.parametrize(('change', 'sentence'), [
-    (lambda data: cv2.imwrite(str(data / 'val' / 'labels' / '033.png'), np.full((32, 32), 7, np.uint8)), '033.png has the class 7, and there are 2'),
-    (lambda data: cv2.imwrite(str(data / 'val' / 'labels' / '033.png'), np.zeros((16, 32), np.uint8)), 'has 16x32 pixels, its image 033.png has 32x32'),
+    (lambda data: draw(data, np.full((32, 32), 7, np.uint8)), '033.png has the class 7, and there are 2'),
+    (lambda data: draw(data, np.zeros((16, 32), np.uint8)), 'has 16x32 pixels, its image 033.png has 32x32'),
     (lambda data: (data / 'train' / 'labels' / '003.png').unlink(), 'images: 003 without a mask'),
     (lambda data: (data / 'train' / 'images' / '003.png').unlink(), 'labels: 003 without an image'),
-    (lambda data: cv2.imwrite(str(data / 'val' / 'labels' / '033.png'), np.zeros((32, 32, 3), np.uint8)), 'expected a mask of one channel')])
+    (lambda data: draw(data, np.zeros((32, 32, 3), np.uint8)), 'expected a mask of one channel')])
 def test_what_cannot_be_trained_with_is_named(folder, change, sentence):
     change(folder)
     with pytest.raises(DatasetError, match=re.escape(sentence)):
@@ -157,7 +161,8 @@ def test_the_figures_are_those_of_the_field():
     assert figures.value == 1.0
     depth = DepthFigures()
     depth.add(torch.full((1, 2, 2), 2.0), [np.array([[2.0, 2.4], [3.0, np.nan]], np.float32)])
-    assert depth.figures()['delta1'] == pytest.approx(2 / 3, abs=1e-4) and depth.figures()['relative_error'] == pytest.approx(1 / 6, abs=1e-4)
+    found = depth.figures()
+    assert found['delta1'] == pytest.approx(2 / 3, abs=1e-4) and found['relative_error'] == pytest.approx(1 / 6, abs=1e-4)
 
 
 def test_the_lovasz_loss_is_one_less_the_overlap_at_the_corners():
