@@ -5,7 +5,7 @@
 
 Every image given to `submit` ends in exactly one count: replaced by a newer one in the slot, over the rate limit, failed,
 answered at once by a robot that is sure, unsent (no session), answered, or expired. The robot may also answer unsent and expired
-ones alone, or say of expired ones what the last answer was (`answer_memory.py`).
+ones alone, or say of unsent, overdue and expired ones what the last answer was (`answer_memory.py`); overdue ones then count as expired.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
-from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, LinkLost, MapArrived, Refused
+from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, FrameOverdue, LinkLost, MapArrived, Refused
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
@@ -58,10 +58,10 @@ class EdgeStatistics:
     frames_failed: int = 0            # could not be preprocessed or computed
     frames_sent: int = 0
     frames_answered: int = 0
-    frames_expired: int = 0           # sent, no answer by the deadline
+    frames_expired: int = 0           # sent, no answer by the deadline, or given the last one before
     frames_unsent: int = 0            # no session, or a stamp by which it cannot be joined
     frames_local: int = 0             # answered by the robot alone
-    frames_remembered: int = 0        # expired, and given the last answer
+    frames_remembered: int = 0        # expired or unsent, and given the last answer
     tokens_received: int = 0          # of the frames answered off-board: tokens that arrived, as the next two
     tokens_remembered: int = 0        # filled in from earlier frames
     tokens_estimated: int = 0         # estimated from the others, or left out
@@ -90,6 +90,7 @@ class _Frame:
     observation: Observation | None = None
     sent: np.ndarray | None = None    # bool [tokens]
     packetise: float = NAN            # seconds
+    given_up: bool = False            # it was given the last answer: its own, if it still comes, is not published
 
     def __str__(self) -> str:
         return f'frame of stamp {self.capture_stamp_ns / 1e9:.3f} s'
@@ -252,6 +253,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             self._pending.pop(frame.frame_id, None)
         if self._strategy.answers_alone:
             self._answer_alone(frame, observation)
+        else:
+            self._answer_from_memory(frame)
 
     def _encode_and_send(self, frame: _Frame, observation: Observation, uplink: UplinkState) -> bool:
         """Encode a frame and send it. False: there is no session."""
@@ -302,14 +305,18 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             self._answered(event)
         elif isinstance(event, MapArrived):
             self._take_map(event)
+        elif isinstance(event, FrameOverdue):
+            with self._lock:
+                frame = self._pending.get(event.frame_id)       # it stays: its answer would still say what the bridge has
+            if frame is not None and not self._strategy.answers_alone:
+                frame.given_up = self._answer_from_memory(frame)
+                self._add(frames_expired=int(frame.given_up))
         elif isinstance(event, FrameExpired):
             with self._lock:
                 frame = self._pending.pop(event.frame_id, None)
-            self._add(frames_expired=1)
-            if frame is not None and self._strategy.answers_alone:
-                self._slots.put('expired', frame)
-            elif frame is not None:
-                self._answer_from_memory(frame)
+            if frame is None or not frame.given_up:
+                self._add(frames_expired=1)
+                self._answer_expired(frame)
         elif isinstance(event, Connected):
             self._reason, self._refused = '', False
             self._log(logging.INFO, f'connected to {event.bridge} at {bridge}, {"unsealed" if self.config.unsealed else "sealed"}')
@@ -337,13 +344,15 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         if frame is None or frame.observation is None:
             return
         self._strategy.acknowledge(self._connection.session_id or 0, answer.frame_id, answer.received)
-        self._add(frames_answered=1, **{f'tokens_{fate}': count for fate, count in answer.fates(event.sent.tokens).items()})
         class_ids, scores = answer.class_ids, answer.scores
         try:
             class_ids, scores = self._strategy.refine(frame.observation, class_ids, scores)
         except Exception as error:  # the bridge's answer is one all the same
             self._repeated(logging.ERROR, f'the answer to the {frame} is published as the bridge gave it: {error}', type(error))
         self._memory.keep(frame.capture_stamp_ns, class_ids, scores, answer)
+        if frame.given_up:          # each image is answered once
+            return
+        self._add(frames_answered=1, **{f'tokens_{fate}': count for fate, count in answer.fates(event.sent.tokens).items()})
         k = self.config.top_k
         self._publish(
             frame, now, class_ids[:k], scores[:k], How.OFF_BOARD,
@@ -363,13 +372,21 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         for answer in answers:
             self._on_map(answer)
 
-    def _answer_from_memory(self, frame: _Frame) -> None:
-        """Say what the last answer was, and how old it is."""
+    def _answer_expired(self, frame: _Frame | None) -> None:
+        if frame is not None and self._strategy.answers_alone:
+            self._slots.put('expired', frame)
+        elif frame is not None:
+            self._answer_from_memory(frame)
+
+    def _answer_from_memory(self, frame: _Frame) -> bool:
+        """Say what the last answer was, and how old it is. False: there is none near enough."""
         remembered = self._memory.recall(frame.capture_stamp_ns)
-        if remembered is not None:
-            self._add(frames_remembered=1)
-            self._publish(frame, time.monotonic(), remembered.class_ids, remembered.scores, How.MEMORY, {}, recovery=RecoveryName.MEMORY,
-                          memory_age=remembered.age_s)
+        if remembered is None:
+            return False
+        self._add(frames_remembered=1)
+        self._publish(frame, time.monotonic(), remembered.class_ids, remembered.scores, How.MEMORY, {}, recovery=RecoveryName.MEMORY,
+                      memory_age=remembered.age_s)
+        return True
 
     def _publish(self, frame: _Frame, now: float, class_ids: tuple[int, ...], scores: tuple[float, ...], how: How,
                  stages: dict[str, float], **link: Any) -> None:

@@ -15,7 +15,7 @@ seal, but two things can only be said without one, and are hints. RESET: HELLO g
 WELCOME to another. REFUSE from a bridge that has another key, or none: `Refused` is said, now and then, and HELLO goes on as before.
 
 Each sent frame ends in one event: `AnswerArrived` with its answer's first copy, or `FrameExpired` at its deadline, when its session ends,
-or when newer frames need its record. `MapArrived` may come before or after it. Nothing is sent again.
+or when newer frames need its record. `FrameOverdue` may come before, `MapArrived` before or after it. Nothing is sent again.
 """
 
 from __future__ import annotations
@@ -195,13 +195,14 @@ class EdgeConnection:
         """When to call `handle_timer` next, on the caller's clock; None: never."""
         if self._state == LinkState.DISCONNECTED:
             return None
-        times = [self._hellos.due_at, self._sent.expires_at()]
+        times = [self._hellos.due_at, self._sent.due_at()]
         if self._state == LinkState.CONNECTED:
             times += [self._latest.pings.due_at, self._heard_at + self.config.link_timeout_s, self._sender.get_timer()]
         return min(times)
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
+        self._events += self._sent.overdue(now)
         self._expire_due(now)
         if self._state == LinkState.CONNECTED and self._session is not None:
             if now >= self._heard_at + self.config.link_timeout_s:
@@ -353,20 +354,19 @@ class EdgeConnection:
         if newest:
             self._heard(session, now)
         self._expire_due(now)
-        sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns)
+        sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns, now)
         self._traffic.frames['answered'] += 1
         self._sender.path.on_answered(sent, now)
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
         times = session.exchange(sent.sent_at, answer.first_arrival, answer.first_arrival + answer.hold_s, now)
         self._sender.on_round_trip(max(now - sent.sent_at - answer.hold_s, 0.0), now)
-        self._events.append(AnswerArrived(answer, sent, now - sent.sent_at, *times, copies * received.size))
+        self._events += AnswerArrived(answer, sent, now - sent.sent_at, *times, copies * received.size), *self._sent.overdue(now)
 
     def _heard(self, session: EdgeSession, now: float) -> None:
         """The bridge was heard in this session."""
         self._heard_at = now
         if self._state != LinkState.CONNECTED:
-            self._state = LinkState.CONNECTED
-            self._refused_reason = None
+            self._state, self._refused_reason = LinkState.CONNECTED, None
             self._hellos.due_at = math.inf
             session.pings.due_at = now
             self._sender.restart(session.session_id, now)
