@@ -43,6 +43,6 @@ class DepthHead(Head):
     def results(self, features: Features, asked: Sequence[Asked]) -> list[Result]:
         """As `Head.results`, not smoothed; confidence halves with an expected error of 25 %."""
         metres, error = self.regress(features)
-        certainty = [one.certainty for one in asked]
+        certainty = [each.certainty for each in asked]
         confidence = cell_confidence(torch.exp2(-error / 0.2231), self.decoder.scale, features.trust_map(), certainty)
         return [DepthMap.of(distance, sure) for distance, sure in zip(metres.float().cpu().numpy(), confidence, strict=True)]

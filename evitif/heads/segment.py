@@ -32,9 +32,9 @@ class SegmentHead(Head):
     @torch.inference_mode()
     def results(self, features: Features, asked: Sequence[Asked]) -> list[Result]:
         """As `Head.results`; the confidence of a patch is the mean probability of its places' classes, times the trust in its token."""
-        probabilities = [one.smoothed(row) for one, row in zip(asked, self(features).softmax(1), strict=True)]
-        best, classes = torch.stack(probabilities).max(1)
-        confidence = cell_confidence(best, self.decoder.scale, features.trust_map(), [one.certainty for one in asked])
+        probabilities = torch.stack([each.smoothed(row) for each, row in zip(asked, self(features).float().softmax(1), strict=True)])
+        best, classes = probabilities.max(1)
+        confidence = cell_confidence(best, self.decoder.scale, features.trust_map(), [each.certainty for each in asked])
         return [Mask(mask, sure) for mask, sure in zip(classes.to(torch.uint8).cpu().numpy(), confidence, strict=True)]
 
 

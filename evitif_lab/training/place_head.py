@@ -24,9 +24,9 @@ from torch.nn import functional
 from evitif.files import read_json
 from evitif.heads import Features, Reading, save_head
 from evitif.heads.artifact import DESCRIPTION_FILE
+from evitif.heads.chosen import require_topic_name
 from evitif.heads.depth import DepthHead
 from evitif.heads.segment import SegmentHead
-from evitif.image_size import image_size_of
 from evitif.model.build import BuiltModel, ModelSpec, build_model, save_model
 from evitif.model.cuttable import require_cuttable
 from evitif.model.fingerprint import fingerprint
@@ -35,7 +35,7 @@ from evitif.model.split import SplitModel
 from evitif.model.stored_weights import round_weights
 from evitif.vocabulary import Task
 from evitif_lab.commands.configuration import ModelChoice, option
-from evitif_lab.commands.options import not_negative_int, positive, positive_int, rate_below_one, seed, whole
+from evitif_lab.commands.options import not_negative_int, picture_size, positive, positive_int, rate_below_one, seed, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.data.places import UNLABELLED, Places, open_places
@@ -50,6 +50,7 @@ from evitif_lab.writable import require_writable
 BATCH = 8                       # images at once where nothing is learnt
 TAIL_RATE = 0.1                 # learning rate of fine-tuned blocks, as a share of the decoder's
 SMALLEST_VIEW, LARGEST_VIEW = 0.6, 1.15     # of an image's side, in fine-tuning
+PLACE_TASKS = (Task.SEGMENT.value, Task.DEPTH.value)
 SCALES = {Task.SEGMENT: 4, Task.DEPTH: 2}
 STORED_AS = 'float16'           # a fine-tuned model
 VARIANCE_FOCUS = 0.5            # of the scale-invariant loss
@@ -59,10 +60,11 @@ VARIANCE_FOCUS = 0.5            # of the scale-invariant loss
 class PlaceTraining(ModelChoice):
     """The configuration of one training; printed at its start and saved with its result."""
 
-    task: str = option(Task.SEGMENT.value, 'what the head says', choices=(Task.SEGMENT.value, Task.DEPTH.value))
+    task: str = option(Task.SEGMENT.value, 'what the head says', choices=PLACE_TASKS)
     data: str = option(help='moving-fashion, or a folder with images/ and labels/ or masks/ or depth/ beside it')
     output: str = option(help="the head's folder; its name is the name of its topics")
-    image_size: str | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", metavar='SIZE')
+    image_size: tuple[int, int] | list[int] | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", picture_size,
+                                                            metavar='SIZE')
     fit: str = option('auto', 'how a picture comes to that size', choices=('auto', 'crop', 'pad', 'squash'))
     cut: int | None = option(None, "the first block that is read (default: the model folder's cut, else half of the depth)",
                              not_negative_int)
@@ -90,9 +92,12 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
     """
     c, task, began, processor = configuration, Task(configuration.task), time.monotonic(), time.process_time()
     require_writable(c.output)
+    require_topic_name(Path(c.output).resolve().name)
+    if c.device != 'cpu':
+        raise ValueError(f'--device is {c.device!r}: expected cpu, where heads for masks and depth are trained')
     labels = _labels(c.labels)
     train, test = (open_places(c.data, split, task, labels, c.void) for split in ('train', 'test'))
-    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size and image_size_of(c.image_size), fit=c.fit))
+    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size and tuple(c.image_size), fit=c.fit))
     require_cuttable(built.module)
     split = _split(built, c.cut)
     reading = _reading(split, c.blocks)
@@ -105,7 +110,7 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
     checkpoint = Checkpoint(c.output, {**asdict(c), **made_from}, overwrite)
     checkpoint.load()               # one of another training is refused before the images are read
     torch.manual_seed(c.seed)
-    chosen = np.sort(np.random.default_rng(c.seed).permutation(len(train))[:c.images])
+    chosen = np.sort(np.random.default_rng(c.seed).permutation(len(train))[:c.images or None])
     scale = SCALES[task]
     truths = Truths(task, train, chosen, reading, scale)
     if task == Task.SEGMENT:
