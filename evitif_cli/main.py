@@ -15,6 +15,7 @@ VERBS = {
         'new': ('write a new random key', 'evitif_cli.key'),
     }),
     'link': ('relay UDP with simulated loss, bursts, delay, …', 'evitif_cli.link'),
+    'compare': ('say which way of sending is best for a recording, a model and a link', 'evitif_cli.compare'),
     'replay': ('play a recording through edge and bridge over a simulated link, and keep the answers as a bag and a film',
                'evitif_cli.replay'),
     'fetch': ('download a data set unless it is there', 'evitif_cli.fetch'),

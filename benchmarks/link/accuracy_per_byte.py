@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from benchmarks.link.images import decode, encode
-from evitif_lab.rivals.parity import data_datagrams, failure_of, protected_bytes
 from benchmarks.part import ROOT, PartError, command, ratio_interval95, save
 from benchmarks.plots import lines
 from evitif.transport.impairment import HEADER_BYTES
@@ -22,6 +21,7 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.recovery import Measurement, RecoveryEvaluation
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT, Job
 from evitif_lab.evaluation.suite import measure as measure_job
+from evitif_lab.rivals.parity import data_datagrams, failure_of, protected_bytes
 
 TITLE = 'Accuracy for the bytes on the wire'
 QUICK = 'fewer images, budgets and losses'

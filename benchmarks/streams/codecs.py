@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.link.images import decode, encode
-from evitif_lab.rivals.parity import FAILURE
 from benchmarks.streams.clips import NO_ANSWER, Clip
 from benchmarks.streams.contestant import Run
-from evitif_lab.rivals.h264 import Coding, Decoder, Encoder, Unit, datagrams
-from evitif_lab.rivals.protection import Receiver, Report, as_told, cut
 from benchmarks.streams.traces import Trace
 from evitif.protocol.rate.copies import sufficient_copies
 from evitif.transport.impairment import HEADER_BYTES
+from evitif_lab.rivals.h264 import Coding, Decoder, Encoder, Unit, datagrams
+from evitif_lab.rivals.parity import FAILURE
+from evitif_lab.rivals.protection import Receiver, Report, as_told, cut
 
 FEWEST_COPIES, MOST_COPIES = 3, 20      # of an answer, as evitif's
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from benchmarks.streams.codecs import Parity, Still, Video, last_answer
 from benchmarks.streams.contestant import Contestant
 from benchmarks.streams.evitif_split import Split
-from evitif_lab.rivals.h264 import INTRA, Coding, av
 from evitif.vocabulary import Strategy
+from evitif_lab.rivals.h264 import INTRA, Coding, av
 
 NOTHING = 'the answer of the frame before'
 EVITIF, EVITIF_OMISSION, EVITIF_CODED = 'evitif, PALDN', 'evitif, omission', 'evitif, entropy-coded'

@@ -20,13 +20,13 @@ from benchmarks.streams import video_page
 from benchmarks.streams.clips import CLIPS, NO_ANSWER, Clip, standing
 from benchmarks.streams.contestant import DEADLINE_S, Contestant
 from benchmarks.streams.contestants import contestants
-from evitif_lab.rivals.h264 import MISSING, av
 from benchmarks.streams.statistics import BLOCK, interval95
 from benchmarks.streams.targets import targets_of
 from benchmarks.streams.traces import LINKS, Link
 from evitif_lab.commands.options import real
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
+from evitif_lab.rivals.h264 import MISSING, av
 
 TITLE = 'Video over a bad link'
 QUICK = 'short clips, few contestants, four links'

@@ -37,11 +37,11 @@ class Finding:
 
     way: str
     right: float                # the uncut model's own class, by the deadline
-    interval: float             # half of the 95 % interval of that, by runs and seeds
+    interval: float | None      # half of the 95 % interval of that, by runs and seeds
     answered: float             # by the deadline, also from memory
     repeated: float             # of these the last answer again
-    p50_s: float                # from image to answer; infinite where there is none
-    p99_s: float
+    p50_s: float | None         # from image to answer; None where so many have none
+    p99_s: float | None
     bytes: float                # of IP packets on the uplink, a frame
     mbit_s: float
     robot_s: float              # computing on the robot, a frame
@@ -61,12 +61,17 @@ def judge(way: Way, scene: Scene, path: Path, deadline_s: float, seeds: Sequence
             fates += trip.fates
             first += len(frames)
     after = np.array([fate.after_s for fate in fates])
-    spread = 1.96 * float(np.std(shares, ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else math.nan
+    spread = 1.96 * float(np.std(shares, ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else None
     size = float(np.mean([fate.bytes for fate in fates]))
     return Finding(way.title, float(np.concatenate(right).mean()), spread, float((after <= deadline_s).mean()),
                    float(np.mean([fate.repeated and fate.after_s <= deadline_s for fate in fates])),
-                   float(np.quantile(after, 0.5, method='higher')), float(np.quantile(after, 0.99, method='higher')), size,
+                   _quantile(after, 0.5), _quantile(after, 0.99), size,
                    8e-6 * size * scene.rate_hz, way.robot_s)
+
+
+def _quantile(after_s: np.ndarray, share: float) -> float | None:
+    found = float(np.quantile(after_s, share, method='higher'))
+    return found if math.isfinite(found) else None
 
 
 def compare(ways: Sequence[Way], scene: Scene, path: Path, deadline_s: float, known: dict[str, dict],
@@ -89,7 +94,7 @@ def recommend(findings: Sequence[Finding], deadline_s: float) -> str:
     """The recommendation in a sentence with its reason."""
     best = max(findings, key=lambda finding: finding.right)
     good = [finding for finding in findings if finding.right >= best.right - AS_GOOD]
-    chosen = min(good, key=lambda finding: (finding.bytes, finding.p99_s))
+    chosen = min(good, key=lambda finding: (finding.bytes, finding.p99_s or math.inf))
     others = [finding for finding in findings if finding.way != chosen.way]
     reason = f'{100 * chosen.right:.1f} % of the frames have the uncut model\'s answer within {1e3 * deadline_s:.0f} ms'
     bytes_ = f'{chosen.bytes / 1e3:.1f} kB a frame' if chosen.bytes else 'nothing is sent'

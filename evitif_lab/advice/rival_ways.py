@@ -76,6 +76,7 @@ class RobotAlone(Rival):
     """The whole model on the robot."""
 
     def prepare(self, scene: Scene) -> None:
+        """Take the scene, and measure."""
         super().prepare(scene)
         self.robot_s = self.slower * scene.whole_s
 
@@ -94,6 +95,7 @@ class Jpeg(Rival):
         self._quality, self._reliable = quality, reliable
 
     def prepare(self, scene: Scene) -> None:
+        """Take the scene, and measure."""
         super().prepare(scene)
         self.robot_s = self.slower * measured(lambda: self._coded(scene.frames[0].seen))
 
@@ -164,6 +166,7 @@ class Video(Rival):
         return av is not None
 
     def prepare(self, scene: Scene) -> None:
+        """Take the scene, and measure."""
         super().prepare(scene)
         encoder = Encoder(self._coding, scene.frames[0].seen.shape[:2], scene.rate_hz)
         self.robot_s = self.slower * measured(lambda: encoder.encode(scene.frames[0].seen))

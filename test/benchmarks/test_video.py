@@ -14,18 +14,18 @@ pytest.importorskip('torch')
 from PIL import Image
 
 from benchmarks.link.images import natural_noise
-from evitif_lab.rivals.parity import DATAGRAM_BYTES, FAILURE, failure_of
 from benchmarks.streams import video_page
 from benchmarks.streams.clips import CLIPS, NO_ANSWER, Clip, Source, standing
 from benchmarks.streams.codecs import Parity, Still, Video, last_answer
 from benchmarks.streams.contestants import NOTHING, contestants
 from benchmarks.streams.evitif_split import Split
-from evitif_lab.rivals.h264 import INTRA, Coding, Decoder, Encoder, datagrams
-from evitif_lab.rivals.protection import Receiver, as_told, cut, datagrams_needed
 from benchmarks.streams.statistics import bytes_at, interval95
 from benchmarks.streams.targets import targets_of
 from benchmarks.streams.traces import LINKS, Link
 from evitif.datasets import MovingFashion
+from evitif_lab.rivals.h264 import INTRA, Coding, Decoder, Encoder, datagrams
+from evitif_lab.rivals.parity import DATAGRAM_BYTES, FAILURE, failure_of
+from evitif_lab.rivals.protection import Receiver, as_told, cut, datagrams_needed
 
 CLEAN, LOSSY = Link('clean', 0.0), Link('lossy', 0.3)
 
