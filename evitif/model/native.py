@@ -50,7 +50,7 @@ def load(path: Path) -> ctypes.CDLL | None:
     if found.evitif_coder_version() != VERSION:
         return None
     tables, coder, array, number = ctypes.POINTER(_Tables), ctypes.POINTER(_Coder), ctypes.c_void_p, ctypes.c_int64
-    for name, *arguments in (('plan', tables, number, *[array] * 8, ctypes.c_float, *[array] * 4),
+    for name, *arguments in (('plan', tables, number, *[array] * 8, ctypes.c_float, ctypes.c_float, *[array] * 5),
                              ('push_tokens', tables, coder, number, *[array] * 4),
                              ('take_tokens', tables, coder, number, *[array] * 9),
                              ('push', coder, number, array, array), ('take', coder, number, array, array)):
@@ -76,16 +76,17 @@ class NativeTables:
                    tables.shifts.shape[2], CLASSES, CENTRES, REACH, LIMIT, SMOOTH, len(MARKS))
         self.pointer = ctypes.pointer(_Tables(*numbers, *(self._kept[name].ctypes.data for name in _ARRAYS)))
 
-    def plan(self, levels: np.ndarray, sorts: np.ndarray, modes: np.ndarray, reference: np.ndarray | None, first: np.ndarray,
-             rounding: np.ndarray, cost: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Symbols, classes, levels and bits of a `Plan`, of levels int16 [n, K] in these modes, by the thresholds of each class."""
+    def plan(self, levels: np.ndarray, sorts: np.ndarray, known: np.ndarray, reference: np.ndarray | None, first: np.ndarray,
+             rounding: np.ndarray, cost: np.ndarray, most: np.ndarray, thrift: float) -> tuple[np.ndarray, ...]:
+        """Modes, symbols, classes, levels and bits of a `Plan` of levels int16 [n, K], by the thresholds of each class."""
         count = len(levels)
+        modes = np.empty(count, np.uint8)
         symbols, classes = np.empty((count, self.step.columns), np.int32), np.empty((count, self.step.columns), np.uint8)
         result, bits = np.empty((count, self.step.factors.shape[1]), np.int16), np.empty(count, np.float32)
         _library().evitif_plan(self.pointer, count, *(None if array is None else array.ctypes.data for array in (
-            levels, sorts, modes, reference, first, rounding, cost, most)), 1 / self.step.size, *(
-            array.ctypes.data for array in (symbols, classes, result, bits)))
-        return symbols, classes, result, bits
+            levels, sorts, known, reference, first, rounding, cost, most)), 1 / self.step.size, thrift, *(
+            array.ctypes.data for array in (modes, symbols, classes, result, bits)))
+        return modes, symbols, classes, result, bits
 
 
 def _library() -> ctypes.CDLL:
