@@ -36,7 +36,17 @@ class CommonSettings(Settings):
         0, 'CPU threads of PyTorch; 0: OMP_NUM_THREADS, else the number measured fastest at start-up beside another node on the machine',
         unit='threads', minimum=0, maximum=1024)
 
+    heads: str = setting(
+        '', "strategy split: folders of heads that answer beside the model's own classifier, separated by commas; the robot may name fewer "
+        'than the bridge; empty: none', launch=True)
+
     strategy: ClassVar[str]
+
+    def require_no_heads(self) -> None:
+        """Raise ValueError where heads are named, which the strategy cannot run."""
+        if self.heads:
+            raise ValueError(f"heads is {self.heads!r}: strategy {self.strategy} only classifies, with its model's own classes; expected "
+                             'none, or strategy split')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +87,7 @@ class SelectionSettings(ModelSettings):
 
     def __post_init__(self) -> None:
         if self.strategy == Strategy.SELECTION:
+            self.require_no_heads()
             self.require_named('light_model', 'a folder, since the strategy is selection')
         super().__post_init__()
 
@@ -91,6 +102,7 @@ class PartitionSettings(CommonSettings):
     strategy = Strategy.PARTITION
 
     def __post_init__(self) -> None:
+        self.require_no_heads()
         self.require_named('partition', 'a folder, since the strategy is partition')
         super().__post_init__()
 

@@ -185,6 +185,15 @@ def test_evitif_is_the_same_again_and_takes_what_it_may(clip):
     assert less.bytes.mean() < 3500 < first.bytes.mean() < 8500
 
 
+def test_where_no_answer_comes_in_time_evitif_gives_its_last_one_and_says_so(clip):
+    hole = Link('nothing arrives for 0.2 s', 0.0, drift=lambda time: 0.999999 if 0.15 < time < 0.35 else 0.0)
+    run = Split({'quantisation': 'int8', 'patch_copies': 1}, {'quantisation': 'int8'})(clip, trace_of(hole, clip))
+    assert (run.answers != NO_ANSWER).all() and 5 <= run.repeated.sum() <= 7 and not run.repeated[:4].any() and not run.repeated[11:].any()
+    assert run.answers[run.repeated].tolist() == [run.answers[4]] * int(run.repeated.sum())
+    none = Split({'quantisation': 'int8', 'patch_copies': 1, 'answer_memory': 0.0}, {'quantisation': 'int8'})(clip, trace_of(hole, clip))
+    assert ((none.answers == NO_ANSWER) == run.repeated).all()
+
+
 # --- figures ---
 
 def test_the_last_answer_stands_until_another_comes():
