@@ -177,6 +177,10 @@ void evitif_plan(const Tables *t, int64_t n, const int16_t *levels, const int64_
     }
 }
 
+static inline int32_t class_at(const Tables *t, const uint8_t *classes, int64_t at) {
+    return classes[at] <= t->classes ? classes[at] : 0;         /* there are no others in a plan */
+}
+
 /* Put the symbols of the n tokens `places` on the coder's stack, as `PartCoder.pack` orders them. `sorted` int32 [n * columns] is room;
  * the coder's words have room for three of each symbol. */
 void evitif_push_tokens(const Tables *t, Coder *coder, int64_t n, const int64_t *places, const int32_t *symbols, const uint8_t *classes,
@@ -186,7 +190,7 @@ void evitif_push_tokens(const Tables *t, Coder *coder, int64_t n, const int64_t 
         int first = t->block_edges[block], last = t->block_edges[block + 1];
         for (int64_t i = 0; i < n; i++)
             for (int k = first; k < last; k++)
-                begin[classes[places[i] * t->columns + k] + 1]++;
+                begin[class_at(t, classes, places[i] * t->columns + k) + 1]++;
         begin[1] = 0;       /* class 0 is not coded */
         for (int label = 1; label <= t->classes + 1; label++)
             begin[label] += begin[label - 1];
@@ -194,8 +198,9 @@ void evitif_push_tokens(const Tables *t, Coder *coder, int64_t n, const int64_t 
         for (int64_t i = 0; i < n; i++)
             for (int k = first; k < last; k++) {
                 int64_t at = places[i] * t->columns + k;
-                if (classes[at])
-                    sorted[end[classes[at]]++] = symbols[at];
+                int32_t label = class_at(t, classes, at);
+                if (label)
+                    sorted[end[label]++] = symbols[at];
             }
         for (int label = t->classes; label > 0; label--)        /* how far the outer ones are out */
             for (int64_t at = end[label] - 1; at >= begin[label]; at--) {

@@ -157,8 +157,7 @@ class EntropyCode:
         first, rounding = self._thresholds(thrift)
         if (native := self._parts.native_tables(step)) is not None:
             modes, symbols, classes, result, bits = native.plan(
-                np.ascontiguousarray(levels, np.int16), np.ascontiguousarray(sorts, np.int64), np.ascontiguousarray(known),
-                reference, first, rounding, tables.cost, _MOST, thrift)
+                levels, sorts, known, reference, first, rounding, tables.cost, _MOST, thrift)
             return Plan(step, modes, known, symbols, classes, result, bits + np.float32(1.5) * known)
         modes = self._modes(levels, sorts, step, known, reference, thrift)
         sent = np.flatnonzero(modes < self.unmoved)

@@ -79,7 +79,8 @@ class NativeTables:
     def plan(self, levels: np.ndarray, sorts: np.ndarray, known: np.ndarray, reference: np.ndarray | None, first: np.ndarray,
              rounding: np.ndarray, cost: np.ndarray, most: np.ndarray, thrift: float) -> tuple[np.ndarray, ...]:
         """Modes, symbols, classes, levels and bits of a `Plan` of levels int16 [n, K], by the thresholds of each class."""
-        count = len(levels)
+        count, levels, sorts = len(levels), np.ascontiguousarray(levels, np.int16), np.ascontiguousarray(sorts, np.int64)
+        known, reference = np.ascontiguousarray(known), None if reference is None else np.ascontiguousarray(reference, np.int16)
         modes = np.empty(count, np.uint8)
         symbols, classes = np.empty((count, self.step.columns), np.int32), np.empty((count, self.step.columns), np.uint8)
         result, bits = np.empty((count, self.step.factors.shape[1]), np.int16), np.empty(count, np.float32)
@@ -109,6 +110,7 @@ class NativeEncoder:
     def push_tokens(self, tables: NativeTables, places: np.ndarray, symbols: np.ndarray, classes: np.ndarray) -> None:
         """The symbols of the tokens at `places` int64 [n], of `Plan.symbols` and `Plan.classes`."""
         room = np.empty(len(places) * tables.step.columns, np.int32)
+        symbols, classes = np.ascontiguousarray(symbols, np.int32), np.ascontiguousarray(classes, np.uint8)
         _library().evitif_push_tokens(tables.pointer, self._coder, len(places), places.ctypes.data, symbols.ctypes.data,
                                       classes.ctypes.data, room.ctypes.data)
 
@@ -138,6 +140,7 @@ class NativeDecoder:
     def take_tokens(self, tables: NativeTables, sorts: np.ndarray, modes: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
         """The levels int16 [n, K] of tokens of the sorts int64 [n] and modes uint8 [n], with earlier levels int16 [n, K]."""
         step, count = tables.step, len(modes)
+        reference = None if reference is None else np.ascontiguousarray(reference, np.int16)
         symbols, classes = np.empty((3, count, step.columns), np.int32), np.empty((count, step.columns), np.uint8)
         seen, levels = np.empty(count, np.int64), np.empty((count, step.factors.shape[1]), np.int16)
         _library().evitif_take_tokens(tables.pointer, self._coder, count, sorts.ctypes.data, modes.ctypes.data,

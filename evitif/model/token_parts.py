@@ -52,7 +52,7 @@ class PartCoder:
     """Writes and reads parts by `tables`; `sorts` int [N] says which rows of them a token has."""
 
     def __init__(self, tables: Tables, sorts: np.ndarray):
-        self._tables, self._sorts = tables, sorts
+        self._tables, self._sorts, self._places = tables, sorts, np.arange(len(sorts), dtype=np.int64)
         self._unmoved = len(tables.base)        # the mode of a token of which nothing else is sent
         self._native: dict[int, NativeTables] = {}
 
@@ -86,7 +86,7 @@ class PartCoder:
         return [encoder.bytes() for encoder in encoders]
 
     def _natively(self, tables: NativeTables, plan: Plan, places: np.ndarray) -> NativeEncoder:
-        sent = places[plan.modes[places] < self._unmoved].astype(np.int64)
+        sent = self._places[places][plan.modes[places] < self._unmoved]       # int64, none of them negative
         encoder = NativeEncoder(3 * (len(sent) * plan.symbols.shape[1] + len(places) + self._unmoved) + 8)
         encoder.push_tokens(tables, sent, plan.symbols, plan.classes)
         return encoder
