@@ -15,6 +15,8 @@ VERBS = {
         'new': ('write a new random key', 'evitif_cli.key'),
     }),
     'link': ('relay UDP with simulated loss, bursts, delay, …', 'evitif_cli.link'),
+    'replay': ('play a recording through edge and bridge over a simulated link, and keep the answers as a bag and a film',
+               'evitif_cli.replay'),
     'fetch': ('download a data set unless it is there', 'evitif_cli.fetch'),
     'divide': ('divide a folder of images into images to train with and images to judge by', 'evitif_cli.divide'),
     'train': ('train a model, a head, a recovery, a code or a partition', {
@@ -32,6 +34,7 @@ VERBS = {
         'recovery': ('accuracy over packet loss, for several methods of recovery', 'evitif_cli.evaluate_recovery'),
         'selection': ('accuracy over cost, bytes and loss of a light and a large model together', 'evitif_cli.evaluate_selection'),
         'partition': ('accuracy of a model divided among devices, with devices gone and packets lost', 'evitif_cli.evaluate_partition'),
+        'heads': ('masks or depth over packet loss, for several methods of recovery', 'evitif_cli.evaluate_heads'),
         'suite': ('every table and plot of docs/results/recovery.md, from the artifacts that ship', 'evitif_cli.evaluate_suite'),
         'strategies': ('put what was measured of the strategies side by side; writes what `strategy: auto` chooses by',
                        'evitif_cli.evaluate_strategies'),

@@ -34,7 +34,7 @@ from evitif.model.tensors import require_finite_answers
 from evitif.vocabulary import Task
 from evitif.wording import few
 from evitif_lab.commands.configuration import ModelChoice, option
-from evitif_lab.commands.options import positive_int, seed, whole
+from evitif_lab.commands.options import picture_size, positive_int, seed, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import identity_of
 from evitif_lab.plain import plain
@@ -62,7 +62,8 @@ class ImageHeadTraining(ModelChoice):
     task: str = option(Task.CLASSIFY.value, 'what the head says', choices=IMAGE_TASKS)
     data: str = option(help='fashion-mnist, moving-fashion, or a folder with train/ and val/ in the ImageFolder layout')
     output: str = option(help="the head's folder; its name is the name of its topics")
-    image_size: int | None = option(None, "pixels, for a timm name (default: the model's own)", positive_int, metavar='PIXELS')
+    image_size: tuple[int, int] | list[int] | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", picture_size,
+                                                            metavar='SIZE')
     block: int | None = option(None, 'read the output of this block (default: the last)', positive_int)
     images: int = option(4000, 'train with so many images at most, evenly of all classes; 0: all', whole(0, 10**9))
     per_class: int | None = option(None, f'train with so many of each class (default: of prototypes {PER_CLASS})', positive_int)
