@@ -85,11 +85,11 @@ def sentences(scene: Scene, options: argparse.Namespace, name: str) -> list[str]
     """What the figures are of."""
     link = f'{100 * options.loss:g} % of the packets lost' + (f' in bursts of {options.burst:g}' if options.burst > 1 else '')
     rate = f', an uplink of {options.rate:g} Mbit/s' if options.rate else ''
-    lines = [f'{len(scene.frames)} images of {name} in {len(scene.runs)} runs at {scene.rate_hz:.1f} Hz, {len(SEEDS)} seeds each; {link}, '
+    lines = [f'{len(scene.frames)} images of {name}, {len(scene.runs)} runs at {scene.rate_hz:.1f} Hz, {len(SEEDS)} seeds; {link}, '
              f'{1e3 * options.delay:g} ms one way{rate}. Right is the answer that the uncut model gives to the same image; an image that is '
              f'not answered within {1e3 * options.deadline:g} ms counts as wrong. ± is half of a 95 % interval over runs and seeds.',
-             'The link and the time on it are simulated, with the code that runs on robots. Computing was measured on this machine' + (
-                 f', and the robot is taken to be {options.robot_slower:g} times slower.' if options.robot_slower != 1 else '.'),
+             'The link and the time on it are simulated, with the code that runs on robots. Computing was measured on this machine'
+             + (f', and the robot is taken to be {options.robot_slower:g} times slower.' if options.robot_slower != 1 else '.'),
              "In the rivals' favour: their packets are not sealed, leave at once and know no congestion window, and the receiver knows at "
              'once which are missing. JPEG goes to the whole model off-board, as H.264 does.']
     if not Video.possible():

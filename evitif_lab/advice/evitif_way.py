@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from random import Random
@@ -25,7 +24,7 @@ from evitif.selection import PatchModel
 from evitif.settings import BRIDGE_SETTINGS, EDGE_SETTINGS, EdgeSettings, bridge_settings, edge_settings
 from evitif.transport.impairment import HEADER_BYTES, Impairment
 from evitif.vocabulary import Strategy
-from evitif_lab.advice.scene import Frame, Scene, measured
+from evitif_lab.advice.scene import Frame, Scene, Stopwatch, measured
 from evitif_lab.advice.timeline import Fate, Link, Path, Timeline, Trip, Worker
 
 WARM_UP_S = 2.0         # before a run: the handshake, and the first reports
@@ -82,8 +81,8 @@ class _Run:
         self._edge = EdgeConnection(self._robot.parameters, 'robot', EdgeConfig(
             min_packets=edge.min_packets, prefix_copies=edge.prefix_copies, patch_copies=edge.patch_copies,
             rate_limit_bit_s=1e6 * edge.rate_limit, congestion_control=edge.congestion_control,
-            answer_deadline_s=edge.answer_deadline), random=Random(0))
-        self._bridge = BridgeEndpoint(self._server.streams, 'bridge', BridgeConfig(), random=Random(1))
+            answer_deadline_s=edge.answer_deadline), random=Random(f'edge {seed}'))
+        self._bridge = BridgeEndpoint(self._server.streams, 'bridge', BridgeConfig(), random=Random(f'bridge {seed}'))
         self._memory = AnswerMemory(edge.answer_memory, self._robot.parameters.classes)
         self._time = Timeline()
         self._link = Link(self._time, Path(_gentle(path.uplink), _gentle(path.downlink)), seed)
@@ -125,9 +124,9 @@ class _Run:
         frame = self._frames[number]
         height, width = frame.seen.shape[:2]
         observation = Observation((0.0, 0.0, width, height), 0.0, 0.0, self._way.content[self._first + number], frame_id=number)
-        began = time.perf_counter()
-        encoded = self._robot.encode(observation, self._edge.uplink)
-        coding = self._way.slower * (time.perf_counter() - began)
+        with Stopwatch() as watch:
+            encoded = self._robot.encode(observation, self._edge.uplink)
+        coding = self._way.slower * watch.seconds
 
         def leave() -> None:
             if not self._edge.send_frame(encoded.frame(number, round(1e9 * frame.at_s), 'camera'), self._time.now):
@@ -157,9 +156,9 @@ class _Run:
             self._link.carry(self._link.down, data, lambda data: self._edge.receive_datagram(data, self._time.now))
 
     def _answer(self, frame: ReceivedFrame) -> None:
-        began = time.perf_counter()
-        outcome, = self._server.answer_batch([frame])
-        took = time.perf_counter() - began
+        with Stopwatch() as watch:
+            outcome, = self._server.answer_batch([frame])
+        took = watch.seconds
         self._tail.put(took, lambda: self._reply(frame, outcome, took))
 
     def _reply(self, frame: ReceivedFrame, outcome: Outcome, took: float) -> None:

@@ -59,7 +59,8 @@ class Encoder:
         self._context = context = av.CodecContext.create('libx264', 'w')
         context.height, context.width = size
         context.pix_fmt = self._format = f'yuv{coding.chroma}p'
-        context.framerate, context.time_base = Fraction(rate_hz), 1 / Fraction(rate_hz)
+        rate = Fraction(rate_hz).limit_denominator(1001)
+        context.framerate, context.time_base = rate, 1 / rate
         context.gop_size, context.thread_count = coding.key_interval, 1
         slices = f':slice-max-size={SLICE_BYTES}' if coding.sliced else ''
         context.options = {'preset': 'veryfast', 'tune': 'zerolatency', 'crf': f'{coding.crf:g}', 'forced-idr': '1',
