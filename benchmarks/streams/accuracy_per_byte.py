@@ -30,7 +30,7 @@ from evitif_lab.evaluation.suite import measure as measure_job
 
 TITLE = 'Accuracy for the bytes on the wire'
 QUICK = 'fewer images, budgets and losses'
-SOURCES = ('evitif_lab/evaluation', 'evitif/recovery', 'evitif/model')
+SOURCES = ('evitif_lab/evaluation', 'evitif/recovery', 'evitif/model', 'benchmarks/link/images.py', 'benchmarks/link/parity.py')
 LOSSES = (0.0, 0.1, 0.3, 0.6)
 QUALITIES = (5, 10, 20, 40, 60, 80, 90)
 ROWS, CODED = 'evitif, rows', 'evitif, entropy-coded'
@@ -104,7 +104,8 @@ def coded_points(judged: Judged, quick: bool) -> list[dict]:
     stills, points = Stills(judged, quick), []
     first = len(stills.frames) - len(stills.class_ids)
     for margin in Progress(QUICK_MARGINS if quick else MARGINS, desc=f'{judged.name}, entropy-coded', unit='margin'):
-        run = Split({'quantisation': 'coded', 'accuracy_margin': margin, 'answer_memory': 0.0}, {'quantisation': 'coded', 'memory_limit': 0.0})
+        run = Split({'quantisation': 'coded', 'accuracy_margin': margin, 'answer_memory': 0.0},
+                    {'quantisation': 'coded', 'memory_limit': 0.0})
         found: dict[str, dict] = {'bytes': {}, 'top1': {}}
         for loss in QUICK_LOSSES if quick else LOSSES:
             try:
