@@ -38,7 +38,7 @@ CODECS = {'JPEG': 'JPEG, ideal parity', 'WEBP': 'WebP, ideal parity'}
 # Quantisation and copies of each patch; 0: automatic.
 BUDGETS = (('auto', 0), ('int8', 1), ('klt2', 1), ('klt2', 2), ('klt1', 1), ('klt1', 2), ('klt0.5', 2))
 QUICK_BUDGETS, QUICK_QUALITIES, QUICK_LOSSES = (('auto', 0), ('int8', 1), ('klt2', 1)), (10, 40, 90), (0.0, 0.6)
-MARGINS, QUICK_MARGINS = (0.002, 0.01, 0.02, 0.04), (0.01,)     # of entropy-coded frames
+MARGINS, QUICK_MARGINS = (0.002, 0.005, 0.01, 0.02), (0.01,)     # of entropy-coded frames
 RATE_HZ, WARM_UP = 20.0, 60         # of these, and how many images go before those that are judged, so that the loss is known
 POINTS = 1.0            # that may be lost where the least bytes are asked for
 BATCH = 50
@@ -46,7 +46,7 @@ BATCH = 50
 
 @dataclass(frozen=True)
 class Judged:
-    """A model, its cut, the images that judge it, and of them how many."""
+    """A model, its cut, the images that judge it, and of them how many; `later` is a further cut, for entropy-coded frames alone."""
 
     name: str
     model: str
@@ -55,10 +55,11 @@ class Judged:
     images: int
     quick_images: int
     checkpoint: str | None = None
+    later: int | None = None
 
 
 MODELS = (
-    Judged('CIFAR-10, 32 × 32', 'artifacts/cifar10_vit', 4, 'data/cifar10', 250, 100),
+    Judged('CIFAR-10, 32 × 32', 'artifacts/cifar10_vit', 4, 'data/cifar10', 250, 100, later=6),
     Judged('Tiny ImageNet, 50 classes, 64 × 64', 'artifacts/tiny_imagenet_50', 4, 'data/tiny-imagenet-50', 250, 100),
     Judged('photographs, ViT-Tiny, 224 × 224', Path(IMAGENET_CHECKPOINT).stem, 6, 'data/imagenet-photos', 150, 30, IMAGENET_CHECKPOINT),
 )
@@ -100,7 +101,8 @@ class Stills:
 
 
 def coded_points(judged: Judged, quick: bool) -> list[dict]:
-    """By accuracy margin the mean bytes of an entropy-coded frame and the accuracy, both over loss; none where there is no code."""
+    """By accuracy margin the mean bytes of an entropy-coded frame and the accuracy, both over loss; none where there is no code for the
+    cut."""
     stills, points = Stills(judged, quick), []
     first = len(stills.frames) - len(stills.class_ids)
     for margin in Progress(QUICK_MARGINS if quick else MARGINS, desc=f'{judged.name}, entropy-coded', unit='margin'):
@@ -114,7 +116,7 @@ def coded_points(judged: Judged, quick: bool) -> list[dict]:
                 return []
             found['bytes'][f'{loss:g}'] = float(result.bytes[first:].mean())
             found['top1'][f'{loss:g}'] = float((result.answers[first:] == stills.class_ids).mean())
-        points.append({'margin': margin, **found})
+        points.append({'cut': judged.cut, 'margin': margin, **found})
     return points
 
 
@@ -177,7 +179,8 @@ def run(quick: bool, output: Path) -> dict:
             if judged.checkpoint and not (ROOT / judged.checkpoint).is_file():
                 raise ValueError(f'its weights, {judged.checkpoint}, are not there')
             evitif = evitif_points(judged, quick, output / 'accuracy_per_byte')
-            figures[judged.name] = {'evitif': evitif, 'coded': coded_points(judged, quick), 'codecs': codec_points(judged, quick),
+            coded = [point for cut in (judged.cut, judged.later) if cut for point in coded_points(replace(judged, cut=cut), quick)]
+            figures[judged.name] = {'evitif': evitif, 'coded': coded, 'codecs': codec_points(judged, quick),
                                     'uncut': evitif[0]['uncut'], 'images': evitif[0]['images'], 'data': judged.data, 'cut': judged.cut}
         except (ValueError, OSError) as error:
             left_out[judged.name] = str(error)
@@ -246,7 +249,7 @@ def _rows(cell: dict) -> list[tuple[str, dict[str, tuple[float, float]]]]:
     """A title and (bytes, top-1) by loss for each budget and each quality."""
     rows = [(f'{ROWS}, {point["budget"]}', {loss: (point['bytes'], top1) for loss, top1 in point['top1'].items()})
             for point in cell['evitif']]
-    rows += [(f'{CODED}, margin {point["margin"]:g}', {loss: (point['bytes'][loss], top1) for loss, top1 in point['top1'].items()})
+    rows += [(f'{CODED}, cut after block {point["cut"]}, margin {point["margin"]:g}', {loss: (point['bytes'][loss], top1) for loss, top1 in point['top1'].items()})
              for point in cell.get('coded', ())]
     return rows + [(f'{CODECS[point["codec"]]}, quality {point["quality"]}',
                     {loss: (point['bytes'][loss], top1) for loss, top1 in point['top1'].items()}) for point in cell['codecs']]
