@@ -249,8 +249,8 @@ def _rows(cell: dict) -> list[tuple[str, dict[str, tuple[float, float]]]]:
     """A title and (bytes, top-1) by loss for each budget and each quality."""
     rows = [(f'{ROWS}, {point["budget"]}', {loss: (point['bytes'], top1) for loss, top1 in point['top1'].items()})
             for point in cell['evitif']]
-    rows += [(f'{CODED}, cut after block {point["cut"]}, margin {point["margin"]:g}', {loss: (point['bytes'][loss], top1) for loss, top1 in point['top1'].items()})
-             for point in cell.get('coded', ())]
+    rows += [(f'{CODED}, cut after block {point["cut"]}, margin {point["margin"]:g}',
+              {loss: (point['bytes'][loss], top1) for loss, top1 in point['top1'].items()}) for point in cell.get('coded', ())]
     return rows + [(f'{CODECS[point["codec"]]}, quality {point["quality"]}',
                     {loss: (point['bytes'][loss], top1) for loss, top1 in point['top1'].items()}) for point in cell['codecs']]
 
