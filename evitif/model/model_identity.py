@@ -8,7 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from evitif.identity import join_parts, parts
+from evitif.image_size import size_text
 from evitif.model.artifact import require_fingerprint
+from evitif.model.field_of_view import fit_of
 from evitif.model.fingerprint import fingerprint, preprocessing_digest
 from evitif.model.preprocess import data_config_of, tuples_of
 
@@ -27,6 +29,13 @@ class Identity:
     data_config: dict           # of the preprocessing
     native: dict                # the same as the weights came
     grid: tuple[int, int]       # (rows, columns) of patches
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of files that were fitted at this image size and fit: '-352x480-pad'; '' where both are the model's own."""
+        size, own_size = (tuple(config['input_size'][1:]) for config in (self.data_config, self.native))
+        fit, own_fit = fit_of(self.data_config), fit_of(self.native)
+        return (f'-{size_text(size)}' if size != own_size else '') + (f'-{fit}' if fit != own_fit else '')
 
     @classmethod
     def of(cls, module: nn.Module, cut: int, grid: tuple[int, int], native: dict | None = None) -> Identity:

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass
 from typing import Any
 
-from evitif_lab.commands.options import not_negative_int, positive_int
+from evitif.settings import AUTO
+from evitif.vocabulary import Fit
+from evitif_lab.commands.options import image_size, not_negative_int, positive_int
 
 QUANTISATION_HELP = 'how tokens are coded; auto: by a transform code, chosen by the loss, if one was fitted, else int8'
 VIEWS_HELP = 'random crops of each image, a number for each of --data (default: the images as they are)'
+IMAGE_SIZE_HELP = "height and width of the model's input, such as 352x480, or one number for a square (default: the model's own)"
+FIT_HELP = "how a picture of another shape is fitted to it (default: the model's own, mostly crop)"
 LIMITS_HELP = 'images at most, a number for each of --data (default: all)'
 
 
@@ -54,6 +58,13 @@ class ModelChoice:
     checkpoint: str | None = option(None, 'a file with weights, for a timm name')
     pretrained: bool = option(False, "weights from timm's hub, for a timm name")
     device: str = option('cpu', 'cpu, cuda, cuda:0, mps, …')
+    image_size: tuple[int, int] | int | None = option(None, IMAGE_SIZE_HELP, image_size, metavar='HxW')
+    fit: str | None = option(None, FIT_HELP, choices=Fit.values())
+
+    @property
+    def view(self) -> dict:
+        """Image size and fit, as `SplitSettings` takes them."""
+        return {'image_size': self.image_size, 'fit': self.fit or AUTO}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import argparse
 import math
 from collections.abc import Callable
 
+from evitif.image_size import EXPECTED, image_size_of
 from evitif.wording import shortened
 
 MOST = 2**31 - 1            # of counts, steps and pixels: more is a typing mistake, and overflows somewhere
@@ -42,6 +43,15 @@ def real(least: float = 0.0, most: float = MOST_FLOAT, above: bool = False, belo
             raise argparse.ArgumentTypeError(f'{shortened(text, 40)!r} is not a finite number of {expected}')
         return value
     return convert
+
+
+def image_size(text: str) -> tuple[int, int] | int:
+    """A type of image sizes: `352x480`, which is height and width, or one number for a square."""
+    try:
+        height, width = image_size_of(text)
+        return height if height == width else (height, width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{shortened(text, 40)!r} is not {EXPECTED}') from None
 
 
 positive_int = whole(1)

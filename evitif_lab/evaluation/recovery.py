@@ -111,7 +111,7 @@ class Measurement:
         require_report(c.json)
         self.stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
                                                    cut=c.cut, quantisation=UNCODED if c.quantisation == AUTO else c.quantisation,
-                                                  device=c.device))
+                                                  device=c.device, **c.view))
         parameters = self.stream.parameters
         self.methods, self.artifacts = _methods(c, self.stream)
         names = self.stream.class_names if self.stream.names_its_classes else None
@@ -277,7 +277,7 @@ def _methods(c: RecoveryEvaluation, stream: CutModel) -> tuple[dict[str, Recover
     for name in c.methods or ():
         if name not in (*METHODS, *LEARNED):
             raise ValueError(f'method {name!r} is unknown (expected some of {", ".join((*METHODS, *LEARNED))})')
-    paths = {name: artifact_beside(c.model, cut, name) for name in LEARNED}
+    paths = {name: artifact_beside(c.model, cut, name, stream.identity.suffix) for name in LEARNED}
     if c.recovery_artifact:
         paths[_kind(c.recovery_artifact)] = Path(c.recovery_artifact).expanduser()
     stills = [name for name in METHODS if name != RecoveryName.MEMORY]      # which is omission where nothing was seen before
