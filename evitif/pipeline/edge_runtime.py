@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from evitif.heads.results import top_classes
+from evitif.heads.chosen import unpacked
+from evitif.heads.results import Result, top_classes
 from evitif.pipeline.answer_memory import AnswerMemory
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
@@ -33,7 +34,7 @@ from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import read_key_file, require_choice
-from evitif.protocol.wire.answer import MAX_TOP_K
+from evitif.protocol.wire.answer import MAX_TOP_K, Answer
 from evitif.protocol.wire.link_names import link_name
 from evitif.settings import DEFAULT_TOP_K, EdgeSettings
 from evitif.vocabulary import How, LinkState, RecoveryName
@@ -157,6 +158,22 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
                 return
         if self._slots.put('image', frame) is not None:
             self._add(frames_replaced=1)
+
+    def read_heads(self, names: Collection[str]) -> None:
+        """Somebody reads what these of `heads` say, and not what the others say: those the bridge need neither compute nor send."""
+        unread = sum(1 << index for index, head in enumerate(self.heads) if head.name not in names)
+        self._connection.unread = unread
+
+    def _heads_of(self, answer: Answer) -> dict[str, Result]:
+        """What the heads say, by name."""
+        said = {}
+        for index, content in answer.heads.items():
+            head = self.heads[index]
+            try:
+                said[head.name] = unpacked(head, content)
+            except ValueError as error:
+                self._repeated(logging.ERROR, f'what the head {head.name} says cannot be read: {error}', ('head', head.name))
+        return said
 
     def _check_stamp(self, capture_stamp_ns: int, now: float) -> bool:
         """Whether other devices' frames of the image can be found by its stamp; a change is logged."""
@@ -336,7 +353,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             recovery=answer.recovery, packets_sent=event.sent.packets, packets_received=answer.packets_received,
             tokens_sent=event.sent.tokens, tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes,
             downlink_bytes=event.copies_bytes, packet_error_rate=answer.packet_error_rate, sent=frame.sent, received=answer.received,
-            remembered=answer.remembered, memory_age=answer.memory_age_s)
+            remembered=answer.remembered, memory_age=answer.memory_age_s, heads=self._heads_of(answer))
 
     def _answer_expired(self, frame: _Frame | None) -> None:
         if frame is not None and self._strategy.answers_alone:
