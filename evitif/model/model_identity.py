@@ -51,6 +51,11 @@ class Identity:
         found = parts(self.fingerprint)
         return join_parts(found['weights'], found['architecture'], preprocessing_digest(data_config), int(found['cut'], 16))
 
+    @property
+    def native_fingerprint(self) -> str:
+        """That of the model as its weights came, without another image size or fit."""
+        return self.with_view(self.native)
+
     def fitted_grid(self, path: Path | str, title: str, description: dict) -> tuple[int, int]:
         """The grid (rows, columns) that an artifact of this model was fitted at, by its description.
 

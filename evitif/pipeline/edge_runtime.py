@@ -24,6 +24,7 @@ from evitif.heads.results import Result, top_classes
 from evitif.pipeline.answer_memory import AnswerMemory
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
+from evitif.pipeline.shape_check import ShapeCheck
 from evitif.pipeline.stamp_check import StampCheck
 from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
@@ -120,6 +121,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self.config: EdgeSettings = config
         self._on_prediction = on_prediction
         self._last: Encoded | None = None     # that was sent
+        self._shape = ShapeCheck(parameters.image_size)
         self._stamps = StampCheck() if strategy.joins_by_stamp else None
         self._next_frame = 0
         self._memory = AnswerMemory(config.answer_memory, parameters.classes)
@@ -150,6 +152,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
         """Take an image uint8 [H, W, 3] RGB. Never blocks: the image replaces one that waits for the worker."""
         now = time.monotonic()
+        if remark := self._shape.remark(*image.shape[:2]):
+            self._log(logging.WARNING, remark)
         frame = _Frame(image, capture_stamp_ns, source_frame, context, now, self._check_stamp(capture_stamp_ns, now))
         with self._lock:
             self._counts['frames_received'] += 1
