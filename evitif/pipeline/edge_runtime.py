@@ -152,8 +152,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
         """Take an image uint8 [H, W, 3] RGB. Never blocks: the image replaces one that waits for the worker."""
         now = time.monotonic()
-        if remark := self._shape.remark(*image.shape[:2]):
-            self._log(logging.WARNING, remark)
+        self._shape.check(*image.shape[:2], log=self._log)
         frame = _Frame(image, capture_stamp_ns, source_frame, context, now, self._check_stamp(capture_stamp_ns, now))
         with self._lock:
             self._counts['frames_received'] += 1

@@ -69,6 +69,12 @@ class ModelChoice:
     checkpoint: str | None = option(None, 'a file with weights, for a timm name')
     pretrained: bool = option(False, "weights from timm's hub, for a timm name")
     device: str = option('cpu', 'cpu, cuda, cuda:0, mps, …')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewChoice(ModelChoice):
+    """The same with an image size and a fit of its own."""
+
     image_size: tuple[int, int] | int | None = option(None, IMAGE_SIZE_HELP, image_size, metavar='HxW')
     fit: str | None = option(None, FIT_HELP, choices=Fit.values())
 
@@ -79,7 +85,7 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutChoice(ModelChoice):
+class CutChoice(ViewChoice):
     """The same with several cuts."""
 
     cut: list[int] | None = option(None, "cut after these blocks (default: the model folder's cut, else half of the depth)",

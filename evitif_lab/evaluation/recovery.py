@@ -30,7 +30,7 @@ from evitif.recovery import METHODS, ArtifactError, Omission, Recovery
 from evitif.settings import AUTO, UNCODED, SplitSettings, bridge_settings
 from evitif.vocabulary import Quantisation, RecoveryName
 from evitif_lab.baselines import LEARNED
-from evitif_lab.commands.configuration import QUANTISATION_HELP, ModelChoice, option
+from evitif_lab.commands.configuration import QUANTISATION_HELP, ViewChoice, option
 from evitif_lab.commands.options import not_negative_int, positive, positive_int, rate, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
@@ -46,7 +46,7 @@ DEFAULT_BURST = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecoveryEvaluation(ModelChoice):
+class RecoveryEvaluation(ViewChoice):
     """What to measure; saved with the result. Raises ValueError for a value out of its range."""
 
     data: str = option(help='fashion-mnist, moving-fashion, or a folder in the ImageFolder layout')
