@@ -140,8 +140,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
     def _work(self) -> None:
         while slots := self._slots.take_up_to(self._batch):
             items = [slot for slot in slots if not isinstance(slot, FrameLate)]
-            self._deliver([(item, answers) for item, answers in zip(items, self._answers(items) if items else (), strict=True)
-                           if answers is not None])
+            self._deliver(self._answers(items) if items else [])
             for slot in slots:
                 if isinstance(slot, FrameLate):
                     try:
@@ -149,20 +148,22 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                     except Exception as error:
                         self._fail((slot.frame,), error)
 
-    def _answers(self, items: list[Item]) -> list[list[Answer] | None]:
-        """The answers to each item's frames, or None if it fails: one robot's frame must not end the service of the others."""
+    def _answers(self, items: list[Item]) -> list[tuple[Item, list[Answer]]]:
+        """Each item with the answers to its frames, unless it fails: one robot's frame must not end the service of the others."""
         frames, began = [frame for item in items for frame in item], time.monotonic()
         try:
             outcomes = self._strategy.answer_batch(frames)
         except Exception as error:
             if len(items) > 1:
-                return [answers for item in items for answers in self._answers([item])]
+                return [answered for item in items for answered in self._answers([item])]
             self._fail(items[0], error)
-            return [None]
+            return []
         done = time.monotonic()
         self._add(batches=1)
-        answers = iter([self._answer(frame, outcome, began, done) for frame, outcome in zip(frames, outcomes, strict=True)])
-        return [list(itertools.islice(answers, len(item))) for item in items]
+        answered = iter([(frame if outcome.sent is None else dataclasses.replace(frame, units_sent=outcome.sent),
+                          self._answer(frame, outcome, began, done)) for frame, outcome in zip(frames, outcomes, strict=True)])
+        parts = [list(itertools.islice(answered, len(item))) for item in items]
+        return [(tuple(frame for frame, _ in part), [answer for _, answer in part]) for part in parts]
 
     def _answer(self, frame: ReceivedFrame, outcome: Outcome, began: float, done: float) -> Answer:
         return Answer(

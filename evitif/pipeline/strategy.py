@@ -77,6 +77,7 @@ class Outcome:
     remembered: np.ndarray | None = None      # bool [tokens], those that were remembered from earlier frames; None: none
     memory_age_s: float = NAN                 # their mean age; NaN: there are none
     motion: float = NAN                       # 1/s, how fast the scene changes (`evitif.recovery.memory`); NaN unknown
+    sent: int | None = None                   # tokens that the frame had, where the strategy knows better than its datagrams say
 
 
 class EdgeStrategy(ABC, Generic[Content]):

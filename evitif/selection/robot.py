@@ -28,16 +28,17 @@ class Decision:
     glance: Glance
     sure: bool                    # the light model's answer is the answer
     chosen: np.ndarray            # int64, the patches to send, most important first; none where it is sure
-    rows: np.ndarray | None       # uint8 [patches, row_bytes] of all patches; the chosen ones travel
+    patches: np.ndarray | None    # float32 [patches, C * h * w], the pixels of all as the large model takes them; the chosen ones travel
 
 
 class Selector:
     """The light model with its gate, its selection and the code of the large model's patches."""
 
     def __init__(self, light: LightModel, preprocessor: Preprocessor, settings: Selection, patch_code: PatchCode,
-                 light_fingerprint: str):
+                 light_fingerprint: str, asked: float = 1.0):
         self.light, self.preprocessor, self.settings, self.patch_code = light, preprocessor, settings, patch_code
         self.light_fingerprint = light_fingerprint      # of the light model's weights, without a cut
+        self.asked = asked                              # share of the images that are expected to be asked about
         self._large_preprocessor = None if patch_code.pixels.data_config == preprocessor.data_config else patch_code.pixels.preprocessor()
 
     @classmethod
@@ -60,7 +61,7 @@ class Selector:
         settings = artifact.settings.changed(delta, eta)
         built.module.to(placement.device, placement.dtype)
         return cls(LightModel(built.module, settings.score_rule, patch_code.pixels.grid, settings.temperature),
-                   Preprocessor(built.data_config), settings, patch_code, identity)
+                   Preprocessor(built.data_config), settings, patch_code, identity, artifact.asked if eta is None else 1.0)
 
     def decide(self, image: np.ndarray, budget_patches: int | None = None) -> Decision:
         """Decide what to do with an RGB image uint8 [H, W, 3]. The link has room for `budget_patches`; None: for any number."""
@@ -72,7 +73,7 @@ class Selector:
         if budget_patches is not None and budget_patches < len(chosen):
             chosen = select_within(glance.scores, budget_patches)
         large_seen = seen if self._large_preprocessor is None else self._large_preprocessor(image)
-        return Decision(glance, False, chosen, self.patch_code.rows(large_seen, settings.quantisation))
+        return Decision(glance, False, chosen, self.patch_code.pixels.patches_in(large_seen))
 
     def fuse(self, glance: Glance, class_ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weigh the large model's most likely classes [k] and scores [k] by the light model's answer; best first."""
