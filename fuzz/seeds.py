@@ -29,8 +29,8 @@ def genuine(target: str) -> list[bytes]:
     tokens = [data[HEADER.size:] for data in Packetiser(_PARAMETERS, min_packets=4).packetise(frame)]
     received = np.ones(17, bool)
     answered = answer.encode(Answer(3, 1000, (3, 1), (0.75, 0.25), 'split', 'omission', 3, 4, 500, 17, 17, received, 0.1, 5.0, 0.01,
-                                    0.0, 0.02, 0.03), 3)
-    reports = [datagram.ping_body(1.5, _REPORT), datagram.pong_body(1.5, 2.0, 2.5, _REPORT)]
+                                    0.0, 0.02, 0.03, heads={0: b'\0\0\0\1\x3f\0\0\0', 2: b'other'}), 3)
+    reports = [datagram.ping_body(1.5, _REPORT, 5), datagram.pong_body(1.5, 2.0, 2.5, _REPORT)]
     handshake = [said.to_bytes() for said in (Hello('robot', 5, _PARAMETERS), Welcome(5, 'bridge'), Refuse(5, 'bridge', ('no', 'never')),
                                               Hello('robot', 5, _PARAMETERS.digest))]
     kinds = {datagram.TOKENS: tokens[:1], datagram.ANSWER: [answered], datagram.PING: reports[:1], datagram.PONG: reports[1:],

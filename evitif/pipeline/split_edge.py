@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from evitif.heads import chosen_heads
 from evitif.pipeline.coded_edge import coded_edge
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
@@ -26,6 +27,7 @@ class SplitEdge(EdgeStrategy):
         self.parameters, self.labels, self.placement = model.parameters, model.labels, model.placement
         self.description = (f'model {model.parameters.model}, head of {model.parameters.cut} of {model.split.depth} '
                             f'blocks on {model.placement.sentence}')
+        self.heads = chosen_heads(config.heads)
         self.answers_alone = self.keeps_content = config.local_fallback
         self._choice, self._setting = sending_choice(model, config), None
         self._coded = None if model.entropy is None else coded_edge(model.entropy, model.parameters, config)

@@ -59,6 +59,10 @@ class RecoverySettings(ModelSettings):
 class MemorySettings(RecoverySettings):
     """The same with what is remembered of earlier frames."""
 
+    smoothing: float = setting(
+        0.0, 'strategy split: probabilities of classes are filtered over time (exponentially, with this time constant) until the scene '
+        'changes, so that answers flicker less; what is seen newly shows that much later; 0: not at all', unit='s', minimum=0.0,
+        maximum=10.0)
     memory_limit: float = setting(
         2.0, 'a lost token may be filled in from an earlier frame of at most this age; a longer gap forgets all; 0: no memory. Not with '
         'strategy partition, nor with a light model', unit='s', minimum=0.0, maximum=60.0)

@@ -52,11 +52,12 @@ def selection_reference(config: SelectionSettings) -> Reference:
                                                                'quantisation': Quantisation.CODED.value}, stream.placement.sentence)
     settings = Selector.load(config.light_model, large=config.model).settings
     coded = entropy_patch_code(config, config.model, stream.parameters.fingerprint) is not None
+    quantisation = Quantisation.CODED.value if coded else settings.quantisation
     return Reference(
         f'{config.light_model} asks {stream.parameters.model} where its uncertainty is {settings.eta:.2g} or more, with the '
         f'patches that have {100 * settings.delta:g} % of the attention', 'large model on whole images', _whole(stream),
         class_ids_of(stream), {'model': stream.parameters.model, 'light_model': config.light_model, 'delta': settings.delta,
-                               'eta': settings.eta, 'quantisation': Quantisation.CODED.value if coded else settings.quantisation}, stream.placement.sentence)
+                               'eta': settings.eta, 'quantisation': quantisation}, stream.placement.sentence)
 
 
 def partition_reference(config: PartitionSettings) -> Reference:

@@ -72,8 +72,7 @@ class EdgeConnection:
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
         self._events: deque[EdgeEvent] = deque()
         self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes, self._events.append)
-        self._state = LinkState.DISCONNECTED
-        self._closed = False
+        self._state, self._closed = LinkState.DISCONNECTED, False
         self._session: EdgeSession | None = None
         self._latest = EdgeSession(0)            # the session, or the last one: statistics show its figures
         self._traffic = Traffic()
@@ -82,6 +81,7 @@ class EdgeConnection:
         self._release_at: float | None = None    # when more of the waiting frame may leave
         self._released = False                   # some of it has, so a PING follows
         self._heard_at = 0.0
+        self.unread = 0                          # bits of the heads that nobody reads (`datagram.UNREAD`)
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
 
@@ -230,7 +230,7 @@ class EdgeConnection:
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
         session.pings.note(now, self._sender.sent_bytes, self._sender.ahead_bytes(now), self._sender.path.large)
         for _ in range(copies):
-            self._send(datagram.PING, now, datagram.ping_body(now, session.tracker.report()))
+            self._send(datagram.PING, now, datagram.ping_body(now, session.tracker.report(), self.unread))
 
     def _expire_due(self, now: float) -> None:
         for frame in self._sent.expired(now):
@@ -349,7 +349,7 @@ class EdgeConnection:
 
     def _on_answer(self, session: EdgeSession, received: Datagram, newest: bool, now: float) -> None:
         answer, copies = answers.decode(received.body)
-        if answer.tokens_expected != self.parameters.tokens or max(answer.class_ids) >= self.parameters.classes:
+        if not answer.is_of(self.parameters):
             raise DatagramError('inconsistent')
         if newest:
             self._heard(session, now)
