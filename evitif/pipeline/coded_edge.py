@@ -123,10 +123,10 @@ class CodedEdge:
                          'max_datagram_bytes')
 
 
-def coded_edge(fitted: FittedCode, parameters: StreamParameters, config: EdgeSettings, share: float = 1.0) -> CodedEdge:
-    """How an edge codes its frames, which only a share of its images become: `accuracy_margin` is for all of them."""
+def coded_edge(fitted: FittedCode, parameters: StreamParameters, config: EdgeSettings) -> CodedEdge:
+    """How an edge codes its frames."""
     room = datagram_room(config)
     seal = config.max_datagram_bytes - room
     headers = IP_UDP_BYTES + seal + room - payload_room(room, SOURCE_FRAME_RESERVE)
-    choice = CodedChoice(fitted.table, headers, config.accuracy_margin / share, config.patch_copies)
+    choice = CodedChoice(fitted.table, headers, config.accuracy_margin, config.patch_copies)
     return CodedEdge(fitted.code, parameters, choice, config.max_datagram_bytes, seal)

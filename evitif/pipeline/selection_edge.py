@@ -38,7 +38,7 @@ class SelectionEdge(EdgeStrategy):
         entropy = entropy_patch_code(config, config.model, code.pixels.fingerprint)
         self.parameters = code.stream_parameters(settings.quantisation, selector.light_fingerprint, entropy.code.digest if entropy else '')
         self._coded = None if entropy is None else coded_edge(
-            FittedCode(entropy.code, CodedTable.of(entropy.description)), self.parameters, config, selector.asked)
+            FittedCode(entropy.code, CodedTable.of(entropy.description)), self.parameters, config)
         self.labels = labels_of(config, code.pixels.labels, self.parameters.classes)
         self.description = (f'light model {config.light_model} on {self.placement.sentence}: it answers where its {settings.gate_rule} is '
                             f'below {settings.eta:g}, else {code.pixels.model} gets the patches with {100 * settings.delta:g} % of the '

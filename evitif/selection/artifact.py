@@ -65,13 +65,6 @@ class SelectionArtifact:
     large_fingerprint: str                # of its weights at cut 0
     description: dict                     # with expected figures, data, command and seed
 
-    @property
-    def asked(self) -> float:
-        """The share of the images that the large model is expected to be asked about; 1 where it is not known."""
-        expected = self.description.get('expected')
-        asked = expected.get('asked') if isinstance(expected, dict) else None
-        return float(asked) if isinstance(asked, (int, float)) and 0 < asked <= 1 else 1.0
-
 
 def save_selection(path: Path | str, artifact: SelectionArtifact) -> None:
     """Write the artifact as JSON."""

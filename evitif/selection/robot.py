@@ -35,10 +35,9 @@ class Selector:
     """The light model with its gate, its selection and the code of the large model's patches."""
 
     def __init__(self, light: LightModel, preprocessor: Preprocessor, settings: Selection, patch_code: PatchCode,
-                 light_fingerprint: str, asked: float = 1.0):
+                 light_fingerprint: str):
         self.light, self.preprocessor, self.settings, self.patch_code = light, preprocessor, settings, patch_code
         self.light_fingerprint = light_fingerprint      # of the light model's weights, without a cut
-        self.asked = asked                              # share of the images that are expected to be asked about
         self._large_preprocessor = None if patch_code.pixels.data_config == preprocessor.data_config else patch_code.pixels.preprocessor()
 
     @classmethod
@@ -61,7 +60,7 @@ class Selector:
         settings = artifact.settings.changed(delta, eta)
         built.module.to(placement.device, placement.dtype)
         return cls(LightModel(built.module, settings.score_rule, patch_code.pixels.grid, settings.temperature),
-                   Preprocessor(built.data_config), settings, patch_code, identity, artifact.asked if eta is None else 1.0)
+                   Preprocessor(built.data_config), settings, patch_code, identity)
 
     def decide(self, image: np.ndarray, budget_patches: int | None = None) -> Decision:
         """Decide what to do with an RGB image uint8 [H, W, 3]. The link has room for `budget_patches`; None: for any number."""
