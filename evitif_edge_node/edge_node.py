@@ -27,6 +27,7 @@ from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_settings
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
 from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, Status
+from evitif_ros.head_topics import OF_CLASSES, OF_LABELS, OF_VECTORS, HeadTopics
 from evitif_ros.lifecycle import run
 from evitif_ros.log import log_of
 from evitif_ros.runtime_node import MOST_REPLACED, RuntimeNode
@@ -39,6 +40,9 @@ except ImportError:     # Humble
 if TYPE_CHECKING:
     from evitif.pipeline import EdgeRuntime
     from evitif.pipeline.prediction import Prediction as Answered
+
+
+READERS_S = 0.2     # between two looks at who reads what heads say
 
 
 class EdgeNode(RuntimeNode['EdgeRuntime']):
@@ -58,7 +62,8 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         self._repeated = RepeatedLog(log_of(self))
 
     def publishes(self) -> tuple[str, ...]:
-        return ('prediction', 'classification', 'link_stats', 'labels', 'label_info', 'vision_info', '~/annotated_image', '/diagnostics')
+        return ('prediction', 'classification', 'link_stats', 'labels', 'label_info', 'vision_info', '~/annotated_image', '/diagnostics',
+                *OF_CLASSES, *OF_VECTORS, *OF_LABELS)
 
     def subscribes(self) -> tuple[str, ...]:
         return (self._image_topic(),)
@@ -79,6 +84,8 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         self._classifications = None if messages.Classification is None else \
             self.advertise(messages.Classification, 'classification', qos.RESULTS)
         self._annotated = self.advertise(Image, '~/annotated_image', qos.IMAGES, shown=True)
+        self._heads = {head.name: HeadTopics(head, lambda kind, topic: self.advertise(kind, topic, qos.RESULTS))
+                       for head in self._runtime.heads}
 
     def activate(self) -> None:
         super().activate()
@@ -96,7 +103,8 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
             self._annotator = None
 
     def periodic(self) -> Iterable[tuple[float, Callable[[], None]]]:
-        return [(1.0 / self._values['publish_stats_rate'], self._publish_stats)]
+        return [(1.0 / self._values['publish_stats_rate'], self._publish_stats),
+                *([(READERS_S, self._look_for_readers)] if self._heads else [])]
 
     def _image_topic(self) -> str:
         # As image_transport has it, a remapped base carries its transports.
@@ -139,6 +147,8 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         self._predictions.publish(messages.prediction_message(prediction, header, self._values['robot_name']))
         if self._classifications is not None:
             self._classifications.publish(messages.classification_message(prediction, header))
+        for name, result in prediction.heads.items():
+            self._heads[name].publish(result, prediction, header, self._values['robot_name'])
         annotator = self._annotator
         if annotator is not None and self._annotated.get_subscription_count():
             annotator.draw_later(prediction)
@@ -149,6 +159,10 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
                       for class_id, label in zip(prediction.class_ids, prediction.labels, strict=True)]
             drawn = annotate(prediction.image, dataclasses.replace(prediction, labels=labels), self._values['annotated_height'])
             self._annotated.publish(fill_image(Image(header=prediction.context), drawn))
+
+    def _look_for_readers(self) -> None:
+        """What a head says that nobody reads is neither computed nor sent."""
+        self._runtime.read_heads([name for name, topics in self._heads.items() if topics.read()])
 
     def _publish_stats(self) -> None:
         self._link_stats.publish(messages.edge_link_message(

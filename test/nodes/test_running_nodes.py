@@ -23,12 +23,13 @@ OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 class Robots:
     """The processes of this file."""
 
-    def __init__(self, launch_node, key_file):
+    def __init__(self, launch_node, key_file, heads):
         self.launch = launch_node
-        self.both = {**MODEL, 'key_file': key_file}
+        self.both, self.heads = {**MODEL, 'key_file': key_file}, heads
         self.bridge_port, self.link_port, dead_port = free_udp_port(), free_udp_port(), free_udp_port()
         self.bridge = self.launch_bridge()
-        self.edge = self._edge('/one', {'robot_name': 'robot 1', 'bridge_port': self.link_port, 'image_timeout': 1.0})
+        self.edge = self._edge('/one', {'robot_name': 'robot 1', 'bridge_port': self.link_port, 'image_timeout': 1.0,
+                                       'heads': ','.join(self.heads)})
         self.link = launch_node('evitif_cloud_bridge.link_simulator_node', {
             'listen_host': '127.0.0.1', 'listen_port': self.link_port, 'forward_port': self.bridge_port, 'seed': 1})
         self.stranger = self._edge('/stranger', {'bridge_port': self.bridge_port, 'cut': 4, 'robot_name': 'stranger'})
@@ -38,17 +39,32 @@ class Robots:
         self.broken = self._edge('/broken', {'model': 'no_such_vit'})
 
     def launch_bridge(self):
-        return self.launch('evitif_cloud_bridge.bridge_node', {**self.both, 'port': self.bridge_port}, namespace='/server')
+        return self.launch('evitif_cloud_bridge.bridge_node', {**self.both, 'port': self.bridge_port, 'heads': ','.join(self.heads)},
+                           namespace='/server')
 
     def _edge(self, namespace, parameters):
         return self.launch('evitif_edge_node.edge_node', {**self.both, **parameters}, namespace=namespace)
+
+
+def write_heads(folder) -> list[str]:
+    """Two heads for the model: `rooms` has three classes, `view` says a vector."""
+    from heads_backbone import probe_of
+
+    from evitif.heads import Reading, save_head
+    from evitif.heads.embed import EmbedHead
+    from evitif.model.build import ModelSpec, build_model
+    module = build_model(ModelSpec(MODEL['model'], random_seed=1, num_classes=10, image_size=64)).module
+    reading = Reading((12,), True, (64, 64), (4, 4), 1, 192)
+    for name, head in (('rooms', probe_of(reading)), ('view', probe_of(reading, (), EmbedHead))):
+        save_head(folder / name, head, module, {'model': MODEL['model']})
+    return [str(folder / name) for name in ('rooms', 'view')]
 
 
 @pytest.fixture(scope='module')
 def robots(launch_node, probe, tmp_path_factory):
     key_file = tmp_path_factory.mktemp('keys') / 'robots.key'
     write_key_file(key_file)
-    robots = Robots(launch_node, key_file)
+    robots = Robots(launch_node, key_file, write_heads(tmp_path_factory.mktemp('heads')))
     robots.bridge.wait_for_output('listening on')
     robots.edge.wait_for_output('connected to bridge')
     return robots
@@ -122,6 +138,24 @@ def test_labels_reach_a_late_subscriber(robots, probe):
         labels = probe.collect(ClassLabels, topic, latched=True)
         probe.wait(lambda labels=labels: labels, f'no {topic}')
         assert len(labels[0].labels) == 10
+
+
+def test_heads_say_what_they_see_on_topics_of_their_own_where_somebody_reads_them(robots, probe, predictions):
+    from sensor_msgs.msg import Image
+
+    from evitif_msgs.msg import ClassLabels, Prediction
+    labels = probe.collect(ClassLabels, '/one/rooms/labels', latched=True)
+    rooms, vectors = probe.collect(Prediction, '/one/rooms/prediction'), probe.collect(Image, '/one/embedding')
+    off_board = probe.collect(Prediction, '/server/robot_1/rooms/prediction')
+    probe.wait(lambda: probe.publish_images('/one/image', 5, 20.0) and labels and rooms and vectors and off_board, 'no head spoke', 30.0)
+    assert labels[0].labels == ['cup', 'plate', 'fork']
+    by_header = {message.header.stamp.nanosec: message for message in predictions[0]}
+    same = by_header[rooms[-1].header.stamp.nanosec]
+    assert rooms[-1].header == same.header and rooms[-1].packets_sent == same.packets_sent and len(same.class_ids) == 5
+    assert sorted(rooms[-1].labels) == ['cup', 'fork', 'plate'] and abs(sum(rooms[-1].scores) - 1) < 1e-5
+    assert off_board[-1].robot == 'robot 1' and sorted(off_board[-1].class_ids) == [0, 1, 2]
+    vector = vectors[-1]
+    assert (vector.encoding, vector.height, vector.width, len(vector.data)) == ('32FC1', 1, 384, 4 * 384)
 
 
 def test_classifications_name_classes_by_what_label_info_has(robots, probe):
