@@ -25,11 +25,14 @@ from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, Status
 from evitif_ros.head_topics import OF_CLASSES, OF_LABELS, OF_VECTORS, HeadTopics
 from evitif_ros.lifecycle import run
 from evitif_ros.log import log_of
+from evitif_ros.place_topics import OF_PLACES, PLACE_TASKS, PlaceTopics
 from evitif_ros.runtime_node import MOST_REPLACED, RuntimeNode
 
 if TYPE_CHECKING:
     from rclpy.publisher import Publisher
+    from rclpy.qos import QoSProfile
 
+    from evitif.heads.artifact import HeadDescription
     from evitif.pipeline import BridgeRuntime
     from evitif.pipeline.prediction import Prediction as Answered
     from evitif.protocol.rate.statistics import LinkStatistics
@@ -48,7 +51,7 @@ class _Robot:
     predictions: Publisher
     link_stats: Publisher
     classifications: Publisher | None
-    heads: dict[str, HeadTopics] = field(default_factory=dict)
+    heads: dict[str, HeadTopics | PlaceTopics] = field(default_factory=dict)
     peer: str = ''
     session_id: int = 0
     sessions: set[int] = field(default_factory=set)
@@ -83,7 +86,7 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
 
     def publishes(self) -> tuple[str, ...]:
         return ('*/prediction', '*/classification', '*/link_stats', 'labels', 'label_info', 'vision_info', '/diagnostics',
-                *(f'*/{topic}' for topic in (*OF_CLASSES, *OF_VECTORS)), *OF_LABELS)
+                *(f'*/{topic}' for topic in (*OF_CLASSES, *OF_VECTORS, *OF_PLACES)), *OF_LABELS)
 
     # Transitions.
 
@@ -151,12 +154,19 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
             robot = self._robots[name] = _Robot(
                 name, token, self._advertise(Prediction, f'{token}/prediction'), self._advertise(LinkStats, f'{token}/link_stats'),
                 None if messages.Classification is None else self._advertise(messages.Classification, f'{token}/classification'),
-                {head.name: HeadTopics(head, self._advertise, f'{token}/') for head in self._runtime.heads})
+                {head.name: self._head_topics(head, f'{token}/') for head in self._runtime.heads})
             self.get_logger().info(f'publishing robot {name} on {robot.predictions.topic_name}')
         return robot
 
-    def _advertise(self, kind: type, topic: str) -> Publisher:
-        return self.create_publisher(kind, topic, **qos.overridable(self, qos.PUBLISHER, topic, qos.RESULTS))
+    def _head_topics(self, head: HeadDescription, prefix: str) -> HeadTopics | PlaceTopics:
+        if head.task not in PLACE_TASKS:
+            return HeadTopics(head, self._advertise, prefix)
+        topics = PlaceTopics(head, self._advertise, prefix)
+        topics.publish_labels(self.get_clock().now().to_msg())
+        return topics
+
+    def _advertise(self, kind: type, topic: str, profile: QoSProfile = qos.RESULTS) -> Publisher:
+        return self.create_publisher(kind, topic, **qos.overridable(self, qos.PUBLISHER, topic, profile))
 
     def _make_room(self) -> None:
         """At most twice `max_robots` keep their topics; those gone longest lose theirs first."""

@@ -5,6 +5,7 @@ The processes start once, since PyTorch takes seconds to import; the tests run i
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
 import time
@@ -16,6 +17,7 @@ from node_process import free_udp_port
 from evitif.protocol.sealing.keys import write_key_file
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 10}
+IMAGE_SIZE = 64, 80         # height and width of what the probe publishes
 SLACK_S = 1.0  # for a busy machine
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 
@@ -47,17 +49,23 @@ class Robots:
 
 
 def write_heads(folder) -> list[str]:
-    """Two heads for the model: `rooms` has three classes, `view` says a vector."""
+    """Four heads for the model: `rooms` has three classes, `view` says a vector, the others masks and depth."""
     from heads_backbone import probe_of
 
     from evitif.heads import Reading, save_head
+    from evitif.heads.depth import DepthHead
     from evitif.heads.embed import EmbedHead
+    from evitif.heads.segment import SegmentHead
     from evitif.model.build import ModelSpec, build_model
     module = build_model(ModelSpec(MODEL['model'], random_seed=1, num_classes=10, image_size=64)).module
     reading = Reading((12,), True, (64, 64), (4, 4), 1, 192)
-    for name, head in (('rooms', probe_of(reading)), ('view', probe_of(reading, (), EmbedHead))):
+    places = dataclasses.replace(reading, final_norm=False)
+    heads = {'rooms': probe_of(reading), 'view': probe_of(reading, (), EmbedHead),
+             'segmentation': SegmentHead(places, ('floor', 'wall', 'door'), width=16, fine=8).eval(),
+             'depth': DepthHead(places, width=16, fine=8).eval()}
+    for name, head in heads.items():
         save_head(folder / name, head, module, {'model': MODEL['model']})
-    return [str(folder / name) for name in ('rooms', 'view')]
+    return [str(folder / name) for name in heads]
 
 
 @pytest.fixture(scope='module')
@@ -156,6 +164,35 @@ def test_heads_say_what_they_see_on_topics_of_their_own_where_somebody_reads_the
     assert off_board[-1].robot == 'robot 1' and sorted(off_board[-1].class_ids) == [0, 1, 2]
     vector = vectors[-1]
     assert (vector.encoding, vector.height, vector.width, len(vector.data)) == ('32FC1', 1, 384, 4 * 384)
+
+
+def test_masks_and_depth_have_the_image_s_size_and_header_as_a_semantic_segmentation_layer_reads_them(robots, probe, predictions):
+    """nav2's semantic_segmentation_layer subscribes to mask and confidence as sensor data: best effort, mono8; LabelInfo is latched."""
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import CameraInfo, Image
+    mask, confidence, depth, coloured = (probe.collect(Image, f'/one/{topic}', profile=qos_profile_sensor_data) for topic in (
+        'segmentation/mask', 'segmentation/confidence', 'depth/image', 'segmentation/colored_mask'))
+    infos, off_board = probe.collect(CameraInfo, '/one/depth/camera_info'), probe.collect(Image, '/server/robot_1/segmentation/mask')
+    shown = probe.collect(Image, '/one/edge_node/annotated_image')
+    camera = probe.node.create_publisher(CameraInfo, '/one/camera_info', 5)
+    wanted = mask, confidence, depth, coloured, infos, off_board, shown
+    probe.wait(lambda: camera.publish(CameraInfo(width=IMAGE_SIZE[1], height=IMAGE_SIZE[0], k=[float(k) for k in range(9)]))
+               or probe.publish_images('/one/image', 5, 20.0) and all(wanted), 'a map is missing', 30.0)
+    images = {(message.header.stamp.sec, message.header.stamp.nanosec): message.header for message in predictions[0]}
+    for messages, encoding, size in ((mask, 'mono8', 1), (confidence, 'mono8', 1), (depth, '32FC1', 4), (coloured, 'rgb8', 3)):
+        message = messages[-1]
+        assert (message.encoding, message.height, message.width, message.step) == (encoding, *IMAGE_SIZE, size * IMAGE_SIZE[1])
+        assert message.header == images[message.header.stamp.sec, message.header.stamp.nanosec]
+    assert set(mask[-1].data) <= {0, 1, 2, 255} and len(set(mask[-1].data)) > 1
+    assert list(infos[-1].k) == list(range(9)) and infos[-1].header.frame_id == depth[-1].header.frame_id
+    assert (off_board[-1].height, off_board[-1].width) == (16, 16)
+
+
+def test_label_info_of_masks_reaches_a_late_subscriber(robots, probe):
+    vision = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    labels = probe.collect(vision.LabelInfo, '/one/segmentation/label_info', latched=True)
+    probe.wait(lambda: labels, 'no label_info')
+    assert [entry.class_name for entry in labels[0].class_map] == ['floor', 'wall', 'door']
 
 
 def test_classifications_name_classes_by_what_label_info_has(robots, probe):
