@@ -15,6 +15,8 @@ VERBS = {
         'new': ('write a new random key', 'evitif_cli.key'),
     }),
     'link': ('relay UDP with simulated loss, bursts, delay, …', 'evitif_cli.link'),
+    'replay': ('play a recording through edge and bridge over a simulated link, and keep the answers as a bag and a film',
+               'evitif_cli.replay'),
     'fetch': ('download a data set unless it is there', 'evitif_cli.fetch'),
     'divide': ('divide a folder of images into images to train with and images to judge by', 'evitif_cli.divide'),
     'train': ('train a model, a head, a recovery, a code or a partition', {

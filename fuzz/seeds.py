@@ -47,6 +47,7 @@ def genuine(target: str) -> list[bytes]:
         **dict.fromkeys(('two-robots', 'sealed-two-robots'), [Random(seed).randbytes(200) for seed in range(4)]),
         'configuration': [b'\0\0\0[::1]:7600', b'\0\0\0robot:7600'],
         'pictures': pictures.genuine(),
+        'patches': [bytes(8) + Random(seed).randbytes(300) for seed in range(4)],
         'map': [map_part.encode(MapPart(3, 1000, 0, 0, 1, b'mask'), 3), *(b'\0' + part for part in _maps())],
         'coded': [bytes((step, 255, 0)) + _coded(step) for step in (2, 10, 18)],
     }.get(target, [])

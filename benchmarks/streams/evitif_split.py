@@ -20,8 +20,7 @@ from benchmarks.streams.clips import NO_ANSWER, Clip
 from benchmarks.streams.contestant import DEADLINE_S, DELAY_S, TAIL_S, Run
 from benchmarks.streams.traces import Direction, Trace
 from evitif.pipeline.answer_memory import AnswerMemory
-from evitif.pipeline.split_bridge import SplitBridge
-from evitif.pipeline.split_edge import SplitEdge
+from evitif.pipeline.strategies import bridge_strategy, edge_strategy
 from evitif.pipeline.strategy import Observation, Outcome
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
@@ -30,6 +29,7 @@ from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.settings import bridge_settings, edge_settings
 from evitif.transport.impairment import HEADER_BYTES
+from evitif.vocabulary import Strategy
 
 BEGIN_S = 1.0           # when the first frame is there; before it the link loses nothing
 
@@ -37,7 +37,7 @@ BEGIN_S = 1.0           # when the first frame is there; before it the link lose
 @dataclass(frozen=True)
 class Split:
     """
-    :ivar edge: settings of the edge beside the model's, `bridge` likewise
+    :ivar edge: settings of the edge beside the model's, `bridge` likewise; a `strategy` in both: split, or selection without a light model
     :ivar frame_bytes: what a frame may take with its headers, where the edge chooses how it travels
     """
 
@@ -55,10 +55,11 @@ class _Simulation:
 
     def __init__(self, how: Split, clip: Clip, trace: Trace):
         self._how, self._clip = how, clip
-        common = {**clip.source.settings, 'unsealed': True}
-        edge = edge_settings(**common, **how.edge)
-        self._robot = SplitEdge(edge)
-        self._server = SplitBridge(bridge_settings(**common, **how.bridge))
+        self._pixels = how.edge.get('strategy') == Strategy.SELECTION
+        common = {name: value for name, value in clip.source.settings.items() if name != 'cut' or not self._pixels}
+        edge = edge_settings(**common, unsealed=True, **how.edge)
+        self._robot = edge_strategy(edge)
+        self._server = bridge_strategy(bridge_settings(**common, unsealed=True, **how.bridge))
         self._edge = EdgeConnection(self._robot.parameters, 'robot', EdgeConfig(
             min_packets=edge.min_packets, prefix_copies=edge.prefix_copies, patch_copies=edge.patch_copies, congestion_control=False,
             answer_deadline_s=edge.answer_deadline), random=Random(0))
@@ -99,7 +100,8 @@ class _Simulation:
     def _send(self, number: int) -> None:
         uplink = replace(self._edge.uplink, frame_bytes=self._how.frame_bytes)
         height, width = self._clip.frames.shape[1:3]
-        observation = Observation((0.0, 0.0, width, height), 0.0, 0.0, self._clip.tokens[number], frame_id=number)
+        content = self._clip.patches[number] if self._pixels else self._clip.tokens[number]
+        observation = Observation((0.0, 0.0, width, height), 0.0, 0.0, content, frame_id=number)
         if not self._edge.send_frame(self._robot.encode(observation, uplink).frame(number, self._stamp(number), 'camera'), self._now):
             self._repeat(number)
 

@@ -24,7 +24,6 @@ import numpy as np
 
 from evitif.model.entropy_tables import CLASSES, ESCAPE, LIMIT, LOW_BITS, REACH, TABLES, Tables
 from evitif.model.errors import CodeError
-from evitif.model.regrid import Grid, distances_resampled, places_resampled
 from evitif.model.token_parts import PartCoder, Plan, State
 from evitif.model.transform_code import digest_of
 
@@ -80,20 +79,6 @@ class EntropyCode:
         """What `from_arrays` takes."""
         return {'mean': self.mean, 'analysis': self.analysis, 'synthesis': self.synthesis, 'kernel': self.kernel,
                 **{name: getattr(self.tables, name) for name in _TABLES}}
-
-    @property
-    def grid(self) -> Grid:
-        """(rows, columns) of the patches."""
-        return (self.kernel.shape[0] + 1) // 2, (self.kernel.shape[1] + 1) // 2
-
-    def regridded(self, new: Grid) -> EntropyCode:
-        """As `TransformCode.regridded`; the kernel goes by distance."""
-        if self.grid == new:
-            return self
-        found = EntropyCode(places_resampled(self.mean, self.grid, new), self.analysis, self.synthesis,
-                            distances_resampled(self.kernel, new), self.tables)
-        found.__dict__['digest'] = self.digest
-        return found
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> EntropyCode:

@@ -74,7 +74,7 @@ class SplitBridge(BridgeStrategy):
         whole = [index for index, places in enumerate(received) if places.all()]
         pasts = [self._past(frame, values, places) for frame, values, places in zip(frames, tokens, received, strict=True)]
         for frame, places, past in zip(frames, received, pasts, strict=True):
-            if frame.coded is not None and not places.any() and past.remembered is None:
+            if frame.coded is not None and not places[self.parameters.prefix_tokens:].any() and past.remembered is None:
                 raise ValueError('none of what came of it can be read: the frame that it refers to is not known here')
         parts = self._recover(frames, tokens, received, pasts, [index for index in range(len(frames)) if index not in whole])
         if whole:

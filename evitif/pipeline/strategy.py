@@ -25,6 +25,7 @@ from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, RecoveryName, Strategy
 
 NAN = math.nan
+NO_ROWS = np.zeros((0, 0), np.uint8)       # of a frame that is coded
 
 Content = TypeVar('Content')
 

@@ -13,8 +13,9 @@ AUTO = 'auto'       # as a strategy: split or selection, by what was measured of
 UNCODED = 'rows'    # as a quantisation: the best without entropy coding
 STRATEGY = Setting(
     'strategy', Strategy.SPLIT.value, 'how edge and bridge share the work, the same on both: split (head and tail of one model), selection '
-    '(a light model answers, or sends the patches that matter), partition (one sub-model on each of several devices), auto (split or '
-    'selection, whichever suits the `auto_` parameters better by what was measured)', choices=(*Strategy.values(), AUTO), launch=True)
+    '(a light model answers, or sends the patches that matter; without one, those that moved), partition (one sub-model on each of '
+    'several devices), auto (split or selection, whichever suits the `auto_` parameters better by what was measured)',
+    choices=(*Strategy.values(), AUTO), launch=True)
 
 SettingsClass = TypeVar('SettingsClass')
 
@@ -94,18 +95,17 @@ class SplitSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionSettings(ModelSettings):
-    """A light model on the robot; off-board `model`, the large one."""
+    """A light model on the robot, or none; off-board `model`, the large one."""
 
     light_model: str = setting(
         '', "strategy selection: folder of the robot's light model with its selection.json, the same on edge and bridge; `model` is the "
-        'large one', launch=True)
+        'large one; empty: none, and the robot sends the patches that moved', launch=True)
 
     strategy = Strategy.SELECTION
 
     def __post_init__(self) -> None:
         if self.strategy == Strategy.SELECTION:
             self.require_no_heads()
-            self.require_named('light_model', 'a folder, since the strategy is selection')
         super().__post_init__()
 
 

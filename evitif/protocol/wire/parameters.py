@@ -85,9 +85,9 @@ class StreamParameters:
     light: str = ''                    # of `selection`: hex SHA-256 of the robot's light model
     device: str = ''                   # of `partition`: whose features these are
     entropy_code: str = ''             # hex SHA-256 of the entropy code, where there is one: frames may travel in CODED datagrams
-    fit: Fit = Fit.CROP                # how a picture is brought to `image_size`
     # Heads whose answers may travel back, in the order by which an ANSWER numbers them: name, and 16 hexadecimal digits of the artifact.
     heads: tuple[tuple[str, str], ...] = ()
+    fit: Fit = Fit.CROP                # how a picture is brought to `image_size`
 
     def __post_init__(self):
         check_name('model', self.model)
