@@ -227,7 +227,7 @@ class EdgeConnection:
         session.pings.due_at = now + PING_INTERVAL_S
 
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
-        session.pings.note(now, self._sender.sent_bytes, self._sender.ahead_bytes(now), self._sender.path.large)
+        session.pings.note(now, *self._sender.sent_before(now))
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, session.tracker.report()))
 

@@ -79,6 +79,7 @@ class FrameSender:
         self._session_id = 0
         self._held = False                   # until more is learnt of it
         self.sent_bytes = 0                  # on the wire, IP and UDP headers included
+        self._small = self._small_bytes = 0      # datagrams of these that were no frame's, and their bytes
         self.frames_cut = 0                  # not sent to their end, because a newer one came
         self.uplink = UplinkState()             # replaced whole, so that it may be read without a lock
 
@@ -123,11 +124,13 @@ class FrameSender:
         """Note a datagram that is sent whatever the rate."""
         self.sent_bytes += payload + IP_UDP_BYTES
         self._beside += payload + IP_UDP_BYTES
+        self._small += 1
+        self._small_bytes += payload + IP_UDP_BYTES
         self._pacer.spend(payload, now)
 
-    def ahead_bytes(self, now: float) -> int:
-        """See `Pacer.ahead_bytes`."""
-        return self._pacer.ahead_bytes(now)
+    def sent_before(self, now: float) -> tuple[int, ...]:
+        """What was sent before a PING that goes out now: `sent_bytes` to `small_bytes` of `Report`."""
+        return self.sent_bytes, self._pacer.ahead_bytes(now), self.path.large, self._small, self._small_bytes
 
     def asks_first(self, now: float) -> bool:
         """Whether a PING goes ahead of a frame: there was a queue, or no report comes, as if PINGs behind frames find it full."""

@@ -16,17 +16,17 @@ class Pings:
 
     def __init__(self):
         self.due_at = math.inf
-        self._sent: BoundedDict[float, tuple[int, int, int]] = BoundedDict(REMEMBERED)
+        self._sent: BoundedDict[float, tuple[int, ...]] = BoundedDict(REMEMBERED)
         self._ahead_at = self._behind_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._sent)
 
-    def note(self, now: float, sent_bytes: int, ahead_bytes: int, large: int) -> None:
+    def note(self, now: float, *sent: int) -> None:
         """One goes out; its report (`Report`) will have these figures."""
-        self._sent[now] = sent_bytes, ahead_bytes, large
+        self._sent[now] = sent
 
-    def take(self, sent_at: float) -> tuple[int, int, int] | None:
+    def take(self, sent_at: float) -> tuple[int, ...] | None:
         """What was noted with the PING of that time; None for further copies of its PONG."""
         return self._sent.pop(sent_at, None)
 

@@ -48,7 +48,8 @@ class CrossTraffic:
             self._newest = second.sent_at
             x, y = 8e-6 * (second.sent_bytes - first.sent_bytes) / took, 1 + (later - queue) / took
             if second.sent_bytes - first.sent_bytes < IDLE_BYTES and x < IDLE * self._x / max(self._weight, 1e-9):
-                self._idle_weight, self._idle_y = keep * keep * self._idle_weight + took, keep * keep * self._idle_y + took * y
+                y_others = y - x * self._weight / self._x      # PINGs alone fill a part of a slow bottleneck
+                self._idle_weight, self._idle_y = keep * keep * self._idle_weight + took, keep * keep * self._idle_y + took * y_others
             self._weight = keep * self._weight + took
             self._x = keep * self._x + took * x
             self._y = keep * self._y + took * y

@@ -31,7 +31,7 @@ from evitif.protocol.rate.base_delay import BaseDelay
 from evitif.protocol.rate.competition import Competition, CrossTraffic
 from evitif.protocol.rate.loss_trial import LossTrial, deviation
 from evitif.protocol.rate.marks import MarkedPath
-from evitif.protocol.rate.report import Report, lost_between, marked_between, since
+from evitif.protocol.rate.report import Report, lost_between, marked_between, passed_between, since
 from evitif.vocabulary import SendingState
 
 TARGET_S = 0.025             # queueing delay
@@ -42,6 +42,7 @@ BETA = 0.9                   # of what was delivered
 DRAIN_S = 0.5                # a standing queue should be gone by then
 ALONE, ALONE_S = 0.1, 1.5    # share of the others below which nobody fills the queue, if it is so for that time
 MOST_OF_TCP = 0.25           # share lost beyond the radio's with which another flow still fills a queue
+UNLIKELY = 0.1               # by which the share that the radio loses grows at most in an interval that met a queue
 STRAYED = 4                  # datagrams that are lost and do not come late
 OTHERS = 0.2                 # share of the others from which somebody does
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
@@ -64,6 +65,7 @@ class _Episode:
     stood_at: float            # when the queue was last seen
     drained_s: float = 0.0     # how much of it should be gone, by what was sent less than `rate_bit_s`
     stood_s: float = 0.0       # the queue of the interval before
+    intervals: int = 0
     resume_bit_s: float = 0.0  # rate to return to when the queue is gone; 0: it does not drain
 
 
@@ -95,6 +97,7 @@ class CongestionControl:
         self._carried = 0.0                   # bit/s, the most that was carried recently
         self._calm_bit_s = self.rate_bit_s    # before the queue stood that stands; and
         self._calm_loss = 0.0                 # the share lost then, smoothed
+        self._longest_s = 0.0                 # queueing delay that was met recently
         self._suspected = False               # a queue stood in the interval before
         self._growth: float | None = None      # when growth began
         self._episode: _Episode | None = None
@@ -141,24 +144,26 @@ class CongestionControl:
         queueing = [max(queue - report.ahead_bytes / path, 0.0) for queue, report in self._interval]
         standing, peak = min(queueing), max(queueing)
         if standing <= TARGET_S and self._competition is None:
-            self._radio_loss += (lost - self._radio_loss) / 4
-            self._radio_burst = mean_burst
+            self._radio_burst = mean_burst if lost <= self._radio_loss + UNLIKELY or peak <= TARGET_S else self._radio_burst
+            self._radio_loss = _smoothed(self._radio_loss, lost, peak)
         self.queueing_delay_s = standing
         least = min(queue for queue, _ in self._interval)
         if least <= TARGET_S and self._episode is None and self._competition is None:
             self._calm_bit_s = self.rate_bit_s
         if least <= TARGET_S / 2:
             self._base.clear()
-            self._calm_loss += (lost - self._calm_loss) / 4
-        elif self._base.has_moved(last[1], [report for _, report in self._interval], self._calm_loss, now):
+            self._calm_loss = _smoothed(self._calm_loss, lost, peak)
+        self._longest_s = max(peak, self._longest_s * math.exp(-elapsed / RECENT_S))
+        # A deep queue that has been twice as long loses nothing.
+        if peak <= BUSY_S or 2 * peak <= self._longest_s and self._longest_s > 2 * TARGET_S:
+            self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
+        radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
+        excess = _excess(lost, radio, expected, mean_burst)
+        if least > TARGET_S / 2 and self._base.has_moved(last[1], [report for _, report in self._interval], self._calm_loss, excess > 0, now):
             self._resume()
             self._last, self._decided_at, self._interval = None, now, []
             self._bytes = self._datagrams = 0
             return
-        if peak <= BUSY_S:
-            self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
-        radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
-        excess = _excess(lost, radio, expected, mean_burst)
         missing = since(last[1].expected, newest.expected) - since(last[1].received, newest.received)
         self._deficits.append(missing - radio * expected)
         self._cross.add([last, *self._interval], radio)
@@ -200,11 +205,10 @@ class CongestionControl:
         took = newest.arrived_at - first.arrived_at
         if took <= 0:
             return used
-        expected, lost = lost_between(first, newest)
         # What the radio loses has passed the bottleneck; only what is surely lost beyond that has not.
-        surely = max(lost - _deviation(expected, self._radio_burst), 0.0)
-        passed = min((1 - surely) / max(1 - self._radio_loss, 0.05), 1.0)
-        return passed * 8 * (newest.sent_bytes - first.sent_bytes) / took
+        sent, passed = newest.sent_bytes - first.sent_bytes, passed_between(first, newest, self._radio_loss)
+        datagrams = max(passed / _DATAGRAM, 1.0)
+        return 8 * min(passed * (1 + 2 * deviation(self._radio_loss, datagrams, self._radio_burst)), sent) / took
 
     def _try(self, standing: float, missing: int, expected: int, sent: int, mean_burst: float, elapsed: float, now: float) -> bool:
         """See whether loss without delay follows the rate; whether a trial decides the rate now."""
@@ -241,6 +245,9 @@ class CongestionControl:
         if self._episode is None or standing > self._episode.delay_s:
             self._episode = _Episode(peak, max(delivered, 1.0), now)
         episode = self._episode
+        episode.intervals += 1
+        if episode.intervals == 2 and standing > INTERVAL_S:      # the first began in front of the bottleneck of before
+            episode.rate_bit_s = min(episode.rate_bit_s, max(delivered, 1.0))
         overdue = episode.drained_s > 1.25 * episode.delay_s + TARGET_S and standing > 0.7 * episode.stood_s
         if now - self._competed_at <= RECENT_S or overdue or self._cross.others(self._interval[-1][1].sent_at) > OTHERS:
             self._competed_at = now
@@ -320,12 +327,14 @@ def _drained_alone(samples: list[_Sample], rate_bit_s: float) -> bool:
     return False
 
 
+def _smoothed(share: float, lost: float, peak: float) -> float:
+    """The share that the radio loses; a queue that stood for a part of an interval may have lost the most of what was lost in it."""
+    return share + ((lost if peak <= TARGET_S else min(lost, share + UNLIKELY)) - share) / 4
+
+
 def _excess(lost: float, radio: float, expected: int, mean_burst: float) -> float:
     """Datagrams lost beyond what the radio loses, as far as that is sure; 0: none."""
     excess = (lost - radio) * expected
     return excess if excess > 3 * expected * deviation(radio, max(expected, 1), mean_burst) * (radio > 0) + 0.5 else 0.0
 
 
-def _deviation(datagrams: float, mean_burst: float) -> float:
-    """Upper bound of the standard deviation of the difference between two shares lost, each of `datagrams`, in runs of `mean_burst`."""
-    return math.sqrt(2 * 0.25 / max(datagrams, 1) * (mean_burst if mean_burst >= 1 else 1.0))

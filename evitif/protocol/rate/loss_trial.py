@@ -66,7 +66,9 @@ class LossTrial:
             self.trusted += (share - self.trusted) / 8
         if now >= self._again_at and min(share, self.trusted) > 2 * RISE:      # what was taken for the radio's
             return True
-        doubt = math.hypot(deviation(share, self._expected, mean_burst), deviation(self.trusted, max(self._base, 1), self._base_burst))
+        # Frames may come as soon as there is a session: then nothing is known of the radio alone, and any loss is worth a trial.
+        known = deviation(self.trusted, self._base, self._base_burst) if self._base else 0.0
+        doubt = math.hypot(deviation(share, self._expected, mean_burst), known)
         self._risen = self._risen + 1 if share > self.trusted + RISE + 3 * doubt else 0
         return self._risen >= 2
 
