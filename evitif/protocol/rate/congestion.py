@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from evitif.protocol.rate.base_delay import BaseDelay
-from evitif.protocol.rate.competition import Competition, CrossTraffic
+from evitif.protocol.rate.competition import TOGETHER, Competition, CrossTraffic, loss_events
 from evitif.protocol.rate.loss_trial import LossTrial, deviation
 from evitif.protocol.rate.marks import MarkedPath
 from evitif.protocol.rate.report import Report, lost_between, marked_between, passed_between, since
@@ -180,16 +180,16 @@ class CongestionControl:
             self.rate_bit_s = self._bounded(factor * min(self.rate_bit_s, max(2 * used, FLOOR_BIT_S)))
             self.state, self._slow_start = SendingState.CONGESTED, False
             self._growth = now if factor < BETA else self._growth
-        elif self._try(standing, missing, expected, newest.sent_bytes - last[1].sent_bytes, mean_burst, elapsed, now):
+        elif self._try(standing, peak, missing, expected, newest.sent_bytes - last[1].sent_bytes, mean_burst, elapsed, now):
             pass
         elif self._competition is not None:
             self._competed_at = now
-            self._compete(self._competition, last, peak, excess, elapsed, used, now)
+            self._compete(self._competition, last, peak, excess, radio, elapsed, used, now)
         elif standing > TARGET_S and not self._doubted(lost, used):
             self._back_off(standing, peak, min(self._delivered(last, used), self.rate_bit_s), used, elapsed, now)
         elif standing <= TARGET_S and peak > BUSY_S and 0 < excess < MOST_OF_TCP * expected \
                 and sum(self._deficits) > STRAYED - 3 * min(self._deficits):
-            self._compete(self._start_competing(min(self.rate_bit_s, 1.25 * used)), last, peak, excess, elapsed, used, now)
+            self._compete(self._start_competing(min(self.rate_bit_s, 1.25 * used)), last, peak, excess, radio, elapsed, used, now)
         elif standing <= TARGET_S:
             self._suspected = False
             self._follow(peak, used, elapsed, now)
@@ -210,12 +210,12 @@ class CongestionControl:
         datagrams = max(passed / _DATAGRAM, 1.0)
         return 8 * min(passed * (1 + 2 * deviation(self._radio_loss, datagrams, self._radio_burst)), sent) / took
 
-    def _try(self, standing: float, missing: int, expected: int, sent: int, mean_burst: float, elapsed: float, now: float) -> bool:
+    def _try(self, standing: float, peak: float, missing: int, expected: int, sent: int, mean_burst: float, elapsed: float, now: float) -> bool:
         """See whether loss without delay follows the rate; whether a trial decides the rate now."""
         if standing > TARGET_S or self._marks.marks(now):
             self._trial.abort()
         elif self._trial.running:
-            rate = self._trial.observe([report for _, report in self._interval], mean_burst, now)
+            rate = self._trial.observe([report for _, report in self._interval], peak > 2 * BUSY_S, mean_burst, now)
             if rate:
                 self.rate_bit_s, self.state = self._bounded(rate), SendingState.OPEN
             return True
@@ -281,7 +281,7 @@ class CongestionControl:
         speed = min(GROWTH * 2 ** (now - self._growth), MAX_GROWTH)
         self.rate_bit_s = self._bounded(self.rate_bit_s * (2.0 if self._slow_start else 1 + speed * min(elapsed, 1.0)))
 
-    def _compete(self, competition: Competition, last: _Sample, peak: float, excess: float, elapsed: float, used: float,
+    def _compete(self, competition: Competition, last: _Sample, peak: float, excess: float, radio: float, elapsed: float, used: float,
                  now: float) -> None:
         """Another flow fills the queue."""
         self.state = SendingState.CONGESTED
@@ -295,7 +295,8 @@ class CongestionControl:
             self._stop_competing()
             return
         round_trip = sum(report.round_trip_s for _, report in self._interval) / len(self._interval)
-        self.rate_bit_s = self._bounded(competition.decide(excess, elapsed, round_trip, used, shares, now))
+        losses = max(loss_events([last[1], *(report for _, report in self._interval)], radio, round_trip), excess / TOGETHER, 1.0)
+        self.rate_bit_s = self._bounded(competition.decide(losses if excess > 0 else 0.0, elapsed, round_trip, used, shares, now))
 
     def _start_competing(self, rate_bit_s: float) -> Competition:
         self._competition = Competition(self._bounded(rate_bit_s))

@@ -36,6 +36,8 @@ class LossTrial:
         self._again_at, self._again_after = math.inf, AGAIN_S
         self._verdict, self._confirm_until, self._confirm_above = 0.0, -math.inf, 0.0
         self._first_sent_at = 0.0
+        self._queued = 0             # intervals of the trial in which others filled the queue, less those in which nobody did
+        self._rest_until = -math.inf
 
     @property
     def running(self) -> bool:
@@ -59,7 +61,7 @@ class LossTrial:
             self._again_at = now + (AGAIN_S if self._base > FEW else SOON_S)
         if now <= self._confirm_until:
             return self._expected >= DATAGRAMS / 2 and self._lost > self._confirm_above * self._expected
-        if self._expected < DATAGRAMS or self._took < IDLE_S:
+        if self._expected < DATAGRAMS or self._took < IDLE_S or now < self._rest_until:
             return False
         share = self._lost / self._expected
         if share < self.trusted:
@@ -89,7 +91,7 @@ class LossTrial:
         """A trial begins; returns its rate, bit/s."""
         self._used = min(8 * self._sent / self._took, rate_bit_s)
         self.resume_bit_s, self._before = rate_bit_s, self._lost / self._expected
-        self._began_at, self._last, self._until = now, None, now + LONGEST_S
+        self._began_at, self._last, self._until, self._queued = now, None, now + LONGEST_S, 0
         self._expected = self._lost = 0.0
         self._sent = self._took = 0.0
         return LESS * self._used
@@ -98,8 +100,9 @@ class LossTrial:
         """Something else tells what the path takes."""
         self.resume_bit_s = 0.0
 
-    def observe(self, reports: list[Report], mean_burst: float, now: float) -> float:
-        """Take the reports of an interval of the trial; the rate to go on with, bit/s, 0 while it is not sure."""
+    def observe(self, reports: list[Report], queued: bool, mean_burst: float, now: float) -> float:
+        """Take the reports of an interval of the trial, and whether they met a queue; the rate to go on with, bit/s, 0 while it is not sure."""
+        self._queued += 1 if queued else -1
         for report in reports:
             if report.sent_at < self._began_at:
                 continue
@@ -123,6 +126,9 @@ class LossTrial:
             self._expected = self._lost = 0.0
             self._confirm_above = (share + self._before) / 2
             self._verdict, self._confirm_until = 0.9 * self._used * passed / passes, now + CONFIRM_S
+            return resume
+        if self._queued > 0:      # who filled it took what was left, so that the loss stayed: it may be the queue's
+            self._rest_until, self._again_after = now + self._again_after, 2 * self._again_after
             return resume
         self.trusted, self._base = max(share, self._before), max(self._base, self._expected)
         self._again_at, self._again_after = now + self._again_after, 2 * self._again_after
