@@ -101,7 +101,8 @@ class CodedEdge:
         for _ in range(_ROUNDS):
             ranges = cut_by_bytes(sizes, fixed, room, setting.copies, fewest)
             bare = [CodedPart(first, count, b'') for first, count in ranges]
-            parts = tuple(part._replace(payload=self._code.pack(plan, tokens_of(part, self._parameters))) for part in bare)
+            payloads = self._code.pack_parts(plan, [tokens_of(part, self._parameters) for part in bare])
+            parts = tuple(part._replace(payload=payload) for part, payload in zip(bare, payloads, strict=True))
             largest = max(len(part.payload) for part in parts)
             if largest <= room:
                 return parts
