@@ -218,14 +218,14 @@ def run(quick: bool, output: Path) -> dict:
     partial = PartialResult(output / 'adaptive.json', {'links': extent, 'machine': machine(), 'sources': sources_digest((
         'evitif/protocol', 'evitif/pipeline', *SOURCES,
         *(f'benchmarks/{name}.py' for name in ('adaptive', 'adaptive_links', 'link/tcp_flow'))))})
-    state = partial.load() or {'next': 'the first stream', 'runs': {}}
+    state = partial.load() or {'next': 0, 'runs': {}}
     with Progress(total=sum(link.seeds for link in jobs) * len(senders), desc='streams', unit='stream') as bar:
         for link in jobs:
             for sender, seed in itertools.product(senders, range(link.seeds)):
                 key = f'{link.name} / {ADAPTIVE if sender is None else sender.name} / {seed}'
                 if key not in state['runs']:
                     state['runs'][key] = bench.stream_of(sender, link, seed)
-                    state['next'] = f'after {key}'
+                    state['next'] = len(state['runs'])
                     partial.save(state)
                 bar.update()
     cells = [{'link': link.name, 'sender': title, 'runs': [state['runs'][f'{link.name} / {title} / {seed}'] for seed in range(link.seeds)]}

@@ -74,6 +74,7 @@ class UdpLoop:
         self._traffic_class = traffic_class
         self._clock = clock
         self._log = log or logging.getLogger(__name__)
+        self._marking = getattr(protocol, 'marking', None)
         self._driver = Driver(protocol, remote is None, self._log)
         self._arrivals = ArrivalClock(clock)
 
@@ -274,6 +275,8 @@ class UdpLoop:
     def _finish(self, udp: UdpSocket, now: float) -> None:
         """Send what the protocol wants to send, and take its events."""
         for datagrams, address in self._driver.to_send(now):
+            if self._marking is not None:
+                udp.mark(self._marking.on)
             udp.send(datagrams, address)
         self._driver.collect_events()
 

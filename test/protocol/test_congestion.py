@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.congestion import fall
+from benchmarks.congestion import fall, share, short
 from benchmarks.link.tcp_flow import Passage, TcpFlow
 from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.events import AnswerArrived, Connected, LinkLost
@@ -128,7 +128,17 @@ def test_frames_are_answered_again_soon_after_the_capacity_fell_into_a_deep_queu
 @pytest.mark.parametrize(('before', 'after', 'queue', 'rate', 'loss', 'seed'), [
     (30.0, 0.5, 0.5, 30.0, 0.1, 6), (8.0, 0.5, 0.5, 30.0, 0.3, 1), (100.0, 0.5, 2.0, 20.0, 0.3, 0)])
 def test_a_full_queue_behind_a_lossy_radio_is_no_longer_path(before, after, queue, rate, loss, seed):
-    assert fall(before, after, queue, rate, loss, seed)['back_s'] <= 5.0
+    assert fall(before, after, queue, rate, loss, seed)['back_s'] <= 10.0
+
+
+@pytest.mark.parametrize(('rate', 'queue', 'policed', 'adapts'), [(2.0, 0.02, True, True), (5.0, 0.03, False, False)])
+def test_a_short_queue_or_a_policer_is_found_out_although_frames_come_as_soon_as_there_is_a_session(rate, queue, policed, adapts):
+    assert short(rate, queue, policed, 0.0, adapts, 1)['offered'] <= 1.25
+
+
+@pytest.mark.parametrize(('kind', 'seed'), [('reno', 3), ('cubic', 1)])
+def test_a_trial_beside_tcp_in_a_queue_of_five_datagrams_does_not_take_its_losses_for_the_radios(kind, seed):
+    assert 0.5 <= share(kind, 3.0, 0.02, 0.01, seed)['ratio'] <= 2.0
 
 
 def test_what_passed_counts_pings_apart():

@@ -72,8 +72,8 @@ class EdgeConnection:
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
         self._events: deque[EdgeEvent] = deque()
         self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes, self._events.append)
-        self._state = LinkState.DISCONNECTED
-        self._closed = False
+        self.marking = self._sender.marking
+        self._state, self._closed = LinkState.DISCONNECTED, False
         self._session: EdgeSession | None = None
         self._latest = EdgeSession(0)            # the session, or the last one: statistics show its figures
         self._traffic = Traffic()
@@ -227,7 +227,7 @@ class EdgeConnection:
         session.pings.due_at = now + PING_INTERVAL_S
 
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
-        session.pings.note(now, *self._sender.sent_before(now))
+        session.pings.note(now, self._sender.sent_before(now))
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, session.tracker.report()))
 

@@ -75,7 +75,8 @@ class BaseDelay:
             sent = 8 * (second.sent_bytes - first.sent_bytes)
             unsent = took - sent / level.passed_bit_s if level.passed_bit_s else took
             level.unshrunk_s = max(level.unshrunk_s, unsent - (first.delay_s - second.delay_s))
-        if now - level.since < (LOSSY_LEVEL_S if level.loses_more else LEVEL_S) or level.intervals < LEVEL_INTERVALS or level.unshrunk_s < UNSHRUNK_S:
+        lasts = LOSSY_LEVEL_S if level.loses_more else LEVEL_S
+        if now - level.since < lasts or level.intervals < LEVEL_INTERVALS or level.unshrunk_s < UNSHRUNK_S:
             return False
         self._least = deque([(now, level.least)])
         self._level = None

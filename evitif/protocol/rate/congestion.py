@@ -159,7 +159,8 @@ class CongestionControl:
             self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
         radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
         excess = _excess(lost, radio, expected, mean_burst)
-        if least > TARGET_S / 2 and self._base.has_moved(last[1], [report for _, report in self._interval], self._calm_loss, excess > 0, now):
+        reports = [report for _, report in self._interval]
+        if least > TARGET_S / 2 and self._base.has_moved(last[1], reports, self._calm_loss, excess > 0, now):
             self._resume()
             self._last, self._decided_at, self._interval = None, now, []
             self._bytes = self._datagrams = 0
@@ -210,7 +211,8 @@ class CongestionControl:
         datagrams = max(passed / _DATAGRAM, 1.0)
         return 8 * min(passed * (1 + 2 * deviation(self._radio_loss, datagrams, self._radio_burst)), sent) / took
 
-    def _try(self, standing: float, peak: float, missing: int, expected: int, sent: int, mean_burst: float, elapsed: float, now: float) -> bool:
+    def _try(self, standing: float, peak: float, missing: int, expected: int, sent: int, mean_burst: float, elapsed: float,
+             now: float) -> bool:
         """See whether loss without delay follows the rate; whether a trial decides the rate now."""
         if standing > TARGET_S or self._marks.marks(now):
             self._trial.abort()

@@ -101,7 +101,10 @@ class LossTrial:
         self.resume_bit_s = 0.0
 
     def observe(self, reports: list[Report], queued: bool, mean_burst: float, now: float) -> float:
-        """Take the reports of an interval of the trial, and whether they met a queue; the rate to go on with, bit/s, 0 while it is not sure."""
+        """Take the reports of an interval of the trial; the rate to go on with, bit/s, 0 while it is not sure.
+
+        :param queued: whether one of them met a queue
+        """
         self._queued += 1 if queued else -1
         for report in reports:
             if report.sent_at < self._began_at:
