@@ -7,10 +7,7 @@ it adapts, fits its frames to the allowed rate; answers come 5 ms after their fr
 from __future__ import annotations
 
 import argparse
-import heapq
 import itertools
-import math
-from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
@@ -20,6 +17,7 @@ import numpy as np
 
 from benchmarks.link.tcp_flow import Passage, TcpFlow
 from benchmarks.part import command, machine, save, sources_digest, target
+from benchmarks.simulated_time import SimulatedTime
 from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
@@ -52,21 +50,22 @@ class World:
     """
 
     def __init__(self, uplink: Impairment, seed: int, frame_rate: float, adapts: bool = True, policed: bool = False):
-        self.now, self.policed, self.adapts = 0.0, policed, adapts
+        self.policed, self.adapts = policed, adapts
         self.answered: list[tuple[float, float, float]] = []        # when, the frame's number, its uplink's delay
         self.departed: list[tuple[float, int]] = []
         self.up = ImpairedChannel(uplink, seed)
         self._down = ImpairedChannel(Impairment(loss=uplink.loss, delay_s=DELAY_S), seed + 1000)
         self._edge = EdgeConnection(PARAMETERS, 'robot', random=Random(seed))
         self._bridge = BridgeEndpoint(PARAMETERS, 'bridge', random=Random(seed + 1))
-        self._queue: list = []
-        self._order = itertools.count()
+        self._time = SimulatedTime(self._edge, self._bridge, self._exchange)
+        self.at = self._time.at
         self._edge.connect(0.0)
         self._frames(frame_rate)
 
-    def at(self, when: float, action: Callable[[], object]) -> None:
-        """Call `action` at that time."""
-        heapq.heappush(self._queue, (when, next(self._order), action))
+    @property
+    def now(self) -> float:
+        """The time, seconds."""
+        return self._time.now
 
     def rate(self, start: float, end: float) -> float:
         """What left the robot, bit/s with IP and UDP headers."""
@@ -79,23 +78,7 @@ class World:
 
     def run(self, seconds: float) -> None:
         """Let that time pass."""
-        end = self.now + seconds
-        self._exchange()
-        while True:
-            timers = [timer for timer in (self._edge.get_timer(), self._bridge.get_timer()) if timer is not None]
-            arrival = self._queue[0][0] if self._queue else math.inf
-            when = min([*timers, arrival])
-            if when > end:
-                break
-            self.now = max(self.now, when)
-            if arrival <= when:
-                if heapq.heappop(self._queue)[2]() is not None:      # another flow's
-                    continue
-            else:
-                self._edge.handle_timer(self.now)
-                self._bridge.handle_timer(self.now + 1e-9)
-            self._exchange()
-        self.now = end
+        self._time.run(self.now + seconds)
 
     def _frames(self, rate: float, number: int = 0) -> None:
         sending = self._edge.uplink
@@ -203,7 +186,7 @@ def run(quick: bool, output: Path, seeds: int = 1, processes: int = 1) -> dict:
     """The whole sweep; goes on where it was interrupted."""
     todo = jobs(quick, seeds)
     partial = PartialResult(output / 'congestion.json', {'jobs': len(todo), 'machine': machine(), 'sources': sources_digest(
-        ('evitif/protocol', 'benchmarks/congestion.py', 'benchmarks/link/tcp_flow.py'))})
+        ('evitif/protocol', 'benchmarks/congestion.py', 'benchmarks/simulated_time.py', 'benchmarks/link/tcp_flow.py'))})
     state = partial.load() or {'next': 0, 'runs': []}
     with Pool(processes) as pool, Progress(total=len(todo), desc='runs', unit='run') as bar:
         bar.update(state['next'])

@@ -6,8 +6,6 @@ limit of its rate, as the codecs' has none; what a frame may take is the contest
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from random import Random
 
 import numpy as np
 
+from benchmarks.simulated_time import SimulatedTime
 from benchmarks.streams.clips import NO_ANSWER, Clip
 from benchmarks.streams.contestant import DEADLINE_S, DELAY_S, TAIL_S, Run
 from benchmarks.streams.traces import Direction, Trace
@@ -61,9 +60,7 @@ class _Simulation:
             min_packets=edge.min_packets, prefix_copies=edge.prefix_copies, patch_copies=edge.patch_copies, congestion_control=False),
             random=Random(0))
         self._bridge = BridgeEndpoint(self._server.streams, 'bridge', BridgeConfig(), random=Random(1))
-        self._queue: list[tuple[float, int, Callable[[], object]]] = []
-        self._order = itertools.count()
-        self._now = 0.0
+        self._time = SimulatedTime(self._edge, self._bridge, self._exchange)
         self._uplink, self._downlink = trace.uplink, trace.downlink
         frames = len(clip.frames)
         self._answers = np.full(frames, NO_ANSWER)
@@ -72,56 +69,41 @@ class _Simulation:
     def run(self) -> Run:
         """Until the last frame's deadline."""
         for number in range(len(self._clip.frames)):
-            self._at(BEGIN_S + number / self._clip.rate_hz, lambda number=number: self._send(number))
+            self._time.at(BEGIN_S + number / self._clip.rate_hz, lambda number=number: self._send(number))
         end = BEGIN_S + len(self._clip.frames) / self._clip.rate_hz + DEADLINE_S
         self._edge.connect(0.0)
-        self._exchange()
-        while True:
-            timers = [timer for timer in (self._edge.get_timer(), self._bridge.get_timer()) if timer is not None]
-            arrival = self._queue[0][0] if self._queue else math.inf
-            when = min([*timers, arrival])
-            if when > end:
-                return Run(self._answers, self._bytes, self._packets)
-            self._now = max(self._now, when)
-            if arrival <= when:
-                heapq.heappop(self._queue)[2]()
-            else:
-                self._edge.handle_timer(self._now)
-                self._bridge.handle_timer(self._now + 1e-9)
-            self._exchange()
-
-    def _at(self, when: float, action: Callable[[], object]) -> None:
-        heapq.heappush(self._queue, (when, next(self._order), action))
+        self._time.run(end)
+        return Run(self._answers, self._bytes, self._packets)
 
     def _send(self, number: int) -> None:
         uplink = replace(self._edge.uplink, frame_bytes=self._how.frame_bytes)
         height, width = self._clip.frames.shape[1:3]
         observation = Observation((0.0, 0.0, width, height), 0.0, 0.0, self._clip.tokens[number], frame_id=number)
-        self._edge.send_frame(self._robot.encode(observation, uplink).frame(number, self._stamp(number), 'camera'), self._now)
+        self._edge.send_frame(self._robot.encode(observation, uplink).frame(number, self._stamp(number), 'camera'), self._time.now)
 
     def _stamp(self, number: int) -> int:
         return round(1e9 * number / self._clip.rate_hz)
 
     def _exchange(self) -> None:
         """Carry what both sides send, and take up what they say."""
-        for data in self._edge.datagrams_to_send(self._now):
+        for data in self._edge.datagrams_to_send(self._time.now):
             number = self._frame()
             if number >= 0:
                 self._bytes[number] += len(data) + HEADER_BYTES
                 self._packets[number] += 1
-            self._carry(self._uplink, lambda data=data: self._bridge.receive_datagram(data, 'edge', self._now))
+            self._carry(self._uplink, lambda data=data: self._bridge.receive_datagram(data, 'edge', self._time.now))
         while (event := self._edge.next_event()) is not None:
             if isinstance(event, AnswerArrived):
                 number = event.answer.frame_id
                 self._robot.acknowledge(self._edge.session_id or 0, number, event.answer.received)
-                if self._now <= BEGIN_S + number / self._clip.rate_hz + DEADLINE_S:
+                if self._time.now <= BEGIN_S + number / self._clip.rate_hz + DEADLINE_S:
                     self._answers[number] = event.answer.class_ids[0]
         while (event := self._bridge.next_event()) is not None:
             if isinstance(event, FrameReady):
                 outcome, = self._server.answer_batch([event.frame])
-                self._at(self._now + TAIL_S, lambda frame=event.frame, outcome=outcome: self._answer(frame, outcome))
-        for data, _ in self._bridge.datagrams_to_send(self._now):
-            self._carry(self._downlink, lambda data=data: self._edge.receive_datagram(data, self._now))
+                self._time.at(self._time.now + TAIL_S, lambda frame=event.frame, outcome=outcome: self._answer(frame, outcome))
+        for data, _ in self._bridge.datagrams_to_send(self._time.now):
+            self._carry(self._downlink, lambda data=data: self._edge.receive_datagram(data, self._time.now))
 
     def _answer(self, frame: ReceivedFrame, outcome: Outcome) -> None:
         self._bridge.send_answer(frame.session_id, Answer(
@@ -131,13 +113,13 @@ class _Simulation:
             tokens_expected=len(outcome.received), received=outcome.received, remembered=outcome.remembered,
             memory_age_s=outcome.memory_age_s, packet_error_rate=frame.packet_error_rate,
             first_arrival=frame.first_arrival, wait_s=0.0, recovery_s=0.0, tail_s=TAIL_S,
-            hold_s=max(0.0, self._now - frame.first_arrival)), self._now)
+            hold_s=max(0.0, self._time.now - frame.first_arrival)), self._time.now)
 
     def _frame(self) -> int:
         """Which frame's time it is; -1 before the first."""
-        return min(math.floor((self._now - BEGIN_S) * self._clip.rate_hz + 1e-6), len(self._clip.frames) - 1)
+        return min(math.floor((self._time.now - BEGIN_S) * self._clip.rate_hz + 1e-6), len(self._clip.frames) - 1)
 
     def _carry(self, direction: Direction, deliver: Callable[[], object]) -> None:
         number = self._frame()
         if number < 0 or not direction.lost(number)[0]:
-            self._at(self._now + DELAY_S, deliver)
+            self._time.at(self._time.now + DELAY_S, deliver)

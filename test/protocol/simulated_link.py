@@ -222,6 +222,13 @@ class Simulation:
             self.edges[address].receive_datagram(data, self.now)
         return {address}
 
+    def connected(self, **edge) -> EdgeConnection:
+        """An edge, as `add_edge`, that has its session."""
+        added = self.add_edge(**edge)
+        self.run(1.0)
+        assert added.connected
+        return added
+
     def of(self, kind, who=None) -> list:
         """The events of a kind, in order."""
         return [event for _, whose, event in self.events if isinstance(event, kind) and who in (None, whose)]
