@@ -229,7 +229,8 @@ class UdpLoop:
         offset = self._arrivals.offset()
         received, self._more_waiting = udp.receive()
         now = self._clock()
-        if received and self._remote_name is not None:
+        # What comes while there is no link may be anybody's, and does not say that the name still stands for this address.
+        if received and self._remote_name is not None and getattr(self.protocol, 'connected', True):
             self._remote_name.heard_at = now
         return [(one.data, one.address, self._arrivals.arrived_at(one.stamped_at + offset, now), one.ecn) for one in received], now
 

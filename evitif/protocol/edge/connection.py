@@ -293,7 +293,7 @@ class EdgeConnection:
             self._hellos.renew()
         else:
             self._latest.open(received)
-        self._heard(self._latest, now)
+        self._heard(self._latest, now, now)
 
     def _on_refuse(self, received: Datagram, now: float) -> None:
         hint = self.sealed and not received.sealed      # from a bridge that cannot seal it, or from anybody
@@ -335,7 +335,7 @@ class EdgeConnection:
             t1, t2, t3, report, marks = datagram.parse_pong(received.body)
             if newest:
                 session.remote = report
-                self._heard(session, now)
+                self._heard(session, session.there_at(t1, t3, now), now)
             if (sent := session.pings.take(t1)) is not None:      # else a further copy
                 session.clock.add(t1, t2, t3, arrived_at)
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
@@ -350,10 +350,10 @@ class EdgeConnection:
         answer, copies = answers.decode(received.body)
         if answer.tokens_expected != self.parameters.tokens or max(answer.class_ids) >= self.parameters.classes:
             raise DatagramError('inconsistent')
-        if newest:
-            self._heard(session, now)
         self._expire_due(now)
         sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns)
+        if newest:
+            self._heard(session, session.there_at(sent.sent_at, answer.first_arrival + answer.hold_s, now), now)
         self._traffic.frames['answered'] += 1
         self._sender.path.on_answered(sent, now)
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
@@ -361,10 +361,10 @@ class EdgeConnection:
         self._sender.on_round_trip(max(now - sent.sent_at - answer.hold_s, 0.0), now)
         self._events.append(AnswerArrived(answer, sent, now - sent.sent_at, *times, copies * received.size))
 
-    def _heard(self, session: EdgeSession, now: float) -> None:
-        """The bridge was heard in this session."""
-        self._heard_at = now
-        if self._state != LinkState.CONNECTED:
+    def _heard(self, session: EdgeSession, there_at: float, now: float) -> None:
+        """The bridge was heard in this session, and was there at that time."""
+        self._heard_at = max(self._heard_at, there_at)
+        if self._state != LinkState.CONNECTED and now < self._heard_at + self.config.link_timeout_s:
             self._state = LinkState.CONNECTED
             self._refused_reason = None
             self._hellos.due_at = math.inf
