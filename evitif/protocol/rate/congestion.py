@@ -29,7 +29,7 @@ from itertools import pairwise
 
 from evitif.protocol.rate.base_delay import BaseDelay
 from evitif.protocol.rate.competition import TOGETHER, Competition, CrossTraffic, loss_events
-from evitif.protocol.rate.loss_trial import LossTrial, deviation
+from evitif.protocol.rate.loss_trial import LESS, LossTrial, deviation
 from evitif.protocol.rate.marks import MarkedPath
 from evitif.protocol.rate.report import Report, lost_between, marked_between, passed_between, since
 from evitif.vocabulary import SendingState
@@ -92,7 +92,8 @@ class CongestionControl:
         self._decided_at = math.nan
         self._bytes = self._datagrams = 0     # sent since the last decision
         self._slow_start = True
-        self._radio_loss = 0.0                # share lost while no queue stands, smoothed
+        self._radio_loss = 0.0                # share lost while no queue stands, smoothed over as many intervals at first
+        self._radio_intervals = 0
         self._radio_burst = math.nan
         self._carried = 0.0                   # bit/s, the most that was carried recently
         self._calm_bit_s = self.rate_bit_s    # before the queue stood that stands; and
@@ -145,7 +146,8 @@ class CongestionControl:
         standing, peak = min(queueing), max(queueing)
         if standing <= TARGET_S and self._competition is None:
             self._radio_burst = mean_burst if lost <= self._radio_loss + UNLIKELY or peak <= TARGET_S else self._radio_burst
-            self._radio_loss = _smoothed(self._radio_loss, lost, peak)
+            self._radio_intervals += 1
+            self._radio_loss = _smoothed(self._radio_loss, lost, peak, self._radio_intervals)
         self.queueing_delay_s = standing
         least = min(queue for queue, _ in self._interval)
         if least <= TARGET_S and self._episode is None and self._competition is None:
@@ -181,7 +183,7 @@ class CongestionControl:
             self.rate_bit_s = self._bounded(factor * min(self.rate_bit_s, max(2 * used, FLOOR_BIT_S)))
             self.state, self._slow_start = SendingState.CONGESTED, False
             self._growth = now if factor < BETA else self._growth
-        elif self._try(standing, peak, missing, expected, newest.sent_bytes - last[1].sent_bytes, mean_burst, elapsed, now):
+        elif self._try(standing, peak, missing, expected, newest.sent_bytes - last[1].sent_bytes, mean_burst, used, elapsed, now):
             pass
         elif self._competition is not None:
             self._competed_at = now
@@ -211,8 +213,8 @@ class CongestionControl:
         datagrams = max(passed / _DATAGRAM, 1.0)
         return 8 * min(passed * (1 + 2 * deviation(self._radio_loss, datagrams, self._radio_burst)), sent) / took
 
-    def _try(self, standing: float, peak: float, missing: int, expected: int, sent: int, mean_burst: float, elapsed: float,
-             now: float) -> bool:
+    def _try(self, standing: float, peak: float, missing: int, expected: int, sent: int, mean_burst: float, used: float,
+             elapsed: float, now: float) -> bool:
         """See whether loss without delay follows the rate; whether a trial decides the rate now."""
         if standing > TARGET_S or self._marks.marks(now):
             self._trial.abort()
@@ -222,7 +224,7 @@ class CongestionControl:
                 self.rate_bit_s, self.state = self._bounded(rate), SendingState.OPEN
             return True
         elif self._trial.suspects(expected, missing, sent, elapsed, mean_burst, now) \
-                and (self._competition is None or self._trial.risen_by() > MOST_OF_TCP):
+                and LESS * used > self._floor and (self._competition is None or self._trial.risen_by() > MOST_OF_TCP):
             rate = self._trial.verdict(now)
             if rate:
                 self._stop_competing()
@@ -330,9 +332,9 @@ def _drained_alone(samples: list[_Sample], rate_bit_s: float) -> bool:
     return False
 
 
-def _smoothed(share: float, lost: float, peak: float) -> float:
+def _smoothed(share: float, lost: float, peak: float, intervals: int = 4) -> float:
     """The share that the radio loses; a queue that stood for a part of an interval may have lost the most of what was lost in it."""
-    return share + ((lost if peak <= TARGET_S else min(lost, share + UNLIKELY)) - share) / 4
+    return share + ((lost if peak <= TARGET_S or intervals == 1 else min(lost, share + UNLIKELY)) - share) / min(intervals, 4)
 
 
 def _excess(lost: float, radio: float, expected: int, mean_burst: float) -> float:
