@@ -160,14 +160,14 @@ def short(rate: float, queue: float, policed: bool, loss: float, adapts: bool, s
     return {'offered': world.rate(start, world.now) / (1e6 * rate)}
 
 
-def jobs(quick: bool, seeds: int) -> list[tuple[str, tuple]]:
-    """Kind and arguments of every run."""
+def jobs(quick: bool, seeds: int, every: int = 1) -> list[tuple[str, tuple]]:
+    """Kind and arguments of every run, or of every `every`-th."""
     falls = itertools.product((100.0, 30.0, 8.0), (2.0, 1.0, 0.5), (0.05, 0.5, 2.0, 5.0), (10.0, 20.0, 30.0), (0.0, 0.1, 0.3), range(seeds))
     steps = itertools.product((0.01, 0.03, 0.1, 0.15, 0.3, -0.01, -0.1, -0.3), (0.0, 3.0, 8.0), (0.0, 0.1, 0.3), range(seeds))
     shares = itertools.product(('reno', 'cubic'), (3.0, 8.0, 20.0), (0.02, 0.05, 0.1, 0.2, 0.3), (0.01, 0.04, 0.08), range(seeds))
     shorts = itertools.product((2.0, 5.0), (0.02, 0.03), (False, True), (0.0, 0.1, 0.3), (True, False), range(seeds))
-    every = [(kind, arguments) for kind, group in ((SHARE, shares), (SHORT, shorts), (STEP, steps), (FALL, falls)) for arguments in group]
-    return every[::61] if quick else every
+    runs = [(kind, arguments) for kind, group in ((SHARE, shares), (SHORT, shorts), (STEP, steps), (FALL, falls)) for arguments in group]
+    return runs[::61 if quick else every]
 
 
 def measure(job: tuple[str, tuple]) -> dict:
@@ -177,15 +177,17 @@ def measure(job: tuple[str, tuple]) -> dict:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How many seeds, and on how many processes."""
+    """How many seeds, which part, and on how many processes."""
     parser.add_argument('--seeds', type=whole(1), default=1, help='of each point (default: %(default)s)')
+    parser.add_argument('--every', type=whole(1), default=1,
+                        help='of the runs, only every so many; a prime number draws evenly (default: %(default)s)')
     parser.add_argument('--processes', type=whole(1), default=1, help='that measure at once (default: %(default)s)')
 
 
-def run(quick: bool, output: Path, seeds: int = 1, processes: int = 1) -> dict:
+def run(quick: bool, output: Path, seeds: int = 1, every: int = 1, processes: int = 1) -> dict:
     """The whole sweep; goes on where it was interrupted."""
-    todo = jobs(quick, seeds)
-    partial = PartialResult(output / 'congestion.json', {'jobs': len(todo), 'machine': machine(), 'sources': sources_digest(
+    todo = jobs(quick, seeds, every)
+    partial = PartialResult(output / 'congestion.json', {'jobs': len(todo), 'every': every, 'machine': machine(), 'sources': sources_digest(
         ('evitif/protocol', 'benchmarks/congestion.py', 'benchmarks/simulated_time.py', 'benchmarks/link/tcp_flow.py'))})
     state = partial.load() or {'next': 0, 'runs': []}
     with Pool(processes) as pool, Progress(total=len(todo), desc='runs', unit='run') as bar:
@@ -199,7 +201,7 @@ def run(quick: bool, output: Path, seeds: int = 1, processes: int = 1) -> dict:
     cells = [{'kind': kind, 'arguments': list(arguments), **result}
              for (kind, arguments), result in zip(todo, state['runs'], strict=True)]
     partial.remove()
-    return save(output, 'congestion', command('congestion', quick, seeds=seeds), {'cells': cells}, targets_of(cells))
+    return save(output, 'congestion', command('congestion', quick, seeds=seeds, **({'every': every} if every > 1 else {})), {'cells': cells}, targets_of(cells))
 
 
 def good(cell: dict) -> bool:

@@ -144,7 +144,7 @@ def test_a_trial_beside_tcp_in_a_queue_of_five_datagrams_does_not_take_its_losse
 def test_what_passed_counts_pings_apart():
     first = Report(0.0, 0.0, 0.02, 0, 0, 0, 0)
     last = Report(1.0, 1.0, 0.02, 100, 30, 20 * 80 + 80 * 1200, 0, small=20, small_bytes=20 * 80)
-    assert passed_between(first, last, 0.0) == pytest.approx(20 * 80 + 10 * 1200)      # all PINGs, ten of a frame's
+    assert passed_between(first, last, 0.0) == pytest.approx(20 * 80 + 12 * 1200)      # all PINGs, and half of the share of all
     assert passed_between(first, last, 0.7) == pytest.approx(last.sent_bytes)      # the radio explains it
     assert passed_between(first, replace(last, received=0), 0.7) == 0
     assert passed_between(first, first, 0.3) == 0

@@ -37,7 +37,8 @@ def lost_between(first: Report, last: Report) -> tuple[int, float]:
 def passed_between(first: Report, last: Report, radio_loss: float) -> float:
     """The bytes that have left the bottleneck, of those sent between two reports; what the radio lost behind it counts too.
 
-    A full queue loses what comes in a burst, and lets PINGs pass that come before it: so these are taken to have passed.
+    A full queue loses what comes in a burst, and lets PINGs pass that come before it: so these are taken to have passed, as far as at
+    least half of the share of all is left for the frames (the radio may have lost more than is known).
 
     :param radio_loss: share that is lost behind the bottleneck
     """
@@ -46,7 +47,7 @@ def passed_between(first: Report, last: Report, radio_loss: float) -> float:
     frames, small_bytes = max(expected - small, 0), last.small_bytes - first.small_bytes
     passed = max(received, 0) / max(1 - radio_loss, 0.05)
     passed_small = min(passed, small)
-    passed_frames = min(passed - passed_small, frames)
+    passed_frames = min(max(passed - passed_small, frames * passed / max(2 * expected, 1)), frames)
     return (small_bytes * passed_small / max(small, 1)
             + (last.sent_bytes - first.sent_bytes - small_bytes) * passed_frames / max(frames, 1))
 
