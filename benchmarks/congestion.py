@@ -201,7 +201,8 @@ def run(quick: bool, output: Path, seeds: int = 1, every: int = 1, processes: in
     cells = [{'kind': kind, 'arguments': list(arguments), **result}
              for (kind, arguments), result in zip(todo, state['runs'], strict=True)]
     partial.remove()
-    return save(output, 'congestion', command('congestion', quick, seeds=seeds, **({'every': every} if every > 1 else {})), {'cells': cells}, targets_of(cells))
+    options = {'seeds': seeds} | ({'every': every} if every > 1 else {})
+    return save(output, 'congestion', command('congestion', quick, **options), {'cells': cells}, targets_of(cells))
 
 
 def good(cell: dict) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from evitif.image_size import EXPECTED, image_size_of, size_text
 from evitif.settings.declaration import Setting, Settings, setting
-from evitif.vocabulary import Quantisation, Strategy
+from evitif.vocabulary import Fit, Quantisation, Strategy
 
 AUTO = 'auto'       # as a strategy: split or selection, by what was measured of each; as another choice: the best that there is
 UNCODED = 'rows'    # as a quantisation: the best without entropy coding
 STRATEGY = Setting(
     'strategy', Strategy.SPLIT.value, 'how edge and bridge share the work, the same on both: split (head and tail of one model), selection '
-    '(a light model answers, or sends the patches that matter), partition (one sub-model on each of several devices), auto (split or '
-    'selection, whichever suits the `auto_` parameters better by what was measured)', choices=(*Strategy.values(), AUTO), launch=True)
+    '(a light model answers, or sends the patches that matter; without one, those that moved), partition (one sub-model on each of '
+    'several devices), auto (split or selection, whichever suits the `auto_` parameters better by what was measured)',
+    choices=(*Strategy.values(), AUTO), launch=True)
 
 SettingsClass = TypeVar('SettingsClass')
 
@@ -36,7 +38,17 @@ class CommonSettings(Settings):
         0, 'CPU threads of PyTorch; 0: OMP_NUM_THREADS, else the number measured fastest at start-up beside another node on the machine',
         unit='threads', minimum=0, maximum=1024)
 
+    heads: str = setting(
+        '', "strategy split: folders of heads that answer beside the model's own classifier, separated by commas; the robot may name fewer "
+        'than the bridge; empty: none', launch=True)
+
     strategy: ClassVar[str]
+
+    def require_no_heads(self) -> None:
+        """Raise ValueError where heads are named, which the strategy cannot run."""
+        if self.heads:
+            raise ValueError(f"heads is {self.heads!r}: strategy {self.strategy} only classifies, with its model's own classes; expected "
+                             'none, or strategy split')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +63,23 @@ class ModelSettings(CommonSettings):
     random_seed: int | None = setting(None, 'give a timm model random weights from this seed, for trials; -1: do not', minimum=0,
                                       maximum=2 ** 32 - 1, launch=True)
     num_classes: int | None = setting(None, "classes of a timm model; -1: the model's own", minimum=1, maximum=1_000_000)
-    image_size: int | None = setting(None, "side of the model's input; -1: the model's own", unit='pixels', minimum=1, maximum=4096)
+    image_size: str | None = setting(
+        None, "height and width of the model's input, such as 352x480, or one number for a square; multiples of the patch; the same on "
+        "edge and bridge; empty: the model's own", unit='pixels', form=EXPECTED, check=image_size_of, launch=True)
+    fit: str = setting(
+        AUTO, "how a picture of another shape is fitted to the model's input, the same on edge and bridge; crop: its middle is seen; pad: "
+        "all of it, between borders; squash: all of it, out of proportion; auto: as the model was made for, mostly crop",
+        choices=(AUTO, *Fit.values()), launch=True)
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and not isinstance(self.image_size, str):      # from Python: 224, or (352, 480)
+            object.__setattr__(self, 'image_size', size_text(image_size_of(self.image_size)))
+        super().__post_init__()
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of `image_size`."""
+        return None if self.image_size is None else image_size_of(self.image_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +95,17 @@ class SplitSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionSettings(ModelSettings):
-    """A light model on the robot; off-board `model`, the large one."""
+    """A light model on the robot, or none; off-board `model`, the large one."""
 
     light_model: str = setting(
         '', "strategy selection: folder of the robot's light model with its selection.json, the same on edge and bridge; `model` is the "
-        'large one', launch=True)
+        'large one; empty: none, and the robot sends the patches that moved', launch=True)
 
     strategy = Strategy.SELECTION
 
     def __post_init__(self) -> None:
         if self.strategy == Strategy.SELECTION:
-            self.require_named('light_model', 'a folder, since the strategy is selection')
+            self.require_no_heads()
         super().__post_init__()
 
 
@@ -91,6 +119,7 @@ class PartitionSettings(CommonSettings):
     strategy = Strategy.PARTITION
 
     def __post_init__(self) -> None:
+        self.require_no_heads()
         self.require_named('partition', 'a folder, since the strategy is partition')
         super().__post_init__()
 

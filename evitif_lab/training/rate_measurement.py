@@ -24,6 +24,7 @@ from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES, TransformCode
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Omission, Recovery, load_recovery
+from evitif.selection.large import PatchModel
 from evitif_lab.commands.progress import Progress
 
 BATCH = 50
@@ -64,20 +65,26 @@ def measure_rates(stream: CutModel, code: TransformCode, recovery: Recovery, dig
 
 @torch.inference_mode()
 def measure_steps(stream: CutModel, code: EntropyCode, recovery: Recovery, digest: str, tokens: torch.Tensor, answers: torch.Tensor,
-                  seed: int = 0) -> dict:
+                  seed: int = 0, pixels: PatchModel | None = None) -> dict:
     """As `measure_rates`, of an entropy code: for every second step what it costs and the bytes of an image's patches
-    (`evitif.pipeline.coded_choice.CodedTable`). Steps of which nearly every answer is another are left out."""
-    probabilities, prefix, coding, sizes = answers.softmax(1), stream.split.prefix_tokens, {}, {}
+    (`evitif.pipeline.coded_choice.CodedTable`). Steps of which nearly every answer is another are left out.
+
+    :param pixels: the same model where the tokens are patches of pixels
+    """
+    split = pixels or stream.split
+    probabilities, prefix, coding, sizes = answers.softmax(1), split.prefix_tokens, {}, {}
     steps = range(0, len(STEPS), 2)
     with Progress(total=len(steps) + len(SHARES_LOST), desc=f'cost of steps and loss at cut {stream.split.cut}', unit='row') as bar:
         for step in steps:
             plans = [code.plan(code.quantise(image), step) for image in tokens.numpy()]
             arrived = torch.from_numpy(np.stack([code.reconstruct(plan.levels) for plan in plans]))
-            cost = _coding_cost(stream, probabilities, arrived)
+            cost = _cost(probabilities, arrived, lambda part, _: split.tail(part.to(stream.placement.device)))
             if cost < WORTHLESS:
                 coding[str(step)] = cost
                 sizes[str(step)] = round(float(np.mean([plan.bits[prefix:].sum() for plan in plans])) / 8, 1)
             bar.update()
+        if pixels is not None:      # what is lost is made up for behind the embedding
+            tokens = torch.cat([pixels.embed(part.to(stream.placement.device)).float().cpu() for part in tokens.split(BATCH)])
         lost = _lost_costs(stream, recovery, tokens, probabilities, seed, bar)
     rising = np.maximum.accumulate(list(coding.values()))           # a coarser step that costs less is chance
     return {'recovery': recovery.name, 'recovery_digest': digest, 'images': len(tokens),
