@@ -352,10 +352,10 @@ class EdgeConnection:
         answer, copies = answers.decode(received.body)
         if not answer.is_of(self.parameters):
             raise DatagramError('inconsistent')
+        if newest:
+            self._heard(session, session.there_at(-math.inf, answer.first_arrival + answer.hold_s, now), now)
         self._expire_due(now)
         sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns, now)
-        if newest:
-            self._heard(session, session.there_at(sent.sent_at, answer.first_arrival + answer.hold_s, now), now)
         self._traffic.frames['answered'] += 1
         self._sender.path.on_answered(sent, now)
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.

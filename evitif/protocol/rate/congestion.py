@@ -224,7 +224,7 @@ class CongestionControl:
                 self.rate_bit_s, self.state = self._bounded(rate), SendingState.OPEN
             return True
         elif self._trial.suspects(expected, missing, sent, elapsed, mean_burst, now) \
-                and LESS * used > self._floor and (self._competition is None or self._trial.risen_by() > MOST_OF_TCP):
+                and LESS * used > 2 * self._floor and (self._competition is None or self._trial.risen_by() > MOST_OF_TCP):
             rate = self._trial.verdict(now)
             if rate:
                 self._stop_competing()
