@@ -25,7 +25,7 @@ PARTS = (
     'benchmarks.link.end_to_end',
     'benchmarks.link.transport',
     'benchmarks.adaptive',
-    'benchmarks.link.accuracy_per_byte',
+    'benchmarks.streams.accuracy_per_byte',
     'benchmarks.streams.video',
     'benchmarks.robots',
     'benchmarks.flood',
@@ -34,8 +34,8 @@ PARTS = (
     'benchmarks.recovery_cost',
 )
 # Measured when they are asked for by name, and on no page of the suite.
-OTHER_PARTS = ('benchmarks.coded_tokens', 'benchmarks.congestion', 'benchmarks.images', 'benchmarks.path_changes', 'benchmarks.scaling',
-               'benchmarks.timm_families', 'benchmarks.video_statistics')
+OTHER_PARTS = ('benchmarks.coded_tokens', 'benchmarks.coding_cost', 'benchmarks.congestion', 'benchmarks.heads', 'benchmarks.images',
+               'benchmarks.path_changes', 'benchmarks.scaling', 'benchmarks.timm_families', 'benchmarks.video_statistics')
 
 
 def name_of(part: str) -> str:

@@ -152,18 +152,17 @@ class EntropyCode:
                     thrift: float = THRIFT) -> Plan:
         """As `plan`, for any tokens, levels int16 [n, K], of the sorts int [n]."""
         known = np.zeros(len(levels), bool) if state is None else state.known
-        reference = None if state is None else np.where(known[:, None], state.levels, 0).astype(np.int32)
-        modes = self._modes(levels, sorts, step, known, reference, thrift)
+        reference = None if state is None else np.where(known[:, None], state.levels, np.int16(0))
         tables, at = self.tables, self.tables.at(step)
         first, rounding = self._thresholds(thrift)
         if (native := self._parts.native_tables(step)) is not None:
-            symbols, classes, result, bits = native.plan(
-                np.ascontiguousarray(levels, np.int16), np.ascontiguousarray(sorts, np.int64), modes,
-                None if reference is None else reference.astype(np.int16), first, rounding, tables.cost, _MOST)
+            modes, symbols, classes, result, bits = native.plan(
+                levels, sorts, known, reference, first, rounding, tables.cost, _MOST, thrift)
             return Plan(step, modes, known, symbols, classes, result, bits + np.float32(1.5) * known)
+        modes = self._modes(levels, sorts, step, known, reference, thrift)
         sent = np.flatnonzero(modes < self.unmoved)
         row = modes[sent].astype(np.intp) * len(self.analysis) + sorts[sent]
-        predicted = at.predicted(row, None if reference is None else reference[sent])
+        predicted = at.predicted(row, None if reference is None else reference[sent].astype(np.int32))
         rest = (levels[sent, :at.columns] - predicted[:, :at.columns]).astype(np.float32) * np.float32(1 / at.size)
         magnitude = np.abs(rest)
         chosen, classes = np.zeros(rest.shape, np.int32), np.zeros(rest.shape, np.uint8)
@@ -179,7 +178,7 @@ class EntropyCode:
             np.minimum(chosen, _MOST[classes], out=chosen)
         bits = tables.bits(classes, chosen).sum(1)
         chosen *= 1 - 2 * (rest < 0).view(np.int8)
-        result = np.zeros(levels.shape, np.int16) if reference is None else reference.astype(np.int16)
+        result = np.zeros(levels.shape, np.int16) if reference is None else reference
         result[sent] = at.levels(predicted, chosen, classes)
         return Plan(step, modes, known, _spread(chosen, sent, len(levels)), _spread(classes, sent, len(levels)), result,
                     _spread(bits, sent, len(levels)) + np.float32(1.5) * known)
@@ -200,8 +199,8 @@ class EntropyCode:
             near *= label > 0
             bits = self.tables.bits(label, near)
             rest -= near.astype(np.float32)
-            costs.append((np.square(rest) + np.float32(thrift) * bits).sum(1) + np.float32(0 if mode else thrift))
-        costs.append(np.square(values - before).sum(1) - np.float32(thrift))
+            costs.append((np.square(rest) + np.float32(thrift) * bits).sum(1, dtype=np.float64) + np.float32(0 if mode else thrift))
+        costs.append(np.square(values - before).sum(1, dtype=np.float64) - np.float32(thrift))
         costs = np.stack(costs)
         costs[1:, ~known] = np.inf
         return costs.argmin(0).astype(np.uint8)

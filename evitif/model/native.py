@@ -50,7 +50,7 @@ def load(path: Path) -> ctypes.CDLL | None:
     if found.evitif_coder_version() != VERSION:
         return None
     tables, coder, array, number = ctypes.POINTER(_Tables), ctypes.POINTER(_Coder), ctypes.c_void_p, ctypes.c_int64
-    for name, *arguments in (('plan', tables, number, *[array] * 8, ctypes.c_float, *[array] * 4),
+    for name, *arguments in (('plan', tables, number, *[array] * 8, ctypes.c_float, ctypes.c_float, *[array] * 5),
                              ('push_tokens', tables, coder, number, *[array] * 4),
                              ('take_tokens', tables, coder, number, *[array] * 9),
                              ('push', coder, number, array, array), ('take', coder, number, array, array)):
@@ -76,16 +76,18 @@ class NativeTables:
                    tables.shifts.shape[2], CLASSES, CENTRES, REACH, LIMIT, SMOOTH, len(MARKS))
         self.pointer = ctypes.pointer(_Tables(*numbers, *(self._kept[name].ctypes.data for name in _ARRAYS)))
 
-    def plan(self, levels: np.ndarray, sorts: np.ndarray, modes: np.ndarray, reference: np.ndarray | None, first: np.ndarray,
-             rounding: np.ndarray, cost: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Symbols, classes, levels and bits of a `Plan`, of levels int16 [n, K] in these modes, by the thresholds of each class."""
-        count = len(levels)
+    def plan(self, levels: np.ndarray, sorts: np.ndarray, known: np.ndarray, reference: np.ndarray | None, first: np.ndarray,
+             rounding: np.ndarray, cost: np.ndarray, most: np.ndarray, thrift: float) -> tuple[np.ndarray, ...]:
+        """Modes, symbols, classes, levels and bits of a `Plan` of levels int16 [n, K], by the thresholds of each class."""
+        count, levels, sorts = len(levels), np.ascontiguousarray(levels, np.int16), np.ascontiguousarray(sorts, np.int64)
+        known, reference = np.ascontiguousarray(known), None if reference is None else np.ascontiguousarray(reference, np.int16)
+        modes = np.empty(count, np.uint8)
         symbols, classes = np.empty((count, self.step.columns), np.int32), np.empty((count, self.step.columns), np.uint8)
         result, bits = np.empty((count, self.step.factors.shape[1]), np.int16), np.empty(count, np.float32)
         _library().evitif_plan(self.pointer, count, *(None if array is None else array.ctypes.data for array in (
-            levels, sorts, modes, reference, first, rounding, cost, most)), 1 / self.step.size, *(
-            array.ctypes.data for array in (symbols, classes, result, bits)))
-        return symbols, classes, result, bits
+            levels, sorts, known, reference, first, rounding, cost, most)), 1 / self.step.size, thrift, *(
+            array.ctypes.data for array in (modes, symbols, classes, result, bits)))
+        return modes, symbols, classes, result, bits
 
 
 def _library() -> ctypes.CDLL:
@@ -108,6 +110,7 @@ class NativeEncoder:
     def push_tokens(self, tables: NativeTables, places: np.ndarray, symbols: np.ndarray, classes: np.ndarray) -> None:
         """The symbols of the tokens at `places` int64 [n], of `Plan.symbols` and `Plan.classes`."""
         room = np.empty(len(places) * tables.step.columns, np.int32)
+        symbols, classes = np.ascontiguousarray(symbols, np.int32), np.ascontiguousarray(classes, np.uint8)
         _library().evitif_push_tokens(tables.pointer, self._coder, len(places), places.ctypes.data, symbols.ctypes.data,
                                       classes.ctypes.data, room.ctypes.data)
 
@@ -137,6 +140,7 @@ class NativeDecoder:
     def take_tokens(self, tables: NativeTables, sorts: np.ndarray, modes: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
         """The levels int16 [n, K] of tokens of the sorts int64 [n] and modes uint8 [n], with earlier levels int16 [n, K]."""
         step, count = tables.step, len(modes)
+        reference = None if reference is None else np.ascontiguousarray(reference, np.int16)
         symbols, classes = np.empty((3, count, step.columns), np.int32), np.empty((count, step.columns), np.uint8)
         seen, levels = np.empty(count, np.int64), np.empty((count, step.factors.shape[1]), np.int16)
         _library().evitif_take_tokens(tables.pointer, self._coder, count, sorts.ctypes.data, modes.ctypes.data,

@@ -10,8 +10,10 @@ import torch
 
 from evitif.datasets.class_names import ids_by_name
 from evitif.pipeline.cut_model import CutModel
+from evitif.pipeline.loading import entropy_patch_code
 from evitif.settings import CommonSettings, PartitionSettings, SelectionSettings, SplitSettings
 from evitif.vocabulary import Quantisation
+from evitif_lab.trials.headed import with_head
 from scripts.demo.class_ids import class_ids_of, id_of
 
 
@@ -33,11 +35,14 @@ def reference(config: CommonSettings) -> Reference:
 
 
 def split_reference(config: SplitSettings) -> Reference:
-    """The uncut model."""
+    """The uncut model, or the head on it."""
     stream = CutModel.load(config)
+    if config.heads:
+        stream = with_head(stream, config.heads)
     p = stream.parameters
     quantisation = Quantisation.CODED.value if stream.entropy is not None else 'auto' if stream.rates is not None else p.quantisation
-    return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}', 'uncut model', _whole(stream),
+    return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}'
+                     + (f', head {config.heads}' if config.heads else ''), 'uncut model', _whole(stream),
                      class_ids_of(stream), {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.sentence)
 
 
@@ -50,11 +55,13 @@ def selection_reference(config: SelectionSettings) -> Reference:
                          _whole(stream), class_ids_of(stream), {'model': stream.parameters.model, 'light_model': '',
                                                                'quantisation': Quantisation.CODED.value}, stream.placement.sentence)
     settings = Selector.load(config.light_model, large=config.model).settings
+    coded = entropy_patch_code(config, config.model, stream.parameters.fingerprint) is not None
+    quantisation = Quantisation.CODED.value if coded else settings.quantisation
     return Reference(
         f'{config.light_model} asks {stream.parameters.model} where its uncertainty is {settings.eta:.2g} or more, with the '
         f'patches that have {100 * settings.delta:g} % of the attention', 'large model on whole images', _whole(stream),
         class_ids_of(stream), {'model': stream.parameters.model, 'light_model': config.light_model, 'delta': settings.delta,
-                               'eta': settings.eta, 'quantisation': settings.quantisation}, stream.placement.sentence)
+                               'eta': settings.eta, 'quantisation': quantisation}, stream.placement.sentence)
 
 
 def partition_reference(config: PartitionSettings) -> Reference:
