@@ -30,8 +30,8 @@ class SelectionBridge(BridgeStrategy):
         large = config.converted(SplitBridgeSettings, cut=0, quantisation='fp16')
         stream = CutModel.load(large)
         self.labels, self.placement = stream.labels, stream.placement
-        identity = stream.parameters.fingerprint
-        self._code = PatchCode.beside(config.model, identity)
+        identity = stream.identity.native_fingerprint
+        self._code = PatchCode.beside(config.model, identity).seeing(config.input_size, config.fit)
         artifact = load_selection(artifact_in(config.light_model), large_fingerprint=identity)
         self._parameters = parameters = self._code.stream_parameters(artifact.settings.quantisation, artifact.light_fingerprint)
         self.streams = (parameters,)

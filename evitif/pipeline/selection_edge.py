@@ -30,7 +30,8 @@ class SelectionEdge(EdgeStrategy):
     def __init__(self, config: SelectionEdgeSettings):
         self.placement = placement_of(config)
         self._selector = selector = Selector.load(config.light_model, large=config.model, delta=config.delta, eta=config.eta,
-                                                  device=str(self.placement.device), precision=config.precision)
+                                                  device=str(self.placement.device), precision=config.precision,
+                                                  size=config.input_size, fit=config.fit)
         settings, code = selector.settings, selector.patch_code
         self.parameters = code.stream_parameters(settings.quantisation, selector.light_fingerprint)
         self.labels = labels_of(config, code.pixels.labels, self.parameters.classes)
