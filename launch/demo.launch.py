@@ -1,6 +1,7 @@
 """Start everything on this machine: camera node, edge node, link simulator and bridge node.
 
     ros2 launch evitif demo.launch.py loss:=0.3 rviz:=true
+    ros2 launch evitif demo.launch.py task:=segmentation rviz:=true
 
 The camera node sends images to the edge node, which sends tokens through the link simulator to the bridge node; answers take
 the same way back. The robot's topics are at the top (/prediction), the bridge's below /bridge (/bridge/robot/prediction).
@@ -49,6 +50,15 @@ def device_names(text: str) -> dict[str, str]:
     return dict(zip(names, spaces, strict=True))
 
 
+def known_task(text: str) -> str:
+    """What the demo shows."""
+    if text not in ('classification', 'segmentation'):
+        raise ValueError('expected classification or segmentation')
+    return text
+
+
+# Of `task:=segmentation`, unless arguments say otherwise: the model that ships for moving-fashion, and its head for masks.
+SEGMENTATION = {'source': 'moving-fashion', 'model': 'artifacts/moving_fashion', 'heads': 'artifacts/moving_fashion/segmentation'}
 CAMERA = parameter_arguments(CAMERA_PARAMETERS)
 # Of the link simulator, in both directions; the camera has a `rate` too.
 LINK = tuple(parameter_argument(parameter, 'link_rate' if parameter.name == 'rate' else parameter.name)
@@ -68,6 +78,7 @@ ARGUMENTS = (
     parameter_argument(BY_NAME['device'], 'bridge_device', 'where the bridge node computes, as PyTorch names it'),
     Argument('partition_devices', 'strategy partition: names of the devices to start, with commas, each in a namespace of its own',
              device_names),
+    Argument('task', 'classification, or segmentation: masks of moving-fashion, over the annotated image', known_task, 'classification'),
     Argument('rviz', 'show the annotated image in RViz (true or false)', show_rviz, 'false'),
     *CAMERA, *LINK, *{argument.name: argument for argument in (*EDGE, *BRIDGE)}.values(),
 )
@@ -76,6 +87,8 @@ ARGUMENTS = (
 def demo(context: LaunchContext) -> list[Action]:
     """All nodes, each told where to find the next."""
     values, file = asked(context, ARGUMENTS)
+    preset = {} if values['task'] == 'classification' else {name: value for name, value in SEGMENTATION.items() if name not in values}
+    values.update(preset)
     bridge_space, space = values.get('bridge_namespace', ''), values.get('namespace', '')
     bridge, link = full_name(context, bridge_space, 'bridge_node'), full_name(context, bridge_space, 'link_simulator')
     bridge_port = values.get('bridge_port', file.says(bridge, 'port') or BRIDGE_PORT)
@@ -90,6 +103,7 @@ def demo(context: LaunchContext) -> list[Action]:
     }
     return [
         *key_of_the_demo(context),
+        *(SetLaunchConfiguration(name, value) for name, value in preset.items()),
         include('bridge.launch.py', BRIDGE, {
             'namespace': bridge_space, 'port': bridge_port, 'device': values.get('bridge_device', ''),
             **or_file(file, bridge, bind_host=LOCALHOST),

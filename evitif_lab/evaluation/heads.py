@@ -178,13 +178,13 @@ def evaluate_heads(configuration: HeadEvaluation, command: str = '') -> dict:
     return result
 
 
+@torch.inference_mode()
 def _exact(trial: _Trial, tokens: torch.Tensor, samples: list[Placed], every: int) -> dict:
     """Without loss: the figures, and the bytes of what travels back."""
     figures, sizes = trial.figures(), []
     for index in range(0, len(samples), every):
         features = Features.of(trial.split, tokens[index:index + 1], trial.head.reading.blocks)
-        with torch.inference_mode():
-            figures.add(trial.head(features), [samples[index].truth])
+        figures.add(trial.head(features), [samples[index].truth])
         (said,) = trial.head.results(features, [Asked()])
         assert isinstance(said, PlaceMap)
         sizes.append(sum(map(len, said.parts(1100))))
@@ -192,6 +192,7 @@ def _exact(trial: _Trial, tokens: torch.Tensor, samples: list[Placed], every: in
             'bytes': {'mean': round(float(np.mean(sizes)), 1), 'most': max(sizes)}}
 
 
+@torch.inference_mode()
 def _run(trial: _Trial, tokens: torch.Tensor, samples: list[Placed], pattern: str, rate: float, seed: int,
          c: HeadEvaluation) -> dict[str, float]:
     """What each way reaches on one stream of losses."""
@@ -208,8 +209,7 @@ def _run(trial: _Trial, tokens: torch.Tensor, samples: list[Placed], pattern: st
             continue
         for name, method in trial.methods.items():
             features = trial.say(one, method, received[index:index + 1], float(run.measured[index]), memory)
-            with torch.inference_mode():
-                found[name].add(trial.head(features), [sample.truth])
+            found[name].add(trial.head(features), [sample.truth])
     return {name: figures.value for name, figures in found.items()}
 
 

@@ -13,6 +13,7 @@ from evitif.files import write_json
 from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
+from evitif.model.model_identity import view_of
 from evitif.model.split import SplitModel
 from evitif.pipeline.coded_choice import FIGURES
 from evitif.recording import is_recording
@@ -33,7 +34,7 @@ from evitif_lab.training.transform_code import (
     tokens_of,
 )
 from evitif_lab.trials.camera_motion import camera_path
-from evitif_lab.trials.images import Normalise, load_images, open_sources, square
+from evitif_lab.trials.images import Normalise, Seen, load_images, open_sources
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
 MEASURED, MEASURED_PIXELS = 400, 150        # images that the edge's choice rests on; patches of pixels take several times as long
@@ -51,7 +52,7 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
     made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
     for cut in c.cut or [0 if c.pixels else None]:
         began, stream = time.monotonic(), stream_of(c, cut)
-        path, parameters = artifact_path(folder, stream.parameters.cut, kind), stream.parameters
+        path, parameters = artifact_path(folder, stream.parameters.cut, kind, stream.identity.suffix), stream.parameters
         if _is_there(c, path, kind, parameters.cut, parameters.fingerprint, keep, made_from, overwrite):
             continue
         split, about, kept = stream.split, {}, None
@@ -63,13 +64,15 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         tokens, answers = tokens_of(split, images, normalise)
         found = information(split, tokens[:c.gradient_images], c.seed)
         recorded = c.video or [source for source in c.data if is_recording(source)]
-        video = recorded_tokens(split, recorded, normalise) if recorded else video_tokens(split, images[-PATHS:], normalise, c.seed)
+        video = recorded_tokens(split, recorded, stream.preprocessor.data_config, normalise) if recorded else \
+            video_tokens(split, images[-PATHS:], normalise, c.seed)
         code = half_precision(fit_entropy_code(tokens, split.prefix_tokens, split.grid, *found, video, seed=c.seed, kept=kept))
         measured = slice(-(MEASURED_PIXELS if c.pixels else MEASURED), None)
         table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[measured], answers[measured], c.seed,
                               split if isinstance(split, PatchModel) else None)
         descriptions.append(save_entropy_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about, 'data': c.data,
+            **view_of(stream.preprocessor.data_config),
             'images': len(images), 'seed': c.seed, 'figures': {FIGURES: table, 'seconds': round(time.monotonic() - began, 1)},
             'made_by': {'command': command, 'configuration': configuration_of(c, parameters.cut), 'made_from': made_from,
                         'torch': torch.__version__}}, kind))
@@ -85,7 +88,7 @@ def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list
     folder = artifact_folder(c.model, c.output)
     for cut in c.cut or [None]:
         stream = stream_of(c, cut)
-        path = artifact_path(folder, stream.parameters.cut, KIND)
+        path = artifact_path(folder, stream.parameters.cut, KIND, stream.identity.suffix)
         code, description = load_entropy_code(path, stream.parameters.fingerprint)
         recovery, digest = recovery_in(folder, stream)
         figures = description.setdefault('figures', {})
@@ -120,20 +123,19 @@ def video_tokens(split: SplitModel | PatchModel, images: torch.Tensor, normalise
 
 
 @torch.inference_mode()
-def recorded_tokens(split: SplitModel | PatchModel, folders: list[str], normalise: Normalise) -> torch.Tensor:
+def recorded_tokens(split: SplitModel | PatchModel, folders: list[str], data_config: dict, normalise: Normalise) -> torch.Tensor:
     """As `video_tokens`, of frames that were recorded: paths spread evenly over each folder of images, or the part of a bag that trains.
 
     :raises ValueError: a folder or bag has fewer frames than a path
     """
-    parts = []
+    parts, seen = [], Seen(data_config)
     for folder in folders:
         if is_recording(folder):
-            size = split.image_size[0]
             for run in recorded_paths(folder, PATHS // len(folders), FRAMES):
-                frames = torch.stack([torch.from_numpy(square(image, size)).permute(2, 0, 1) for image in run])
+                frames = torch.stack([torch.from_numpy(seen(image)).permute(2, 0, 1) for image in run])
                 parts.append(split.head(normalise(frames.to(normalise.mean.device))).half().cpu()[None])
             continue
-        frames, _ = load_images(open_images(folder), split.image_size[0], title=folder)
+        frames, _ = load_images(open_images(folder), data_config, title=folder)
         if len(frames) < FRAMES:
             raise ValueError(f'{folder} has {len(frames)} images: expected at least {FRAMES} frames that follow one another')
         firsts = np.unique(np.linspace(0, len(frames) - FRAMES, PATHS // len(folders)).astype(int))

@@ -12,8 +12,10 @@ import torch
 from torch.nn import functional
 
 from evitif.files import read_json
+from evitif.heads import read_head
 from evitif.model.device import place
 from evitif.model.folder import artifact_path
+from evitif.model.model_identity import view_of
 from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import LearnedRecovery, Paldn, Recovered, Sequence, load_recovery, save_recovery
@@ -35,6 +37,7 @@ from evitif_lab.training.token_cache import TokenCache
 from evitif_lab.training.training_loop import TrainingLoop, train_loop
 from evitif_lab.trials.camera_motion import MARGIN
 from evitif_lab.trials.closed_form import chance_of, fit_closed_form
+from evitif_lab.trials.headed import with_head
 from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
@@ -48,6 +51,8 @@ class RecoveryTraining(CutChoice):
 
     data: list[str] = option(help='fashion-mnist, moving-fashion, or folders of images', nargs='+')
     output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
+    head: str | None = option(None, "the folder of a head that classifies, whose answers are to be kept rather than those of the model's "
+                              'own classifier', metavar='FOLDER')
     method: tuple[str, ...] | list[str] = option(('paldn',), 'paldn (default), surrogate, linear, srcnn, edsr, tuned-tail', nargs='+')
     quantisation: str = option('int8', QUANTISATION_HELP, choices=(AUTO, *Quantisation.values()))
     budget: float = option(0.1, "largest share of the tail's multiply-adds", rate)
@@ -93,12 +98,16 @@ class RecoveryPlan:
         if c.lowest_loss > c.highest_loss:
             raise ValueError(f'lowest_loss is {c.lowest_loss:g} and highest_loss {c.highest_loss:g}: expected the lower one first')
         place(c.device, c.precision)
+        if c.head is not None and c.output is None:
+            raise ValueError("--head is given: expected --output too, since the recovery in the model's folder is for its own classifier")
         folder = artifact_folder(c.model, c.output)
         self.streams = {}
         for cut in c.cut or [None]:
             stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
-                                                  quantisation=c.quantisation, device=c.device))
+                                                  quantisation=c.quantisation, device=c.device, **c.view))
             stream.split.module.requires_grad_(False)
+            if c.head is not None:
+                stream = with_head(stream, c.head)
             if not tail_multiply_adds(stream.split):
                 raise ValueError(f'cut {stream.parameters.cut} leaves the tail without a block, and a recovery is measured by the blocks: '
                                  f'expected 0 to {stream.split.depth - 1}')
@@ -116,15 +125,16 @@ class RecoveryPlan:
         if jobs:
             first = jobs[0].stream
             normalise = Normalise(first.preprocessor.data_config, c.device)
-            cache = None if c.initial is not None else self._tokens(first.split.image_size[0], normalise, jobs)
-            stills = self._stills(first.split.image_size[0]) if any(job.memory_steps for job in jobs) else None
+            config = first.preprocessor.data_config
+            cache = None if c.initial is not None else self._tokens(config, normalise, jobs)
+            stills = self._stills(config) if any(job.memory_steps for job in jobs) else None
             for job in jobs:
                 job.train(cache, stills, normalise)
         return [job.finished for job in self.jobs]
 
-    def _tokens(self, size: int, normalise: Normalise, jobs: list[_Job]) -> TokenCache:
+    def _tokens(self, data_config: dict, normalise: Normalise, jobs: list[_Job]) -> TokenCache:
         c = self.configuration
-        images = load_views(c.data, size, c.views, c.limits, c.seed)
+        images = load_views(c.data, data_config, c.views, c.limits, c.seed)
         cuts = sorted({job.stream.parameters.cut for job in jobs})
         cache = TokenCache({cut: self.streams[cut].split for cut in cuts}, images, normalise, c.device, c.precision)
         if not cache.kept:
@@ -132,10 +142,11 @@ class RecoveryPlan:
                   'are computed at every step instead, which is slower', flush=True)
         return cache
 
-    def _stills(self, size: int) -> torch.Tensor:
-        """What the videos are filmed from, uint8 [videos, 3, S, S]: each image equally often."""
+    def _stills(self, data_config: dict) -> torch.Tensor:
+        """What the videos are filmed from, uint8 [videos, 3, S, T]: each image equally often."""
         c = self.configuration
-        stills = load_views(c.data, round(MARGIN * size), None, [math.ceil(c.videos / len(c.data))] * len(c.data), c.seed)
+        larger = {**data_config, 'input_size': (3, *(round(MARGIN * side) for side in data_config['input_size'][1:]))}
+        stills = load_views(c.data, larger, None, [math.ceil(c.videos / len(c.data))] * len(c.data), c.seed)
         return stills[torch.arange(c.videos) % len(stills)]
 
 
@@ -146,10 +157,10 @@ class _Job:
                  overwrite: bool):
         self.c, self.stream, self.method, self.command = c, stream, method, command
         self.cut = stream.parameters.cut
-        self.path = artifact_path(folder, self.cut, method)
+        self.path = artifact_path(folder, self.cut, method, stream.identity.suffix)
         # What another run has to share to be the same training; the other cuts and methods of the command do not matter.
         self.configuration = plain({**asdict(c), 'cut': self.cut, 'method': method})
-        self.made_from = {'data': data}
+        self.made_from = {'data': data, **({} if c.head is None else {'head': read_head(c.head).identity[1]})}
         belongs_to = {name: value for name, value in self.configuration.items() if name not in PLACE}
         self.checkpoint = Checkpoint(self.path.with_suffix(''), {**belongs_to, **self.made_from,
                                                                  'fingerprint': stream.parameters.fingerprint}, overwrite)
@@ -170,7 +181,7 @@ class _Job:
             self._initial()
 
     def _initial(self) -> Paldn:
-        network, description = load_recovery(str(self.c.initial), self.stream.parameters.fingerprint, self.stream.split)
+        network, description = load_recovery(str(self.c.initial), self.stream.identity, self.stream.split)
         if not isinstance(network, Paldn):
             raise ValueError(f'initial {self.c.initial} is of the kind {description["kind"]}: expected a paldn')
         return network
@@ -223,6 +234,7 @@ class _Job:
         c, parameters = self.c, self.stream.parameters
         description = {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
+            **view_of(self.stream.preprocessor.data_config),
             'loss_range': [c.lowest_loss, c.highest_loss], 'data': c.data, 'images': images, 'seed': c.seed,
             'figures': {**figures,
                         'parameters': sum(parameter.numel() for parameter in network.parameters()),

@@ -12,6 +12,7 @@ Exit status: 0; 1 if fewer than 99 % of the frames were answered or a node faile
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import signal
 import sys
 import tempfile
@@ -22,9 +23,11 @@ import rclpy
 from evitif.files import write_json
 from evitif.pipeline.strategy_table import resolved
 from evitif.protocol.sealing.keys import write_key_file
+from evitif.settings import SplitSettings
 from evitif_edge_node.image_sources import open_source
+from scripts.demo.masks import mask_figures
 from scripts.demo.monitor import Monitor
-from scripts.demo.options import edge_names, model_config, parse_arguments
+from scripts.demo.options import SEGMENTATION, edge_names, model_config, parse_arguments
 from scripts.demo.processes import DemoError, Processes
 from scripts.demo.reference import Reference, reference
 from scripts.demo.report import plot_latency, print_table, save_film, save_pictures
@@ -45,7 +48,8 @@ def main() -> int:
         asked = model_config(options)
         config, note = resolved(asked)
         options.strategy = config.strategy      # what `auto` stands for; the nodes find that out for themselves
-        models = reference(config)
+        masks = config if options.task == SEGMENTATION else None
+        models = reference(config if masks is None else dataclasses.replace(config, heads=''))
         source = open_source(options.images, shuffle=True, seed=options.seed)
     except (ValueError, OSError) as error:
         print(f'demo: {error}', file=sys.stderr)
@@ -56,7 +60,8 @@ def main() -> int:
     source.close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rclpy.init(args=[])
-    monitor = Monitor(edge_names(options), models.class_id_of, Path(options.head).resolve().name if options.head else '')
+    spoken = Path(options.head).resolve().name if options.head and masks is None else ''
+    monitor = Monitor(edge_names(options), models.class_id_of, spoken, masks is not None)
     processes = Processes(reports / 'logs')
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +78,7 @@ def main() -> int:
     if not monitor.predictions:
         print(f'demo: no prediction came; the logs are in {reports / "logs"}', file=sys.stderr)
         return 1
-    summary = report(options, monitor, models, processes)
+    summary = report(options, monitor, models, processes, masks)
     for text in failed:
         print(f'demo: {text}', file=sys.stderr)
     return 0 if enough_answered(summary, options) and not failed else 1
@@ -84,10 +89,13 @@ def ros_in_use() -> str:
     return 'wheels' if Path(rclpy.__file__).resolve().is_relative_to(Path(sys.prefix).resolve()) else 'distribution'
 
 
-def report(options: argparse.Namespace, monitor: Monitor, models: Reference, processes: Processes) -> dict:
+def report(options: argparse.Namespace, monitor: Monitor, models: Reference, processes: Processes,
+           masks: SplitSettings | None = None) -> dict:
     """Write and print what came out; return the summary."""
     summary = summarise(monitor, models, lossless_accuracy(options, models), options, ros_in_use())
     summary['memory_mib'] = {name: memory_growth(samples) for name, samples in processes.memory.items()}
+    if masks is not None:
+        summary['segmentation'] = mask_figures(options, monitor, masks)
     write_json(options.reports / 'summary.json', summary)
     save_pictures(monitor, options.reports)
     save_film(monitor, options.rate, options.reports / 'film.gif')

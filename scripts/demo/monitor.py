@@ -30,6 +30,9 @@ class Monitor:
     edges: tuple[str, ...]
     class_id_of: Callable[[str, int], int]   # a label and its number in the data set to the model's class
     head: str = ''               # whose predictions count; empty: the model's own
+    segmented: bool = False      # masks are collected, too
+    masks: dict[int, Image] = field(default_factory=dict)
+    confidences: dict[int, Image] = field(default_factory=dict)
     truth: dict[int, int] = field(default_factory=dict)        # the model's class of each labelled image; -1 unknown
     predictions: dict[int, Prediction] = field(default_factory=dict)
     delays: dict[int, float] = field(default_factory=dict)     # stamp to arrival here, seconds, as `ros2 topic delay`
@@ -58,6 +61,9 @@ class Monitor:
             self.node.create_subscription(LinkStats, f'{below}link_stats', lambda message, edge=edge: self.links.update({edge: message}),
                                           qos.RESULTS)
         self.node.create_subscription(LinkStats, f'{ROBOT}/link_stats', self._on_bridge, qos.RESULTS)
+        for topic, found in (('mask', self.masks), ('confidence', self.confidences)) if self.segmented else ():
+            self.node.create_subscription(Image, f'segmentation/{topic}', lambda message, found=found: found.update(
+                {nanoseconds(message.header): message}), qos.RESULTS)
         self.node.create_subscription(Image, self.picture_topic, self._on_picture, qos.IMAGES)
 
     @property

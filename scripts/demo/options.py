@@ -12,6 +12,8 @@ from evitif.settings import AUTO, STRATEGY, CommonSettings, model_settings
 from evitif.vocabulary import Strategy
 
 LIGHT_MODEL, NO_LIGHT_MODEL = 'artifacts/fashion_mnist_light', 'none'
+TASKS = CLASSIFICATION, SEGMENTATION = 'classification', 'segmentation'
+SEGMENTER = 'artifacts/moving_fashion/segmentation'
 # The model that ships for each data set, and the data set of each strategy: a light model for video does not ship.
 MODELS = {MovingFashion.name: 'artifacts/moving_fashion', FashionMnist.name: 'artifacts/fashion_mnist'}
 
@@ -30,6 +32,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--partition', default='artifacts/fashion_mnist/partition-3', help='of partition: a folder (default: %(default)s)')
     parser.add_argument('--checkpoint', help="weights for a timm name (default: timm's hub)")
     parser.add_argument('--head', default='', help="a head that classifies, whose answers are shown in the place of the model's own")
+    parser.add_argument('--task', choices=TASKS, default=TASKS[0], help='classification, or segmentation: of moving-fashion, by the head '
+                        'that ships or --head')
     parser.add_argument('--cut', type=number(0, 1000, int), help="cut after this block (default: the model's own)")
     parser.add_argument('--artifact', help="a trained PALDN's description (default: the one in the model folder)")
     parser.add_argument('--images', help=f'{", ".join(MODELS)}, or a folder of images (default: moving-fashion with the strategy split '
@@ -41,6 +45,10 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=number(0, 2**31, int), default=0, help='of the images and of the losses')
     parser.add_argument('--reports', type=Path, default=Path('reports/demo'))
     options = parser.parse_args(words)
+    if options.task == SEGMENTATION:
+        if options.strategy not in (Strategy.SPLIT, AUTO) or options.images not in (None, MovingFashion.name):
+            parser.error(f'--task segmentation needs the strategy split and {MovingFashion.name}, whose masks are known')
+        options.head = options.head or SEGMENTER
     video = MODELS[MovingFashion.name]
     if options.images is None:
         takes_video = options.strategy == Strategy.SPLIT or options.strategy == Strategy.SELECTION and options.light_model == NO_LIGHT_MODEL

@@ -11,6 +11,7 @@ from PIL import Image as Picture
 
 from evitif.pictures.ros_images import image_to_rgb
 from evitif_msgs.msg import Prediction
+from scripts.demo.masks import mask_rows
 from scripts.demo.monitor import Monitor
 from scripts.demo.summary import STAGES, accuracy
 
@@ -27,7 +28,8 @@ def live_line(monitor: Monitor) -> str:
 
 def print_table(summary: dict, reports: Path) -> None:
     """Print the summary for people."""
-    rows = [*link_rows(summary), *time_rows(summary), *strategy_rows(summary),
+    rows = [*link_rows(summary), *(mask_rows(summary['segmentation']) if 'segmentation' in summary else ()), *time_rows(summary),
+            *strategy_rows(summary),
             ('answered by', ', '.join(f'{name} {count}' for name, count in summary['answered_by'].items())),
             *((f'memory of the {name}', f'{values["early"]:.0f} MiB early, {values["late"]:.0f} MiB late')
               for name, values in summary['memory_mib'].items() if values)]

@@ -168,6 +168,15 @@ def demo_ports(started, **arguments):
             (link['listen_host'], link['listen_port']), (edge['bridge_host'], edge['bridge_port'])]
 
 
+def test_the_task_segmentation_brings_the_model_its_head_and_the_video(started):
+    nodes, _ = started('demo', task='segmentation')
+    bridge, edge, camera = (parameters_of(nodes[name]) for name in ('bridge_node', 'edge_node', 'camera'))
+    assert bridge['heads'] == edge['heads'] == 'artifacts/moving_fashion/segmentation'
+    assert bridge['model'] == edge['model'] == 'artifacts/moving_fashion' and camera['source'] == 'moving-fashion'
+    nodes, _ = started('demo', task='segmentation', heads='mine')
+    assert parameters_of(nodes['edge_node'])['heads'] == 'mine'
+
+
 def test_the_demos_nodes_meet_whatever_the_params_file_says_of_their_ports(started, tmp_path):
     def places(bridge, link, host='127.0.0.1'):
         return [(host, bridge), ('127.0.0.1', bridge), ('127.0.0.1', link), ('127.0.0.1', link)]

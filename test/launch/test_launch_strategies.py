@@ -160,3 +160,20 @@ def test_three_devices_answer_together_and_two_go_on_when_one_is_killed(partitio
         missing = [index for index in range(3) if not any(states[index] for states in last)]
         return len(last) == FRAMES // 2 and len(missing) == 1 and sum(sum(states) == 2 for states in last) >= len(last) - 3
     listener.wait_until(two_go_on, START_S, lambda: f'{[list(message.devices_answered) for message in joint[begin:]]}')
+
+
+@launch_pytest.fixture
+def segmentation_demo(request, ros_domain, launch_folder, free_ports, processes):
+    return demo(launch_folder, processes, task='segmentation', rate=RATE, loss=request.param, bridge_port=free_ports[0],
+                link_port=free_ports[1])
+
+
+@pytest.mark.parametrize('segmentation_demo', [0.0, 0.3, 0.6], indirect=True)
+@pytest.mark.launch(fixture=segmentation_demo)
+def test_masks_reach_the_robot_for_nearly_all_images_at_any_loss(segmentation_demo, listener):
+    from sensor_msgs.msg import Image
+    masks, answers = listener.listen(Image, '/segmentation/mask'), listener.listen(Prediction, '/prediction')
+    listener.wait_until(lambda: len(masks) >= FRAMES, START_S, lambda: f'{len(masks)} masks, {len(answers)} answers')
+    first = min((message.header.stamp.sec, message.header.stamp.nanosec) for message in masks)
+    answered = [message for message in answers if (message.header.stamp.sec, message.header.stamp.nanosec) >= first]
+    assert len(masks) >= 0.95 * len(answered) and {message.encoding for message in masks} == {'mono8'}
