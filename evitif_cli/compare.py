@@ -68,7 +68,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     partial = PartialResult(options.output / 'compare.json', identity)
     state = partial.load() or {}
-    findings = compare([*ways_of(model, options.robot_slower)], scene, path, options.deadline, dict(state.get('ways', {})),
+    findings = compare([*ways_of(model, options.robot_slower, options.deadline)], scene, path, options.deadline, dict(state.get('ways', {})),
                        lambda known: partial.save({'next': len(known), 'ways': known}), say)
     advice = recommend(findings, options.deadline)
     about = sentences(scene, options, name)

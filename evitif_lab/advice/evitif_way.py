@@ -28,7 +28,7 @@ from evitif_lab.advice.scene import Frame, Scene, Stopwatch, measured
 from evitif_lab.advice.timeline import Fate, Link, Path, Timeline, Trip, Worker
 
 WARM_UP_S = 2.0         # before a run: the handshake, and the first reports
-DEADLINE_S = 0.5        # simulated after the last frame
+PATIENCE_S = 0.5        # simulated after the last frame's deadline
 
 
 @dataclass(eq=False)
@@ -95,7 +95,7 @@ class _Run:
         self._time.at(WARM_UP_S / 2, self._worsen)
         for number, frame in enumerate(self._frames):
             self._time.at(WARM_UP_S + frame.at_s, lambda number=number: self._look(number))
-        end = WARM_UP_S + self._frames[-1].at_s + DEADLINE_S
+        end = WARM_UP_S + self._frames[-1].at_s + self._deadline + PATIENCE_S
         self._edge.connect(0.0)
         self._exchange()
         while True:

@@ -15,14 +15,17 @@ from evitif_lab.advice.rival_ways import Jpeg, RobotAlone, Video
 MARGINS = (0.002, 0.01, 0.03)       # accuracy_margin: as it is by default, and coarser
 CRFS = (16, 24, 30)                 # libx264's quality: nearly as it was, usual, poor
 QUALITIES = (90, 50)                # of JPEG
+USUAL_DEADLINE_S = 0.5              # `answer_deadline`, as it is by default
 
 
-def ways_of(model: dict[str, Any], slower: float) -> Iterator[Way]:
+def ways_of(model: dict[str, Any], slower: float, deadline_s: float) -> Iterator[Way]:
     """All of them for a model.
 
     :param model: its parameters, as edge and bridge take them
     :param slower: how many times slower than this machine the robot computes
+    :param deadline_s: by which an answer counts
     """
+    model = {**model, 'answer_deadline': max(deadline_s, USUAL_DEADLINE_S)}
     cuts = [model['cut']] if model.get('cut') is not None else cuts_of(model['model'])
     for cut in cuts or [None]:
         for margin in MARGINS:

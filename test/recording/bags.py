@@ -30,8 +30,8 @@ def frames(count: int = 12, height: int = 48, width: int = 64) -> list[np.ndarra
     return [np.ascontiguousarray(large[:, 2 * index:2 * index + width]) for index in range(count)]
 
 
-def stamp_of(index: int) -> int:
-    return START_NS + index * PERIOD_NS
+def stamp_of(index: int, period_ns: int = PERIOD_NS) -> int:
+    return START_NS + index * period_ns
 
 
 def store_of(format: str):
@@ -75,7 +75,8 @@ def message_of(store, format: str, kind: str, index: int, image: np.ndarray, pac
     return types[kind](timestamp=time, frame_id=frame_id, data=data, format='h264')
 
 
-def write_bag(path: Path, format: str, images: list[np.ndarray], kinds=(IMAGE,), compression: str = '', split: bool = False) -> Path:
+def write_bag(path: Path, format: str, images: list[np.ndarray], kinds=(IMAGE,), compression: str = '',
+              period_ns: int = PERIOD_NS) -> Path:
     """A bag with the images as messages of `kinds`, each on its topic; `compression`: 'file', 'message' or 'storage' (rosbag2 only)."""
     store = store_of(format)
     packets = h264(images) if FFMPEG in kinds or FOXGLOVE in kinds else [b''] * len(images)
@@ -91,8 +92,9 @@ def write_bag(path: Path, format: str, images: list[np.ndarray], kinds=(IMAGE,),
         for index, image in enumerate(images):
             for kind, connection in connections.items():
                 message = message_of(store, format, kind, index, image, packets[index])
+                stamp = stamp_of(index, period_ns)
                 data = store.serialize_ros1(message, kind) if format == 'ros1' else store.serialize_cdr(message, kind)
-                writer.write(connection, stamp_of(index) + DELAY_NS, data)
+                writer.write(connection, stamp + DELAY_NS, data)
     return path
 
 
