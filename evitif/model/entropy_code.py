@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -173,6 +173,12 @@ class EntropyCode:
                   np.subtract.outer(columns[white], columns[black]) + self.kernel.shape[1] // 2)
         coupling = SHAPING * self.kernel[across]
         return np.concatenate([np.arange(prefix), prefix + black]), prefix + white, coupling.astype(np.float32)
+
+    def hold(self, plan: Plan, state: State, places: np.ndarray) -> Plan:
+        """The plan with the tokens at `places` int [n], which are known, unmoved from `state`."""
+        modes, levels, bits = plan.modes.copy(), plan.levels.copy(), plan.bits.copy()
+        modes[places], levels[places], bits[places] = self.unmoved, state.levels[places], 1.5
+        return replace(plan, modes=modes, levels=levels, bits=bits)
 
     def plan_tokens(self, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None = None,
                     thrift: float = THRIFT) -> Plan:

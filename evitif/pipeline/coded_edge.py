@@ -9,7 +9,7 @@ import numpy as np
 
 from evitif.bounded import BoundedDict
 from evitif.model.entropy_code import EntropyCode, Plan, State
-from evitif.pipeline.coded_choice import CodedChoice, CodedSetting
+from evitif.pipeline.coded_choice import CodedChoice, CodedSetting, Patches
 from evitif.pipeline.coded_states import STATES, state_after
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.loading import datagram_room
@@ -63,13 +63,17 @@ class CodedEdge:
         base = None if acknowledged is None else acknowledged.state
         room = payload_room((uplink.datagram_bytes or self._datagram_bytes) - self._seal, uplink.name_bytes) - _CODER_BYTES
         step = self._choice.first_step if self.setting is None else self.setting.step
-        plan = self._code.plan(levels, step, base)
+        plan, loss = self._code.plan(levels, step, base), (uplink.packet_error_rate, uplink.mean_burst)
+        patches = patches_of(plan, levels, base, prefix)
         self.setting = setting = self._choice.choose(
-            step, float(plan.bits[prefix:].sum()) / 8, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES, room, uplink.frame_bytes,
-            uplink.packet_error_rate, uplink.mean_burst, self.setting)
+            step, patches, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES, room, uplink.frame_bytes, *loss, self.setting)
         if setting.step != step:
             plan = self._code.plan(levels, setting.step, base)
-        self.copies, parts = setting.copies, self._parts(plan, setting, room + _CODER_BYTES)
+            patches = patches_of(plan, levels, base, prefix)
+        copies = self._choice.copies(setting, patches, *loss)
+        if base is not None and not copies.all():       # not worth their bits: the bridge keeps what it has of them
+            copies, plan = np.maximum(copies, 1), self._code.hold(plan, base, prefix + np.flatnonzero(copies == 0))
+        self.copies, parts = round(float(copies.mean())), self._parts(plan, copies, setting.packets, room + _CODER_BYTES)
         with self._lock:
             self._sent[frame_id] = _Sent(uplink.session_id, plan.levels, base)
         return CodedTokens(setting.step, None if acknowledged is None else acknowledged.frame_id, parts)
@@ -94,21 +98,27 @@ class CodedEdge:
             younger = sum(newer(frame_id, found.frame_id) for frame_id in self._sent)
             return found if younger < STATES - 1 else None
 
-    def _parts(self, plan: Plan, setting: CodedSetting, room: int) -> tuple[CodedPart, ...]:
-        prefix = self._parameters.prefix_tokens
-        sizes, fixed = plan.bits[prefix:][self._order] / 8, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES
-        fewest = setting.packets
+    def _parts(self, plan: Plan, copies: np.ndarray, packets: int, room: int) -> tuple[CodedPart, ...]:
+        sizes, copies = plan.bits[self._parameters.prefix_tokens:][self._order] / 8, copies[self._order]
         for _ in range(_ROUNDS):
-            ranges = cut_by_bytes(sizes, fixed, room, setting.copies, fewest)
-            bare = [CodedPart(first, count, b'') for first, count in ranges]
+            bare = cut_by_bytes(sizes, copies, packets)
             parts = tuple(part._replace(payload=self._code.pack(plan, tokens_of(part, self._parameters))) for part in bare)
-            largest = max(len(part.payload) for part in parts)
+            largest = max(len(part.chosen) + len(part.payload) for part in parts)
             if largest <= room:
                 return parts
-            each = len(parts) // setting.copies
-            fewest = max(each + 1, -(-each * largest // room))
+            packets = max(packets + 1, -(-packets * largest // max(room, 1)))
         raise ValueError(f'a part of a frame takes {largest} bytes, and a datagram has room for {room}: expected a larger '
                          'max_datagram_bytes')
+
+
+def patches_of(plan: Plan, levels: np.ndarray, base: State | None, prefix: int) -> Patches:
+    """What the choice has to know of a planned frame, levels int16 [N, K], to which the bridge's state is `base`."""
+    exact = levels[prefix:].astype(np.float32)
+    energy, left = np.square(exact).sum(1), np.square(exact - plan.levels[prefix:]).sum(1)
+    known, missed = plan.known[prefix:], energy
+    if base is not None and known.any():
+        missed = np.where(known, np.square(exact - base.levels[prefix:]).sum(1), energy)
+    return Patches(plan.bits[prefix:], missed, np.minimum(left, missed), energy, known)
 
 
 def coded_edge(model: CutModel, config: SplitEdgeSettings) -> CodedEdge | None:

@@ -14,7 +14,7 @@ from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_cod
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
-from evitif.pipeline.coded_choice import FIGURES
+from evitif.pipeline.coded_table import FIGURES
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.training.entropy_code import fit_entropy_code

@@ -66,7 +66,7 @@ def measure_rates(stream: CutModel, code: TransformCode, recovery: Recovery, dig
 def measure_steps(stream: CutModel, code: EntropyCode, recovery: Recovery, digest: str, tokens: torch.Tensor, answers: torch.Tensor,
                   seed: int = 0) -> dict:
     """As `measure_rates`, of an entropy code: for every second step what it costs and the bytes of an image's patches
-    (`evitif.pipeline.coded_choice.CodedTable`). Steps of which nearly every answer is another are left out."""
+    (`evitif.pipeline.coded_table.CodedTable`). Steps of which nearly every answer is another are left out."""
     probabilities, prefix, coding, sizes = answers.softmax(1), stream.split.prefix_tokens, {}, {}
     steps = range(0, len(STEPS), 2)
     with Progress(total=len(steps) + len(SHARES_LOST), desc=f'cost of steps and loss at cut {stream.split.cut}', unit='row') as bar:

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.pipeline.coded_choice import CodedChoice, CodedTable
+from evitif.pipeline.coded_choice import CodedChoice, Patches
+from evitif.pipeline.coded_table import CodedTable
 from evitif.pipeline.coded_edge import CodedEdge
 from evitif.pipeline.coded_states import STATES, CodedStates
 from evitif.protocol.edge.frame_sender import UplinkState
