@@ -34,7 +34,7 @@ test: setup  ## all tests
 # Without root or nft the link is simulated, without the erasure code two contestants are left out, and without PyAV those of H.264; all say so.
 bench: setup  ## the link beside TCP, ROS 2 topics and codecs, and what parts cost: docs/benchmarks.md; QUICK=1: minutes, reports/bench/
 	@$(in_environment) python -c 'import zfec' 2>/dev/null || pip install -q -r requirements/bench.txt || true
-	@$(in_environment) python -c 'import av' 2>/dev/null || pip install -q -r requirements/bench-video.txt || true
+	@$(in_environment) python -c 'import av' 2>/dev/null || pip install -q -r requirements/video.txt || true
 	@$(in_environment) evitif fetch fashion-mnist || true
 	@$(in_environment) evitif bench $(if $(QUICK),--quick) $(BENCH_ARGUMENTS)
 

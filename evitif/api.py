@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from evitif.heads.results import top_classes
 from evitif.model.folder import artifact_beside
 from evitif.pipeline import BridgeRuntime, EdgeRuntime, Prediction
-from evitif.pipeline.cut_model import CutModel, top_classes
+from evitif.pipeline.cut_model import CutModel
 from evitif.protocol.sealing.keys import write_key_file
 from evitif.recovery import METHODS, ArtifactError, Recovered, Recovery
 from evitif.recovery import load_recovery as load_artifact

@@ -43,6 +43,15 @@ class Strategy(Word):
     PARTITION = 'partition'         # pruned sub-models on several devices, fused off-board
 
 
+class Task(Word):
+    """What a head says of an image (`evitif.heads`)."""
+
+    CLASSIFY = 'classify'           # its class, of the head's own labels
+    SEGMENT = 'segment'             # the class of each place
+    DEPTH = 'depth'                 # the distance of each place, metres
+    EMBED = 'embed'                 # a vector that is near those of similar images
+
+
 class How(Word):
     """Who answered a frame, and why."""
 

@@ -1,4 +1,4 @@
-"""The camera node: a data set, an image folder, a video file or a camera as `image` with its `camera_info`, and the known `label`."""
+"""The camera node: a data set, a folder, a bag, a video file or a camera as `image` with its `camera_info`, and the known `label`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from evitif_ros.program_start import begin_program
 
 begin_program(__name__)
 
+import math
 import time
 from typing import NoReturn
 
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from evitif.pictures.ros_images import fill_compressed_image, fill_image
 from evitif_edge_node.camera_info import camera_info, camera_info_topic, load_calibration
-from evitif_edge_node.image_conversion import fill_compressed_image, fill_image
 from evitif_edge_node.image_sources import ImageSource, SourceImage, open_source
 from evitif_edge_node.parameters import CAMERA_PARAMETERS
 from evitif_msgs.msg import LabelStamped
@@ -24,6 +26,7 @@ from evitif_ros.lifecycle import EXIT_FAILED, AutostartNode, run
 
 # A subscription's own side of a match may come a little later than the publisher's. The edge node warns after its image_timeout.
 SETTLE_S = 1.0
+LEAST_WAIT_S, MOST_WAIT_S = 1e-3, 0.1   # between looks at whether an image of a recording is due
 ACKNOWLEDGE_S = 1.0     # for reliable subscribers to take the last images before the process ends
 
 
@@ -45,7 +48,8 @@ class CameraNode(AutostartNode):
         self._source = open_source(
             values['source'], split=values['split'], loop=values['loop'], start_index=values['start_index'],
             shuffle=values['shuffle'], seed=values['seed'], size=(values['width'], values['height']),
-            significant_bits=values['significant_bits'], say=lambda sentence: self.get_logger().warning(sentence))
+            significant_bits=values['significant_bits'], start_s=values['start'], duration_s=values['duration'] or math.inf,
+            say=lambda sentence: self.get_logger().warning(sentence))
         self._calibration = load_calibration(values['camera_info_url'], self.get_name())
         self._said_uncalibrated = False
         self._infos = self.advertise(CameraInfo, camera_info_topic(self), qos.IMAGES, shown=True)
@@ -54,6 +58,8 @@ class CameraNode(AutostartNode):
             if values['publish_compressed'] else None
         self._labels = self.advertise(LabelStamped, 'label', qos.LABELS) if self._source.labelled else None
         self._published = 0
+        self._waiting: SourceImage | None = None        # an image of a recording, until its time
+        self._played_from: tuple[float, float] | None = None    # now and the recording's time, of what is played at one speed
         self._complete_since: float | None = None
         self._said_waiting = False
         self.get_logger().info(f'source: {self._source.description}')
@@ -74,6 +80,8 @@ class CameraNode(AutostartNode):
 
     def parameters_changed(self, values: dict[str, object]) -> str | None:
         self._values.update(values)
+        if 'speed' in values:
+            self._played_from = None
         if 'rate' in values and self._timer is not None:
             self.deactivate()
             self._start_timer()
@@ -82,13 +90,14 @@ class CameraNode(AutostartNode):
         return f'{self.resolve_topic_name("image")}/compressed'  # a remapped base carries its transports
 
     def _start_timer(self) -> None:
+        self._played_from = None
         self._timer = self.create_timer(1.0 / self._values['rate'], self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _tick(self) -> None:
         if not self._subscribers_complete():
             return
         try:
-            image = None if self._published == self._values['count'] > 0 else self._source.next_image()
+            image = None if self._published == self._values['count'] > 0 else self._waiting or self._source.next_image()
         except ValueError as error:
             self.get_logger().error(str(error))
             self._end(EXIT_FAILED)
@@ -96,11 +105,27 @@ class CameraNode(AutostartNode):
         if image is None:
             self._end(0)
             return
+        if image.at_s is not None and not self._is_due(image.at_s):
+            self._waiting = image
+            return
+        self._waiting = None
         self._publish(image)
         self._published += 1
 
+    def _is_due(self, at_s: float) -> bool:
+        """Whether an image of a recording is to be published now; else the timer comes back when it is."""
+        now = time.monotonic()
+        if self._played_from is None:
+            self._played_from = now, at_s
+        since, from_s = self._played_from
+        left = since + (at_s - from_s) / self._values['speed'] - now
+        self._timer.timer_period_ns = round(1e9 * min(max(left, LEAST_WAIT_S), MOST_WAIT_S))
+        return left <= 0
+
     def _publish(self, image: SourceImage) -> None:
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id'])
+        if image.at_s is not None and self._values['recorded_stamps']:
+            header = Header(stamp=Time(nanoseconds=image.stamp_ns).to_msg(), frame_id=image.frame_id)
         if self._labels is not None and image.class_id is not None:
             self._labels.publish(LabelStamped(header=header, class_id=image.class_id, label=image.label))
         self._publish_info(header, *image.image.shape[:2])

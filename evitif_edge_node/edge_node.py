@@ -17,11 +17,11 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from evitif.datasets.class_names import told_apart
 from evitif.pictures import SignificantBits
+from evitif.pictures.ros_images import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif.repeated_log import RepeatedLog
 from evitif.vocabulary import LinkState
 from evitif_edge_node.annotation import annotate
 from evitif_edge_node.fonts import remark_on
-from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_settings
 from evitif_msgs.msg import LinkStats, Prediction

@@ -1,17 +1,22 @@
-"""Where the camera node's images come from: a data set, a folder, a video file or a camera device. No ROS here."""
+"""Where the camera node's images come from: a data set, a folder, a recording, a video file or a camera device. No ROS here."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
 from evitif.datasets import BY_NAME, EXTENSIONS, DatasetError, ImageDataset, MovingFashion, is_named, open_images, say_once
+from evitif.recording import RecordingError, is_recording
+
+if TYPE_CHECKING:
+    from evitif.recording import RecordedImage
 
 _IMAGES = frozenset(EXTENSIONS) - {'.gif'}      # a GIF is a film here
 _NAMED = 20             # images that cannot be read, in the log
@@ -23,12 +28,18 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class SourceImage:
-    """uint8 [H, W, 3] RGB. `class_id` is None where the source has no labels, -1 where only this label is unknown."""
+    """uint8 [H, W, 3] RGB. `class_id` is None where the source has no labels, -1 where only this label is unknown.
+
+    A recording also says when the image was received, in seconds after its first one, and the image's own stamp and frame_id.
+    """
 
     image: np.ndarray
     name: str
     class_id: int | None = None
     label: str = ''
+    at_s: float | None = None
+    stamp_ns: int = 0
+    frame_id: str = ''
 
 
 class ImageSource(Protocol):
@@ -44,23 +55,29 @@ class ImageSource(Protocol):
 
 
 def open_source(source: str, *, split: str = 'test', loop: bool = False, start_index: int = 0, shuffle: bool = False,
-                seed: int = 0, size: tuple[int, int] = (0, 0), significant_bits: int = 0,
-                say: Callable[[str], None] = say_once) -> ImageSource:
-    """Open a source by what its name is: a data set, a folder, an image, a camera's number or /dev path, a video file.
+                seed: int = 0, size: tuple[int, int] = (0, 0), significant_bits: int = 0, start_s: float = 0.0,
+                duration_s: float = math.inf, say: Callable[[str], None] = say_once) -> ImageSource:
+    """Open a source by what it is: a data set, a folder, an image, a camera's number or /dev path, a bag, a video file.
 
-    `size` (width, height) in pixels is asked of a camera device, 0 is its own choice. `significant_bits` and `say`: see
-    `evitif.datasets.ImageFolder`. Raises SourceError or evitif.datasets.DatasetError, naming the source.
+    Of a bag the images from `start_s` seconds on are taken, for `duration_s`. `size` (width, height) in pixels is asked of a camera
+    device, 0 is its own choice. `significant_bits` and `say`: see `evitif.datasets.ImageFolder`.
+    Raises SourceError or evitif.datasets.DatasetError, naming the source.
     """
     path = Path(source).expanduser()
     if source.isdigit() or source.startswith('/dev/'):
         return CaptureSource.device(source, size)
+    try:
+        if is_recording(source):
+            return RecordedSource(source, loop, start_s, duration_s, significant_bits, say)
+    except RecordingError as error:
+        raise SourceError(str(error)) from None
     if path.is_file() and path.suffix.lower() not in _IMAGES:
         return CaptureSource.video(path, loop)
     if path.exists() or is_named(source):
         images = open_images(source, split, significant_bits=significant_bits, say=say)
         return IndexedSource(source, images, loop, start_index, shuffle, seed, say)
     raise SourceError(f'image source {source!r} does not exist: expected {", ".join(BY_NAME)}, a folder of images, an image, '
-                      "a video file, or a camera's number or /dev path")
+                      "a bag, a video file, or a camera's number or /dev path")
 
 
 class IndexedSource:
@@ -113,6 +130,56 @@ class IndexedSource:
         yield from self._order[start:]
         while self._loop:
             yield from self._order
+
+
+class RecordedSource:
+    """The images of one topic of a bag, with their times, stamps and frame_ids. Played again, times and stamps go on."""
+
+    labelled = False
+
+    def __init__(self, source: str, loop: bool, start_s: float, duration_s: float, significant_bits: int, say: Callable[[str], None]):
+        from evitif.recording import Recording
+        self._recording = Recording.open(source, significant_bits, say)
+        self._loop, self._part = loop, (start_s, duration_s)
+        self._images = self._recording.images(*self._part)
+        self._begun: int | None = None
+        self._ahead_ns = self._last_ns = self._gap_ns = 0       # of a repetition, behind the first run; received; between the last two
+        self._found = False
+        self.description = f'recording {self._recording.name}'
+
+    @property
+    def skipped(self) -> int:
+        return self._recording.skipped
+
+    def next_image(self) -> SourceImage | None:
+        """The next image. Raises SourceError where the recording is gone, or has no image in the part that was asked for."""
+        try:
+            image = next(self._images, None)
+            if image is None and self._loop and self._found:
+                self._ahead_ns += self._last_ns - (self._begun or 0) + self._gap_ns
+                self._images, self._last_ns = self._recording.images(*self._part), 0
+                image = next(self._images, None)
+        except RecordingError as error:
+            raise SourceError(str(error)) from None
+        if image is None:
+            if not self._found:
+                start, duration = self._part
+                raise SourceError(f'{self._recording.name} has no image from {start:g} s on' + (
+                    '' if math.isinf(duration) else f' for {duration:g} s'))
+            return None
+        return self._timed(image)
+
+    def _timed(self, image: RecordedImage) -> SourceImage:
+        self._found = True
+        begun = self._begun = image.received_ns if self._begun is None else self._begun
+        self._gap_ns = image.received_ns - self._last_ns if self._last_ns else self._gap_ns
+        self._last_ns = image.received_ns
+        at_ns = image.received_ns - begun + self._ahead_ns
+        return SourceImage(image.image, f'image {image.number}', at_s=at_ns / 1e9, stamp_ns=image.stamp_ns + self._ahead_ns,
+                           frame_id=image.frame_id)
+
+    def close(self) -> None:
+        self._recording.close()
 
 
 class CaptureSource:

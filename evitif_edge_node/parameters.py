@@ -29,12 +29,20 @@ class CameraSettings(Settings):
     """What the camera node publishes."""
 
     source: str = setting('fashion-mnist', '`fashion-mnist`, `moving-fashion` (a made video), a folder of images (one folder a class, or '
-                          'flat), an image, a video file, or a camera: its number or /dev/video0', required=True, launch=True)
+                          'flat), an image, a bag (rosbag2 or ROS 1; `rover.mcap:/camera/image_raw` names a topic), a video file, or a '
+                          'camera: its number or /dev/video0', required=True, launch=True)
     split: str = setting('test', 'part of a data set', choices=('train', 'test'))
     significant_bits: int = setting(0, 'bits used of image files with more than 8 bits; 0: found from the files', unit='bits', minimum=0,
                                     maximum=16)
-    rate: float = setting(10.0, 'images a second', unit='Hz', minimum=0.01, maximum=1000.0, changeable=Changeable.ALWAYS, launch=True)
+    rate: float = setting(10.0, 'images a second; a bag has its own times', unit='Hz', minimum=0.01, maximum=1000.0,
+                          changeable=Changeable.ALWAYS,
+                          launch=True)
     loop: bool = setting(True, 'begin again after the last image')
+    start: float = setting(0.0, 'where a bag begins, after its first image', unit='s', minimum=0.0, maximum=1e6)
+    duration: float = setting(0.0, 'how much of a bag is played; 0: to its end', unit='s', minimum=0.0, maximum=1e6)
+    speed: float = setting(1.0, 'how fast a bag is played; 2: in half of the time', minimum=0.01, maximum=100.0,
+                           changeable=Changeable.ALWAYS)
+    recorded_stamps: bool = setting(True, "images of a bag keep their stamps and frame_ids; false: they get the time of now and `frame_id`")
     count: int = setting(0, 'stop after this many images; 0: no limit', unit='images', minimum=0, launch=True)
     start_index: int = setting(0, 'first image of a data set or folder', unit='images', minimum=0)
     shuffle: bool = setting(False, 'publish in another order than by name, the same for the same `seed`; of `moving-fashion` the clips')

@@ -184,7 +184,7 @@ class Network:
 
     def speak_as_the_bridge(self) -> None:
         """The bridge says anything in its session."""
-        kind = self.stream.choice((datagram.ANSWER, datagram.PONG, datagram.BYE, datagram.RESET))
+        kind = self.stream.choice((datagram.ANSWER, datagram.PONG, datagram.BYE, datagram.RESET, datagram.MAP))
         body = self.stream.take(self.stream.number())
         for session in list(self.bridge.sessions.values())[:1]:
             self.edge.receive_datagram(session.build(kind, body), self.now)

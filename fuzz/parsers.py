@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from evitif.heads.maps import DepthMap, Mask
 from evitif.model.entropy_code import EntropyCode, State
 from evitif.model.errors import CodeError
 from evitif.model.quantise import TokenQuantiser, row_bytes
@@ -28,7 +29,7 @@ from evitif.protocol.rate.statistics import DROP_KINDS
 from evitif.protocol.sealing.keys import Key, KeyFileError, read_key_file, read_robot_keys
 from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, sign
 from evitif.protocol.sealing.sealed_handshake import Cookies, EdgeHandshake, SealedHello, welcome
-from evitif.protocol.wire import answer, datagram, runs
+from evitif.protocol.wire import answer, datagram, map_part, runs
 from evitif.protocol.wire.datagram import DatagramError, ReceiverReport
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
@@ -84,8 +85,8 @@ def parse_datagram(data: bytes) -> None:
         received = _parsed(datagram.parse, whole)
         if received is not None and not received.sealed:
             assert (received.session_id, received.sequence, received.size) == (7, 9, len(data))
-            for parse in (datagram.parse_tokens, datagram.parse_ping, datagram.parse_pong, answer.decode, Hello.parse, Welcome.parse,
-                          Refuse.parse):
+            for parse in (datagram.parse_tokens, datagram.parse_ping, datagram.parse_pong, answer.decode, map_part.decode,
+                          Hello.parse, Welcome.parse, Refuse.parse):
                 _parsed(parse, received.body)
 
 
@@ -187,6 +188,20 @@ def decode_answer(data: bytes) -> None:
         again, copies = answer.decode(answer.encode(*decoded))
         assert copies == decoded[1] and again.frame_id == decoded[0].frame_id and np.array_equal(again.received, decoded[0].received)
         assert len(answer.with_hold(data, 1.5)) == len(data)
+
+
+def decode_map(data: bytes) -> None:
+    """The body of MAP, and parts of a mask and of a depth image."""
+    decoded = _parsed(map_part.decode, data)
+    if decoded is not None:
+        assert map_part.encode(*decoded) == data
+    for kind in (Mask, DepthMap):
+        try:
+            found = kind.join([data[1:], data[1:]] if data[:1] == b'\1' else [data[1:]])
+        except ValueError as error:
+            assert '\n' not in str(error)
+        else:
+            assert found.values.size <= 1 << 20
 
 
 def read_keys(data: bytes) -> None:
@@ -333,5 +348,5 @@ TARGETS = {
     'datagram': parse_datagram, 'tokens': parse_tokens, 'reports': parse_reports, 'handshake': parse_handshake,
     'sealed-handshake': parse_sealed_handshake, 'seal': open_seal, 'answer': decode_answer, 'keys': read_keys,
     'configuration': configure, 'parameters': read_parameters, 'impairment': impair, 'reassembly': reassemble, 'rows': dequantise,
-    'coded': unpack,
+    'coded': unpack, 'map': decode_map,
 }

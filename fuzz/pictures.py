@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb
+from evitif.pictures.ros_images import ImageConversionError, compressed_image_to_rgb
 
 _FORMATS = ('jpeg', 'rgb8; jpeg compressed bgr8', 'mono16; png compressed ', 'bayer_rggb16; png compressed ', '16UC1; png compressed ')
 _PIXELS = 1 << 16           # so that an input takes no second

@@ -8,11 +8,13 @@ from random import Random
 
 import numpy as np
 
+from evitif.heads.maps import DepthMap, Mask
 from evitif.protocol.frames.packetiser import Packetiser, TokenFrame
-from evitif.protocol.wire import answer, datagram
+from evitif.protocol.wire import answer, datagram, map_part
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.datagram import HEADER, ReceiverReport
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
+from evitif.protocol.wire.map_part import MapPart
 from evitif.protocol.wire.parameters import StreamParameters
 from fuzz import parsers, pictures
 
@@ -45,8 +47,15 @@ def genuine(target: str) -> list[bytes]:
         **dict.fromkeys(('two-robots', 'sealed-two-robots'), [Random(seed).randbytes(200) for seed in range(4)]),
         'configuration': [b'\0\0\0[::1]:7600', b'\0\0\0robot:7600'],
         'pictures': pictures.genuine(),
+        'map': [map_part.encode(MapPart(3, 1000, 0, 0, 1, b'mask'), 3), *(b'\0' + part for part in _maps())],
         'coded': [bytes((step, 255, 0)) + _coded(step) for step in (2, 10, 18)],
     }.get(target, [])
+
+
+def _maps() -> list[bytes]:
+    y, x = np.mgrid[:24, :32]
+    sure = np.full((6, 8), 200, np.uint8)
+    return Mask((x > y + 6).astype(np.uint8), sure).parts(1000) + DepthMap((50 + x + y).astype(np.uint8), sure).parts(300)
 
 
 def _coded(step: int) -> bytes:

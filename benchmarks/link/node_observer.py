@@ -15,7 +15,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from benchmarks.link.processes import serve
-from evitif_edge_node.image_conversion import fill_image
+from evitif.pictures.ros_images import fill_image
 from evitif_msgs.msg import Prediction
 
 RATE = 5.0

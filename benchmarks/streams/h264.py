@@ -1,6 +1,6 @@
 """H.264 by libx264 and libavcodec (PyAV), as robots send it: no frame of delay, slices that each fit a datagram.
 
-PyAV's wheels carry libx264, which is under the GPL: it is a rival in the benchmark alone (requirements/bench-video.txt) and no part of
+PyAV's wheels carry libx264, which is under the GPL: it is a rival in the benchmark alone (requirements/video.txt) and no part of
 evitif. In the rival's favour: SEI messages are not sent, parameter sets are agreed beforehand (as SDP does), and a datagram takes several
 NAL units where they fit (RFC 6184, STAP-A).
 """
@@ -22,7 +22,7 @@ try:
 except ImportError:
     av = None
 
-MISSING = 'PyAV is not installed: `pip install -r requirements/bench-video.txt`'
+MISSING = 'PyAV is not installed: `pip install -r requirements/video.txt`'
 INTRA = 1                           # key interval of a stream of key frames alone
 RTP_BYTES = 12
 AGGREGATION_BYTES = 1, 2            # of a datagram with several NAL units, and of each of them

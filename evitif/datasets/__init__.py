@@ -1,4 +1,4 @@
-"""Images with known labels: Fashion-MNIST, moving-fashion (video) and folders in the ImageFolder layout."""
+"""Images with known labels: Fashion-MNIST, moving-fashion (video), folders in the ImageFolder layout, and recordings."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +10,12 @@ from evitif.datasets.image_files import ImageFile
 from evitif.datasets.image_folder import ImageFolder, say_once
 from evitif.datasets.layout import split_of
 from evitif.datasets.moving_fashion import Frame, MovingFashion
+from evitif.datasets.recorded import RecordedImages, recorded_paths
 from evitif.datasets.sample import ImageDataset, Sample
+from evitif.recording import RecordingError, is_recording
 
 __all__ = ['BY_NAME', 'EXTENSIONS', 'DatasetError', 'FashionMnist', 'Frame', 'ImageDataset', 'ImageFile', 'ImageFolder', 'MovingFashion',
-           'Sample', 'is_named', 'judging_split', 'open_images', 'say_once']
+           'RecordedImages', 'Sample', 'is_named', 'judging_split', 'open_images', 'recorded_paths', 'say_once']
 
 BY_NAME: dict[str, type[FashionMnist] | type[MovingFashion]] = {dataset.name: dataset for dataset in (FashionMnist, MovingFashion)}
 
@@ -29,7 +31,8 @@ def _name(source: str) -> str:
 
 def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] | None = None, ranked: bool = False,
                 significant_bits: int = 0, say: Callable[[str], None] = say_once) -> ImageDataset:
-    """Open a data set by name (`fashion-mnist`, `moving-fashion`), a folder of images, or one image file.
+    """Open a data set by name (`fashion-mnist`, `moving-fashion`), a folder of images, one image file, or a bag (`rover.mcap`,
+    `rover.mcap:/camera/image_raw`), of which the first part trains and the last part judges.
 
     `split` is `train` or `test`. A folder with `train` and `val` (or `test`) inside is opened at that split, any other folder whole; the
     `split` of the returned data set says which. `class_names`, `ranked`, `significant_bits` and `say`: see `ImageFolder`.
@@ -37,13 +40,22 @@ def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] |
     """
     if is_named(source):
         return BY_NAME[_name(source)](split)
+    if _recorded(source):
+        return RecordedImages(source, split, say=say)
     if Path(source).expanduser().is_file():
         return ImageFile(source, significant_bits, say)
     return ImageFolder.at_split(source, split, class_names=class_names, ranked=ranked, significant_bits=significant_bits, say=say)
 
 
+def _recorded(source: str) -> bool:
+    try:
+        return is_recording(source)
+    except RecordingError as error:
+        raise DatasetError(str(error)) from None
+
+
 def judging_split(source: str) -> str:
     """What `open_images(source, 'test')` opens: `test`, `val`, or `all` of a folder that is not divided. Raises DatasetError as it does."""
-    if is_named(source):
+    if is_named(source) or _recorded(source):
         return 'test'
     return split_of(Path(source).expanduser(), 'test')[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from evitif.model.symbol_coder import PRECISION, SymbolModel
 # A step in units of the levels: 4 * 2^(index / 4), 4 to 861.
 STEPS = np.array([4, 5, 6, 7, 8, 10, 11, 13, 16, 19, 23, 27, 32, 38, 45, 54, 64, 76, 91, 108, 128, 152, 181, 215, 256, 304, 362, 431,
                   512, 609, 724, 861], np.int64)
+LIMIT = 32767               # of a level
 OCTAVE = 3                  # classes for each factor of 2 of spread / step
 TABLES = 14                 # with frequencies of their own; greater classes send low bits as they are
 MIDDLE = 5                  # the class of a spread of one step; below class 1 hardly any symbol is worth its bits
@@ -103,12 +105,14 @@ class Tables:
         # What a token coded as it is would get bits for has to be coded in a difference as well: or its error would grow with the frames.
         floor = np.tile(base[:sorts, :columns] > 0, (modes, 1)).astype(np.int16)
         floor[:sorts] = 0
-        return Step(int(STEPS[step]), columns, parts, base[:, :columns], floor, before,
-                    self.factors.reshape(modes * sorts, kept).astype(np.int32))
+        return Step(int(STEPS[step]), columns, parts, np.ascontiguousarray(base[:, :columns]), floor, before,
+                    self.factors.reshape(modes * sorts, kept).astype(np.int32), sorts, self.shifts, self.centres.ravel().astype(np.int32))
 
     def bits(self, label: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
-        """Expected bits of symbols of these classes and magnitudes."""
-        return self.cost[label, np.minimum(magnitude >> LOW_BITS[label], REACH)]
+        """Expected bits of symbols of these classes and magnitudes, float32."""
+        if label.size and label.max() > TABLES:
+            magnitude = magnitude >> LOW_BITS[label]
+        return self.cost.ravel().take(label * np.intp(REACH + 1) + np.minimum(magnitude, REACH))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +126,44 @@ class Step:
     floor: np.ndarray           # int16 [modes * sorts, columns]: the least class that adaptation may lead to
     expected: np.ndarray        # int64 [modes * sorts, blocks]: sum of the magnitudes, in 1/64, before each block
     factors: np.ndarray         # int32 [modes * sorts, K]
+    sorts: int
+    shifts: np.ndarray          # as in `Tables`
+    centres: np.ndarray         # int32 [(CLASSES + 1) * CENTRES], the same
+
+    # What encoder and decoder share: integers only.
+
+    def predicted(self, row: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
+        """Levels int32 [n, K] of what is known before a token is decoded, of tokens of these rows and earlier levels int32 [n, K]."""
+        if reference is None:
+            return np.zeros((len(row), self.factors.shape[1]), np.int32)
+        levels = self.factors[row]
+        levels *= reference
+        levels += 128
+        levels >>= 8
+        return levels
+
+    def adapted(self, row: np.ndarray, symbols: np.ndarray) -> Iterator[tuple[np.ndarray, slice]]:
+        """Block by block the classes int16 [n, k] and their columns, each after `symbols` was filled up to there."""
+        base, floor, later = self.base[row], self.floor[row], (row >= self.sorts).astype(np.intp)
+        expected, seen = self.expected[row], np.zeros(len(row), np.int64)
+        for index, part in enumerate(self.blocks):
+            label = base[:, part] + self.shifts[later, index, bucket_of(seen, expected[:, index])][:, None]
+            np.maximum(label, floor[:, part], out=label)
+            yield np.minimum(label, CLASSES, out=label), part
+            seen += 64 * np.abs(symbols[:, part]).sum(1)
+
+    def levels(self, predicted: np.ndarray, symbols: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Levels int16 [n, K] of tokens with these symbols and classes [n, columns]. `predicted` int32 [n, K] is changed."""
+        magnitude = np.abs(symbols)
+        at = classes * np.intp(CENTRES) + np.minimum(magnitude, CENTRES - 1)
+        offset = magnitude << 6
+        offset -= self.centres.take(at)
+        offset *= self.size
+        offset += 32
+        offset >>= 6
+        offset *= np.sign(symbols)
+        predicted[:, :self.columns] += offset
+        return np.clip(predicted, -LIMIT, LIMIT, out=predicted).astype(np.int16)
 
 
 def table_of(label: int) -> tuple[int, int]:
@@ -132,4 +174,4 @@ def table_of(label: int) -> tuple[int, int]:
     return TABLES - OCTAVE + above % OCTAVE, 1 + above // OCTAVE
 
 
-LOW_BITS = np.array([0, *(table_of(label)[1] for label in range(1, CLASSES + 1))])
+LOW_BITS = np.array([0, *(table_of(label)[1] for label in range(1, CLASSES + 1))], np.int32)

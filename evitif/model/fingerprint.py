@@ -19,6 +19,7 @@ import enum
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -35,6 +36,7 @@ _IN_THE_SHAPES = {'num_classes', 'in_chans', 'num_features', 'head_hidden_size',
                   'hidden_dim', 'hidden_features', 'prune_locs', 'feature_info', 'depth', 'strict_img_size'}
 _OF_THE_HUB = {'pretrained_cfg', 'default_cfg', 'pretrained_model_args', 'model_args'}
 _LEFT_OUT = _OF_TRAINING | _OF_SPEED | _IN_THE_SHAPES | _OF_THE_HUB
+_BEHIND_THE_BLOCKS = {'head', 'head_dist', 'head_drop', 'fc_norm', 'attn_pool', 'blocks_token_only'}
 _PREPROCESSING = {'input_size': None, 'mean': None, 'std': None, 'interpolation': 'bicubic', 'crop_pct': None, 'crop_mode': 'center'}
 
 
@@ -48,10 +50,26 @@ def fingerprint(module: nn.Module, cut: int | None = None, data_config: dict | N
                   preprocessing_digest(data_config_of(module) if data_config is None else data_config), cut)
 
 
-def weights_digest(module: nn.Module) -> str:
-    """Hex SHA-256 over the state dict, in the order of its names."""
+def trunk_fingerprint(module: nn.Module, block: int, final_norm: bool, data_config: dict | None = None) -> str:
+    """The same of what leads to the outputs of the first `block` blocks alone; in the cut's place is that number.
+
+    So models that differ only in later blocks or in the classifier have the same one.
+
+    :param final_norm: the norm behind the last block belongs to it
+    """
+    def counts(name: str) -> bool:
+        part, _, rest = name.partition('.')
+        if part == 'blocks' and rest:
+            return int(rest.partition('.')[0]) < block
+        return part not in _BEHIND_THE_BLOCKS and (final_norm or part != 'norm')
+    return join_parts(weights_digest(module, counts), _sha256({name: value for name, value in settings(module).items() if counts(name)}),
+                      preprocessing_digest(data_config_of(module) if data_config is None else data_config), block)
+
+
+def weights_digest(module: nn.Module, counts: Callable[[str], bool] = lambda name: True) -> str:
+    """Hex SHA-256 over those of the state dict whose name `counts`, in the order of the names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted((name, tensor) for name, tensor in module.state_dict().items() if counts(name)):
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # reshape: a 0-d tensor has no byte view

@@ -17,15 +17,23 @@ def find_model_folder(model: str) -> Path | None:
     A relative path is taken from the working directory, else from this repository, else from `share/evitif` of the
     prefixes in AMENT_PREFIX_PATH (where `colcon build` installs `artifacts/`).
     """
-    path = Path(model).expanduser()
-    candidates = [path]
-    if not path.is_absolute():
-        prefixes = [entry for entry in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if entry]
-        candidates += [_REPOSITORY / path, *(Path(prefix) / 'share' / 'evitif' / path for prefix in prefixes)]
     # A folder with a timm model's name counts only if it is a model folder.
     is_path = os.sep in model or model in ('.', '..')
-    return next((candidate for candidate in candidates
+    return next((candidate for candidate in _candidates(model)
                  if (candidate / DESCRIPTION_FILE).is_file() or is_path and candidate.is_dir()), None)
+
+
+def find_folder(name: str, file: str) -> Path | None:
+    """The folder that `name` names in the same way and that holds `file`, or None."""
+    return next((candidate for candidate in _candidates(name) if (candidate / file).is_file()), None)
+
+
+def _candidates(name: str) -> list[Path]:
+    path = Path(name).expanduser()
+    if path.is_absolute():
+        return [path]
+    prefixes = [entry for entry in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if entry]
+    return [path, _REPOSITORY / path, *(Path(prefix) / 'share' / 'evitif' / path for prefix in prefixes)]
 
 
 def artifact_folders(model: str) -> list[Path]:

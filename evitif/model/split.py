@@ -6,6 +6,8 @@ the whole model. What differs between timm's classes is in `trunk.py` and the fi
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 
@@ -54,10 +56,25 @@ class SplitModel:
         their positions. exp(`key_bias`) [B, N] is the weight of a token: what it counts for in the attention of each block and
         in what the model pools by (`takes_key_bias`).
         """
+        key_bias_kept = key_bias if key_bias is None or kept is None else key_bias.gather(1, kept)
+        return self.trunk.classify(self.outputs(tokens, (self.depth,), kept, key_bias)[self.depth], key_bias_kept)
+
+    def outputs(self, tokens: torch.Tensor, blocks: Collection[int], kept: torch.Tensor | None = None,
+                key_bias: torch.Tensor | None = None) -> dict[int, torch.Tensor]:
+        """Tokens [B, N, D] at the cut to those [B, M, D] that come out of the first 6, 9, … `blocks`, each run once.
+
+        The other arguments are those of `tail`; M is N, or what is `kept` of it. Raises ValueError for a block before the cut.
+        """
         if kept is not None:
             tokens = tokens.gather(1, kept[:, :, None].expand(-1, -1, tokens.shape[2]))
             key_bias = None if key_bias is None else key_bias.gather(1, kept)
-        return self.trunk.classify(self.trunk.run(tokens, self.cut, self.depth, kept, key_bias), key_bias)
+        found, at = {}, self.cut
+        for block in sorted(set(blocks)):
+            if not self.cut <= block <= self.depth:
+                raise ValueError(f'block {block} is asked for: expected {self.cut} (the cut) to {self.depth} (the last)')
+            tokens, at = self.trunk.run(tokens, at, block, kept, key_bias), block
+            found[block] = tokens
+        return found
 
     @property
     def takes_key_bias(self) -> bool:

@@ -44,43 +44,36 @@ class SymbolModel:
 
 
 class SymbolEncoder:
-    """Collects symbols in the order in which they are to be decoded."""
+    """A stack of symbols: what is put on it last is decoded first."""
 
     def __init__(self):
-        self._parts: list[tuple[np.ndarray, SymbolModel]] = []
+        self._native = None if constriction is None else constriction.stream.stack.AnsCoder()
+        self._state = 0
+        self._words: list[int] = []
 
-    def put(self, symbols: np.ndarray, model: SymbolModel) -> None:
-        """Symbols int [n] of one model."""
-        if len(symbols):
-            self._parts.append((np.ascontiguousarray(symbols, np.int32), model))
+    def push(self, symbols: np.ndarray, model: SymbolModel) -> None:
+        """Symbols int32 [n] of one model, contiguous, in the order in which they are to be decoded, before all that were pushed earlier."""
+        if self._native is not None:
+            self._native.encode_reverse(symbols, model.native)
+            return
+        edges, state, words = model.edges, self._state, self._words
+        for symbol in symbols[::-1].tolist():
+            low = edges[symbol]
+            frequency = edges[symbol + 1] - low
+            if state >> 64 - PRECISION >= frequency:
+                words.append(state & 0xFFFFFFFF)
+                state >>= 32
+            whole, rest = divmod(state, frequency)
+            state = whole << PRECISION | low + rest
+        self._state = state
 
     def bytes(self) -> bytes:
         """Everything that was put in."""
-        words = self._python() if constriction is None else self._native()
+        if self._native is not None:
+            words = self._native.get_compressed()
+        else:
+            words = np.array([*self._words, self._state & 0xFFFFFFFF, self._state >> 32], np.uint32)
         return words.astype('<u4').tobytes().rstrip(b'\0')
-
-    def _native(self) -> np.ndarray:
-        coder = constriction.stream.stack.AnsCoder()
-        for symbols, model in reversed(self._parts):
-            coder.encode_reverse(symbols, model.native)
-        return coder.get_compressed()
-
-    def _python(self) -> np.ndarray:
-        state, words = 0, []
-        for symbols, model in reversed(self._parts):
-            edges = model.edges
-            for symbol in reversed(symbols.tolist()):
-                low = edges[symbol]
-                frequency = edges[symbol + 1] - low
-                if state >> 64 - PRECISION >= frequency:
-                    words.append(state & 0xFFFFFFFF)
-                    state >>= 32
-                whole, rest = divmod(state, frequency)
-                state = whole << PRECISION | low + rest
-        while state:
-            words.append(state & 0xFFFFFFFF)
-            state >>= 32
-        return np.array(words, np.uint32)
 
 
 class SymbolDecoder:

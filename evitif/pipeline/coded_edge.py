@@ -102,7 +102,8 @@ class CodedEdge:
         sizes, copies = plan.bits[self._parameters.prefix_tokens:][self._order] / 8, copies[self._order]
         for _ in range(_ROUNDS):
             bare = cut_by_bytes(sizes, copies, packets)
-            parts = tuple(part._replace(payload=self._code.pack(plan, tokens_of(part, self._parameters))) for part in bare)
+            payloads = self._code.pack_parts(plan, [tokens_of(part, self._parameters) for part in bare])
+            parts = tuple(part._replace(payload=payload) for part, payload in zip(bare, payloads, strict=True))
             largest = max(len(part.chosen) + len(part.payload) for part in parts)
             if largest <= room:
                 return parts

@@ -44,13 +44,11 @@ class CodedStates:
         states = self._states.get(session_id, OrderedDict())
         base = None if coded.reference is None else states.get(coded.reference)
         if coded.reference is None or base is not None:
-            for part in coded.parts:
-                places = tokens_of(part, p)
-                try:
-                    levels[places] = self._code.unpack(part.payload, places, coded.step, base)
-                except CodeError:
-                    continue
-                received[places] = True
+            parts = [tokens_of(part, p) for part in coded.parts]
+            found = self._code.unpack_parts([part.payload for part in coded.parts], parts, coded.step, base)
+            for places, read in zip(parts, found, strict=True):
+                if not isinstance(read, CodeError):
+                    levels[places], received[places] = read, True
         if received.any():
             states[frame_id] = state_after(levels, received, base)
             while len(states) > STATES:

@@ -112,14 +112,6 @@ class CutModel:
         return self.split.blank_tokens().float()
 
 
-def top_classes(probabilities: np.ndarray, k: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The k most likely class ids with their probabilities, most likely first."""
-    k = min(k, len(probabilities))
-    best = np.argpartition(-probabilities, k - 1)[:k]
-    best = best[np.argsort(-probabilities[best], kind='stable')]
-    return tuple(int(index) for index in best), tuple(float(probabilities[index]) for index in best)
-
-
 def _default_cut(description: dict, depth: int) -> int:
     own = description.get('default_cut')
     return depth // 2 if own is None else int(own)

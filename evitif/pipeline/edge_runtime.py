@@ -19,8 +19,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from evitif.heads.results import top_classes
 from evitif.pipeline.answer_memory import AnswerMemory
-from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.stamp_check import StampCheck

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from evitif.heads.results import top_classes
 from evitif.partition import load_fusion
-from evitif.pipeline.cut_model import top_classes
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.partition_stream import device_parameters, feature_quantiser
 from evitif.pipeline.strategy import BridgeStrategy, Outcome

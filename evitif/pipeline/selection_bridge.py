@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from evitif.pipeline.cut_model import CutModel, top_classes
+from evitif.heads.results import top_classes
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from evitif.heads.results import top_classes
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.coded_states import CodedStates
-from evitif.pipeline.cut_model import CutModel, top_classes
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.recovery import (

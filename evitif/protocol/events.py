@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.datagram import Address
+from evitif.protocol.wire.map_part import MapPart
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,13 @@ class AnswerArrived:
     uplink_s: float          # frame sent to its first packet at the bridge; never negative, NaN when unknown
     downlink_s: float        # answer sent to answer received, the same
     copies_bytes: int        # of all copies that the bridge sends of this answer, UDP payload
+
+
+@dataclass(frozen=True)
+class MapArrived:
+    """The first copy of a part of a map of a frame that was sent at most the deadline before, answered yet or not."""
+
+    part: MapPart
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,6 @@ class FramesJoined:
     connected: frozenset[str]                # devices
 
 
-EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | FrameExpired | DatagramSize
+EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | MapArrived | FrameExpired | DatagramSize
 JoinEvent = FramesJoined | FrameLate | StampRefused
 BridgeEvent = RobotConnected | RobotRefused | RobotMoved | RobotLost | AnswerSize | FrameReady | JoinEvent

@@ -106,7 +106,7 @@ class Counts:
         row = plan.modes[sent].astype(int) * len(code.analysis) + sorts[sent]
         chosen, label, magnitude = plan.symbols[sent], plan.classes[sent], np.abs(plan.symbols[sent])
         reference = None if state is None else np.where(state.known[sent, None], state.levels[sent], 0).astype(np.int32)
-        rest = (levels[sent] - code.predicted(at, row, reference))[:, :at.columns] / at.size
+        rest = (levels[sent] - at.predicted(row, reference))[:, :at.columns] / at.size
         plain = (label > 0) & (label <= TABLES)
         high = np.clip(chosen, -REACH, REACH)[plain]
         found = np.bincount((label[plain].astype(int) - 1) * (2 * REACH + 1) + high + REACH, minlength=self.symbols.size)

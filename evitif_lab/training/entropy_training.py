@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evitif.datasets import open_images
+from evitif.datasets import open_images, recorded_paths
 from evitif.files import write_json
 from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.coded_table import FIGURES
+from evitif.recording import is_recording
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.training.entropy_code import fit_entropy_code
@@ -30,7 +31,7 @@ from evitif_lab.training.transform_code import (
     tokens_of,
 )
 from evitif_lab.trials.camera_motion import camera_path
-from evitif_lab.trials.images import Normalise, load_images, open_sources
+from evitif_lab.trials.images import Normalise, load_images, open_sources, square
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
 MEASURED = 400                  # images that the edge's choice rests on
@@ -53,10 +54,9 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         normalise = Normalise(stream.preprocessor.data_config, c.device)
         tokens, answers = tokens_of(stream.split, images, normalise)
         found = information(stream.split, tokens[:c.gradient_images], c.seed)
-        if c.video is None:
-            video = video_tokens(stream.split, images[-PATHS:], normalise, c.seed)
-        else:
-            video = recorded_tokens(stream.split, c.video, normalise)
+        recorded = c.video or [source for source in c.data if is_recording(source)]
+        video = recorded_tokens(stream.split, recorded, normalise) if recorded else \
+            video_tokens(stream.split, images[-PATHS:], normalise, c.seed)
         code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, stream.split.grid, *found, video, seed=c.seed))
         table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[-MEASURED:], answers[-MEASURED:], c.seed)
         descriptions.append(save_entropy_code(path, code, {
@@ -112,12 +112,18 @@ def video_tokens(split: SplitModel, images: torch.Tensor, normalise: Normalise, 
 
 @torch.inference_mode()
 def recorded_tokens(split: SplitModel, folders: list[str], normalise: Normalise) -> torch.Tensor:
-    """As `video_tokens`, of frames that were recorded: paths spread evenly over each folder of images.
+    """As `video_tokens`, of frames that were recorded: paths spread evenly over each folder of images, or the part of a bag that trains.
 
-    :raises ValueError: a folder has fewer frames than a path
+    :raises ValueError: a folder or bag has fewer frames than a path
     """
     parts = []
     for folder in folders:
+        if is_recording(folder):
+            size = split.image_size[0]
+            for run in recorded_paths(folder, PATHS // len(folders), FRAMES):
+                frames = torch.stack([torch.from_numpy(square(image, size)).permute(2, 0, 1) for image in run])
+                parts.append(split.head(normalise(frames.to(normalise.mean.device))).half().cpu()[None])
+            continue
         frames, _ = load_images(open_images(folder), split.image_size[0], title=folder)
         if len(frames) < FRAMES:
             raise ValueError(f'{folder} has {len(frames)} images: expected at least {FRAMES} frames that follow one another')

@@ -47,13 +47,14 @@ _SAMPLE = 200_000       # coefficients that the levels are chosen on
 class CodeTraining(CutChoice):
     """The configuration of one fit; printed at its start and saved with its result."""
 
-    data: list[str] = option(help='fashion-mnist, moving-fashion, or folders of images', nargs='+')
+    data: list[str] = option(help='fashion-mnist, moving-fashion, folders of images, or bags', nargs='+')
     pixels: bool = option(False, 'code the patches of an image as strategy selection sends them, instead of tokens at a cut')
     output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
     images: int = option(2000, 'for means and covariances, drawn from all of --data', positive_int)
     gradient_images: int = option(512, 'of these, for the metric (Fisher information)', positive_int)
-    video: list[str] | None = option(None, 'folders of frames that follow one another, for the code of differences between frames '
-                                     '(default: simulated camera motion over --data)', nargs='+', metavar='FOLDER')
+    video: list[str] | None = option(None, 'bags, or folders of frames that follow one another, for the code of differences between '
+                                     'frames (default: the bags of --data, else simulated camera motion over its images)',
+                                     nargs='+', metavar='SOURCE')
     views: list[int] | None = option(None, VIEWS_HELP, positive_int, nargs='+', metavar='N')
     limits: list[int] | None = option(None, LIMITS_HELP, positive_int, nargs='+', metavar='N')
     seed: int = option(0, None, seed)

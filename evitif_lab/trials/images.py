@@ -26,7 +26,7 @@ def load_images(dataset: ImageDataset, size: int, title: str = 'images') -> tupl
     class_ids = torch.empty(len(dataset), dtype=torch.int64)
     for index in Progress(range(len(dataset)), desc=f'reading {title}', unit='image', leave=False):
         sample = dataset[index]
-        images[index] = torch.from_numpy(_square(sample.image, size)).permute(2, 0, 1)
+        images[index] = torch.from_numpy(square(sample.image, size)).permute(2, 0, 1)
         class_ids[index] = sample.class_id
     return images, class_ids
 
@@ -83,7 +83,8 @@ def random_crop(image: Image.Image, size: int, random: np.random.Generator, leas
     return crop[:, ::-1].copy() if random.random() < 0.5 else crop
 
 
-def _square(image: np.ndarray, size: int) -> np.ndarray:
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """An image as uint8 [size, size, 3]: its shorter side resized, the middle of the longer one."""
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image.copy()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
-from evitif_edge_node.image_conversion import image_to_rgb
+from evitif.pictures.ros_images import image_to_rgb
 from evitif_msgs.msg import Prediction
 from scripts.demo.monitor import Monitor
 from scripts.demo.summary import STAGES, accuracy

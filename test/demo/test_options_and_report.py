@@ -11,7 +11,7 @@ pytest.importorskip('evitif_msgs.msg', reason='the message package is not built:
 
 from sensor_msgs.msg import Image as ImageMessage
 
-from evitif_edge_node.image_conversion import fill_image
+from evitif.pictures.ros_images import fill_image
 from scripts.demo.options import parse_arguments
 from scripts.demo.report import save_film
 

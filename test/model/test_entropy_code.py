@@ -77,6 +77,23 @@ def test_what_is_unpacked_is_what_was_planned(code, seed, steps, data):
         state = State(np.where(np.isin(ALL, places)[:, None], plan.levels, earlier), known)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000), st.integers(0, len(STEPS) - 1), st.booleans(), st.data())
+def test_parts_packed_and_unpacked_together_are_as_one_by_one(code, seed, step, referring, data):
+    """Whatever tokens they have in common; one that is damaged costs no other one."""
+    first, second = frames_of(seed, 2)
+    state = State(code.plan(code.quantise(first), step).levels, ALL % 5 > 0) if referring else None
+    plan = code.plan(code.quantise(second), step, state)
+    chosen = data.draw(st.lists(st.sets(st.integers(0, PLACES - 1), min_size=1), min_size=1, max_size=6))
+    parts = [np.array(sorted(places)) for places in [*chosen, chosen[0]]]
+    payloads = code.pack_parts(plan, parts)
+    assert payloads == [code.pack(plan, places) for places in parts]
+    damaged = data.draw(st.integers(0, len(parts) - 1))
+    payloads[damaged] += b'\0'
+    for index, (found, places) in enumerate(zip(code.unpack_parts(payloads, parts, step, state), parts, strict=True)):
+        assert isinstance(found, CodeError) if index == damaged else np.array_equal(found, plan.levels[places])
+
+
 def test_a_known_frame_saves_bytes_and_what_did_not_move_is_not_sent(code):
     alone = after = unmoved = 0
     for seed in range(20):

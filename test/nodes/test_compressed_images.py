@@ -10,7 +10,7 @@ import pytest
 
 from evitif.datasets import ImageFolder
 from evitif.pictures import SignificantBits
-from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, image_to_rgb
+from evitif.pictures.ros_images import ImageConversionError, compressed_image_to_rgb, image_to_rgb
 
 
 @pytest.fixture(scope='module')

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from evitif_edge_node import image_conversion
-from evitif_edge_node.image_conversion import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
+from evitif.pictures import ros_images
+from evitif.pictures.ros_images import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
 
 
 @pytest.fixture
@@ -142,10 +142,10 @@ def test_fill_image_refuses_another_layout(rgb):
 
 
 def test_compressed_round_trip(rgb):
-    message = image_conversion.fill_compressed_image(SimpleNamespace(), rgb, 'png')
+    message = ros_images.fill_compressed_image(SimpleNamespace(), rgb, 'png')
     np.testing.assert_array_equal(compressed_image_to_rgb(message), rgb)
     smooth = cv2.resize(rgb, (64, 48), interpolation=cv2.INTER_CUBIC)
-    message = image_conversion.fill_compressed_image(SimpleNamespace(), smooth, 'jpeg')
+    message = ros_images.fill_compressed_image(SimpleNamespace(), smooth, 'jpeg')
     assert np.abs(compressed_image_to_rgb(message).astype(int) - smooth).mean() < 12
 
 

@@ -6,7 +6,7 @@ import pytest
 cv_bridge = pytest.importorskip('cv_bridge', reason='cv_bridge is not installed; a ROS 2 distribution has it')
 messages = pytest.importorskip('sensor_msgs.msg')
 
-from evitif_edge_node.image_conversion import image_to_rgb
+from evitif.pictures.ros_images import image_to_rgb
 
 
 @pytest.mark.parametrize(('encoding', 'channels'), [('rgb8', 3), ('bgr8', 3), ('rgba8', 4), ('bgra8', 4), ('mono8', 1), ('bayer_rggb8', 1)])

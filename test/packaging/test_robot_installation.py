@@ -38,7 +38,7 @@ def modules():
 
 def of_the_laboratory():
     """The modules that only laboratory, tests, benchmarks, fuzzing and documents import, by their requirements."""
-    files = (ROOT / 'requirements' / f'{name}.txt' for name in ('laboratory', 'test', 'bench', 'bench-video', 'fuzz', 'docs', 'lint'))
+    files = (ROOT / 'requirements' / f'{name}.txt' for name in ('laboratory', 'test', 'bench', 'video', 'fuzz', 'docs', 'lint'))
     found = {match[1] for file in files for line in file.read_text().splitlines() if (match := re.match(r'([\w-]+)==', line))}
     return {NAMES.get(name, name.replace('-', '_')) for name in found}
 

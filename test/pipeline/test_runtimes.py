@@ -11,9 +11,10 @@ import running_system
 import torch
 from running_system import IMAGE, wait
 
+from evitif.heads.results import top_classes
 from evitif.model import ModelError
 from evitif.pipeline import BridgeRuntime, EdgeRuntime
-from evitif.pipeline.cut_model import CutModel, top_classes
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.split_bridge import choose_recovery
 from evitif.protocol.sealing.keys import UNSEALED_WARNING, KeyFileError, write_key_file
 from evitif.recovery import ArtifactError

@@ -30,6 +30,7 @@ from evitif.protocol.wire import datagram, runs
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.coded import parse_coded
 from evitif.protocol.wire.datagram import Address, Buffer, Datagram, DatagramError
+from evitif.protocol.wire.map_part import MapPart
 from evitif.protocol.wire.parameters import StreamParameters, check_name
 
 BYE_COPIES = 5
@@ -119,6 +120,22 @@ class BridgeEndpoint:
         if not all(0 <= class_id < parameters.classes for class_id in answer.class_ids):
             raise ValueError(f'class_ids are {answer.class_ids}; expected 0 to {parameters.classes - 1}')
         for data in session.queue_answer(answer, self.config.answer_copies, self.config.max_datagram_bytes, now):
+            self._transmit(data, session.address)
+        self._sessions.touch(session)
+        return True
+
+    def map_room(self, session_id: int) -> int:
+        """Bytes of content that a part of a map may have that is sent in this session; 0: it has ended."""
+        session = self.sessions.get(session_id)
+        return 0 if session is None else session.map_room(self.config.max_datagram_bytes)
+
+    def send_map(self, session_id: int, parts: Sequence[MapPart], now: float) -> bool:
+        """Send the parts of a map, as many copies of each as of an answer; the first ones are the most likely to arrive. False: the session
+        has ended, and nothing is sent. Raises ValueError where a part does not fit into a datagram."""
+        session = self.sessions.get(session_id)
+        if session is None or not parts:
+            return False
+        for data in session.queue_map(parts, self.config.answer_copies, self.config.max_datagram_bytes, now):
             self._transmit(data, session.address)
         self._sessions.touch(session)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,14 @@ from evitif.protocol.rate.statistics import RATE_WINDOW, LinkStatistics, Sequenc
 from evitif.protocol.sealing.seal import Sealer, sign
 from evitif.protocol.wire import answer as answers
 from evitif.protocol.wire import datagram, runs
+from evitif.protocol.wire import map_part as maps
 from evitif.protocol.wire.datagram import Address, Datagram, DatagramError, ReceiverReport
 from evitif.protocol.wire.parameters import StreamParameters
 
 COPY_SPACING_S = 0.003          # between the copies of the second half
 ECT1, CE = 1, 3                 # of the ECN field
 PENDING_ANSWERS = 4             # a robot's answers that still have copies to send; the oldest one's are dropped
+PENDING_MAPS = 8                # the same of maps
 REPORT_SUFFICES = 20            # datagrams that the edge must have expected before its report is taken as it is
 PONG_FAILURE = 0.4              # share of the PINGs that arrive whose PONG may be lost
 PROOF_PATIENCE = 5              # session timeouts that a sealed session lives without a proof that its robot is there
@@ -34,6 +37,13 @@ class _PendingAnswer:
     body: bytes
     hold_s: float            # until `queued_at`
     queued_at: float
+    next_at: float
+    left: int
+
+
+@dataclass
+class _PendingMap:
+    bodies: list[bytes]      # of its parts
     next_at: float
     left: int
 
@@ -65,6 +75,7 @@ class BridgeSession:
         self._finish = datagram.finish if sealer is None else sealer.finish
         self._sequence = self._challenges = 0
         self._pending: deque[_PendingAnswer] = deque(maxlen=PENDING_ANSWERS)
+        self._maps: deque[_PendingMap] = deque(maxlen=PENDING_MAPS)
 
     def build(self, kind: int, body: bytes = b'') -> bytes:
         """A datagram of this session, with the next sequence number, counted as sent."""
@@ -192,8 +203,29 @@ class BridgeSession:
         self._sizes.left(len(data), self._sequence - 1)
         return data
 
+    def map_room(self, max_datagram_bytes: int) -> int:
+        """Bytes of content that a part of a map may have now."""
+        return maps.map_room(min(self._sizes.at(self.address), max_datagram_bytes), sealed=self.sealer is not None)
+
+    def queue_map(self, parts: Sequence[maps.MapPart], copies: int, max_datagram_bytes: int, now: float) -> list[bytes]:
+        """Encode the parts of a map, the most important first; return what to send now, `copies_due` has the other copies. Raises
+        ValueError."""
+        copies = copies or answer_copies(*self.downlink_loss())
+        bodies, room = [maps.encode(part, copies) for part in parts], maps.map_room(max_datagram_bytes, sealed=self.sealer is not None)
+        if (largest := max(len(part.content) for part in parts)) > room:
+            raise ValueError(f'a part of a map has {largest} bytes; expected at most {room} with max_datagram_bytes {max_datagram_bytes}')
+        at_once = (copies + 1) // 2
+        if copies > at_once:
+            self._maps.append(_PendingMap(bodies, now + COPY_SPACING_S, copies - at_once))
+        return [self._map(body) for _ in range(at_once) for body in bodies]
+
+    def _map(self, body: bytes) -> bytes:
+        data = self.build(datagram.MAP, body)
+        self._sizes.left(len(data), self._sequence - 1)
+        return data
+
     def copies_due(self, now: float) -> list[bytes]:
-        """The copies of answers whose time has come."""
+        """The copies of answers and maps whose time has come."""
         due = []
         for pending in self._pending:
             while pending.left and pending.next_at <= now:
@@ -201,13 +233,19 @@ class BridgeSession:
                 due.append(self._answer(answers.with_hold(pending.body, hold)))
                 pending.left -= 1
                 pending.next_at += COPY_SPACING_S
-        while self._pending and not self._pending[0].left:
-            self._pending.popleft()
+        for pending in self._maps:
+            while pending.left and pending.next_at <= now:
+                due += [self._map(body) for body in pending.bodies]
+                pending.left -= 1
+                pending.next_at += COPY_SPACING_S
+        for waiting in (self._pending, self._maps):
+            while waiting and not waiting[0].left:
+                waiting.popleft()
         return due
 
     def get_timer(self) -> float:
         """When a copy or a frame is due; infinite where none is."""
-        times = [pending.next_at for pending in self._pending if pending.left]
+        times = [pending.next_at for waiting in (self._pending, self._maps) for pending in waiting if pending.left]
         frame = self.reassembler.get_timer()
         return min(times + ([] if frame is None else [frame]), default=math.inf)
 

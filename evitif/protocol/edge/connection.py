@@ -14,8 +14,8 @@ random id. That keeps out strays and whoever cannot see the traffic, nobody else
 seal, but two things can only be said without one, and are hints. RESET: HELLO goes out, naming the session, which ends only with the
 WELCOME to another. REFUSE from a bridge that has another key, or none: `Refused` is said, now and then, and HELLO goes on as before.
 
-Each sent frame ends in exactly one event: `AnswerArrived` with the first copy of its answer, or `FrameExpired` at its deadline, when
-its session ends, or when newer frames need its record. Nothing is sent again.
+Each sent frame ends in one event: `AnswerArrived` with its answer's first copy, or `FrameExpired` at its deadline, when its session ends,
+or when newer frames need its record. `MapArrived` may come before or after it. Nothing is sent again.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from evitif.protocol.edge.hello import HELLO_COPIES, HELLO_INTERVAL_S, Hellos
 from evitif.protocol.edge.pings import copies_of_ping
 from evitif.protocol.edge.sent_frames import SentFrames
 from evitif.protocol.edge.session import EdgeSession
-from evitif.protocol.events import AnswerArrived, Connected, EdgeEvent, FrameExpired, LinkLost, Refused, SentFrame
+from evitif.protocol.events import AnswerArrived, Connected, EdgeEvent, FrameExpired, LinkLost, MapArrived, Refused, SentFrame
 from evitif.protocol.frames.coded_frame import CodedFrame
 from evitif.protocol.frames.packetiser import TokenFrame
 from evitif.protocol.rate.report import Report
 from evitif.protocol.rate.statistics import LinkStatistics, Traffic
 from evitif.protocol.sealing.keys import Key
 from evitif.protocol.wire import answer as answers
-from evitif.protocol.wire import datagram
+from evitif.protocol.wire import datagram, map_part
 from evitif.protocol.wire.datagram import Buffer, Datagram, DatagramError
 from evitif.protocol.wire.parameters import StreamParameters, check_name
 from evitif.vocabulary import LinkState
@@ -267,7 +267,7 @@ class EdgeConnection:
             elif received.type == datagram.PATH_CHALLENGE:
                 for data in self._session_of(received).responses(received, now):
                     self._transmit(data, now)
-            elif received.type in (datagram.ANSWER, datagram.PONG, datagram.BYE):
+            elif received.type in (datagram.ANSWER, datagram.MAP, datagram.PONG, datagram.BYE):
                 self._on_session_datagram(self._session_of(received), received, now, now if arrived_at is None else arrived_at)
             else:
                 raise DatagramError('unexpected')
@@ -341,6 +341,8 @@ class EdgeConnection:
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
                 self._sender.on_report(Report(t1, t2, round_trip, report.expected, report.received, *sent, *marks),
                                        report.packet_error_rate, report.mean_burst, now)
+        elif received.type == datagram.MAP:
+            self._events.append(MapArrived(self._sent.take_part(map_part.decode(received.body)[0], now)))
         else:
             self._on_answer(session, received, newest, now)
 
@@ -355,11 +357,9 @@ class EdgeConnection:
         self._traffic.frames['answered'] += 1
         self._sender.path.on_answered(sent, now)
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
-        clock, answer_sent = session.clock, answer.first_arrival + answer.hold_s
-        clock.add(sent.sent_at, answer.first_arrival, answer_sent, now)
+        times = session.exchange(sent.sent_at, answer.first_arrival, answer.first_arrival + answer.hold_s, now)
         self._sender.on_round_trip(max(now - sent.sent_at - answer.hold_s, 0.0), now)
-        self._events.append(AnswerArrived(answer, sent, now - sent.sent_at, clock.uplink_s(sent.sent_at, answer.first_arrival),
-                                          clock.downlink_s(answer_sent, now), copies * received.size))
+        self._events.append(AnswerArrived(answer, sent, now - sent.sent_at, *times, copies * received.size))
 
     def _heard(self, session: EdgeSession, now: float) -> None:
         """The bridge was heard in this session."""

@@ -1,12 +1,15 @@
 """The frames that wait for their answers. Each leaves exactly once: answered, or expired."""
 
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
+from evitif.bounded import BoundedDict
 from evitif.protocol.events import SentFrame
 from evitif.protocol.wire.datagram import DatagramError
+from evitif.protocol.wire.map_part import MapPart
 
 ANSWERED_REMEMBERED = 256
+PARTS_REMEMBERED = 2048
 
 
 class SentFrames:
@@ -19,7 +22,8 @@ class SentFrames:
     def __init__(self, most: int, deadline_s: float):
         self._most, self._deadline = most, deadline_s
         self._waiting: OrderedDict[int, SentFrame] = OrderedDict()          # by frame id, oldest first
-        self._answered: deque[tuple[int, int]] = deque(maxlen=ANSWERED_REMEMBERED)
+        self._answered: BoundedDict[tuple[int, int], float] = BoundedDict(ANSWERED_REMEMBERED)      # when each would have expired
+        self._parts: BoundedDict[tuple, None] = BoundedDict(PARTS_REMEMBERED)                       # of maps, that came
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -48,5 +52,18 @@ class SentFrames:
         if frame is None or frame.capture_stamp_ns != capture_stamp_ns:
             raise DatagramError('answer_copy' if (frame_id, capture_stamp_ns) in self._answered else 'late')
         del self._waiting[frame_id]
-        self._answered.append((frame_id, capture_stamp_ns))
+        self._answered[frame_id, capture_stamp_ns] = frame.sent_at + self._deadline
         return frame
+
+    def take_part(self, part: MapPart, now: float) -> MapPart:
+        """A part of a map of a frame whose deadline is not over. Raises `DatagramError`: 'answer_copy' (it came already), 'late'."""
+        frame, place = self._waiting.get(part.frame_id), (*part.map_key, part.index)
+        due = self._answered.get((part.frame_id, part.capture_stamp_ns), -math.inf)
+        if frame is not None and frame.capture_stamp_ns == part.capture_stamp_ns:
+            due = frame.sent_at + self._deadline
+        if now >= due:
+            raise DatagramError('late')
+        if place in self._parts:
+            raise DatagramError('answer_copy')
+        self._parts[place] = None
+        return part

@@ -53,6 +53,11 @@ class EdgeSession:
             raise DatagramError('duplicate')
         return received
 
+    def exchange(self, sent_at: float, arrived_at: float, answered_at: float, now: float) -> tuple[float, float]:
+        """Compare the clocks by a frame and its answer, of which the middle times are the bridge's; the seconds on the way up and down."""
+        self.clock.add(sent_at, arrived_at, answered_at, now)
+        return self.clock.uplink_s(sent_at, arrived_at), self.clock.downlink_s(answered_at, now)
+
     def responses(self, received: Datagram, now: float) -> list[bytes]:
         """The PATH_RESPONSEs to a PATH_CHALLENGE: they say the same, and show the bridge from where. Raises DatagramError."""
         if self.sealer is not None and not (received.sealed and is_signed(self.sealer.signing, received)):

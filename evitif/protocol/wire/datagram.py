@@ -1,7 +1,7 @@
 """The layout of every datagram: the common header, and the bodies of TOKENS, PING, PONG and the two of a path.
 
 All numbers are in network byte order. docs/protocol.md has the same layouts as tables. HELLO, WELCOME and REFUSE are in
-`handshake`, ANSWER in `answer`; `sealing` says how a sealed datagram differs.
+`handshake`, ANSWER in `answer`, MAP in `map_part`; `sealing` says how a sealed datagram differs.
 
 Reading never trusts a length: bytes that are not exactly as described raise `DatagramError` with the kind under which they are
 counted, and never anything else.
@@ -27,8 +27,8 @@ SEAL_BYTES = 16              # at the end of a sealed datagram
 WINDOW = 1024                # sequence numbers, back from the highest, of which a receiver knows whether they came
 
 HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET, CHALLENGE, PATH_CHALLENGE, PATH_RESPONSE, \
-    CODED = range(1, 14)
-TYPES = frozenset(range(HELLO, CODED + 1))
+    CODED, MAP = range(1, 15)
+TYPES = frozenset(range(HELLO, MAP + 1))
 
 # magic, version, type, session u64, sequence u32, crc32 u32
 HEADER = struct.Struct('>2sBBQII')

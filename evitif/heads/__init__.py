@@ -1,0 +1,11 @@
+"""Heads: what follows the backbone's blocks beside, or in the place of, its own classifier. Each is an artifact of its own.
+
+`features.py` is what a head reads, `head.py` what every head is, `results.py` what one says of a frame, `artifact.py` how one lies on disk;
+`classify.py` and `embed.py` are heads.
+"""
+
+from evitif.heads.artifact import HEADS, HeadDescription, load_head, read_head, register, save_head
+from evitif.heads.features import Features
+from evitif.heads.head import Head, Reading
+
+__all__ = ['HEADS', 'Features', 'Head', 'HeadDescription', 'Reading', 'load_head', 'read_head', 'register', 'save_head']
