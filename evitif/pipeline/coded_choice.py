@@ -36,7 +36,8 @@ STAYS = 0.9                     # a new choice takes less than this share of the
 
 
 class Patches(NamedTuple):
-    """A frame's patches as planned at a step. Errors are squared, in the levels' units; all float [patches]."""
+    """A frame's patches as planned at a step. Errors are squared, in the levels' units, and weighted by how much the answer depends on the
+    patch; all float [patches]."""
 
     bits: np.ndarray
     missed: np.ndarray          # the error that is left if none of its copies arrives,

@@ -64,12 +64,13 @@ class CodedEdge:
         room = payload_room((uplink.datagram_bytes or self._datagram_bytes) - self._seal, uplink.name_bytes) - _CODER_BYTES
         step = self._choice.first_step if self.setting is None else self.setting.step
         plan, loss = self._code.plan(levels, step, base), (uplink.packet_error_rate, uplink.mean_burst)
-        patches = patches_of(plan, levels, base, prefix)
+        weights = self._code.weights_of_patches(levels[prefix:])
+        patches = patches_of(plan, levels, base, weights)
         self.setting = setting = self._choice.choose(
             step, patches, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES, room, uplink.frame_bytes, *loss, self.setting)
         if setting.step != step:
             plan = self._code.plan(levels, setting.step, base)
-            patches = patches_of(plan, levels, base, prefix)
+            patches = patches_of(plan, levels, base, weights)
         copies = self._choice.copies(setting, patches, *loss)
         if base is not None and not copies.all():       # not worth their bits: the bridge keeps what it has of them
             copies, plan = np.maximum(copies, 1), self._code.hold(plan, base, prefix + np.flatnonzero(copies == 0))
@@ -100,6 +101,7 @@ class CodedEdge:
 
     def _parts(self, plan: Plan, copies: np.ndarray, packets: int, room: int) -> tuple[CodedPart, ...]:
         sizes, copies = plan.bits[self._parameters.prefix_tokens:][self._order] / 8, copies[self._order]
+        most = 2 * int(copies.sum())       # with more, none carries less
         for _ in range(_ROUNDS):
             bare = cut_by_bytes(sizes, copies, packets)
             payloads = self._code.pack_parts(plan, [tokens_of(part, self._parameters) for part in bare])
@@ -107,19 +109,21 @@ class CodedEdge:
             largest = max(len(part.chosen) + len(part.payload) for part in parts)
             if largest <= room:
                 return parts
-            packets = max(packets + 1, -(-packets * largest // max(room, 1)))
+            packets = min(max(packets + 1, -(-packets * largest // max(room, 1))), most)
         raise ValueError(f'a part of a frame takes {largest} bytes, and a datagram has room for {room}: expected a larger '
                          'max_datagram_bytes')
 
 
-def patches_of(plan: Plan, levels: np.ndarray, base: State | None, prefix: int) -> Patches:
-    """What the choice has to know of a planned frame, levels int16 [N, K], to which the bridge's state is `base`."""
-    exact = levels[prefix:].astype(np.float32)
+def patches_of(plan: Plan, levels: np.ndarray, base: State | None, weights: np.ndarray) -> Patches:
+    """What the choice has to know of a planned frame, levels int16 [N, K], where the bridge's state is `base`.
+
+    :param weights: float32 [patches], how much the answer depends on each
+    """
+    prefix = len(levels) - len(weights)
+    exact, known = levels[prefix:].astype(np.float32), plan.known[prefix:]
     energy, left = np.square(exact).sum(1), np.square(exact - plan.levels[prefix:]).sum(1)
-    known, missed = plan.known[prefix:], energy
-    if base is not None and known.any():
-        missed = np.where(known, np.square(exact - base.levels[prefix:]).sum(1), energy)
-    return Patches(plan.bits[prefix:], missed, np.minimum(left, missed), energy, known)
+    missed = energy if base is None else np.where(known, np.square(exact - base.levels[prefix:]).sum(1), energy)
+    return Patches(plan.bits[prefix:], weights * missed, weights * np.minimum(left, missed), weights * energy, known)
 
 
 def coded_edge(model: CutModel, config: SplitEdgeSettings) -> CodedEdge | None:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from evitif.datasets import open_images, recorded_paths
-from evitif.files import write_json
 from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
@@ -20,7 +19,9 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.training.entropy_code import fit_entropy_code
 from evitif_lab.training.finished import artifact_folder, is_finished
-from evitif_lab.training.rate_measurement import measure_steps, recovery_in
+from evitif_lab.training.rate_measurement import recovery_in
+from evitif_lab.training.sensitivity import IMAGES, fit_sensitivity
+from evitif_lab.training.step_measurement import measure_steps
 from evitif_lab.training.transform_code import (
     BATCH,
     CodeTraining,
@@ -34,7 +35,7 @@ from evitif_lab.trials.camera_motion import camera_path
 from evitif_lab.trials.images import Normalise, load_images, open_sources, square
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
-MEASURED = 400                  # images that the edge's choice rests on
+MEASURED, FILMED = 400, 80      # images, and paths, that the edge's choice rests on
 
 
 def train_entropy_code(configuration: CodeTraining, command: str = '', keep: bool = False, overwrite: bool = False) -> list[dict]:
@@ -54,11 +55,10 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         normalise = Normalise(stream.preprocessor.data_config, c.device)
         tokens, answers = tokens_of(stream.split, images, normalise)
         found = information(stream.split, tokens[:c.gradient_images], c.seed)
-        recorded = c.video or [source for source in c.data if is_recording(source)]
-        video = recorded_tokens(stream.split, recorded, normalise) if recorded else \
-            video_tokens(stream.split, images[-PATHS:], normalise, c.seed)
+        video = filmed(stream.split, c, images[-PATHS:], normalise)
         code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, stream.split.grid, *found, video, seed=c.seed))
-        table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[-MEASURED:], answers[-MEASURED:], c.seed)
+        code = code.with_sensitivity(fit_sensitivity(stream.split, code, tokens[:c.gradient_images], c.seed))
+        table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[-MEASURED:], answers[-MEASURED:], video[:FILMED], c.seed)
         descriptions.append(save_entropy_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
             'images': len(images), 'seed': c.seed, 'figures': {FIGURES: table, 'seconds': round(time.monotonic() - began, 1)},
@@ -69,6 +69,7 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
 
 def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list[dict]:
     """Measure anew, with the recovery that lies beside them, what the steps of the codes that are there cost; return the descriptions.
+    A code of before there was a sensitivity gets one: how it is decoded does not change.
 
     With `keep`, tables that were measured with this recovery already are left as they are, and not returned.
     """
@@ -80,12 +81,18 @@ def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list
         code, description = load_entropy_code(path, stream.parameters.fingerprint)
         recovery, digest = recovery_in(folder, stream)
         figures = description.setdefault('figures', {})
-        if keep and figures.get(FIGURES, {}).get('recovery_digest') == digest:
+        before = figures.get(FIGURES, {})
+        if keep and before.get('recovery_digest') == digest and 'remembered' in before:
             continue
-        tokens, answers = tokens_of(stream.split, images_of(c, stream)[-MEASURED:], Normalise(stream.preprocessor.data_config, c.device))
-        figures[FIGURES] = measure_steps(stream, code, recovery, digest, tokens, answers, c.seed)
-        write_json(path, description)
-        descriptions.append(description)
+        images, normalise = images_of(c, stream), Normalise(stream.preprocessor.data_config, c.device)
+        measured = images[-MEASURED:]
+        tokens, answers = tokens_of(stream.split, measured, normalise)
+        if code.sensitivity is None:
+            others = images[:min(IMAGES, c.gradient_images)]
+            code = code.with_sensitivity(fit_sensitivity(stream.split, code, tokens_of(stream.split, others, normalise)[0], c.seed))
+        video = filmed(stream.split, c, images[-FILMED:], normalise)
+        figures[FIGURES] = measure_steps(stream, code, recovery, digest, tokens, answers, video[:FILMED], c.seed, before)
+        descriptions.append(save_entropy_code(path, code, description))
     return descriptions
 
 
@@ -98,6 +105,12 @@ def _is_there(c: CodeTraining, path: Path, cut: int, fingerprint: str, keep: boo
         print(f'{path} is replaced: {error}', flush=True)
         return False
     return keep or is_finished(path, description.get('made_by', {}), configuration_of(c, cut), made_from, overwrite)
+
+
+def filmed(split: SplitModel, c: CodeTraining, images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
+    """Tokens float16 [paths, frames, N, D]: of what was recorded, else of a camera that moves over `images`."""
+    recorded = c.video or [source for source in c.data if is_recording(source)]
+    return recorded_tokens(split, recorded, normalise) if recorded else video_tokens(split, images, normalise, c.seed)
 
 
 @torch.inference_mode()
