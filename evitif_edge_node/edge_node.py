@@ -12,16 +12,16 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 
 from evitif.datasets.class_names import told_apart
 from evitif.pictures import SignificantBits
-from evitif.pictures.ros_images import ImageConversionError, compressed_image_to_rgb, fill_image, image_to_rgb
+from evitif.pictures.ros_images import ImageConversionError, fill_image
 from evitif.repeated_log import RepeatedLog
 from evitif.vocabulary import LinkState
 from evitif_edge_node.annotation import annotate
 from evitif_edge_node.fonts import remark_on
+from evitif_edge_node.image_topics import TRANSPORTS, Packets, Pictures, message_type, reader_of
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_settings
 from evitif_msgs.msg import LinkStats, Prediction
@@ -53,6 +53,7 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         self._watch: ImageWatch | None = None
         self._significant = SignificantBits()
         self._subscription = self._annotator = None
+        self._reader: Pictures | Packets = reader_of('raw')
         super().__init__(**kwargs)
         self._repeated = RepeatedLog(log_of(self))
 
@@ -69,6 +70,8 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         return EdgeRuntime(edge_runtime_settings(self._values), on_prediction=self._on_prediction, log=log_of(self))
 
     def configure(self) -> None:
+        transport = self.values()['image_transport']
+        self._reader, self._image_type = reader_of(transport), message_type(transport)
         super().configure()
         self._predictions = self.advertise(Prediction, 'prediction', qos.RESULTS)
         self._link_stats = self.advertise(LinkStats, 'link_stats', qos.RESULTS)
@@ -96,42 +99,36 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         return [(1.0 / self._values['publish_stats_rate'], self._publish_stats)]
 
     def _image_topic(self) -> str:
-        image = self.resolve_topic_name('image')  # as image_transport has it, a remapped base carries its transports
-        return f'{image}/compressed' if self.values()['image_transport'] == 'compressed' else image
+        # As image_transport has it, a remapped base carries its transports.
+        return self.resolve_topic_name('image') + TRANSPORTS[self.values()['image_transport']].suffix
 
     def _subscribe(self) -> None:
-        topic = self._image_topic()
-        kind, callback, name = (CompressedImage, self._on_compressed, 'CompressedImage') \
-            if self._values['image_transport'] == 'compressed' else (Image, self._on_image, 'Image')
+        topic, transport = self._image_topic(), self._values['image_transport']
         self._subscription = self.create_subscription(
-            kind, topic, callback, event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost),
-            **qos.overridable(self, qos.SUBSCRIPTION, topic, qos.NEWEST_IMAGE, shown=True))
-        self._watch = ImageWatch(self, self._subscription, f'sensor_msgs/msg/{name}', _describe)
+            self._image_type, topic, self._on_image, event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost),
+            **qos.overridable(self, qos.SUBSCRIPTION, topic, self._reader.profile, shown=True))
+        self._watch = ImageWatch(self, self._subscription, transport)
 
     # Images in.
 
-    def _on_image(self, message: Image) -> None:
-        self._take(message, image_to_rgb)
-
-    def _on_compressed(self, message: CompressedImage) -> None:
-        self._take(message, compressed_image_to_rgb)
-
     def _on_lost(self, event: Any) -> None:
+        self._reader.lost()
         if self._watch is not None:
             self._watch.lost(event)
 
-    def _take(self, message: Image | CompressedImage, convert: Callable[..., np.ndarray]) -> None:
+    def _on_image(self, message: Any) -> None:
         if not self._running:
             return
         self._watch.image(message)
         try:
-            image = convert(message, self._significant)
+            images = self._reader.pixels(message, self._significant)
         except ImageConversionError as error:
             self._watch.refused(str(error))
             self._repeated(logging.ERROR, str(error), 'image')
             return
-        header = message.header
-        self._runtime.submit(image, header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, header.frame_id, header)
+        self._watch.waiting(self._reader.waiting)
+        for image, header in images:
+            self._runtime.submit(image, header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, header.frame_id, header)
 
     # Predictions out, in the runtime's threads.
 
@@ -237,12 +234,6 @@ class _Annotator:
             if not said and (remark := remark_on(self._labels)):
                 self._warn(remark)
             said = True
-
-
-def _describe(message: Image | CompressedImage) -> str:
-    if isinstance(message, CompressedImage):
-        return f'{message.format or "compressed"}, {len(message.data)} bytes'
-    return f'{message.encoding}, {message.width}x{message.height}'
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

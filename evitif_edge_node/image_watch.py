@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
@@ -12,39 +11,46 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from evitif.pictures import SignificantBits
+from evitif_edge_node.image_topics import TRANSPORTS, describe
 from evitif_ros import fast_dds
 from evitif_ros.diagnostics import ERROR, OK, WARN, Recent, Status
 
 TOO_MANY_LOST = 0.1     # of the images that were published of late
 REPEAT_LOST_S = 60.0    # between log messages about it
-RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-SUFFIX = '/compressed'  # image_transport's name for what is published beside the raw image
 NAMED = 4               # other topics of images, at most
+_KINDS = {way.kind for way in TRANSPORTS.values()}
 
 
 class ImageWatch:
     """Counts images, those that could not be used, and lost ones; `status` says in a sentence how it goes."""
 
-    def __init__(self, node: Node, subscription: Subscription, message_type: str, encoding_of: Callable[[Any], str]):
-        self._node, self._subscription, self._message_type = node, subscription, message_type
-        self._encoding_of = encoding_of
+    def __init__(self, node: Node, subscription: Subscription, transport: str):
+        self._node, self._subscription, self._transport = node, subscription, transport
+        self._message_type = TRANSPORTS[transport].kind
         self._last = time.monotonic()
         self._count = self._refused = self._lost = 0
         self._recent = Recent()
         self._recent(self._counts())
         self._description = self._refusal = ''
         self._missing = False
+        self._waiting = ''
 
     def image(self, message: Any) -> None:
         """Count an image that came."""
         self._last = time.monotonic()
         self._count += 1
-        self._description = self._encoding_of(message)
+        self._description = describe(message)
 
     def refused(self, reason: str) -> None:
         """Count one that could not be used."""
         self._refused += 1
         self._refusal = reason
+
+    def waiting(self, reason: str) -> None:
+        """What the images wait for, where they are packets of a video; empty: nothing."""
+        if reason and not self._waiting:
+            self._node.get_logger().warning(f'{self._subscription.topic_name}: {reason}')
+        self._waiting = reason
 
     def lost(self, event: Any) -> None:
         """Count the messages of rmw's message_lost event, which did not arrive whole."""
@@ -73,6 +79,8 @@ class ImageWatch:
         if recent['refused']:
             share = '' if recent['refused'] >= count else f'{recent["refused"]} of {count} images in the last {period:.0f} s: '
             return Status(ERROR, share + self._refusal, values)
+        if self._waiting:
+            return Status(WARN, f'{topic}: {self._waiting}', values)
         if lost > TOO_MANY_LOST * (count + lost):
             text = f'{lost} of {count + lost} images on {topic} were lost on the way here: {self._remedy()}'
             self._node.get_logger().warning(text, throttle_duration_sec=REPEAT_LOST_S)
@@ -110,20 +118,19 @@ class ImageWatch:
 
     def _remedy(self) -> str:
         """What helps where images are published and do not arrive."""
-        ways = [fast_dds.remedy(), 'set image_transport to compressed, if the publisher offers it' if self._message_type == RAW else
+        ways = [fast_dds.remedy(), 'set image_transport to compressed, if the publisher offers it' if self._transport == 'raw' else
                 'publish smaller images']
         return ', or '.join(filter(None, ways))
 
     def _unpublished(self, topic: str) -> str:
         """What may be meant instead of a topic that nobody publishes: its other transport, else the images that there are."""
         others = self._image_topics()
-        image = topic.removesuffix(SUFFIX) if self._message_type == COMPRESSED else topic
-        if self._message_type == RAW and COMPRESSED in others.get(image + SUFFIX, ()):
-            return f'nobody publishes it, but {image}{SUFFIX} is there: set image_transport to compressed'
-        if self._message_type == COMPRESSED and RAW in others.get(image, ()):
-            return f'nobody publishes it, but {image} is there: set image_transport to raw'
-        if image.endswith(SUFFIX):
-            return f'nobody publishes it; image is the name without {SUFFIX}: remap it to {image.removesuffix(SUFFIX)}'
+        image = topic.removesuffix(TRANSPORTS[self._transport].suffix)
+        for transport, way in TRANSPORTS.items():
+            if transport != self._transport and way.kind in others.get(image + way.suffix, ()):
+                return f'nobody publishes it, but {image}{way.suffix} is there: set image_transport to {transport}'
+        if suffix := next((way.suffix for way in TRANSPORTS.values() if way.suffix and image.endswith(way.suffix)), ''):
+            return f'nobody publishes it; image is the name without {suffix}: remap it to {image.removesuffix(suffix)}'
         if others:
             names = [f'{name} ({", ".join(kinds)})' for name, kinds in sorted(others.items())]
             more = f' and {len(names) - NAMED} more' if len(names) > NAMED else ''
@@ -135,7 +142,7 @@ class ImageWatch:
         own = (self._node.get_name(), self._node.get_namespace())
         found = {}
         for topic, kinds in self._node.get_topic_names_and_types():
-            kinds = [kind for kind in kinds if kind in (RAW, COMPRESSED)]
+            kinds = [kind for kind in kinds if kind in _KINDS]
             if kinds and any((endpoint.node_name, endpoint.node_namespace) != own
                              for endpoint in self._node.get_publishers_info_by_topic(topic)):
                 found[topic] = kinds
@@ -144,8 +151,9 @@ class ImageWatch:
 
 def _other_transport(topic: str, endpoint: TopicEndpointInfo) -> str:
     """What to do if a topic of the right name has the other type of image."""
-    if endpoint.topic_type == COMPRESSED and topic.endswith(SUFFIX):
-        return f': remap image to {topic.removesuffix(SUFFIX)} and set image_transport to compressed'
+    for transport, way in TRANSPORTS.items():
+        if way.suffix and endpoint.topic_type == way.kind and topic.endswith(way.suffix):
+            return f': remap image to {topic.removesuffix(way.suffix)} and set image_transport to {transport}'
     return ''
 
 

@@ -23,6 +23,13 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy = ReliabilityPolicy.RE
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
+def with_depth(profile: QoSProfile, depth: int) -> QoSProfile:
+    """The same profile, with `depth` messages that wait."""
+    changed = copy.copy(profile)
+    changed.depth = depth
+    return changed
+
+
 # In: any publisher matches, and only the newest image waits.
 NEWEST_IMAGE = _keep_last(1, ReliabilityPolicy.BEST_EFFORT)
 # Out: reliable, so that reliable and best-effort subscribers match; keep-last, so that a slow one never blocks.

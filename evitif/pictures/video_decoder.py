@@ -53,7 +53,7 @@ def is_key(data: bytes, codec: str) -> bool:
 
 
 class VideoDecoder(Generic[T]):
-    """Decodes the packets of one stream. `waiting` counts those that came before a key frame, or after one was damaged.
+    """Decodes the packets of one stream. `waiting` counts those that came before a key frame, or after one was damaged or missing.
 
     Raises PictureError where PyAV is not installed.
     """
@@ -63,6 +63,8 @@ class VideoDecoder(Generic[T]):
         self.codec = codec
         self.waiting = 0
         self._started, self._number = False, 0
+        self._last: int | None = None       # presentation time of the last packet, and the step from one to the next
+        self._step: int | None = None
         self._tags: BoundedDict[int, T] = BoundedDict(_WAITING)
         self._context = self._new()
 
@@ -72,11 +74,24 @@ class VideoDecoder(Generic[T]):
         context.flags |= 1 << 19            # AV_CODEC_FLAG_LOW_DELAY
         return context
 
-    def decode(self, data: bytes, tag: T) -> list[tuple[np.ndarray, T]]:
+    def lost(self) -> None:
+        """A packet is missing: FFmpeg would decode the next ones to something like a picture, so they wait for a key frame."""
+        self._started = False
+
+    def decode(self, data: bytes, tag: T, pts: int | None = None) -> list[tuple[np.ndarray, T]]:
         """The pictures that are now known, uint8 [H, W, 3] RGB, each with the tag of its packet. None before the first key frame.
 
         Raises PictureError for a packet that is damaged; those after it wait for a key frame.
+
+        :param pts: the packet's presentation time, where the stream has one: a step that is not like the others tells of a lost packet
         """
+        if pts is not None:
+            step = None if self._last is None else pts - self._last
+            if self._step is None:
+                self._step = step
+            elif step != self._step and not is_key(data, self.codec):
+                self.lost()
+            self._last = pts
         if not self._started and not is_key(data, self.codec):
             self.waiting += 1
             return []

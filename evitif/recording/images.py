@@ -150,7 +150,7 @@ class Recording:
             try:
                 if decoder is None:
                     decoder = VideoDecoder(codec_of(_format(one.message)))
-                pictures = decoder.decode(bytes(one.message.data), one)
+                pictures = decoder.decode(bytes(one.message.data), one, getattr(one.message, 'pts', None))
             except PictureError as error:
                 if decoder is None:
                     raise RecordingError(f'{self.name}: {error}') from None
@@ -164,7 +164,7 @@ class Recording:
             yield RecordedImage(image, of.stamp_ns, of.frame_id, of.received_ns, of.number)
         if decoder.waiting:
             self.skipped += decoder.waiting
-            self._say(f'{self.name}: left out {decoder.waiting} packets that come before a key frame')
+            self._say(f'{self.name}: left out {decoder.waiting} packets that come before a key frame, or after a lost one')
 
     def _is_video(self) -> bool:
         """Whether a topic of compressed images holds video packets, as some drivers do."""

@@ -34,7 +34,7 @@ class Watched:
         if kind is CompressedImage:
             topic += '/compressed'
         subscription = self.node.create_subscription(kind, topic, lambda message: None, qos.NEWEST_IMAGE)
-        return ImageWatch(self.node, subscription, f'sensor_msgs/msg/{kind.__name__}', lambda message: 'rgb8')
+        return ImageWatch(self.node, subscription, 'compressed' if kind is CompressedImage else 'raw')
 
     def publish(self, kind, topic, node=None):
         (node or self.camera).create_publisher(kind, topic, qos.IMAGES)
@@ -113,27 +113,27 @@ def test_a_publisher_that_fits_and_no_image_says_what_to_set(watched):
 def test_lost_images_are_counted_and_the_remedy_is_named(watched):
     watch = watched.watch()
     for _ in range(5):
-        watch.image(None)
+        watch.image(Image())
     watch.lost(SimpleNamespace(total_count_change=15))
     status = watch.status(60.0, SignificantBits())
     assert status.level == WARN and '15 of 20 images on /camera/image were lost on the way here' in status.message
     assert f'{fast_dds.variable()}={fast_dds.profile()}' in status.message and status.values['lost on the way'] == 15
     # Until the interval that is looked back over is behind it.
-    watch.image(None)
+    watch.image(Image())
     assert watch.status(60.0, SignificantBits()).level == WARN
     later = time.monotonic() + RECENT_S
     watch._recent._clock = lambda: later
-    watch.image(None)
+    watch.image(Image())
     watch.status(60.0, SignificantBits())
     watch._recent._clock = lambda: later + RECENT_S
-    watch.image(None)
+    watch.image(Image())
     assert watch.status(60.0, SignificantBits()).level == OK
 
 
 def test_a_lost_image_now_and_then_is_no_warning(watched):
     watch = watched.watch()
     for _ in range(20):
-        watch.image(None)
+        watch.image(Image())
     watch.lost(SimpleNamespace(total_count_change=1))
     assert watch.status(60.0, SignificantBits()).level == OK
 
