@@ -48,6 +48,7 @@ def genuine(target: str) -> list[bytes]:
         'configuration': [b'\0\0\0[::1]:7600', b'\0\0\0robot:7600'],
         'pictures': pictures.genuine(),
         'map': [map_part.encode(MapPart(3, 1000, 0, 0, 1, b'mask'), 3), *(b'\0' + part for part in _maps())],
+        'coded-frames': [Random(seed).randbytes(160) for seed in range(12)],
         'coded': [bytes((step, 255, 0)) + _coded(step) for step in (2, 10, 18)],
     }.get(target, [])
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evitif.pipeline.coded_choice import CodedChoice, Patches
-from evitif.pipeline.coded_table import CodedTable
 from evitif.pipeline.coded_edge import CodedEdge
 from evitif.pipeline.coded_states import STATES, CodedStates
+from evitif.pipeline.coded_table import CodedTable
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.coded_frame import tokens_of
 from evitif.protocol.wire.coded import CodedPart
