@@ -122,7 +122,7 @@ class CodedChoice:
         return CodedSetting(int(self.steps[at[0]]), float(self._prices[at[2]]), int(PACKETS[at[1]]), float(sizes[at]))
 
     def copies(self, setting: CodedSetting, patches: Patches, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
-        """How many copies of each patch, planned at the setting's step, to send: int [patches]; 0 only where the bridge has an earlier one."""
+        """How many copies of each patch, planned at the setting's step, to send: int [patches]; 0 only where an earlier one is known."""
         gains = losses_of(packet_error_rate, mean_burst).gains[int(np.searchsorted(PACKETS, setting.packets)), :self._most]
         worth = (patches.missed - patches.left) / (float(STEPS[setting.step])**2 * np.maximum(patches.bits, 1.0))
         found = (worth[:, None] * gains > setting.price).sum(1)

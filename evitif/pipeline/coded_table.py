@@ -14,7 +14,8 @@ from evitif.typed_json import typed
 from evitif.vocabulary import Quantisation
 
 FIGURES = 'coding_cost'         # what the table is called among the figures of an entropy code
-REMEMBERED_COSTS = 2.0      # times as large a share of the energy has to be lost without a memory for the same cost, where it was not measured
+# Where it was not measured: without a memory, so many times as large a share of the energy has to be lost for the same cost.
+REMEMBERED_COSTS = 2.0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ WORTHLESS = 0.5         # cost of a step that is not worth a row of the table
 EXACT = 0.0003          # cost below which no finer step is measured
 COARSE = 0.002          # what two steps may differ by without the one between them
 SHARES = (0.25, 0.5, 0.75, 1.0)     # of the patches lost after a frame that is remembered
-FRAME_S = 1 / 30
+FRAME_S, LIMIT_S = 1 / 30, 2.0       # between two frames, and of the memory
 POINTS = 8              # of the cost by what differs from what is remembered
 
 
@@ -65,8 +65,10 @@ def remembered_costs(stream: CutModel, code: EntropyCode, recovery: Recovery, vi
     split, device, generator = stream.split, stream.placement.device, torch.Generator().manual_seed(seed)
     if not recovery.takes_memory:
         recovery = LastKnown(stream.blank_tokens, split.prefix_tokens, split.grid)
-    about = (recovery.mean, recovery.scale, split.prefix_tokens, 2.0, float(recovery.chance)) if isinstance(recovery, LinearCompletion) else (
-        stream.blank_tokens, torch.ones_like(stream.blank_tokens[0]), split.prefix_tokens, 2.0, None)
+    if isinstance(recovery, LinearCompletion):
+        about = recovery.mean, recovery.scale, split.prefix_tokens, LIMIT_S, float(recovery.chance)
+    else:
+        about = stream.blank_tokens, torch.ones_like(stream.blank_tokens[0]), split.prefix_tokens, LIMIT_S, None
     probabilities = torch.stack([split.tail(path[1:].float().to(device)).float().softmax(1).cpu() for path in video])
     everything, points = torch.ones(split.tokens, dtype=torch.bool), []
     levels = np.stack([[code.quantise(frame) for frame in path] for path in video.float().numpy()])[:, :, split.prefix_tokens:]

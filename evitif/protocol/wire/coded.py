@@ -1,8 +1,8 @@
 """CODED: a datagram of a frame whose tokens are entropy-coded.
 
 It carries the prefix tokens and patches of a range, all or those that a bitmap names, ranked as
-`frames.interleaving.scattered_order` ranks them. What the payload means is for the token code to say (`evitif.model`); here it is bytes. A frame may refer to an earlier one of the same session, of
-which the edge knows by an ANSWER what the bridge has.
+`frames.interleaving.scattered_order` ranks them. What the payload means is for the token code to say (`evitif.model`); here it is
+bytes. A frame may refer to an earlier one of the same session, of which the edge knows by an ANSWER what the bridge has.
 
 The layout is in docs/protocol.md. Reading raises `DatagramError` and nothing else.
 """
