@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--listen', type=_address, required=True, metavar='HOST:PORT', help='where robots send to')
     parser.add_argument('--forward', type=_address, required=True, metavar='HOST:PORT', help='where the bridge listens')
     parser.add_argument('--seed', type=seed, default=0, help='of the random numbers (default: %(default)s)')
+    add_impairments(parser)
+
+
+def add_impairments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a bad link: each setting for both directions, and again for one."""
     groups = {
         '': parser.add_argument_group('the link, in both directions'),
         'uplink-': parser.add_argument_group('robot to bridge, over the above'),
@@ -50,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 metavar='X', help=f'{field.name} of this direction' if prefix else general)
 
 
-def _impairments(arguments: argparse.Namespace) -> dict[str, Impairment]:
+def impairments_of(arguments: argparse.Namespace) -> dict[str, Impairment]:
     """The impairment of each direction. Raises ValueError where loss and burst length do not go together."""
     result = {}
     for direction in DIRECTIONS:
@@ -70,7 +75,7 @@ def run(arguments: argparse.Namespace, command: str) -> int:
     """Relay until SIGINT or SIGTERM, then print the counters; the exit status: 0, or 2 where it could not start."""
     logging.basicConfig(format='%(levelname)s %(message)s')
     try:
-        impairments = _impairments(arguments)
+        impairments = impairments_of(arguments)
         simulator = LinkSimulator(arguments.listen, arguments.forward, seed=arguments.seed, **impairments)
         simulator.start()
     except (TransportError, ValueError) as error:

@@ -15,12 +15,16 @@ VERBS = {
         'new': ('write a new random key', 'evitif_cli.key'),
     }),
     'link': ('relay UDP with simulated loss, bursts, delay, …', 'evitif_cli.link'),
+    'replay': ('play a recording through edge and bridge over a simulated link, and keep the answers as a bag and a film',
+               'evitif_cli.replay'),
     'fetch': ('download a data set unless it is there', 'evitif_cli.fetch'),
     'divide': ('divide a folder of images into images to train with and images to judge by', 'evitif_cli.divide'),
-    'train': ('train a model, its recovery, its code or its partition', {
+    'train': ('train a model, a head, a recovery, a code or a partition', {
         'model': ('train a timm Vision Transformer and write a model folder', 'evitif_cli.train_model'),
         'recovery': ('train PALDN, or a method that it is compared with, for a model and cuts; needs images, no labels',
                      'evitif_cli.train_recovery'),
+        'head': ('train a head beside a backbone, which stays as it is: own classes in a minute, class means of ten pictures, a vector',
+                 'evitif_cli.train_head'),
         'code': ("fit the transform code (klt2 to klt0.125) of a model's tokens; needs images, no labels", 'evitif_cli.train_code'),
         'partition': ('divide a model by class among several devices: subsets, pruning, placement, retraining, fusion',
                       'evitif_cli.train_partition'),

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         tell(description)
     if options.table_only:
         measure_steps_again(configuration)
-    elif not options.pixels:
+    else:
         for description in train_entropy_code(configuration, command, overwrite=options.overwrite):
             tell_steps(description)
     return 0

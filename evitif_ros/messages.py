@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+from evitif.message_fields import direction_fields, edge_link_fields, prediction_fields
 from evitif.vocabulary import LinkState
 from evitif_msgs.msg import ClassLabels, LinkStats, Prediction
 
@@ -27,30 +27,11 @@ if TYPE_CHECKING:
     from evitif.protocol.rate.statistics import LinkStatistics
 
 MOST_LABELS = 65_535    # a VisionClass has a 16-bit id, whose highest value means unlabelled
-_SAME = ('strategy', 'how', 'recovery', 'packets_sent', 'packets_received', 'tokens_sent', 'tokens_received', 'uplink_bytes',
-         'downlink_bytes', 'packet_error_rate', 'memory_age')     # fields of a Prediction that the message has by the same name
 
 
 def prediction_message(prediction: Answered, header: Header, robot: str) -> Prediction:
     """An evitif.pipeline.Prediction as a message; `header` is the source image's."""
-    message = Prediction(header=header, robot=robot, sequence=prediction.frame_id, labels=list(prediction.labels),
-                         class_ids=list(prediction.class_ids), scores=list(prediction.scores),
-                         **{name: getattr(prediction, name) for name in _SAME},
-                         **{f'time_{stage}': seconds for stage, seconds in vars(prediction.stages).items()})
-    if prediction.devices:
-        message.devices = list(prediction.devices)
-        message.devices_answered = [False] * len(prediction.devices) if prediction.received is None else prediction.received.tolist()
-        return message
-    message.patch_rows, message.patch_columns = prediction.grid
-    if prediction.received is not None:
-        patches = np.full(prediction.received.shape, Prediction.PATCH_MISSING, np.uint8)
-        if prediction.sent is not None:
-            patches[~prediction.sent] = Prediction.PATCH_NOT_SENT
-        if prediction.remembered is not None:
-            patches[prediction.remembered] = Prediction.PATCH_REMEMBERED
-        patches[prediction.received] = Prediction.PATCH_RECEIVED
-        message.patches = patches[prediction.prefix_tokens:].tolist()
-    return message
+    return Prediction(header=header, **prediction_fields(prediction, robot))
 
 
 def classification_message(prediction: Answered, header: Header) -> Any:
@@ -89,19 +70,7 @@ def vision_info_message(method: str, location: str, stamp: Time) -> Any:
 
 def edge_link_message(statistics: EdgeStatistics, robot: str, peer: str, stamp: Time) -> LinkStats:
     """The edge's statistics as a message: what comes in at the edge is the downlink."""
-    uplink = statistics.uplink
-    message = LinkStats(header=Header(stamp=stamp), robot=robot, state=statistics.state, reason=statistics.reason, peer=peer,
-                        session=statistics.session_id, device=statistics.device, connected=statistics.state == LinkState.CONNECTED,
-                        sending_state=uplink.state, queueing_delay=uplink.queueing_delay_s, allowed_rate=uplink.allowed_bit_s / 1e6,
-                        used_rate=uplink.used_bit_s / 1e6, quantisation=statistics.quantisation,
-                        patch_copies=statistics.patch_copies, share_sent=statistics.share_sent,
-                        **{name: count for name, count in vars(statistics).items() if name.startswith(('frames_', 'tokens_'))},
-                        **_directions(statistics.link, incoming='downlink', outgoing='uplink'))
-    if statistics.link is not None:
-        message.frames_cut = statistics.link.frames.get('cut', 0)
-    decided = statistics.frames_answered + statistics.frames_expired
-    message.answered_ratio = statistics.frames_answered / decided if decided else math.nan
-    return message
+    return LinkStats(header=Header(stamp=stamp), **edge_link_fields(statistics, robot, peer))
 
 
 def bridge_link_message(link: LinkStatistics | None, connected: bool, robot: str, peer: str, session_id: int, reason: str, device: str,
@@ -111,21 +80,10 @@ def bridge_link_message(link: LinkStatistics | None, connected: bool, robot: str
                         device=device, connected=connected, answered_ratio=math.nan,
                         state=LinkState.CONNECTED if connected else LinkState.LOST, frames_answered=frames_answered,
                         allowed_rate=math.nan, used_rate=math.nan, queueing_delay=math.nan, share_sent=math.nan,
-                        **_directions(link, incoming='uplink', outgoing='downlink'))
+                        **direction_fields(link, incoming='uplink', outgoing='downlink'))
     if link is not None:
         message.tokens_received, message.tokens_remembered, message.tokens_estimated = (
             link.tokens.get(what, 0) for what in ('received', 'remembered', 'estimated'))
         message.frames_replaced, message.frames_failed = (link.frames.get(fate, 0) for fate in ('replaced', 'failed'))
         message.frames_received = sum(link.frames.values()) - message.frames_replaced - message.frames_failed
     return message
-
-
-def _directions(link: LinkStatistics | None, *, incoming: str, outgoing: str) -> dict[str, Any]:
-    """The fields of LinkStats that either end has, each from its own side."""
-    if link is None:
-        return {'round_trip': math.nan, **{f'{way}_{figure}': math.nan for way in (incoming, outgoing)
-                                           for figure in ('packet_error_rate', 'mean_burst')}}
-    return {f'{incoming}_packet_error_rate': link.packet_error_rate, f'{incoming}_mean_burst': link.mean_burst,
-            f'{outgoing}_packet_error_rate': link.remote_packet_error_rate, f'{outgoing}_mean_burst': link.remote_mean_burst,
-            'round_trip': link.round_trip_s, 'drop_kinds': list(link.dropped), 'drop_counts': list(link.dropped.values()),
-            **{name: getattr(link, name) for name in ('datagrams_sent', 'datagrams_received', 'bytes_sent', 'bytes_received')}}

@@ -22,14 +22,17 @@ from evitif.model.entropy_code import EntropyCode, State
 from evitif.model.errors import CodeError
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES
+from evitif.pipeline.coded_states import STATES, CodedStates
 from evitif.protocol.bridge.endpoint import BridgeConfig
 from evitif.protocol.edge.config import EdgeConfig
+from evitif.protocol.frames.coded_frame import tokens_of
 from evitif.protocol.frames.reassembly import Reassembler
 from evitif.protocol.rate.statistics import DROP_KINDS
 from evitif.protocol.sealing.keys import Key, KeyFileError, read_key_file, read_robot_keys
 from evitif.protocol.sealing.seal import BRIDGE_TO_EDGE, EDGE_TO_BRIDGE, Sealer, sign
 from evitif.protocol.sealing.sealed_handshake import Cookies, EdgeHandshake, SealedHello, welcome
 from evitif.protocol.wire import answer, datagram, map_part, runs
+from evitif.protocol.wire.coded import CodedPart, CodedTokens
 from evitif.protocol.wire.datagram import DatagramError, ReceiverReport
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
@@ -41,6 +44,8 @@ from fuzz.stream import Stream
 
 PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=17,
                               prefix_tokens=1, grid=(4, 4), channels=8, groups=1, row_bytes=12, classes=10, formats=(('int4', 8),))
+PATCHES = StreamParameters(model='small', fingerprint='cd' * 32, cut=0, quantisation='int8', image_size=(24, 16), tokens=6, prefix_tokens=0,
+                           grid=(3, 2), channels=8, groups=1, row_bytes=1, classes=10, strategy='selection', entropy_code='ef' * 32)
 KEY = Key(bytes(range(32)))
 SCRATCH = Path(tempfile.mkdtemp(prefix='evitif-fuzz-'))
 
@@ -344,9 +349,43 @@ def unpack(data: bytes) -> None:
     assert levels.shape == (len(places), 8) and levels.dtype == np.int16
 
 
+@functools.cache
+def patch_code() -> EntropyCode:
+    """The same for patches of pixels, which have no prefix token."""
+    code = entropy_code()
+    tables = first_tables(code.tables.base[:, 1:], code.tables.factors[:, 1:])
+    return EntropyCode(code.mean[1:], code.analysis[1:], code.synthesis[1:], code.kernel, tables)
+
+
+def decode_patches(data: bytes) -> None:
+    """Coded patches of two robots, of any bytes and in reference to anything: what was coded in reference to a state comes back, and no
+    state is another robot's."""
+    stream, code = Stream(data), patch_code()
+    states = CodedStates(code, PATCHES, 2)
+    while stream:
+        session, frame_id, step = 1 + stream.number() % 2, stream.number() % 32, stream.number() % 33
+        reference = stream.number() % 32 or None
+        part = CodedPart(stream.number() % 6, 1 + stream.number() % 6, b'')
+        there = states._states.get(session, {})  # noqa: SLF001
+        base, places, plan = there.get(reference), tokens_of(part, PATCHES), None
+        if stream.number() & 1 and step < 32 and (reference is None or base is not None):
+            plan = code.plan(np.frombuffer(stream.take(96).ljust(96, b'\0'), '<i2').reshape(6, 8).astype(np.int16), step, base)
+            payload = code.pack(plan, places)
+        else:
+            payload = stream.take(stream.number())
+        values, received = states.decode(session, frame_id, CodedTokens(step, reference, (part._replace(payload=payload),)))
+        assert values.shape == (6, 8) and np.isfinite(values).all() and {*np.flatnonzero(received)} <= {*places}
+        assert reference is None or base is not None or not received.any()
+        if plan is not None:
+            assert received[places].all() and np.array_equal(values[places], code.reconstruct(plan.levels)[places])
+        assert len(there) <= STATES
+        if stream.number() % 16 == 0:
+            states.forget(session)
+
+
 TARGETS = {
     'datagram': parse_datagram, 'tokens': parse_tokens, 'reports': parse_reports, 'handshake': parse_handshake,
     'sealed-handshake': parse_sealed_handshake, 'seal': open_seal, 'answer': decode_answer, 'keys': read_keys,
     'configuration': configure, 'parameters': read_parameters, 'impairment': impair, 'reassembly': reassemble, 'rows': dequantise,
-    'coded': unpack, 'map': decode_map,
+    'coded': unpack, 'map': decode_map, 'patches': decode_patches,
 }

@@ -29,8 +29,8 @@ def genuine(target: str) -> list[bytes]:
     tokens = [data[HEADER.size:] for data in Packetiser(_PARAMETERS, min_packets=4).packetise(frame)]
     received = np.ones(17, bool)
     answered = answer.encode(Answer(3, 1000, (3, 1), (0.75, 0.25), 'split', 'omission', 3, 4, 500, 17, 17, received, 0.1, 5.0, 0.01,
-                                    0.0, 0.02, 0.03), 3)
-    reports = [datagram.ping_body(1.5, _REPORT), datagram.pong_body(1.5, 2.0, 2.5, _REPORT)]
+                                    0.0, 0.02, 0.03, heads={0: b'\0\0\0\1\x3f\0\0\0', 2: b'other'}), 3)
+    reports = [datagram.ping_body(1.5, _REPORT, 5), datagram.pong_body(1.5, 2.0, 2.5, _REPORT)]
     handshake = [said.to_bytes() for said in (Hello('robot', 5, _PARAMETERS), Welcome(5, 'bridge'), Refuse(5, 'bridge', ('no', 'never')),
                                               Hello('robot', 5, _PARAMETERS.digest))]
     kinds = {datagram.TOKENS: tokens[:1], datagram.ANSWER: [answered], datagram.PING: reports[:1], datagram.PONG: reports[1:],
@@ -47,6 +47,7 @@ def genuine(target: str) -> list[bytes]:
         **dict.fromkeys(('two-robots', 'sealed-two-robots'), [Random(seed).randbytes(200) for seed in range(4)]),
         'configuration': [b'\0\0\0[::1]:7600', b'\0\0\0robot:7600'],
         'pictures': pictures.genuine(),
+        'patches': [bytes(8) + Random(seed).randbytes(300) for seed in range(4)],
         'map': [map_part.encode(MapPart(3, 1000, 0, 0, 1, b'mask'), 3), *(b'\0' + part for part in _maps())],
         'coded-frames': [Random(seed).randbytes(160) for seed in range(12)],
         'coded': [bytes((step, 255, 0)) + _coded(step) for step in (2, 10, 18)],

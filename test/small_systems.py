@@ -28,7 +28,7 @@ def write_model(folder: Path, width: int, seed: int) -> None:
 
 def write_pair(folder: Path, *, eta: float = 0.0, delta: float = 0.5, seed: int = 1) -> tuple[str, str]:
     """A light and a large model that belong together; by default the light one is never sure, and sends half of the scores."""
-    from evitif.selection import PatchCode, PatchModel, Selection, SelectionArtifact, save_selection
+    from evitif.selection import PatchModel, Pixels, Selection, SelectionArtifact, save_selection
     from evitif.selection.artifact import FILE
     from evitif.selection.patch_code import KIND
     from evitif_lab.training.transform_code import fit_code
@@ -43,10 +43,32 @@ def write_pair(folder: Path, *, eta: float = 0.0, delta: float = 0.5, seed: int 
     code = half_precision(fit_code(model.head(images.tanh()), 0, torch.eye(model.channels, dtype=torch.float64)[None]))
     save_code(artifact_path(large, 0, KIND), code, {
         'model': 'large', 'fingerprint': identity, 'cut': 0, 'default': 'klt1', 'figures': {},
-        **PatchCode.describe(model, built.class_names, built.labels, built.data_config)}, KIND)
+        **Pixels.describe(model, built.class_names, built.labels, built.data_config)}, KIND)
     settings = Selection(classes=len(CLASSES), delta=delta, eta=eta, prior_weight=0.5)
     save_selection(light / FILE, SelectionArtifact(settings, str(light), fingerprint(light_built.module), str(large), identity, {}))
     return str(light), str(large)
+
+
+def write_patch_code(large: Path | str) -> None:
+    """An entropy code of the patches of a large model of `write_pair` beside it, so that it serves robots without a model."""
+    from evitif.model.entropy_artifact import half_precision as rounded
+    from evitif.model.entropy_artifact import save_entropy_code
+    from evitif.selection import PatchModel, Pixels
+    from evitif.selection.patch_code import ENTROPY_KIND
+    from evitif_lab.training.entropy_code import fit_entropy_code
+    built = build_model(ModelSpec(str(large)))
+    model = PatchModel(SplitModel(built.module, 0))
+    random = torch.Generator().manual_seed(5)
+    images = torch.nn.functional.interpolate(torch.randn(100, 3, 5, 5, generator=random), (40, 40), mode='bicubic').tanh()
+    still, moved = (model.head(images[:, :, at:at + 32, at:at + 32]) for at in (4, 5))
+    code = rounded(fit_entropy_code(still, 0, model.grid, torch.eye(model.channels, dtype=torch.float64)[None] / 10,
+                                    torch.eye(model.tokens, dtype=torch.float64), torch.stack((still, moved), 1)[:30], kept=32))
+    sizes = {str(step): sum(float(code.plan(code.quantise(each), step).bits.sum()) / 80 for each in still[:10].numpy())
+             for step in (8, 14, 20, 26)}
+    cost = {'coding': dict(zip(sizes, (0.0, 0.001, 0.05, 0.2), strict=True)), 'bytes': sizes, 'lost': [[0.0, 0.0], [1.0, 0.8]]}
+    save_entropy_code(artifact_path(large, 0, ENTROPY_KIND), code, {
+        'model': 'large', 'fingerprint': fingerprint(built.module, 0), 'cut': 0, 'figures': {'coding_cost': cost},
+        **Pixels.describe(model, built.class_names, built.labels, built.data_config)}, ENTROPY_KIND)
 
 
 def write_partition(folder: Path, seed: int = 1) -> str:

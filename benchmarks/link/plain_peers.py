@@ -82,7 +82,8 @@ class Robot:
         answers, self._answers = self._answers, []
         lines, self._said.lines = self._said.lines, []
         uplink = self._edge.uplink
-        return {'answers': answers, 'said': [line for line in lines if line[1] != 'FrameExpired'], 'state': str(self._edge.state),
+        return {'answers': answers, 'said': [line for line in lines if line[1] not in ('FrameExpired', 'FrameOverdue')],
+                'state': str(self._edge.state),
                 'problem': self._loop.remote_problem, 'sending': str(uplink.state), 'allowed_mbit_s': uplink.allowed_bit_s / 1e6,
                 'datagram_bytes': uplink.datagram_bytes}
 

@@ -16,7 +16,9 @@ import torch
 
 from benchmarks.part import ROOT
 from evitif.datasets import open_images
+from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
+from evitif.selection import PatchModel
 from evitif.settings import SplitSettings
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT
 
@@ -87,6 +89,12 @@ class Clip:
     def tokens(self) -> list[torch.Tensor]:
         """float32 [1, N, D] of each frame at the cut."""
         return [self.model.head(self.normalised([frame])).float() for frame in self.frames]
+
+    @functools.cached_property
+    def patches(self) -> list[np.ndarray]:
+        """float32 [P, C * h * w] of each frame, its pixels as the model takes them."""
+        model = PatchModel(SplitModel(self.model.split.module, 0, self.model.split.input_channels))
+        return [model.head(self.normalised([frame]))[0].numpy() for frame in self.frames]
 
     def classes(self, pictures: Sequence[np.ndarray | None]) -> np.ndarray:
         """The whole model's answer to each picture uint8 [h, w, 3], int [n]; NO_ANSWER where there is none."""

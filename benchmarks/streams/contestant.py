@@ -22,11 +22,12 @@ TAIL_S = 0.015          # what the bridge takes for an answer
 @dataclass(frozen=True)
 class Run:
     """Of each frame: the class that the robot was answered by the deadline, or NO_ANSWER; packets of the uplink, and bytes of them
-    with IP and UDP headers. All [n]."""
+    with IP and UDP headers; and whether the answer is an earlier frame's, given again. All [n]."""
 
     answers: np.ndarray
     bytes: np.ndarray
     packets: np.ndarray
+    repeated: np.ndarray | None = None      # None: none is
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from benchmarks.streams.codecs import Parity, Still, Video, last_answer
 from benchmarks.streams.contestant import Contestant
 from benchmarks.streams.evitif_split import Split
 from benchmarks.streams.h264 import INTRA, Coding, av
+from evitif.vocabulary import Strategy
 
 NOTHING = 'the answer of the frame before'
 EVITIF, EVITIF_OMISSION, EVITIF_CODED = 'evitif, PALDN', 'evitif, omission', 'evitif, entropy-coded'
+EVITIF_SELECTION = 'evitif selection'         # a robot without a model
 CHROMAS = {420: 'H.264 4:2:0', 444: 'H.264 4:4:4'}
 PARITIES: dict[str, Parity | None] = {
     'ideal parity': Parity(), 'ideal parity, small datagrams': Parity(small=True),
@@ -71,6 +73,10 @@ def evitif(quick: bool) -> Iterator[Contestant]:
     for margin in QUICK_MARGINS if quick else MARGINS:
         yield Contestant(EVITIF_CODED, 'in reference to what was answered', f'accuracy margin {margin:g}',
                          Split({'accuracy_margin': margin}, {}))
+    selection = {'strategy': Strategy.SELECTION}
+    for margin in QUICK_MARGINS if quick else MARGINS:
+        yield Contestant(EVITIF_SELECTION, 'patches that moved', f'accuracy margin {margin:g}',
+                         Split({**selection, 'accuracy_margin': margin}, selection))
     for kind in QUICK_FIXED if quick else FIXED:
         for family, recovery in ((EVITIF, 'auto'), (EVITIF_OMISSION, 'omission')):
             yield Contestant(family, 'each token once', kind, Split({'quantisation': kind, 'patch_copies': 1},

@@ -1,4 +1,5 @@
-"""evitif as a contestant: edge, bridge and both halves of the strategy as they are, in simulated time, over a trace of lost packets.
+"""evitif as a contestant: edge, bridge and both halves of the strategy as they are, in simulated time, over a trace of lost packets. Where
+no answer comes the robot gives its last one again, as in `evitif.pipeline.edge_runtime`.
 
 Nobody tells it the loss. The handshake comes before the clip begins and before the trace loses anything. The link is unsealed and has no
 limit of its rate, as the codecs' has none; what a frame may take is the contestant's setting.
@@ -18,16 +19,17 @@ import numpy as np
 from benchmarks.streams.clips import NO_ANSWER, Clip
 from benchmarks.streams.contestant import DEADLINE_S, DELAY_S, TAIL_S, Run
 from benchmarks.streams.traces import Direction, Trace
-from evitif.pipeline.split_bridge import SplitBridge
-from evitif.pipeline.split_edge import SplitEdge
+from evitif.pipeline.answer_memory import AnswerMemory
+from evitif.pipeline.strategies import bridge_strategy, edge_strategy
 from evitif.pipeline.strategy import Observation, Outcome
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
-from evitif.protocol.events import AnswerArrived, FrameReady
+from evitif.protocol.events import AnswerArrived, FrameExpired, FrameOverdue, FrameReady
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.settings import bridge_settings, edge_settings
 from evitif.transport.impairment import HEADER_BYTES
+from evitif.vocabulary import Strategy
 
 BEGIN_S = 1.0           # when the first frame is there; before it the link loses nothing
 
@@ -35,7 +37,7 @@ BEGIN_S = 1.0           # when the first frame is there; before it the link lose
 @dataclass(frozen=True)
 class Split:
     """
-    :ivar edge: settings of the edge beside the model's, `bridge` likewise
+    :ivar edge: settings of the edge beside the model's, `bridge` likewise; a `strategy` in both: split, or selection without a light model
     :ivar frame_bytes: what a frame may take with its headers, where the edge chooses how it travels
     """
 
@@ -53,20 +55,22 @@ class _Simulation:
 
     def __init__(self, how: Split, clip: Clip, trace: Trace):
         self._how, self._clip = how, clip
-        common = {**clip.source.settings, 'unsealed': True}
-        edge = edge_settings(**common, **how.edge)
-        self._robot = SplitEdge(edge)
-        self._server = SplitBridge(bridge_settings(**common, **how.bridge))
+        self._pixels = how.edge.get('strategy') == Strategy.SELECTION
+        common = {name: value for name, value in clip.source.settings.items() if name != 'cut' or not self._pixels}
+        edge = edge_settings(**common, unsealed=True, **how.edge)
+        self._robot = edge_strategy(edge)
+        self._server = bridge_strategy(bridge_settings(**common, unsealed=True, **how.bridge))
         self._edge = EdgeConnection(self._robot.parameters, 'robot', EdgeConfig(
-            min_packets=edge.min_packets, prefix_copies=edge.prefix_copies, patch_copies=edge.patch_copies, congestion_control=False),
-            random=Random(0))
+            min_packets=edge.min_packets, prefix_copies=edge.prefix_copies, patch_copies=edge.patch_copies, congestion_control=False,
+            answer_deadline_s=edge.answer_deadline), random=Random(0))
+        self._memory = AnswerMemory(edge.answer_memory, self._robot.parameters.classes)
         self._bridge = BridgeEndpoint(self._server.streams, 'bridge', BridgeConfig(), random=Random(1))
         self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._now = 0.0
         self._uplink, self._downlink = trace.uplink, trace.downlink
         frames = len(clip.frames)
-        self._answers = np.full(frames, NO_ANSWER)
+        self._answers, self._repeated = np.full(frames, NO_ANSWER), np.zeros(frames, bool)
         self._bytes, self._packets = np.zeros(frames, int), np.zeros(frames, int)
 
     def run(self) -> Run:
@@ -81,7 +85,7 @@ class _Simulation:
             arrival = self._queue[0][0] if self._queue else math.inf
             when = min([*timers, arrival])
             if when > end:
-                return Run(self._answers, self._bytes, self._packets)
+                return Run(self._answers, self._bytes, self._packets, self._repeated)
             self._now = max(self._now, when)
             if arrival <= when:
                 heapq.heappop(self._queue)[2]()
@@ -96,8 +100,10 @@ class _Simulation:
     def _send(self, number: int) -> None:
         uplink = replace(self._edge.uplink, frame_bytes=self._how.frame_bytes)
         height, width = self._clip.frames.shape[1:3]
-        observation = Observation((0.0, 0.0, width, height), 0.0, 0.0, self._clip.tokens[number], frame_id=number)
-        self._edge.send_frame(self._robot.encode(observation, uplink).frame(number, self._stamp(number), 'camera'), self._now)
+        content = self._clip.patches[number] if self._pixels else self._clip.tokens[number]
+        observation = Observation((0.0, 0.0, width, height), 0.0, 0.0, content, frame_id=number)
+        if not self._edge.send_frame(self._robot.encode(observation, uplink).frame(number, self._stamp(number), 'camera'), self._now):
+            self._repeat(number)
 
     def _stamp(self, number: int) -> int:
         return round(1e9 * number / self._clip.rate_hz)
@@ -112,10 +118,12 @@ class _Simulation:
             self._carry(self._uplink, lambda data=data: self._bridge.receive_datagram(data, 'edge', self._now))
         while (event := self._edge.next_event()) is not None:
             if isinstance(event, AnswerArrived):
-                number = event.answer.frame_id
-                self._robot.acknowledge(self._edge.session_id or 0, number, event.answer.received)
-                if self._now <= BEGIN_S + number / self._clip.rate_hz + DEADLINE_S:
-                    self._answers[number] = event.answer.class_ids[0]
+                answer, number = event.answer, event.answer.frame_id
+                self._robot.acknowledge(self._edge.session_id or 0, number, answer.received)
+                self._memory.keep(answer.capture_stamp_ns, answer.class_ids, answer.scores, answer)
+                self._say(number, answer.class_ids[0])
+            elif isinstance(event, (FrameOverdue, FrameExpired)):
+                self._repeat(event.frame_id)
         while (event := self._bridge.next_event()) is not None:
             if isinstance(event, FrameReady):
                 outcome, = self._server.answer_batch([event.frame])
@@ -123,13 +131,22 @@ class _Simulation:
         for data, _ in self._bridge.datagrams_to_send(self._now):
             self._carry(self._downlink, lambda data=data: self._edge.receive_datagram(data, self._now))
 
+    def _repeat(self, number: int) -> None:
+        if (last := self._memory.recall(self._stamp(number))) is not None:
+            self._say(number, last.class_ids[0], repeated=True)
+
+    def _say(self, number: int, class_id: int, repeated: bool = False) -> None:
+        """What the robot says of a frame; the first counts, if it is in time."""
+        if self._answers[number] == NO_ANSWER and self._now <= BEGIN_S + number / self._clip.rate_hz + DEADLINE_S:
+            self._answers[number], self._repeated[number] = class_id, repeated
+
     def _answer(self, frame: ReceivedFrame, outcome: Outcome) -> None:
         self._bridge.send_answer(frame.session_id, Answer(
             frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=outcome.class_ids, scores=outcome.scores,
             strategy=self._server.name, recovery=outcome.recovery, packets_received=frame.packets_received,
             packets_expected=frame.packets_expected, bytes_received=frame.bytes_received, tokens_received=int(outcome.received.sum()),
             tokens_expected=len(outcome.received), received=outcome.received, remembered=outcome.remembered,
-            memory_age_s=outcome.memory_age_s, packet_error_rate=frame.packet_error_rate,
+            memory_age_s=outcome.memory_age_s, motion=outcome.motion, packet_error_rate=frame.packet_error_rate,
             first_arrival=frame.first_arrival, wait_s=0.0, recovery_s=0.0, tail_s=TAIL_S,
             hold_s=max(0.0, self._now - frame.first_arrival)), self._now)
 

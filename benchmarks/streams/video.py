@@ -121,6 +121,7 @@ def outcome_of(job: Job, clip: Clip) -> dict:
     """One run: the answer that stands at each frame, and what it took."""
     result = job.contestant.run(clip, job.link.trace(job.seed, len(clip.frames), clip.rate_hz))
     return {'answers': standing(result.answers).tolist(), 'answered': (result.answers != NO_ANSWER).astype(int).tolist(),
+            'repeated': 0.0 if result.repeated is None else float(result.repeated.mean()),
             'bytes': float(result.bytes.mean()), 'packets': float(result.packets.mean())}
 
 
@@ -141,6 +142,7 @@ def cell_of(runs: list[dict], job: Job, clip: Clip) -> dict:
     return {'clip': job.clip, 'link': job.link.name, 'family': job.contestant.family, 'variant': job.contestant.variant,
             'setting': job.contestant.setting, 'seeds': len(runs), 'bytes': round(float(np.mean([run['bytes'] for run in runs])), 1),
             'packets': round(float(np.mean([run['packets'] for run in runs])), 2),
+            'repeated': rounded(np.mean([run['repeated'] for run in runs])),
             **{name: rounded(value.mean()) for name, value in values.items()},
             **{f'{name}_interval95': [*map(rounded, interval95(value))] for name, value in values.items()}}
 

@@ -66,7 +66,7 @@ def section(result: dict, images: Path) -> str:
         for cost in COSTS:
             text += ['', *table(of_clip, links, families, cost)]
         text += ['', f'Within {ROOM:,} bytes a frame, the setting of least cost: cost (95 %), share of answers that are the uncut '
-                 'model\'s, share answered in time.', '',
+                 'model\'s, share answered in time (of which with the last answer again).', '',
                  '| | ' + ' | '.join(links) + ' |', '| --- |' + ' ---: |' * len(links)]
         for family in families:
             best = [within(chosen(of_clip, family=family, link=link), ROOM) for link in links]
@@ -91,7 +91,8 @@ def _size(size: float | None) -> str:
 
 def _cell(cell: dict) -> str:
     low, high = cell['cost_interval95']
-    return f'{cell["cost"]:.3f} ({low:.3f} to {high:.3f}), {100 * cell["agreement"]:.0f} %, {100 * cell["answered"]:.1f} %'
+    again = f' ({100 * cell["repeated"]:.1f} %)' if cell.get('repeated') else ''
+    return f'{cell["cost"]:.3f} ({low:.3f} to {high:.3f}), {100 * cell["agreement"]:.0f} %, {100 * cell["answered"]:.1f} %{again}'
 
 
 def _nothing(cells: Cells) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -49,6 +50,12 @@ class HeadDescription:
     labels: tuple[str, ...] = ()
     options: dict = field(default_factory=dict)
     name: str = ''                      # of its topics
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Name, and 16 hexadecimal digits of all that decides what an answer means, which edge and bridge compare."""
+        said = [self.kind, self.task, self.fingerprint, asdict(self.reading), self.digest, self.labels, self.options]
+        return self.name, sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def head_folder(name: str) -> Path:

@@ -9,9 +9,15 @@ from torch import nn
 from torch.nn import functional
 
 from evitif.heads.features import Features
-from evitif.heads.head import Head, Reading
+from evitif.heads.head import Asked, Head, Reading
 from evitif.heads.results import Classes, Result, top_classes
 from evitif.vocabulary import Task
+
+
+def classes_of(probabilities: torch.Tensor, asked: Asked) -> Classes:
+    """What is said of one image, from its probabilities float32 [classes] on the CPU."""
+    certain = asked.certainty * probabilities + (1 - asked.certainty) / len(probabilities)
+    return Classes(*top_classes(asked.smoothed(certain).numpy(), asked.top_k))
 
 
 class ClassifyHead(Head):
@@ -20,11 +26,10 @@ class ClassifyHead(Head):
     task = Task.CLASSIFY
 
     @torch.inference_mode()
-    def results(self, features: Features, certainty: Sequence[float], top_k: int) -> list[Result]:
+    def results(self, features: Features, asked: Sequence[Asked]) -> list[Result]:
         """As `Head.results`."""
-        probabilities = self(features).float().softmax(1).cpu().numpy()
-        return [Classes(*top_classes(sure * row + (1 - sure) / len(row), top_k))
-                for sure, row in zip(certainty, probabilities, strict=True)]
+        probabilities = self(features).float().softmax(1).cpu()
+        return [classes_of(row, each) for each, row in zip(asked, probabilities, strict=True)]
 
     def pooled(self, features: Features) -> torch.Tensor:
         """[B, F], see `Features.pooled`."""

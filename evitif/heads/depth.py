@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from evitif.heads.decoder import PlaceDecoder
 from evitif.heads.features import Features
-from evitif.heads.head import Head, Reading
+from evitif.heads.head import Asked, Head, Reading
 from evitif.heads.maps import DepthMap
 from evitif.heads.results import Result
 from evitif.heads.segment import cell_confidence
@@ -40,8 +40,9 @@ class DepthHead(Head):
         return self.options['typical'] * torch.exp(logarithm.clamp(-6, 6)), 0.2 * functional.softplus(error) + 1e-3
 
     @torch.inference_mode()
-    def results(self, features: Features, certainty: Sequence[float], top_k: int) -> list[Result]:
+    def results(self, features: Features, asked: Sequence[Asked]) -> list[Result]:
         """As `Head.results`; confidence halves with an expected error of 25 %."""
         metres, error = self.regress(features)
+        certainty = [each.certainty for each in asked]
         confidence = cell_confidence(torch.exp2(-error / 0.2231), self.decoder.scale, features.trust_map(), certainty)
         return [DepthMap.of(distance, sure) for distance, sure in zip(metres.float().cpu().numpy(), confidence, strict=True)]

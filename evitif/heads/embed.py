@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from evitif.heads.features import Features
-from evitif.heads.head import Head, Reading
+from evitif.heads.head import Asked, Head, Reading
 from evitif.heads.results import Embedding, Result
 from evitif.vocabulary import Task
 
@@ -29,6 +29,6 @@ class EmbedHead(Head):
         return functional.normalize(pooled.to(self.mean.dtype) - self.mean, dim=1)
 
     @torch.inference_mode()
-    def results(self, features: Features, certainty: Sequence[float], top_k: int) -> list[Result]:
+    def results(self, features: Features, asked: Sequence[Asked]) -> list[Result]:
         """As `Head.results`."""
         return [Embedding(row) for row in self(features).float().cpu().numpy()]

@@ -34,13 +34,20 @@ class Features:
     def of(cls, split: SplitModel, tokens: torch.Tensor, blocks: Collection[int], kept: torch.Tensor | None = None,
            key_bias: torch.Tensor | None = None, trust: torch.Tensor | None = None) -> Features:
         """Run the blocks behind the cut once on tokens [B, N, D] at the cut; the arguments are those of `SplitModel.tail`."""
-        outputs = split.outputs(tokens, blocks, kept, key_bias)
+        return cls.of_outputs(split, split.outputs(tokens, blocks, kept, key_bias), kept, key_bias, trust)
+
+    @classmethod
+    def of_outputs(cls, split: SplitModel, outputs: dict[int, torch.Tensor], kept: torch.Tensor | None = None,
+                   key_bias: torch.Tensor | None = None, trust: torch.Tensor | None = None) -> Features:
+        """The same of what `SplitModel.outputs` returned."""
         weights = None if key_bias is None else key_bias.float().exp()
         if kept is not None:
-            there = torch.zeros(tokens.shape[:2], device=tokens.device).scatter(1, kept, 1.0)
+            some = next(iter(outputs.values()))
+            there = torch.zeros(len(some), split.tokens, device=some.device).scatter(1, kept, 1.0)
             weights = there if weights is None else weights * there
-            places = kept[:, :, None].expand(-1, -1, tokens.shape[2])
-            outputs = {block: torch.zeros_like(tokens).scatter(1, places, values) for block, values in outputs.items()}
+            places = kept[:, :, None].expand(-1, -1, some.shape[2])
+            outputs = {block: values.new_zeros(len(values), split.tokens, values.shape[2]).scatter(1, places, values)
+                       for block, values in outputs.items()}
         return cls(outputs, split.prefix_tokens, split.grid, split.module.norm, weights, weights if trust is None else trust)
 
     def of_block(self, block: int, final_norm: bool = False) -> torch.Tensor:

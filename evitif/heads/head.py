@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,6 +32,20 @@ class Reading:
         return max(self.blocks)
 
 
+def _as_it_is(probabilities: torch.Tensor) -> torch.Tensor:
+    return probabilities
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one image's results depend on beside the features."""
+
+    top_k: int = 5                      # classes at most, where the task is to classify
+    certainty: float = 1.0              # 0..1, of an answer of which next to nothing arrived; probabilities go towards equal ones by it
+    # Probabilities float32 [classes, …] of this image, filtered over the time of its stream; asked once for each head.
+    smoothed: Callable[[torch.Tensor], torch.Tensor] = _as_it_is
+
+
 class Head(nn.Module, ABC):
     """A head of one `task`; `kind` names its architecture in the artifact.
 
@@ -51,12 +65,11 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Features) -> torch.Tensor:
-        """Of B images: classify: logits [B, classes]; embed: [B, D]; segment: logits [B, classes, h, w]; depth: metres [B, h, w]."""
+        """Of B images, whose features may be of half precision.
+
+        classify: logits [B, classes]; embed: vectors [B, D]; segment: logits [B, classes, h, w]; depth: metres [B, h, w].
+        """
 
     @abstractmethod
-    def results(self, features: Features, certainty: Sequence[float], top_k: int) -> list[Result]:
-        """What the head says of each of the B images.
-
-        :param certainty: 0..1 of each image, of an answer of which next to nothing arrived; probabilities go towards equal ones by it
-        :param top_k: classes at most, where the task is to classify
-        """
+    def results(self, features: Features, asked: Sequence[Asked]) -> list[Result]:
+        """What the head says of each of the B images, of which `asked` has one entry each."""

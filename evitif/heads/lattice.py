@@ -7,10 +7,12 @@ not only what is left of it and above it, and NumPy can work on a group without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from evitif.model.symbol_coder import SymbolEncoder, SymbolModel
 
 TOP = 32                # stride of the places that come first
 UNKNOWN = -1            # a place that is not known yet, or outside
@@ -34,6 +36,15 @@ class Group:
     def kind(self) -> int:
         """0 for middles, 1 for edges."""
         return self.number % 2
+
+
+def packed(symbols: Sequence[tuple[np.ndarray, SymbolModel]]) -> bytes:
+    """Symbols int [n] with their models, in the order in which they are to be decoded, to bytes."""
+    encoder = SymbolEncoder()
+    for values, model in reversed(symbols):
+        if len(values):
+            encoder.push(np.ascontiguousarray(values, np.int32), model)
+    return encoder.bytes()
 
 
 def first_places(height: int, width: int) -> tuple[slice, slice]:

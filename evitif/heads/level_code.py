@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from evitif.heads.lattice import NEAR, UNKNOWN, Group, first_places, groups
+from evitif.heads.lattice import NEAR, UNKNOWN, Group, first_places, groups, packed
 from evitif.model.errors import CodeError
-from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolEncoder, SymbolModel
+from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolModel
 
 _ESCAPE = 24                # symbols 0 to 23: differences 0, -1, 1, -2, 2, …; a greater one comes as a byte
 _SPREADS = np.array([0, 1, 2, 3, 5, 8, 13])      # of the places around: the classes of context
@@ -23,18 +23,17 @@ def encode(values: np.ndarray) -> bytes:
     if values.dtype != np.uint8 or values.ndim != 2 or not values.size:
         raise ValueError(f'a map of numbers is {values.dtype} {list(values.shape)}: expected uint8 [h, w]')
     known = values.astype(np.int16)
-    encoder, counts = SymbolEncoder(), _Counts()
-    encoder.put(known[first_places(*known.shape)].ravel(), _BYTE)
+    counts, coded = _Counts(), [(known[first_places(*known.shape)].ravel(), _BYTE)]
     for group in groups(known):
         expected, contexts = _expected(group)
         truth = known[group.rows, group.columns]
         difference = truth - expected
         symbols = np.minimum(np.where(difference < 0, -2 * difference - 1, 2 * difference), _ESCAPE)
         for context in np.unique(contexts):
-            encoder.put(symbols[contexts == context], counts.model(context))
-        encoder.put(truth[symbols == _ESCAPE], _BYTE)
+            coded.append((symbols[contexts == context], counts.model(context)))
+        coded.append((truth[symbols == _ESCAPE], _BYTE))
         counts.add(contexts, symbols)
-    return encoder.bytes()
+    return packed(coded)
 
 
 def decode(content: bytes, height: int, width: int) -> np.ndarray:

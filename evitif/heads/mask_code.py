@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from evitif.heads.lattice import FAR, NEAR, UNKNOWN, first_places, groups
+from evitif.heads.lattice import FAR, NEAR, UNKNOWN, first_places, groups, packed
 from evitif.model.errors import CodeError
-from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolEncoder, SymbolModel
+from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolModel
 
 MOST_CLASSES = 255          # class 255 is no class: unlabelled
 _CANDIDATES = 4             # of the places around; symbol 4 is another class
@@ -33,18 +33,18 @@ def encode(mask: np.ndarray) -> bytes:
     header = bytes([len(classes) - 1]) + classes.tobytes()
     if len(classes) == 1:
         return header
-    encoder, counts, any_class = SymbolEncoder(), _Counts(), _uniform(len(classes))
-    encoder.put(values[first_places(*mask.shape)].ravel(), any_class)
+    counts, any_class = _Counts(), _uniform(len(classes))
+    coded = [(values[first_places(*mask.shape)].ravel(), any_class)]
     for group in groups(values):
         candidates, contexts = _candidates(group.around, group.kind)
         truth = values[group.rows, group.columns]
         found = candidates == truth[:, None]
         symbols = np.where(found.any(1), found.argmax(1), _CANDIDATES)
         for context in np.unique(contexts):
-            encoder.put(symbols[contexts == context], counts.model(context))
-        encoder.put(truth[symbols == _CANDIDATES], any_class)
+            coded.append((symbols[contexts == context], counts.model(context)))
+        coded.append((truth[symbols == _CANDIDATES], any_class))
         counts.add(contexts, symbols)
-    return header + encoder.bytes()
+    return header + packed(coded)
 
 
 def decode(content: bytes, height: int, width: int) -> np.ndarray:

@@ -50,20 +50,15 @@ class Embedding(Result):
     vector: np.ndarray
 
     def pack(self) -> bytes:
-        """int8 of each value after a f32 scale: the cosine to what it was stays above 0.999."""
-        scale = max(float(np.abs(self.vector).max()), 1e-12) / 127
-        return np.float32(scale).astype('>f4').tobytes() + np.rint(self.vector / scale).astype(np.int8).tobytes()
+        """int8 of each value, the largest is 127: the cosine to what it was stays above 0.999."""
+        return np.rint(self.vector * (127 / max(float(np.abs(self.vector).max()), 1e-12))).astype(np.int8).tobytes()
 
     @classmethod
     def unpack(cls, content: bytes) -> Embedding:
         """Read what `pack` wrote. Raises ValueError where it is no such thing."""
-        if len(content) < 5:
-            raise ValueError(f'{len(content)} bytes: expected a scale and a vector')
-        scale = float(np.frombuffer(content[:4], '>f4')[0])
-        vector = np.frombuffer(content[4:], np.int8).astype(np.float32)
-        length = float(np.linalg.norm(vector))
-        if not (np.isfinite(scale) and scale > 0 and length > 0):
-            raise ValueError('a vector that cannot be: expected one of length 1')
+        vector = np.frombuffer(content, np.int8).astype(np.float32)
+        if not (length := float(np.linalg.norm(vector))):
+            raise ValueError(f'{len(content)} bytes that are no direction: expected a vector')
         return cls(vector / length)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from evitif.heads.decoder import PlaceDecoder
 from evitif.heads.features import Features
-from evitif.heads.head import Head, Reading
+from evitif.heads.head import Asked, Head, Reading
 from evitif.heads.maps import Mask
 from evitif.heads.results import Result
 from evitif.vocabulary import Task
@@ -30,10 +30,11 @@ class SegmentHead(Head):
         return self.decoder(features)
 
     @torch.inference_mode()
-    def results(self, features: Features, certainty: Sequence[float], top_k: int) -> list[Result]:
+    def results(self, features: Features, asked: Sequence[Asked]) -> list[Result]:
         """As `Head.results`; the confidence of a patch is the mean probability of its places' classes, times the trust in its token."""
-        best, classes = self(features).softmax(1).max(1)
-        confidence = cell_confidence(best, self.decoder.scale, features.trust_map(), certainty)
+        probabilities = torch.stack([each.smoothed(row) for each, row in zip(asked, self(features).float().softmax(1), strict=True)])
+        best, classes = probabilities.max(1)
+        confidence = cell_confidence(best, self.decoder.scale, features.trust_map(), [each.certainty for each in asked])
         return [Mask(mask, sure) for mask, sure in zip(classes.to(torch.uint8).cpu().numpy(), confidence, strict=True)]
 
 

@@ -17,10 +17,10 @@ FORMAT, TITLE = 1, 'entropy code'
 _SCALE = 1024       # binary16 has no room for the synthesis of one level
 
 
-def save_entropy_code(path: Path | str, code: EntropyCode, description: dict) -> dict:
+def save_entropy_code(path: Path | str, code: EntropyCode, description: dict, kind: str = KIND) -> dict:
     """Write the code, which `half_precision` has rounded, and its description, and return that as it was written."""
     path = Path(path)
-    write_described(path, {'format': FORMAT, 'kind': KIND, 'digest': code.digest, **description}, path.with_suffix('.safetensors'),
+    write_described(path, {'format': FORMAT, 'kind': kind, 'digest': code.digest, **description}, path.with_suffix('.safetensors'),
                     _stored(code))
     return read_json(path)
 
@@ -30,13 +30,13 @@ def half_precision(code: EntropyCode) -> EntropyCode:
     return _restored(_stored(code))
 
 
-def load_entropy_code(path: Path | str, fingerprint: str | None) -> tuple[EntropyCode, dict]:
+def load_entropy_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tuple[EntropyCode, dict]:
     """Load the code and description of the JSON file `path`, for a model with this fingerprint (`evitif.model.fingerprint`
     with the cut); None: not known here.
 
     Raises ArtifactError where it cannot be read or was made for another model.
     """
-    description = read_artifact(path, TITLE, FORMAT, (KIND,))
+    description = read_artifact(path, TITLE, FORMAT, (kind,))
     if fingerprint is not None:
         require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
     code = read_arrays(path, TITLE, lambda arrays: _restored({name: tensor.numpy() for name, tensor in read_tensors(arrays).items()}))

@@ -192,12 +192,17 @@ class EntropyCode:
         reference = None if state is None else np.where(known[:, None], state.levels, 0).astype(np.int32)
         modes = self._modes(levels, sorts, step, known, reference, thrift if rank is None else np.float32(thrift) / _WEIGHTS[rank])
         tables, at = self.tables, self.tables.at(step)
+        first, rounding = self._thresholds(thrift) if rank is None else self._thresholds_by_rank(thrift)
+        if (native := self._parts.native_tables(step)) is not None:
+            symbols, classes, result, bits = native.plan(
+                np.ascontiguousarray(levels, np.int16), np.ascontiguousarray(sorts, np.int64), modes,
+                None if reference is None else reference.astype(np.int16), rank, first, rounding, tables.cost, _MOST)
+            return Plan(step, modes, known, symbols, classes, result, bits + np.float32(1.5) * known)
         sent = np.flatnonzero(modes < self.unmoved)
         row = modes[sent].astype(np.intp) * len(self.analysis) + sorts[sent]
         predicted = at.predicted(row, None if reference is None else reference[sent])
         rest = (levels[sent, :at.columns] - predicted[:, :at.columns]).astype(np.float32) * np.float32(1 / at.size)
         magnitude = np.abs(rest)
-        first, rounding = self._thresholds(thrift) if rank is None else self._thresholds_by_rank(thrift)
         offset = None if rank is None else (rank[sent] * (CLASSES + 1))[:, None]
         chosen, classes = np.zeros(rest.shape, np.int32), np.zeros(rest.shape, np.uint8)
         for label, part in at.adapted(row, chosen):
@@ -299,7 +304,7 @@ _MOST = ((REACH + ESCAPE - 2 << LOW_BITS) - 1).astype(np.int32)
 
 def _rank_of(weights: np.ndarray) -> np.ndarray:
     """The nearest of _WEIGHTS, int [n]."""
-    return np.clip(np.rint(2 * np.log2(weights)) + 7, 0, len(_WEIGHTS) - 1).astype(np.intp)
+    return np.clip(np.rint(2 * np.log2(weights)) + 7, 0, len(_WEIGHTS) - 1).astype(np.int64)
 
 
 def _spread(part: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:

@@ -22,7 +22,7 @@ REACH = 24                  # symbols -24 to 24; the outer ones are followed by 
 ESCAPE = 256
 CENTRES = 4                 # magnitudes 0, 1, 2 and more have centres of their own
 BUCKETS = 33                # of how much larger a token's symbols were than expected, in quarters of an octave
-_SMOOTH = 4 * 64            # symbols' worth of expectation that are taken as seen
+SMOOTH = 4 * 64            # symbols' worth of expectation that are taken as seen
 _EDGES = (0, 6, 16, 32, 56, 92, 140)
 
 
@@ -33,12 +33,12 @@ def blocks(coefficients: int) -> tuple[slice, ...]:
     return tuple(slice(first, last) for first, last in zip(edges, edges[1:]))
 
 
-_MARKS = np.array([round(16 * 2**((bucket + 0.5 - BUCKETS // 2) / 4)) for bucket in range(BUCKETS - 1)], np.int64)
+MARKS = np.array([round(16 * 2**((bucket + 0.5 - BUCKETS // 2) / 4)) for bucket in range(BUCKETS - 1)], np.int64)
 
 
 def bucket_of(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Where a token stands whose magnitudes summed to `seen` and were expected to sum to `expected`, both in 1/64: int [n]."""
-    return np.searchsorted(_MARKS, (seen + _SMOOTH) * 16 // (expected + _SMOOTH), side='right')
+    return np.searchsorted(MARKS, (seen + SMOOTH) * 16 // (expected + SMOOTH), side='right')
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,8 +56,11 @@ class SplitModel:
         their positions. exp(`key_bias`) [B, N] is the weight of a token: what it counts for in the attention of each block and
         in what the model pools by (`takes_key_bias`).
         """
-        key_bias_kept = key_bias if key_bias is None or kept is None else key_bias.gather(1, kept)
-        return self.trunk.classify(self.outputs(tokens, (self.depth,), kept, key_bias)[self.depth], key_bias_kept)
+        return self.classify(self.outputs(tokens, (self.depth,), kept, key_bias)[self.depth], kept, key_bias)
+
+    def classify(self, output: torch.Tensor, kept: torch.Tensor | None = None, key_bias: torch.Tensor | None = None) -> torch.Tensor:
+        """The last of `outputs` [B, M, D] to logits [B, classes]."""
+        return self.trunk.classify(output, key_bias if key_bias is None or kept is None else key_bias.gather(1, kept))
 
     def outputs(self, tokens: torch.Tensor, blocks: Collection[int], kept: torch.Tensor | None = None,
                 key_bias: torch.Tensor | None = None) -> dict[int, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 The coder is rANS (Duda, "Asymmetric numeral systems", arXiv 1311.2540) with a state of 64 bits, words of 32 and frequencies out of 2^24,
 as `constriction` has it (Bamler, "Understanding entropy coding with asymmetric numeral systems", arXiv 2201.01741). Where that package is
-not installed, which has no wheels for Linux on aarch64, the same bytes are written and read in Python, many times slower.
+not installed, which has no wheels for Linux on aarch64, the same bytes are written and read in Python, many times slower. Where `native` is
+there, that does it.
 
 Models are integers, so encoder and decoder have the same ones on any machine. A coder is a stack: what is decoded first is encoded last.
 """
@@ -33,6 +34,7 @@ class SymbolModel:
             raise ValueError(f'{len(counts)} frequencies from {min(counts, default=0)} that sum to {sum(counts)}: expected two or more, '
                              f'each at least 1, that sum to {1 << PRECISION}')
         self.edges = [0, *accumulate(counts)]
+        self.starts = np.array(self.edges, np.uint32)       # the same for the library
         # constriction gives each symbol 1 and shares out the rest by these weights, whose sum is that rest: all of it is exact.
         self.native = None if constriction is None else constriction.stream.model.Categorical(
             np.array(counts, np.float64) - 1, perfect=False)
@@ -80,9 +82,7 @@ class SymbolDecoder:
     """Takes symbols from bytes. Any bytes give some; `finish` tells whether they were all that was put in."""
 
     def __init__(self, payload: bytes):
-        words = np.frombuffer(payload + bytes(-len(payload) % 4), '<u4').astype(np.uint32)
-        if len(payload) and not payload[-1]:
-            raise CodeError(f'{len(payload)} bytes of coded tokens end in a zero, which no encoder writes')
+        words = words_of(payload)
         self._native = None if constriction is None else constriction.stream.stack.AnsCoder(words)
         self._words = words.tolist()
         self._state = 0
@@ -109,6 +109,17 @@ class SymbolDecoder:
 
     def finish(self) -> None:
         """Raises CodeError unless exactly these bytes were what was put in."""
-        empty = self._native.is_empty() if self._native is not None else not self._words and not self._state
-        if not empty:
-            raise CodeError('the bytes of coded tokens do not end where their tokens do: they were damaged, or coded by another code')
+        require_end(self._native.is_empty() if self._native is not None else not self._words and not self._state)
+
+
+def words_of(payload: bytes) -> np.ndarray:
+    """The words of a coder, uint32 [n]. Raises CodeError for bytes that no encoder writes."""
+    if len(payload) and not payload[-1]:
+        raise CodeError(f'{len(payload)} bytes of coded tokens end in a zero, which no encoder writes')
+    return np.frombuffer(payload + bytes(-len(payload) % 4), '<u4').astype(np.uint32)
+
+
+def require_end(ended: bool) -> None:
+    """Raises CodeError unless a decoder has taken all that was put in."""
+    if not ended:
+        raise CodeError('the bytes of coded tokens do not end where their tokens do: they were damaged, or coded by another code')

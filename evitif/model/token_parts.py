@@ -9,11 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from evitif.model import native
 from evitif.model.entropy_tables import CLASSES, LOW_BITS, REACH, STEPS, TABLES, Tables, blocks, table_of
 from evitif.model.errors import CodeError
+from evitif.model.native import NativeDecoder, NativeEncoder, NativeTables
 from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolEncoder, SymbolModel
 
 _LABELS = CLASSES + 1
@@ -51,6 +54,15 @@ class PartCoder:
     def __init__(self, tables: Tables, sorts: np.ndarray):
         self._tables, self._sorts = tables, sorts
         self._unmoved = len(tables.base)        # the mode of a token of which nothing else is sent
+        self._native: dict[int, NativeTables] = {}
+
+    def native_tables(self, step: int) -> NativeTables | None:
+        """The tables of a step for the compiled loops, where there are some."""
+        if native.library() is None:
+            return None
+        if step not in self._native:
+            self._native[step] = NativeTables(self._tables, self._tables.at(step))
+        return self._native[step]
 
     def pack(self, plan: Plan, parts: Sequence[np.ndarray]) -> list[bytes]:
         """The tokens of each part, places int [n] ascending, as bytes; parts of the same tokens are coded once."""
@@ -63,6 +75,23 @@ class PartCoder:
         return [coded[key] for key in keys]
 
     def _pack(self, plan: Plan, parts: list[np.ndarray]) -> list[bytes]:
+        tables = self.native_tables(plan.step)
+        encoders = self._encoded(plan, parts) if tables is None else [self._natively(tables, plan, places) for places in parts]
+        for encoder, places in zip(encoders, parts, strict=True):
+            if (known := plan.known[places]).any():
+                modes = plan.modes[places][known].astype(np.int32)
+                share = _shares(np.bincount(modes, minlength=self._unmoved + 1))
+                encoder.push(modes, _mode_model(tuple(share.tolist())))
+                encoder.push(share, _UNIFORM[4])
+        return [encoder.bytes() for encoder in encoders]
+
+    def _natively(self, tables: NativeTables, plan: Plan, places: np.ndarray) -> NativeEncoder:
+        sent = places[plan.modes[places] < self._unmoved].astype(np.int64)
+        encoder = NativeEncoder(3 * (len(sent) * plan.symbols.shape[1] + len(places) + self._unmoved) + 8)
+        encoder.push_tokens(tables, sent, plan.symbols, plan.classes)
+        return encoder
+
+    def _encoded(self, plan: Plan, parts: list[np.ndarray]) -> list[SymbolEncoder]:
         rows, owner = _joined(parts)
         moved = plan.modes[rows] < self._unmoved
         sent, owner = rows[moved], owner[moved]
@@ -100,13 +129,7 @@ class PartCoder:
                 for rest in reversed(after.get(at, ())):
                     encoder.push(*rest)
             encoder.push(clipped[begins[run]:begins[run + 1]], models[kind])
-        for encoder, places in zip(encoders, parts, strict=True):
-            if (known := plan.known[places]).any():
-                modes = plan.modes[places][known].astype(np.int32)
-                share = _shares(np.bincount(modes, minlength=self._unmoved + 1))
-                encoder.push(modes, _mode_model(tuple(share.tolist())))
-                encoder.push(share, _UNIFORM[4])
-        return [encoder.bytes() for encoder in encoders]
+        return encoders
 
     def unpack(self, payloads: Sequence[bytes], parts: Sequence[np.ndarray], step: int,
                state: State | None) -> list[np.ndarray | CodeError]:
@@ -114,10 +137,11 @@ class PartCoder:
         if not 0 <= step < len(STEPS):
             return [CodeError(f'step {step} of coded tokens: expected 0 to {len(STEPS) - 1}') for _ in parts]
         found: list[np.ndarray | CodeError | None] = []
-        decoders: list[SymbolDecoder] = []
+        tables = self.native_tables(step)
+        decoders: list[Any] = []
         for payload in payloads:
             try:
-                decoders.append(SymbolDecoder(payload))
+                decoders.append(SymbolDecoder(payload) if tables is None else NativeDecoder(payload))
                 found.append(None)
             except CodeError as error:
                 found.append(error)
@@ -132,7 +156,7 @@ class PartCoder:
                     found[index] = error
         return found
 
-    def _unpack(self, decoders: list[SymbolDecoder], parts: list[np.ndarray], step: int,
+    def _unpack(self, decoders: list[Any], parts: list[np.ndarray], step: int,
                 state: State | None) -> tuple[np.ndarray, np.ndarray]:
         """The levels of all parts' tokens, int16 [n, K], and where each part ends but the last."""
         at, (rows, owner) = self._tables.at(step), _joined(parts)
@@ -143,16 +167,21 @@ class PartCoder:
                 if some.any():
                     share = decoder.take(self._unmoved + 1, _UNIFORM[4])
                     of_part[some] = decoder.take(int(some.sum()), _mode_model(tuple(share.tolist())))
+        reference = None if state is None else np.where(known[:, None], state.levels[rows], np.int16(0))
+        if (tables := self.native_tables(step)) is not None:
+            sorts, begins = self._sorts[rows], [0, *ends.tolist(), len(rows)]
+            return np.concatenate([decoder.take_tokens(
+                tables, sorts[begin:end], modes[begin:end], None if reference is None else reference[begin:end])
+                for decoder, begin, end in zip(decoders, begins, begins[1:], strict=False)]), ends
         sent = np.flatnonzero(modes < self._unmoved)
         owner, row = owner[sent], modes[sent].astype(np.intp) * at.sorts + self._sorts[rows[sent]]
-        reference = None if state is None else np.where(known[:, None], state.levels[rows], 0).astype(np.int32)
         symbols = np.zeros((len(sent), at.columns), np.int32)
         classes = np.zeros(symbols.shape, np.uint8)
         for label, part in at.adapted(row, symbols):
             classes[:, part] = label
             symbols[:, part] = self._block(decoders, owner, label)
-        levels = np.zeros((len(rows), at.factors.shape[1]), np.int16) if reference is None else reference.astype(np.int16)
-        levels[sent] = at.levels(at.predicted(row, None if reference is None else reference[sent]), symbols, classes)
+        levels = np.zeros((len(rows), at.factors.shape[1]), np.int16) if reference is None else reference
+        levels[sent] = at.levels(at.predicted(row, None if reference is None else reference[sent].astype(np.int32)), symbols, classes)
         return levels, ends
 
     def _block(self, decoders: list[SymbolDecoder], owner: np.ndarray, label: np.ndarray) -> np.ndarray:

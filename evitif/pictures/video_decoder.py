@@ -63,8 +63,8 @@ class VideoDecoder(Generic[T]):
         self.codec = codec
         self.waiting = 0
         self._started, self._number = False, 0
-        self._last: int | None = None       # presentation time of the last packet, and the step from one to the next
-        self._step: int | None = None
+        self._last: int | None = None       # presentation time of the last packet
+        self._counted = False               # presentation times are numbers, one after the other
         self._tags: BoundedDict[int, T] = BoundedDict(_WAITING)
         self._context = self._new()
 
@@ -83,13 +83,12 @@ class VideoDecoder(Generic[T]):
 
         Raises PictureError for a packet that is damaged; those after it wait for a key frame.
 
-        :param pts: the packet's presentation time, where the stream has one: a step that is not like the others tells of a lost packet
+        :param pts: the packet's presentation time, where the stream has one: where it counts packets, a gap tells of a lost one
         """
         if pts is not None:
-            step = None if self._last is None else pts - self._last
-            if self._step is None:
-                self._step = step
-            elif step != self._step and not is_key(data, self.codec):
+            if self._last is not None and pts == self._last + 1:
+                self._counted = True
+            elif self._counted and not is_key(data, self.codec):
                 self.lost()
             self._last = pts
         if not self._started and not is_key(data, self.codec):

@@ -15,12 +15,13 @@ import math
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from evitif.bounded import BoundedDict
+from evitif.heads.results import Result
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
@@ -50,6 +51,7 @@ from evitif.vocabulary import How
 
 Item = tuple[ReceivedFrame, ...]      # frames that share a prediction: one, or those of several devices
 Slot = Item | FrameLate
+Said = tuple[Answer, dict[str, Result]]      # to a frame; what heads say is in the answer too, as far as it travels to the robot
 KEY_WATCH_S = 1.0       # between two looks at the key files
 _KEYS_SAID = 8          # files that cannot be used, each with a sentence of its own
 
@@ -72,10 +74,14 @@ class BridgeStatistics:
 
 
 class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
-    """As EdgeRuntime, off-board; it calls `on_prediction(robot, prediction)`."""
+    """As EdgeRuntime, off-board; it calls `on_prediction(robot, prediction)`.
+
+    :param heads_read: the heads whose results of this robot somebody reads here, of `heads`; None: all
+    """
 
     def __init__(self, config: BridgeSettings, *, on_prediction: Callable[[str, Prediction], None],
-                 on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):
+                 on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python,
+                 heads_read: Callable[[str], Collection[str]] | None = None):
         require_choice(config.key_file, config.unsealed, config.silent_to_strangers)
         self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
@@ -84,7 +90,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._endpoint = _endpoint(config, strategy, keys)
         super().__init__(config, strategy, self._endpoint, on_event=on_event, log=log, bind=(config.bind_host, config.port))
         self.config: BridgeSettings = config
-        self._on_prediction = on_prediction
+        self._on_prediction, self._read_here = on_prediction, heads_read
+        strategy.heads_read = self._heads_read
         self._fused: BoundedDict[tuple[str, int], Answer] = BoundedDict(HANDED_ON * config.max_robots)      # by robot and stamp
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed; under the lock
         self._tokens: defaultdict[int, Counter[str]] = defaultdict(Counter)     # by session: what became of them; the same
@@ -149,7 +156,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                     except Exception as error:
                         self._fail((slot.frame,), error)
 
-    def _answers(self, items: list[Item]) -> list[list[Answer] | None]:
+    def _answers(self, items: list[Item]) -> list[list[Said] | None]:
         """The answers to each item's frames, or None if it fails: one robot's frame must not end the service of the others."""
         frames, began = [frame for item in items for frame in item], time.monotonic()
         try:
@@ -161,8 +168,25 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             return [None]
         done = time.monotonic()
         self._add(batches=1)
-        answers = iter([self._answer(frame, outcome, began, done) for frame, outcome in zip(frames, outcomes, strict=True)])
+        answers = iter([(self._answer(frame, outcome, began, done), outcome.heads)
+                        for frame, outcome in zip(frames, outcomes, strict=True)])
         return [list(itertools.islice(answers, len(item))) for item in items]
+
+    def _heads_read(self, frame: ReceivedFrame) -> set[str]:
+        """The heads whose results of this frame somebody reads, on the robot or here."""
+        session = self._endpoint.sessions.get(frame.session_id)
+        here = [head.name for head in self._strategy.heads] if self._read_here is None else \
+            self._read_here(group_of(frame.robot, frame.device))
+        return {*here, *(() if session is None else session.heads_read)}
+
+    def _travelling(self, frame: ReceivedFrame, heads: dict[str, Result]) -> dict[int, bytes]:
+        """What travels to the robot of what heads say: what it reads."""
+        session = self._endpoint.sessions.get(frame.session_id)
+        if session is None or not heads:
+            return {}
+        read = session.heads_read
+        said = {index: heads[name].pack() for index, (name, _) in enumerate(session.parameters.heads) if name in heads and name in read}
+        return {index: content for index, content in said.items() if content}
 
     def _answer(self, frame: ReceivedFrame, outcome: Outcome, began: float, done: float) -> Answer:
         return Answer(
@@ -173,9 +197,9 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
             wait_s=max(0.0, began - frame.first_arrival), recovery_s=outcome.recovery_s, tail_s=outcome.tail_s,
             hold_s=max(0.0, done - frame.first_arrival), remembered=outcome.remembered, memory_age_s=outcome.memory_age_s,
-            motion=outcome.motion)
+            motion=outcome.motion, heads=self._travelling(frame, outcome.heads))
 
-    def _deliver(self, answered: list[tuple[Item, list[Answer]]]) -> None:
+    def _deliver(self, answered: list[tuple[Item, list[Said]]]) -> None:
         # All with the loop's lock taken once: the loop holds it while it takes a batch of datagrams, so each time costs a wait.
         try:
             errors = self._loop.call(lambda now: [self._send(item, answers, now) for item, answers in answered])
@@ -185,19 +209,19 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             try:
                 if error is not None:
                     raise error
-                self._tell(item, answers[0])
+                self._tell(item, *answers[0])
             except Exception as reason:
                 self._fail(item, reason)
 
-    def _send(self, item: Item, answers: list[Answer], now: float) -> Exception | None:
+    def _send(self, item: Item, answers: list[Said], now: float) -> Exception | None:
         """Send the answers to an item; return what went wrong."""
         try:
-            for frame, answer in zip(item, answers, strict=True):
+            for frame, (answer, _) in zip(item, answers, strict=True):
                 self._endpoint.send_answer(frame.session_id, answer, now)
         except Exception as error:
             return error
 
-    def _tell(self, item: Item, answer: Answer) -> None:
+    def _tell(self, item: Item, answer: Answer, heads: dict[str, Result]) -> None:
         """Count what was sent, and publish it off-board."""
         self._add(frames_answered=len(item))
         if len(item) == 1:
@@ -205,7 +229,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         robot = group_of(item[0].robot, item[0].device)     # without the device in the link's name
         if item[0].device:
             self._fused[robot, item[0].capture_stamp_ns] = answer
-        self._on_prediction(robot, self._prediction(item, answer))
+        self._on_prediction(robot, self._prediction(item, answer, heads))
 
     def _count_tokens(self, frame: ReceivedFrame, answer: Answer) -> None:
         sent = frame.units_sent // self._strategy.streams[0].groups
@@ -232,7 +256,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._count_fate('failed', item)
         self._repeated(logging.ERROR, f'frame {item[0].frame_id} of robot {item[0].robot} failed: {error}', type(error))
 
-    def _prediction(self, item: Item, answer: Answer) -> Prediction:
+    def _prediction(self, item: Item, answer: Answer, heads: dict[str, Result]) -> Prediction:
         first, parameters, labels = item[0], self._strategy.streams[0], self.labels
         answer = best(answer, self.config.top_k)        # a robot may have asked for more
         sent = sum(frame.units_sent for frame in item) // parameters.groups
@@ -247,7 +271,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             packet_error_rate=_mean([frame.packet_error_rate for frame in item]),
             sent=np.ones(parameters.tokens, bool) if sent == parameters.tokens else known, received=answer.received,
             remembered=answer.remembered, memory_age=answer.memory_age_s,
-            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, devices=self._strategy.devices,
+            prefix_tokens=parameters.prefix_tokens, grid=parameters.grid, heads=heads, devices=self._strategy.devices,
             stages=StageTimes(wait=answer.wait_s, recovery=answer.recovery_s, tail=answer.tail_s,
                               total=time.monotonic() - min(frame.first_arrival for frame in item)))
 

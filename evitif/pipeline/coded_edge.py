@@ -11,7 +11,7 @@ from evitif.bounded import BoundedDict
 from evitif.model.entropy_code import EntropyCode, Plan, State
 from evitif.pipeline.coded_choice import CodedChoice, CodedSetting, Patches
 from evitif.pipeline.coded_states import STATES, state_after
-from evitif.pipeline.cut_model import CutModel
+from evitif.pipeline.coded_table import FittedCode
 from evitif.pipeline.loading import datagram_room
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.coded_frame import cut_by_bytes, payload_room, tokens_of
@@ -21,7 +21,7 @@ from evitif.protocol.frames.reassembly import newer
 from evitif.protocol.rate.pacing import IP_UDP_BYTES
 from evitif.protocol.wire.coded import CodedPart, CodedTokens
 from evitif.protocol.wire.parameters import StreamParameters
-from evitif.settings import SplitEdgeSettings
+from evitif.settings import EdgeSettings
 
 _CODER_BYTES = 6                # of a payload, that the coder needs to end
 _ROUNDS = 8                     # of cutting finer, where a part is larger than was expected
@@ -126,12 +126,10 @@ def patches_of(plan: Plan, levels: np.ndarray, base: State | None, weights: np.n
     return Patches(plan.bits[prefix:], weights * missed, weights * np.minimum(left, missed), weights * energy, known)
 
 
-def coded_edge(model: CutModel, config: SplitEdgeSettings) -> CodedEdge | None:
-    """How an edge codes its frames; None if they travel as rows."""
-    if model.entropy is None:
-        return None
+def coded_edge(fitted: FittedCode, parameters: StreamParameters, config: EdgeSettings) -> CodedEdge:
+    """How an edge codes its frames."""
     room = datagram_room(config)
     seal = config.max_datagram_bytes - room
     headers = IP_UDP_BYTES + seal + room - payload_room(room, SOURCE_FRAME_RESERVE)
-    choice = CodedChoice(model.entropy.table, headers, config.accuracy_margin, config.patch_copies)
-    return CodedEdge(model.entropy.code, model.parameters, choice, config.max_datagram_bytes, seal)
+    choice = CodedChoice(fitted.table, headers, config.accuracy_margin, config.patch_copies)
+    return CodedEdge(fitted.code, parameters, choice, config.max_datagram_bytes, seal)

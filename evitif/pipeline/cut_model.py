@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from evitif.heads import Features, Head, chosen_heads, load_heads
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.cuttable import require_cuttable
@@ -46,10 +48,14 @@ class CutModel:
     class_names: tuple[str, ...]
     rates: RateTable | None = None            # what each quantisation costs, if frames may be sent in several
     entropy: FittedCode | None = None         # if frames are entropy-coded
+    heads: tuple[Head, ...] = ()              # beside the model's own classifier, in their place
 
     @classmethod
-    def load(cls, config: SplitSettings) -> CutModel:
-        """Build what `config` says. Raises ModelError or ValueError, naming the value and what was expected."""
+    def load(cls, config: SplitSettings, *, with_heads: bool = False) -> CutModel:
+        """Build what `config` says. Raises ModelError or ValueError, naming the value and what was expected.
+
+        :param with_heads: load `config.heads` too; else the parameters name them, and that is all
+        """
         placement = placement_of(config)
         built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
                                       config.num_classes, config.image_size))
@@ -60,6 +66,8 @@ class CutModel:
         cut = _default_cut(built.description, len(module.blocks)) if config.cut is None else config.cut
         split = SplitModel(module, cut, built.data_config['input_size'][0])
         identity = fingerprint(module, cut)
+        chosen = chosen_heads(config.heads)
+        heads = load_heads(config.heads, built.name, split, module) if with_heads else ()
         module.to(placement.device, placement.dtype)
         entropy = fitted_code(config.model, cut, identity, config.quantisation)
         wanted = AUTO if entropy or config.quantisation == UNCODED else config.quantisation
@@ -76,9 +84,10 @@ class CutModel:
             channels=split.channels, groups=groups, row_bytes=quantisers[quantisation].row_bytes, classes=classes,
             code='' if code is None else code.digest,
             formats=tuple((kind, quantiser.row_bytes) for kind, quantiser in quantisers.items() if kind != quantisation),
-            entropy_code=entropy.code.digest if entropy else '')
+            entropy_code=entropy.code.digest if entropy else '', heads=tuple(about.identity for about in chosen))
         return cls(split, placement, Preprocessor(built.data_config), quantisers, parameters,
-                   labels_of(config, built.labels, classes), built.class_names, table, entropy)
+                   labels_of(config, built.labels, classes), built.class_names, table, entropy,
+                   tuple(head.to(placement.device) for head in heads))
 
     @property
     def quantiser(self) -> TokenQuantiser:
@@ -100,6 +109,19 @@ class CutModel:
         """What a recovery made of B frames' tokens to probabilities float32 [B, classes]."""
         placed = replace(recovered, tokens=recovered.tokens.to(self.placement.device, self.placement.dtype))
         return placed.logits(self.split).float().softmax(1).cpu().numpy()
+
+    @torch.inference_mode()
+    def answers(self, recovered: Recovered, blocks: Collection[int], trust: torch.Tensor | None) -> tuple[torch.Tensor, Features]:
+        """The same with what heads read: the remaining blocks run once for the classifier and for all of these `blocks`.
+
+        :param trust: [B, N], see `Features`
+        :returns: probabilities float32 [B, classes] on the CPU, and the features
+        """
+        split = recovered.tail or self.split
+        tokens = recovered.tokens.to(self.placement.device, self.placement.dtype)
+        outputs = split.outputs(tokens, {split.depth, *blocks}, recovered.kept, recovered.key_bias)
+        logits = split.classify(outputs[split.depth], recovered.kept, recovered.key_bias)
+        return logits.float().softmax(1).cpu(), Features.of_outputs(split, outputs, recovered.kept, recovered.key_bias, trust)
 
     @property
     def names_its_classes(self) -> bool:

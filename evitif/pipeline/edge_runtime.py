@@ -5,7 +5,7 @@
 
 Every image given to `submit` ends in exactly one count: replaced by a newer one in the slot, over the rate limit, failed,
 answered at once by a robot that is sure, unsent (no session), answered, or expired. The robot may also answer unsent and expired
-ones alone, or say of expired ones what the last answer was (`answer_memory.py`).
+ones alone, or say of unsent, overdue and expired ones what the last answer was (`answer_memory.py`); overdue ones then count as expired.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from evitif.heads.results import top_classes
+from evitif.heads.chosen import unpacked
+from evitif.heads.results import Result, top_classes
 from evitif.pipeline.answer_memory import AnswerMemory
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
@@ -28,12 +29,12 @@ from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
-from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, LinkLost, Refused
+from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, FrameOverdue, LinkLost, Refused
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import read_key_file, require_choice
-from evitif.protocol.wire.answer import MAX_TOP_K
+from evitif.protocol.wire.answer import MAX_TOP_K, Answer
 from evitif.protocol.wire.link_names import link_name
 from evitif.settings import DEFAULT_TOP_K, EdgeSettings
 from evitif.vocabulary import How, LinkState, RecoveryName
@@ -56,10 +57,10 @@ class EdgeStatistics:
     frames_failed: int = 0            # could not be preprocessed or computed
     frames_sent: int = 0
     frames_answered: int = 0
-    frames_expired: int = 0           # sent, no answer by the deadline
+    frames_expired: int = 0           # sent, no answer by the deadline, or given the last one before
     frames_unsent: int = 0            # no session, or a stamp by which it cannot be joined
     frames_local: int = 0             # answered by the robot alone
-    frames_remembered: int = 0        # expired, and given the last answer
+    frames_remembered: int = 0        # expired or unsent, and given the last answer
     tokens_received: int = 0          # of the frames answered off-board: tokens that arrived, as the next two
     tokens_remembered: int = 0        # filled in from earlier frames
     tokens_estimated: int = 0         # estimated from the others, or left out
@@ -88,6 +89,7 @@ class _Frame:
     observation: Observation | None = None
     sent: np.ndarray | None = None    # bool [tokens]
     packetise: float = NAN            # seconds
+    given_up: bool = False            # it was given the last answer: its own, if it still comes, is not published
 
     def __str__(self) -> str:
         return f'frame of stamp {self.capture_stamp_ns / 1e9:.3f} s'
@@ -156,6 +158,22 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
                 return
         if self._slots.put('image', frame) is not None:
             self._add(frames_replaced=1)
+
+    def read_heads(self, names: Collection[str]) -> None:
+        """Somebody reads what these of `heads` say, and not what the others say: those the bridge need neither compute nor send."""
+        unread = sum(1 << index for index, head in enumerate(self.heads) if head.name not in names)
+        self._connection.unread = unread
+
+    def _heads_of(self, answer: Answer) -> dict[str, Result]:
+        """What the heads say, by name."""
+        said = {}
+        for index, content in answer.heads.items():
+            head = self.heads[index]
+            try:
+                said[head.name] = unpacked(head, content)
+            except ValueError as error:
+                self._repeated(logging.ERROR, f'what the head {head.name} says cannot be read: {error}', ('head', head.name))
+        return said
 
     def _check_stamp(self, capture_stamp_ns: int, now: float) -> bool:
         """Whether other devices' frames of the image can be found by its stamp; a change is logged."""
@@ -232,6 +250,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             self._pending.pop(frame.frame_id, None)
         if self._strategy.answers_alone:
             self._answer_alone(frame, observation)
+        else:
+            self._answer_from_memory(frame)
 
     def _encode_and_send(self, frame: _Frame, observation: Observation, uplink: UplinkState) -> bool:
         """Encode a frame and send it. False: there is no session."""
@@ -277,14 +297,18 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         bridge = f'{self.config.bridge_host}:{self.config.bridge_port}'
         if isinstance(event, AnswerArrived):
             self._answered(event)
+        elif isinstance(event, FrameOverdue):
+            with self._lock:
+                frame = self._pending.get(event.frame_id)       # it stays: its answer would still say what the bridge has
+            if frame is not None and not self._strategy.answers_alone:
+                frame.given_up = self._answer_from_memory(frame)
+                self._add(frames_expired=int(frame.given_up))
         elif isinstance(event, FrameExpired):
             with self._lock:
                 frame = self._pending.pop(event.frame_id, None)
-            self._add(frames_expired=1)
-            if frame is not None and self._strategy.answers_alone:
-                self._slots.put('expired', frame)
-            elif frame is not None:
-                self._answer_from_memory(frame)
+            if frame is None or not frame.given_up:
+                self._add(frames_expired=1)
+                self._answer_expired(frame)
         elif isinstance(event, Connected):
             self._reason, self._refused = '', False
             self._log(logging.INFO, f'connected to {event.bridge} at {bridge}, {"unsealed" if self.config.unsealed else "sealed"}')
@@ -312,13 +336,15 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         if frame is None or frame.observation is None:
             return
         self._strategy.acknowledge(self._connection.session_id or 0, answer.frame_id, answer.received)
-        self._add(frames_answered=1, **{f'tokens_{fate}': count for fate, count in answer.fates(event.sent.tokens).items()})
         class_ids, scores = answer.class_ids, answer.scores
         try:
             class_ids, scores = self._strategy.refine(frame.observation, class_ids, scores)
         except Exception as error:  # the bridge's answer is one all the same
             self._repeated(logging.ERROR, f'the answer to the {frame} is published as the bridge gave it: {error}', type(error))
         self._memory.keep(frame.capture_stamp_ns, class_ids, scores, answer)
+        if frame.given_up:          # each image is answered once
+            return
+        self._add(frames_answered=1, **{f'tokens_{fate}': count for fate, count in answer.fates(event.sent.tokens).items()})
         k = self.config.top_k
         self._publish(
             frame, now, class_ids[:k], scores[:k], How.OFF_BOARD,
@@ -327,15 +353,23 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             recovery=answer.recovery, packets_sent=event.sent.packets, packets_received=answer.packets_received,
             tokens_sent=event.sent.tokens, tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes,
             downlink_bytes=event.copies_bytes, packet_error_rate=answer.packet_error_rate, sent=frame.sent, received=answer.received,
-            remembered=answer.remembered, memory_age=answer.memory_age_s)
+            remembered=answer.remembered, memory_age=answer.memory_age_s, heads=self._heads_of(answer))
 
-    def _answer_from_memory(self, frame: _Frame) -> None:
-        """Say what the last answer was, and how old it is."""
+    def _answer_expired(self, frame: _Frame | None) -> None:
+        if frame is not None and self._strategy.answers_alone:
+            self._slots.put('expired', frame)
+        elif frame is not None:
+            self._answer_from_memory(frame)
+
+    def _answer_from_memory(self, frame: _Frame) -> bool:
+        """Say what the last answer was, and how old it is. False: there is none near enough."""
         remembered = self._memory.recall(frame.capture_stamp_ns)
-        if remembered is not None:
-            self._add(frames_remembered=1)
-            self._publish(frame, time.monotonic(), remembered.class_ids, remembered.scores, How.MEMORY, {}, recovery=RecoveryName.MEMORY,
-                          memory_age=remembered.age_s)
+        if remembered is None:
+            return False
+        self._add(frames_remembered=1)
+        self._publish(frame, time.monotonic(), remembered.class_ids, remembered.scores, How.MEMORY, {}, recovery=RecoveryName.MEMORY,
+                      memory_age=remembered.age_s)
+        return True
 
     def _publish(self, frame: _Frame, now: float, class_ids: tuple[int, ...], scores: tuple[float, ...], how: How,
                  stages: dict[str, float], **link: Any) -> None:

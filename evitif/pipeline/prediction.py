@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from evitif.heads.results import Result
 from evitif.vocabulary import How, RecoveryName, Strategy
 
 NAN = math.nan
@@ -64,6 +65,7 @@ class Prediction:
     received: np.ndarray | None = None      # bool [tokens]: what arrived; None if nothing was sent
     remembered: np.ndarray | None = None    # bool [tokens]: what did not arrive and was remembered from earlier frames; None: nothing
     memory_age: float = NAN          # seconds: of what was remembered, on average, or of the answer (How.MEMORY); NaN: nothing was
+    heads: dict[str, Result] = field(default_factory=dict)      # what other heads say, by name; those that somebody reads
     devices: tuple[str, ...] = ()    # of `partition`: the names of those whose features the tokens are
     image: np.ndarray | None = None  # as it was given to EdgeRuntime.submit, as the next; None on the bridge
     context: object = None

@@ -37,6 +37,7 @@ class Runtime(ABC, Generic[Half, Item]):
         self.threads = ''                     # one sentence about how many PyTorch computes with, once started
         self._strategy: Half = strategy
         self.labels, self.description, self.placement = strategy.labels, strategy.description, strategy.placement
+        self.heads = strategy.heads           # that answer beside the model's own classifier
         self._on_event, self._log = on_event, log
         self._repeated = RepeatedLog(log)     # of what comes with each frame or datagram
         self._loop = UdpLoop(link, bind=bind, remote=remote, on_event=self._handle, batching=BATCHING[config.batching],

@@ -33,10 +33,11 @@ class SelectionEdge(EdgeStrategy):
                                                   device=str(self.placement.device), precision=config.precision)
         settings, code = selector.settings, selector.patch_code
         self.parameters = code.stream_parameters(settings.quantisation, selector.light_fingerprint)
-        self.labels = labels_of(config, code.labels, self.parameters.classes)
+        self.labels = labels_of(config, code.pixels.labels, self.parameters.classes)
         self.description = (f'light model {config.light_model} on {self.placement.sentence}: it answers where its {settings.gate_rule} is '
-                            f'below {settings.eta:g}, else {code.model} gets the patches with {100 * settings.delta:g} % of the scores')
-        self._large_view = code.preprocessor()
+                            f'below {settings.eta:g}, else {code.pixels.model} gets the patches with {100 * settings.delta:g} % of the '
+                            'scores')
+        self._large_view = code.pixels.preprocessor()
         self._copies = config.patch_copies
         self._header_bytes = IP_UDP_BYTES + HEADER.size + TOKENS_HEADER.size + (SEAL_BYTES if config.key_file else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 import timeit
@@ -13,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evitif.heads.results import top_classes
+from evitif.heads import Asked, chosen_heads
+from evitif.heads.classify import classes_of
+from evitif.heads.results import Classes, Result
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.coded_states import CodedStates
 from evitif.pipeline.cut_model import CutModel
+from evitif.pipeline.smoothing import GAP, Smoothing
 from evitif.pipeline.strategy import BridgeStrategy, Outcome, blank_frame
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.recovery import (
@@ -38,6 +42,7 @@ from evitif.vocabulary import RecoveryName, Strategy
 
 BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its start waits for its end
 BATCH_GAIN = 1.05           # a larger batch has to be this much faster for each frame
+ESTIMATED = 0.5             # trust of an estimated token at most
 NEXT_TO_NOTHING = 0.1       # share of the patches that arrived, below which an answer counts as one from memory
 
 
@@ -47,7 +52,8 @@ class SplitBridge(BridgeStrategy):
     name = Strategy.SPLIT
 
     def __init__(self, config: SplitBridgeSettings):
-        self.model = model = CutModel.load(config)
+        self.model = model = CutModel.load(config, with_heads=True)
+        self.heads = chosen_heads(config.heads)
         self.parameters, self.labels, self.placement = model.parameters, model.labels, model.placement
         self.streams = (model.parameters,)
         self.description = (f'model {model.parameters.model}, tail after block {model.parameters.cut} of '
@@ -56,6 +62,7 @@ class SplitBridge(BridgeStrategy):
         self.top_k = config.top_k
         self._states = None if model.entropy is None else CodedStates(model.entropy.code, model.parameters, config.max_robots)
         self._memories = _memories(config, model, self.recovery)
+        self._smoothing = Smoothing(config.smoothing, config.max_robots) if config.smoothing else None
 
     def answer_batch(self, frames: Sequence[ReceivedFrame]) -> list[Outcome]:
         """Run the tail once for all whole frames, and once for each length of sequence among the others."""
@@ -66,22 +73,64 @@ class SplitBridge(BridgeStrategy):
         whole = [index for index, places in enumerate(received) if places.all()]
         pasts = [self._past(frame, values, places) for frame, values, places in zip(frames, tokens, received, strict=True)]
         for frame, places, past in zip(frames, received, pasts, strict=True):
-            if frame.coded is not None and not places.any() and past.remembered is None:
+            if frame.coded is not None and not places[self.parameters.prefix_tokens:].any() and past.remembered is None:
                 raise ValueError('none of what came of it can be read: the frame that it refers to is not known here')
         parts = self._recover(frames, tokens, received, pasts, [index for index in range(len(frames)) if index not in whole])
         if whole:
             parts.append((whole, Recovered(tokens if len(whole) == len(frames) else tokens[whole])))
         recovered_at = time.monotonic()
-        classified: dict[int, tuple[tuple[int, ...], tuple[float, ...]]] = {}
+        said: dict[int, tuple[Classes, dict[str, Result]]] = {}
         for indices, recovered in _merged(parts):
-            for index, probabilities in zip(indices, self.model.tail_batch(recovered), strict=True):
-                certainty = pasts[index].certainty if pasts[index].alone else 1.0
-                tempered = certainty * probabilities + (1 - certainty) / len(probabilities)
-                classified[index] = top_classes(tempered, max(self.top_k, frames[index].top_k))
+            said.update(zip(indices, self._said(recovered, [frames[index] for index in indices], [received[index] for index in indices],
+                                                [pasts[index] for index in indices]), strict=True))
         recovery_s, tail_s = recovered_at - began, time.monotonic() - recovered_at
-        return [Outcome(class_ids, scores, received[index], RecoveryName.NONE if index in whole else self._done_by(pasts[index]),
-                        recovery_s, tail_s, pasts[index].remembered, pasts[index].age_s, pasts[index].motion)
-                for index, (class_ids, scores) in sorted(classified.items())]
+        return [Outcome(classes.class_ids, classes.scores, received[index],
+                        RecoveryName.NONE if index in whole else self._done_by(pasts[index]), recovery_s, tail_s,
+                        pasts[index].remembered, pasts[index].age_s, pasts[index].motion, heads)
+                for index, (classes, heads) in sorted(said.items())]
+
+    def _said(self, recovered: Recovered, frames: list[ReceivedFrame], received: list[np.ndarray],
+              pasts: list[_Past]) -> list[tuple[Classes, dict[str, Result]]]:
+        """What the classifier and the heads that somebody reads say of frames whose tokens were recovered together."""
+        asked = []
+        for frame, past in zip(frames, pasts, strict=True):
+            certainty = past.certainty if past.alone else 1.0
+            smoothed = None if self._smoothing is None else self._smoothing.frame(frame.session_id, frame.capture_stamp_ns, past.same_scene)
+            asked.append((certainty, smoothed, max(self.top_k, frame.top_k)))
+
+        def asked_for(name: str, index: int) -> Asked:
+            certainty, smoothed, top_k = asked[index]
+            return Asked(top_k, certainty) if smoothed is None else Asked(top_k, certainty, functools.partial(smoothed, name))
+        read = [{head.name for head in self.model.heads} if self.heads_read is None else set(self.heads_read(frame)) for frame in frames]
+        heads = [head for head in self.model.heads if any(head.name in names for names in read)]
+        results: list[dict[str, Result]] = [{} for _ in frames]
+        if heads:
+            blocks = {block for head in heads for block in head.reading.blocks}
+            probabilities, features = self.model.answers(recovered, blocks, self._trust(recovered, received, pasts))
+            for head in heads:
+                mine = [asked_for(head.name, index) for index in range(len(frames))]
+                for found, names, result in zip(results, read, head.results(features, mine), strict=True):
+                    if head.name in names:
+                        found[head.name] = result
+        else:
+            probabilities = torch.from_numpy(self.model.tail_batch(recovered))
+        return [(classes_of(row, asked_for('', index)), results[index]) for index, row in enumerate(probabilities)]
+
+    @staticmethod
+    def _trust(recovered: Recovered, received: list[np.ndarray], pasts: list[_Past]) -> torch.Tensor | None:
+        """How far each token is what the camera saw, [B, N]; None: all are."""
+        there = torch.from_numpy(np.stack(received)).to(recovered.tokens.device)
+        if bool(there.all()):
+            return None
+        trust = there.new_full(there.shape, ESTIMATED, dtype=torch.float32)
+        if recovered.key_bias is not None:
+            trust = recovered.key_bias.float().exp().clamp(max=ESTIMATED)
+        if recovered.kept is not None:
+            trust = trust * torch.zeros_like(trust).scatter(1, recovered.kept, 1.0)
+        for row, past in zip(trust, pasts, strict=True):
+            if past.memory is not None:
+                torch.maximum(row, past.memory.trust[0].to(row.device), out=row)
+        return torch.where(there, 1.0, trust)
 
     def _done_by(self, past: _Past) -> RecoveryName:
         """What was done about lost tokens of a frame with this past."""
@@ -93,6 +142,8 @@ class SplitBridge(BridgeStrategy):
         """As `BridgeStrategy.forget`."""
         if self._memories is not None:
             self._memories.forget(session_id)
+        if self._smoothing is not None:
+            self._smoothing.forget(session_id)
         if self._states is not None:
             self._states.forget(session_id)
 
@@ -102,7 +153,9 @@ class SplitBridge(BridgeStrategy):
             return _Past()
         stream = self._memories.of(frame.session_id)
         memory = stream.see(tokens, torch.from_numpy(received).to(tokens.device), frame.capture_stamp_ns, frame.source_frame)
-        return _Past(memory).beside(received, self.parameters.prefix_tokens, stream.motion)
+        if not self.recovery.takes_memory:      # it is only to tell when the scene changes
+            return _Past(motion=stream.motion, same_scene=memory is not None)
+        return _Past(memory, same_scene=memory is not None).beside(received, self.parameters.prefix_tokens, stream.motion)
 
     def _decoded(self, frame: ReceivedFrame) -> tuple[np.ndarray, np.ndarray]:
         """The tokens float32 [N, D] of what arrived of a frame, and which these are, bool [N]."""
@@ -156,6 +209,7 @@ class _Past:
     motion: float = math.nan                # 1/s
     alone: bool = False                     # next to nothing arrived
     certainty: float = 1.0                  # of an answer from what arrived and what is remembered
+    same_scene: bool = False                # as the frames before show
 
     def beside(self, received: np.ndarray, prefix_tokens: int, motion: float) -> _Past:
         """The same with the part that it has, next to what was `received`, bool [tokens].
@@ -174,13 +228,13 @@ class _Past:
 
 
 def _memories(config: SplitBridgeSettings, model: CutModel, recovery: Recovery) -> Memories | None:
-    if not config.memory_limit or not recovery.takes_memory:
+    if not config.smoothing and not (config.memory_limit and recovery.takes_memory):
         return None
     if isinstance(recovery, LinearCompletion):
         centre, scale, chance = recovery.mean, recovery.scale, float(recovery.chance)
     else:
         centre, scale, chance = model.blank_tokens, torch.ones_like(model.blank_tokens[0]), None
-    return Memories(config.max_robots, centre, scale, model.parameters.prefix_tokens, config.memory_limit, chance)
+    return Memories(config.max_robots, centre, scale, model.parameters.prefix_tokens, config.memory_limit or GAP * config.smoothing, chance)
 
 
 def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:

@@ -7,15 +7,14 @@ import time
 
 import numpy as np
 
+from evitif.heads import chosen_heads
 from evitif.pipeline.coded_edge import coded_edge
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.sending_choice import chosen_tokens, sending_choice
-from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
+from evitif.pipeline.strategy import NO_ROWS, EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.settings import SplitEdgeSettings
 from evitif.vocabulary import Quantisation, Strategy
-
-NO_ROWS = np.zeros((0, 0), np.uint8)
 
 
 class SplitEdge(EdgeStrategy):
@@ -28,9 +27,10 @@ class SplitEdge(EdgeStrategy):
         self.parameters, self.labels, self.placement = model.parameters, model.labels, model.placement
         self.description = (f'model {model.parameters.model}, head of {model.parameters.cut} of {model.split.depth} '
                             f'blocks on {model.placement.sentence}')
+        self.heads = chosen_heads(config.heads)
         self.answers_alone = self.keeps_content = config.local_fallback
         self._choice, self._setting = sending_choice(model, config), None
-        self._coded = coded_edge(model, config)
+        self._coded = None if model.entropy is None else coded_edge(model.entropy, model.parameters, config)
 
     def observe(self, pixels: np.ndarray, uplink: UplinkState) -> Observation:
         began = time.monotonic()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from evitif.heads.artifact import HeadDescription
+from evitif.heads.results import Result
 from evitif.model.device import Placement
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.coded_frame import CodedFrame
@@ -23,6 +25,7 @@ from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, RecoveryName, Strategy
 
 NAN = math.nan
+NO_ROWS = np.zeros((0, 0), np.uint8)       # of a frame that is coded
 
 Content = TypeVar('Content')
 
@@ -76,6 +79,7 @@ class Outcome:
     remembered: np.ndarray | None = None      # bool [tokens], those that were remembered from earlier frames; None: none
     memory_age_s: float = NAN                 # their mean age; NaN: there are none
     motion: float = NAN                       # 1/s, how fast the scene changes (`evitif.recovery.memory`); NaN unknown
+    heads: dict[str, Result] = field(default_factory=dict)      # what other heads say, those that somebody reads, by name
 
 
 class EdgeStrategy(ABC, Generic[Content]):
@@ -86,6 +90,7 @@ class EdgeStrategy(ABC, Generic[Content]):
     labels: tuple[str, ...]                   # of each class
     placement: Placement
     description: str                          # for the log: which model, and how much of it runs here
+    heads: tuple[HeadDescription, ...] = ()   # in the order of the parameters
     devices: tuple[str, ...] = ()             # of `partition`: the names of all, in the order of the tokens
     answers_alone: bool                       # `answer_alone` is called when no answer comes
     keeps_content: bool = True                # an observation's content is needed after it was encoded
@@ -123,6 +128,8 @@ class BridgeStrategy(ABC):
     labels: tuple[str, ...]
     placement: Placement
     description: str
+    heads: tuple[HeadDescription, ...] = ()
+    heads_read: Callable[[ReceivedFrame], Collection[str]] | None = None      # those whose results somebody reads; None: all
     devices: tuple[str, ...] = ()
     streams: tuple[StreamParameters, ...]     # what it accepts: one, or of `partition` one for each device
     recovery_sentence: str                    # for the log: what is done about lost tokens

@@ -91,7 +91,8 @@ def resolved(config: CommonSettings) -> tuple[CommonSettings, str]:
         return config, ''
     classes = next(known for known in (EDGE_SETTINGS, BRIDGE_SETTINGS, MODEL_SETTINGS) if known[AUTO] is type(config))
     rows = [row for row in load_table(config.model)
-            if (row.strategy != Strategy.SPLIT or config.cut in (None, row.cut))
+            if not (config.heads and row.strategy == Strategy.SELECTION)
+            and (row.strategy != Strategy.SPLIT or config.cut in (None, row.cut))
             and (row.strategy != Strategy.SELECTION or not config.light_model
                  or find_model_folder(config.light_model) == find_model_folder(row.light_model or ''))]
     if not rows:

@@ -71,6 +71,14 @@ class FrameExpired:
 
 
 @dataclass(frozen=True)
+class FrameOverdue:
+    """A frame's answer can no longer be expected, by what answers have taken, though the deadline has not passed. It may still come."""
+
+    frame_id: int
+    capture_stamp_ns: int
+
+
+@dataclass(frozen=True)
 class DatagramSize:
     """Frames travel in datagrams of another size. Smaller than before: the path swallows larger ones. The same: it swallows these too,
     and a row fits into no smaller one; once these arrive again, `before` is 0.
@@ -168,6 +176,6 @@ class FramesJoined:
     connected: frozenset[str]                # devices
 
 
-EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | MapArrived | FrameExpired | DatagramSize
+EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | MapArrived | FrameOverdue | FrameExpired | DatagramSize
 JoinEvent = FramesJoined | FrameLate | StampRefused
 BridgeEvent = RobotConnected | RobotRefused | RobotMoved | RobotLost | AnswerSize | FrameReady | JoinEvent

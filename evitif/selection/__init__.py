@@ -6,8 +6,8 @@ from evitif.selection.choice import select, select_within
 from evitif.selection.gate import sure, uncertainty
 from evitif.selection.glance import Glance, LightModel
 from evitif.selection.large import PatchModel
-from evitif.selection.patch_code import PatchCode
+from evitif.selection.patch_code import EntropyPatchCode, PatchCode, Pixels
 from evitif.selection.robot import Decision, Selector
 
-__all__ = ['Decision', 'Glance', 'LightModel', 'PatchCode', 'PatchModel', 'Selection', 'SelectionArtifact', 'Selector',
-           'load_selection', 'require_same_classes', 'save_selection', 'select', 'select_within', 'sure', 'uncertainty']
+__all__ = ['Decision', 'EntropyPatchCode', 'Glance', 'LightModel', 'PatchCode', 'PatchModel', 'Pixels', 'Selection', 'SelectionArtifact',
+           'Selector', 'load_selection', 'require_same_classes', 'save_selection', 'select', 'select_within', 'sure', 'uncertainty']

@@ -48,7 +48,7 @@ class PatchModel:
             raise ModelError(f'{type(split.module).__name__} does not embed each patch by itself (its embedding is '
                              f'{type(projection).__name__}): patches cannot be left out of its input')
         self.split, self.recovery = split, recovery
-        self.module, self.cut, self.grid, self.patch_size = split.module, 0, split.grid, size
+        self.module, self.cut, self.grid, self.patch_size, self.image_size = split.module, 0, split.grid, size, split.image_size
         self.tokens = split.grid[0] * split.grid[1]
         self.channels = split.input_channels * size[0] * size[1]
 

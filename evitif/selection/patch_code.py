@@ -1,8 +1,8 @@
-"""Patches of an image on the wire: each becomes a row of bytes that is decoded by itself.
+"""Patches of an image on the wire, as rows of fixed size or entropy-coded.
 
-The rows are those of a transform code (`evitif.model.transform_code`) whose tokens are the pixels of a patch, preprocessed
-as the large model takes them, and whose metric is what its answer depends on. It lies beside the large model
-(`pixels-cut0.json`, by `evitif train code --pixels`); the robot needs this file of it and none of its weights.
+Both codes are those of tokens (`evitif.model.transform_code`, `entropy_code`) where a token is the pixels of a patch, preprocessed as the
+large model takes them, and the metric is what its answer depends on. They lie beside the large model (`pixels-cut0.json` and
+`pixels-entropy-cut0.json`, by `evitif train code --pixels`); the robot needs these files of it and none of its weights.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from evitif.model.code_artifact import load_code
+from evitif.model.entropy_artifact import load_entropy_code
+from evitif.model.entropy_code import EntropyCode
 from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import same_preprocessing
 from evitif.model.folder import artifact_beside
@@ -24,16 +26,15 @@ from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, row_capacity
 from evitif.protocol.wire.datagram import UNIT_INDEX
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.selection.large import PatchModel, patches_of
-from evitif.vocabulary import Strategy
+from evitif.vocabulary import Quantisation, Strategy
 
-KIND = 'pixels'
+KIND, ENTROPY_KIND = 'pixels', 'pixels-entropy'
 
 
 @dataclass(frozen=True, eq=False)
-class PatchCode:
-    """The code of one large model's patches, and what a robot has to know of that model."""
+class Pixels:
+    """What a robot has to know of the large model that its patches are for."""
 
-    code: TransformCode
     model: str                          # the large model's name
     fingerprint: str                    # of its weights at cut 0
     image_size: tuple[int, int]         # height and width of its input
@@ -42,33 +43,19 @@ class PatchCode:
     class_names: tuple[str, ...]
     labels: tuple[str, ...]
     data_config: dict                   # of its preprocessing (`evitif.model.preprocess`)
-    default: str                        # the rate to send patches at unless one says otherwise
-    figures: dict                       # measured when the code was fitted
 
     @classmethod
-    def load(cls, path: Path | str, fingerprint: str | None = None) -> PatchCode:
-        """The code of the description `path`. Raises ArtifactError where it cannot be read or, with a `fingerprint`, was made
-        for another large model."""
-        code, description = load_code(path, fingerprint, KIND)
+    def of(cls, description: dict, path: Path | str) -> Pixels:
+        """What the description of a code says. Raises ArtifactError where it lacks something, or contradicts itself."""
         try:
-            found = cls(code, str(description['model']), str(description['fingerprint']), tuple(description['image_size']),
+            found = cls(str(description['model']), str(description['fingerprint']), tuple(description['image_size']),
                         tuple(description['grid']), tuple(description['patch_size']), tuple(description['class_names']),
-                        tuple(description['labels']), tuples_of(description['data_config']), description['default'],
-                        dict(description['figures']))
+                        tuple(description['labels']), tuples_of(description['data_config']))
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f'patch code {path}: its description lacks or has the wrong form of {error}') from None
         if not same_preprocessing(found.fingerprint, found.data_config):
             raise ArtifactError(f'patch code {path}: its data_config is not the preprocessing of the model that it was made for')
         return found
-
-    @classmethod
-    def beside(cls, model: str, fingerprint: str | None = None) -> PatchCode:
-        """The code that lies beside the large model `model`. Raises ArtifactError where there is none, or see `load`."""
-        path = artifact_beside(model, 0, KIND)
-        if path is None:
-            raise ArtifactError(f'{model} has no code for its patches ({KIND}-cut0.json): fit one with '
-                                f'`evitif train code --pixels --model {model} --data FOLDER`')
-        return cls.load(path, fingerprint)
 
     @staticmethod
     def describe(large: PatchModel, class_names: tuple[str, ...], labels: tuple[str, ...], data_config: dict) -> dict:
@@ -85,24 +72,52 @@ class PatchCode:
         """The large model's preprocessing."""
         return Preprocessor(self.data_config)
 
-    def stream_parameters(self, quantisation: str, light_fingerprint: str = '') -> StreamParameters:
-        """What edge and bridge have to agree on, with the light model: units are patches, and there are no prefix tokens on the wire."""
-        quantiser = self._quantiser(quantisation)
+    def patches_in(self, image: torch.Tensor) -> np.ndarray:
+        """A preprocessed image [1, C, H, W] to its patches, float32 [patches, C * h * w]."""
+        return patches_of(image.float().cpu(), self.patch_size).flatten(0, 1).numpy()
+
+    def parameters_of(self, quantisation: str, row_bytes: int, channels: int, **more: str) -> StreamParameters:
+        """What edge and bridge have to agree on: units are patches, and there are no prefix tokens on the wire."""
         return StreamParameters(
-            model=self.model, fingerprint=self.fingerprint, cut=0, quantisation=quantisation, image_size=self.image_size,
-            tokens=self.patches, prefix_tokens=0, grid=self.grid, channels=self.code.channels, groups=1,
-            row_bytes=quantiser.row_bytes, classes=len(self.class_names), code=self.code.digest if quantisation in RATES else '',
-            strategy=Strategy.SELECTION, light=light_fingerprint)
+            model=self.model, fingerprint=self.fingerprint, cut=0, quantisation=Quantisation(quantisation), image_size=self.image_size,
+            tokens=self.patches, prefix_tokens=0, grid=self.grid, channels=channels, groups=1, row_bytes=row_bytes,
+            classes=len(self.class_names), strategy=Strategy.SELECTION, **more)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchCode:
+    """The rows of one large model's patches."""
+
+    code: TransformCode
+    pixels: Pixels
+    default: str                        # the rate to send patches at unless one says otherwise
+    figures: dict                       # measured when the code was fitted
+
+    @classmethod
+    def load(cls, path: Path | str, fingerprint: str | None = None) -> PatchCode:
+        """The code of the description `path`. Raises ArtifactError where it cannot be read or, with a `fingerprint`, was made
+        for another large model."""
+        code, description = load_code(path, fingerprint, KIND)
+        return cls(code, Pixels.of(description, path), description['default'], dict(description.get('figures', {})))
+
+    @classmethod
+    def beside(cls, model: str, fingerprint: str | None = None) -> PatchCode:
+        """The code that lies beside the large model `model`. Raises ArtifactError where there is none, or see `load`."""
+        return cls.load(_found(model, KIND), fingerprint)
+
+    def stream_parameters(self, quantisation: str, light_fingerprint: str = '') -> StreamParameters:
+        """What edge and bridge have to agree on, with the light model."""
+        return self.pixels.parameters_of(quantisation, self._quantiser(quantisation).row_bytes, self.code.channels,
+                                         code=self.code.digest if quantisation in RATES else '', light=light_fingerprint)
 
     def rows(self, image: torch.Tensor, quantisation: str) -> np.ndarray:
         """A preprocessed image [1, C, H, W] to rows uint8 [patches, row_bytes], of which the chosen ones are sent."""
-        patches = patches_of(image.float().cpu(), self.patch_size)
-        return self._quantiser(quantisation).quantise(patches.flatten(0, 1).numpy())
+        return self._quantiser(quantisation).quantise(self.pixels.patches_in(image))
 
     def patches_from(self, rows: np.ndarray, quantisation: str) -> torch.Tensor:
         """Rows uint8 [B * patches, row_bytes], anything at places that did not arrive, to patches float32 [B, P, C * h * w]."""
         values = self._quantiser(quantisation).dequantise(rows)
-        return torch.from_numpy(values).view(-1, self.patches, self.code.channels)
+        return torch.from_numpy(values).view(-1, self.pixels.patches, self.code.channels)
 
     def _quantiser(self, quantisation: str) -> TokenQuantiser:
         quantiser = TokenQuantiser(quantisation, self.code.channels, code=self.code if quantisation in RATES else None)
@@ -111,3 +126,35 @@ class PatchCode:
             raise ValueError(f'a patch takes {quantiser.row_bytes} bytes as {quantisation}: expected at most {room}, so that it fits '
                              f'into a datagram (choose one of {", ".join(RATES)})')
         return quantiser
+
+
+@dataclass(frozen=True, eq=False)
+class EntropyPatchCode:
+    """The entropy code of one large model's patches: in reference to what the bridge has, a patch that did not move takes few bits."""
+
+    code: EntropyCode
+    pixels: Pixels
+    description: dict                   # as it was written, with what steps and lost patches cost
+
+    @classmethod
+    def load(cls, path: Path | str, fingerprint: str | None = None) -> EntropyPatchCode:
+        """As `PatchCode.load`."""
+        code, description = load_entropy_code(path, fingerprint, ENTROPY_KIND)
+        return cls(code, Pixels.of(description, path), description)
+
+    @classmethod
+    def beside(cls, model: str, fingerprint: str | None = None) -> EntropyPatchCode:
+        """As `PatchCode.beside`."""
+        return cls.load(_found(model, ENTROPY_KIND), fingerprint)
+
+    def stream_parameters(self) -> StreamParameters:
+        """What edge and bridge have to agree on. No rows travel, so that their size says nothing."""
+        return self.pixels.parameters_of(Quantisation.INT8, 1, self.code.mean.shape[1], entropy_code=self.code.digest)
+
+
+def _found(model: str, kind: str) -> Path:
+    path = artifact_beside(model, 0, kind)
+    if path is None:
+        raise ArtifactError(f'{model} has no code for its patches ({kind}-cut0.json): fit one with '
+                            f'`evitif train code --pixels --model {model} --data FOLDER`')
+    return path

@@ -38,7 +38,7 @@ class Selector:
                  light_fingerprint: str):
         self.light, self.preprocessor, self.settings, self.patch_code = light, preprocessor, settings, patch_code
         self.light_fingerprint = light_fingerprint      # of the light model's weights, without a cut
-        self._large_preprocessor = None if patch_code.data_config == preprocessor.data_config else patch_code.preprocessor()
+        self._large_preprocessor = None if patch_code.pixels.data_config == preprocessor.data_config else patch_code.pixels.preprocessor()
 
     @classmethod
     def load(cls, light: str, *, large: str | None = None, delta: float | None = None, eta: float | None = None,
@@ -56,10 +56,10 @@ class Selector:
         identity = fingerprint(built.module)
         artifact = load_selection(artifact_in(light), identity)
         patch_code = PatchCode.beside(large or artifact.large, artifact.large_fingerprint)
-        require_same_classes(light, built.class_names, patch_code.model, patch_code.class_names)
+        require_same_classes(light, built.class_names, patch_code.pixels.model, patch_code.pixels.class_names)
         settings = artifact.settings.changed(delta, eta)
         built.module.to(placement.device, placement.dtype)
-        return cls(LightModel(built.module, settings.score_rule, patch_code.grid, settings.temperature),
+        return cls(LightModel(built.module, settings.score_rule, patch_code.pixels.grid, settings.temperature),
                    Preprocessor(built.data_config), settings, patch_code, identity)
 
     def decide(self, image: np.ndarray, budget_patches: int | None = None) -> Decision:

@@ -56,17 +56,26 @@ class RecoverySettings(ModelSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitBridgeSettings(BridgeSettings, RecoverySettings, SplitSettings):
-    """Settings of the strategy `split`."""
+class MemorySettings(RecoverySettings):
+    """The same with what is remembered of earlier frames."""
 
+    smoothing: float = setting(
+        0.0, 'strategy split: probabilities of classes are filtered over time (exponentially, with this time constant) until the scene '
+        'changes, so that answers flicker less; what is seen newly shows that much later; 0: not at all', unit='s', minimum=0.0,
+        maximum=10.0)
     memory_limit: float = setting(
-        2.0, 'strategy split: a lost token may be filled in from an earlier frame of at most this age; a longer gap forgets all; 0: no '
-        'memory', unit='s', minimum=0.0, maximum=60.0)
+        2.0, 'a lost token may be filled in from an earlier frame of at most this age; a longer gap forgets all; 0: no memory. Not with '
+        'strategy partition, nor with a light model', unit='s', minimum=0.0, maximum=60.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionBridgeSettings(BridgeSettings, RecoverySettings, SelectionSettings):
-    """Settings of the strategy `selection`; `recovery` is for its missing patches, which `auto` leaves out."""
+class SplitBridgeSettings(BridgeSettings, MemorySettings, SplitSettings):
+    """Settings of the strategy `split`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionBridgeSettings(BridgeSettings, MemorySettings, SelectionSettings):
+    """Settings of the strategy `selection`; `recovery` is for its missing patches, which `auto` leaves out where there is a light model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,8 @@ class EdgeSettings(LinkSettings):
     answer_deadline: float = setting(0.5, 'a frame without an answer counts as expired this long after it was sent', unit='s',
                                      minimum=0.001, maximum=60.0, launch=True)
     answer_memory: float = setting(
-        1.0, 'a frame that no answer came for is given the last answer, with its age and less certainty, if that is of an image this near '
-        'in time and the robot does not answer alone; 0: no answer', unit='s', minimum=0.0, maximum=60.0)
+        5.0, 'a frame whose answer can no longer be expected is given the last answer, with its age and less certainty, if that is of an '
+        'image this near in time and the robot does not answer alone; 0: no answer', unit='s', minimum=0.0, maximum=60.0)
     link_timeout: float = setting(1.0, 'the link counts as lost after this long a silence', unit='s', minimum=0.25, maximum=600.0)
     min_packets: int = setting(
         24, 'spread each frame of rows over at least this many packets, so that losing one loses little; entropy-coded frames take as '

@@ -12,8 +12,9 @@ AUTO = 'auto'       # as a strategy: split or selection, by what was measured of
 UNCODED = 'rows'    # as a quantisation: the best without entropy coding
 STRATEGY = Setting(
     'strategy', Strategy.SPLIT.value, 'how edge and bridge share the work, the same on both: split (head and tail of one model), selection '
-    '(a light model answers, or sends the patches that matter), partition (one sub-model on each of several devices), auto (split or '
-    'selection, whichever suits the `auto_` parameters better by what was measured)', choices=(*Strategy.values(), AUTO), launch=True)
+    '(a light model answers, or sends the patches that matter; without one, those that moved), partition (one sub-model on each of '
+    'several devices), auto (split or selection, whichever suits the `auto_` parameters better by what was measured)',
+    choices=(*Strategy.values(), AUTO), launch=True)
 
 SettingsClass = TypeVar('SettingsClass')
 
@@ -36,7 +37,17 @@ class CommonSettings(Settings):
         0, 'CPU threads of PyTorch; 0: OMP_NUM_THREADS, else the number measured fastest at start-up beside another node on the machine',
         unit='threads', minimum=0, maximum=1024)
 
+    heads: str = setting(
+        '', "strategy split: folders of heads that answer beside the model's own classifier, separated by commas; the robot may name fewer "
+        'than the bridge; empty: none', launch=True)
+
     strategy: ClassVar[str]
+
+    def require_no_heads(self) -> None:
+        """Raise ValueError where heads are named, which the strategy cannot run."""
+        if self.heads:
+            raise ValueError(f"heads is {self.heads!r}: strategy {self.strategy} only classifies, with its model's own classes; expected "
+                             'none, or strategy split')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +78,17 @@ class SplitSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionSettings(ModelSettings):
-    """A light model on the robot; off-board `model`, the large one."""
+    """A light model on the robot, or none; off-board `model`, the large one."""
 
     light_model: str = setting(
         '', "strategy selection: folder of the robot's light model with its selection.json, the same on edge and bridge; `model` is the "
-        'large one', launch=True)
+        'large one; empty: none, and the robot sends the patches that moved', launch=True)
 
     strategy = Strategy.SELECTION
 
     def __post_init__(self) -> None:
         if self.strategy == Strategy.SELECTION:
-            self.require_named('light_model', 'a folder, since the strategy is selection')
+            self.require_no_heads()
         super().__post_init__()
 
 
@@ -91,6 +102,7 @@ class PartitionSettings(CommonSettings):
     strategy = Strategy.PARTITION
 
     def __post_init__(self) -> None:
+        self.require_no_heads()
         self.require_named('partition', 'a folder, since the strategy is partition')
         super().__post_init__()
 

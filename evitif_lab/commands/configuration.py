@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from evitif_lab.commands.options import not_negative_int, positive_int
@@ -25,10 +26,15 @@ def option(default: Any = MISSING, help: str | None = None, type: Callable[[str]
     return dataclasses.field(default=default, metadata={'option': {'help': help, 'type': type, **argument}})
 
 
-def add_options(parser: argparse.ArgumentParser, configuration: type) -> None:
-    """Give the parser the options of a configuration. One that is not given is None, and the field's default holds."""
+def add_options(parser: argparse.ArgumentParser, configuration: type, alias: Mapping[str, str] = MappingProxyType({}),
+                once: bool = False) -> None:
+    """Give the parser the options of a configuration. One that is not given is None, and the field's default holds.
+
+    :param alias: a second name of some fields' options
+    :param once: pass over the options that the parser has
+    """
     for field in dataclasses.fields(configuration):
-        if 'option' not in field.metadata:
+        if 'option' not in field.metadata or once and _has(parser, field.name):
             continue
         about = dict(field.metadata['option'])
         if field.default is MISSING:
@@ -37,7 +43,12 @@ def add_options(parser: argparse.ArgumentParser, configuration: type) -> None:
             about = {'help': about['help'], 'action': 'store_true', 'default': None}
         elif '(default' not in (about['help'] or '') and field.default not in (None, (), ''):
             about['help'] = f'{about["help"] or ""} (default: {_shown(field.default)})'.strip()
-        parser.add_argument(f'--{field.name.replace("_", "-")}', **about)
+        names = [f'--{field.name.replace("_", "-")}', *([alias[field.name]] if field.name in alias else ())]
+        parser.add_argument(*names, dest=field.name, **about)
+
+
+def _has(parser: argparse.ArgumentParser, name: str) -> bool:
+    return any(action.dest == name for action in parser._actions)  # noqa: SLF001 - argparse has no public way to ask
 
 
 def chosen(options: argparse.Namespace, configuration: type) -> dict[str, Any]:

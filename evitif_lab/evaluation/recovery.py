@@ -19,6 +19,7 @@ import torch
 
 from evitif.datasets import DatasetError, ImageDataset, open_images
 from evitif.files import read_json, write_json
+from evitif.heads import read_head
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path
 from evitif.model.tensors import require_finite_answers
 from evitif.pipeline.cut_model import CutModel
@@ -36,6 +37,7 @@ from evitif_lab.data.identity import digest_of
 from evitif_lab.evaluation.partial import PartialResult, require_report
 from evitif_lab.evaluation.statistics import half_interval95
 from evitif_lab.loss_patterns import LossRun, PacketLoss
+from evitif_lab.trials.headed import with_head
 
 FORMAT = 1              # of the procedure: figures of another one are not gone on with
 CHUNK, BATCH = 500, 128
@@ -60,6 +62,8 @@ class RecoveryEvaluation(ModelChoice):
     methods: tuple[str, ...] | list[str] | None = option(
         None, 'zero, mean, omission, paldn, … (default: all that need no training, and those whose artifact lies beside the model)',
         nargs='+', metavar='METHOD')
+    head: str | None = option(None, "the folder of a head that classifies, to judge in the place of the model's own classifier",
+                              metavar='FOLDER')
     recovery_artifact: str | None = None    # of the method that it names; None: what lies beside the model
     images: int | None = option(None, 'judge by so many images, drawn over all classes (default: all)', positive_int)
     seeds: int = option(1, 'repetitions with other losses', positive_int)
@@ -112,6 +116,8 @@ class Measurement:
         self.stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
                                                    cut=c.cut, quantisation=UNCODED if c.quantisation == AUTO else c.quantisation,
                                                   device=c.device))
+        if c.head is not None:
+            self.stream = with_head(self.stream, c.head)
         parameters = self.stream.parameters
         self.methods, self.artifacts = _methods(c, self.stream)
         names = self.stream.class_names if self.stream.names_its_classes else None
@@ -127,7 +133,8 @@ class Measurement:
                          'quantisation': parameters.quantisation, 'code': parameters.code, 'layout': layout[:16], 'data': c.data,
                          'pictures': digest_of(self.dataset),
                          'images': len(self.order), 'pattern': c.pattern, 'burst': c.burst, 'loss': list(c.loss),
-                         'seeds': c.seeds, 'methods': {name: self.artifacts.get(name) for name in self.methods},
+                         'seeds': c.seeds, **({} if c.head is None else {'head': read_head(c.head).identity[1]}),
+                         'methods': {name: self.artifacts.get(name) for name in self.methods},
                          **({'rates': repr(self.stream.rates)} if adaptive else {})}
 
     def measure(self, command: str = '') -> dict:

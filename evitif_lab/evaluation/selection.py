@@ -285,10 +285,10 @@ class Measurement:
         """Patches as few mosaics, at least two, as fit into a datagram each: the picture, and the bytes with each one's
         bitmap of the patches that it has."""
         bitmap, count = -(-self.trial.patches // 8), 2
-        picture, sizes = mosaics_through(view, patches, self.trial.code.patch_size, count, codec, quality)
+        picture, sizes = mosaics_through(view, patches, self.trial.code.pixels.patch_size, count, codec, quality)
         while max(sizes) + bitmap > DATAGRAM_ROOM and count < len(patches):
             count = min(len(patches), max(count + 1, -(-sum(sizes) // DATAGRAM_ROOM)))
-            picture, sizes = mosaics_through(view, patches, self.trial.code.patch_size, count, codec, quality)
+            picture, sizes = mosaics_through(view, patches, self.trial.code.pixels.patch_size, count, codec, quality)
         return picture, sum(sizes) + bitmap * len(sizes)
 
 

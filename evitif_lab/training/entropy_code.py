@@ -192,12 +192,14 @@ def kernel_of(between: torch.Tensor, grid: tuple[int, int]) -> np.ndarray:
 
 
 def fit_entropy_code(tokens: torch.Tensor, prefix_tokens: int, grid: tuple[int, int], fisher: torch.Tensor, between: torch.Tensor,
-                     video: torch.Tensor | None = None, temporal_modes: int = 2, seed: int = 0) -> EntropyCode:
+                     video: torch.Tensor | None = None, temporal_modes: int = 2, seed: int = 0,
+                     kept: int | None = None) -> EntropyCode:
     """The code for tokens [n, N, D] whose tail has this information within and between them (`transform_code.information`).
 
     :param video: tokens [paths, frames, N, D] of frames that follow one another; None: a code without references
+    :param kept: coefficients of a token at most; None: as many as it has channels
     """
-    mean, analysis, synthesis, spread = metric_transforms(tokens, prefix_tokens, fisher)
+    mean, analysis, synthesis, spread = metric_transforms(tokens, prefix_tokens, fisher, kept=kept)
     single = classes_of(spread.numpy())[None]
     tables = first_tables(single, np.zeros((1, *spread.shape), np.int16))
     code = EntropyCode(mean.float().numpy(), analysis.float().numpy(), synthesis.float().numpy(), kernel_of(between, grid), tables)

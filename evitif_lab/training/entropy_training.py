@@ -15,6 +15,8 @@ from evitif.model.folder import artifact_path
 from evitif.model.split import SplitModel
 from evitif.pipeline.coded_table import FIGURES
 from evitif.recording import is_recording
+from evitif.selection import PatchModel, Pixels
+from evitif.selection.patch_code import ENTROPY_KIND
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.training.entropy_code import fit_entropy_code
@@ -35,35 +37,43 @@ from evitif_lab.trials.camera_motion import camera_path
 from evitif_lab.trials.images import Normalise, load_images, open_sources, square
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
-MEASURED, FILMED = 400, 80      # images, and paths, that the edge's choice rests on
+MEASURED, MEASURED_PIXELS, FILMED = 400, 150, 80       # images and paths that the edge's choice rests on; patches of pixels take longer
 
 
 def train_entropy_code(configuration: CodeTraining, command: str = '', keep: bool = False, overwrite: bool = False) -> list[dict]:
-    """Fit an entropy code for every cut, write `entropy-cut<k>.json` with its arrays, and return the descriptions.
+    """Fit an entropy code for every cut, or of pixels, write it as `entropy-cut<k>.json` or `pixels-entropy-cut0.json` with its arrays, and
+    return the descriptions.
 
     What is there already is treated as by `train_code`, and the same is raised.
     """
     c = configuration
     folder, descriptions, images = artifact_folder(c.model, c.output), [], None
+    kind = ENTROPY_KIND if c.pixels else KIND
     made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
-    for cut in c.cut or [None]:
+    for cut in c.cut or [0 if c.pixels else None]:
         began, stream = time.monotonic(), stream_of(c, cut)
-        path, parameters = artifact_path(folder, stream.parameters.cut, KIND), stream.parameters
-        if _is_there(c, path, parameters.cut, parameters.fingerprint, keep, made_from, overwrite):
+        path, parameters = artifact_path(folder, stream.parameters.cut, kind), stream.parameters
+        if _is_there(c, path, kind, parameters.cut, parameters.fingerprint, keep, made_from, overwrite):
             continue
+        split, about, kept = stream.split, {}, None
+        if c.pixels:        # the model sees no more directions of a patch than its embedding has channels
+            split, kept = PatchModel(stream.split), stream.split.channels
+            about = Pixels.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config)
         images = images_of(c, stream) if images is None else images
         normalise = Normalise(stream.preprocessor.data_config, c.device)
-        tokens, answers = tokens_of(stream.split, images, normalise)
-        found = information(stream.split, tokens[:c.gradient_images], c.seed)
-        video = filmed(stream.split, c, images[-PATHS:], normalise)
-        code = half_precision(fit_entropy_code(tokens, stream.split.prefix_tokens, stream.split.grid, *found, video, seed=c.seed))
-        code = code.with_sensitivity(fit_sensitivity(stream.split, code, tokens[:c.gradient_images], c.seed))
-        table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[-MEASURED:], answers[-MEASURED:], video[:FILMED], c.seed)
+        tokens, answers = tokens_of(split, images, normalise)
+        found = information(split, tokens[:c.gradient_images], c.seed)
+        video = filmed(split, c, images[-PATHS:], normalise)
+        code = half_precision(fit_entropy_code(tokens, split.prefix_tokens, split.grid, *found, video, seed=c.seed, kept=kept))
+        code = code.with_sensitivity(fit_sensitivity(split, code, tokens[:c.gradient_images], c.seed))
+        measured = slice(-(MEASURED_PIXELS if c.pixels else MEASURED), None)
+        table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[measured], answers[measured],
+                              None if c.pixels else video[:FILMED], c.seed, split if isinstance(split, PatchModel) else None)
         descriptions.append(save_entropy_code(path, code, {
-            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, 'data': c.data,
+            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about, 'data': c.data,
             'images': len(images), 'seed': c.seed, 'figures': {FIGURES: table, 'seconds': round(time.monotonic() - began, 1)},
             'made_by': {'command': command, 'configuration': configuration_of(c, parameters.cut), 'made_from': made_from,
-                        'torch': torch.__version__}}))
+                        'torch': torch.__version__}}, kind))
     return descriptions
 
 
@@ -91,30 +101,30 @@ def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list
             others = images[:min(IMAGES, c.gradient_images)]
             code = code.with_sensitivity(fit_sensitivity(stream.split, code, tokens_of(stream.split, others, normalise)[0], c.seed))
         video = filmed(stream.split, c, images[-FILMED:], normalise)
-        figures[FIGURES] = measure_steps(stream, code, recovery, digest, tokens, answers, video[:FILMED], c.seed, before)
+        figures[FIGURES] = measure_steps(stream, code, recovery, digest, tokens, answers, video, c.seed, before=before)
         descriptions.append(save_entropy_code(path, code, description))
     return descriptions
 
 
-def _is_there(c: CodeTraining, path: Path, cut: int, fingerprint: str, keep: bool, made_from: dict, overwrite: bool) -> bool:
+def _is_there(c: CodeTraining, path: Path, kind: str, cut: int, fingerprint: str, keep: bool, made_from: dict, overwrite: bool) -> bool:
     if not path.is_file():
         return False
     try:
-        _, description = load_entropy_code(path, fingerprint)
+        _, description = load_entropy_code(path, fingerprint, kind)
     except ArtifactError as error:      # of no use to anyone
         print(f'{path} is replaced: {error}', flush=True)
         return False
     return keep or is_finished(path, description.get('made_by', {}), configuration_of(c, cut), made_from, overwrite)
 
 
-def filmed(split: SplitModel, c: CodeTraining, images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
+def filmed(split: SplitModel | PatchModel, c: CodeTraining, images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
     """Tokens float16 [paths, frames, N, D]: of what was recorded, else of a camera that moves over `images`."""
     recorded = c.video or [source for source in c.data if is_recording(source)]
     return recorded_tokens(split, recorded, normalise) if recorded else video_tokens(split, images, normalise, c.seed)
 
 
 @torch.inference_mode()
-def video_tokens(split: SplitModel, images: torch.Tensor, normalise: Normalise, seed: int) -> torch.Tensor:
+def video_tokens(split: SplitModel | PatchModel, images: torch.Tensor, normalise: Normalise, seed: int) -> torch.Tensor:
     """Tokens float16 [paths, frames, N, D] of a camera that moves over each image."""
     generator, parts = torch.Generator().manual_seed(seed), []
     for part in Progress(images.split(max(1, BATCH // FRAMES)), desc=f'simulated motion at cut {split.cut}', unit='batch'):
@@ -124,7 +134,7 @@ def video_tokens(split: SplitModel, images: torch.Tensor, normalise: Normalise, 
 
 
 @torch.inference_mode()
-def recorded_tokens(split: SplitModel, folders: list[str], normalise: Normalise) -> torch.Tensor:
+def recorded_tokens(split: SplitModel | PatchModel, folders: list[str], normalise: Normalise) -> torch.Tensor:
     """As `video_tokens`, of frames that were recorded: paths spread evenly over each folder of images, or the part of a bag that trains.
 
     :raises ValueError: a folder or bag has fewer frames than a path

@@ -8,6 +8,7 @@ import torch
 from evitif.model.entropy_code import EntropyCode
 from evitif.model.sensitivity import Sensitivity, features
 from evitif.model.split import SplitModel
+from evitif.selection import PatchModel
 from evitif_lab.commands.progress import Progress
 
 IMAGES, DRAWS = 300, 3      # training images, and classes drawn for each
@@ -16,7 +17,7 @@ BATCH = 25
 _RIDGE, _LEAST = 1000.0, 1e-4
 
 
-def fit_sensitivity(split: SplitModel, code: EntropyCode, tokens: torch.Tensor, seed: int = 0) -> Sensitivity:
+def fit_sensitivity(split: SplitModel | PatchModel, code: EntropyCode, tokens: torch.Tensor, seed: int = 0) -> Sensitivity:
     """Ridge regression of the logarithm of a patch's share of its frame's Fisher information, in the metric of the code's levels.
 
     :param tokens: exact ones of training images, [n, N, D]

@@ -11,8 +11,9 @@ from evitif.model.entropy_tables import STEPS
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import LinearCompletion, Memories, Recovery
 from evitif.recovery.methods import LastKnown
+from evitif.selection.large import PatchModel
 from evitif_lab.commands.progress import Progress
-from evitif_lab.training.rate_measurement import SHARES_LOST, coding_cost, lost_costs
+from evitif_lab.training.rate_measurement import BATCH, SHARES_LOST, coding_cost, lost_costs
 
 WORTHLESS = 0.5         # cost of a step that is not worth a row of the table
 EXACT = 0.0003          # cost below which no finer step is measured
@@ -24,18 +25,20 @@ POINTS = 8              # of the cost by what differs from what is remembered
 
 @torch.inference_mode()
 def measure_steps(stream: CutModel, code: EntropyCode, recovery: Recovery, digest: str, tokens: torch.Tensor, answers: torch.Tensor,
-                  video: torch.Tensor, seed: int = 0, before: dict | None = None) -> dict:
+                  video: torch.Tensor | None, seed: int = 0, pixels: PatchModel | None = None, before: dict | None = None) -> dict:
     """
     :param tokens: exact ones of training images, [n, N, D], and the tail's logits on them, `answers` [n, classes]
-    :param video: of frames that follow one another, [paths, frames, N, D]
+    :param video: of frames that follow one another, [paths, frames, N, D]; None: what is remembered is not measured
+    :param pixels: the same model where the tokens are patches of pixels
     :param before: an earlier table; where it was made with the same recovery, what lost patches cost is taken from there
     """
-    probabilities, coding, sizes, prefix = answers.softmax(1), {}, {}, stream.split.prefix_tokens
+    probabilities, coding, sizes, prefix = answers.softmax(1), {}, {}, (pixels or stream.split).prefix_tokens
     levels = [code.quantise(image) for image in tokens.numpy()]
 
     def measure(step: int) -> None:
         plans = [code.plan(each, step) for each in levels]
-        coding[step] = coding_cost(stream, probabilities, torch.from_numpy(np.stack([code.reconstruct(plan.levels) for plan in plans])))
+        arrived = torch.from_numpy(np.stack([code.reconstruct(plan.levels) for plan in plans]))
+        coding[step] = coding_cost(stream, probabilities, arrived, pixels)
         sizes[step] = round(float(np.mean([plan.bits[prefix:].sum() for plan in plans])) / 8, 1)
         bar.update()
     known = before is not None and before.get('recovery_digest') == digest and before.get('recovery') == recovery.name
@@ -48,13 +51,16 @@ def measure_steps(stream: CutModel, code: EntropyCode, recovery: Recovery, diges
         for step in sorted(coding)[:-1]:
             if coding[step + 2] - coding[step] > COARSE and coding[step] < WORTHLESS:
                 measure(step + 1)
+        if pixels is not None:      # what is lost is made up for behind the embedding
+            tokens = torch.cat([pixels.embed(part.to(stream.placement.device)).float().cpu() for part in tokens.split(BATCH)])
         lost = before['lost'] if known else lost_costs(stream, recovery, tokens, probabilities, seed, bar)
-        remembered = remembered_costs(stream, code, recovery, video, seed, bar)
+        remembered = None if video is None else remembered_costs(stream, code, recovery, video, seed, bar)
     steps = sorted(step for step in coding if coding[step] < WORTHLESS)
     rising = np.maximum.accumulate([coding[step] for step in steps])            # a coarser step that costs less is chance
-    return {'recovery': recovery.name, 'recovery_digest': digest, 'images': len(tokens), 'videos': len(video),
+    filmed = {} if video is None else {'videos': len(video), 'remembered': remembered}
+    return {'recovery': recovery.name, 'recovery_digest': digest, 'images': len(tokens), **filmed,
             'coding': {str(step): float(cost) for step, cost in zip(steps, rising, strict=True)},
-            'bytes': {str(step): sizes[step] for step in steps}, 'lost': lost, 'remembered': remembered}
+            'bytes': {str(step): sizes[step] for step in steps}, 'lost': lost}
 
 
 def remembered_costs(stream: CutModel, code: EntropyCode, recovery: Recovery, video: torch.Tensor, seed: int,
@@ -94,8 +100,10 @@ def remembered_costs(stream: CutModel, code: EntropyCode, recovery: Recovery, vi
 
 
 def smooth(points: list[tuple[float, float]]) -> list[list[float]]:
-    """Pairs of a share and its cost, ascending, as c share^e, e from 0.8 to 2 by least squares: few frames answer with another class, so what
-    is measured at each share alone is uncertain."""
+    """Pairs of a share and its cost, ascending, as c share^e, e from 0.8 to 2 by least squares.
+
+    Few frames are answered with another class, so what is measured at each share alone is uncertain.
+    """
     shares, costs = (np.maximum(np.array(part), 1e-9) for part in zip(*points, strict=True))
 
     def law(exponent: float) -> np.ndarray:

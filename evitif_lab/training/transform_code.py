@@ -24,7 +24,7 @@ from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.rate_table import FIGURES
 from evitif.selection.large import PatchModel
 from evitif.selection.patch_code import KIND as PIXELS
-from evitif.selection.patch_code import PatchCode
+from evitif.selection.patch_code import Pixels
 from evitif.settings import SplitSettings
 from evitif_lab.commands.configuration import LIMITS_HELP, VIEWS_HELP, CutChoice, option
 from evitif_lab.commands.options import positive_int, seed
@@ -93,7 +93,7 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         parameters, figures = stream.parameters, _figures(split, code, tokens, answers, kinds)
         if table and not c.pixels:
             figures[FIGURES] = measure_rates(stream, code, *recovery_in(folder, stream), tokens[-IMAGES:], answers[-IMAGES:], kinds, c.seed)
-        about = PatchCode.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config) if c.pixels else {}
+        about = Pixels.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config) if c.pixels else {}
         descriptions.append(save_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about,
             'data': c.data, 'images': len(images), 'seed': c.seed,

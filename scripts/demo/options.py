@@ -11,8 +11,8 @@ from evitif.datasets import FashionMnist, MovingFashion
 from evitif.settings import AUTO, STRATEGY, CommonSettings, model_settings
 from evitif.vocabulary import Strategy
 
-LIGHT_MODEL = 'artifacts/fashion_mnist_light'
-# The model that ships for each data set, and the data set of each strategy: only `split` has a model for video.
+LIGHT_MODEL, NO_LIGHT_MODEL = 'artifacts/fashion_mnist_light', 'none'
+# The model that ships for each data set, and the data set of each strategy: a light model for video does not ship.
 MODELS = {MovingFashion.name: 'artifacts/moving_fashion', FashionMnist.name: 'artifacts/fashion_mnist'}
 
 
@@ -23,7 +23,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
                         help='how edge and bridge share the work (default: %(default)s)')
     parser.add_argument('--model', help='a model folder or a timm name; of selection the large one (default: the one that ships for '
                         '--images)')
-    parser.add_argument('--light-model', default='', help=f'of selection: a folder (default: {LIGHT_MODEL})')
+    parser.add_argument('--light-model', default='', help=f'of selection: a folder, or {NO_LIGHT_MODEL}: the robot runs no model and sends '
+                        f'the patches that moved (default: {LIGHT_MODEL})')
     parser.add_argument('--frame-bytes', type=number(0, 1e9), default=0.0,
                         help='of auto: bytes for an image, both ways, that the link carries (default: any)')
     parser.add_argument('--partition', default='artifacts/fashion_mnist/partition-3', help='of partition: a folder (default: %(default)s)')
@@ -31,7 +32,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--cut', type=number(0, 1000, int), help="cut after this block (default: the model's own)")
     parser.add_argument('--artifact', help="a trained PALDN's description (default: the one in the model folder)")
     parser.add_argument('--images', help=f'{", ".join(MODELS)}, or a folder of images (default: moving-fashion with the strategy split '
-                        'and the model that ships for it, else fashion-mnist)')
+                        'or without a light model, and with the model that ships for it, else fashion-mnist)')
     parser.add_argument('--loss', type=number(0, 1), default=0.6, help='packet loss each way (default: %(default)s)')
     parser.add_argument('--burst', type=number(1, 1000), default=1.0, help='mean length of a run of lost packets')
     parser.add_argument('--frames', type=number(1, 10**6, int), default=300)
@@ -41,7 +42,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(words)
     video = MODELS[MovingFashion.name]
     if options.images is None:
-        moves = options.strategy == Strategy.SPLIT and (options.model is None or Path(options.model).resolve() == Path(video).resolve())
+        takes_video = options.strategy == Strategy.SPLIT or options.strategy == Strategy.SELECTION and options.light_model == NO_LIGHT_MODEL
+        moves = takes_video and (options.model is None or Path(options.model).resolve() == Path(video).resolve())
         options.images = MovingFashion.name if moves else FashionMnist.name
     if options.model is None:
         options.model = MODELS.get(options.images.replace('_', '-').lower(), MODELS[FashionMnist.name])
@@ -66,7 +68,7 @@ def model_config(options: argparse.Namespace) -> CommonSettings:
     pretrained = not options.checkpoint and not Path(options.model).expanduser().is_dir() and '/' not in options.model
     own = {
         Strategy.SPLIT: {'cut': options.cut},
-        Strategy.SELECTION: {'light_model': options.light_model or LIGHT_MODEL},
+        Strategy.SELECTION: {'light_model': '' if options.light_model == NO_LIGHT_MODEL else options.light_model or LIGHT_MODEL},
         AUTO: {'cut': options.cut, 'light_model': options.light_model, 'auto_loss': options.loss,
                'auto_frame_bytes': options.frame_bytes},
     }[options.strategy]

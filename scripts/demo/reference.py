@@ -45,6 +45,10 @@ def selection_reference(config: SelectionSettings) -> Reference:
     """The large model, on whole images."""
     from evitif.selection import Selector
     stream = CutModel.load(config.converted(SplitSettings, cut=0, quantisation='fp16'))
+    if not config.light_model:
+        return Reference(f'{stream.parameters.model} on the patches that moved, of a robot without a model', 'large model on whole images',
+                         _whole(stream), class_ids_of(stream), {'model': stream.parameters.model, 'light_model': '',
+                                                               'quantisation': Quantisation.CODED.value}, stream.placement.sentence)
     settings = Selector.load(config.light_model, large=config.model).settings
     return Reference(
         f'{config.light_model} asks {stream.parameters.model} where its uncertainty is {settings.eta:.2g} or more, with the '

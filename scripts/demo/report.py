@@ -63,9 +63,10 @@ def strategy_rows(summary: dict) -> list[tuple[str, str]]:
     """What only one strategy has."""
     rows = []
     if summary['strategy'] == 'selection':
-        rows += [('answered by the light model', as_percent(summary['answered_by_light_model'])),
-                 ('patches sent of the others', as_percent(summary['patches_sent'])),
-                 ('  of these lost', as_percent(summary['patches_lost']))]
+        if summary['light_model']:
+            rows += [('answered by the light model', as_percent(summary['answered_by_light_model'])),
+                     ('patches sent of the others', as_percent(summary['patches_sent']))]
+        rows.append(('patches lost of those sent', as_percent(summary['patches_lost'])))
     for name, title in (('all_running', 'all devices running'), ('one_killed', f'{summary.get("killed")} killed')):
         if name in summary:
             part = summary[name]

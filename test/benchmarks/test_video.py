@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.link.images import natural_noise
 from benchmarks.link.parity import DATAGRAM_BYTES, FAILURE, failure_of
 from benchmarks.streams import video_page
-from benchmarks.streams.clips import NO_ANSWER, Clip, Source, standing
+from benchmarks.streams.clips import CLIPS, NO_ANSWER, Clip, Source, standing
 from benchmarks.streams.codecs import Parity, Still, Video, last_answer
 from benchmarks.streams.contestants import NOTHING, contestants
 from benchmarks.streams.evitif_split import Split
@@ -25,6 +25,7 @@ from benchmarks.streams.protection import Receiver, as_told, cut, datagrams_need
 from benchmarks.streams.statistics import bytes_at, interval95
 from benchmarks.streams.targets import targets_of
 from benchmarks.streams.traces import LINKS, Link
+from evitif.datasets import MovingFashion
 
 CLEAN, LOSSY = Link('clean', 0.0), Link('lossy', 0.3)
 
@@ -183,6 +184,27 @@ def test_evitif_is_the_same_again_and_takes_what_it_may(clip):
     first, again, less = send(8000), send(8000), send(3000)
     assert first.answers.tolist() == again.answers.tolist() and first.bytes.tolist() == again.bytes.tolist()
     assert less.bytes.mean() < 3500 < first.bytes.mean() < 8500
+
+
+def test_every_machine_can_run_the_clip_that_is_made_on_the_spot():
+    source = next(source for source in CLIPS if source.name == MovingFashion.name)
+    try:
+        clip = Clip(source, 6)
+    except (ValueError, OSError) as error:
+        pytest.skip(str(error))
+    tokens, patches = (Split(how, how)(clip, trace_of(CLEAN, clip)) for how in ({}, {'strategy': 'selection'}))
+    for run in (tokens, patches):
+        assert (run.answers != NO_ANSWER).all() and clip.cost(run.answers).mean() < 0.1
+    assert tokens.bytes[1:].mean() < patches.bytes[1:].mean() < patches.bytes[0]        # the first frame refers to none
+
+
+def test_where_no_answer_comes_in_time_evitif_gives_its_last_one_and_says_so(clip):
+    hole = Link('nothing arrives for 0.2 s', 0.0, drift=lambda time: 0.999999 if 0.15 < time < 0.35 else 0.0)
+    run = Split({'quantisation': 'int8', 'patch_copies': 1}, {'quantisation': 'int8'})(clip, trace_of(hole, clip))
+    assert (run.answers != NO_ANSWER).all() and 5 <= run.repeated.sum() <= 7 and not run.repeated[:4].any() and not run.repeated[11:].any()
+    assert run.answers[run.repeated].tolist() == [run.answers[4]] * int(run.repeated.sum())
+    none = Split({'quantisation': 'int8', 'patch_copies': 1, 'answer_memory': 0.0}, {'quantisation': 'int8'})(clip, trace_of(hole, clip))
+    assert ((none.answers == NO_ANSWER) == run.repeated).all()
 
 
 # --- figures ---

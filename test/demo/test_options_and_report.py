@@ -22,6 +22,8 @@ from scripts.demo.report import save_film
     ('--images moving_fashion', 'moving_fashion', 'artifacts/moving_fashion'),
     ('--images photographs', 'photographs', 'artifacts/fashion_mnist'),
     ('--strategy selection', 'fashion-mnist', 'artifacts/fashion_mnist'),
+    ('--strategy selection --light-model none', 'moving-fashion', 'artifacts/moving_fashion'),
+    ('--strategy selection --light-model none --images fashion-mnist', 'fashion-mnist', 'artifacts/fashion_mnist'),
     ('--strategy auto', 'fashion-mnist', 'artifacts/fashion_mnist'),
     ('--strategy partition', 'fashion-mnist', 'artifacts/fashion_mnist'),
     ('--model artifacts/fashion_mnist', 'fashion-mnist', 'artifacts/fashion_mnist'),

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ros_domains import own_domain
-from small_systems import write_pair, write_partition
+from small_systems import write_pair, write_partition, write_patch_code
 
 from evitif.pipeline.strategy_table import Measured, save_table
 
@@ -71,6 +71,16 @@ def selection_file(tmp_path):
     light, large = write_pair(tmp_path / 'pair')
     path = tmp_path / 'selection.yaml'
     path.write_text(STRATEGY.format(strategy='selection', models=f"model: '{large}', light_model: '{light}'"))
+    return path
+
+
+@pytest.fixture
+def moved_patches_file(tmp_path):
+    """A large model for robots that run none."""
+    _, large = write_pair(tmp_path / 'pair')
+    write_patch_code(large)
+    path = tmp_path / 'moved_patches.yaml'
+    path.write_text(STRATEGY.format(strategy='selection', models=f"model: '{large}'"))
     return path
 
 

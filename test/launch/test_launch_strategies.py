@@ -95,6 +95,30 @@ def test_selected_patches_are_answered_off_board_and_with_the_bridge_gone_the_li
 
 
 @launch_pytest.fixture
+def moved_patches_demo(ros_domain, launch_folder, moved_patches_file, image_folder, free_ports, processes):
+    return demo(launch_folder, processes, params_file=moved_patches_file, source=image_folder, rate=RATE, loss=0.3,
+                bridge_port=free_ports[0], link_port=free_ports[1], robot_name='mole')
+
+
+@pytest.mark.launch(fixture=moved_patches_demo)
+def test_a_robot_without_a_model_is_answered_off_board_and_with_the_bridge_gone_from_memory(moved_patches_demo, listener, processes):
+    on_robot = listener.listen(Prediction, '/prediction')
+    listener.wait_until(lambda: sum(message.how == 'off-board' for message in on_robot) >= FRAMES, START_S,
+                        lambda: f'{[message.how for message in on_robot]}')
+    answers = [message for message in on_robot if message.how == 'off-board']
+    states = [set(message.patches) for message in answers]
+    assert {message.strategy for message in answers} == {'selection'} and all(len(message.patches) == 16 for message in answers)
+    assert all(message.tokens_sent == 16 and message.uplink_bytes > 0 for message in answers)
+    assert sum(Prediction.PATCH_RECEIVED in each for each in states) > 0.8 * len(states)
+
+    processes.kill('bridge_node')
+    begin = len(on_robot)
+    listener.wait_until(lambda: any(message.how == 'memory' for message in on_robot[begin:]), START_S,
+                        lambda: f'{[message.how for message in on_robot[begin:]]}')
+    assert {message.how for message in on_robot[begin:]} <= {'memory', 'off-board'}
+
+
+@launch_pytest.fixture
 def auto_demo(request, ros_domain, launch_folder, auto_file, image_folder, free_ports, processes):
     return demo(launch_folder, processes, params_file=auto_file, source=image_folder, rate=RATE, loss=0.3, auto_loss=0.3,
                 auto_frame_bytes=request.param, bridge_port=free_ports[0], link_port=free_ports[1], robot_name='owl')

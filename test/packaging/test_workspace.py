@@ -43,7 +43,7 @@ def lay_out_repository(folder: Path) -> None:
         (folder / name / '__init__.py').touch()
     for name in ('artifacts', 'config', 'docs', 'launch', 'rviz'):
         (folder / name).mkdir()
-    for name in ('evitif_msgs', 'cmake', 'executables'):
+    for name in ('evitif_msgs', 'cmake', 'executables', 'native'):
         shutil.copytree(ROOT / name, folder / name)
     for name in ('CMakeLists.txt', 'package.xml', 'colcon.pkg', 'LICENSE', 'README.md', 'CHANGELOG.md'):
         shutil.copy(ROOT / name, folder)

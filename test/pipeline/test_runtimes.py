@@ -124,7 +124,7 @@ def test_a_frame_whose_answer_does_not_come_is_answered_alone():
 
 
 def test_a_frame_whose_answer_does_not_come_is_given_the_last_one_with_its_age():
-    with system(answer_deadline=0.2) as running:
+    with system(answer_deadline=2.0) as running:
         running.connected()
         running.edge.submit(IMAGE, 5)
         wait(lambda: running.robot)
@@ -140,6 +140,40 @@ def test_a_frame_whose_answer_does_not_come_is_given_the_last_one_with_its_age()
     assert second.memory_age == pytest.approx(0.1)
     assert second.received is None
     assert (statistics.frames_answered, statistics.frames_remembered, statistics.frames_local) == (1, 1, 0)
+
+
+def test_the_last_answer_is_given_when_none_can_be_expected_and_one_that_comes_late_is_remembered():
+    with system(answer_deadline=10.0, link_timeout=20.0) as running:
+        running.connected()
+        running.edge.submit(IMAGE, 5)
+        wait(lambda: running.robot)
+        running.link.set_impairment('downlink', Impairment(delay_s=2.0))
+        running.edge.submit(IMAGE, 5 + 100_000_000)
+        wait(lambda: len(running.robot) == 2)           # long before the deadline
+        assert running.edge.statistics().link.frames['answered'] == 1
+        wait(lambda: running.edge.statistics().link.frames['answered'] == 2)
+        running.link.set_impairment('uplink', Impairment(loss=1.0))
+        running.edge.submit(IMAGE, 5 + 300_000_000)
+        wait(lambda: len(running.robot) == 3)
+        statistics = running.edge.statistics()
+    assert [prediction.how for prediction in running.robot] == ['off-board', 'memory', 'memory']
+    assert [prediction.capture_stamp_ns - 5 for prediction in running.robot] == [0, 100_000_000, 300_000_000]
+    assert [prediction.memory_age for prediction in running.robot[1:]] == pytest.approx([0.1, 0.2])     # the second one's answer came
+    assert (statistics.frames_answered, statistics.frames_remembered, statistics.frames_expired) == (1, 2, 2)
+
+
+def test_while_the_link_is_lost_the_last_answer_is_given_at_once():
+    with system(link_timeout=0.25) as running:
+        running.connected()
+        running.edge.submit(IMAGE, 5)
+        wait(lambda: running.robot)
+        running.link.set_impairment('downlink', Impairment(loss=1.0))
+        wait(lambda: running.edge.statistics().state == 'lost')
+        running.edge.submit(IMAGE, 5 + 300_000_000)
+        wait(lambda: len(running.robot) == 2)
+        statistics = running.edge.statistics()
+    assert running.robot[1].how == 'memory' and running.robot[1].memory_age == pytest.approx(0.3)
+    assert (statistics.frames_unsent, statistics.frames_remembered, statistics.frames_expired) == (1, 1, 0)
 
 
 def test_a_link_that_was_lost_says_so_when_it_is_back():

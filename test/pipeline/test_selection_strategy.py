@@ -153,7 +153,7 @@ def test_models_that_do_not_belong_together_are_refused_with_both_values(pair, t
 
 
 @pytest.mark.parametrize('values, expected', [
-    ({'delta': 1.5}, 'delta is 1.5'), ({'eta': 9.0}, 'eta is 9'), ({'light_model': None}, 'light_model is None: expected a folder'),
+    ({'delta': 1.5}, 'delta is 1.5'), ({'eta': 9.0}, 'eta is 9'),
     ({'strategy': 'guess'}, "strategy is 'guess': expected split, selection, partition, auto")])
 def test_impossible_values_are_refused(pair, values, expected):
     with pytest.raises(ValueError, match=expected):

@@ -29,7 +29,8 @@ def any_answer(draw) -> Answer:
         draw(st.sampled_from(Strategy)), draw(st.sampled_from(RecoveryName)),
         draw(st.integers(0, packets)), packets, draw(st.integers(0, 2**32 - 1)), int(received.sum()), tokens, received,
         draw(st.floats(0, 1, width=32) | st.just(float('nan'))), draw(st.floats(-1e9, 1e9)),
-        draw(_f32), draw(_f32), draw(_f32), draw(st.floats(0, 1e6)), remembered, age, draw(_f32 | st.just(float('nan'))))
+        draw(_f32), draw(_f32), draw(_f32), draw(st.floats(0, 1e6)), remembered, age, draw(_f32 | st.just(float('nan'))),
+        draw(st.dictionaries(st.integers(0, 31), st.binary(min_size=1, max_size=40), max_size=4)))
 
 
 GOOD = Answer(7, 123, (3, 1), (0.75, 0.25), 'split', 'paldn', 20, 33, 24000, 7, 10, np.arange(10) < 7, 0.5, 99.0,
@@ -68,6 +69,21 @@ def test_a_body_of_another_length_is_refused():
         with pytest.raises(DatagramError) as raised:
             answers.decode(cut)
         assert raised.value.kind == kind
+
+
+@pytest.mark.parametrize('heads', [b'\0\0\1', b'\0\0\0', b'\1\0\1a\0\0\1b', b'\0\0\1a\0\0\1b', b'\0\0\5abc'])
+def test_heads_that_do_not_end_say_nothing_or_are_out_of_order_are_refused(heads):
+    with pytest.raises(DatagramError, match='malformed'):
+        answers.decode(answers.encode(GOOD, 3) + heads)
+
+
+def test_what_does_not_fit_is_left_out_heads_before_the_last_class():
+    answer = replace(GOOD, class_ids=tuple(range(100)), scores=(0.01,) * 100, heads={0: b'a' * 40, 2: b'b' * 400, 3: b'c' * 40})
+    for room in (140, 200, 548, 1200, 5000):
+        fitted = answers.fit_classes(answer, room)
+        assert len(answers.encode(fitted, 1)) <= room and 1 <= len(fitted.scores) <= 100
+    assert set(answers.fit_classes(answer, 140).heads) == {0} and set(answers.fit_classes(answer, 200).heads) == {0, 3}
+    assert len(answers.fit_classes(answer, 5000).scores) == 100 and answers.fit_classes(answer, 5000).heads == answer.heads
 
 
 @given(st.integers(0, 8 * len(answers.encode(GOOD, 3)) - 1), st.binary(max_size=200))

@@ -75,8 +75,10 @@ def test_a_tokens_body_that_contradicts_itself_is_refused():
 
 def test_ping_and_pong_carry_times_and_report():
     report = ReceiverReport(100, 60, 0.4, 1.5)
-    t1, seen = datagram.parse_ping(datagram.ping_body(1.25, report))
-    assert t1 == 1.25
+    t1, seen, unread = datagram.parse_ping(datagram.ping_body(1.25, report))
+    assert (t1, unread) == (1.25, 0)
+    assert datagram.parse_ping(datagram.ping_body(1.25, report, 5))[2] == 5
+    assert len(datagram.ping_body(1.25, report)) == 24          # not a byte more where all heads are read
     assert (seen.expected, seen.received, seen.mean_burst) == (100, 60, 1.5)
     assert seen.packet_error_rate == pytest.approx(0.4)
     assert datagram.parse_pong(datagram.pong_body(1.25, 7.0, 7.5, report))[:3] == (1.25, 7.0, 7.5)

@@ -183,7 +183,7 @@ def test_a_ping_keeps_the_link_and_measures_it(connected):
         for _, data in run(edge, now, now + 0.2):
             parsed = datagram.parse(data)
             if parsed.type == datagram.PING:
-                t1, _ = datagram.parse_ping(parsed.body)
+                t1, _, _ = datagram.parse_ping(parsed.body)
                 pong = datagram.pong_body(t1, t1 + 100.01, t1 + 100.02, edge._session.tracker.report())
                 bridge.say(datagram.PONG, pong, t1 + 0.03)
         now += 0.2

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,16 @@ def test_differences_name_the_field_and_both_values():
     assert PARAMETERS.differences(other) == ['cut: the edge has 3, the bridge has 6',
                                              'image_size: the edge has 224x224, the bridge has 384x384']
     assert PARAMETERS.differences(replace(PARAMETERS)) == []
+
+
+def test_the_robot_may_read_fewer_heads_but_no_others():
+    bridge = replace(PARAMETERS, heads=(('rooms', 'ab' * 8), ('things', 'cd' * 8)))
+    for heads in ((), (('things', 'cd' * 8),), (('things', 'cd' * 8), ('rooms', 'ab' * 8))):
+        assert replace(PARAMETERS, heads=heads).differences(bridge) == []
+    other = replace(PARAMETERS, heads=(('things', 'ce' * 8),))
+    assert other.differences(bridge) == ['heads: the edge has things (cececececececece), the bridge has rooms (abababababababab), '
+                                         'things (cdcdcdcdcdcdcdcd)']
+    assert StreamParameters.from_json(json.loads(json.dumps(bridge.to_json()))) == bridge
 
 
 def test_parameters_survive_json():
@@ -36,6 +47,10 @@ def test_parameters_survive_json():
     ('groups', 5, 'divisor of 144'),
     ('row_bytes', 0, 'whole number from 1'),
     ('classes', 1e3, 'whole number'),
+    ('heads', (('rooms', 'xy'),), '16 hexadecimal'),
+    ('heads', (('', 'ab' * 8),), 'printable text'),
+    ('heads', (('a', 'ab' * 8), ('a', 'cd' * 8)), 'names that differ'),
+    ('heads', (('a', 'ab' * 8),) * 33, 'at most 32'),
 ])
 def test_an_impossible_value_is_refused_naming_it_and_what_was_expected(field, value, expected):
     with pytest.raises(ValueError) as raised:

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from evitif.model.entropy_artifact import load_entropy_code
+from evitif.pipeline.coded_table import CodedTable
 from evitif.pipeline.cut_model import CutModel
+from evitif.selection import EntropyPatchCode, PatchCode
 from evitif.settings import SplitSettings
 from evitif_cli import main
 from evitif_lab.training.transform_code import fisher_information
@@ -41,6 +43,18 @@ def test_a_code_is_fitted_for_each_cut_and_travels(small, capsys):
         assert shares[0] == costs[0] == 0 and (np.diff(shares) >= 0).all() and (np.diff(costs) >= 0).all()
         assert code.sensitivity is not None and len(code.sensitivity.places) == 16
         assert f'step 8 for model at cut {cut}: {table["bytes"]["8"]:.0f} bytes for the patches of a frame' in printed
+
+
+def test_codes_of_patches_are_fitted_as_rows_and_for_robots_without_a_model(small, tmp_path, capsys):
+    assert fit(small, tmp_path, '--pixels', '--images', '20', '--gradient-images', '10') == 0
+    code = EntropyPatchCode.load(tmp_path / 'pixels-entropy-cut0.json')
+    rows = PatchCode.load(tmp_path / 'pixels-cut0.json')
+    assert vars(code.pixels) == vars(rows.pixels) and code.pixels.patches == code.code.tokens == 16
+    assert code.code.coefficients < code.code.mean.shape[1] == 3 * 8 * 8         # no more than the embedding sees
+    parameters = code.stream_parameters()
+    assert (parameters.prefix_tokens, parameters.entropy_code, parameters.light) == (0, code.code.digest, '')
+    table = CodedTable.of(code.description)
+    assert table.bytes['8'] > table.bytes['12'] > 0 and 'step 8 for model at cut 0' in capsys.readouterr().out
 
 
 def test_differences_between_frames_are_fitted_to_a_video_if_there_is_one(small, tmp_path, capsys):

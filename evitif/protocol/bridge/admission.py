@@ -81,7 +81,7 @@ class Admission:
     def __init__(self, streams: Mapping[str, StreamParameters], name: str, config: BridgeConfig, keys: RobotKeys | None,
                  sessions: Sessions, paths: Paths, events: deque[BridgeEvent], transmit: Callable[[bytes, Address], None]):
         self._streams, self._name, self._config, self._keys = streams, name, config, keys
-        self._by_digest = {stream.digest: stream for stream in streams.values()}
+        self._by_digest = {known.digest: known for stream in streams.values() for known in (replace(stream, heads=()), stream)}
         self._sessions, self._paths, self._events, self._transmit = sessions, paths, events, transmit
         self._cookies, self._nobody = Cookies(), Key.random()
         hellos = float(max(_LEAST_HELLOS, _HELLOS_PER_ROBOT * config.max_sessions))
@@ -211,7 +211,8 @@ class Admission:
     def _begin(self, hello: Hello, addr: Address, now: float, session_id: int, sealer: Sealer | None = None) -> BridgeSession:
         assert isinstance(hello.parameters, StreamParameters)      # else there were reasons against it
         self._refusals.pop((hello.robot, addr), None)
-        return self._sessions.begin(hello, self._streams[hello.parameters.device], addr, now, session_id, sealer)
+        stream = replace(self._streams[hello.parameters.device], heads=hello.parameters.heads)      # of which the edge may read fewer
+        return self._sessions.begin(hello, stream, addr, now, session_id, sealer)
 
     def _reasons_against(self, hello: Hello, addr: Address, now: float) -> tuple[str, ...]:
         """Why the robot cannot have a session; empty where it can have one, or has one."""

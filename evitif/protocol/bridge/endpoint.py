@@ -262,8 +262,9 @@ class BridgeEndpoint:
                 self._drop([dropped], session)
             self._sessions.touch(session)
         elif received.type == datagram.PING:
-            t1, report = datagram.parse_ping(received.body)
+            t1, report, unread = datagram.parse_ping(received.body)
             if received.sequence == session.tracker.highest:
+                session.unread = unread
                 session.take_report(report, now)
             for pong in session.pongs(t1, arrived_at, now):      # not to where an old one came from: the robot would miss it
                 self._transmit(pong, session.address)

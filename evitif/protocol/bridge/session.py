@@ -65,6 +65,7 @@ class BridgeSession:
         self.reassembler = reassembler
         self.tracker = tracker
         self.remote: ReceiverReport | None = None
+        self.unread = 0              # bits of the heads that nobody reads on the robot
         self._marks = datagram.Marks()
         self.hello_sequence = -1     # of the newest HELLO that asked for this session
         self.hello_at = -math.inf    # when it came
@@ -95,6 +96,12 @@ class BridgeSession:
             sign(self.sealer.signing, kind, self.session_id, number, body)
         self.traffic.sent(len(data))
         return data
+
+    @property
+    def heads_read(self) -> tuple[str, ...]:
+        """The heads that somebody reads on the robot; any thread may ask."""
+        unread = self.unread
+        return tuple(name for index, (name, _) in enumerate(self.parameters.heads) if not unread >> index & 1)
 
     @property
     def version(self) -> int:

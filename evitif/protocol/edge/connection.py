@@ -15,7 +15,7 @@ seal, but two things can only be said without one, and are hints. RESET: HELLO g
 WELCOME to another. REFUSE from a bridge that has another key, or none: `Refused` is said, now and then, and HELLO goes on as before.
 
 Each sent frame ends in one event: `AnswerArrived` with its answer's first copy, or `FrameExpired` at its deadline, when its session ends,
-or when newer frames need its record. `MapArrived` may come before or after it. Nothing is sent again.
+or when newer frames need its record. `FrameOverdue` may come before, `MapArrived` before or after it. Nothing is sent again.
 """
 
 from __future__ import annotations
@@ -72,8 +72,7 @@ class EdgeConnection:
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
         self._events: deque[EdgeEvent] = deque()
         self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes, self._events.append)
-        self._state = LinkState.DISCONNECTED
-        self._closed = False
+        self._state, self._closed = LinkState.DISCONNECTED, False
         self._session: EdgeSession | None = None
         self._latest = EdgeSession(0)            # the session, or the last one: statistics show its figures
         self._traffic = Traffic()
@@ -82,6 +81,7 @@ class EdgeConnection:
         self._release_at: float | None = None    # when more of the waiting frame may leave
         self._released = False                   # some of it has, so a PING follows
         self._heard_at = 0.0
+        self.unread = 0                          # bits of the heads that nobody reads (`datagram.UNREAD`)
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
 
@@ -195,13 +195,14 @@ class EdgeConnection:
         """When to call `handle_timer` next, on the caller's clock; None: never."""
         if self._state == LinkState.DISCONNECTED:
             return None
-        times = [self._hellos.due_at, self._sent.expires_at()]
+        times = [self._hellos.due_at, self._sent.due_at()]
         if self._state == LinkState.CONNECTED:
             times += [self._latest.pings.due_at, self._heard_at + self.config.link_timeout_s, self._sender.get_timer()]
         return min(times)
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
+        self._events += self._sent.overdue(now)
         self._expire_due(now)
         if self._state == LinkState.CONNECTED and self._session is not None:
             if now >= self._heard_at + self.config.link_timeout_s:
@@ -229,7 +230,7 @@ class EdgeConnection:
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
         session.pings.note(now, self._sender.sent_bytes, self._sender.ahead_bytes(now), self._sender.path.large)
         for _ in range(copies):
-            self._send(datagram.PING, now, datagram.ping_body(now, session.tracker.report()))
+            self._send(datagram.PING, now, datagram.ping_body(now, session.tracker.report(), self.unread))
 
     def _expire_due(self, now: float) -> None:
         for frame in self._sent.expired(now):
@@ -348,25 +349,24 @@ class EdgeConnection:
 
     def _on_answer(self, session: EdgeSession, received: Datagram, newest: bool, now: float) -> None:
         answer, copies = answers.decode(received.body)
-        if answer.tokens_expected != self.parameters.tokens or max(answer.class_ids) >= self.parameters.classes:
+        if not answer.is_of(self.parameters):
             raise DatagramError('inconsistent')
         if newest:
             self._heard(session, now)
         self._expire_due(now)
-        sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns)
+        sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns, now)
         self._traffic.frames['answered'] += 1
         self._sender.path.on_answered(sent, now)
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
         times = session.exchange(sent.sent_at, answer.first_arrival, answer.first_arrival + answer.hold_s, now)
         self._sender.on_round_trip(max(now - sent.sent_at - answer.hold_s, 0.0), now)
-        self._events.append(AnswerArrived(answer, sent, now - sent.sent_at, *times, copies * received.size))
+        self._events += AnswerArrived(answer, sent, now - sent.sent_at, *times, copies * received.size), *self._sent.overdue(now)
 
     def _heard(self, session: EdgeSession, now: float) -> None:
         """The bridge was heard in this session."""
         self._heard_at = now
         if self._state != LinkState.CONNECTED:
-            self._state = LinkState.CONNECTED
-            self._refused_reason = None
+            self._state, self._refused_reason = LinkState.CONNECTED, None
             self._hellos.due_at = math.inf
             session.pings.due_at = now
             self._sender.restart(session.session_id, now)

@@ -6,12 +6,12 @@ does not take them all. Each copy says how long the answer was held until that c
 
 import math
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, Buffer, DatagramError
-from evitif.protocol.wire.parameters import check_word
+from evitif.protocol.wire.parameters import StreamParameters, check_word
 from evitif.vocabulary import RecoveryName, Strategy
 
 _STRATEGIES, _RECOVERIES = tuple(Strategy), tuple(RecoveryName)
@@ -23,6 +23,7 @@ BODY = struct.Struct('>IqBBBBHHIHHffffffdd')
 HOLD = struct.Struct('>d')
 HOLD_AT = BODY.size - HOLD.size
 TOP = struct.Struct('>If')      # class id u32, score f32
+HEAD = struct.Struct('>BH')     # which head u8, bytes of what it says u16
 MAX_TOP_K = 255
 
 
@@ -52,6 +53,13 @@ class Answer:
     remembered: np.ndarray | None = None
     memory_age_s: float = math.nan     # their mean age by the capture stamps; NaN where `remembered` is None, and only there
     motion: float = math.nan           # 1/s, how fast the scene changes (`evitif.recovery.memory`), NaN unknown
+    # What other heads say (`evitif.heads.results`), by their place among those of the robot's parameters; ascending.
+    heads: dict[int, bytes] = field(default_factory=dict)
+
+    def is_of(self, stream: StreamParameters) -> bool:
+        """Whether this can be the answer to a frame of a stream."""
+        return self.tokens_expected == stream.tokens and max(self.class_ids) < stream.classes and \
+            max(self.heads, default=-1) < len(stream.heads)
 
     def fates(self, sent: int) -> dict[str, int]:
         """What became of the `sent` tokens of the frame: received, remembered from earlier frames, estimated or left out."""
@@ -83,9 +91,10 @@ def encode(answer: Answer, copies: int) -> bytes:
             answer.packet_error_rate, answer.wait_s, answer.recovery_s, answer.tail_s, answer.memory_age_s, answer.motion,
             answer.first_arrival, answer.hold_s)
         top = b''.join(TOP.pack(int(c), float(s)) for c, s in zip(answer.class_ids, answer.scores, strict=True))
+        heads = b''.join(HEAD.pack(index, len(said)) + said for index, said in sorted(answer.heads.items()))
     except (struct.error, OverflowError) as error:
         raise ValueError(f'an answer cannot be written: {error}') from None
-    return fixed + top + b''.join(np.packbits(places).tobytes() for places in (received, remembered) if places is not None)
+    return fixed + top + b''.join(np.packbits(places).tobytes() for places in (received, remembered) if places is not None) + heads
 
 
 def size_of(classes: int, tokens: int, *, sealed: bool) -> int:
@@ -94,10 +103,16 @@ def size_of(classes: int, tokens: int, *, sealed: bool) -> int:
 
 
 def fit_classes(answer: Answer, room: int) -> Answer:
-    """The answer with as many of its classes, at least one, as fit into a body of `room` bytes."""
-    bitmaps = 1 if answer.remembered is None else 2
-    fitting = (room - BODY.size - bitmaps * ((answer.tokens_expected + 7) // 8)) // TOP.size
-    return best(answer, max(1, min(fitting, MAX_TOP_K)))
+    """The answer with as many of its heads as fit into a body of `room` bytes, the first ones first, and then of its classes; at least
+    one."""
+    bitmaps, heads = 1 if answer.remembered is None else 2, {}
+    left = room - BODY.size - bitmaps * ((answer.tokens_expected + 7) // 8)
+    for index, said in sorted(answer.heads.items()):
+        if HEAD.size + len(said) + TOP.size <= left:
+            left -= HEAD.size + len(said)
+            heads[index] = said
+    fitted = best(answer, max(1, min(left // TOP.size, MAX_TOP_K)))
+    return fitted if len(heads) == len(answer.heads) else replace(fitted, heads=heads)
 
 
 def best(answer: Answer, k: int) -> Answer:
@@ -115,8 +130,8 @@ def decode(body: Buffer) -> tuple[Answer, int]:
     bitmap_at, bitmap_bytes = BODY.size + k * TOP.size, (tokens_expected + 7) // 8
     second_at = bitmap_at + bitmap_bytes
     end = second_at + (0 if math.isnan(memory_age) else bitmap_bytes)
-    if len(body) != end:
-        raise DatagramError('truncated' if len(body) < end else 'malformed')
+    if len(body) < end:
+        raise DatagramError('truncated')
     top = list(TOP.iter_unpack(body[BODY.size:bitmap_at]))
     received, remembered = (_places(body[at:at + bitmap_bytes], tokens_expected) for at in (bitmap_at, second_at))
     if k == 0 or copies == 0 or strategy >= len(_STRATEGIES) or recovery >= len(_RECOVERIES):
@@ -124,10 +139,24 @@ def decode(body: Buffer) -> tuple[Answer, int]:
     answer = Answer(frame_id, stamp, tuple(c for c, _ in top), tuple(s for _, s in top), _STRATEGIES[strategy],
                     _RECOVERIES[recovery], packets_received, packets_expected, bytes_received, tokens_received,
                     tokens_expected, received, packet_error_rate, first_arrival, wait, recovery_s, tail, hold,
-                    None if math.isnan(memory_age) else remembered, memory_age, motion)
+                    None if math.isnan(memory_age) else remembered, memory_age, motion, _heads(body[end:]))
     if _impossible(answer):
         raise DatagramError('malformed')
     return answer, copies
+
+
+def _heads(body: Buffer) -> dict[int, bytes]:
+    """What each head says. Raises DatagramError('malformed')."""
+    found, at = {}, 0
+    while at < len(body):
+        if at + HEAD.size > len(body):
+            raise DatagramError('malformed')
+        index, length = HEAD.unpack_from(body, at)
+        at += HEAD.size + length
+        if at > len(body) or not length or found and index <= max(found):
+            raise DatagramError('malformed')
+        found[index] = bytes(body[at - length:at])
+    return found
 
 
 def _places(bitmap: Buffer, tokens: int) -> np.ndarray:

@@ -48,6 +48,7 @@ MAX_UNITS = 0xFFFF
 # expected u32, received u32 (both cumulative, modulo 2**32), packet error rate f32, mean burst f32
 REPORT = struct.Struct('>IIff')
 PING_BODY = struct.Struct('>d')
+UNREAD = struct.Struct('>I')             # bits of the heads that nobody reads, the lowest is the first; left out where all are read
 PONG_BODY = struct.Struct('>dddII')      # and datagrams that came marked ECT(1) or CE, and CE (RFC 3168), cumulative, modulo 2**32
 
 PATH_BYTES = 12              # of PATH_CHALLENGE and PATH_RESPONSE: u32 sequence number, 8 bytes that nobody can guess
@@ -187,15 +188,19 @@ class ReceiverReport:
         return report
 
 
-def ping_body(t1: float, report: ReceiverReport) -> bytes:
-    """A PING's body; `t1`: when it was sent, seconds on the sender's clock."""
-    return PING_BODY.pack(t1) + report.to_bytes()
+def ping_body(t1: float, report: ReceiverReport, unread: int = 0) -> bytes:
+    """A PING's body; `t1`: when it was sent, seconds on the sender's clock; `unread`: a bit for each head that nobody reads."""
+    return PING_BODY.pack(t1) + report.to_bytes() + (UNREAD.pack(unread) if unread else b'')
 
 
-def parse_ping(body: Buffer) -> tuple[float, ReceiverReport]:
+def parse_ping(body: Buffer) -> tuple[float, ReceiverReport, int]:
     """What `ping_body` wrote. Raises DatagramError."""
+    size, unread = PING_BODY.size + REPORT.size, 0
+    if len(body) == size + UNREAD.size:
+        (unread,) = UNREAD.unpack_from(body, size)
+        body = body[:size]
     (t1,), report = _parse_stamped(PING_BODY, body)
-    return t1, report
+    return t1, report, unread
 
 
 class Marks(NamedTuple):

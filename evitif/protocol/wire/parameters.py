@@ -13,6 +13,8 @@ from evitif.vocabulary import ROWS, Quantisation, Strategy, Word
 
 MAX_NAME_BYTES = 128      # of a model, a robot or a bridge, in UTF-8
 MAX_TOKENS = 8192         # so that an answer's bitmap of tokens stays within one datagram
+MAX_HEADS = 32
+_HEAD_DIGEST = re.compile(r'[0-9a-f]{16}')
 _FINGERPRINT = re.compile(r'[0-9a-f]{64}')
 
 
@@ -83,6 +85,8 @@ class StreamParameters:
     light: str = ''                    # of `selection`: hex SHA-256 of the robot's light model
     device: str = ''                   # of `partition`: whose features these are
     entropy_code: str = ''             # hex SHA-256 of the entropy code, where there is one: frames may travel in CODED datagrams
+    # Heads whose answers may travel back, in the order by which an ANSWER numbers them: name, and 16 hexadecimal digits of the artifact.
+    heads: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
         check_name('model', self.model)
@@ -117,6 +121,7 @@ class StreamParameters:
         check_count('row_bytes', self.row_bytes, 1, MAX_UDP_PAYLOAD)
         check_count('classes', self.classes, 1, 1 << 24)
         object.__setattr__(self, 'formats', self._checked_formats())
+        object.__setattr__(self, 'heads', self._checked_heads())
 
     @property
     def units(self) -> int:
@@ -134,6 +139,18 @@ class StreamParameters:
             check_count(f'row_bytes of {item[0]}', item[1], 1, MAX_UDP_PAYLOAD)
         return tuple((Quantisation(name), row_bytes) for name, row_bytes in self.formats)
 
+    def _checked_heads(self) -> tuple[tuple[str, str], ...]:
+        if not isinstance(self.heads, (tuple, list)) or len(self.heads) > MAX_HEADS:
+            raise ValueError(f'heads is {self.heads!r:.80}; expected at most {MAX_HEADS} pairs of name and digest')
+        for item in self.heads:
+            if not isinstance(item, (tuple, list)) or len(item) != 2 or not _HEAD_DIGEST.fullmatch(str(item[1])):
+                raise ValueError(f'heads has {item!r:.60}; expected a name and 16 hexadecimal digits')
+            check_name('a name in heads', item[0])
+        heads = tuple((name, str(digest)) for name, digest in self.heads)
+        if len({name for name, _ in heads}) < len(heads):
+            raise ValueError(f'heads is {heads!r:.80}; expected names that differ')
+        return heads
+
     @property
     def row_formats(self) -> dict[Quantisation, int]:
         """The bytes of a row in every quantisation that a frame may be sent in."""
@@ -144,12 +161,13 @@ class StreamParameters:
         return replace(self, quantisation=quantisation, row_bytes=self.row_formats[quantisation], formats=())
 
     def differences(self, other: 'StreamParameters') -> list[str]:
-        """What an edge with `self` and a bridge with `other` disagree on, a sentence for each field."""
+        """What an edge with `self` and a bridge with `other` disagree on, a sentence for each field. The edge may read fewer heads."""
         if self.strategy != other.strategy:      # then hardly anything agrees
             return [f'strategy: the edge has {self.strategy}, the bridge has {other.strategy}']
         return [f'{field.name}: the edge has {_shown(getattr(self, field.name))}, '
                 f'the bridge has {_shown(getattr(other, field.name))}{_difference(field.name, self, other)}'
-                for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
+                for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)
+                and not (field.name == 'heads' and set(self.heads) <= set(other.heads))]
 
     def to_json(self) -> dict:
         """A dictionary of JSON values, without those that are the default; `from_json` reads it."""
@@ -180,5 +198,6 @@ def _difference(name: str, first: StreamParameters, second: StreamParameters) ->
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         pair = len(value) == 2 and all(isinstance(item, int) for item in value)
-        return f'{value[0]}x{value[1]}' if pair else ', '.join(f'{name} ({size} bytes)' for name, size in value) or 'none'
+        return f'{value[0]}x{value[1]}' if pair else ', '.join(
+            f'{name} ({size} bytes)' if isinstance(size, int) else f'{name} ({size})' for name, size in value) or 'none'
     return str(value)

@@ -1,0 +1,107 @@
+"""What a replay leaves: a bag with the images, the answers, the link and the annotated pictures, and a film of these."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from evitif.message_fields import edge_link_fields, prediction_fields
+from evitif.pipeline import EdgeStatistics, Prediction
+from evitif.recording import RecordedImage
+from evitif.recording.images import COMPRESSED, FOXGLOVE
+from evitif_lab.replay.film import H264, Mp4, OpenCvFilm, even, pyav
+from evitif_lab.replay.messages import Messages
+
+BAG, FILM = 'replay', 'annotated.mp4'
+PREDICTION, LINK_STATS, ANNOTATED = 'evitif/prediction', 'evitif/link_stats', 'evitif/annotated_image'
+ROBOT = 'robot'
+_JPEG_QUALITY = 90
+
+
+class Output:
+    """The folder of a replay; a context. A full disk ends it with OSError, and what was written until then can be read.
+
+    :param folder: for the bag `replay` and the film `annotated.mp4`; a former replay in it is replaced
+    :param image_topic: of the images in the bag; '': they are left out
+    :param draw: a prediction as a picture, uint8 [H, W, 3] RGB
+    :param rate_hz: of the film, where PyAV is not installed
+    """
+
+    def __init__(self, folder: Path, image_topic: str, draw: Callable[[Prediction], np.ndarray], rate_hz: float):
+        self._folder, self._draw, self._rate_hz = folder, draw, rate_hz
+        self._av, self._messages = pyav(), Messages()
+        self._image_topic = image_topic.strip('/')
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / BAG, ignore_errors=True)
+        self._writer = Writer(folder / BAG, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._connections: dict[str, Any] = {}
+        self._video: H264 | None = None
+        self._film: Mp4 | OpenCvFilm | None = None
+        self._size = (0, 0)
+        self._began: int | None = None
+        self.answers: list[Prediction] = []         # without their images
+
+    def __enter__(self) -> Output:
+        self._writer.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._film is not None:
+            self._film.close()
+        self._writer.close()
+
+    def image(self, image: RecordedImage, stamp_ns: int) -> None:
+        """An image of the recording, as JPEG beside what came of it."""
+        if not self._image_topic:
+            return
+        encoded = cv2.imencode('.jpg', cv2.cvtColor(image.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+        self._write(f'{self._image_topic}/compressed', COMPRESSED, stamp_ns, header=self._messages.header(stamp_ns, image.frame_id),
+                    format='rgb8; jpeg compressed bgr8', data=encoded.reshape(-1))
+
+    def prediction(self, prediction: Prediction) -> None:
+        """An answer, and its annotated picture, at the time of the image."""
+        stamp_ns = prediction.capture_stamp_ns
+        self._write(PREDICTION, 'evitif_msgs/msg/Prediction', stamp_ns, header=self._messages.header(stamp_ns, prediction.source_frame),
+                    **prediction_fields(prediction, ROBOT))
+        self.answers.append(prediction)
+        if prediction.image is None:
+            return
+        picture = even(self._draw(prediction))
+        if self._film is None or self._size != picture.shape[:2]:
+            self._begin(picture)
+        self._began = stamp_ns if self._began is None else self._began
+        self._film.add(picture, (stamp_ns - self._began) / 1e9)
+        if self._video is not None:
+            self._write(ANNOTATED, FOXGLOVE, stamp_ns, timestamp=self._messages.time(stamp_ns), frame_id=prediction.source_frame,
+                        data=np.frombuffer(self._video.encode(picture), np.uint8), format='h264')
+            return
+        encoded = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+        self._write(f'{ANNOTATED}/compressed', COMPRESSED, stamp_ns, header=self._messages.header(stamp_ns, prediction.source_frame),
+                    format='rgb8; jpeg compressed bgr8', data=encoded.reshape(-1))
+
+    def statistics(self, statistics: EdgeStatistics, stamp_ns: int) -> None:
+        """How the link does; in the bag at the time of the newest image."""
+        at_ns = self.answers[-1].capture_stamp_ns if self.answers else stamp_ns
+        self._write(LINK_STATS, 'evitif_msgs/msg/LinkStats', at_ns, header=self._messages.header(at_ns, ''),
+                    **edge_link_fields(statistics, ROBOT, ''))
+
+    def _begin(self, picture: np.ndarray) -> None:
+        if self._film is not None:
+            self._film.close()
+        height, width = self._size = picture.shape[:2]
+        path = self._folder / FILM
+        self._film = Mp4(self._av, path, height, width) if self._av else OpenCvFilm(path, height, width, self._rate_hz)
+        self._video = H264(self._av, height, width) if self._av else None
+
+    def _write(self, topic: str, kind: str, at_ns: int, **fields: Any) -> None:
+        name = f'/{topic}'
+        if name not in self._connections:
+            self._connections[name] = self._writer.add_connection(name, kind, typestore=self._messages.store)
+        self._writer.write(self._connections[name], at_ns, self._messages.serialise(self._messages.message(kind, **fields)))

@@ -1,0 +1,267 @@
+/* The inner loops of the entropy code (evitif/model/entropy_code.py, token_parts.py), which say what this does and why; a test compares
+ * the two. Where this library is not built, Python does the same. No allocation, no state of its own; every array is the caller's.
+ */
+
+#include <stdint.h>
+#include <string.h>
+
+#define VERSION 2               /* of the functions and of `Tables`; evitif/model/native.py asks for it */
+#define PRECISION 24            /* bits of a frequency */
+#define GUESS_BITS 10
+#define MOST_CLASSES 64
+#define ESCAPE_BITS 8
+
+/* The tables of one step, `Step` and `Tables` in entropy_tables.py. Row mode * sorts + sort is a token's. */
+typedef struct {
+    int32_t size, columns, coefficients, sorts, modes, blocks, all_blocks, buckets, classes, centres, reach, limit, smooth, marks;
+    const int32_t *block_edges;         /* [blocks + 1], columns */
+    const int16_t *base, *floor;        /* [rows, columns] */
+    const int64_t *expected;            /* [rows, blocks] */
+    const int32_t *factors;             /* [rows, coefficients] */
+    const int8_t *shifts;               /* [2, all_blocks, buckets] */
+    const int64_t *mark;                /* [marks] */
+    const int32_t *centre;              /* [(classes + 1) * centres] */
+    const int32_t *low_bits, *table;    /* [classes + 1] */
+    const uint32_t *edges;              /* [tables, 2 * reach + 2], where the symbols' shares of 2^24 begin */
+    const uint8_t *guess;               /* [tables, 2^GUESS_BITS], a symbol to look from */
+} Tables;
+
+/* rANS, as in symbol_coder.py: a stack of words below a state. */
+typedef struct {
+    uint64_t state;
+    uint32_t *words;
+    int64_t count;
+} Coder;
+
+int32_t evitif_coder_version(void) { return VERSION; }
+
+static inline void push(Coder *coder, uint32_t low, uint32_t frequency) {
+    if (coder->state >> (64 - PRECISION) >= frequency) {
+        coder->words[coder->count++] = (uint32_t)coder->state;
+        coder->state >>= 32;
+    }
+    coder->state = (coder->state / frequency) << PRECISION | (low + coder->state % frequency);
+}
+
+static inline void push_bits(Coder *coder, uint32_t value, int bits) {
+    push(coder, value << (PRECISION - bits), 1u << (PRECISION - bits));
+}
+
+static inline void refill(Coder *coder, uint32_t low, uint32_t frequency, uint32_t part) {
+    coder->state = (coder->state >> PRECISION) * frequency + (part - low);
+    if (coder->state < (uint64_t)1 << 32 && coder->count)
+        coder->state = coder->state << 32 | coder->words[--coder->count];
+}
+
+static inline int32_t pop(Coder *coder, const uint32_t *edges, const uint8_t *guess) {
+    uint32_t part = (uint32_t)coder->state & ((1u << PRECISION) - 1);
+    int32_t symbol = guess[part >> (PRECISION - GUESS_BITS)];
+    while (edges[symbol + 1] <= part)
+        symbol++;
+    refill(coder, edges[symbol], edges[symbol + 1] - edges[symbol], part);
+    return symbol;
+}
+
+static inline uint32_t pop_bits(Coder *coder, int bits) {
+    uint32_t part = (uint32_t)coder->state & ((1u << PRECISION) - 1), symbol = part >> (PRECISION - bits);
+    refill(coder, symbol << (PRECISION - bits), 1u << (PRECISION - bits), part);
+    return symbol;
+}
+
+static inline int32_t shift_of(const Tables *t, int64_t row, int block, int64_t seen) {
+    int64_t ratio = (seen + t->smooth) * 16 / (t->expected[row * t->blocks + block] + t->smooth);
+    int bucket = 0;
+    while (bucket < t->marks && t->mark[bucket] <= ratio)
+        bucket++;
+    return t->shifts[((row >= t->sorts) * t->all_blocks + block) * t->buckets + bucket];
+}
+
+static inline int32_t class_of(const Tables *t, int64_t row, int column, int32_t shift) {
+    int64_t at = row * t->columns + column;
+    int32_t label = t->base[at] + shift;
+    if (label < t->floor[at])
+        label = t->floor[at];
+    return label > t->classes ? t->classes : label;
+}
+
+static inline int16_t level_of(const Tables *t, int32_t predicted, int32_t symbol, int32_t label) {
+    if (symbol) {
+        int32_t size = symbol < 0 ? -symbol : symbol;
+        int32_t centre = t->centre[label * t->centres + (size < t->centres ? size : t->centres - 1)];
+        int32_t offset = ((64 * size - centre) * t->size + 32) >> 6;
+        predicted += symbol < 0 ? -offset : offset;
+    }
+    return (int16_t)(predicted > t->limit ? t->limit : predicted < -t->limit ? -t->limit : predicted);
+}
+
+static inline int32_t predicted_of(const Tables *t, int64_t row, int k, const int16_t *reference) {
+    return reference ? (t->factors[row * t->coefficients + k] * reference[k] + 128) >> 8 : 0;
+}
+
+/* `EntropyCode.plan_tokens` for n tokens whose modes are chosen. `reference` int16 [n, coefficients], 0 where unknown, or NULL; `rank`
+ * int64 [n], which of the sets of thresholds a token has, or NULL where there is one. */
+void evitif_plan(const Tables *t, int64_t n, const int16_t *levels, const int64_t *sorts, const uint8_t *modes, const int16_t *reference,
+                 const int64_t *rank, const float *first, const float *rounding, const float *cost, const int32_t *most, float inverse,
+                 int32_t *symbols, uint8_t *classes, int16_t *result, float *bits) {
+    for (int64_t i = 0; i < n; i++) {
+        const int16_t *known = reference ? reference + i * t->coefficients : NULL, *own = levels + i * t->coefficients;
+        int16_t *after = result + i * t->coefficients;
+        int32_t *symbol = symbols + i * t->columns;
+        uint8_t *class = classes + i * t->columns;
+        int64_t row = (int64_t)modes[i] * t->sorts + sorts[i], seen = 0;
+        const float *from = first + (rank ? rank[i] * (t->classes + 1) : 0), *add = rounding + (rank ? rank[i] * (t->classes + 1) : 0);
+        float sum = 0;
+        if (modes[i] == t->modes) {
+            memset(symbol, 0, t->columns * sizeof *symbol);
+            memset(class, 0, t->columns);
+            memcpy(after, known, t->coefficients * sizeof *after);
+            bits[i] = 0;
+            continue;
+        }
+        for (int block = 0; block < t->blocks; block++) {
+            int32_t shift = shift_of(t, row, block, seen), total = 0;
+            for (int k = t->block_edges[block]; k < t->block_edges[block + 1]; k++) {
+                int32_t label = class_of(t, row, k, shift), predicted = predicted_of(t, row, k, known);
+                float rest = (float)(own[k] - predicted) * inverse, wanted = rest < 0 ? -rest : rest;
+                int32_t near = 0;
+                if (wanted >= from[label]) {
+                    near = (int32_t)(wanted + add[label]);
+                    near = near < 1 ? 1 : near > most[label] ? most[label] : near;
+                }
+                int32_t high = near >> t->low_bits[label];
+                sum += cost[label * (t->reach + 1) + (high < t->reach ? high : t->reach)];
+                total += near;
+                class[k] = (uint8_t)label;
+                symbol[k] = rest < 0 ? -near : near;
+                after[k] = level_of(t, predicted, symbol[k], label);
+            }
+            seen += 64 * (int64_t)total;
+        }
+        for (int k = t->columns; k < t->coefficients; k++)
+            after[k] = level_of(t, predicted_of(t, row, k, known), 0, 0);
+        bits[i] = sum;
+    }
+}
+
+/* Put the symbols of the n tokens `places` on the coder's stack, as `PartCoder.pack` orders them. `sorted` int32 [n * columns] is room;
+ * the coder's words have room for three of each symbol. */
+void evitif_push_tokens(const Tables *t, Coder *coder, int64_t n, const int64_t *places, const int32_t *symbols, const uint8_t *classes,
+                        int32_t *sorted) {
+    for (int block = t->blocks - 1; block >= 0; block--) {
+        int64_t begin[MOST_CLASSES + 1] = {0}, end[MOST_CLASSES + 1];
+        int first = t->block_edges[block], last = t->block_edges[block + 1];
+        for (int64_t i = 0; i < n; i++)
+            for (int k = first; k < last; k++)
+                begin[classes[places[i] * t->columns + k] + 1]++;
+        begin[1] = 0;       /* class 0 is not coded */
+        for (int label = 1; label <= t->classes + 1; label++)
+            begin[label] += begin[label - 1];
+        memcpy(end, begin, sizeof end);
+        for (int64_t i = 0; i < n; i++)
+            for (int k = first; k < last; k++) {
+                int64_t at = places[i] * t->columns + k;
+                if (classes[at])
+                    sorted[end[classes[at]]++] = symbols[at];
+            }
+        for (int label = t->classes; label > 0; label--)        /* how far the outer ones are out */
+            for (int64_t at = end[label] - 1; at >= begin[label]; at--) {
+                int32_t high = sorted[at] >> t->low_bits[label];
+                if (high >= t->reach || high <= -t->reach)
+                    push_bits(coder, (uint32_t)((high < 0 ? -high : high) - t->reach), ESCAPE_BITS);
+            }
+        for (int label = t->classes; label > 0 && t->low_bits[label]; label--)
+            for (int64_t at = end[label] - 1; at >= begin[label]; at--)
+                push_bits(coder, (uint32_t)sorted[at] & ((1u << t->low_bits[label]) - 1), t->low_bits[label]);
+        for (int label = t->classes; label > 0; label--) {
+            const uint32_t *edges = t->edges + t->table[label] * (2 * t->reach + 2);
+            for (int64_t at = end[label] - 1; at >= begin[label]; at--) {
+                int32_t high = sorted[at] >> t->low_bits[label];
+                high = (high > t->reach ? t->reach : high < -t->reach ? -t->reach : high) + t->reach;
+                push(coder, edges[high], edges[high + 1] - edges[high]);
+            }
+        }
+    }
+}
+
+/* Take the symbols of n tokens from the coder; their levels int16 [n, coefficients]. `reference` as in `evitif_plan`; `symbols` int32 and
+ * `classes` uint8 [n, columns], `seen` int64 [n], `sorted` and `low` int32 [n * columns] are room. */
+void evitif_take_tokens(const Tables *t, Coder *coder, int64_t n, const int64_t *sorts, const uint8_t *modes, const int16_t *reference,
+                        int32_t *symbols, uint8_t *classes, int64_t *seen, int32_t *sorted, int32_t *low, int16_t *result) {
+    memset(seen, 0, n * sizeof *seen);
+    for (int block = 0; block < t->blocks; block++) {
+        int64_t begin[MOST_CLASSES + 1] = {0}, end[MOST_CLASSES + 1];
+        int first = t->block_edges[block], last = t->block_edges[block + 1];
+        for (int64_t i = 0; i < n; i++) {
+            if (modes[i] == t->modes)
+                continue;
+            int64_t row = (int64_t)modes[i] * t->sorts + sorts[i];
+            int32_t shift = shift_of(t, row, block, seen[i]);
+            for (int k = first; k < last; k++) {
+                int32_t label = class_of(t, row, k, shift);
+                classes[i * t->columns + k] = (uint8_t)label;
+                begin[label + 1]++;
+            }
+        }
+        begin[1] = 0;
+        for (int label = 1; label <= t->classes + 1; label++)
+            begin[label] += begin[label - 1];
+        for (int label = 1; label <= t->classes; label++) {
+            const uint32_t *edges = t->edges + t->table[label] * (2 * t->reach + 2);
+            const uint8_t *guess = t->guess + ((int64_t)t->table[label] << GUESS_BITS);
+            for (int64_t at = begin[label]; at < begin[label + 1]; at++)
+                sorted[at] = pop(coder, edges, guess) - t->reach;
+        }
+        /* Low bits come before how far the outer ones are out, but count after it. */
+        for (int label = 1; label <= t->classes; label++)
+            if (t->low_bits[label])
+                for (int64_t at = begin[label]; at < begin[label + 1]; at++)
+                    low[at] = (int32_t)pop_bits(coder, t->low_bits[label]);
+        for (int label = 1; label <= t->classes; label++)
+            for (int64_t at = begin[label]; at < begin[label + 1]; at++) {
+                int32_t high = sorted[at];
+                if (high >= t->reach || high <= -t->reach) {
+                    int32_t more = (int32_t)pop_bits(coder, ESCAPE_BITS);
+                    high += high < 0 ? -more : more;
+                }
+                sorted[at] = t->low_bits[label] ? high * (1 << t->low_bits[label]) + low[at] : high;
+            }
+        memcpy(end, begin, sizeof end);
+        for (int64_t i = 0; i < n; i++) {
+            if (modes[i] == t->modes)
+                continue;
+            int32_t total = 0;
+            for (int k = first; k < last; k++) {
+                int64_t at = i * t->columns + k;
+                int32_t symbol = classes[at] ? sorted[end[classes[at]]++] : 0;
+                symbols[at] = symbol;
+                total += symbol < 0 ? -symbol : symbol;
+            }
+            seen[i] += 64 * (int64_t)total;
+        }
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const int16_t *known = reference ? reference + i * t->coefficients : NULL;
+        int16_t *after = result + i * t->coefficients;
+        if (modes[i] == t->modes) {
+            memcpy(after, known, t->coefficients * sizeof *after);
+            continue;
+        }
+        int64_t row = (int64_t)modes[i] * t->sorts + sorts[i];
+        for (int k = 0; k < t->coefficients; k++) {
+            int64_t at = i * t->columns + k;
+            after[k] = level_of(t, predicted_of(t, row, k, known), k < t->columns ? symbols[at] : 0, k < t->columns ? classes[at] : 0);
+        }
+    }
+}
+
+/* n symbols of one model, edges uint32 [symbols + 1], onto the stack, or from it: for what is not tokens. */
+void evitif_push(Coder *coder, int64_t n, const int32_t *symbols, const uint32_t *edges) {
+    while (n--)
+        push(coder, edges[symbols[n]], edges[symbols[n] + 1] - edges[symbols[n]]);
+}
+
+void evitif_take(Coder *coder, int64_t n, int32_t *symbols, const uint32_t *edges) {
+    static const uint8_t nowhere[1 << GUESS_BITS];
+    for (int64_t i = 0; i < n; i++)
+        symbols[i] = pop(coder, edges, nowhere);
+}

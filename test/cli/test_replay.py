@@ -1,0 +1,81 @@
+"""`evitif replay` plays a bag through edge and bridge and leaves a bag and a film that others can open."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('torch')
+sys.path.insert(0, str(Path(__file__).parents[1] / 'recording'))
+from bags import frames, stamp_of, write_bag
+
+from evitif.recording import Recording
+from evitif.recording.bag import open_bag
+from evitif_cli.main import main
+
+MODEL = str(Path(__file__).parents[2] / 'artifacts' / 'fashion_mnist')
+COUNT = 8
+
+
+@pytest.fixture(scope='module')
+def replayed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('replay')
+    bag = write_bag(folder / 'rover', 'mcap', frames(COUNT))
+    assert main(['replay', str(bag), '--model', MODEL, '--loss', '0.3', '--wait', '--output', str(folder / 'out'),
+                 '--set', 'answer_deadline=20', '--set', 'answer_memory=0']) == 0
+    return folder / 'out'
+
+
+def answered(folder: Path) -> list[int]:
+    with open_bag(folder / 'replay', pytest.fail) as bag:
+        return [record.received_ns for record in bag.records(['/evitif/prediction'])]
+
+
+def test_the_bag_has_the_answers_at_the_times_of_their_images(replayed):
+    with open_bag(replayed / 'replay', pytest.fail) as bag:
+        assert {topic.kind for topic in bag.topics.values()} >= {'evitif_msgs/msg/Prediction', 'sensor_msgs/msg/CompressedImage'}
+        answers = [bag.message(record.topic, record.data) for record in bag.records(['/evitif/prediction'])]
+        times = [record.received_ns for record in bag.records(['/evitif/prediction'])]
+    # Of a frame everything may be lost, and then there is no answer.
+    assert len(times) > COUNT // 2 and times == sorted(set(times)) and set(times) <= {stamp_of(index) for index in range(COUNT)}
+    assert all(answer.strategy == 'split' and len(answer.labels) == len(answer.scores) > 0 for answer in answers)
+    assert all(answer.tokens_received <= answer.tokens_sent for answer in answers)
+
+
+def test_images_and_annotated_pictures_can_be_read_again(replayed):
+    with Recording.open(f'{replayed / "replay"}:/camera/image_raw/compressed') as recording:
+        for image, given in zip(recording.images(), frames(COUNT), strict=True):
+            assert np.abs(image.image.astype(int) - given).mean() < 8
+    pytest.importorskip('av', reason='H.264 needs PyAV (requirements/video.txt)')
+    with Recording.open(f'{replayed / "replay"}:/evitif/annotated_image', say=pytest.fail) as recording:
+        assert [image.stamp_ns for image in recording.images()] == answered(replayed)
+
+
+def test_the_film_has_a_picture_for_each_answer(replayed):
+    film, count = cv2.VideoCapture(str(replayed / 'annotated.mp4')), 0
+    while film.read()[0]:
+        count += 1
+    assert count == len(answered(replayed))
+
+
+def test_the_layout_for_foxglove_shows_topics_that_are_there(replayed):
+    layout = json.loads((Path(__file__).parents[2] / 'foxglove' / 'evitif.json').read_text())
+    named = {tuple(path['value'].split('.')) for panel in layout['configById'].values() for path in panel.get('paths', [])}
+    with open_bag(replayed / 'replay', pytest.fail) as bag:
+        record = next(iter(bag.records(['/evitif/prediction'])))
+        message = bag.message(record.topic, record.data)
+    assert named and all(topic == '/evitif/prediction' and hasattr(message, field) for topic, field in named)
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (['--set', 'cut'], 'NAME=VALUE'), (['--set', 'wings=2'], 'neither edge_node nor bridge_node'), (['--set', 'cut=x'], 'cut=x'),
+    (['--set', 'strategy=magic'], 'magic')])
+def test_a_wrong_setting_is_named(tmp_path, capsys, arguments, words):
+    bag = write_bag(tmp_path / 'rover', 'mcap', frames(2))
+    assert main(['replay', str(bag), '--model', MODEL, '--output', str(tmp_path / 'out'), *arguments]) == 1
+    assert words in capsys.readouterr().err
