@@ -31,7 +31,7 @@ PACKETS = np.array((1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 
 PRICES = tuple(np.geomspace(0.01, 0.4, 9).round(3))     # of a bit, in squared steps
 FULL = 0.94                     # of a payload, as planned: datagrams are not filled quite evenly
 OUTCOMES = 5                    # numbers of datagrams that arrive, put together
-NO_ANSWER, LAST_ANSWER = 1.0, 0.1       # cost of a frame of which nothing arrives: alone, and where another was answered not long before
+NO_ANSWER, LAST_ANSWER = 1.0, 0.2       # cost of a frame of which nothing arrives: alone, and where another was answered not long before
 STAYS = 0.9                     # a new choice takes less than this share of the bytes that the present one takes
 
 
@@ -155,7 +155,7 @@ class CodedChoice:
         exactly = np.concatenate((whole, brought), -1)
         exactly[..., :-1] -= brought                                                        # with 0, 1, … copies
         errors = np.einsum('snpc,nco->snpo', exactly, losses.missing[:, :self._most + 1]) / max(float(patches.energy.sum()), 1e-9)
-        return sizes, errors, taken[..., 1:2].any(-1)
+        return sizes, errors, np.asarray(taken[..., 1:2].any(-1))
 
     def _place(self, setting: CodedSetting) -> tuple[int, int, int] | None:
         steps, prices = np.flatnonzero(self.steps == setting.step), np.flatnonzero(self._prices == setting.price)
