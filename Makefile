@@ -10,12 +10,13 @@ demo_arguments = $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(LIGHT_MODEL),
 	$(if $(PARTITION),--partition '$(PARTITION)') $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
 	$(if $(IMAGES),--images '$(IMAGES)') $(if $(LOSS),--loss '$(LOSS)') $(if $(FRAMES),--frames '$(FRAMES)') \
 	$(if $(RATE),--rate '$(RATE)') $(if $(BURST),--burst '$(BURST)') $(if $(SEED),--seed '$(SEED)') \
-	$(if $(FRAME_BYTES),--frame-bytes '$(FRAME_BYTES)') $(if $(CUT),--cut '$(CUT)') $(if $(ARTIFACT),--artifact '$(ARTIFACT)')
+	$(if $(FRAME_BYTES),--frame-bytes '$(FRAME_BYTES)') $(if $(CUT),--cut '$(CUT)') $(if $(ARTIFACT),--artifact '$(ARTIFACT)') \
+	$(if $(HEAD),--head '$(HEAD)')
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r target text; do \
 		printf '  make %-10s %s\n' "$$target" "$$text"; done
-	@echo '  The demo is set by STRATEGY, MODEL, LIGHT_MODEL, PARTITION, CHECKPOINT, IMAGES, LOSS, FRAMES, RATE, BURST, SEED, CUT, FRAME_BYTES and ARTIFACT:'
+	@echo '  The demo is set by STRATEGY, MODEL, LIGHT_MODEL, PARTITION, HEAD, CHECKPOINT, IMAGES, LOSS, FRAMES, RATE, BURST, SEED, CUT, FRAME_BYTES and ARTIFACT:'
 	@echo '    make demo LOSS=0.3     make demo STRATEGY=selection     make demo STRATEGY=partition     make demo STRATEGY=auto'
 
 demo: setup  ## camera, edge node, lossy link and bridge on this machine: predictions, a table, reports/demo/

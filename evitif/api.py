@@ -78,7 +78,7 @@ def load_recovery(model: CutModel, source: str | Path) -> Recovery:
     if path is None:
         raise ArtifactError(f'no PALDN was trained for {source} at cut {cut}: expected {source}/paldn-cut{cut}.json, '
                             f'which `evitif train recovery` writes, or one of {", ".join(METHODS)}')
-    network, _ = load_artifact(path, model.parameters.fingerprint, model.split)
+    network, _ = load_artifact(path, model.identity, model.split)
     return network.to(model.placement.device)
 
 

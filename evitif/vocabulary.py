@@ -98,6 +98,14 @@ class Quantisation(Word):
 ROWS = tuple(kind for kind in Quantisation if kind != Quantisation.CODED)      # in which every token takes equally many bytes
 
 
+class Fit(Word):
+    """How a picture of any shape is brought to the size of a model's input."""
+
+    CROP = 'crop'                   # scaled until it covers the input; what stands out is not seen
+    PAD = 'pad'                     # scaled until all of it is within the input; the borders are filled with the mean colour
+    SQUASH = 'squash'               # scaled to the input's height and width, each by itself
+
+
 class RecoveryName(Word):
     """What was done about tokens that did not arrive."""
 

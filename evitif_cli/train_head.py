@@ -1,4 +1,4 @@
-"""`evitif train head`: train a head beside a backbone, which stays as it is."""
+"""`evitif train head`: train a head beside a backbone, which stays as it is unless it is told otherwise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from evitif_cli.arguments import add_overwrite, configured
 from evitif_lab.commands.configuration import add_options
 from evitif_lab.training.image_head import IMAGE_TASKS, ImageHeadTraining, train_image_head
 from evitif_lab.training.judging import describe_figures
+from evitif_lab.training.place_head import PLACE_TASKS, PlaceTraining, train_place_head
+from evitif_lab.trials.place_figures import describe
 
 # By task: its configuration, what trains, and what is said of it. A configuration has the option --task.
 TRAININGS: dict[str, tuple[type, Callable[..., dict], Callable[[dict], str]]] = {}
@@ -25,7 +27,13 @@ def _said_of_image_head(description: dict) -> str:
     return f'{len(description["labels"])} classes, {describe_figures(figures)}'
 
 
+def _said_of_place_head(description: dict) -> str:
+    own = f'{description["own_model"]}\n' if 'own_model' in description else ''
+    return own + describe(description['figures'])
+
+
 TRAININGS.update(dict.fromkeys(IMAGE_TASKS, (ImageHeadTraining, train_image_head, _said_of_image_head)))
+TRAININGS.update(dict.fromkeys(PLACE_TASKS, (PlaceTraining, train_place_head, _said_of_place_head)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +51,8 @@ def run(options: argparse.Namespace, command: str) -> int:
     configuration: Any = configured(options, kind)
     description = train(configuration, command, options.overwrite)
     figures = description['figures']
-    print(f'{configuration.output}: {said(description)}; trained with {figures["trained_with"]} images in {figures["seconds"]} s '
-          f'({figures["cpu_seconds"]} s of processor time)')
+    print(f'{configuration.output}: trained with {figures["trained_with"]} images in {figures["seconds"]} s '
+          f'({figures["cpu_seconds"]} s of processor time)', said(description), sep='\n')
     return 0
 
 

@@ -22,13 +22,17 @@ from evitif_cloud_bridge.robot_names import topic_token
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
 from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, Status
+from evitif_ros.head_topics import OF_CLASSES, OF_LABELS, OF_VECTORS, HeadTopics
 from evitif_ros.lifecycle import run
 from evitif_ros.log import log_of
+from evitif_ros.place_topics import OF_PLACES, PLACE_TASKS, PlaceTopics
 from evitif_ros.runtime_node import MOST_REPLACED, RuntimeNode
 
 if TYPE_CHECKING:
     from rclpy.publisher import Publisher
+    from rclpy.qos import QoSProfile
 
+    from evitif.heads.artifact import HeadDescription
     from evitif.pipeline import BridgeRuntime
     from evitif.pipeline.prediction import Prediction as Answered
     from evitif.protocol.rate.statistics import LinkStatistics
@@ -47,6 +51,7 @@ class _Robot:
     predictions: Publisher
     link_stats: Publisher
     classifications: Publisher | None
+    heads: dict[str, HeadTopics | PlaceTopics] = field(default_factory=dict)
     peer: str = ''
     session_id: int = 0
     sessions: set[int] = field(default_factory=set)
@@ -62,7 +67,8 @@ class _Robot:
 
     def publishers(self) -> list[Publisher]:
         """All of its publishers."""
-        return [entry for entry in (self.predictions, self.link_stats, self.classifications) if entry is not None]
+        own = [entry for entry in (self.predictions, self.link_stats, self.classifications) if entry is not None]
+        return own + [publisher for topics in self.heads.values() for publisher in topics.publishers()]
 
 
 class BridgeNode(RuntimeNode['BridgeRuntime']):
@@ -79,14 +85,15 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
         super().__init__(**kwargs)
 
     def publishes(self) -> tuple[str, ...]:
-        return ('*/prediction', '*/classification', '*/link_stats', 'labels', 'label_info', 'vision_info', '/diagnostics')
+        return ('*/prediction', '*/classification', '*/link_stats', 'labels', 'label_info', 'vision_info', '/diagnostics',
+                *(f'*/{topic}' for topic in (*OF_CLASSES, *OF_VECTORS, *OF_PLACES)), *OF_LABELS)
 
     # Transitions.
 
     def build_runtime(self) -> BridgeRuntime:
         from evitif.pipeline import BridgeRuntime
         return BridgeRuntime(bridge_runtime_settings(self._values), on_prediction=self._on_prediction,
-                             on_event=self._on_event, log=log_of(self))
+                             on_event=self._on_event, log=log_of(self), heads_read=self._heads_read)
 
     def deactivate(self) -> None:
         super().deactivate()
@@ -95,6 +102,12 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
 
     def periodic(self) -> Iterable[tuple[float, Callable[[], None]]]:
         return [(1.0 / self._values['publish_stats_rate'], self._publish_stats), (HOUSEKEEPING_S, self._remove_gone_robots)]
+
+    def _heads_read(self, name: str) -> list[str]:
+        """The heads whose topics of a robot somebody subscribes to. In the runtime's worker thread."""
+        with self._robots_lock:
+            robot = self._robots.get(name)
+            return [] if robot is None else [head for head, topics in robot.heads.items() if topics.read()]
 
     # Robots and their topics.
 
@@ -140,12 +153,20 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
             token = topic_token(name, {other.token for other in self._robots.values()})
             robot = self._robots[name] = _Robot(
                 name, token, self._advertise(Prediction, f'{token}/prediction'), self._advertise(LinkStats, f'{token}/link_stats'),
-                None if messages.Classification is None else self._advertise(messages.Classification, f'{token}/classification'))
+                None if messages.Classification is None else self._advertise(messages.Classification, f'{token}/classification'),
+                {head.name: self._head_topics(head, f'{token}/') for head in self._runtime.heads})
             self.get_logger().info(f'publishing robot {name} on {robot.predictions.topic_name}')
         return robot
 
-    def _advertise(self, kind: type, topic: str) -> Publisher:
-        return self.create_publisher(kind, topic, **qos.overridable(self, qos.PUBLISHER, topic, qos.RESULTS))
+    def _head_topics(self, head: HeadDescription, prefix: str) -> HeadTopics | PlaceTopics:
+        if head.task not in PLACE_TASKS:
+            return HeadTopics(head, self._advertise, prefix)
+        topics = PlaceTopics(head, self._advertise, prefix)
+        topics.publish_labels(self.get_clock().now().to_msg())
+        return topics
+
+    def _advertise(self, kind: type, topic: str, profile: QoSProfile = qos.RESULTS) -> Publisher:
+        return self.create_publisher(kind, topic, **qos.overridable(self, qos.PUBLISHER, topic, profile))
 
     def _make_room(self) -> None:
         """At most twice `max_robots` keep their topics; those gone longest lose theirs first."""
@@ -183,6 +204,8 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
             robot.predictions.publish(messages.prediction_message(prediction, header, name))
             if robot.classifications is not None:
                 robot.classifications.publish(messages.classification_message(prediction, header))
+            for head, result in prediction.heads.items():
+                robot.heads[head].publish(result, prediction, header, name)
 
     def _publish_stats(self) -> None:
         statistics = self._runtime.statistics()

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from evitif.pipeline import Prediction, StageTimes
 
 Colour = tuple[int, int, int]
+Box = tuple[float, float, float, float]     # left, top, width, height
 
 _BACKGROUND, _TEXT, _FAINT, _TRACK = (22, 24, 29), (236, 239, 244), (138, 146, 160), (46, 50, 59)
 _BAR, _BAR_OTHER = (86, 204, 160), (84, 120, 168)
 _LOST_TINT, _LOST_HATCH = (18, 20, 34), (124, 54, 62)
 _REMEMBERED_TINT = (84, 120, 168)
+_BORDER = (64, 68, 76)
 _NOT_SENT = 0.35            # brightness of patches that were not sent
 _GOOD, _MIDDLING, _BAD, _LOCAL = (86, 204, 160), (240, 180, 80), (226, 96, 96), (240, 180, 80)
 # Stages in the order of time, with the colour of each; stages of the network are warm, those of the computers cold.
@@ -41,12 +43,14 @@ _WIDEST = 2.0               # a picture wider than twice its height is fitted by
 def annotate(image: np.ndarray, prediction: Prediction, height: int = 480) -> np.ndarray:
     """Draw a prediction beside its image: uint8 [H, W, 3] RGB to uint8 [height, w, 3] RGB.
 
-    Lost tokens are shaded in the part of the image that the model saw, those filled in from earlier frames in blue.
+    Lost tokens are shaded in the part of the image that the model saw, those filled in from earlier frames in blue. Borders that the model
+    was given around the image are drawn as well.
     """
     scale = height / _DESIGN_HEIGHT
+    image, crop = _with_borders(image, prediction.crop)
     picture = _fit(image, height)
     zoom = picture.shape[1] / image.shape[1], picture.shape[0] / image.shape[0]
-    picture = _shade_lost_tokens(picture, prediction, zoom)
+    picture = _shade_lost_tokens(picture, prediction, crop, zoom)
     panel_width = round(_PANEL_WIDTH * scale)
     canvas = np.empty((height, picture.shape[1] + panel_width, 3), np.uint8)
     canvas[:] = _BACKGROUND
@@ -65,12 +69,23 @@ def _fit(image: np.ndarray, height: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=interpolation)
 
 
-def _shade_lost_tokens(picture: np.ndarray, prediction: Prediction, zoom: tuple[float, float]) -> np.ndarray:
+def _with_borders(image: np.ndarray, crop: Box | None) -> tuple[np.ndarray, Box | None]:
+    """The image with the borders that the model saw around it, and what it saw of that."""
+    if crop is None:
+        return image, None
+    left, top, width, height = crop
+    beyond = [max(0, round(pixels)) for pixels in (-top, top + height - image.shape[0], -left, left + width - image.shape[1])]
+    if not any(beyond):
+        return image, crop
+    return cv2.copyMakeBorder(image, *beyond, cv2.BORDER_CONSTANT, value=_BORDER), (left + beyond[2], top + beyond[0], width, height)
+
+
+def _shade_lost_tokens(picture: np.ndarray, prediction: Prediction, crop: Box | None, zoom: tuple[float, float]) -> np.ndarray:
     """Darken and hatch lost patches, tint those filled in from memory; dim those not sent, and what the model did not see."""
     rows, columns = prediction.grid
-    if prediction.crop is None or rows < 1 or columns < 1 or prediction.devices:
+    if crop is None or rows < 1 or columns < 1 or prediction.devices:
         return picture
-    left, top, width, height = prediction.crop
+    left, top, width, height = crop
     y, x = np.ogrid[0:picture.shape[0], 0:picture.shape[1]]
     # Token under each pixel's centre; -1 and rows (columns) are outside of what the model saw.
     row = np.floor(((y + 0.5) / zoom[1] - top) / height * rows).astype(int)

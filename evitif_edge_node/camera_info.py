@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from evitif.wording import shortened
+from evitif_ros import qos
 
 _EXPECTED = 'expected file:///PATH or package://PACKAGE/PATH of a YAML file as camera_calibration writes it'
 # Field of the message, key of the file, numbers.
@@ -29,6 +31,22 @@ def camera_info_topic(node: Node) -> str:
     if own != node.resolve_topic_name('camera_info', only_expand=True):
         return own
     return node.resolve_topic_name('image').rpartition('/')[0] + '/camera_info'
+
+
+class CameraInfos:
+    """The newest `camera_info` that came beside a node's images."""
+
+    def __init__(self, node: Node):
+        self._newest: CameraInfo | None = None
+        self._subscription = node.create_subscription(CameraInfo, camera_info_topic(node), self._take, qos.NEWEST_IMAGE)
+
+    def _take(self, message: CameraInfo) -> None:
+        self._newest = message
+
+    def of(self, shape: tuple[int, ...]) -> CameraInfo | None:
+        """A copy of it for an image [height, width, …] of its size; None where there is none."""
+        newest = self._newest
+        return None if newest is None or (newest.height, newest.width) != tuple(shape[:2]) else copy.deepcopy(newest)
 
 
 def load_calibration(url: str, camera_name: str) -> CameraInfo | None:

@@ -18,8 +18,9 @@ from evitif.datasets.class_names import told_apart
 from evitif.pictures import SignificantBits
 from evitif.pictures.ros_images import ImageConversionError, fill_image
 from evitif.repeated_log import RepeatedLog
-from evitif.vocabulary import LinkState
+from evitif.vocabulary import LinkState, Task
 from evitif_edge_node.annotation import annotate
+from evitif_edge_node.camera_info import CameraInfos
 from evitif_edge_node.fonts import remark_on
 from evitif_edge_node.image_topics import TRANSPORTS, Packets, Pictures, message_type, reader_of
 from evitif_edge_node.image_watch import ImageWatch
@@ -27,8 +28,10 @@ from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_settings
 from evitif_msgs.msg import LinkStats, Prediction
 from evitif_ros import messages, qos
 from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, Status
+from evitif_ros.head_topics import OF_CLASSES, OF_LABELS, OF_VECTORS, HeadTopics
 from evitif_ros.lifecycle import run
 from evitif_ros.log import log_of
+from evitif_ros.place_topics import OF_PLACES, PLACE_TASKS, PlaceTopics, overlaid
 from evitif_ros.runtime_node import MOST_REPLACED, RuntimeNode
 
 try:
@@ -38,7 +41,11 @@ except ImportError:     # Humble
 
 if TYPE_CHECKING:
     from evitif.pipeline import EdgeRuntime
+    from evitif.pipeline.arriving_maps import PlaceAnswer
     from evitif.pipeline.prediction import Prediction as Answered
+
+
+READERS_S = 0.2     # between two looks at who reads what heads say
 
 
 class EdgeNode(RuntimeNode['EdgeRuntime']):
@@ -52,13 +59,15 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
     def __init__(self, **kwargs: Any):
         self._watch: ImageWatch | None = None
         self._significant = SignificantBits()
-        self._subscription = self._annotator = None
+        self._subscription = self._annotator = self._camera_infos = None
+        self._shown: Answered | None = None      # the last whose picture was asked for
         self._reader: Pictures | Packets = reader_of('raw')
         super().__init__(**kwargs)
         self._repeated = RepeatedLog(log_of(self))
 
     def publishes(self) -> tuple[str, ...]:
-        return ('prediction', 'classification', 'link_stats', 'labels', 'label_info', 'vision_info', '~/annotated_image', '/diagnostics')
+        return ('prediction', 'classification', 'link_stats', 'labels', 'label_info', 'vision_info', '~/annotated_image', '/diagnostics',
+                *OF_CLASSES, *OF_VECTORS, *OF_LABELS, *OF_PLACES)
 
     def subscribes(self) -> tuple[str, ...]:
         return (self._image_topic(),)
@@ -67,7 +76,7 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
 
     def build_runtime(self) -> EdgeRuntime:
         from evitif.pipeline import EdgeRuntime
-        return EdgeRuntime(edge_runtime_settings(self._values), on_prediction=self._on_prediction, log=log_of(self))
+        return EdgeRuntime(edge_runtime_settings(self._values), on_prediction=self._on_prediction, log=log_of(self), on_map=self._on_map)
 
     def configure(self) -> None:
         transport = self.values()['image_transport']
@@ -79,10 +88,16 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         self._classifications = None if messages.Classification is None else \
             self.advertise(messages.Classification, 'classification', qos.RESULTS)
         self._annotated = self.advertise(Image, '~/annotated_image', qos.IMAGES, shown=True)
+        self._heads = {head.name: HeadTopics(head, lambda kind, topic: self.advertise(kind, topic, qos.RESULTS))
+                       for head in self._runtime.heads if head.task not in PLACE_TASKS}
+        self._places = {head.name: PlaceTopics(head, self.advertise) for head in self._runtime.heads if head.task in PLACE_TASKS}
+        self._camera_infos = CameraInfos(self) if any(each.about.task == Task.DEPTH for each in self._places.values()) else None
 
     def activate(self) -> None:
         super().activate()
         self._annotator = _Annotator(self._publish_annotated, self._runtime.labels, self.get_logger().warning)
+        for places in self._places.values():
+            places.publish_labels(self.get_clock().now().to_msg())
         self._significant = SignificantBits(self._values['significant_bits'], lambda text: self.get_logger().info(f'images: {text}'))
         self._subscribe()
 
@@ -96,7 +111,8 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
             self._annotator = None
 
     def periodic(self) -> Iterable[tuple[float, Callable[[], None]]]:
-        return [(1.0 / self._values['publish_stats_rate'], self._publish_stats)]
+        return [(1.0 / self._values['publish_stats_rate'], self._publish_stats),
+                *([(READERS_S, self._look_for_readers)] if self._heads or self._places else [])]
 
     def _image_topic(self) -> str:
         # As image_transport has it, a remapped base carries its transports.
@@ -139,9 +155,22 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         self._predictions.publish(messages.prediction_message(prediction, header, self._values['robot_name']))
         if self._classifications is not None:
             self._classifications.publish(messages.classification_message(prediction, header))
+        for name, result in prediction.heads.items():
+            self._heads[name].publish(result, prediction, header, self._values['robot_name'])
         annotator = self._annotator
         if annotator is not None and self._annotated.get_subscription_count():
+            self._shown = prediction
             annotator.draw_later(prediction)
+
+    def _on_map(self, answer: PlaceAnswer) -> None:
+        if not self.context.ok():
+            return
+        (values, confidence), header = answer.at_image(), answer.frame.context
+        topics, infos = self._places[answer.head.name], self._camera_infos
+        topics.publish_map(answer.result, values, confidence, header, infos.of(values.shape) if infos else None)
+        shown, annotator = self._shown, self._annotator
+        if topics.about.task == Task.SEGMENT and annotator is not None and shown is not None and shown.frame_id == answer.frame.frame_id:
+            annotator.draw_later(dataclasses.replace(shown, image=overlaid(shown.image, values, confidence)))
 
     def _publish_annotated(self, prediction: Answered) -> None:
         if self.context.ok() and self._annotated.get_subscription_count():
@@ -149,6 +178,12 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
                       for class_id, label in zip(prediction.class_ids, prediction.labels, strict=True)]
             drawn = annotate(prediction.image, dataclasses.replace(prediction, labels=labels), self._values['annotated_height'])
             self._annotated.publish(fill_image(Image(header=prediction.context), drawn))
+
+    def _look_for_readers(self) -> None:
+        """What a head says that nobody reads is neither computed nor sent."""
+        shown = bool(self._annotated.get_subscription_count())
+        self._runtime.read_heads([name for name, topics in (*self._heads.items(), *self._places.items())
+                                  if topics.read() or shown and topics.about.task == Task.SEGMENT])
 
     def _publish_stats(self) -> None:
         self._link_stats.publish(messages.edge_link_message(

@@ -8,13 +8,16 @@ from evitif_ros.lifecycle import AutostartNode
 
 
 class ClassNamesPublisher:
-    """Latched topics of a lifecycle node. vision_msgs/ObjectHypothesis refers to VisionInfo for what an id means, which names LabelInfo."""
+    """Latched topics of a lifecycle node. vision_msgs/ObjectHypothesis refers to VisionInfo for what an id means, which names LabelInfo.
 
-    def __init__(self, node: AutostartNode):
+    :param prefix: before the topics, with a slash at its end
+    """
+
+    def __init__(self, node: AutostartNode, prefix: str = ''):
         self._node = node
-        self._labels = node.advertise(ClassLabels, 'labels', qos.LATCHED)
+        self._labels = node.advertise(ClassLabels, f'{prefix}labels', qos.LATCHED)
         self._label_info, self._vision_info = (
-            None if kind is None else node.advertise(kind, topic, qos.LATCHED)
+            None if kind is None else node.advertise(kind, f'{prefix}{topic}', qos.LATCHED)
             for kind, topic in ((messages.LabelInfo, 'label_info'), (messages.VisionInfo, 'vision_info')))
 
     def publish(self, labels: tuple[str, ...], method: str) -> None:

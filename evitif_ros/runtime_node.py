@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from rclpy.clock import Clock, ClockType
 
 from evitif.repeated_log import RepeatedLog
+from evitif.vocabulary import Task
 from evitif_ros.class_names_publisher import ClassNamesPublisher
 from evitif_ros.diagnostics import OK, WARN, DiagnosticsPublisher, Recent, Status
 from evitif_ros.lifecycle import AutostartNode
@@ -63,6 +64,8 @@ class RuntimeNode(AutostartNode, Generic[Half]):
         self._diagnostics.hardware_id = self._values[self.name_parameter]
         self._runtime = self.build_runtime()
         self._class_names = ClassNamesPublisher(self)
+        self._head_names = [(head, ClassNamesPublisher(self, f'{head.name}/'))
+                            for head in self._runtime.heads if head.task == Task.CLASSIFY]
 
     def activate(self) -> None:
         """Start the half and the timers."""
@@ -71,6 +74,8 @@ class RuntimeNode(AutostartNode, Generic[Half]):
         self._runtime.start()
         self._running = True
         self._class_names.publish(self._runtime.labels, self._runtime.description)
+        for head, names in self._head_names:
+            names.publish(head.labels, f'head {head.name}, {self._runtime.description}')
         self._start_timers()
 
     def deactivate(self) -> None:

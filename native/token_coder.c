@@ -5,11 +5,12 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 2               /* of the functions and of `Tables`; evitif/model/native.py asks for it */
+#define VERSION 3               /* of the functions and of `Tables`; evitif/model/native.py asks for it */
 #define PRECISION 24            /* bits of a frequency */
 #define GUESS_BITS 10
 #define MOST_CLASSES 64
 #define ESCAPE_BITS 8
+#define MODE_COLUMNS 64         /* of a token that its mode is chosen by */
 
 /* The tables of one step, `Step` and `Tables` in entropy_tables.py. Row mode * sorts + sort is a token's. */
 typedef struct {
@@ -98,16 +99,52 @@ static inline int32_t predicted_of(const Tables *t, int64_t row, int k, const in
     return reference ? (t->factors[row * t->coefficients + k] * reference[k] + 128) >> 8 : 0;
 }
 
-/* `EntropyCode.plan_tokens` for n tokens whose modes are chosen. `reference` int16 [n, coefficients], 0 where unknown, or NULL; `rank`
- * int64 [n], which of the sets of thresholds a token has, or NULL where there is one. */
-void evitif_plan(const Tables *t, int64_t n, const int16_t *levels, const int64_t *sorts, const uint8_t *modes, const int16_t *reference,
-                 const int64_t *rank, const float *first, const float *rounding, const float *cost, const int32_t *most, float inverse,
-                 int32_t *symbols, uint8_t *classes, int16_t *result, float *bits) {
+static inline float cost_of(const Tables *t, const float *cost, int32_t label, int32_t magnitude) {
+    int32_t high = magnitude >> t->low_bits[label];
+    return cost[label * (t->reach + 1) + (high < t->reach ? high : t->reach)];
+}
+
+/* The best mode of a token of which an earlier one is known, by its first coefficients (`EntropyCode._modes`). */
+static uint8_t mode_of(const Tables *t, const int16_t *levels, int64_t sort, const int16_t *reference, const float *cost, float inverse,
+                       float thrift) {
+    int kept = t->columns < MODE_COLUMNS ? t->columns : MODE_COLUMNS, best = t->modes;
+    double least = 0;
+    for (int k = 0; k < kept; k++) {
+        float rest = (float)levels[k] * inverse - (float)reference[k] * inverse;
+        least += rest * rest;
+    }
+    least -= thrift;
+    for (int mode = t->modes - 1; mode >= 0; mode--) {      /* of two that cost the same the lower one */
+        int64_t row = mode * t->sorts + sort;
+        double sum = mode ? 0 : thrift;
+        for (int k = 0; k < kept; k++) {
+            float share = (float)t->factors[row * t->coefficients + k] * (1.0f / 256);
+            float rest = (float)levels[k] * inverse - (float)reference[k] * inverse * share;
+            int32_t label = t->base[row * t->columns + k];
+            rest = rest < 0 ? -rest : rest;
+            int32_t near = label > 0 ? (int32_t)(rest + 0.4f) : 0;
+            rest -= (float)near;
+            sum += rest * rest + thrift * cost_of(t, cost, label > 0 ? label : 0, near);
+        }
+        if (sum <= least) {
+            least = sum;
+            best = mode;
+        }
+    }
+    return (uint8_t)best;
+}
+
+/* `EntropyCode.plan_tokens` for n tokens. `reference` int16 [n, coefficients], 0 where nothing is `known`, or NULL; `rank` int64 [n], which of
+ * the sets of thresholds a token has, or NULL where there is one; `thrift` of each token. */
+void evitif_plan(const Tables *t, int64_t n, const int16_t *levels, const int64_t *sorts, const uint8_t *is_known,
+                 const int16_t *reference, const int64_t *rank, const float *first, const float *rounding, const float *cost,
+                 const int32_t *most, float inverse, const float *thrift, uint8_t *modes, int32_t *symbols, uint8_t *classes, int16_t *result, float *bits) {
     for (int64_t i = 0; i < n; i++) {
         const int16_t *known = reference ? reference + i * t->coefficients : NULL, *own = levels + i * t->coefficients;
         int16_t *after = result + i * t->coefficients;
         int32_t *symbol = symbols + i * t->columns;
         uint8_t *class = classes + i * t->columns;
+        modes[i] = is_known[i] ? mode_of(t, own, sorts[i], known, cost, inverse, thrift[i]) : 0;
         int64_t row = (int64_t)modes[i] * t->sorts + sorts[i], seen = 0;
         const float *from = first + (rank ? rank[i] * (t->classes + 1) : 0), *add = rounding + (rank ? rank[i] * (t->classes + 1) : 0);
         float sum = 0;
@@ -128,8 +165,7 @@ void evitif_plan(const Tables *t, int64_t n, const int16_t *levels, const int64_
                     near = (int32_t)(wanted + add[label]);
                     near = near < 1 ? 1 : near > most[label] ? most[label] : near;
                 }
-                int32_t high = near >> t->low_bits[label];
-                sum += cost[label * (t->reach + 1) + (high < t->reach ? high : t->reach)];
+                sum += cost_of(t, cost, label, near);
                 total += near;
                 class[k] = (uint8_t)label;
                 symbol[k] = rest < 0 ? -near : near;
@@ -143,6 +179,10 @@ void evitif_plan(const Tables *t, int64_t n, const int16_t *levels, const int64_
     }
 }
 
+static inline int32_t class_at(const Tables *t, const uint8_t *classes, int64_t at) {
+    return classes[at] <= t->classes ? classes[at] : 0;         /* there are no others in a plan */
+}
+
 /* Put the symbols of the n tokens `places` on the coder's stack, as `PartCoder.pack` orders them. `sorted` int32 [n * columns] is room;
  * the coder's words have room for three of each symbol. */
 void evitif_push_tokens(const Tables *t, Coder *coder, int64_t n, const int64_t *places, const int32_t *symbols, const uint8_t *classes,
@@ -152,7 +192,7 @@ void evitif_push_tokens(const Tables *t, Coder *coder, int64_t n, const int64_t 
         int first = t->block_edges[block], last = t->block_edges[block + 1];
         for (int64_t i = 0; i < n; i++)
             for (int k = first; k < last; k++)
-                begin[classes[places[i] * t->columns + k] + 1]++;
+                begin[class_at(t, classes, places[i] * t->columns + k) + 1]++;
         begin[1] = 0;       /* class 0 is not coded */
         for (int label = 1; label <= t->classes + 1; label++)
             begin[label] += begin[label - 1];
@@ -160,8 +200,9 @@ void evitif_push_tokens(const Tables *t, Coder *coder, int64_t n, const int64_t 
         for (int64_t i = 0; i < n; i++)
             for (int k = first; k < last; k++) {
                 int64_t at = places[i] * t->columns + k;
-                if (classes[at])
-                    sorted[end[classes[at]]++] = symbols[at];
+                int32_t label = class_at(t, classes, at);
+                if (label)
+                    sorted[end[label]++] = symbols[at];
             }
         for (int label = t->classes; label > 0; label--)        /* how far the outer ones are out */
             for (int64_t at = end[label] - 1; at >= begin[label]; at--) {

@@ -68,4 +68,6 @@ def topic_of(about: HeadDescription) -> str:
 
 def unpacked(about: HeadDescription, content: bytes) -> Result:
     """What a head said, from the bytes in an answer. Raises ValueError where they cannot be that."""
+    if about.task not in _UNPACK:
+        raise ValueError(f'a head to {about.task} travels in MAP datagrams')
     return _UNPACK[about.task](content, about)

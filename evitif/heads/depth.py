@@ -41,7 +41,7 @@ class DepthHead(Head):
 
     @torch.inference_mode()
     def results(self, features: Features, asked: Sequence[Asked]) -> list[Result]:
-        """As `Head.results`; confidence halves with an expected error of 25 %."""
+        """As `Head.results`, not smoothed; confidence halves with an expected error of 25 %."""
         metres, error = self.regress(features)
         certainty = [each.certainty for each in asked]
         confidence = cell_confidence(torch.exp2(-error / 0.2231), self.decoder.scale, features.trust_map(), certainty)

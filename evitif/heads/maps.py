@@ -98,10 +98,6 @@ class PlaceMap(Result):
             confidence[part.first:last] = _from_levels(level_code.decode(part.confidence, part.rows, columns))
         return cls(values, confidence)
 
-    def at_size(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values and confidence uint8 [height, width], each place that of the nearest one in the map."""
-        return _nearest(self.values, height, width), _nearest(self.confidence, height, width)
-
     @staticmethod
     @abstractmethod
     def _encode(values: np.ndarray) -> bytes: ...
@@ -137,7 +133,12 @@ class DepthMap(PlaceMap):
 
     def metres(self) -> np.ndarray:
         """float32 [h, w], NaN where it is unknown."""
-        return _METRES[self.values]
+        return self.in_metres(self.values)
+
+    @staticmethod
+    def in_metres(values: np.ndarray) -> np.ndarray:
+        """The same of any values uint8."""
+        return _METRES[values]
 
 
 _METRES = np.array([np.nan, *(NEAREST_M * STEP**step for step in range(255))], np.float32)
@@ -170,8 +171,3 @@ def _from_levels(levels: np.ndarray) -> np.ndarray:
     if levels.max() >= _LEVELS:
         raise ValueError(f'a confidence of level {levels.max()}: expected less than {_LEVELS}')
     return (levels.astype(np.uint16) * 255 // (_LEVELS - 1)).astype(np.uint8)
-
-
-def _nearest(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    rows, columns = ((2 * np.arange(size) + 1) * own // (2 * size) for size, own in ((height, values.shape[0]), (width, values.shape[1])))
-    return np.ascontiguousarray(values[rows[:, None], columns])

@@ -6,18 +6,21 @@ names, where it comes from); `evitif train model` writes one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from evitif.files import read_json
+from evitif.image_size import image_size_of
 from evitif.model.errors import ModelError
 from evitif.model.folder import DESCRIPTION_FILE, find_model_folder
 from evitif.model.loading import Loaded, load_whole
-from evitif.model.preprocess import data_config_of, tuples_of
+from evitif.model.preprocess import AUTO, data_config_of, seen_as, tuples_of
 from evitif.model.pretrained import OtherSizeError, build_from_file, build_from_hub
+from evitif.model.resize import patch_size_of, require_fitting_size, resize
 from evitif.model.stored_weights import load_weights, pack_weights
 from evitif.model.tensors import write_described
 from evitif.model.timm_import import timm
@@ -42,8 +45,9 @@ class ModelSpec:
     """What to build. `model` is a timm name or a model folder.
 
     For a timm name exactly one source of weights has to be given: `checkpoint` (a file, `evitif.model.checkpoint_file`), `pretrained`
-    (timm's hub) or `random_seed`. Classes and image size follow the file; `num_classes` other than its are refused, `image_size`
-    (pixels, square) resizes the position embedding.
+    (timm's hub) or `random_seed`. Classes and image size follow the file or the folder; `num_classes` other than its are refused.
+    `image_size`, pixels of a square's side or (height, width), resamples the positions (`resize`); `fit` is one of `Fit`, or AUTO for the
+    model's own.
     """
 
     model: str
@@ -51,8 +55,14 @@ class ModelSpec:
     pretrained: bool = False
     random_seed: int | None = None
     num_classes: int | None = None
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
     model_kwargs: dict = field(default_factory=dict)
+    fit: str = AUTO
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of `image_size`. Raises ValueError where it is none."""
+        return None if self.image_size is None else image_size_of(self.image_size)
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class BuiltModel:
     data_config: dict             # timm.data.resolve_model_data_config: input size, mean, std, crop, interpolation
     description: dict             # model.json, empty for a timm name
     loaded: Loaded = Loaded()     # what became of the file's tensors
+    native: dict = field(default_factory=dict)      # the data_config before image size and fit were changed
 
 
 def build_model(spec: ModelSpec, *, for_training: bool = False, reset_head: bool = False) -> BuiltModel:
@@ -89,8 +100,10 @@ def build_model(spec: ModelSpec, *, for_training: bool = False, reset_head: bool
     arguments = dict(spec.model_kwargs)
     if spec.num_classes is not None:
         arguments['num_classes'] = spec.num_classes
-    if spec.image_size is not None:
-        arguments['img_size'] = spec.image_size
+    # Of weights that are only a beginning nobody asks whose they were.
+    begins = spec.size is not None and (for_training or spec.random_seed is not None)
+    if begins:
+        arguments['img_size'] = spec.size if spec.size[0] != spec.size[1] else spec.size[0]
 
     def create(arguments: dict) -> nn.Module:
         return _create(spec.model, arguments, spec.random_seed or 0)
@@ -100,13 +113,29 @@ def build_model(spec: ModelSpec, *, for_training: bool = False, reset_head: bool
         path = Path(spec.checkpoint).expanduser()
         if not path.is_file():
             raise ModelError(f'checkpoint {spec.checkpoint!r} does not exist or is not a file')
-        module, loaded = build_from_file(spec.model, path, arguments, create, for_training=for_training, reset_head=reset_head)
+        module, loaded = build_from_file(spec.model, path, arguments, create, for_training=for_training, reset_head=reset_head,
+                                         likely_size=spec.size)
     elif spec.pretrained:
         module, loaded = build_from_hub(spec.model, arguments, create, reset_head=reset_head)
     else:
         module = create(arguments)
     class_names, labels = _imagenet_labels(module)
-    return BuiltModel(spec.model, module, class_names, labels, data_config_of(module), {}, loaded)
+    return _seeing(spec, BuiltModel(spec.model, module, class_names, labels, data_config_of(module), {}, loaded))
+
+
+def _seeing(spec: ModelSpec, built: BuiltModel) -> BuiltModel:
+    """The model with the image size and the fit that were asked for."""
+    module: Any = built.module
+    resized, native = (), built.data_config
+    if spec.size is not None and getattr(getattr(module, 'patch_embed', None), 'grid_size', None) is not None:
+        require_fitting_size(built.name, patch_size_of(module), spec.size)
+    if spec.size is not None and tuple(native['input_size'][1:]) != spec.size:
+        resized = resize(module, built.name, spec.size)
+    if spec.fit != AUTO:
+        seen = seen_as(native, None, spec.fit)
+        module.pretrained_cfg = {**module.pretrained_cfg, 'crop_mode': seen['crop_mode'], 'crop_pct': seen['crop_pct']}
+    loaded = replace(built.loaded, resized=(*built.loaded.resized, *resized))
+    return replace(built, data_config=data_config_of(module), loaded=loaded, native=native)
 
 
 def save_model(folder: Path | str, module: nn.Module, description: dict, stored_as: str = 'float32') -> None:
@@ -147,9 +176,6 @@ def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
                          f'num_classes={spec.num_classes} was asked for')
     arguments = {**description['model_kwargs'], 'num_classes': len(description['class_names']),
                  'pretrained_cfg_overlay': tuples_of(description['pretrained_cfg'])}
-    if spec.image_size not in (None, arguments.get('img_size')):
-        raise ModelError(f'model folder {spec.model!r} was made for image size {arguments.get("img_size")}, '
-                         f'image_size={spec.image_size} was asked for')
     module = _create(description['architecture'], arguments, seed=0)
     weights = folder / WEIGHTS_FILE
     try:
@@ -159,8 +185,8 @@ def _from_folder(folder: Path, spec: ModelSpec) -> BuiltModel:
     load_whole(module, tensors, str(weights), description['architecture'])
     class_names = tuple(description['class_names'])
     labels = tuple(description.get('labels') or class_names)
-    return BuiltModel(str(description.get('name') or folder.name), module, class_names, labels, data_config_of(module),
-                      description)
+    return _seeing(spec, BuiltModel(str(description.get('name') or folder.name), module, class_names, labels, data_config_of(module),
+                                    description))
 
 
 def _create(architecture: str, arguments: dict, seed: int) -> nn.Module:

@@ -10,6 +10,8 @@ from evitif.files import read_json
 from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path, find_model_folder
+from evitif.model.model_identity import Identity
+from evitif.model.regrid import Grid
 from evitif.model.tensors import read_tensors, write_described
 from evitif.model.transform_code import RATES, TransformCode
 
@@ -35,26 +37,35 @@ def _stored(code: TransformCode) -> dict[str, np.ndarray]:
         return {name: array if name.startswith(('levels', 'order')) else array.astype(np.float16) for name, array in code.arrays().items()}
 
 
-def load_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tuple[TransformCode, dict]:
-    """Load the code and description of the JSON file `path`, for a model with this fingerprint (`evitif.model.fingerprint`
-    with the cut); None: not known here.
+def load_code(path: Path | str, identity: Identity | str | None, kind: str = KIND) -> tuple[TransformCode, dict]:
+    """Load the code and description of the JSON file `path`, for a model of this identity, resampled to its grid of patches; or of this
+    fingerprint (`evitif.model.fingerprint` with the cut), as it is; None: not known here.
 
     Raises ArtifactError where it cannot be read or was made for another model.
     """
     description = read_artifact(path, TITLE, FORMAT, (kind,))
     if str(description.get('default')) not in RATES:
         raise ArtifactError(f'{TITLE} {path}: its default is {description.get("default")!r}: expected one of {", ".join(RATES)}')
-    if fingerprint is not None:
-        require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
+    if isinstance(identity, str):
+        require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), identity)
+    grid = identity.fitted_grid(path, TITLE, description) if isinstance(identity, Identity) else None
     code = read_arrays(path, TITLE, lambda arrays: TransformCode.from_arrays(
         {name: tensor.numpy() for name, tensor in read_tensors(arrays).items()}))
     if code.digest != description.get('digest'):
         raise ArtifactError(f'{TITLE} {Path(path).with_suffix(".safetensors")} is not the one that {Path(path).name} describes: its '
                             f'digest is {code.digest[:16]}…, expected {str(description.get("digest"))[:16]}…')
-    return code, description
+    return code if grid is None else regridded(path, code, grid, identity.grid), description
 
 
-def choose_code(model: str, cut: int, fingerprint: str, quantisation: str) -> tuple[str, TransformCode | None, dict | None]:
+def regridded(path: Path | str, code: TransformCode, old: Grid, new: Grid) -> TransformCode:
+    """The code for another grid. Raises ArtifactError where it was not fitted to a grid `old`."""
+    try:
+        return code.regridded(old, new)
+    except ValueError as error:
+        raise ArtifactError(f'{TITLE} {path}: {error}') from None
+
+
+def choose_code(model: str, cut: int, identity: Identity | str, quantisation: str) -> tuple[str, TransformCode | None, dict | None]:
     """The quantisation and, where it is one, the transform code with its description.
 
     `auto` is the rate that the code beside `model` names for this cut, and int8 where there is none for these weights.
@@ -71,7 +82,7 @@ def choose_code(model: str, cut: int, fingerprint: str, quantisation: str) -> tu
         raise ArtifactError(f'quantisation {quantisation} needs a transform code for {model} at cut {cut}, and there is no '
                             f'{wanted}: fit one with `evitif train code`, or take fp16, int8 or int4')
     try:
-        code, description = load_code(path, fingerprint)
+        code, description = load_code(path, identity)
     except ArtifactError:
         if quantisation != 'auto' or find_model_folder(model) is not None:
             raise

@@ -10,6 +10,8 @@ from evitif.files import read_json
 from evitif.model.artifact import read_arrays, read_artifact, require_fingerprint
 from evitif.model.entropy_code import EntropyCode
 from evitif.model.errors import ArtifactError
+from evitif.model.model_identity import Identity
+from evitif.model.regrid import Grid, distances_resampled, places_resampled
 from evitif.model.tensors import read_tensors, write_described
 
 KIND = 'entropy'
@@ -30,20 +32,34 @@ def half_precision(code: EntropyCode) -> EntropyCode:
     return _restored(_stored(code))
 
 
-def load_entropy_code(path: Path | str, fingerprint: str | None, kind: str = KIND) -> tuple[EntropyCode, dict]:
-    """Load the code and description of the JSON file `path`, for a model with this fingerprint (`evitif.model.fingerprint`
-    with the cut); None: not known here.
+def load_entropy_code(path: Path | str, identity: Identity | str | None, kind: str = KIND) -> tuple[EntropyCode, dict]:
+    """Load the code and description of the JSON file `path`, for a model of this identity, resampled to its grid of patches; or of this
+    fingerprint (`evitif.model.fingerprint` with the cut), as it is; None: not known here.
 
     Raises ArtifactError where it cannot be read or was made for another model.
     """
     description = read_artifact(path, TITLE, FORMAT, (kind,))
-    if fingerprint is not None:
-        require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
+    if isinstance(identity, str):
+        require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), identity)
+    elif identity is not None:
+        identity.fitted_grid(path, TITLE, description)
     code = read_arrays(path, TITLE, lambda arrays: _restored({name: tensor.numpy() for name, tensor in read_tensors(arrays).items()}))
     if code.digest != description.get('digest'):
         raise ArtifactError(f'{TITLE} {Path(path).with_suffix(".safetensors")} is not the one that {Path(path).name} describes: its '
                             f'digest is {code.digest[:16]}…, expected {str(description.get("digest"))[:16]}…')
-    return code, description
+    return regridded(code, identity.grid) if isinstance(identity, Identity) else code, description
+
+
+def regridded(code: EntropyCode, new: Grid) -> EntropyCode:
+    """The code for the same model with another grid of patches: the means go with the positions, the kernel by distance, the rest knows no
+    place. It has the digest of this one, since both sides do it alike but for the last bit of a mean."""
+    old = (code.kernel.shape[0] + 1) // 2, (code.kernel.shape[1] + 1) // 2
+    if old == new:
+        return code
+    found = EntropyCode(places_resampled(code.mean, old, new), code.analysis, code.synthesis, distances_resampled(code.kernel, new),
+                        code.tables)
+    found.__dict__['digest'] = code.digest
+    return found
 
 
 def _stored(code: EntropyCode) -> dict[str, np.ndarray]:

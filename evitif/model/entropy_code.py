@@ -189,18 +189,20 @@ class EntropyCode:
         :param rank: int [n], where the tokens stand in _WEIGHTS; None: they count alike
         """
         known = np.zeros(len(levels), bool) if state is None else state.known
-        reference = None if state is None else np.where(known[:, None], state.levels, 0).astype(np.int32)
-        modes = self._modes(levels, sorts, step, known, reference, thrift if rank is None else np.float32(thrift) / _WEIGHTS[rank])
+        reference = None if state is None else np.where(known[:, None], state.levels, np.int16(0))
         tables, at = self.tables, self.tables.at(step)
         first, rounding = self._thresholds(thrift) if rank is None else self._thresholds_by_rank(thrift)
+        thrifts = np.full(len(levels), thrift, np.float32)
+        if rank is not None:
+            thrifts /= _WEIGHTS[rank]
         if (native := self._parts.native_tables(step)) is not None:
-            symbols, classes, result, bits = native.plan(
-                np.ascontiguousarray(levels, np.int16), np.ascontiguousarray(sorts, np.int64), modes,
-                None if reference is None else reference.astype(np.int16), rank, first, rounding, tables.cost, _MOST)
+            modes, symbols, classes, result, bits = native.plan(
+                levels, sorts, known, reference, rank, first, rounding, tables.cost, _MOST, thrifts)
             return Plan(step, modes, known, symbols, classes, result, bits + np.float32(1.5) * known)
+        modes = self._modes(levels, sorts, step, known, reference, thrifts)
         sent = np.flatnonzero(modes < self.unmoved)
         row = modes[sent].astype(np.intp) * len(self.analysis) + sorts[sent]
-        predicted = at.predicted(row, None if reference is None else reference[sent])
+        predicted = at.predicted(row, None if reference is None else reference[sent].astype(np.int32))
         rest = (levels[sent, :at.columns] - predicted[:, :at.columns]).astype(np.float32) * np.float32(1 / at.size)
         magnitude = np.abs(rest)
         offset = None if rank is None else (rank[sent] * (CLASSES + 1))[:, None]
@@ -219,13 +221,13 @@ class EntropyCode:
             np.minimum(chosen, _MOST[classes], out=chosen)
         bits = tables.bits(classes, chosen).sum(1)
         chosen *= 1 - 2 * (rest < 0).view(np.int8)
-        result = np.zeros(levels.shape, np.int16) if reference is None else reference.astype(np.int16)
+        result = np.zeros(levels.shape, np.int16) if reference is None else reference
         result[sent] = at.levels(predicted, chosen, classes)
         return Plan(step, modes, known, _spread(chosen, sent, len(levels)), _spread(classes, sent, len(levels)), result,
                     _spread(bits, sent, len(levels)) + np.float32(1.5) * known)
 
     def _modes(self, levels: np.ndarray, sorts: np.ndarray, step: int, known: np.ndarray, reference: np.ndarray | None,
-               thrift: float | np.ndarray) -> np.ndarray:
+               thrifts: np.ndarray) -> np.ndarray:
         if reference is None or not known.any():
             return np.zeros(len(levels), np.uint8)
         # By the first coefficients, as if no class were adapted: the choice has to be quick, not exact.
@@ -240,8 +242,8 @@ class EntropyCode:
             near *= label > 0
             bits = self.tables.bits(label, near)
             rest -= near.astype(np.float32)
-            costs.append(np.square(rest).sum(1) + np.float32(thrift) * (bits.sum(1) + np.float32(mode == 0)))
-        costs.append(np.square(values - before).sum(1) - np.float32(thrift))
+            costs.append((np.square(rest) + thrifts[:, None] * bits).sum(1, dtype=np.float64) + np.float32(mode == 0) * thrifts)
+        costs.append(np.square(values - before).sum(1, dtype=np.float64) - thrifts)
         costs = np.stack(costs)
         costs[1:, ~known] = np.inf
         return costs.argmin(0).astype(np.uint8)

@@ -10,7 +10,9 @@ It has a part for each thing that decides an answer, so a refusal can say which 
 - *preprocessing*: image size, mean, standard deviation, crop and interpolation;
 - *cut*: its number.
 
-The same on every machine and device: nothing in it is computed by the model, and floats are rounded to seven digits.
+The same on every machine and device: nothing in it is computed by the model, and floats are rounded to seven digits. So a model that was
+resized (`resize.py`) has the weights and the architecture of before, and only the preprocessing says that it sees another size: resampled
+positions may differ in their last bit between two machines.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import enum
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -69,7 +73,9 @@ def trunk_fingerprint(module: nn.Module, block: int, final_norm: bool, data_conf
 def weights_digest(module: nn.Module, counts: Callable[[str], bool] = lambda name: True) -> str:
     """Hex SHA-256 over those of the state dict whose name `counts`, in the order of the names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted((name, tensor) for name, tensor in module.state_dict().items() if counts(name)):
+    native = _native_of(module)
+    state = module.state_dict() if native is None else {**module.state_dict(), **native.tensors}
+    for name, tensor in sorted((name, tensor) for name, tensor in state.items() if counts(name)):
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # reshape: a 0-d tensor has no byte view
@@ -93,8 +99,42 @@ def same_preprocessing(fingerprint: str, data_config: dict) -> bool:
 
 def settings(module: nn.Module) -> dict[str, dict]:
     """What decides an answer beside the weights: each module's class and the settings that are on, by the module's name."""
+    native = _native_of(module)
+    if native is not None:
+        return native.settings
     return {name: {'class': type(part).__name__, **_settings(part)} for name, part in sorted(module.named_modules())
             if type(part).__name__ not in _IDLE}
+
+
+@dataclass(frozen=True)
+class _Native:
+    """What a resized model was before: the tensors that changed, its settings; and the tensors that came of the former."""
+
+    tensors: dict[str, torch.Tensor]
+    settings: dict[str, dict]
+    resampled: dict[str, torch.Tensor]
+
+
+@contextmanager
+def remember_native(module: nn.Module) -> Iterator[None]:
+    """Inside `with`, the model is resized: its identity stays what it is until its positions are trained any further."""
+    before, known = dict(module.state_dict()), settings(module)
+    earlier = _native_of(module)
+    yield
+    after = module.state_dict()
+    changed = [name for name in after if after[name] is not before[name] and not torch.equal(after[name], before[name])]
+    native = {name: before[name] for name in changed} if earlier is None else earlier.tensors
+    module.__dict__['_evitif_native'] = _Native(native, known, {name: after[name].clone() for name in native})
+
+
+def _native_of(module: nn.Module) -> _Native | None:
+    """None too where the positions are no longer those that were resampled."""
+    native = module.__dict__.get('_evitif_native')
+    if native is None:
+        return None
+    state = module.state_dict()
+    return native if all(torch.equal(state[name].cpu(), tensor.to(state[name].dtype).cpu()) for name, tensor in native.resampled.items()) \
+        else None
 
 
 def _settings(part: nn.Module) -> dict:

@@ -19,6 +19,7 @@ from evitif.model.loading import Loaded, classifiers_of, load_whole, loads_seen_
 from evitif.wording import few, shortened
 
 _PATCH = 'patch_embed.proj.weight'
+_MOST_PREFIX_TOKENS = 8
 Create = Callable[[dict], nn.Module]      # keyword arguments of timm.create_model to the model
 
 
@@ -26,17 +27,20 @@ class OtherSizeError(Exception):
     """The file is of a model of another size: of these keyword arguments."""
 
 
-def build_from_file(name: str, path: Path, arguments: dict, create: Create, *, for_training: bool = False,
-                    reset_head: bool = False) -> tuple[nn.Module, Loaded]:
+def build_from_file(name: str, path: Path, arguments: dict, create: Create, *, for_training: bool = False, reset_head: bool = False,
+                    likely_size: tuple[int, int] | None = None) -> tuple[nn.Module, Loaded]:
     """A timm model with the weights of a checkpoint. Number of classes and, unless `arguments` say one, image size are the file's.
 
     :param for_training: a patch embedding of another size is resampled
     :param reset_head: the classifier may be missing
+    :param likely_size: (height, width), the file's image size if its positions are as many, which do not say the shape of their grid
     :raises ModelError: not all of the model's weights are in the file, or more than those
     """
     if is_numpy_archive(path):
         return _from_numpy(name, path, arguments, create, for_training, reset_head)
     file = _File(name, path, read_checkpoint(path), for_training, reset_head)
+    if 'img_size' not in arguments and likely_size is not None and _is_of_size(file.tensors, likely_size):
+        arguments = {**arguments, 'img_size': likely_size}
     for _ in range(2):
         try:
             return file.build(arguments, create)
@@ -149,6 +153,15 @@ def _image_size(module: nn.Module, tensors: dict[str, torch.Tensor]) -> int | No
     if side < 1 or side**2 != patches or patch_size is None or tuple(patch.shape[-2:]) != tuple(patch_size):
         return None
     return side * patch_size[0]
+
+
+def _is_of_size(tensors: dict[str, torch.Tensor], size: tuple[int, int]) -> bool:
+    """Whether the file has as many positions as an image of `size` (height, width), which is no square, has patches."""
+    given, patch = tensors.get('pos_embed'), tensors.get(_PATCH)
+    if given is None or patch is None or given.ndim != 3 or patch.ndim != 4 or size[0] == size[1]:
+        return False
+    patches = math.prod(side // each for side, each in zip(size, patch.shape[-2:], strict=True))
+    return 0 <= given.shape[1] - patches <= _MOST_PREFIX_TOKENS
 
 
 def _advice(name: str, path: Path, module: nn.Module, tensors: dict[str, torch.Tensor]) -> str:

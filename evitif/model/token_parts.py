@@ -7,6 +7,7 @@ the order of each, and the coder is called once for each class of a block, not f
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ class PartCoder:
     """Writes and reads parts by `tables`; `sorts` int [N] says which rows of them a token has."""
 
     def __init__(self, tables: Tables, sorts: np.ndarray):
-        self._tables, self._sorts = tables, sorts
+        self._tables, self._sorts, self._places = tables, sorts, np.arange(len(sorts), dtype=np.int64)
         self._unmoved = len(tables.base)        # the mode of a token of which nothing else is sent
         self._native: dict[int, NativeTables] = {}
 
@@ -80,13 +81,13 @@ class PartCoder:
         for encoder, places in zip(encoders, parts, strict=True):
             if (known := plan.known[places]).any():
                 modes = plan.modes[places][known].astype(np.int32)
-                share = _shares(np.bincount(modes, minlength=self._unmoved + 1))
-                encoder.push(modes, _mode_model(tuple(share.tolist())))
-                encoder.push(share, _UNIFORM[4])
+                shares = _shares(np.bincount(modes, minlength=self._unmoved + 1).tolist())
+                encoder.push(modes, _mode_model(shares))
+                encoder.push(np.array(shares, np.int32), _UNIFORM[4])
         return [encoder.bytes() for encoder in encoders]
 
     def _natively(self, tables: NativeTables, plan: Plan, places: np.ndarray) -> NativeEncoder:
-        sent = places[plan.modes[places] < self._unmoved].astype(np.int64)
+        sent = self._places[places][plan.modes[places] < self._unmoved]       # int64, none of them negative
         encoder = NativeEncoder(3 * (len(sent) * plan.symbols.shape[1] + len(places) + self._unmoved) + 8)
         encoder.push_tokens(tables, sent, plan.symbols, plan.classes)
         return encoder
@@ -229,9 +230,10 @@ def _block_of(columns: int) -> np.ndarray:
     return np.concatenate([np.full(part.stop - part.start, index * _LABELS, np.uint16) for index, part in enumerate(blocks(columns))])
 
 
-def _shares(counts: np.ndarray) -> np.ndarray:
+def _shares(counts: list[int]) -> tuple[int, ...]:
     """A frequency for each mode as a logarithm, 0 to 15; 0: it does not occur."""
-    return np.where(counts > 0, np.clip(np.rint(1 + 2 * np.log2(np.maximum(counts, 1) / counts.sum() * 128)), 1, 15), 0).astype(np.int32)
+    total = sum(counts)
+    return tuple(min(max(round(1 + 2 * math.log2(count / total * 128)), 1), 15) if count else 0 for count in counts)
 
 
 @functools.lru_cache(4096)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evitif.model.regrid import Grid, places_resampled
 from evitif.vocabulary import Quantisation
 
 # By name, the bits of a row for each channel of a token.
@@ -116,6 +117,15 @@ class TransformCode:
             for name in ('analysis', 'synthesis', 'order'):
                 found[f'{name}.{index}'] = getattr(basis, name)
         return {**found, **{f'levels.{depth}': values for depth, values in enumerate(self.levels, 1)}}
+
+    def regridded(self, old: Grid, new: Grid) -> TransformCode:
+        """The code for the same model with another grid of patches: the means go with the positions, the rest knows no place. It has the
+        digest of this one, since both sides do it alike but for the last bit of a mean."""
+        if old == new:
+            return self
+        found = TransformCode(places_resampled(self.mean, old, new), list(self.bases), list(self.levels))
+        found.__dict__['digest'] = self.digest
+        return found
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> TransformCode:

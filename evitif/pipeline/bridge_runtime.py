@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evitif.bounded import BoundedDict
+from evitif.heads.maps import PlaceMap
 from evitif.heads.results import Result
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
@@ -45,6 +46,7 @@ from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, rea
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.datagram import SMALL_PATH
 from evitif.protocol.wire.link_names import group_of
+from evitif.protocol.wire.map_part import MapPart
 from evitif.settings import BridgeSettings, PartitionBridgeSettings
 from evitif.transport.addresses import format_address
 from evitif.vocabulary import How
@@ -209,6 +211,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             try:
                 if error is not None:
                     raise error
+                for frame, (_, heads) in zip(item, answers, strict=True):
+                    self._send_maps(frame, heads)
                 self._tell(item, *answers[0])
             except Exception as reason:
                 self._fail(item, reason)
@@ -220,6 +224,20 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                 self._endpoint.send_answer(frame.session_id, answer, now)
         except Exception as error:
             return error
+
+    def _send_maps(self, frame: ReceivedFrame, heads: dict[str, Result]) -> None:
+        """Code and send what heads say of each place, behind the answers, which need not wait for that."""
+        session = self._endpoint.sessions.get(frame.session_id)
+        if session is None:
+            return
+        for index, (name, _) in enumerate(session.parameters.heads):
+            found = heads.get(name)
+            if isinstance(found, PlaceMap) and name in session.heads_read:
+                room = self._loop.call(lambda now: self._endpoint.map_room(frame.session_id))
+                contents = found.parts(room) if room else []
+                parts = [MapPart(frame.frame_id, frame.capture_stamp_ns, index, number, len(contents), content)
+                         for number, content in enumerate(contents)]
+                self._loop.call(lambda now, parts=parts: self._endpoint.send_map(frame.session_id, parts, now))
 
     def _tell(self, item: Item, answer: Answer, heads: dict[str, Result]) -> None:
         """Count what was sent, and publish it off-board."""

@@ -9,6 +9,7 @@ from evitif.model.entropy_artifact import KIND, load_entropy_code
 from evitif.model.entropy_code import EntropyCode
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_beside, artifact_folders, artifact_path, find_model_folder
+from evitif.model.model_identity import Identity
 from evitif.settings import AUTO
 from evitif.typed_json import typed
 from evitif.vocabulary import Quantisation
@@ -56,7 +57,7 @@ class FittedCode:
     table: CodedTable
 
 
-def fitted_code(model: str, cut: int, fingerprint: str, quantisation: str) -> FittedCode | None:
+def fitted_code(model: str, cut: int, identity: Identity | str, quantisation: str) -> FittedCode | None:
     """The entropy code beside `model` for this cut, if `quantisation` is coded, or auto and there is one for these weights.
 
     Raises ArtifactError if it was asked for by name and there is none, or the one in a model folder does not fit.
@@ -72,7 +73,7 @@ def fitted_code(model: str, cut: int, fingerprint: str, quantisation: str) -> Fi
         raise ArtifactError(f'quantisation coded needs an entropy code for {model} at cut {cut}, and there is no {wanted}: fit one with '
                             '`evitif train code`, or take fp16, int8 or int4')
     try:
-        code, description = load_entropy_code(path, fingerprint)
+        code, description = load_entropy_code(path, identity)
         return FittedCode(code, CodedTable.of(description))
     except ArtifactError:
         if quantisation != AUTO or find_model_folder(model) is not None:

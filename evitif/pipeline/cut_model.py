@@ -15,7 +15,8 @@ from evitif.model.build import ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.cuttable import require_cuttable
 from evitif.model.device import Placement
-from evitif.model.fingerprint import fingerprint
+from evitif.model.field_of_view import fit_of
+from evitif.model.model_identity import Identity
 from evitif.model.preprocess import Preprocessor
 from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
@@ -46,6 +47,7 @@ class CutModel:
     parameters: StreamParameters
     labels: tuple[str, ...]
     class_names: tuple[str, ...]
+    identity: Identity                        # by which it knows what was fitted to it
     rates: RateTable | None = None            # what each quantisation costs, if frames may be sent in several
     entropy: FittedCode | None = None         # if frames are entropy-coded
     heads: tuple[Head, ...] = ()              # beside the model's own classifier, in their place
@@ -58,14 +60,14 @@ class CutModel:
         """
         placement = placement_of(config)
         built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
-                                      config.num_classes, config.image_size))
+                                      config.num_classes, config.input_size, fit=config.fit))
         module: Any = built.module       # timm's attributes have no types
         require_classifier(module, config.model, config.checkpoint, config.pretrained)
         classes = int(module.num_classes)
         require_cuttable(module)
         cut = _default_cut(built.description, len(module.blocks)) if config.cut is None else config.cut
         split = SplitModel(module, cut, built.data_config['input_size'][0])
-        identity = fingerprint(module, cut)
+        identity = Identity.of(module, cut, split.grid, built.native)
         chosen = chosen_heads(config.heads)
         heads = load_heads(config.heads, built.name, split, module) if with_heads else ()
         module.to(placement.device, placement.dtype)
@@ -79,14 +81,15 @@ class CutModel:
                                  and groups_needed(split.channels, functools.partial(row_bytes, kind), room) == 1)]
         quantisers = {kind: TokenQuantiser(kind, split.channels, groups, code if kind in RATES else None) for kind in kinds}
         parameters = StreamParameters(
-            model=built.name, fingerprint=identity, cut=cut, quantisation=quantisation,
+            model=built.name, fingerprint=identity.fingerprint, cut=cut, quantisation=quantisation,
             image_size=split.image_size, tokens=split.tokens, prefix_tokens=split.prefix_tokens, grid=split.grid,
             channels=split.channels, groups=groups, row_bytes=quantisers[quantisation].row_bytes, classes=classes,
             code='' if code is None else code.digest,
             formats=tuple((kind, quantiser.row_bytes) for kind, quantiser in quantisers.items() if kind != quantisation),
-            entropy_code=entropy.code.digest if entropy else '', heads=tuple(about.identity for about in chosen))
+            entropy_code=entropy.code.digest if entropy else '', heads=tuple(about.identity for about in chosen),
+            fit=fit_of(built.data_config))
         return cls(split, placement, Preprocessor(built.data_config), quantisers, parameters,
-                   labels_of(config, built.labels, classes), built.class_names, table, entropy,
+                   labels_of(config, built.labels, classes), built.class_names, identity, table, entropy,
                    tuple(head.to(placement.device) for head in heads))
 
     @property

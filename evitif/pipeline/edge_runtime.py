@@ -22,6 +22,8 @@ import numpy as np
 from evitif.heads.chosen import unpacked
 from evitif.heads.results import Result, top_classes
 from evitif.pipeline.answer_memory import AnswerMemory
+from evitif.pipeline.arriving_maps import ArrivingMaps, PlaceAnswer, SeenFrame
+from evitif.pipeline.edge_statistics import EdgeStatistics
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.stamp_check import StampCheck
@@ -29,9 +31,8 @@ from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
-from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, FrameOverdue, LinkLost, Refused
+from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, FrameOverdue, LinkLost, MapArrived, Refused
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
-from evitif.protocol.rate.statistics import LinkStatistics
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import read_key_file, require_choice
 from evitif.protocol.wire.answer import MAX_TOP_K, Answer
@@ -41,38 +42,6 @@ from evitif.vocabulary import How, LinkState, RecoveryName
 
 HINT_AFTER_S = 5.0      # without a reply from the bridge
 NAME_ALWAYS_FITS = SOURCE_FRAME_RESERVE // 4       # characters, of at most four bytes
-
-
-@dataclass(frozen=True)
-class EdgeStatistics:
-    """Counts since the start, and the state of the link."""
-
-    state: LinkState = LinkState.DISCONNECTED
-    reason: str = ''                  # why refused or lost
-    device: str = ''                  # what the model runs on, as PyTorch names it
-    session_id: int = 0
-    frames_received: int = 0
-    frames_replaced: int = 0          # a newer image came while this one waited
-    frames_rate_limited: int = 0
-    frames_failed: int = 0            # could not be preprocessed or computed
-    frames_sent: int = 0
-    frames_answered: int = 0
-    frames_expired: int = 0           # sent, no answer by the deadline, or given the last one before
-    frames_unsent: int = 0            # no session, or a stamp by which it cannot be joined
-    frames_local: int = 0             # answered by the robot alone
-    frames_remembered: int = 0        # expired or unsent, and given the last answer
-    tokens_received: int = 0          # of the frames answered off-board: tokens that arrived, as the next two
-    tokens_remembered: int = 0        # filled in from earlier frames
-    tokens_estimated: int = 0         # estimated from the others, or left out
-    link: LinkStatistics | None = None
-    uplink: UplinkState = UplinkState()       # what the path allows, and how much of it is used
-    quantisation: str = ''            # of the last frame, as the next two
-    patch_copies: int = 0             # datagrams that each patch travels in; 0: no frame yet
-    share_sent: float = NAN           # of the tokens
-    stamps: str = ''                  # of `partition`: why the images' stamps cannot be relied on
-    last_loss: str = ''               # why the link was lost last
-    since_loss_s: float = NAN         # seconds since then
-    path: str = ''                    # which datagrams the path does not take, if frames have to travel in smaller ones
 
 
 @dataclass(eq=False)
@@ -98,13 +67,14 @@ class _Frame:
 class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
     """The edge's pipeline with its threads and its socket.
 
-    It calls `on_prediction(prediction)` and `on_event(event)` from its threads; both should return soon. `log` takes a level
-    (logging.INFO, …) and a sentence. The constructor reads the key and loads the model: raises KeyFileError, ModelError,
+    It calls `on_prediction(prediction)`, `on_map(answer)` and `on_event(event)` from its threads; they should return soon. `log` takes a
+    level (logging.INFO, …) and a sentence. The constructor reads the key and loads the model: raises KeyFileError, ModelError,
     ArtifactError or ValueError, naming what is wrong.
     """
 
     def __init__(self, config: EdgeSettings, *, on_prediction: Callable[[Prediction], None],
-                 on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python):
+                 on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python,
+                 on_map: Callable[[PlaceAnswer], None] = lambda answer: None):
         require_choice(config.key_file, config.unsealed)
         key = read_key_file(config.key_file) if config.key_file else None
         strategy = edge_strategy(config)
@@ -118,7 +88,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         super().__init__(config, strategy, self._connection, on_event=on_event, log=log,
                          remote=(config.bridge_host, config.bridge_port))
         self.config: EdgeSettings = config
-        self._on_prediction = on_prediction
+        self._on_prediction, self._on_map = on_prediction, on_map
+        self._maps = ArrivingMaps(self.heads)
         self._last: Encoded | None = None     # that was sent
         self._stamps = StampCheck() if strategy.joins_by_stamp else None
         self._next_frame = 0
@@ -266,6 +237,9 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         frame.sent[slice(None) if encoded.chosen is None else encoded.chosen] = True
         with self._lock:
             self._pending[frame.frame_id] = frame
+        if self._maps.expected:
+            self._maps.sent(SeenFrame(frame.frame_id, frame.capture_stamp_ns, frame.source_frame, frame.pixels, frame.context,
+                                      observation.crop))
         sent = self._loop.call(lambda now: self._connection.send_frame(tokens, now))
         frame.packetise = time.monotonic() - began
         return sent
@@ -297,6 +271,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         bridge = f'{self.config.bridge_host}:{self.config.bridge_port}'
         if isinstance(event, AnswerArrived):
             self._answered(event)
+        elif isinstance(event, MapArrived):
+            self._take_map(event)
         elif isinstance(event, FrameOverdue):
             with self._lock:
                 frame = self._pending.get(event.frame_id)       # it stays: its answer would still say what the bridge has
@@ -354,6 +330,15 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             tokens_sent=event.sent.tokens, tokens_received=answer.tokens_received, uplink_bytes=event.sent.bytes,
             downlink_bytes=event.copies_bytes, packet_error_rate=answer.packet_error_rate, sent=frame.sent, received=answer.received,
             remembered=answer.remembered, memory_age=answer.memory_age_s, heads=self._heads_of(answer))
+
+    def _take_map(self, event: MapArrived) -> None:
+        try:
+            answers = self._maps.take(event.part)
+        except ValueError as error:
+            self._repeated(logging.ERROR, f'what a head says of frame {event.part.frame_id} cannot be read: {error}', 'map')
+            return
+        for answer in answers:
+            self._on_map(answer)
 
     def _answer_expired(self, frame: _Frame | None) -> None:
         if frame is not None and self._strategy.answers_alone:

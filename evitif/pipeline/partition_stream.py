@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from evitif.model.field_of_view import fit_of
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.partition.artifact import Description
 from evitif.pipeline.loading import datagram_room
@@ -30,5 +31,6 @@ def device_parameters(partition: Description, quantiser: TokenQuantiser, image_s
     return tuple(StreamParameters(
         model=partition.model, fingerprint=device.fingerprint, cut=0, quantisation=Quantisation(quantiser.kind), image_size=image_size,
         tokens=devices, prefix_tokens=0, grid=(1, devices), channels=partition.features, groups=quantiser.groups,
-        row_bytes=quantiser.row_bytes, classes=len(partition.class_names), strategy=Strategy.PARTITION, device=device.name)
+        row_bytes=quantiser.row_bytes, classes=len(partition.class_names), strategy=Strategy.PARTITION, device=device.name,
+        fit=fit_of(partition.data_config))
         for device in partition.devices)

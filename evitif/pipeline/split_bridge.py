@@ -17,6 +17,7 @@ import torch
 from evitif.heads import Asked, chosen_heads
 from evitif.heads.classify import classes_of
 from evitif.heads.results import Classes, Result
+from evitif.image_size import size_text
 from evitif.model.folder import artifact_beside, find_model_folder
 from evitif.pipeline.coded_states import CodedStates
 from evitif.pipeline.cut_model import CutModel
@@ -37,12 +38,12 @@ from evitif.recovery import (
 )
 from evitif.recovery.artifact import require_known
 from evitif.recovery.memory import stacked
+from evitif.recovery.trust import trust_in
 from evitif.settings import AUTO, RecoverySettings, SplitBridgeSettings
 from evitif.vocabulary import RecoveryName, Strategy
 
 BATCH_SECONDS = 0.05        # the longest that a batch may take: a frame that comes just after its start waits for its end
 BATCH_GAIN = 1.05           # a larger batch has to be this much faster for each frame
-ESTIMATED = 0.5             # trust of an estimated token at most
 NEXT_TO_NOTHING = 0.1       # share of the patches that arrived, below which an answer counts as one from memory
 
 
@@ -106,7 +107,8 @@ class SplitBridge(BridgeStrategy):
         results: list[dict[str, Result]] = [{} for _ in frames]
         if heads:
             blocks = {block for head in heads for block in head.reading.blocks}
-            probabilities, features = self.model.answers(recovered, blocks, self._trust(recovered, received, pasts))
+            there = torch.from_numpy(np.stack(received)).to(recovered.tokens.device)
+            probabilities, features = self.model.answers(recovered, blocks, trust_in(recovered, there, [past.memory for past in pasts]))
             for head in heads:
                 mine = [asked_for(head.name, index) for index in range(len(frames))]
                 for found, names, result in zip(results, read, head.results(features, mine), strict=True):
@@ -115,22 +117,6 @@ class SplitBridge(BridgeStrategy):
         else:
             probabilities = torch.from_numpy(self.model.tail_batch(recovered))
         return [(classes_of(row, asked_for('', index)), results[index]) for index, row in enumerate(probabilities)]
-
-    @staticmethod
-    def _trust(recovered: Recovered, received: list[np.ndarray], pasts: list[_Past]) -> torch.Tensor | None:
-        """How far each token is what the camera saw, [B, N]; None: all are."""
-        there = torch.from_numpy(np.stack(received)).to(recovered.tokens.device)
-        if bool(there.all()):
-            return None
-        trust = there.new_full(there.shape, ESTIMATED, dtype=torch.float32)
-        if recovered.key_bias is not None:
-            trust = recovered.key_bias.float().exp().clamp(max=ESTIMATED)
-        if recovered.kept is not None:
-            trust = trust * torch.zeros_like(trust).scatter(1, recovered.kept, 1.0)
-        for row, past in zip(trust, pasts, strict=True):
-            if past.memory is not None:
-                torch.maximum(row, past.memory.trust[0].to(row.device), out=row)
-        return torch.where(there, 1.0, trust)
 
     def _done_by(self, past: _Past) -> RecoveryName:
         """What was done about lost tokens of a frame with this past."""
@@ -290,7 +276,7 @@ def choose_recovery(config: RecoverySettings, model: CutModel) -> tuple[Recovery
 
 
 def _trained(artifact: Path | str, name: str, model: CutModel) -> tuple[Recovery, str]:
-    network, description = load_recovery(artifact, model.parameters.fingerprint, model.split)
+    network, description = load_recovery(artifact, model.identity, model.split)
     if name not in (AUTO, network.name):
         raise ArtifactError(f'recovery artifact {artifact} is of the kind {network.name}, but recovery is {name!r}')
     if network.options.get('certainty') and not model.split.takes_key_bias:
@@ -298,5 +284,7 @@ def _trained(artifact: Path | str, name: str, model: CutModel) -> tuple[Recovery
                             f'blocks of {model.parameters.model} take no bias on a token: set recovery to omission')
     low, high = description.get('loss_range', (0, 1))
     title = 'PALDN' if network.name == RecoveryName.PALDN else network.name
+    fitted = description['sequence']['grid']
+    taken = '' if tuple(fitted) == model.split.grid else f', taken from {size_text(fitted)} to {size_text(model.split.grid)} patches'
     return (network.to(model.placement.device),
-            f'recovery by {title} from {artifact}, trained for {100 * low:.0f} to {100 * high:.0f} % loss')
+            f'recovery by {title} from {artifact}, trained for {100 * low:.0f} to {100 * high:.0f} % loss{taken}')

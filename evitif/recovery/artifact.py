@@ -10,6 +10,7 @@ import torch
 from evitif.files import read_json
 from evitif.model.artifact import part_of, read_arrays, read_artifact, require_fingerprint
 from evitif.model.errors import ArtifactError
+from evitif.model.model_identity import Identity
 from evitif.model.split import SplitModel
 from evitif.model.tensors import read_tensors, write_described
 from evitif.recovery.linear import LearnedRecovery, LinearCompletion
@@ -44,15 +45,19 @@ def save_recovery(path: Path | str, network: LearnedRecovery, description: dict)
     return read_json(path)
 
 
-def load_recovery(path: Path | str, fingerprint: str, split: SplitModel) -> tuple[LearnedRecovery, dict]:
-    """Load the recovery described by the JSON file `path` for `split`, a model with this fingerprint (`evitif.model.fingerprint` with the
-    cut). Raises ArtifactError where it was trained for another one, or is a baseline that is not registered here."""
+def load_recovery(path: Path | str, identity: Identity | str, split: SplitModel) -> tuple[LearnedRecovery, dict]:
+    """Load the recovery described by the JSON file `path` for `split`, a model of this identity, taken to its grid of patches; or of this
+    fingerprint (`evitif.model.fingerprint` with the cut). Raises ArtifactError where it was trained for another one, cannot be taken to
+    the grid, or is a baseline that is not registered here."""
     description = read_artifact(path, TITLE, FORMAT, RecoveryName.values())
     require_known(kind := description['kind'])
     if description.get('cut') != split.cut:
         raise ArtifactError(f'recovery artifact {path} was trained for cut {description.get("cut")}, '
                             f'the model is cut after block {split.cut}')
-    require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), fingerprint)
+    if isinstance(identity, str):
+        require_fingerprint(path, TITLE, description.get('fingerprint'), description.get('model'), identity)
+    else:
+        identity.fitted_grid(path, TITLE, description)
     sequence = part_of(Sequence, description, 'sequence', path, TITLE)
 
     def network_of(weights: Path) -> LearnedRecovery:
@@ -61,4 +66,10 @@ def load_recovery(path: Path | str, fingerprint: str, split: SplitModel) -> tupl
         network.load_state_dict({name: tensor.float() if tensor.dtype == torch.float16 else tensor
                                  for name, tensor in read_tensors(weights).items()})
         return network.eval()
-    return read_arrays(path, TITLE, network_of), description
+    network = read_arrays(path, TITLE, network_of)
+    if network.sequence.grid == split.grid:
+        return network, description
+    try:
+        return network.regridded(split.grid), description
+    except ValueError as error:
+        raise ArtifactError(f'{TITLE} {path}: {error}') from None

@@ -8,16 +8,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from evitif.model.regrid import Grid, covariance_resampled, places_resampled
 from evitif.model.split import SplitModel
 from evitif.recovery.memory import CHANCE, Memory
 from evitif.recovery.methods import Recovered, Sequence
 from evitif.vocabulary import RecoveryName
 
+MOST_TOKENS = 2048          # of a grid that a recovery is taken to: each frame solves a system of so many unknowns
 LEAST = 1e-4                # of a channel's variance, so that tokens known without doubt leave a system that can be solved
 
 
@@ -67,6 +70,11 @@ class LearnedRecovery(nn.Module):
     def multiply_adds(self) -> int:
         """Multiply-adds for one image, attention included."""
         raise NotImplementedError
+
+    def regridded(self, grid: Grid) -> LearnedRecovery:
+        """The same for the model with another grid of patches. Raises ValueError where its weights are those of one grid."""
+        raise ValueError(f'{self.name} was made for {self.sequence.grid[0]}x{self.sequence.grid[1]} patches and cannot be taken to '
+                         f'{grid[0]}x{grid[1]}')
 
     def attach(self, split: SplitModel) -> None:
         """Learn which model this is for; called before weights are loaded or trained."""
@@ -122,6 +130,23 @@ class LinearCompletion(LearnedRecovery):
         self.register_buffer('covariance', torch.eye(sequence.tokens))
         self.register_buffer('ridge', torch.tensor(0.1))
         self.register_buffer('chance', torch.tensor(CHANCE))        # correlation that unrelated images may have (`StreamMemory`)
+
+    def regridded(self, grid: Grid) -> LinearCompletion:
+        """The same for another grid (`evitif.model.regrid`). Raises ValueError where that has too many patches."""
+        old, sequence = self.sequence.grid, replace(self.sequence, grid=grid)
+        if sequence.tokens > MOST_TOKENS:
+            raise ValueError(f'{self.name} is taken to at most {MOST_TOKENS} tokens, not to {sequence.tokens}')
+        found = type(self)(sequence, **self.options).to(self.mean.device)
+        state = {}
+        for name, tensor in self.state_dict().items():
+            if name == 'covariance':
+                tensor = torch.from_numpy(covariance_resampled(tensor.cpu().numpy(), old, grid))
+            elif name == 'mean' or name.endswith('position'):
+                tensor = torch.from_numpy(places_resampled(tensor.cpu().numpy().reshape(self.sequence.tokens, -1), old, grid)).view(
+                    *tensor.shape[:-2], sequence.tokens, -1)
+            state[name] = tensor
+        found.load_state_dict(state)
+        return found.train(self.training)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *arguments, **options) -> NamedTuple:
         """As `nn.Module.load_state_dict`; of artifacts from before there was a memory it is not known what

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -50,6 +51,8 @@ class Setting:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    form: str = ''                      # what a text has to be, where `check` says more
+    check: Callable[[str], object] | None = None    # raises ValueError for a text that is refused; one that is empty is not asked about
     required: bool = False              # an empty string is refused
     changeable: Changeable = Changeable.UNCONFIGURED
     launch: bool = False                # the node's launch file takes it as an argument
@@ -74,6 +77,8 @@ class Setting:
         """What a value has to be: 'an integer from 1 to 65535'."""
         if self.choices:
             return 'one of ' + ', '.join(repr(choice) for choice in self.choices)
+        if self.form:
+            return self.form
         return ' '.join(filter(None, (_TYPE_NAMES[self.type], self.range, 'that is not empty' if self.required else '')))
 
     def refusal(self, value: object) -> str | None:
@@ -92,11 +97,13 @@ class Setting:
 
     def converted(self, value: object) -> object:
         """The value in the parameter's own type, where YAML has made another of what was written: `rate:=10`, `source:=0`,
-        `batching:=on`; else the value itself."""
+        `batching:=on`, `image_size:=[352, 480]`; else the value itself."""
         if self.type is str and isinstance(value, bool):
             return _SWITCH[value] if set(_SWITCH) <= set(self.choices) else value
         if self.type in (float, str) and isinstance(value, int) and not isinstance(value, bool):
             return self.type(value)
+        if self.check is not None and isinstance(value, Sequence) and not isinstance(value, str):      # an array of a parameter file
+            return 'x'.join(map(str, value))
         return value
 
     def field_value(self, value: object) -> object:
@@ -127,6 +134,11 @@ class Setting:
             return False
         if self.choices:
             return value in self.choices
+        if self.check is not None and value:
+            try:
+                self.check(str(value))
+            except ValueError:
+                return False
         if not isinstance(value, (int, float)) or (self.also is not None and value == self.also):
             return True
         return math.isfinite(value) and not (self.minimum is not None and value < self.minimum

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from evitif.image_size import EXPECTED, image_size_of, size_text
 from evitif.settings.declaration import Setting, Settings, setting
-from evitif.vocabulary import Quantisation, Strategy
+from evitif.vocabulary import Fit, Quantisation, Strategy
 
 AUTO = 'auto'       # as a strategy: split or selection, by what was measured of each; as another choice: the best that there is
 UNCODED = 'rows'    # as a quantisation: the best without entropy coding
@@ -62,7 +63,23 @@ class ModelSettings(CommonSettings):
     random_seed: int | None = setting(None, 'give a timm model random weights from this seed, for trials; -1: do not', minimum=0,
                                       maximum=2 ** 32 - 1, launch=True)
     num_classes: int | None = setting(None, "classes of a timm model; -1: the model's own", minimum=1, maximum=1_000_000)
-    image_size: int | None = setting(None, "side of the model's input; -1: the model's own", unit='pixels', minimum=1, maximum=4096)
+    image_size: str | None = setting(
+        None, "height and width of the model's input, such as 352x480, or one number for a square; multiples of the patch; the same on "
+        "edge and bridge; empty: the model's own", unit='pixels', form=EXPECTED, check=image_size_of, launch=True)
+    fit: str = setting(
+        AUTO, "how a picture of another shape is fitted to the model's input, the same on edge and bridge; crop: its middle is seen; pad: "
+        "all of it, between borders; squash: all of it, out of proportion; auto: as the model was made for, mostly crop",
+        choices=(AUTO, *Fit.values()), launch=True)
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and not isinstance(self.image_size, str):      # from Python: 224, or (352, 480)
+            object.__setattr__(self, 'image_size', size_text(image_size_of(self.image_size)))
+        super().__post_init__()
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of `image_size`."""
+        return None if self.image_size is None else image_size_of(self.image_size)
 
 
 @dataclass(frozen=True, kw_only=True)

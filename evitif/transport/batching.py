@@ -293,7 +293,7 @@ class RunReceiver(DatagramReceiver):
             if error.errno not in _WOULD_BLOCK:
                 failed(error, 1)
             return received, error.errno not in _WOULD_BLOCK
-        if count and self.tells_ecn:
+        if count > 1 and self.tells_ecn:
             messages.find_class(0, _TRAFFIC_CLASSES)
         for begin, end in messages.alike(count):
             segment, address = self._read(messages.controls(begin)), messages.address(begin)

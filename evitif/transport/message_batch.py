@@ -86,6 +86,8 @@ class MessageBatch:
 
     def alike(self, count: int) -> list[tuple[int, int]]:
         """The first `count` messages as ranges with one size, one sender, control messages of one length, and one traffic class."""
+        if count == 1:
+            return [(0, 1)]
         sizes = self._sizes[:count].tolist()
         controls = self._kinds(count)
         names = self._names[:count].tobytes()

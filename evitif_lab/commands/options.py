@@ -7,6 +7,7 @@ import argparse
 import math
 from collections.abc import Callable
 
+from evitif.image_size import image_size_of
 from evitif.wording import shortened
 
 MOST = 2**31 - 1            # of counts, steps and pixels: more is a typing mistake, and overflows somewhere
@@ -42,6 +43,14 @@ def real(least: float = 0.0, most: float = MOST_FLOAT, above: bool = False, belo
             raise argparse.ArgumentTypeError(f'{shortened(text, 40)!r} is not a finite number of {expected}')
         return value
     return convert
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """(height, width) of `224` or `352x480`."""
+    try:
+        return image_size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 positive_int = whole(1)

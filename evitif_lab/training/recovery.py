@@ -29,12 +29,12 @@ from evitif_lab.multiply_adds import tail_multiply_adds
 from evitif_lab.plain import plain
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.checkpoint import Checkpoint
-from evitif_lab.training.closed_form import chance_of, fit_closed_form
 from evitif_lab.training.finished import PLACE, artifact_folder, is_finished
 from evitif_lab.training.sequences import Sequences
 from evitif_lab.training.token_cache import TokenCache
 from evitif_lab.training.training_loop import TrainingLoop, train_loop
 from evitif_lab.trials.camera_motion import MARGIN
+from evitif_lab.trials.closed_form import chance_of, fit_closed_form
 from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already

@@ -56,7 +56,7 @@ def main() -> int:
     source.close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rclpy.init(args=[])
-    monitor = Monitor(edge_names(options), models.class_id_of)
+    monitor = Monitor(edge_names(options), models.class_id_of, Path(options.head).resolve().name if options.head else '')
     processes = Processes(reports / 'logs')
     try:
         with tempfile.TemporaryDirectory() as folder:

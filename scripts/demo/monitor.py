@@ -29,6 +29,7 @@ class Monitor:
 
     edges: tuple[str, ...]
     class_id_of: Callable[[str, int], int]   # a label and its number in the data set to the model's class
+    head: str = ''               # whose predictions count; empty: the model's own
     truth: dict[int, int] = field(default_factory=dict)        # the model's class of each labelled image; -1 unknown
     predictions: dict[int, Prediction] = field(default_factory=dict)
     delays: dict[int, float] = field(default_factory=dict)     # stamp to arrival here, seconds, as `ros2 topic delay`
@@ -52,7 +53,8 @@ class Monitor:
         self.node.create_subscription(LabelStamped, 'label', self._on_label, qos.LABELS)
         for edge in self.edges:
             below = f'{edge}/' if edge else ''
-            self.node.create_subscription(Prediction, f'{below}prediction', self._on_prediction, qos.RESULTS)
+            spoken = f'{below}{self.head}/prediction' if self.head else f'{below}prediction'
+            self.node.create_subscription(Prediction, spoken, self._on_prediction, qos.RESULTS)
             self.node.create_subscription(LinkStats, f'{below}link_stats', lambda message, edge=edge: self.links.update({edge: message}),
                                           qos.RESULTS)
         self.node.create_subscription(LinkStats, f'{ROBOT}/link_stats', self._on_bridge, qos.RESULTS)

@@ -29,6 +29,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
                         help='of auto: bytes for an image, both ways, that the link carries (default: any)')
     parser.add_argument('--partition', default='artifacts/fashion_mnist/partition-3', help='of partition: a folder (default: %(default)s)')
     parser.add_argument('--checkpoint', help="weights for a timm name (default: timm's hub)")
+    parser.add_argument('--head', default='', help="a head that classifies, whose answers are shown in the place of the model's own")
     parser.add_argument('--cut', type=number(0, 1000, int), help="cut after this block (default: the model's own)")
     parser.add_argument('--artifact', help="a trained PALDN's description (default: the one in the model folder)")
     parser.add_argument('--images', help=f'{", ".join(MODELS)}, or a folder of images (default: moving-fashion with the strategy split '
@@ -64,7 +65,7 @@ def number(low: float, high: float, kind: Callable = float) -> Callable[[str], f
 def model_config(options: argparse.Namespace) -> CommonSettings:
     """The models of both sides. Raises ValueError."""
     if options.strategy == Strategy.PARTITION:
-        return model_settings(options.strategy, partition=options.partition)
+        return model_settings(options.strategy, partition=options.partition, heads=options.head)
     pretrained = not options.checkpoint and not Path(options.model).expanduser().is_dir() and '/' not in options.model
     own = {
         Strategy.SPLIT: {'cut': options.cut},
@@ -72,7 +73,8 @@ def model_config(options: argparse.Namespace) -> CommonSettings:
         AUTO: {'cut': options.cut, 'light_model': options.light_model, 'auto_loss': options.loss,
                'auto_frame_bytes': options.frame_bytes},
     }[options.strategy]
-    return model_settings(options.strategy, model=options.model, checkpoint=options.checkpoint, pretrained=pretrained, **own)
+    return model_settings(options.strategy, model=options.model, checkpoint=options.checkpoint, pretrained=pretrained, heads=options.head,
+                          **own)
 
 
 def model_parameters(config: CommonSettings) -> dict:

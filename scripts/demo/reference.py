@@ -12,6 +12,7 @@ from evitif.datasets.class_names import ids_by_name
 from evitif.pipeline.cut_model import CutModel
 from evitif.settings import CommonSettings, PartitionSettings, SelectionSettings, SplitSettings
 from evitif.vocabulary import Quantisation
+from evitif_lab.trials.headed import with_head
 from scripts.demo.class_ids import class_ids_of, id_of
 
 
@@ -33,11 +34,14 @@ def reference(config: CommonSettings) -> Reference:
 
 
 def split_reference(config: SplitSettings) -> Reference:
-    """The uncut model."""
+    """The uncut model, or the head on it."""
     stream = CutModel.load(config)
+    if config.heads:
+        stream = with_head(stream, config.heads)
     p = stream.parameters
     quantisation = Quantisation.CODED.value if stream.entropy is not None else 'auto' if stream.rates is not None else p.quantisation
-    return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}', 'uncut model', _whole(stream),
+    return Reference(f'{p.model}, cut after block {p.cut} of {stream.split.depth}, tokens {quantisation}'
+                     + (f', head {config.heads}' if config.heads else ''), 'uncut model', _whole(stream),
                      class_ids_of(stream), {'model': p.model, 'cut': p.cut, 'quantisation': quantisation}, stream.placement.sentence)
 
 

@@ -68,7 +68,7 @@ def check_evitif(words: list[str], command: Command) -> None:
         if not missing or command.whole:
             break
         for name in missing[1].split(', '):
-            words += [name, 'X'] if name.startswith('-') else ['X']
+            words += [name.partition('/')[0], 'X'] if name.startswith('-') else ['X']        # a second name may follow
     if refusal and not command.whole and (placeholder := re.search(r"'([A-Z]+)'", refusal)):
         refusal = '' if placeholder[1] in words else refusal
     assert not refusal or refusal.endswith('required: WHAT'), f'{command}: {refusal}'

@@ -14,8 +14,8 @@ from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Sequence, save_recovery
 from evitif.settings import SplitSettings
 from evitif_lab.baselines import LEARNED
-from evitif_lab.training.closed_form import fit_closed_form
 from evitif_lab.training.transform_code import fit_code
+from evitif_lab.trials.closed_form import fit_closed_form
 
 CUT = 1
 

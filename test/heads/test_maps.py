@@ -96,12 +96,6 @@ def test_depth_is_exact_to_two_percent():
     assert np.abs(again[known] / metres[known] - 1).max() < 0.013
 
 
-def test_a_map_is_shown_at_the_size_of_the_image():
-    values, confidence = a_mask().at_size(360, 480)
-    assert values.shape == confidence.shape == (360, 480)
-    assert values[0, 0] == a_mask().values[0, 0] and values[359, 479] == a_mask().values[87, 119]
-
-
 @pytest.mark.parametrize('content', [b'', b'\0' * 7, bytes((22, 30, 4, 20, 9, 0, 1)) + b'xx', bytes((255, 255, 255, 0, 1, 0, 1)) + b'xx'])
 def test_a_part_that_cannot_be_is_refused(content):
     with pytest.raises(ValueError):

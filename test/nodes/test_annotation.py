@@ -73,6 +73,39 @@ def test_crop_of_a_wide_image_places_the_grid():
     assert drawn[150:250, 350:450].mean() < 95
 
 
+def test_borders_are_drawn_and_their_patches_too():
+    """Padded: the model saw a square around a picture twice as wide as high; the first row of patches, all border, is lost."""
+    received = np.ones((4, 4), bool)
+    received[0] = False
+    mask = np.concatenate([[True], received.ravel()])
+    drawn, whole = (annotate(picture(100, 200), prediction(received=seen, crop=(0.0, -50.0, 200.0, 200.0)), 400)[:, :400].astype(int)
+                    for seen in (mask, None))
+    assert (whole[:98] < 100).all() and (whole[302:] < 100).all() and (whole[102:298] == 200).all()
+    changed = (drawn != whole).any(2)
+    assert changed[:98].all() and not changed[102:].any()
+
+
+def test_each_fit_has_its_patches_where_the_model_saw_them():
+    """A frame of 640x480 seen as 352x480: the patch that holds a point of the picture is the one that is shaded there."""
+    from evitif.model.field_of_view import FieldOfView
+    from evitif.model.preprocess import seen_as
+    config = {'input_size': (3, 352, 480), 'crop_pct': 0.9, 'crop_mode': 'center'}
+    for fit in ('crop', 'pad', 'squash'):
+        view = FieldOfView.of(seen_as(config, None, fit), 480, 640)
+        x, y = view.to_input(np.array((320.5, 240.5)))
+        received = np.ones((22, 30), bool)
+        received[int(y // 16), int(x // 16)] = False
+        about = {'grid': (22, 30), 'crop': view.box, 'sent': np.ones(661, bool)}
+        drawn, whole = (annotate(picture(480, 640), prediction(received=np.concatenate([[True], each.ravel()]), **about), 480).astype(int)
+                        for each in (received, np.ones((22, 30), bool)))
+        rows, columns = np.nonzero((drawn != whole).any(2))
+        zoom, left, top = 1.0, max(0, round(-view.box[0])), max(0, round(-view.box[1]))
+        zoom = min(480 / (480 + 2 * top), 960 / (640 + 2 * left))
+        assert rows.min() <= (240.5 + top) * zoom <= rows.max() + 1 and columns.min() <= (320.5 + left) * zoom <= columns.max() + 1
+        size = rows.max() + 1 - rows.min(), columns.max() + 1 - columns.min()
+        assert np.allclose(size, (view.box[3] / 22 * zoom, view.box[2] / 30 * zoom), atol=2)
+
+
 def test_received_mask_may_be_unknown():
     annotate(picture(), prediction(received=None, crop=None))
 

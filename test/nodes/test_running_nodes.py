@@ -5,6 +5,7 @@ The processes start once, since PyTorch takes seconds to import; the tests run i
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
 import time
@@ -16,6 +17,7 @@ from node_process import free_udp_port
 from evitif.protocol.sealing.keys import write_key_file
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 10}
+IMAGE_SIZE = 64, 80         # height and width of what the probe publishes
 SLACK_S = 1.0  # for a busy machine
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 
@@ -23,12 +25,13 @@ OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 class Robots:
     """The processes of this file."""
 
-    def __init__(self, launch_node, key_file):
+    def __init__(self, launch_node, key_file, heads):
         self.launch = launch_node
-        self.both = {**MODEL, 'key_file': key_file}
+        self.both, self.heads = {**MODEL, 'key_file': key_file}, heads
         self.bridge_port, self.link_port, dead_port = free_udp_port(), free_udp_port(), free_udp_port()
         self.bridge = self.launch_bridge()
-        self.edge = self._edge('/one', {'robot_name': 'robot 1', 'bridge_port': self.link_port, 'image_timeout': 1.0})
+        self.edge = self._edge('/one', {'robot_name': 'robot 1', 'bridge_port': self.link_port, 'image_timeout': 1.0,
+                                       'heads': ','.join(self.heads)})
         self.link = launch_node('evitif_cloud_bridge.link_simulator_node', {
             'listen_host': '127.0.0.1', 'listen_port': self.link_port, 'forward_port': self.bridge_port, 'seed': 1})
         self.stranger = self._edge('/stranger', {'bridge_port': self.bridge_port, 'cut': 4, 'robot_name': 'stranger'})
@@ -38,17 +41,38 @@ class Robots:
         self.broken = self._edge('/broken', {'model': 'no_such_vit'})
 
     def launch_bridge(self):
-        return self.launch('evitif_cloud_bridge.bridge_node', {**self.both, 'port': self.bridge_port}, namespace='/server')
+        return self.launch('evitif_cloud_bridge.bridge_node', {**self.both, 'port': self.bridge_port, 'heads': ','.join(self.heads)},
+                           namespace='/server')
 
     def _edge(self, namespace, parameters):
         return self.launch('evitif_edge_node.edge_node', {**self.both, **parameters}, namespace=namespace)
+
+
+def write_heads(folder) -> list[str]:
+    """Four heads for the model: `rooms` has three classes, `view` says a vector, the others masks and depth."""
+    from heads_backbone import probe_of
+
+    from evitif.heads import Reading, save_head
+    from evitif.heads.depth import DepthHead
+    from evitif.heads.embed import EmbedHead
+    from evitif.heads.segment import SegmentHead
+    from evitif.model.build import ModelSpec, build_model
+    module = build_model(ModelSpec(MODEL['model'], random_seed=1, num_classes=10, image_size=64)).module
+    reading = Reading((12,), True, (64, 64), (4, 4), 1, 192)
+    places = dataclasses.replace(reading, final_norm=False)
+    heads = {'rooms': probe_of(reading), 'view': probe_of(reading, (), EmbedHead),
+             'segmentation': SegmentHead(places, ('floor', 'wall', 'door'), width=16, fine=8).eval(),
+             'depth': DepthHead(places, width=16, fine=8).eval()}
+    for name, head in heads.items():
+        save_head(folder / name, head, module, {'model': MODEL['model']})
+    return [str(folder / name) for name in heads]
 
 
 @pytest.fixture(scope='module')
 def robots(launch_node, probe, tmp_path_factory):
     key_file = tmp_path_factory.mktemp('keys') / 'robots.key'
     write_key_file(key_file)
-    robots = Robots(launch_node, key_file)
+    robots = Robots(launch_node, key_file, write_heads(tmp_path_factory.mktemp('heads')))
     robots.bridge.wait_for_output('listening on')
     robots.edge.wait_for_output('connected to bridge')
     return robots
@@ -122,6 +146,53 @@ def test_labels_reach_a_late_subscriber(robots, probe):
         labels = probe.collect(ClassLabels, topic, latched=True)
         probe.wait(lambda labels=labels: labels, f'no {topic}')
         assert len(labels[0].labels) == 10
+
+
+def test_heads_say_what_they_see_on_topics_of_their_own_where_somebody_reads_them(robots, probe, predictions):
+    from sensor_msgs.msg import Image
+
+    from evitif_msgs.msg import ClassLabels, Prediction
+    labels = probe.collect(ClassLabels, '/one/rooms/labels', latched=True)
+    rooms, vectors = probe.collect(Prediction, '/one/rooms/prediction'), probe.collect(Image, '/one/embedding')
+    off_board = probe.collect(Prediction, '/server/robot_1/rooms/prediction')
+    probe.wait(lambda: probe.publish_images('/one/image', 5, 20.0) and labels and rooms and vectors and off_board, 'no head spoke', 30.0)
+    assert labels[0].labels == ['cup', 'plate', 'fork']
+    by_header = {message.header.stamp.nanosec: message for message in predictions[0]}
+    same = by_header[rooms[-1].header.stamp.nanosec]
+    assert rooms[-1].header == same.header and rooms[-1].packets_sent == same.packets_sent and len(same.class_ids) == 5
+    assert sorted(rooms[-1].labels) == ['cup', 'fork', 'plate'] and abs(sum(rooms[-1].scores) - 1) < 1e-5
+    assert off_board[-1].robot == 'robot 1' and sorted(off_board[-1].class_ids) == [0, 1, 2]
+    vector = vectors[-1]
+    assert (vector.encoding, vector.height, vector.width, len(vector.data)) == ('32FC1', 1, 384, 4 * 384)
+
+
+def test_masks_and_depth_have_the_image_s_size_and_header_as_a_semantic_segmentation_layer_reads_them(robots, probe, predictions):
+    """nav2's semantic_segmentation_layer subscribes to mask and confidence as sensor data: best effort, mono8; LabelInfo is latched."""
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import CameraInfo, Image
+    mask, confidence, depth, coloured = (probe.collect(Image, f'/one/{topic}', profile=qos_profile_sensor_data) for topic in (
+        'segmentation/mask', 'segmentation/confidence', 'depth/image', 'segmentation/colored_mask'))
+    infos, off_board = probe.collect(CameraInfo, '/one/depth/camera_info'), probe.collect(Image, '/server/robot_1/segmentation/mask')
+    shown = probe.collect(Image, '/one/edge_node/annotated_image')
+    camera = probe.node.create_publisher(CameraInfo, '/one/camera_info', 5)
+    wanted = mask, confidence, depth, coloured, infos, off_board, shown
+    probe.wait(lambda: camera.publish(CameraInfo(width=IMAGE_SIZE[1], height=IMAGE_SIZE[0], k=[float(k) for k in range(9)]))
+               or probe.publish_images('/one/image', 5, 20.0) and all(wanted), 'a map is missing', 30.0)
+    images = {(message.header.stamp.sec, message.header.stamp.nanosec): message.header for message in predictions[0]}
+    for messages, encoding, size in ((mask, 'mono8', 1), (confidence, 'mono8', 1), (depth, '32FC1', 4), (coloured, 'rgb8', 3)):
+        message = messages[-1]
+        assert (message.encoding, message.height, message.width, message.step) == (encoding, *IMAGE_SIZE, size * IMAGE_SIZE[1])
+        assert message.header == images[message.header.stamp.sec, message.header.stamp.nanosec]
+    assert set(mask[-1].data) <= {0, 1, 2, 255} and len(set(mask[-1].data)) > 1
+    assert list(infos[-1].k) == list(range(9)) and infos[-1].header.frame_id == depth[-1].header.frame_id
+    assert (off_board[-1].height, off_board[-1].width) == (16, 16)
+
+
+def test_label_info_of_masks_reaches_a_late_subscriber(robots, probe):
+    vision = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    labels = probe.collect(vision.LabelInfo, '/one/segmentation/label_info', latched=True)
+    probe.wait(lambda: labels, 'no label_info')
+    assert [entry.class_name for entry in labels[0].class_map] == ['floor', 'wall', 'door']
 
 
 def test_classifications_name_classes_by_what_label_info_has(robots, probe):

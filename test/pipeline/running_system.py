@@ -19,10 +19,10 @@ def wait(condition, seconds=15.0):
 
 
 class System:
-    """What the edges answered is in `robot`, what the bridge did in `off_board`, with the robots' names."""
+    """What the edges answered is in `robot` and `maps`, what the bridge did in `off_board`, with the robots' names."""
 
     def __init__(self, *edges: dict, bridge: dict, loss: float = 0.0):
-        self.robot, self.off_board, self.log = [], [], []
+        self.robot, self.maps, self.off_board, self.log = [], [], [], []
         self.bridge = BridgeRuntime(bridge_settings(**bridge, bind_host='127.0.0.1', port=0), log=self._log,
                                     on_prediction=lambda robot, prediction: self.off_board.append((robot, prediction)))
         self.bridge.start()
@@ -30,7 +30,7 @@ class System:
                                   downlink=Impairment(loss=loss), seed=4)
         self.link.start()
         self.edges = [EdgeRuntime(edge_settings(**edge, bridge_port=self.link.local_address[1]), log=self._log,
-                                  on_prediction=self.robot.append) for edge in edges]
+                                  on_prediction=self.robot.append, on_map=self.maps.append) for edge in edges]
         for edge in self.edges:
             edge.start()
 

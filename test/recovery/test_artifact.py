@@ -10,7 +10,7 @@ from evitif.model.build import ModelSpec, build_model
 from evitif.model.split import SplitModel
 from evitif.recovery import ArtifactError, Paldn, Sequence, load_recovery, save_recovery
 from evitif_lab.baselines import LEARNED
-from evitif_lab.training.closed_form import fit_closed_form
+from evitif_lab.trials.closed_form import fit_closed_form
 
 FINGERPRINT = 'ab' * 32
 OPTIONS = {'paldn': {'width': 8, 'depth': 1, 'heads': 2}, 'srcnn': {'width': 8}, 'edsr': {'width': 8}}

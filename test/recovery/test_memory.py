@@ -7,7 +7,7 @@ import torch
 from evitif.recovery import LinearCompletion, Memories, Memory, Paldn, Sequence, StreamMemory
 from evitif.recovery.memory import motion_of, trust_of
 from evitif.recovery.methods import LastKnown, Omission
-from evitif_lab.training.closed_form import chance_of, fit_closed_form
+from evitif_lab.trials.closed_form import chance_of, fit_closed_form
 
 GRID, CHANNELS = (4, 4), 24
 TOKENS = 17

@@ -9,7 +9,7 @@ from evitif.model.split import SplitModel
 from evitif.recovery import METHODS, Interpolation, LinearCompletion, Omission, Paldn, Sequence
 from evitif.vocabulary import RecoveryName
 from evitif_lab.baselines import LEARNED, TunedTail, sized
-from evitif_lab.training.closed_form import fit_closed_form
+from evitif_lab.trials.closed_form import fit_closed_form
 
 GRID, PREFIX, CHANNELS = (3, 3), 1, 6
 TOKENS = PREFIX + 9

@@ -27,16 +27,16 @@ class SendingKeys:
     """The key that datagrams are sealed with; `ends_at`: the first sequence number that has another one."""
 
     def __init__(self, key: bytes):
-        self._key, self._bits = key, EPOCH_BITS
+        self._key, self.bits = key, EPOCH_BITS
         self._seal = ChaCha20Poly1305(key).encrypt
-        self.ends_at = 1 << self._bits
+        self.ends_at = 1 << self.bits
 
     def at(self, sequence: int) -> Cipher:
         """What seals the datagram with this number, which is no lower than any before."""
         if sequence >= self.ends_at:
             while sequence >= self.ends_at:
                 self._key = next_key(self._key)
-                self.ends_at += 1 << self._bits
+                self.ends_at += 1 << self.bits
             self._seal = ChaCha20Poly1305(self._key).encrypt
         return self._seal
 
@@ -45,14 +45,14 @@ class ReceivingKeys:
     """The keys that what may still arrive was sealed with: from the epoch of the oldest number in the replay window on."""
 
     def __init__(self, key: bytes):
-        self._key, self._bits = key, EPOCH_BITS              # the newest that was made
+        self._key, self.bits = key, EPOCH_BITS              # the newest that was made
         self._open = {0: ChaCha20Poly1305(key).decrypt}      # by epoch, without gaps
         self._newest, self._last = 0, EPOCHS_AHEAD
-        self._turns_at = 1 << self._bits
+        self._turns_at = 1 << self.bits
 
     def at(self, sequence: int) -> Cipher | None:
         """What opens a datagram with this number; None: it is too far ahead, or too old."""
-        epoch = sequence >> self._bits
+        epoch = sequence >> self.bits
         opened = self._open.get(epoch)
         if opened is None and self._newest < epoch <= self._last:
             while self._newest < epoch:
@@ -66,11 +66,11 @@ class ReceivingKeys:
         """Note the highest sequence number of an authentic datagram: only this leads to later epochs, and away from former ones."""
         if highest < self._turns_at:
             return
-        oldest, present = max(highest - WINDOW + 1, 0) >> self._bits, highest >> self._bits
+        oldest, present = max(highest - WINDOW + 1, 0) >> self.bits, highest >> self.bits
         for epoch in range(min(self._open), oldest):
             del self._open[epoch]
         self._last = present + EPOCHS_AHEAD
-        self._turns_at = min(present + 1 << self._bits, (oldest + 1 << self._bits) + WINDOW - 1)
+        self._turns_at = min(present + 1 << self.bits, (oldest + 1 << self.bits) + WINDOW - 1)
 
 
 def next_key(key: bytes) -> bytes:

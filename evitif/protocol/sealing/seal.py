@@ -104,14 +104,28 @@ class Sealer:
         """
         count, size = datagrams.shape
         heads, data = heads_of(datagrams), datagrams.tobytes()
-        lower, bodies, refused, opened = [], [], [], self._opened
+        lower, bodies, refused = [], [], []
+        window, keys, nonce, incoming = self._window, self._receiving, self._nonce, self._incoming
+        epoch, decrypt = -1, None        # a run is of one or two
         for at, low, upper in zip(range(0, count * size, size), heads['sequence'].tolist(), heads['checksum'].tolist(), strict=True):
-            body = at + HEADER.size
+            body, sequence = at + HEADER.size, upper << 32 | low
+            if sequence <= window.highest and not window.is_new(sequence):
+                refused.append('duplicate')
+                continue
+            if sequence >> keys.bits != epoch:
+                epoch, decrypt = sequence >> keys.bits, keys.at(sequence)
+            if decrypt is None:
+                refused.append('corrupt')
+                continue
             try:
-                bodies.append(opened(upper << 32 | low, data[at:body], data[body:at + size]))
-                lower.append(low)
-            except DatagramError as error:
-                refused.append(error.kind)
+                bodies.append(decrypt(nonce(incoming, sequence), data[body:at + size], data[at:body]))
+            except InvalidTag:
+                self.forgeries += 1
+                refused.append('corrupt')
+                continue
+            window.take(sequence)
+            lower.append(low)
+        keys.reached(window.highest)
         length = size - HEADER.size - SEAL_BYTES
         return lower, np.frombuffer(b''.join(bodies), np.uint8).reshape(len(bodies), length), refused
 

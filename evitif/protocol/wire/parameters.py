@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from evitif.identity import difference
 from evitif.protocol.wire.datagram import MAX_UDP_PAYLOAD, MAX_UNITS
-from evitif.vocabulary import ROWS, Quantisation, Strategy, Word
+from evitif.vocabulary import ROWS, Fit, Quantisation, Strategy, Word
 
 MAX_NAME_BYTES = 128      # of a model, a robot or a bridge, in UTF-8
 MAX_TOKENS = 8192         # so that an answer's bitmap of tokens stays within one datagram
@@ -87,6 +87,7 @@ class StreamParameters:
     entropy_code: str = ''             # hex SHA-256 of the entropy code, where there is one: frames may travel in CODED datagrams
     # Heads whose answers may travel back, in the order by which an ANSWER numbers them: name, and 16 hexadecimal digits of the artifact.
     heads: tuple[tuple[str, str], ...] = ()
+    fit: Fit = Fit.CROP                # how a picture is brought to `image_size`
 
     def __post_init__(self):
         check_name('model', self.model)
@@ -99,6 +100,7 @@ class StreamParameters:
         object.__setattr__(self, 'strategy', check_word('strategy', self.strategy, Strategy))
         if self.device != '' or self.strategy == Strategy.PARTITION:
             check_name('device', self.device)
+        object.__setattr__(self, 'fit', check_word('fit', self.fit, Fit))
         check_count('cut', self.cut, 0, 1024)
         object.__setattr__(self, 'quantisation', check_word('quantisation', self.quantisation, Quantisation))
         if self.quantisation not in ROWS:
