@@ -56,8 +56,9 @@ def steps_of(code: EntropyCode, tokens: np.ndarray, state: State | None, packets
     levels = code.quantise(tokens)
     plan = code.plan(levels, STEP, state)
     sizes = plan.bits[1:][scattered_order(GRID)] / 8
-    parts = [np.concatenate([[0], 1 + np.sort(patches_of(first, count, GRID))])
-             for first, count in cut_by_bytes(sizes, float(plan.bits[0]) / 8 + 6, ROOM, copies, packets // copies)]
+    fewest = -(-float(copies * sizes.sum()) // (ROOM - float(plan.bits[0]) / 8 - 6))
+    parts = [np.concatenate([[0], 1 + np.sort(patches_of(part, GRID))])
+             for part in cut_by_bytes(sizes, np.full(len(sizes), copies), max(packets, int(fewest)))]
     payloads = code.pack_parts(plan, parts)
     return {'quantise': lambda: code.quantise(tokens), 'plan': lambda: code.plan(levels, STEP, state),
             'pack': lambda: code.pack_parts(plan, parts), 'unpack': lambda: code.unpack_parts(payloads, parts, STEP, state),

@@ -16,7 +16,7 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.training.rate_measurement import BATCH, SHARES_LOST, coding_cost, lost_costs
 
 WORTHLESS = 0.5         # cost of a step that is not worth a row of the table
-EXACT = 0.0003          # cost below which no finer step is measured
+EXACT, FINE = 0.0003, 8     # from this step on, no finer one is measured than one that costs no more than this
 COARSE = 0.002          # what two steps may differ by without the one between them
 SHARES = (0.25, 0.5, 0.75, 1.0)     # of the patches lost after a frame that is remembered
 FRAME_S, LIMIT_S = 1 / 30, 2.0       # between two frames, and of the memory
@@ -46,7 +46,7 @@ def measure_steps(stream: CutModel, code: EntropyCode, recovery: Recovery, diges
                   desc=f'cost of steps and loss at cut {stream.split.cut}') as bar:
         for step in range(len(STEPS) - 2, -1, -2):
             measure(step)
-            if coding[step] <= EXACT:
+            if step <= FINE and coding[step] <= EXACT:
                 break
         for step in sorted(coding)[:-1]:
             if coding[step + 2] - coding[step] > COARSE and coding[step] < WORTHLESS:
