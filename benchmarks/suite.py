@@ -25,7 +25,7 @@ PARTS = (
     'benchmarks.link.end_to_end',
     'benchmarks.link.transport',
     'benchmarks.adaptive',
-    'benchmarks.link.accuracy_per_byte',
+    'benchmarks.streams.accuracy_per_byte',
     'benchmarks.streams.video',
     'benchmarks.robots',
     'benchmarks.flood',

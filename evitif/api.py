@@ -74,7 +74,7 @@ def load_recovery(model: CutModel, source: str | Path) -> Recovery:
     cut, source = model.parameters.cut, str(source)
     if source in METHODS:
         return METHODS[RecoveryName(source)](model.blank_tokens, model.parameters.prefix_tokens, model.parameters.grid)
-    path = source if source.endswith('.json') else artifact_beside(source, cut)
+    path = source if source.endswith('.json') else artifact_beside(source, cut, suffix=model.identity.suffix)
     if path is None:
         raise ArtifactError(f'no PALDN was trained for {source} at cut {cut}: expected {source}/paldn-cut{cut}.json, '
                             f'which `evitif train recovery` writes, or one of {", ".join(METHODS)}')

@@ -26,6 +26,6 @@ def image_size_of(value: object) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def size_text(size: tuple[int, int]) -> str:
-    """(352, 480) as '352x480'."""
-    return f'{size[0]}x{size[1]}'
+def size_text(size: tuple[int, int] | int) -> str:
+    """(352, 480) as '352x480', and 224 as '224'."""
+    return str(size) if isinstance(size, int) else f'{size[0]}x{size[1]}'

@@ -15,7 +15,7 @@ import numpy as np
 from evitif.protocol.bridge.admission import AMPLIFICATION
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
-from evitif.protocol.events import AnswerArrived, FrameExpired, FrameReady
+from evitif.protocol.events import AnswerArrived, FrameExpired, FrameOverdue, FrameReady
 from evitif.protocol.frames.packetiser import TokenFrame
 from evitif.protocol.sealing.keys import RobotKeys
 from evitif.protocol.wire import datagram
@@ -78,6 +78,8 @@ class Network:
                 frame_id = event.sent.frame_id if isinstance(event, AnswerArrived) else event.frame_id
                 self.outcomes[frame_id] += 1
                 assert frame_id in self.accepted and self.outcomes[frame_id] == 1, f'frame {frame_id} ended twice'
+            elif isinstance(event, FrameOverdue):
+                assert not self.outcomes[event.frame_id], f'frame {event.frame_id} is overdue after its end'
         told = self.bridge.datagrams_to_send(self.now)
         for data, address in told:
             self.given[address] += len(data)

@@ -55,7 +55,7 @@ class ModelSpec:
     pretrained: bool = False
     random_seed: int | None = None
     num_classes: int | None = None
-    image_size: int | tuple[int, int] | None = None
+    image_size: int | tuple[int, int] | list[int] | None = None
     model_kwargs: dict = field(default_factory=dict)
     fit: str = AUTO
 

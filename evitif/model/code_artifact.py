@@ -73,7 +73,7 @@ def choose_code(model: str, cut: int, identity: Identity | str, quantisation: st
     """
     if quantisation not in ('auto', *RATES):
         return quantisation, None, None
-    path = artifact_beside(model, cut, KIND)
+    path = artifact_beside(model, cut, KIND, identity.suffix if isinstance(identity, Identity) else '')
     if path is None and quantisation == 'auto':
         return 'int8', None, None
     if path is None:

@@ -49,12 +49,16 @@ def artifact_folders(model: str) -> list[Path]:
     return [folder for folder in found if folder is not None]
 
 
-def artifact_path(folder: Path | str, cut: int, kind: str = RecoveryName.PALDN) -> Path:
-    """The description of a recovery of this kind, or of the code, for `cut` in a model folder."""
-    return Path(folder) / f'{kind}-cut{cut}.json'
+def artifact_path(folder: Path | str, cut: int, kind: str = RecoveryName.PALDN, suffix: str = '') -> Path:
+    """The description of a recovery of this kind, or of the code, for `cut` in a model folder.
+
+    :param suffix: of another image size or fit than the model's own (`Identity.suffix`)
+    """
+    return Path(folder) / f'{kind}-cut{cut}{suffix}.json'
 
 
-def artifact_beside(model: str, cut: int, kind: str = RecoveryName.PALDN) -> Path | None:
-    """The description of what was trained for `model` at this cut, maybe of other weights (see `artifact_folders`), or None."""
-    paths = (artifact_path(folder, cut, kind) for folder in artifact_folders(model))
+def artifact_beside(model: str, cut: int, kind: str = RecoveryName.PALDN, suffix: str = '') -> Path | None:
+    """The description of what was trained for `model` at this cut, maybe of other weights (see `artifact_folders`), or None: first
+    what was trained at the image size and fit of `suffix`, then at the model's own."""
+    paths = (artifact_path(folder, cut, kind, each) for each in dict.fromkeys((suffix, '')) for folder in artifact_folders(model))
     return next((path for path in paths if path.is_file()), None)

@@ -8,7 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from evitif.identity import join_parts, parts
+from evitif.image_size import size_text
 from evitif.model.artifact import require_fingerprint
+from evitif.model.field_of_view import fit_of
 from evitif.model.fingerprint import fingerprint, preprocessing_digest
 from evitif.model.preprocess import data_config_of, tuples_of
 
@@ -28,6 +30,13 @@ class Identity:
     native: dict                # the same as the weights came
     grid: tuple[int, int]       # (rows, columns) of patches
 
+    @property
+    def suffix(self) -> str:
+        """Of the names of files that were fitted at this image size and fit: '-352x480-pad'; '' where both are the model's own."""
+        size, own_size = (tuple(config['input_size'][1:]) for config in (self.data_config, self.native))
+        fit, own_fit = fit_of(self.data_config), fit_of(self.native)
+        return (f'-{size_text(size)}' if size != own_size else '') + (f'-{fit}' if fit != own_fit else '')
+
     @classmethod
     def of(cls, module: nn.Module, cut: int, grid: tuple[int, int], native: dict | None = None) -> Identity:
         """That of a model in evaluation mode.
@@ -41,6 +50,11 @@ class Identity:
         """The fingerprint of the same model and cut with this preprocessing."""
         found = parts(self.fingerprint)
         return join_parts(found['weights'], found['architecture'], preprocessing_digest(data_config), int(found['cut'], 16))
+
+    @property
+    def native_fingerprint(self) -> str:
+        """That of the model as its weights came, without another image size or fit."""
+        return self.with_view(self.native)
 
     def fitted_grid(self, path: Path | str, title: str, description: dict) -> tuple[int, int]:
         """The grid (rows, columns) that an artifact of this model was fitted at, by its description.

@@ -45,6 +45,10 @@ class Patches(NamedTuple):
     energy: np.ndarray          # squared levels: the error if nothing were known
     known: np.ndarray           # bool: the bridge has an earlier one
 
+    def at(self, places: np.ndarray | slice) -> Patches:
+        """These of them."""
+        return Patches(*(part[places] for part in self))
+
 
 @dataclass(frozen=True)
 class CodedSetting:

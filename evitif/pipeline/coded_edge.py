@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from evitif.bounded import BoundedDict
 from evitif.model.entropy_code import EntropyCode, Plan, State
 from evitif.pipeline.coded_choice import CodedChoice, CodedSetting, Patches
-from evitif.pipeline.coded_states import STATES, state_after
+from evitif.pipeline.coded_states import STATES, state_after, with_chosen
 from evitif.pipeline.coded_table import FittedCode
 from evitif.pipeline.loading import datagram_room
 from evitif.protocol.edge.frame_sender import UplinkState
@@ -56,28 +57,38 @@ class CodedEdge:
         self.setting: CodedSetting | None = None        # of the last frame
         self.copies = 0                                 # of its patches
 
-    def encode(self, tokens: np.ndarray, frame_id: int, uplink: UplinkState) -> CodedTokens:
-        """Tokens float32 [N, D] of a frame, in parts that fit into datagrams."""
+    def encode(self, tokens: np.ndarray, frame_id: int, uplink: UplinkState, chosen: np.ndarray | None = None) -> CodedTokens:
+        """Tokens float32 [N, D] of a frame, in parts that fit into datagrams; of patches only the `chosen`, bool [N], or all."""
         prefix, levels = self._parameters.prefix_tokens, self._code.quantise(tokens)
         acknowledged = self._reference(uplink.session_id)
         base = None if acknowledged is None else acknowledged.state
         room = payload_room((uplink.datagram_bytes or self._datagram_bytes) - self._seal, uplink.name_bytes) - _CODER_BYTES
         step = self._choice.first_step if self.setting is None else self.setting.step
-        plan, loss = self._code.plan(levels, step, base), (uplink.packet_error_rate, uplink.mean_burst)
-        weights = self._code.weights_of_patches(levels[prefix:])
-        patches = patches_of(plan, levels, base, weights)
+        plan, loss = self._plan(levels, step, base, chosen), (uplink.packet_error_rate, uplink.mean_burst)
+        weights, sent = self._code.weights_of_patches(levels[prefix:]), slice(None) if chosen is None else chosen[prefix:]
+        patches = patches_of(plan, levels, base, weights).at(sent)
         self.setting = setting = self._choice.choose(
             step, patches, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES, room, uplink.frame_bytes, *loss, self.setting)
         if setting.step != step:
-            plan = self._code.plan(levels, setting.step, base)
-            patches = patches_of(plan, levels, base, weights)
-        copies = self._choice.copies(setting, patches, *loss)
+            plan = self._plan(levels, setting.step, base, chosen)
+            patches = patches_of(plan, levels, base, weights).at(sent)
+        copies = np.ones(len(weights), int)
+        copies[sent] = self._choice.copies(setting, patches, *loss)
         if base is not None and not copies.all():       # not worth their bits: the bridge keeps what it has of them
             copies, plan = np.maximum(copies, 1), self._code.hold(plan, base, prefix + np.flatnonzero(copies == 0))
-        self.copies, parts = round(float(copies.mean())), self._parts(plan, copies, setting.packets, room + _CODER_BYTES)
+        self.copies = round(float(copies[sent].mean())) if copies[sent].size else 1
+        parts = self._parts(plan, copies, setting.packets, room + _CODER_BYTES, chosen)
         with self._lock:
             self._sent[frame_id] = _Sent(uplink.session_id, plan.levels, base)
-        return CodedTokens(setting.step, None if acknowledged is None else acknowledged.frame_id, parts)
+        return CodedTokens(setting.step, None if acknowledged is None else acknowledged.frame_id, parts,
+                           None if chosen is None else int(chosen.sum()))
+
+    def _plan(self, levels: np.ndarray, step: int, base: State | None, chosen: np.ndarray | None) -> Plan:
+        plan = self._code.plan(levels, step, base)
+        if chosen is None:
+            return plan
+        bitmap = len(chosen) / max(int(chosen.sum()), 1)        # bits, that tell which they are
+        return replace(plan, bits=np.where(chosen, plan.bits + bitmap, 0).astype(np.float32))
 
     def acknowledge(self, session_id: int, frame_id: int, received: np.ndarray) -> None:
         """The bridge has the tokens `received`, bool [N], of a frame."""
@@ -99,12 +110,15 @@ class CodedEdge:
             younger = sum(newer(frame_id, found.frame_id) for frame_id in self._sent)
             return found if younger < STATES - 1 else None
 
-    def _parts(self, plan: Plan, copies: np.ndarray, packets: int, room: int) -> tuple[CodedPart, ...]:
+    def _parts(self, plan: Plan, copies: np.ndarray, packets: int, room: int, chosen: np.ndarray | None) -> tuple[CodedPart, ...]:
         sizes, copies = plan.bits[self._parameters.prefix_tokens:][self._order] / 8, copies[self._order]
         most = 2 * int(copies.sum())       # with more, none carries less
         for _ in range(_ROUNDS):
             bare = cut_by_bytes(sizes, copies, packets)
-            payloads = self._code.pack_parts(plan, [tokens_of(part, self._parameters) for part in bare])
+            places = [tokens_of(part, self._parameters) for part in bare]
+            payloads = self._code.pack_parts(plan, places if chosen is None else [each[chosen[each]] for each in places])
+            if chosen is not None:
+                payloads = [with_chosen(packed, each, chosen) for packed, each in zip(payloads, places, strict=True)]
             parts = tuple(part._replace(payload=payload) for part, payload in zip(bare, payloads, strict=True))
             largest = max(len(part.chosen) + len(part.payload) for part in parts)
             if largest <= room:

@@ -64,7 +64,7 @@ def fitted_code(model: str, cut: int, identity: Identity | str, quantisation: st
     """
     if quantisation not in (AUTO, Quantisation.CODED):
         return None
-    path = artifact_beside(model, cut, KIND)
+    path = artifact_beside(model, cut, KIND, identity.suffix if isinstance(identity, Identity) else '')
     if path is None:
         if quantisation == AUTO:
             return None

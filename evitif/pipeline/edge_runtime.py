@@ -26,6 +26,7 @@ from evitif.pipeline.arriving_maps import ArrivingMaps, PlaceAnswer, SeenFrame
 from evitif.pipeline.edge_statistics import EdgeStatistics
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
+from evitif.pipeline.shape_check import ShapeCheck
 from evitif.pipeline.stamp_check import StampCheck
 from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
@@ -91,6 +92,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._on_prediction, self._on_map = on_prediction, on_map
         self._maps = ArrivingMaps(self.heads)
         self._last: Encoded | None = None     # that was sent
+        self._shape = ShapeCheck(parameters.image_size)
         self._stamps = StampCheck() if strategy.joins_by_stamp else None
         self._next_frame = 0
         self._memory = AnswerMemory(config.answer_memory, parameters.classes)
@@ -121,6 +123,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
         """Take an image uint8 [H, W, 3] RGB. Never blocks: the image replaces one that waits for the worker."""
         now = time.monotonic()
+        self._shape.check(*image.shape[:2], log=self._log)
         frame = _Frame(image, capture_stamp_ns, source_frame, context, now, self._check_stamp(capture_stamp_ns, now))
         with self._lock:
             self._counts['frames_received'] += 1

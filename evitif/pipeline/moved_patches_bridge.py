@@ -31,7 +31,7 @@ class MovedPatchesBridge(SplitBridge):
 
     def __init__(self, config: SelectionBridgeSettings):
         super().__init__(config.converted(SplitBridgeSettings, cut=0, quantisation='fp16'))
-        code = EntropyPatchCode.beside(config.model, self.parameters.fingerprint)
+        code = EntropyPatchCode.beside(config.model, self.model.identity.native_fingerprint).seeing(config.input_size, config.fit)
         self.streams = (code.stream_parameters(),)
         self._patches = PatchModel(self.model.split)
         self._code, self._states = code.code, CodedStates(code.code, self.streams[0], config.max_robots)

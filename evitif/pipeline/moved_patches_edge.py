@@ -29,7 +29,7 @@ class MovedPatchesEdge(EdgeStrategy[np.ndarray]):
 
     def __init__(self, config: SelectionEdgeSettings):
         self.placement = placement_of(config)
-        code = EntropyPatchCode.beside(config.model)
+        code = EntropyPatchCode.beside(config.model).seeing(config.input_size, config.fit)
         self._pixels = pixels = code.pixels
         self.parameters = code.stream_parameters()
         self.labels = labels_of(config, pixels.labels, self.parameters.classes)

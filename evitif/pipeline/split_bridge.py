@@ -254,7 +254,7 @@ def choose_recovery(config: RecoverySettings, model: CutModel) -> tuple[Recovery
                             f'expected auto or one of {", ".join(LEARNED)}')
     artifact = config.recovery_artifact
     if artifact is None and name not in METHODS:
-        artifact = artifact_beside(config.model, cut, RecoveryName.PALDN if name == AUTO else name)
+        artifact = artifact_beside(config.model, cut, RecoveryName.PALDN if name == AUTO else name, model.identity.suffix)
     unfit = ''
     if artifact is not None:
         try:

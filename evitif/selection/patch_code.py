@@ -7,20 +7,23 @@ large model takes them, and the metric is what its answer depends on. They lie b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from evitif.identity import join_parts, parts
 from evitif.model.code_artifact import load_code
-from evitif.model.entropy_artifact import load_entropy_code
+from evitif.model.entropy_artifact import load_entropy_code, regridded
 from evitif.model.entropy_code import EntropyCode
 from evitif.model.errors import ArtifactError
-from evitif.model.fingerprint import same_preprocessing
+from evitif.model.field_of_view import fit_of
+from evitif.model.fingerprint import preprocessing_digest, same_preprocessing
 from evitif.model.folder import artifact_beside
-from evitif.model.preprocess import Preprocessor, tuples_of
+from evitif.model.preprocess import Preprocessor, seen_as, tuples_of
 from evitif.model.quantise import TokenQuantiser
+from evitif.model.resize import require_fitting_size
 from evitif.model.transform_code import RATES, TransformCode
 from evitif.protocol.frames.packetiser import MAX_DATAGRAM_BYTES, row_capacity
 from evitif.protocol.wire.datagram import UNIT_INDEX
@@ -68,6 +71,18 @@ class Pixels:
         """The number of patches of an image."""
         return self.grid[0] * self.grid[1]
 
+    def seeing(self, size: tuple[int, int] | None, fit: str) -> Pixels:
+        """The same of the large model with another image size (height, width) or fit. Raises ModelError for a size that does not fit."""
+        config = seen_as(self.data_config, size, fit)
+        if config == self.data_config:
+            return self
+        size = config['input_size'][1:]
+        require_fitting_size(self.model, self.patch_size, size)
+        about = parts(self.fingerprint)
+        fingerprint = join_parts(about['weights'], about['architecture'], preprocessing_digest(config), 0)
+        grid = size[0] // self.patch_size[0], size[1] // self.patch_size[1]
+        return replace(self, fingerprint=fingerprint, image_size=size, grid=grid, data_config=config)
+
     def preprocessor(self) -> Preprocessor:
         """The large model's preprocessing."""
         return Preprocessor(self.data_config)
@@ -81,7 +96,7 @@ class Pixels:
         return StreamParameters(
             model=self.model, fingerprint=self.fingerprint, cut=0, quantisation=Quantisation(quantisation), image_size=self.image_size,
             tokens=self.patches, prefix_tokens=0, grid=self.grid, channels=channels, groups=1, row_bytes=row_bytes,
-            classes=len(self.class_names), strategy=Strategy.SELECTION, **more)
+            classes=len(self.class_names), strategy=Strategy.SELECTION, fit=fit_of(self.data_config), **more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,14 +120,24 @@ class PatchCode:
         """The code that lies beside the large model `model`. Raises ArtifactError where there is none, or see `load`."""
         return cls.load(_found(model, KIND), fingerprint)
 
-    def stream_parameters(self, quantisation: str, light_fingerprint: str = '') -> StreamParameters:
-        """What edge and bridge have to agree on, with the light model."""
+    def seeing(self, size: tuple[int, int] | None, fit: str) -> PatchCode:
+        """As `Pixels.seeing`: the code serves other sizes too."""
+        pixels = self.pixels.seeing(size, fit)
+        return replace(self, code=self.code.regridded(self.pixels.grid, pixels.grid), pixels=pixels)
+
+    def stream_parameters(self, quantisation: str, light_fingerprint: str = '', entropy_code: str = '') -> StreamParameters:
+        """What edge and bridge have to agree on, with the light model and, where patches are entropy-coded, the digest of that code."""
         return self.pixels.parameters_of(quantisation, self._quantiser(quantisation).row_bytes, self.code.channels,
-                                         code=self.code.digest if quantisation in RATES else '', light=light_fingerprint)
+                                         code=self.code.digest if quantisation in RATES else '', light=light_fingerprint,
+                                         entropy_code=entropy_code)
 
     def rows(self, image: torch.Tensor, quantisation: str) -> np.ndarray:
         """A preprocessed image [1, C, H, W] to rows uint8 [patches, row_bytes], of which the chosen ones are sent."""
-        return self._quantiser(quantisation).quantise(self.pixels.patches_in(image))
+        return self.rows_of(self.pixels.patches_in(image), quantisation)
+
+    def rows_of(self, patches: np.ndarray, quantisation: str) -> np.ndarray:
+        """As `rows`, of patches float32 [patches, C * h * w]."""
+        return self._quantiser(quantisation).quantise(patches)
 
     def patches_from(self, rows: np.ndarray, quantisation: str) -> torch.Tensor:
         """Rows uint8 [B * patches, row_bytes], anything at places that did not arrive, to patches float32 [B, P, C * h * w]."""
@@ -146,6 +171,11 @@ class EntropyPatchCode:
     def beside(cls, model: str, fingerprint: str | None = None) -> EntropyPatchCode:
         """As `PatchCode.beside`."""
         return cls.load(_found(model, ENTROPY_KIND), fingerprint)
+
+    def seeing(self, size: tuple[int, int] | None, fit: str) -> EntropyPatchCode:
+        """As `PatchCode.seeing`."""
+        pixels = self.pixels.seeing(size, fit)
+        return replace(self, code=regridded(self.code, pixels.grid), pixels=pixels)
 
     def stream_parameters(self) -> StreamParameters:
         """What edge and bridge have to agree on. No rows travel, so that their size says nothing."""

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch.nn import functional
+
+from evitif.model.field_of_view import FieldOfView
 
 RULES = ('last', 'rollout', 'selective')
 
@@ -44,6 +47,26 @@ def patch_scores(rule: str, attention: Sequence[torch.Tensor], prefix_tokens: in
         paid = paid @ step if rule == 'last' else (paid + paid @ step) / 2
     scores = paid[:, 0, prefix_tokens:]
     return scores / scores.sum(1, keepdim=True).clamp(min=1e-12)
+
+
+def transported(scores: np.ndarray, grid: tuple[int, int], view: FieldOfView, wanted: tuple[int, int],
+                wanted_view: FieldOfView) -> np.ndarray:
+    """Scores [rows * columns] of the patches of one view of a picture to those of another view's, summing to 1: each patch's is divided by
+    area. Patches that only the other view sees get the mean of those that both see, and those that see nothing but a border get none."""
+    (over_y, seen_y), (over_x, seen_x) = (_overlaps(grid[axis], view.box[1 - axis], view.box[3 - axis], wanted[axis],
+                                                    wanted_view.box[1 - axis], wanted_view.box[3 - axis]) for axis in (0, 1))
+    found, both = over_y @ scores.reshape(grid) @ over_x.T, np.outer(seen_y, seen_x)
+    found = (found + (1 - both) * found.sum() / max(both.sum(), 1e-12)) * (wanted_view.pictured(wanted) > 0)
+    return (found / max(found.sum(), 1e-12)).astype(np.float32).ravel()
+
+
+def _overlaps(cells: int, start: float, length: float, wanted: int, wanted_start: float,
+              wanted_length: float) -> tuple[np.ndarray, np.ndarray]:
+    """Along an axis: of each cell, its share within each wanted one, [wanted, cells]; of each wanted one, the share that cells cover."""
+    edges = start + np.arange(cells + 1) * length / cells
+    others = wanted_start + np.arange(wanted + 1) * wanted_length / wanted
+    common = np.maximum(0, np.minimum(others[1:, None], edges[None, 1:]) - np.maximum(others[:-1, None], edges[None, :-1]))
+    return common / (length / cells), common.sum(1) / (wanted_length / wanted)
 
 
 def resample(scores: torch.Tensor, grid: tuple[int, int], wanted: tuple[int, int]) -> torch.Tensor:

@@ -9,10 +9,14 @@ from dataclasses import MISSING, dataclass
 from types import MappingProxyType
 from typing import Any
 
-from evitif_lab.commands.options import not_negative_int, positive_int
+from evitif.settings import AUTO
+from evitif.vocabulary import Fit
+from evitif_lab.commands.options import image_size, not_negative_int, positive_int
 
 QUANTISATION_HELP = 'how tokens are coded; auto: by a transform code, chosen by the loss, if one was fitted, else int8'
 VIEWS_HELP = 'random crops of each image, a number for each of --data (default: the images as they are)'
+IMAGE_SIZE_HELP = "height and width of the model's input, such as 352x480, or one number for a square (default: the model's own)"
+FIT_HELP = "how a picture of another shape is fitted to it (default: the model's own, mostly crop)"
 LIMITS_HELP = 'images at most, a number for each of --data (default: all)'
 
 
@@ -68,7 +72,20 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutChoice(ModelChoice):
+class ViewChoice(ModelChoice):
+    """The same with an image size and a fit of its own."""
+
+    image_size: tuple[int, int] | int | None = option(None, IMAGE_SIZE_HELP, image_size, metavar='HxW')
+    fit: str | None = option(None, FIT_HELP, choices=Fit.values())
+
+    @property
+    def view(self) -> dict:
+        """Image size and fit, as `SplitSettings` takes them."""
+        return {'image_size': self.image_size, 'fit': self.fit or AUTO}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutChoice(ViewChoice):
     """The same with several cuts."""
 
     cut: list[int] | None = option(None, "cut after these blocks (default: the model folder's cut, else half of the depth)",

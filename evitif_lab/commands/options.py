@@ -7,7 +7,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-from evitif.image_size import image_size_of
+from evitif.image_size import EXPECTED, image_size_of
 from evitif.wording import shortened
 
 MOST = 2**31 - 1            # of counts, steps and pixels: more is a typing mistake, and overflows somewhere
@@ -45,12 +45,13 @@ def real(least: float = 0.0, most: float = MOST_FLOAT, above: bool = False, belo
     return convert
 
 
-def picture_size(text: str) -> tuple[int, int]:
-    """(height, width) of `224` or `352x480`."""
+def image_size(text: str) -> tuple[int, int] | int:
+    """A type of image sizes: `352x480`, which is height and width, or one number for a square."""
     try:
-        return image_size_of(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        height, width = image_size_of(text)
+        return height if height == width else (height, width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{shortened(text, 40)!r} is not {EXPECTED}') from None
 
 
 positive_int = whole(1)

@@ -131,7 +131,7 @@ def _measure(c: PartitionEvaluation, fusion: Fusion, data: str, references: dict
 
 def _test_images(c: PartitionEvaluation, fusion: Fusion, data: str) -> tuple[torch.Tensor, torch.Tensor]:
     dataset = open_images(data, 'test', class_names=fusion.partition.class_names)
-    images, ids = load_images(dataset, int(fusion.partition.data_config['input_size'][1]), 'test images')
+    images, ids = load_images(dataset, fusion.partition.data_config, 'test images')
     if c.images is not None and c.images < len(images):
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:c.images]
         images, ids = images[chosen], ids[chosen]

@@ -30,7 +30,7 @@ from evitif.recovery import METHODS, ArtifactError, Omission, Recovery
 from evitif.settings import AUTO, UNCODED, SplitSettings, bridge_settings
 from evitif.vocabulary import Quantisation, RecoveryName
 from evitif_lab.baselines import LEARNED
-from evitif_lab.commands.configuration import QUANTISATION_HELP, ModelChoice, option
+from evitif_lab.commands.configuration import QUANTISATION_HELP, ViewChoice, option
 from evitif_lab.commands.options import not_negative_int, positive, positive_int, rate, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
@@ -46,7 +46,7 @@ DEFAULT_BURST = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecoveryEvaluation(ModelChoice):
+class RecoveryEvaluation(ViewChoice):
     """What to measure; saved with the result. Raises ValueError for a value out of its range."""
 
     data: str = option(help='fashion-mnist, moving-fashion, or a folder in the ImageFolder layout')
@@ -115,7 +115,7 @@ class Measurement:
         require_report(c.json)
         self.stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained,
                                                    cut=c.cut, quantisation=UNCODED if c.quantisation == AUTO else c.quantisation,
-                                                  device=c.device))
+                                                   device=c.device, **c.view))
         if c.head is not None:
             self.stream = with_head(self.stream, c.head)
         parameters = self.stream.parameters
@@ -284,7 +284,7 @@ def _methods(c: RecoveryEvaluation, stream: CutModel) -> tuple[dict[str, Recover
     for name in c.methods or ():
         if name not in (*METHODS, *LEARNED):
             raise ValueError(f'method {name!r} is unknown (expected some of {", ".join((*METHODS, *LEARNED))})')
-    paths = {name: artifact_beside(c.model, cut, name) for name in LEARNED}
+    paths = {name: artifact_beside(c.model, cut, name, stream.identity.suffix) for name in LEARNED}
     if c.recovery_artifact:
         paths[_kind(c.recovery_artifact)] = Path(c.recovery_artifact).expanduser()
     stills = [name for name in METHODS if name != RecoveryName.MEMORY]      # which is omission where nothing was seen before

@@ -18,16 +18,19 @@ from torch.nn import functional
 from torch.utils.data import Subset
 
 from evitif.datasets import ImageDataset, open_images
+from evitif.image_size import image_size_of, size_text
 from evitif.model.build import BuiltModel, ModelSpec, build_model, read_description, save_model
 from evitif.model.cuttable import require_cuttable
 from evitif.model.device import place
 from evitif.model.fingerprint import fingerprint
 from evitif.model.folder import DESCRIPTION_FILE
+from evitif.model.preprocess import seen_as
 from evitif.model.stored_weights import round_weights
 from evitif.model.tensors import require_finite_answers
+from evitif.vocabulary import Fit
 from evitif.wording import few
 from evitif_lab.commands.configuration import option
-from evitif_lab.commands.options import not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
+from evitif_lab.commands.options import image_size, not_negative, not_negative_int, positive, positive_int, rate, rate_below_one, real, seed
 from evitif_lab.data.identity import identity_of
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.calibration_split import training_split
@@ -57,7 +60,9 @@ class BackboneTraining:
                                          'start from')
     reset_head: bool = option(False, 'begin with a new classifier: --initial-weights have none (a backbone such as DINOv2), or you want '
                               'another one')
-    image_size: int | None = option(None, "(default: the architecture's own)", positive_int, metavar='PIXELS')
+    image_size: tuple[int, int] | int | None = option(None, "height and width, such as 352x480, or one number for a square (default: the "
+                                                "architecture's own)", image_size, metavar='HxW')
+    fit: str = option(Fit.CROP.value, 'how a picture of another shape is fitted to it', choices=Fit.values())
     default_cut: int | None = option(None, 'where to cut the model unless told otherwise (default: half of the depth)', not_negative_int)
     epochs: int = option(20, None, positive_int)
     batch_size: int = option(128, None, positive_int)
@@ -109,16 +114,16 @@ def train_backbone(configuration: BackboneTraining, command: str = '', overwrite
         print(start_from(built.module, train.class_names, c.initial_weights, c.architecture, c.model_kwargs, c.reset_head), flush=True)
         made_from['begins_with'] = fingerprint(built.module)
     if c.distil_from is not None:
-        fitting = fitting_teacher(c.distil_from, train.class_names, (size, size), c.distil_weight, c.distil_temperature)
+        fitting = fitting_teacher(c.distil_from, train.class_names, size, c.distil_weight, c.distil_temperature)
         made_from['teacher'] = fingerprint(fitting.module)
     belongs_to = {name: value for name, value in asdict(c).items() if name not in PLACE}
     checkpoint = Checkpoint(c.output, {**belongs_to, **made_from}, overwrite)
     checkpoint.load()                    # one of another training is refused before the images are read
     channels = int(c.model_kwargs.get('in_chans', 3))
-    data_config = {'input_size': [channels, size, size], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0,
-                   'crop_mode': 'center'}
-    training = load_images(train if chosen is None else Subset(train, chosen), size, title='training images')
-    judged = load_images(test, size, title='test images')
+    data_config = seen_as({'input_size': [channels, *size], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic',
+                           'crop_pct': 1.0, 'crop_mode': 'center'}, None, c.fit)
+    training = load_images(train if chosen is None else Subset(train, chosen), data_config, title='training images')
+    judged = load_images(test, data_config, title='test images')
     model = built.module.to(c.device)
     epochs = _Epochs(c, model, Normalise(data_config, c.device), train.class_names, training, judged, accuracy_words(test.split))
     loop = _Loop(c.epochs * epochs.steps, c.learning_rate, c.weight_decay, c.warmup_epochs * epochs.steps, c.average_decay,
@@ -132,7 +137,7 @@ def train_backbone(configuration: BackboneTraining, command: str = '', overwrite
         retire(c.output, MADE_FOR_A_MODEL)
     save_model(c.output, average.eval(), {
         'name': Path(c.output).name, 'architecture': c.architecture,
-        'model_kwargs': {**c.model_kwargs, 'img_size': size}, 'pretrained_cfg': data_config,
+        'model_kwargs': {**c.model_kwargs, 'img_size': size[0] if size[0] == size[1] else list(size)}, 'pretrained_cfg': data_config,
         'class_names': list(train.class_names), **_significant_bits(train), 'default_cut': c.default_cut, 'figures': figures,
         'history': epochs.history,
         'made_by': {'command': command, **({'after': before} if before else {}), 'configuration': asdict(c), 'made_from': made_from,
@@ -154,35 +159,29 @@ def _open(data: str) -> tuple[ImageDataset, ImageDataset]:
     return train, test
 
 
-def _build(c: BackboneTraining, classes: int) -> tuple[BuiltModel, int]:
-    """The model with random weights and its image size in pixels. Raises ValueError for what cannot be trained or cut."""
+def _build(c: BackboneTraining, classes: int) -> tuple[BuiltModel, tuple[int, int]]:
+    """The model with random weights and its image size (height, width) in pixels. Raises ValueError for what cannot be trained or cut."""
     if reserved := sorted(RESERVED & c.model_kwargs.keys()):
         raise ValueError(f'model-kwargs name {few(reserved)}: expected none of {", ".join(sorted(RESERVED))}, which the data and '
                          '--initial-weights decide')
-    given = _square(c.model_kwargs['img_size']) if 'img_size' in c.model_kwargs else None
-    if None not in (given, c.image_size) and given != c.image_size:
-        raise ValueError(f'--image-size is {c.image_size} and img_size of --model-kwargs is {given}: expected one of them, or the same')
+    given = image_size_of(c.model_kwargs['img_size']) if 'img_size' in c.model_kwargs else None
+    if given is not None and c.image_size is not None and given != image_size_of(c.image_size):
+        raise ValueError(f'--image-size is {size_text(c.image_size)} and img_size of --model-kwargs is {c.model_kwargs["img_size"]}: '
+                         'expected one of them, or the same')
     built = build_model(ModelSpec(c.architecture, random_seed=c.seed, num_classes=classes, image_size=c.image_size,
                                   model_kwargs=c.model_kwargs))
     require_cuttable(built.module)
-    size, depth = _square(built.module.patch_embed.img_size), len(built.module.blocks)
+    size, depth = tuple(built.module.patch_embed.img_size), len(built.module.blocks)
     patches = math.prod(built.module.patch_embed.grid_size)
     if patches < FEWEST_PATCHES:
         patch = 'x'.join(map(str, built.module.patch_embed.patch_size))
-        raise ValueError(f'{c.architecture} divides images of {size}x{size} pixels into {patches} patches of {patch}: expected at least '
-                         f'{FEWEST_PATCHES}; give a larger --image-size, or --model-kwargs patch_size=…')
+        raise ValueError(f'{c.architecture} divides images of {size_text(size)} pixels into {patches} patches of {patch}: expected at '
+                         f'least {FEWEST_PATCHES}; give a larger --image-size, or --model-kwargs patch_size=…')
     if c.default_cut is not None and not 0 <= c.default_cut <= depth:
         raise ValueError(f'--default-cut is {c.default_cut}: expected 0 to {depth}, the blocks of {c.architecture}')
-    if not 0 <= c.shift_pixels < size:
-        raise ValueError(f'--shift-pixels is {c.shift_pixels}: expected less than {size}, the size of the images')
+    if not 0 <= c.shift_pixels < min(size):
+        raise ValueError(f'--shift-pixels is {c.shift_pixels}: expected less than {min(size)}, the size of the images')
     return built, size
-
-
-def _square(size: object) -> int:
-    sides = list(size) if isinstance(size, list | tuple) else [size, size]
-    if len(sides) != 2 or sides[0] != sides[1] or not isinstance(sides[0], int) or sides[0] < 1:
-        raise ValueError(f'the image size is {size!r}: expected one number of pixels, since training takes square images')
-    return sides[0]
 
 
 @dataclass(frozen=True)

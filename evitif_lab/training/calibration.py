@@ -30,7 +30,7 @@ from evitif_lab.plain import plain
 from evitif_lab.training.calibration_split import training_split
 from evitif_lab.training.finished import differs
 from evitif_lab.trials.front import PRIOR_WEIGHTS, Point, cheapest, points
-from evitif_lab.trials.images import random_crop
+from evitif_lab.trials.images import Seen, random_crop
 from evitif_lab.trials.selection import Trial, fit_temperature, selected, softmax, specs
 from evitif_lab.writable import require_writable
 
@@ -69,8 +69,8 @@ class Calibration(PairChoice):
 class CroppedImages:
     """A data set with a random crop in the place of each image; the same crop whenever it is asked for."""
 
-    def __init__(self, dataset: ImageDataset, size: int, seed: int):
-        self._dataset, self._size, self._seed = dataset, size, seed
+    def __init__(self, dataset: ImageDataset, like: dict, seed: int):
+        self._dataset, self._seen, self._seed = dataset, Seen(like), seed
         self.class_names = dataset.class_names
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class CroppedImages:
 
     def __getitem__(self, index: int) -> Sample:
         sample, random = self._dataset[index], np.random.default_rng((self._seed, index))
-        return replace(sample, image=random_crop(Image.fromarray(sample.image), self._size, random, LEAST_AREA))
+        return replace(sample, image=random_crop(Image.fromarray(sample.image), self._seen, random, LEAST_AREA))
 
 
 def calibrate(configuration: Calibration, command: str = '') -> tuple[Path, SelectionArtifact]:
@@ -98,7 +98,7 @@ def calibrate(configuration: Calibration, command: str = '') -> tuple[Path, Sele
         raise ValueError(f'the training of {c.light!r} left no images for calibration: expected a light model trained with --held-out, '
                          'or --held-out SHARE of images that it has seen')
     built = build_model(large)
-    dataset = CroppedImages(open_images(c.data, 'train', class_names=built.class_names), built.data_config['input_size'][1], c.seed)
+    dataset = CroppedImages(open_images(c.data, 'train', class_names=built.class_names), built.data_config, c.seed)
     trial = Trial(light, large, dataset, training_split(len(dataset), held_out)[1][:c.images], c.device, c.precision)
     logits, scores = trial.glances(c.score_rule)
     temperature = fit_temperature(logits, trial.ids)

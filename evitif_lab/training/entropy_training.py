@@ -12,6 +12,7 @@ from evitif.datasets import open_images, recorded_paths
 from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
+from evitif.model.model_identity import view_of
 from evitif.model.split import SplitModel
 from evitif.pipeline.coded_table import FIGURES
 from evitif.recording import is_recording
@@ -34,7 +35,7 @@ from evitif_lab.training.transform_code import (
     tokens_of,
 )
 from evitif_lab.trials.camera_motion import camera_path
-from evitif_lab.trials.images import Normalise, load_images, open_sources, square
+from evitif_lab.trials.images import Normalise, Seen, load_images, open_sources
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
 MEASURED, MEASURED_PIXELS, FILMED = 400, 150, 80       # images and paths that the edge's choice rests on; patches of pixels take longer
@@ -52,7 +53,7 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
     made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
     for cut in c.cut or [0 if c.pixels else None]:
         began, stream = time.monotonic(), stream_of(c, cut)
-        path, parameters = artifact_path(folder, stream.parameters.cut, kind), stream.parameters
+        path, parameters = artifact_path(folder, stream.parameters.cut, kind, stream.identity.suffix), stream.parameters
         if _is_there(c, path, kind, parameters.cut, parameters.fingerprint, keep, made_from, overwrite):
             continue
         split, about, kept = stream.split, {}, None
@@ -63,7 +64,7 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         normalise = Normalise(stream.preprocessor.data_config, c.device)
         tokens, answers = tokens_of(split, images, normalise)
         found = information(split, tokens[:c.gradient_images], c.seed)
-        video = filmed(split, c, images[-PATHS:], normalise)
+        video = filmed(split, c, images[-PATHS:], stream.preprocessor.data_config, normalise)
         code = half_precision(fit_entropy_code(tokens, split.prefix_tokens, split.grid, *found, video, seed=c.seed, kept=kept))
         code = code.with_sensitivity(fit_sensitivity(split, code, tokens[:c.gradient_images], c.seed))
         measured = slice(-(MEASURED_PIXELS if c.pixels else MEASURED), None)
@@ -71,6 +72,7 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
                               None if c.pixels else video[:FILMED], c.seed, split if isinstance(split, PatchModel) else None)
         descriptions.append(save_entropy_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about, 'data': c.data,
+            **view_of(stream.preprocessor.data_config),
             'images': len(images), 'seed': c.seed, 'figures': {FIGURES: table, 'seconds': round(time.monotonic() - began, 1)},
             'made_by': {'command': command, 'configuration': configuration_of(c, parameters.cut), 'made_from': made_from,
                         'torch': torch.__version__}}, kind))
@@ -87,7 +89,7 @@ def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list
     folder = artifact_folder(c.model, c.output)
     for cut in c.cut or [None]:
         stream = stream_of(c, cut)
-        path = artifact_path(folder, stream.parameters.cut, KIND)
+        path = artifact_path(folder, stream.parameters.cut, KIND, stream.identity.suffix)
         code, description = load_entropy_code(path, stream.parameters.fingerprint)
         recovery, digest = recovery_in(folder, stream)
         figures = description.setdefault('figures', {})
@@ -100,7 +102,7 @@ def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list
         if code.sensitivity is None:
             others = images[:min(IMAGES, c.gradient_images)]
             code = code.with_sensitivity(fit_sensitivity(stream.split, code, tokens_of(stream.split, others, normalise)[0], c.seed))
-        video = filmed(stream.split, c, images[-FILMED:], normalise)
+        video = filmed(stream.split, c, images[-FILMED:], stream.preprocessor.data_config, normalise)
         figures[FIGURES] = measure_steps(stream, code, recovery, digest, tokens, answers, video, c.seed, before=before)
         descriptions.append(save_entropy_code(path, code, description))
     return descriptions
@@ -117,10 +119,10 @@ def _is_there(c: CodeTraining, path: Path, kind: str, cut: int, fingerprint: str
     return keep or is_finished(path, description.get('made_by', {}), configuration_of(c, cut), made_from, overwrite)
 
 
-def filmed(split: SplitModel | PatchModel, c: CodeTraining, images: torch.Tensor, normalise: Normalise) -> torch.Tensor:
+def filmed(split: SplitModel | PatchModel, c: CodeTraining, images: torch.Tensor, seen: Seen, normalise: Normalise) -> torch.Tensor:
     """Tokens float16 [paths, frames, N, D]: of what was recorded, else of a camera that moves over `images`."""
     recorded = c.video or [source for source in c.data if is_recording(source)]
-    return recorded_tokens(split, recorded, normalise) if recorded else video_tokens(split, images, normalise, c.seed)
+    return recorded_tokens(split, recorded, seen, normalise) if recorded else video_tokens(split, images, normalise, c.seed)
 
 
 @torch.inference_mode()
@@ -134,20 +136,19 @@ def video_tokens(split: SplitModel | PatchModel, images: torch.Tensor, normalise
 
 
 @torch.inference_mode()
-def recorded_tokens(split: SplitModel | PatchModel, folders: list[str], normalise: Normalise) -> torch.Tensor:
+def recorded_tokens(split: SplitModel | PatchModel, folders: list[str], data_config: dict, normalise: Normalise) -> torch.Tensor:
     """As `video_tokens`, of frames that were recorded: paths spread evenly over each folder of images, or the part of a bag that trains.
 
     :raises ValueError: a folder or bag has fewer frames than a path
     """
-    parts = []
+    parts, seen = [], Seen(data_config)
     for folder in folders:
         if is_recording(folder):
-            size = split.image_size[0]
             for run in recorded_paths(folder, PATHS // len(folders), FRAMES):
-                frames = torch.stack([torch.from_numpy(square(image, size)).permute(2, 0, 1) for image in run])
+                frames = torch.stack([torch.from_numpy(seen(image)).permute(2, 0, 1) for image in run])
                 parts.append(split.head(normalise(frames.to(normalise.mean.device))).half().cpu()[None])
             continue
-        frames, _ = load_images(open_images(folder), split.image_size[0], title=folder)
+        frames, _ = load_images(open_images(folder), data_config, title=folder)
         if len(frames) < FRAMES:
             raise ValueError(f'{folder} has {len(frames)} images: expected at least {FRAMES} frames that follow one another')
         firsts = np.unique(np.linspace(0, len(frames) - FRAMES, PATHS // len(folders)).astype(int))

@@ -34,7 +34,7 @@ from evitif.model.tensors import require_finite_answers
 from evitif.vocabulary import Fit, Task
 from evitif.wording import few
 from evitif_lab.commands.configuration import ModelChoice, option
-from evitif_lab.commands.options import picture_size, positive_int, seed, whole
+from evitif_lab.commands.options import image_size, positive_int, seed, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import identity_of
 from evitif_lab.plain import plain
@@ -62,7 +62,7 @@ class ImageHeadTraining(ModelChoice):
     task: str = option(Task.CLASSIFY.value, 'what the head says', choices=IMAGE_TASKS)
     data: str = option(help='fashion-mnist, moving-fashion, or a folder with train/ and val/ in the ImageFolder layout')
     output: str = option(help="the head's folder; its name is the name of its topics")
-    image_size: tuple[int, int] | list[int] | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", picture_size,
+    image_size: tuple[int, int] | int | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", image_size,
                                                             metavar='SIZE')
     fit: str = option('auto', 'how a picture comes to that size', choices=('auto', *Fit.values()))
     block: int | None = option(None, 'read the output of this block (default: the last)', positive_int)
@@ -82,7 +82,7 @@ def train_image_head(configuration: ImageHeadTraining, command: str = '', overwr
     require_writable(c.output)
     require_topic_name(Path(c.output).resolve().name)
     train, test = _open(c)
-    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size and tuple(c.image_size), fit=c.fit))
+    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size, fit=c.fit))
     require_cuttable(built.module)
     backbone = Backbone(built, c.block, c.device, c.precision)
     identity = trunk_fingerprint(built.module, backbone.reading.last_block, True)

@@ -29,7 +29,7 @@ def start_from(module: torch.nn.Module, class_names: tuple[str, ...], source: st
 
     :raises ModelError: the source cannot be built, is not whole, or nothing of its blocks fits
     """
-    origin = _origin(source, architecture, model_kwargs, module.patch_embed.img_size[0], reset_head)
+    origin = _origin(source, architecture, model_kwargs, tuple(module.patch_embed.img_size), reset_head)
     own, given = module.state_dict(), origin.module.state_dict()
     same_classes = find_model_folder(source) is not None and origin.class_names == tuple(class_names)
     if reset_head or not same_classes:
@@ -52,7 +52,7 @@ def start_from(module: torch.nn.Module, class_names: tuple[str, ...], source: st
     return '; '.join([f'{len(fitting)} of {len(own)} tensors start from {source}', *notes])
 
 
-def _origin(source: str, architecture: str, model_kwargs: dict, size: int, reset_head: bool) -> BuiltModel:
+def _origin(source: str, architecture: str, model_kwargs: dict, size: tuple[int, int], reset_head: bool) -> BuiltModel:
     """The model that the weights are of. Of a file it is the one that is to be trained, else the full architecture."""
     if find_model_folder(source) is not None:
         return build_model(ModelSpec(source, image_size=size))

@@ -304,7 +304,7 @@ def common_part(c: PartitionTraining, answers: TrainingAnswers, normalise: Norma
 def test_images(c: PartitionTraining, original: Original) -> tuple[torch.Tensor, torch.Tensor]:
     """uint8 [n, C, H, W] and class ids [n], for figures alone."""
     config = original.built.data_config
-    return load_images(open_images(c.data, 'test', class_names=original.built.class_names), int(config['input_size'][1]),
+    return load_images(open_images(c.data, 'test', class_names=original.built.class_names), config,
                        'test images')
 
 

@@ -35,7 +35,7 @@ from evitif.model.split import SplitModel
 from evitif.model.stored_weights import round_weights
 from evitif.vocabulary import Task
 from evitif_lab.commands.configuration import ModelChoice, option
-from evitif_lab.commands.options import not_negative_int, picture_size, positive, positive_int, rate_below_one, seed, whole
+from evitif_lab.commands.options import image_size, not_negative_int, positive, positive_int, rate_below_one, seed, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.data.places import UNLABELLED, Places, open_places
@@ -63,7 +63,7 @@ class PlaceTraining(ModelChoice):
     task: str = option(Task.SEGMENT.value, 'what the head says', choices=PLACE_TASKS)
     data: str = option(help='moving-fashion, or a folder with images/ and labels/ or masks/ or depth/ beside it')
     output: str = option(help="the head's folder; its name is the name of its topics")
-    image_size: tuple[int, int] | list[int] | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", picture_size,
+    image_size: tuple[int, int] | int | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", image_size,
                                                             metavar='SIZE')
     fit: str = option('auto', 'how a picture comes to that size', choices=('auto', 'crop', 'pad', 'squash'))
     cut: int | None = option(None, "the first block that is read (default: the model folder's cut, else half of the depth)",
@@ -97,7 +97,7 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
         raise ValueError(f'--device is {c.device!r}: expected cpu, where heads for masks and depth are trained')
     labels = _labels(c.labels)
     train, test = (open_places(c.data, split, task, labels, c.void) for split in ('train', 'test'))
-    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size and tuple(c.image_size), fit=c.fit))
+    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size, fit=c.fit))
     require_cuttable(built.module)
     split = _split(built, c.cut)
     reading = _reading(split, c.blocks)

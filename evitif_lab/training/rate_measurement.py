@@ -32,9 +32,10 @@ SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches
 
 def recovery_in(folder: Path, stream: CutModel) -> tuple[Recovery, str]:
     """The PALDN in `folder` for the model and cut of `stream` with a hash of its weights; omission and '' where none fits."""
-    path = artifact_path(folder, stream.parameters.cut, 'paldn')
+    paths = [artifact_path(folder, stream.parameters.cut, 'paldn', suffix) for suffix in (stream.identity.suffix, '')]
+    path = next((path for path in paths if path.is_file()), paths[0])
     try:
-        network, _ = load_recovery(path, stream.parameters.fingerprint, stream.split)
+        network, _ = load_recovery(path, stream.identity, stream.split)
     except ArtifactError:
         return Omission(stream.blank_tokens, stream.parameters.prefix_tokens, stream.parameters.grid), ''
     return network.to(stream.placement.device), hashlib.sha256(path.with_suffix('.safetensors').read_bytes()).hexdigest()[:16]

@@ -14,6 +14,7 @@ from torch.nn import functional
 from evitif.files import read_json
 from evitif.model.device import place
 from evitif.model.folder import artifact_path
+from evitif.model.model_identity import view_of
 from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import LearnedRecovery, Paldn, Recovered, Sequence, load_recovery, save_recovery
@@ -97,7 +98,7 @@ class RecoveryPlan:
         self.streams = {}
         for cut in c.cut or [None]:
             stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
-                                                  quantisation=c.quantisation, device=c.device))
+                                                  quantisation=c.quantisation, device=c.device, **c.view))
             stream.split.module.requires_grad_(False)
             if not tail_multiply_adds(stream.split):
                 raise ValueError(f'cut {stream.parameters.cut} leaves the tail without a block, and a recovery is measured by the blocks: '
@@ -116,15 +117,16 @@ class RecoveryPlan:
         if jobs:
             first = jobs[0].stream
             normalise = Normalise(first.preprocessor.data_config, c.device)
-            cache = None if c.initial is not None else self._tokens(first.split.image_size[0], normalise, jobs)
-            stills = self._stills(first.split.image_size[0]) if any(job.memory_steps for job in jobs) else None
+            config = first.preprocessor.data_config
+            cache = None if c.initial is not None else self._tokens(config, normalise, jobs)
+            stills = self._stills(config) if any(job.memory_steps for job in jobs) else None
             for job in jobs:
                 job.train(cache, stills, normalise)
         return [job.finished for job in self.jobs]
 
-    def _tokens(self, size: int, normalise: Normalise, jobs: list[_Job]) -> TokenCache:
+    def _tokens(self, data_config: dict, normalise: Normalise, jobs: list[_Job]) -> TokenCache:
         c = self.configuration
-        images = load_views(c.data, size, c.views, c.limits, c.seed)
+        images = load_views(c.data, data_config, c.views, c.limits, c.seed)
         cuts = sorted({job.stream.parameters.cut for job in jobs})
         cache = TokenCache({cut: self.streams[cut].split for cut in cuts}, images, normalise, c.device, c.precision)
         if not cache.kept:
@@ -132,10 +134,11 @@ class RecoveryPlan:
                   'are computed at every step instead, which is slower', flush=True)
         return cache
 
-    def _stills(self, size: int) -> torch.Tensor:
-        """What the videos are filmed from, uint8 [videos, 3, S, S]: each image equally often."""
+    def _stills(self, data_config: dict) -> torch.Tensor:
+        """What the videos are filmed from, uint8 [videos, 3, S, T]: each image equally often."""
         c = self.configuration
-        stills = load_views(c.data, round(MARGIN * size), None, [math.ceil(c.videos / len(c.data))] * len(c.data), c.seed)
+        larger = {**data_config, 'input_size': (3, *(round(MARGIN * side) for side in data_config['input_size'][1:]))}
+        stills = load_views(c.data, larger, None, [math.ceil(c.videos / len(c.data))] * len(c.data), c.seed)
         return stills[torch.arange(c.videos) % len(stills)]
 
 
@@ -146,7 +149,7 @@ class _Job:
                  overwrite: bool):
         self.c, self.stream, self.method, self.command = c, stream, method, command
         self.cut = stream.parameters.cut
-        self.path = artifact_path(folder, self.cut, method)
+        self.path = artifact_path(folder, self.cut, method, stream.identity.suffix)
         # What another run has to share to be the same training; the other cuts and methods of the command do not matter.
         self.configuration = plain({**asdict(c), 'cut': self.cut, 'method': method})
         self.made_from = {'data': data}
@@ -170,7 +173,7 @@ class _Job:
             self._initial()
 
     def _initial(self) -> Paldn:
-        network, description = load_recovery(str(self.c.initial), self.stream.parameters.fingerprint, self.stream.split)
+        network, description = load_recovery(str(self.c.initial), self.stream.identity, self.stream.split)
         if not isinstance(network, Paldn):
             raise ValueError(f'initial {self.c.initial} is of the kind {description["kind"]}: expected a paldn')
         return network
@@ -223,6 +226,7 @@ class _Job:
         c, parameters = self.c, self.stream.parameters
         description = {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
+            **view_of(self.stream.preprocessor.data_config),
             'loss_range': [c.lowest_loss, c.highest_loss], 'data': c.data, 'images': images, 'seed': c.seed,
             'figures': {**figures,
                         'parameters': sum(parameter.numel() for parameter in network.parameters()),

@@ -34,7 +34,7 @@ class Moment(NamedTuple):
 class Sequences:
     """Videos of four frames: tokens [n, 4, N, D] as fp16, logits [n, 2, classes] of the first and the last frame.
 
-    :param stills: uint8 [n, 3, S, S], larger than the model's images by `MARGIN`
+    :param stills: uint8 [n, 3, S, T], larger than the model's images by `MARGIN`
     """
 
     def __init__(self, split: SplitModel, stills: torch.Tensor, normalise: Normalise, device: str, precision: str, seed: int):
@@ -45,7 +45,7 @@ class Sequences:
         self._tokens = torch.empty(n, frames, split.tokens, split.channels, dtype=torch.float16)
         logits = []
         for start in Progress(range(0, n, BATCH), desc='tokens of the training videos', unit='batch'):
-            video = film(stills[start:start + BATCH], split.image_size[0], TIMES, generator)
+            video = film(stills[start:start + BATCH], split.image_size, TIMES, generator)
             with torch.no_grad(), mixed_precision(device, precision):
                 tokens = split.head(normalise(video.flatten(0, 1).to(device))).unflatten(0, video.shape[:2])
                 logits.append(split.tail(tokens[:, [0, -1]].flatten(0, 1)).unflatten(0, (len(video), 2)).float().cpu())

@@ -106,11 +106,10 @@ def view_of(images: torch.Tensor, number: int, seed: int = 0) -> torch.Tensor:
 
 
 def _images(data_config: dict, class_names: tuple[str, ...], data: str, limit: int, seed: int) -> dict:
-    size = int(data_config['input_size'][1])
     dataset = open_images(data, 'train', class_names=class_names)
     order = np.random.default_rng(seed).permutation(len(dataset))[:limit]
     images, class_ids = load_images(dataset if len(order) == len(dataset) else Subset(dataset, np.sort(order).tolist()),
-                                    size, title='training images')
+                                    data_config, title='training images')
     if int(class_ids.min()) < 0 or int(class_ids.max()) >= len(class_names):
         raise ValueError(f'{data}: training needs labelled images of the model\'s {len(class_names)} classes')
     shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))

@@ -16,6 +16,7 @@ from evitif.files import not_finite, require_finite, write_json
 from evitif.model.code_artifact import KIND, half_precision, load_code, save_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
+from evitif.model.model_identity import view_of
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
@@ -74,10 +75,12 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
     c = configuration
     if c.pixels and c.cut:
         raise ValueError(f'cut is {c.cut}, but pixels are coded before the embedding: expected one of the two')
+    if c.pixels and (c.image_size or c.fit):
+        raise ValueError('image_size or fit is given, but pixels are coded at the size of the model itself: that code serves others too')
     folder, kind = artifact_folder(c.model, c.output), PIXELS if c.pixels else KIND
     streams = {stream.parameters.cut: stream for stream in (stream_of(c, cut) for cut in c.cut or [0 if c.pixels else None])}
     made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
-    paths = {cut: artifact_path(folder, cut, kind) for cut in streams}
+    paths = {cut: artifact_path(folder, cut, kind, stream.identity.suffix) for cut, stream in streams.items()}
     open_cuts = [cut for cut, stream in streams.items() if not _is_there(c, paths[cut], stream, kind, keep, made_from, overwrite)]
     images, descriptions = None, []
     for cut in open_cuts:
@@ -95,7 +98,8 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
             figures[FIGURES] = measure_rates(stream, code, *recovery_in(folder, stream), tokens[-IMAGES:], answers[-IMAGES:], kinds, c.seed)
         about = Pixels.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config) if c.pixels else {}
         descriptions.append(save_code(path, code, {
-            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about,
+            'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
+            **view_of(stream.preprocessor.data_config), **about,
             'data': c.data, 'images': len(images), 'seed': c.seed,
             'default': default_rate(figures), 'figures': {**figures, 'seconds': round(time.monotonic() - began, 1)},
             'made_by': {'command': command, 'configuration': configuration_of(c, parameters.cut), 'made_from': made_from,
@@ -114,9 +118,10 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
     folder, images, descriptions = artifact_folder(c.model, c.output), None, []
     streams = {stream.parameters.cut: stream for stream in (stream_of(c, cut) for cut in c.cut or [None])}
     open_sources(c.data, c.views, c.limits)
-    codes = {cut: load_code(artifact_path(folder, cut, KIND), stream.parameters.fingerprint) for cut, stream in streams.items()}
+    paths = {cut: artifact_path(folder, cut, KIND, stream.identity.suffix) for cut, stream in streams.items()}
+    codes = {cut: load_code(paths[cut], stream.parameters.fingerprint) for cut, stream in streams.items()}
     for cut, stream in streams.items():
-        path, (code, description) = artifact_path(folder, cut, KIND), codes[cut]
+        path, (code, description) = paths[cut], codes[cut]
         recovery, digest = recovery_in(folder, stream)
         figures = description.setdefault('figures', {})
         if keep and figures.get(FIGURES, {}).get('recovery_digest') == digest:
@@ -137,14 +142,14 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
 def stream_of(c: CodeTraining, cut: int | None) -> CutModel:
     """The model at this cut, or at its own."""
     stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
-                                          quantisation='fp16', device=c.device))
+                                          quantisation='fp16', device=c.device, **c.view))
     stream.split.module.requires_grad_(False)
     return stream
 
 
 def images_of(c: CodeTraining, stream: CutModel) -> torch.Tensor:
     """The training images uint8 [n, 3, H, W], in an order that the seed says."""
-    images = load_views(c.data, stream.split.image_size[0], c.views, c.limits, c.seed)
+    images = load_views(c.data, stream.preprocessor.data_config, c.views, c.limits, c.seed)
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(c.seed))[:c.images]]
 
 

@@ -20,8 +20,8 @@ SHIFT, ZOOM, TURN = 0.012, 0.006, 0.006      # spread for one frame: of the imag
 NOISE, FLICKER, CONTRAST = 1.5, 1.5, 0.008   # spread, in grey levels, and of the contrast
 
 
-def film(stills: torch.Tensor, size: int, times: Sequence[float], generator: torch.Generator) -> torch.Tensor:
-    """Stills [n, C, S, S] in 0..255 to videos float32 [n, len(times), C, size, size] in 0..255.
+def film(stills: torch.Tensor, size: tuple[int, int], times: Sequence[float], generator: torch.Generator) -> torch.Tensor:
+    """Stills [n, C, S, T] in 0..255 to videos float32 [n, len(times), C, h, w] in 0..255, of the same proportions.
 
     The camera shifts, zooms and turns evenly, with some jitter; exposure flickers by up to 3 % and the sensor adds noise of up to five
     grey levels (standard deviations). `times` are those of the frames, in units of which one moves a scene as much as one frame of a
@@ -65,7 +65,7 @@ def camera_path(images: torch.Tensor, frames: int, generator: torch.Generator, s
     pose[:, 2] = -0.1                                       # a little inside, so that little of the border is mirrored
     found = []
     for _ in range(frames):
-        seen = _seen(images.float(), pose[:, 2].exp(), pose[:, 3], 2 * pose[:, :2], images.shape[-1])
+        seen = _seen(images.float(), pose[:, 2].exp(), pose[:, 3], 2 * pose[:, :2], images.shape[2:])
         seen = seen + torch.randn(seen.shape, generator=generator) * NOISE * torch.rand(count, 1, 1, 1, generator=generator)
         light = torch.randn(count, 2, 1, 1, 1, generator=generator) * speed.clamp(max=1)[:, None, None, None, None]
         seen = (seen - 128) * (1 + CONTRAST * light[:, 0]) + 128 + FLICKER * light[:, 1]
@@ -75,14 +75,16 @@ def camera_path(images: torch.Tensor, frames: int, generator: torch.Generator, s
     return torch.stack(found, 1)
 
 
-def _seen(images: torch.Tensor, scale: torch.Tensor, turn: torch.Tensor, centre: torch.Tensor, size: int) -> torch.Tensor:
-    """Float images [n, C, H, W] to views [n, C, size, size]; what is outside of an image is mirrored.
+def _seen(images: torch.Tensor, scale: torch.Tensor, turn: torch.Tensor, centre: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Float images [n, C, H, W] to views [n, C, *size], of the same proportions; what is outside of an image is mirrored.
 
     :param scale: [n], side of the view in that of the image
     :param turn: [n], radians
     :param centre: [n, 2], of the view, x and y, from -1 to 1
     """
     cosine, sine = scale * turn.cos(), scale * turn.sin()
-    views = torch.stack((torch.stack((cosine, -sine, centre[:, 0]), 1), torch.stack((sine, cosine, centre[:, 1]), 1)), 1)
-    grid = functional.affine_grid(views, [*images.shape[:2], size, size], align_corners=False)
+    upright = images.shape[2] / images.shape[3]         # turned in pixels, not in shares of the sides
+    rows = (cosine, -sine * upright, centre[:, 0]), (sine / upright, cosine, centre[:, 1])
+    views = torch.stack([torch.stack(row, 1) for row in rows], 1)
+    grid = functional.affine_grid(views, [*images.shape[:2], *size], align_corners=False)
     return functional.grid_sample(images, grid, padding_mode='reflection', align_corners=False)

@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Subset
 
 from evitif.datasets import FashionMnist, ImageDataset, open_images
+from evitif.image_size import size_text
+from evitif.model.field_of_view import fit_of
+from evitif.model.preprocess import Preprocessor
+from evitif.vocabulary import Fit
 from evitif.wording import few
 from evitif_lab.commands.progress import Progress
 from evitif_lab.trials.memory import require_memory
 
 
-def load_images(dataset: ImageDataset, size: int, title: str = 'images') -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images uint8 [n, 3, size, size] (shorter side resized, centre cropped) and class ids int64 [n].
+class Seen:
+    """Pictures as a model that is trained sees them: all of the shorter side where its preprocessing crops, else as the robot does.
+
+    :param like: a square's side in pixels, or the data_config of a model (`evitif.model.preprocess`) with its size and fit
+    """
+
+    def __init__(self, like: int | dict):
+        config = {'input_size': (3, like, like), 'mean': (0.5,) * 3, 'std': (0.5,) * 3, 'interpolation': 'bicubic'} \
+            if isinstance(like, int) else like
+        self._preprocessor = Preprocessor({**config, 'crop_pct': 1.0})
+        self.size, self.fit = self._preprocessor.image_size, fit_of(config)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] to uint8 [h, w, 3]."""
+        of_a_square = self.size[0] == self.size[1] and self.fit == Fit.CROP
+        return square(image, self.size[0]) if of_a_square else self._preprocessor.pixels(image)
+
+    def __str__(self) -> str:
+        return size_text(self.size)
+
+
+def load_images(dataset: ImageDataset, like: int | dict, title: str = 'images') -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images uint8 [n, 3, h, w], as `Seen` sees them, and class ids int64 [n].
 
     Raises MemoryError, before the first is read, when the images would not fit.
     """
-    require_memory(len(dataset) * 3 * size * size, f'{len(dataset)} images of {size}x{size}')
-    if isinstance(dataset, FashionMnist) and size == 28:
+    seen = Seen(like)
+    require_memory(len(dataset) * 3 * math.prod(seen.size), f'{len(dataset)} images of {seen}')
+    if isinstance(dataset, FashionMnist) and seen.size == (28, 28):
         grey = torch.from_numpy(dataset.grey.copy())[:, None]
         return grey.repeat(1, 3, 1, 1), torch.from_numpy(dataset.class_ids.astype(np.int64))
-    images = torch.empty(len(dataset), 3, size, size, dtype=torch.uint8)
+    images = torch.empty(len(dataset), 3, *seen.size, dtype=torch.uint8)
     class_ids = torch.empty(len(dataset), dtype=torch.int64)
     for index in Progress(range(len(dataset)), desc=f'reading {title}', unit='image', leave=False):
         sample = dataset[index]
-        images[index] = torch.from_numpy(square(sample.image, size)).permute(2, 0, 1)
+        images[index] = torch.from_numpy(seen(sample.image)).permute(2, 0, 1)
         class_ids[index] = sample.class_id
     return images, class_ids
 
 
-def load_views(sources: list[str], size: int, views: list[int] | None = None, limits: list[int] | None = None,
+def load_views(sources: list[str], like: int | dict, views: list[int] | None = None, limits: list[int] | None = None,
                seed: int = 0) -> torch.Tensor:
-    """The training images of several data sets as uint8 [n, 3, size, size]; labels are not asked for.
+    """The training images of several data sets as uint8 [n, 3, h, w], as `Seen` sees them; labels are not asked for.
 
     :param views: for each source, how many random crops of an image to take (a quarter to the whole of its area, aspect
         3:4 to 4:3, half of them mirrored: timm's and torchvision's RandomResizedCrop); None: each image once as it is
@@ -42,24 +70,24 @@ def load_views(sources: list[str], size: int, views: list[int] | None = None, li
     :raises DatasetError: a source cannot be opened
     :raises MemoryError: the images do not fit, found out before the first is read
     """
-    datasets = open_sources(sources, views, limits)
+    datasets, seen = open_sources(sources, views, limits), Seen(like)
     random = np.random.default_rng(seed)
     chosen = [np.sort(random.permutation(len(dataset))[:limit]) for dataset, limit in
               zip(datasets, limits or [None] * len(sources), strict=True)]
     total = sum(len(indices) * count for indices, count in zip(chosen, views or [1] * len(sources), strict=True))
-    require_memory(total * 3 * size * size, f'{total} images of {size}x{size}')
+    require_memory(total * 3 * math.prod(seen.size), f'{total} images of {seen}')
     if views is None:
-        return torch.cat([load_images(dataset if len(indices) == len(dataset) else Subset(dataset, indices.tolist()), size,
+        return torch.cat([load_images(dataset if len(indices) == len(dataset) else Subset(dataset, indices.tolist()), like,
                                       title='training images')[0]
                           for dataset, indices in zip(datasets, chosen, strict=True)])
-    crops = torch.empty(total, 3, size, size, dtype=torch.uint8)
+    crops = torch.empty(total, 3, *seen.size, dtype=torch.uint8)
     at = 0
     with Progress(total=total, desc='cropping training images', unit='crop', leave=False) as bar:
         for dataset, indices, count in zip(datasets, chosen, views, strict=True):
             for index in indices:
                 image = Image.fromarray(dataset[int(index)].image)
                 for _ in range(count):
-                    crops[at] = torch.from_numpy(random_crop(image, size, random)).permute(2, 0, 1)
+                    crops[at] = torch.from_numpy(random_crop(image, seen, random)).permute(2, 0, 1)
                     at += 1
                 bar.update(count)
     return crops
@@ -73,13 +101,19 @@ def open_sources(sources: list[str], views: list[int] | None = None, limits: lis
     return [open_images(source, 'train') for source in sources]
 
 
-def random_crop(image: Image.Image, size: int, random: np.random.Generator, least_area: float = 0.25) -> np.ndarray:
-    """A crop of `least_area` to the whole of an image, aspect 3:4 to 4:3, as uint8 [size, size, 3]; half of them mirrored."""
+def random_crop(image: Image.Image, seen: Seen, random: np.random.Generator, least_area: float = 0.25) -> np.ndarray:
+    """A crop of `least_area` to the whole of an image, as uint8 [h, w, 3]; half of them mirrored. Its aspect is 3:4 to 4:3 of what the
+    model sees, or where that is the whole picture, of the picture's."""
     area, aspect = random.uniform(least_area, 1), np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
+    aspect *= seen.size[1] / seen.size[0] if seen.fit == Fit.CROP else image.width / image.height
     side = (image.width * image.height * area)**0.5
     width, height = min(image.width, side * aspect**0.5), min(image.height, side / aspect**0.5)
     left, top = random.uniform(0, image.width - width), random.uniform(0, image.height - height)
-    crop = np.array(image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + width, top + height)))
+    box = left, top, left + width, top + height
+    if seen.fit == Fit.PAD:
+        crop = seen(np.array(image.crop((math.floor(left), math.floor(top), math.ceil(box[2]), math.ceil(box[3])))))
+    else:
+        crop = np.array(image.resize(seen.size[::-1], Image.Resampling.BICUBIC, box))
     return crop[:, ::-1].copy() if random.random() < 0.5 else crop
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from benchmarks.link.images import natural_noise
 from benchmarks.link.parity import DATAGRAM_BYTES, FAILURE, failure_of
 from benchmarks.streams import video_page
+from benchmarks.streams.accuracy_per_byte import Judged, coded_points
 from benchmarks.streams.clips import CLIPS, NO_ANSWER, Clip, Source, standing
 from benchmarks.streams.codecs import Parity, Still, Video, last_answer
 from benchmarks.streams.contestants import NOTHING, contestants
@@ -205,6 +206,12 @@ def test_where_no_answer_comes_in_time_evitif_gives_its_last_one_and_says_so(cli
     assert run.answers[run.repeated].tolist() == [run.answers[4]] * int(run.repeated.sum())
     none = Split({'quantisation': 'int8', 'patch_copies': 1, 'answer_memory': 0.0}, {'quantisation': 'int8'})(clip, trace_of(hole, clip))
     assert ((none.answers == NO_ANSWER) == run.repeated).all()
+
+
+def test_stills_are_judged_entropy_coded_as_edge_and_bridge_run_and_take_more_where_more_is_lost():
+    point, = coded_points(Judged('garments', 'artifacts/fashion_mnist', 3, 'fashion-mnist', 30, 30), quick=True)
+    assert point['bytes']['0'] < 600 < point['bytes']['0.6'] < 6000
+    assert min(point['top1'].values()) > 0.7
 
 
 # --- figures ---

@@ -199,3 +199,13 @@ def test_what_is_missing_or_different_is_said(link, tmp_path):
     halves = MovedPatchesBridge(bridge_settings(**link))
     with pytest.raises(ValueError, match='its patches are rows'):
         halves.answer_batch([blank_frame(halves.streams[0], np.ones(16, bool))])
+
+
+def test_the_picture_may_have_another_size_and_be_seen_whole(link):
+    view = {'image_size': '24x48', 'fit': 'squash'}
+    with System({**link, **view}, bridge={**link, **view}) as system:
+        system.connected()
+        system.edge.submit(np.concatenate([scene(1), scene(2)], 1), 1)
+        wait(lambda: system.robot)
+    (answer,) = system.robot
+    assert answer.grid == (3, 6) and answer.received.all() and answer.crop == (0, 0, 64, 32)

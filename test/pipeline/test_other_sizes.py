@@ -5,13 +5,17 @@ import pytest
 import torch
 from running_system import System, wait
 
+from evitif.model.entropy_code import State
 from evitif.model.regrid import by_distance, covariance_resampled, distances_resampled, places_resampled
 from evitif.pipeline.cut_model import CutModel
+from evitif.pipeline.shape_check import ShapeCheck
 from evitif.pipeline.split_bridge import choose_recovery
+from evitif.pipeline.split_edge import SplitEdge
+from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.recovery.artifact import ArtifactError
 from evitif.recovery.linear import LearnedRecovery, LinearCompletion
 from evitif.recovery.methods import Sequence
-from evitif.settings import SplitSettings, bridge_settings
+from evitif.settings import SplitSettings, bridge_settings, edge_settings
 from evitif.vocabulary import Fit, RecoveryName
 
 FOLDER, SIZE = 'artifacts/fashion_mnist', '28x56'
@@ -121,3 +125,29 @@ def test_edge_and_bridge_run_at_another_size_and_refuse_others():
         wait(lambda: system.robot)
         prediction = system.robot[0]
         assert prediction.grid == (7, 14) and len(prediction.received) == 99 and prediction.crop == (0, 0, 80, 40)
+
+
+def test_borders_take_no_bytes_after_the_first_frame():
+    """Padded 16:9 pictures: what moves in the picture does not change the borders' tokens."""
+    edge = SplitEdge(edge_settings(model=FOLDER, image_size='28x28', fit='pad', unsealed=True))
+    random, uplink = np.random.default_rng(1), UplinkState(session_id=5)
+    border = np.flatnonzero(edge.model.preprocessor.view(36, 64).pictured((7, 7)).ravel() == 0) + 1
+    seen = [edge.observe(random.integers(0, 256, (36, 64, 3), np.uint8), uplink).content[0].numpy() for _ in range(2)]
+    assert len(border) == 14
+    for tokens in seen:
+        assert np.array_equal(tokens[border], edge.model.blank_tokens.numpy()[border])
+    code = edge.model.entropy.code
+    first = code.plan(code.quantise(seen[0]), 16)
+    second = code.plan(code.quantise(seen[1]), 16, State(first.levels, np.ones(50, bool)))
+    assert (second.modes[border] == code.unmoved).all() and (second.modes != code.unmoved).any()
+
+
+def test_images_that_lie_across_the_models_input_are_told_once():
+    check = ShapeCheck((640, 480))
+    assert 'images are 480x640 pixels (height and width), the model sees 640x480' in (remark := check.remark(480, 640))
+    assert 'set it to 480x640' in remark and check.remark(480, 640) == ''
+    assert not any(ShapeCheck(size).remark(480, 640) for size in ((224, 224), (352, 480)))
+    with System({'unsealed': True, 'model': FOLDER, 'image_size': '56x28', 'threads': 1}, bridge={
+            'unsealed': True, 'model': FOLDER, 'image_size': '56x28', 'threads': 1}) as system:
+        system.edge.submit(np.zeros((40, 80, 3), np.uint8), 1)
+        assert [text for _, text in system.log if 'wrong way round' in text]

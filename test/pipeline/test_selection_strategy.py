@@ -45,7 +45,8 @@ def test_the_large_model_answers_from_the_chosen_patches_with_the_light_one_s_an
     assert off_board.tokens_sent == len(decision.chosen) and off_board.grid == (4, 4)
     assert np.array_equal(off_board.sent, answer.sent)       # all that was sent arrived, so that the others were not sent
     built = build_model(ModelSpec(pair[1]))
-    patches = selector.patch_code.patches_from(decision.rows, selector.settings.quantisation)
+    code, rate = selector.patch_code, selector.settings.quantisation
+    patches = code.patches_from(code.rows_of(decision.patches, rate), rate)
     logits = PatchModel(SplitModel(built.module, 0)).answer(patches, torch.from_numpy(answer.received)[None])
     large = logits[0].softmax(0).numpy()
     np.testing.assert_allclose(off_board.scores, large[list(off_board.class_ids)], atol=1e-5)
@@ -158,3 +159,37 @@ def test_models_that_do_not_belong_together_are_refused_with_both_values(pair, t
 def test_impossible_values_are_refused(pair, values, expected):
     with pytest.raises(ValueError, match=expected):
         EdgeRuntime(edge_settings(**both(pair, **values)), on_prediction=print)
+
+
+@pytest.mark.parametrize('size, fit', [('24x48', 'squash'), ('32x64', 'pad'), (None, 'squash')])
+def test_the_large_model_may_see_another_size_and_fit_than_the_light_one(pair, size, fit):
+    view = {'fit': fit} if size is None else {'image_size': size, 'fit': fit}
+    with System(both(pair, **view), bridge=both(pair, **view)) as system:
+        system.connected()
+        system.edge.submit(IMAGE, 7)
+        wait(lambda: system.robot)
+    (answer,) = system.robot
+    rows, columns = answer.grid
+    assert answer.how == 'off-board' and (rows, columns) == {'24x48': (3, 6), '32x64': (4, 8)}.get(size, (4, 4))
+    assert 0 < answer.tokens_sent < rows * columns
+    if fit == 'pad':        # IMAGE is 48x72: of 64 pixels 8 on the left and 8 on the right are border
+        assert not answer.sent.reshape(4, 8)[:, [0, -1]].any()
+    with System(both(pair, **view), bridge=both(pair)) as system:
+        wait(lambda: system.edge.statistics().state == 'refused')
+        assert f'fit: the edge has {fit}, the bridge has crop' in system.edge.statistics().reason
+
+
+def test_scores_go_where_the_light_model_saw_them():
+    """The same picture in two views: mass stays in its place and sums to 1."""
+    from evitif.model.field_of_view import FieldOfView
+    from evitif.selection.scores import transported
+    light = FieldOfView((48, 96), (32, 32), (0, 0, 96, 48))         # squashed
+    large = FieldOfView((48, 96), (32, 64), (0, -6, 96, 60))        # padded above and below
+    scores = np.zeros((4, 4), np.float32)
+    scores[0, 3] = 1            # the top right eighth of the picture, 12 by 24 pixels
+    found = transported(scores.ravel(), (4, 4), light, (10, 8), large).reshape(10, 8)
+    assert found.sum() == pytest.approx(1) and found[1:3, 6:].sum() == pytest.approx(1)
+    narrow = FieldOfView((48, 96), (32, 32), (24, 0, 48, 48))       # a crop: left and right were not seen by the light model
+    found = transported(np.full(16, 1 / 16, np.float32), (4, 4), narrow, (10, 8), large).reshape(10, 8)
+    np.testing.assert_allclose(found[1:9], 1 / 64, rtol=1e-4)
+    assert not found[[0, 9]].any()

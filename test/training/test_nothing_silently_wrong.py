@@ -239,8 +239,8 @@ def test_a_finished_training_is_left_as_it_is(images, tmp_path, capsys):
     (['--default-cut', '99'], KWARGS, '--default-cut is 99: expected 0 to 2'),
     (['--shift-pixels', '32'], KWARGS, '--shift-pixels is 32: expected less than 32'),
     (['--image-size', '32'], [*KWARGS, 'img_size=64'], '--image-size is 32 and img_size of --model-kwargs is 64'),
-    ([], [*KWARGS, 'img_size=[32,64]'], 'expected one number of pixels'),
-    (['--image-size', '28'], ['--model-kwargs', 'depth=1'], '1 patches of 16x16: expected at least 4'),
+    ([], [*KWARGS, 'img_size=[32,64,3]'], 'image_size is [32, 64, 3]: expected a side such as 224, or height and width'),
+    (['--image-size', '16'], ['--model-kwargs', 'depth=1'], '1 patches of 16x16: expected at least 4'),
     ([], [*KWARGS, 'num_classes=7'], 'num_classes'),
     (['--device', 'meta'], KWARGS, "'meta'"), (['--device', 'hpu'], KWARGS, "'hpu'"), (['--device', 'cuda:99'], KWARGS, "'cuda:99'"),
     (['--held-out', '0.01'], KWARGS, 'held_out is 0.01')])

@@ -147,7 +147,8 @@ class FrameSender:
             self._beside_smoothed += _RATE_GAIN * (self._beside - self._beside_smoothed)
         self._frame_at, self._beside, self._name_bytes = now, 0.0, len(frame.source_frame.encode())
         self._update_uplink(now)
-        tokens = self._parameters.tokens if isinstance(frame, CodedFrame) or frame.sent is None else len(frame.sent)
+        chosen = frame.tokens.sent if isinstance(frame, CodedFrame) else None if frame.sent is None else len(frame.sent)
+        tokens = self._parameters.tokens if chosen is None else chosen
         return layout.packets, layout.bytes, tokens
 
     def _layout_of(self, frame: TokenFrame, now: float) -> FrameDatagrams:
