@@ -7,10 +7,8 @@ and follow the same congestion control; a fixed one sends each frame in one quan
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -22,6 +20,7 @@ from benchmarks.adaptive_links import DELAY_S, DRIFT, POLICED_S, QUEUE_S, Link, 
 from benchmarks.link.tcp_flow import TcpFlow
 from benchmarks.part import PartError, command, machine, save, sources_digest, target
 from benchmarks.plots import lines
+from benchmarks.simulated_time import SimulatedTime
 from evitif.datasets import open_images
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
 from evitif.pipeline.split_bridge import SplitBridge
@@ -90,17 +89,14 @@ class Bench:
         edge = EdgeConnection(parameters, 'robot', EdgeConfig(answer_deadline_s=config.answer_deadline), random=Random(seed))
         bridge = BridgeEndpoint(parameters, 'bridge', BridgeConfig(), random=Random(seed + 1))
         course, up, down = link.course, uplink_of(link, seed), ImpairedChannel(without_rate(link.course(0.0)), seed + 1000)
-        queue, order, received, answered, used, flows = [], itertools.count(), {}, [], {}, []
+        received, answered, used, flows = {}, [], {}, []
         sent_bytes, carried_bits, judged_from = 0, 0, 1.0 + link.skip_s
         first_image = seed * int(seconds * FRAME_RATE)          # each seed has images of its own
 
-        def at(when: float, action: Callable[[], object]) -> None:
-            heapq.heappush(queue, (when, next(order), action))
-
         def send(number: int) -> None:
             nonlocal setting
-            up.set_impairment(course(now - 1.0))
-            down.set_impairment(without_rate(course(now - 1.0)))
+            up.set_impairment(course(time.now - 1.0))
+            down.set_impairment(without_rate(course(time.now - 1.0)))
             if sender is None:
                 known = edge.uplink
                 setting = choice.choose(known.frame_bytes, known.packet_error_rate, known.mean_burst, setting, known.name_bytes)
@@ -110,50 +106,39 @@ class Bench:
                 (setting.quantisation, setting.patch_copies, setting.share), 0) + 1
             rows = self.rows[setting.quantisation][(first_image + number) % len(self.ids)]
             edge.send_frame(TokenFrame(number, number, 'camera', rows, setting.quantisation, chosen_tokens(parameters, setting.share),
-                                       setting.patch_copies, setting.min_packets), now)
+                                       setting.patch_copies, setting.min_packets), time.now)
 
         def begin_flow() -> None:
             delay_s = course(0.0).delay_s
-            flows.append(TcpFlow(lambda: now, at, lambda size, when: segment_through(up, size, when, delay_s), 2 * delay_s, link.beside))
+            flows.append(TcpFlow(lambda: time.now, time.at, lambda size, when: segment_through(up, size, when, delay_s), 2 * delay_s,
+                                 link.beside))
 
         def exchange() -> None:
             nonlocal sent_bytes, carried_bits
-            for data in edge.datagrams_to_send(now):
+            for data in edge.datagrams_to_send(time.now):
                 sent_bytes += len(data)
-                for when, arriving in up.offer(data, now):
-                    carried_bits += 8 * (len(data) + HEADER_BYTES) * (judged_from <= now < 1.0 + seconds)
-                    at(when, lambda arriving=arriving: bridge.receive_datagram(arriving, 'edge', now))
+                for when, arriving in up.offer(data, time.now):
+                    carried_bits += 8 * (len(data) + HEADER_BYTES) * (judged_from <= time.now < 1.0 + seconds)
+                    time.at(when, lambda arriving=arriving: bridge.receive_datagram(arriving, 'edge', time.now))
             while (event := edge.next_event()) is not None:
                 if isinstance(event, AnswerArrived):
                     answered.append(event.answer.frame_id)
             while (event := bridge.next_event()) is not None:
                 if isinstance(event, FrameReady):
                     received[event.frame.frame_id] = event.frame
-                    at(now + TAIL_S, lambda frame=event.frame: bridge.send_answer(frame.session_id, placeholder(frame, now), now))
-            for data, _ in bridge.datagrams_to_send(now):
-                for when, arriving in down.offer(data, now):
-                    at(when, lambda arriving=arriving: edge.receive_datagram(arriving, now))
+                    time.at(time.now + TAIL_S, lambda frame=event.frame: bridge.send_answer(
+                        frame.session_id, placeholder(frame, time.now), time.now))
+            for data, _ in bridge.datagrams_to_send(time.now):
+                for when, arriving in down.offer(data, time.now):
+                    time.at(when, lambda arriving=arriving: edge.receive_datagram(arriving, time.now))
 
-        now, end = 0.0, 2.0 + seconds
-        edge.connect(now)
+        time = SimulatedTime(edge, bridge, exchange)
+        edge.connect(0.0)
         for number in range(int(seconds * FRAME_RATE)):
-            at(1.0 + number / FRAME_RATE, lambda number=number: send(number))
+            time.at(1.0 + number / FRAME_RATE, lambda number=number: send(number))
         if link.beside:
-            at(1.0, begin_flow)
-        exchange()
-        while True:
-            timers = [timer for timer in (edge.get_timer(), bridge.get_timer()) if timer is not None]
-            arrival = queue[0][0] if queue else math.inf
-            when = min([*timers, arrival])
-            if when > end:
-                break
-            now = max(now, when)
-            if arrival <= when:
-                heapq.heappop(queue)[2]()
-            else:
-                edge.handle_timer(now)
-                bridge.handle_timer(now + 1e-9)
-            exchange()
+            time.at(1.0, begin_flow)
+        time.run(2.0 + seconds)
         counts = {'answered': len(answered), 'bytes': sent_bytes, 'settings': named(used)}
         if flows:
             counts['mbit_s'] = carried_bits / (seconds - link.skip_s) / 1e6
@@ -217,15 +202,15 @@ def run(quick: bool, output: Path) -> dict:
     extent = [(link.name, link.seconds, link.seeds) for link in jobs]
     partial = PartialResult(output / 'adaptive.json', {'links': extent, 'machine': machine(), 'sources': sources_digest((
         'evitif/protocol', 'evitif/pipeline', *SOURCES,
-        *(f'benchmarks/{name}.py' for name in ('adaptive', 'adaptive_links', 'link/tcp_flow'))))})
-    state = partial.load() or {'next': 'the first stream', 'runs': {}}
+        *(f'benchmarks/{name}.py' for name in ('adaptive', 'adaptive_links', 'simulated_time', 'link/tcp_flow'))))})
+    state = partial.load() or {'next': 0, 'runs': {}}
     with Progress(total=sum(link.seeds for link in jobs) * len(senders), desc='streams', unit='stream') as bar:
         for link in jobs:
             for sender, seed in itertools.product(senders, range(link.seeds)):
                 key = f'{link.name} / {ADAPTIVE if sender is None else sender.name} / {seed}'
                 if key not in state['runs']:
                     state['runs'][key] = bench.stream_of(sender, link, seed)
-                    state['next'] = f'after {key}'
+                    state['next'] = len(state['runs'])
                     partial.save(state)
                 bar.update()
     cells = [{'link': link.name, 'sender': title, 'runs': [state['runs'][f'{link.name} / {title} / {seed}'] for seed in range(link.seeds)]}

@@ -22,7 +22,6 @@ from evitif.model.entropy_artifact import KIND, load_entropy_code
 from evitif.model.entropy_code import EntropyCode, State
 from evitif.model.entropy_tables import MIDDLE, OCTAVE, STEPS
 from evitif.model.folder import artifact_beside
-from evitif.protocol.frames.coded_frame import cut_by_bytes, patches_of
 from evitif.protocol.frames.interleaving import scattered_order
 from evitif_lab.commands.options import positive_int
 from evitif_lab.evaluation.suite import IMAGENET_CHECKPOINT
@@ -55,9 +54,10 @@ def steps_of(code: EntropyCode, tokens: np.ndarray, state: State | None, packets
     """What is done to a frame, in order, and what it becomes."""
     levels = code.quantise(tokens)
     plan = code.plan(levels, STEP, state)
-    sizes = plan.bits[1:][scattered_order(GRID)] / 8
-    parts = [np.concatenate([[0], 1 + np.sort(patches_of(first, count, GRID))])
-             for first, count in cut_by_bytes(sizes, float(plan.bits[0]) / 8 + 6, ROOM, copies, packets // copies)]
+    each = max(packets // copies, math.ceil(plan.bits[1:].sum() / 8 / (ROOM - plan.bits[0] / 8)))
+    shift = code.tokens // each // copies        # so that no two copies are cut alike
+    parts = [np.concatenate([[0], 1 + np.sort(patches)]) for copy in range(copies)
+             for patches in np.array_split(np.roll(scattered_order(GRID), -copy * shift), each)]
     payloads = code.pack_parts(plan, parts)
     return {'quantise': lambda: code.quantise(tokens), 'plan': lambda: code.plan(levels, STEP, state),
             'pack': lambda: code.pack_parts(plan, parts), 'unpack': lambda: code.unpack_parts(payloads, parts, STEP, state),

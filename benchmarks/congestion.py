@@ -7,10 +7,7 @@ it adapts, fits its frames to the allowed rate; answers come 5 ms after their fr
 from __future__ import annotations
 
 import argparse
-import heapq
 import itertools
-import math
-from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
@@ -20,6 +17,7 @@ import numpy as np
 
 from benchmarks.link.tcp_flow import Passage, TcpFlow
 from benchmarks.part import command, machine, save, sources_digest, target
+from benchmarks.simulated_time import SimulatedTime
 from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
@@ -52,21 +50,22 @@ class World:
     """
 
     def __init__(self, uplink: Impairment, seed: int, frame_rate: float, adapts: bool = True, policed: bool = False):
-        self.now, self.policed, self.adapts = 0.0, policed, adapts
+        self.policed, self.adapts = policed, adapts
         self.answered: list[tuple[float, float, float]] = []        # when, the frame's number, its uplink's delay
         self.departed: list[tuple[float, int]] = []
         self.up = ImpairedChannel(uplink, seed)
         self._down = ImpairedChannel(Impairment(loss=uplink.loss, delay_s=DELAY_S), seed + 1000)
         self._edge = EdgeConnection(PARAMETERS, 'robot', random=Random(seed))
         self._bridge = BridgeEndpoint(PARAMETERS, 'bridge', random=Random(seed + 1))
-        self._queue: list = []
-        self._order = itertools.count()
+        self._time = SimulatedTime(self._edge, self._bridge, self._exchange)
+        self.at = self._time.at
         self._edge.connect(0.0)
         self._frames(frame_rate)
 
-    def at(self, when: float, action: Callable[[], object]) -> None:
-        """Call `action` at that time."""
-        heapq.heappush(self._queue, (when, next(self._order), action))
+    @property
+    def now(self) -> float:
+        """The time, seconds."""
+        return self._time.now
 
     def rate(self, start: float, end: float) -> float:
         """What left the robot, bit/s with IP and UDP headers."""
@@ -79,23 +78,7 @@ class World:
 
     def run(self, seconds: float) -> None:
         """Let that time pass."""
-        end = self.now + seconds
-        self._exchange()
-        while True:
-            timers = [timer for timer in (self._edge.get_timer(), self._bridge.get_timer()) if timer is not None]
-            arrival = self._queue[0][0] if self._queue else math.inf
-            when = min([*timers, arrival])
-            if when > end:
-                break
-            self.now = max(self.now, when)
-            if arrival <= when:
-                if heapq.heappop(self._queue)[2]() is not None:      # another flow's
-                    continue
-            else:
-                self._edge.handle_timer(self.now)
-                self._bridge.handle_timer(self.now + 1e-9)
-            self._exchange()
-        self.now = end
+        self._time.run(self.now + seconds)
 
     def _frames(self, rate: float, number: int = 0) -> None:
         sending = self._edge.uplink
@@ -177,14 +160,14 @@ def short(rate: float, queue: float, policed: bool, loss: float, adapts: bool, s
     return {'offered': world.rate(start, world.now) / (1e6 * rate)}
 
 
-def jobs(quick: bool, seeds: int) -> list[tuple[str, tuple]]:
-    """Kind and arguments of every run."""
+def jobs(quick: bool, seeds: int, every: int = 1) -> list[tuple[str, tuple]]:
+    """Kind and arguments of every run, or of every `every`-th."""
     falls = itertools.product((100.0, 30.0, 8.0), (2.0, 1.0, 0.5), (0.05, 0.5, 2.0, 5.0), (10.0, 20.0, 30.0), (0.0, 0.1, 0.3), range(seeds))
     steps = itertools.product((0.01, 0.03, 0.1, 0.15, 0.3, -0.01, -0.1, -0.3), (0.0, 3.0, 8.0), (0.0, 0.1, 0.3), range(seeds))
     shares = itertools.product(('reno', 'cubic'), (3.0, 8.0, 20.0), (0.02, 0.05, 0.1, 0.2, 0.3), (0.01, 0.04, 0.08), range(seeds))
     shorts = itertools.product((2.0, 5.0), (0.02, 0.03), (False, True), (0.0, 0.1, 0.3), (True, False), range(seeds))
-    every = [(kind, arguments) for kind, group in ((SHARE, shares), (SHORT, shorts), (STEP, steps), (FALL, falls)) for arguments in group]
-    return every[::61] if quick else every
+    runs = [(kind, arguments) for kind, group in ((SHARE, shares), (SHORT, shorts), (STEP, steps), (FALL, falls)) for arguments in group]
+    return runs[::61 if quick else every]
 
 
 def measure(job: tuple[str, tuple]) -> dict:
@@ -194,16 +177,18 @@ def measure(job: tuple[str, tuple]) -> dict:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How many seeds, and on how many processes."""
+    """How many seeds, which part, and on how many processes."""
     parser.add_argument('--seeds', type=whole(1), default=1, help='of each point (default: %(default)s)')
+    parser.add_argument('--every', type=whole(1), default=1,
+                        help='of the runs, only every so many; a prime number draws evenly (default: %(default)s)')
     parser.add_argument('--processes', type=whole(1), default=1, help='that measure at once (default: %(default)s)')
 
 
-def run(quick: bool, output: Path, seeds: int = 1, processes: int = 1) -> dict:
+def run(quick: bool, output: Path, seeds: int = 1, every: int = 1, processes: int = 1) -> dict:
     """The whole sweep; goes on where it was interrupted."""
-    todo = jobs(quick, seeds)
-    partial = PartialResult(output / 'congestion.json', {'jobs': len(todo), 'machine': machine(), 'sources': sources_digest(
-        ('evitif/protocol', 'benchmarks/congestion.py', 'benchmarks/link/tcp_flow.py'))})
+    todo = jobs(quick, seeds, every)
+    partial = PartialResult(output / 'congestion.json', {'jobs': len(todo), 'every': every, 'machine': machine(), 'sources': sources_digest(
+        ('evitif/protocol', 'benchmarks/congestion.py', 'benchmarks/simulated_time.py', 'benchmarks/link/tcp_flow.py'))})
     state = partial.load() or {'next': 0, 'runs': []}
     with Pool(processes) as pool, Progress(total=len(todo), desc='runs', unit='run') as bar:
         bar.update(state['next'])
@@ -216,7 +201,8 @@ def run(quick: bool, output: Path, seeds: int = 1, processes: int = 1) -> dict:
     cells = [{'kind': kind, 'arguments': list(arguments), **result}
              for (kind, arguments), result in zip(todo, state['runs'], strict=True)]
     partial.remove()
-    return save(output, 'congestion', command('congestion', quick, seeds=seeds), {'cells': cells}, targets_of(cells))
+    options = {'seeds': seeds} | ({'every': every} if every > 1 else {})
+    return save(output, 'congestion', command('congestion', quick, **options), {'cells': cells}, targets_of(cells))
 
 
 def good(cell: dict) -> bool:

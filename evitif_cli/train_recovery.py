@@ -26,10 +26,11 @@ def run(options: argparse.Namespace, command: str) -> int:
     """Return the exit status."""
     configuration = configured(options, RecoveryTraining)
     plan = RecoveryPlan(configuration, command, options.overwrite)
-    if not options.no_code:
+    codes = not options.no_code and configuration.head is None      # which belong to the backbone, whatever reads it
+    if codes:
         _fit_codes(configuration, command)
     descriptions = plan.train()
-    if not options.no_code and 'paldn' in configuration.method:
+    if codes and 'paldn' in configuration.method:
         _measure_rates(configuration, descriptions, command)
     for description in descriptions:
         figures = description['figures']

@@ -209,6 +209,7 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
                   'sending': statistics.uplink.state, 'allowed rate (Mbit/s)': statistics.uplink.allowed_bit_s / 1e6,
                   'used rate (Mbit/s)': statistics.uplink.used_bit_s / 1e6, 'queueing delay (s)': statistics.uplink.queueing_delay_s,
                   'datagram size (bytes)': statistics.uplink.datagram_bytes,
+                  **({'ECN': statistics.ecn} if statistics.ecn else {}),
                   'quantisation': statistics.quantisation, 'patch copies': statistics.patch_copies,
                   'share of the patches sent': statistics.share_sent,
                   'datagrams sent': link.datagrams_sent, 'datagrams received': link.datagrams_received,

@@ -7,8 +7,6 @@ limit of its rate, as the codecs' has none; what a frame may take is the contest
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from random import Random
 
 import numpy as np
 
+from benchmarks.simulated_time import SimulatedTime
 from benchmarks.streams.clips import NO_ANSWER, Clip
 from benchmarks.streams.contestant import DEADLINE_S, DELAY_S, TAIL_S, Run
 from benchmarks.streams.traces import Direction, Trace
@@ -65,9 +64,7 @@ class _Simulation:
             answer_deadline_s=edge.answer_deadline), random=Random(0))
         self._memory = AnswerMemory(edge.answer_memory, self._robot.parameters.classes)
         self._bridge = BridgeEndpoint(self._server.streams, 'bridge', BridgeConfig(), random=Random(1))
-        self._queue: list[tuple[float, int, Callable[[], object]]] = []
-        self._order = itertools.count()
-        self._now = 0.0
+        self._time = SimulatedTime(self._edge, self._bridge, self._exchange)
         self._uplink, self._downlink = trace.uplink, trace.downlink
         frames = len(clip.frames)
         self._answers, self._repeated = np.full(frames, NO_ANSWER), np.zeros(frames, bool)
@@ -76,33 +73,18 @@ class _Simulation:
     def run(self) -> Run:
         """Until the last frame's deadline."""
         for number in range(len(self._clip.frames)):
-            self._at(BEGIN_S + number / self._clip.rate_hz, lambda number=number: self._send(number))
+            self._time.at(BEGIN_S + number / self._clip.rate_hz, lambda number=number: self._send(number))
         end = BEGIN_S + len(self._clip.frames) / self._clip.rate_hz + DEADLINE_S
         self._edge.connect(0.0)
-        self._exchange()
-        while True:
-            timers = [timer for timer in (self._edge.get_timer(), self._bridge.get_timer()) if timer is not None]
-            arrival = self._queue[0][0] if self._queue else math.inf
-            when = min([*timers, arrival])
-            if when > end:
-                return Run(self._answers, self._bytes, self._packets, self._repeated)
-            self._now = max(self._now, when)
-            if arrival <= when:
-                heapq.heappop(self._queue)[2]()
-            else:
-                self._edge.handle_timer(self._now)
-                self._bridge.handle_timer(self._now + 1e-9)
-            self._exchange()
-
-    def _at(self, when: float, action: Callable[[], object]) -> None:
-        heapq.heappush(self._queue, (when, next(self._order), action))
+        self._time.run(end)
+        return Run(self._answers, self._bytes, self._packets, self._repeated)
 
     def _send(self, number: int) -> None:
         uplink = replace(self._edge.uplink, frame_bytes=self._how.frame_bytes)
         height, width = self._clip.frames.shape[1:3]
         content = self._clip.patches[number] if self._pixels else self._clip.tokens[number]
         observation = Observation((0.0, 0.0, width, height), 0.0, 0.0, content, frame_id=number)
-        if not self._edge.send_frame(self._robot.encode(observation, uplink).frame(number, self._stamp(number), 'camera'), self._now):
+        if not self._edge.send_frame(self._robot.encode(observation, uplink).frame(number, self._stamp(number), 'camera'), self._time.now):
             self._repeat(number)
 
     def _stamp(self, number: int) -> int:
@@ -110,12 +92,12 @@ class _Simulation:
 
     def _exchange(self) -> None:
         """Carry what both sides send, and take up what they say."""
-        for data in self._edge.datagrams_to_send(self._now):
+        for data in self._edge.datagrams_to_send(self._time.now):
             number = self._frame()
             if number >= 0:
                 self._bytes[number] += len(data) + HEADER_BYTES
                 self._packets[number] += 1
-            self._carry(self._uplink, lambda data=data: self._bridge.receive_datagram(data, 'edge', self._now))
+            self._carry(self._uplink, lambda data=data: self._bridge.receive_datagram(data, 'edge', self._time.now))
         while (event := self._edge.next_event()) is not None:
             if isinstance(event, AnswerArrived):
                 answer, number = event.answer, event.answer.frame_id
@@ -127,9 +109,9 @@ class _Simulation:
         while (event := self._bridge.next_event()) is not None:
             if isinstance(event, FrameReady):
                 outcome, = self._server.answer_batch([event.frame])
-                self._at(self._now + TAIL_S, lambda frame=event.frame, outcome=outcome: self._answer(frame, outcome))
-        for data, _ in self._bridge.datagrams_to_send(self._now):
-            self._carry(self._downlink, lambda data=data: self._edge.receive_datagram(data, self._now))
+                self._time.at(self._time.now + TAIL_S, lambda frame=event.frame, outcome=outcome: self._answer(frame, outcome))
+        for data, _ in self._bridge.datagrams_to_send(self._time.now):
+            self._carry(self._downlink, lambda data=data: self._edge.receive_datagram(data, self._time.now))
 
     def _repeat(self, number: int) -> None:
         if (last := self._memory.recall(self._stamp(number))) is not None:
@@ -137,7 +119,7 @@ class _Simulation:
 
     def _say(self, number: int, class_id: int, repeated: bool = False) -> None:
         """What the robot says of a frame; the first counts, if it is in time."""
-        if self._answers[number] == NO_ANSWER and self._now <= BEGIN_S + number / self._clip.rate_hz + DEADLINE_S:
+        if self._answers[number] == NO_ANSWER and self._time.now <= BEGIN_S + number / self._clip.rate_hz + DEADLINE_S:
             self._answers[number], self._repeated[number] = class_id, repeated
 
     def _answer(self, frame: ReceivedFrame, outcome: Outcome) -> None:
@@ -148,13 +130,13 @@ class _Simulation:
             tokens_expected=len(outcome.received), received=outcome.received, remembered=outcome.remembered,
             memory_age_s=outcome.memory_age_s, motion=outcome.motion, packet_error_rate=frame.packet_error_rate,
             first_arrival=frame.first_arrival, wait_s=0.0, recovery_s=0.0, tail_s=TAIL_S,
-            hold_s=max(0.0, self._now - frame.first_arrival)), self._now)
+            hold_s=max(0.0, self._time.now - frame.first_arrival)), self._time.now)
 
     def _frame(self) -> int:
         """Which frame's time it is; -1 before the first."""
-        return min(math.floor((self._now - BEGIN_S) * self._clip.rate_hz + 1e-6), len(self._clip.frames) - 1)
+        return min(math.floor((self._time.now - BEGIN_S) * self._clip.rate_hz + 1e-6), len(self._clip.frames) - 1)
 
     def _carry(self, direction: Direction, deliver: Callable[[], object]) -> None:
         number = self._frame()
         if number < 0 or not direction.lost(number)[0]:
-            self._at(self._now + DELAY_S, deliver)
+            self._time.at(self._time.now + DELAY_S, deliver)

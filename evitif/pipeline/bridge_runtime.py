@@ -149,8 +149,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
     def _work(self) -> None:
         while slots := self._slots.take_up_to(self._batch):
             items = [slot for slot in slots if not isinstance(slot, FrameLate)]
-            self._deliver([(item, answers) for item, answers in zip(items, self._answers(items) if items else (), strict=True)
-                           if answers is not None])
+            self._deliver(self._answers(items) if items else [])
             for slot in slots:
                 if isinstance(slot, FrameLate):
                     try:
@@ -158,21 +157,23 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                     except Exception as error:
                         self._fail((slot.frame,), error)
 
-    def _answers(self, items: list[Item]) -> list[list[Said] | None]:
-        """The answers to each item's frames, or None if it fails: one robot's frame must not end the service of the others."""
+    def _answers(self, items: list[Item]) -> list[tuple[Item, list[Said]]]:
+        """Each item with the answers to its frames, unless it fails: one robot's frame must not end the service of the others."""
         frames, began = [frame for item in items for frame in item], time.monotonic()
         try:
             outcomes = self._strategy.answer_batch(frames)
         except Exception as error:
             if len(items) > 1:
-                return [answers for item in items for answers in self._answers([item])]
+                return [answered for item in items for answered in self._answers([item])]
             self._fail(items[0], error)
-            return [None]
+            return []
         done = time.monotonic()
         self._add(batches=1)
-        answers = iter([(self._answer(frame, outcome, began, done), outcome.heads)
-                        for frame, outcome in zip(frames, outcomes, strict=True)])
-        return [list(itertools.islice(answers, len(item))) for item in items]
+        answered = iter([(frame if outcome.sent is None else dataclasses.replace(frame, units_sent=outcome.sent),
+                          (self._answer(frame, outcome, began, done), outcome.heads))
+                         for frame, outcome in zip(frames, outcomes, strict=True)])
+        parts = [list(itertools.islice(answered, len(item))) for item in items]
+        return [(tuple(frame for frame, _ in part), [said for _, said in part]) for part in parts]
 
     def _heads_read(self, frame: ReceivedFrame) -> set[str]:
         """The heads whose results of this frame somebody reads, on the robot or here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from evitif.bounded import BoundedDict
 from evitif.model.entropy_code import EntropyCode, Plan, State
 from evitif.pipeline.coded_choice import CodedChoice, CodedSetting, FittedCode
-from evitif.pipeline.coded_states import STATES, state_after
+from evitif.pipeline.coded_states import STATES, state_after, with_chosen
 from evitif.pipeline.loading import datagram_room
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.coded_frame import cut_by_bytes, payload_room, tokens_of
@@ -55,23 +56,31 @@ class CodedEdge:
         self.setting: CodedSetting | None = None        # of the last frame
         self.copies = 0                                 # of its patches
 
-    def encode(self, tokens: np.ndarray, frame_id: int, uplink: UplinkState) -> CodedTokens:
-        """Tokens float32 [N, D] of a frame, in parts that fit into datagrams."""
+    def encode(self, tokens: np.ndarray, frame_id: int, uplink: UplinkState, chosen: np.ndarray | None = None) -> CodedTokens:
+        """Tokens float32 [N, D] of a frame, in parts that fit into datagrams; of patches only the `chosen`, bool [N], or all."""
         prefix, levels = self._parameters.prefix_tokens, self._code.quantise(tokens)
         acknowledged = self._reference(uplink.session_id)
         base = None if acknowledged is None else acknowledged.state
         room = payload_room((uplink.datagram_bytes or self._datagram_bytes) - self._seal, uplink.name_bytes) - _CODER_BYTES
         step = self._choice.first_step if self.setting is None else self.setting.step
-        plan = self._code.plan(levels, step, base)
+        plan = self._plan(levels, step, base, chosen)
         self.setting = setting = self._choice.choose(
             step, float(plan.bits[prefix:].sum()) / 8, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES, room, uplink.frame_bytes,
             uplink.packet_error_rate, uplink.mean_burst, self.setting)
         if setting.step != step:
-            plan = self._code.plan(levels, setting.step, base)
-        self.copies, parts = setting.copies, self._parts(plan, setting, room + _CODER_BYTES)
+            plan = self._plan(levels, setting.step, base, chosen)
+        self.copies, parts = setting.copies, self._parts(plan, setting, room + _CODER_BYTES, chosen)
         with self._lock:
             self._sent[frame_id] = _Sent(uplink.session_id, plan.levels, base)
-        return CodedTokens(setting.step, None if acknowledged is None else acknowledged.frame_id, parts)
+        return CodedTokens(setting.step, None if acknowledged is None else acknowledged.frame_id, parts,
+                           None if chosen is None else int(chosen.sum()))
+
+    def _plan(self, levels: np.ndarray, step: int, base: State | None, chosen: np.ndarray | None) -> Plan:
+        plan = self._code.plan(levels, step, base)
+        if chosen is None:
+            return plan
+        bitmap = len(chosen) / max(int(chosen.sum()), 1)        # bits, that tell which they are
+        return replace(plan, bits=np.where(chosen, plan.bits + bitmap, 0).astype(np.float32))
 
     def acknowledge(self, session_id: int, frame_id: int, received: np.ndarray) -> None:
         """The bridge has the tokens `received`, bool [N], of a frame."""
@@ -93,14 +102,17 @@ class CodedEdge:
             younger = sum(newer(frame_id, found.frame_id) for frame_id in self._sent)
             return found if younger < STATES - 1 else None
 
-    def _parts(self, plan: Plan, setting: CodedSetting, room: int) -> tuple[CodedPart, ...]:
+    def _parts(self, plan: Plan, setting: CodedSetting, room: int, chosen: np.ndarray | None) -> tuple[CodedPart, ...]:
         prefix = self._parameters.prefix_tokens
         sizes, fixed = plan.bits[prefix:][self._order] / 8, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES
         fewest = setting.packets
         for _ in range(_ROUNDS):
             ranges = cut_by_bytes(sizes, fixed, room, setting.copies, fewest)
             bare = [CodedPart(first, count, b'') for first, count in ranges]
-            payloads = self._code.pack_parts(plan, [tokens_of(part, self._parameters) for part in bare])
+            places = [tokens_of(part, self._parameters) for part in bare]
+            payloads = self._code.pack_parts(plan, places if chosen is None else [each[chosen[each]] for each in places])
+            if chosen is not None:
+                payloads = [with_chosen(packed, each, chosen) for packed, each in zip(payloads, places, strict=True)]
             parts = tuple(part._replace(payload=payload) for part, payload in zip(bare, payloads, strict=True))
             largest = max(len(part.payload) for part in parts)
             if largest <= room:

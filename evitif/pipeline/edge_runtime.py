@@ -32,7 +32,17 @@ from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
-from evitif.protocol.events import AnswerArrived, Connected, DatagramSize, FrameExpired, FrameOverdue, LinkLost, MapArrived, Refused
+from evitif.protocol.events import (
+    AnswerArrived,
+    Connected,
+    DatagramSize,
+    FrameExpired,
+    FrameOverdue,
+    LinkLost,
+    MapArrived,
+    MarksDropped,
+    Refused,
+)
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import read_key_file, require_choice
@@ -85,7 +95,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
             prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
             rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control,
-            top_k=min(config.top_k or 0, MAX_TOP_K), bridge_name=config.bridge_name), key=key)
+            ecn=config.ecn, top_k=min(config.top_k or 0, MAX_TOP_K), bridge_name=config.bridge_name), key=key)
         super().__init__(config, strategy, self._connection, on_event=on_event, log=log,
                          remote=(config.bridge_host, config.bridge_port))
         self.config: EdgeSettings = config
@@ -98,6 +108,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._memory = AnswerMemory(config.answer_memory, parameters.classes)
         self._reason = self._objection = ''   # why the link is down; why stamps cannot be relied on
         self._last_loss = '', NAN             # why the link was lost last, and when
+        self._ecn = ''                        # why nothing is marked
         self._path = ''                       # what its datagrams' size suffers from
         self._refused = False                 # the last that the bridge said
         self._asking_since = math.inf         # when the link was begun or lost
@@ -176,7 +187,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         with self._lock:
             return EdgeStatistics(state=state, reason=reason, session_id=session_id or 0,
                                   device=str(self.placement.device), link=link, uplink=connection.uplink, stamps=self._objection,
-                                  path=self._path, last_loss=self._last_loss[0], since_loss_s=time.monotonic() - self._last_loss[1],
+                                  path=self._path, ecn=self._ecn, last_loss=self._last_loss[0],
+                                  since_loss_s=time.monotonic() - self._last_loss[1],
                                   **sent, **cast(dict[str, Any], self._counts))
 
     def _silence(self) -> str:
@@ -305,6 +317,9 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             level, said = said_of_size(event)
             self._path = '' if event.size > event.before and event.size == self.config.max_datagram_bytes else said
             self._log(level, said)
+        elif isinstance(event, MarksDropped):
+            self._ecn = 'the path drops datagrams marked ECT(1): they are no longer marked' if event.dropped else ''
+            self._log(logging.WARNING if event.dropped else logging.INFO, self._ecn or 'the path takes datagrams marked ECT(1) again')
         self._on_event(event)
 
     def _answered(self, event: AnswerArrived) -> None:

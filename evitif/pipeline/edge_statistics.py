@@ -41,4 +41,5 @@ class EdgeStatistics:
     stamps: str = ''                  # of `partition`: why the images' stamps cannot be relied on
     last_loss: str = ''               # why the link was lost last
     since_loss_s: float = NAN         # seconds since then
+    ecn: str = ''                     # why nothing is marked ECT(1) any more
     path: str = ''                    # which datagrams the path does not take, if frames have to travel in smaller ones

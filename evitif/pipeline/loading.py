@@ -7,13 +7,27 @@ from pathlib import Path
 
 from evitif.model.device import Placement, place
 from evitif.model.errors import ModelError
+from evitif.model.folder import artifact_beside
 from evitif.protocol.wire.datagram import SEAL_BYTES
-from evitif.settings import CommonSettings, LinkSettings
+from evitif.selection import EntropyPatchCode
+from evitif.selection.patch_code import ENTROPY_KIND
+from evitif.settings import AUTO, CommonSettings, LinkSettings
+from evitif.vocabulary import Quantisation
 
 
 def datagram_room(config: CommonSettings) -> int:
     """Bytes of a datagram that the seal, if there is one, leaves to the rest."""
     return config.max_datagram_bytes - (SEAL_BYTES if isinstance(config, LinkSettings) and config.key_file else 0)
+
+
+def entropy_patch_code(config: CommonSettings, model: str, fingerprint: str) -> EntropyPatchCode | None:
+    """The entropy code of the large model's patches, if they are to be coded: `quantisation` is coded, or auto and there is one.
+
+    Raises ArtifactError where it is missing or was made for another model.
+    """
+    if config.quantisation == Quantisation.CODED or config.quantisation == AUTO and artifact_beside(model, 0, ENTROPY_KIND) is not None:
+        return EntropyPatchCode.beside(model, fingerprint)
+    return None
 
 
 def placement_of(config: CommonSettings) -> Placement:

@@ -41,7 +41,7 @@ class Runtime(ABC, Generic[Half, Item]):
         self._on_event, self._log = on_event, log
         self._repeated = RepeatedLog(log)     # of what comes with each frame or datagram
         self._loop = UdpLoop(link, bind=bind, remote=remote, on_event=self._handle, batching=BATCHING[config.batching],
-                             traffic_class=4 * config.dscp + (config.ecn and remote is not None))
+                             traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Item] = LatestSlots()
         self._lock = threading.Lock()         # guards the counts and the subclass's state
         self._counts: Counter[str] = Counter()

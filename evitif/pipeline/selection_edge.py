@@ -1,6 +1,7 @@
 """The strategy `selection` on the robot: a light model answers if it is sure, else the patches that matter are sent.
 
-Im et al., arXiv 2404.07217; what is computed is `evitif.selection.Selector`'s.
+Im et al., arXiv 2404.07217; what is computed is `evitif.selection.Selector`'s. Entropy-coded patches refer to what the bridge is known to
+have: of one that did not move next to nothing is sent.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import time
 
 import numpy as np
 
-from evitif.pipeline.loading import labels_of, placement_of
-from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
+from evitif.pipeline.coded_choice import CodedTable, FittedCode
+from evitif.pipeline.coded_edge import coded_edge
+from evitif.pipeline.loading import entropy_patch_code, labels_of, placement_of
+from evitif.pipeline.strategy import NO_ROWS, EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.rate.pacing import IP_UDP_BYTES
 from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, TOKENS_HEADER, UNIT_INDEX
 from evitif.selection import Selector
 from evitif.selection.sending import copies_for, packets_for
 from evitif.settings import SelectionEdgeSettings
-from evitif.vocabulary import Strategy
+from evitif.vocabulary import Quantisation, Strategy
 
 
 class SelectionEdge(EdgeStrategy):
@@ -33,7 +36,10 @@ class SelectionEdge(EdgeStrategy):
                                                   device=str(self.placement.device), precision=config.precision,
                                                   size=config.input_size, fit=config.fit)
         settings, code = selector.settings, selector.patch_code
-        self.parameters = code.stream_parameters(settings.quantisation, selector.light_fingerprint)
+        entropy = entropy_patch_code(config, config.model, code.pixels.fingerprint)
+        self.parameters = code.stream_parameters(settings.quantisation, selector.light_fingerprint, entropy.code.digest if entropy else '')
+        self._coded = None if entropy is None else coded_edge(
+            FittedCode(entropy.code, CodedTable.of(entropy.description)), self.parameters, config)
         self.labels = labels_of(config, code.pixels.labels, self.parameters.classes)
         self.description = (f'light model {config.light_model} on {self.placement.sentence}: it answers where its {settings.gate_rule} is '
                             f'below {settings.eta:g}, else {code.pixels.model} gets the patches with {100 * settings.delta:g} % of the '
@@ -49,10 +55,20 @@ class SelectionEdge(EdgeStrategy):
                      decision.glance.probabilities if decision.sure else None)
 
     def encode(self, observation: Observation, uplink: UplinkState) -> Encoded:
-        chosen = observation.content.chosen
+        chosen, patches = observation.content.chosen, observation.content.patches
+        if self._coded is not None:
+            mask = np.zeros(self.parameters.tokens, bool)
+            mask[chosen] = True
+            coded = self._coded.encode(patches, observation.frame_id, uplink, mask)
+            return Encoded(NO_ROWS, Quantisation.CODED, chosen, self._coded.copies, coded=coded)
         copies = self._copies or copies_for(uplink.packet_error_rate, uplink.mean_burst, len(chosen))
-        return Encoded(observation.content.rows, self.parameters.quantisation, chosen, copies,
+        rows = self._selector.patch_code.rows_of(patches, self.parameters.quantisation)
+        return Encoded(rows, self.parameters.quantisation, chosen, copies,
                        packets_for(copies, uplink.packet_error_rate, uplink.mean_burst))
+
+    def acknowledge(self, session_id: int, frame_id: int, received: np.ndarray) -> None:
+        if self._coded is not None:
+            self._coded.acknowledge(session_id, frame_id, received)
 
     def answer_alone(self, observation: Observation) -> np.ndarray:
         return observation.content.glance.probabilities
@@ -67,8 +83,8 @@ class SelectionEdge(EdgeStrategy):
         self.observe(np.zeros((height, width, 3), np.uint8), UplinkState())
 
     def _budget(self, uplink: UplinkState) -> int | None:
-        """Patches that fit into a frame, headers included; None: no limit."""
-        if math.isinf(uplink.frame_bytes):
+        """Patches that fit into a frame of rows, headers included; None: no limit, or it is the step that makes the frame fit."""
+        if math.isinf(uplink.frame_bytes) or self._coded is not None:
             return None
         copies = self._copies or copies_for(uplink.packet_error_rate, uplink.mean_burst)
         row = copies * (UNIT_INDEX.itemsize + self.parameters.row_bytes)

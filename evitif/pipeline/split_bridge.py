@@ -58,7 +58,9 @@ class SplitBridge(BridgeStrategy):
         self.parameters, self.labels, self.placement = model.parameters, model.labels, model.placement
         self.streams = (model.parameters,)
         self.description = (f'model {model.parameters.model}, tail after block {model.parameters.cut} of '
-                            f'{model.split.depth} on {model.placement.sentence}')
+                            f'{model.split.depth} on {model.placement.sentence}'
+                            + (f'; probabilities are filtered over time, so what is new shows about {config.smoothing:g} s later'
+                               if config.smoothing else ''))
         self.recovery, self.recovery_sentence = choose_recovery(config, model)
         self.top_k = config.top_k
         self._states = None if model.entropy is None else CodedStates(model.entropy.code, model.parameters, config.max_robots)

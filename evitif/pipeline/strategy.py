@@ -80,6 +80,7 @@ class Outcome:
     memory_age_s: float = NAN                 # their mean age; NaN: there are none
     motion: float = NAN                       # 1/s, how fast the scene changes (`evitif.recovery.memory`); NaN unknown
     heads: dict[str, Result] = field(default_factory=dict)      # what other heads say, those that somebody reads, by name
+    sent: int | None = None                   # tokens that the frame had, where the strategy knows better than its datagrams say
 
 
 class EdgeStrategy(ABC, Generic[Content]):

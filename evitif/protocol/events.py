@@ -89,6 +89,13 @@ class DatagramSize:
 
 
 @dataclass(frozen=True)
+class MarksDropped:
+    """The path drops datagrams that are marked for ECN, so that none is marked any more; or it takes them again."""
+
+    dropped: bool
+
+
+@dataclass(frozen=True)
 class RobotConnected:
     """A robot has a session."""
 
@@ -176,6 +183,6 @@ class FramesJoined:
     connected: frozenset[str]                # devices
 
 
-EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | MapArrived | FrameOverdue | FrameExpired | DatagramSize
+EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | MapArrived | FrameOverdue | FrameExpired | DatagramSize | MarksDropped
 JoinEvent = FramesJoined | FrameLate | StampRefused
 BridgeEvent = RobotConnected | RobotRefused | RobotMoved | RobotLost | AnswerSize | FrameReady | JoinEvent

@@ -125,14 +125,19 @@ class PatchCode:
         pixels = self.pixels.seeing(size, fit)
         return replace(self, code=self.code.regridded(self.pixels.grid, pixels.grid), pixels=pixels)
 
-    def stream_parameters(self, quantisation: str, light_fingerprint: str = '') -> StreamParameters:
-        """What edge and bridge have to agree on, with the light model."""
+    def stream_parameters(self, quantisation: str, light_fingerprint: str = '', entropy_code: str = '') -> StreamParameters:
+        """What edge and bridge have to agree on, with the light model and, where patches are entropy-coded, the digest of that code."""
         return self.pixels.parameters_of(quantisation, self._quantiser(quantisation).row_bytes, self.code.channels,
-                                         code=self.code.digest if quantisation in RATES else '', light=light_fingerprint)
+                                         code=self.code.digest if quantisation in RATES else '', light=light_fingerprint,
+                                         entropy_code=entropy_code)
 
     def rows(self, image: torch.Tensor, quantisation: str) -> np.ndarray:
         """A preprocessed image [1, C, H, W] to rows uint8 [patches, row_bytes], of which the chosen ones are sent."""
-        return self._quantiser(quantisation).quantise(self.pixels.patches_in(image))
+        return self.rows_of(self.pixels.patches_in(image), quantisation)
+
+    def rows_of(self, patches: np.ndarray, quantisation: str) -> np.ndarray:
+        """As `rows`, of patches float32 [patches, C * h * w]."""
+        return self._quantiser(quantisation).quantise(patches)
 
     def patches_from(self, rows: np.ndarray, quantisation: str) -> torch.Tensor:
         """Rows uint8 [B * patches, row_bytes], anything at places that did not arrive, to patches float32 [B, P, C * h * w]."""

@@ -30,7 +30,7 @@ class Decision:
     glance: Glance
     sure: bool                    # the light model's answer is the answer
     chosen: np.ndarray            # int64, the patches to send, most important first; none where it is sure
-    rows: np.ndarray | None       # uint8 [patches, row_bytes] of all patches; the chosen ones travel
+    patches: np.ndarray | None    # float32 [patches, C * h * w], the pixels of all as the large model takes them; the chosen ones travel
 
 
 class Selector:
@@ -83,7 +83,7 @@ class Selector:
         if budget_patches is not None and budget_patches < len(chosen):
             chosen = select_within(scores, budget_patches)
         large_seen = seen if self._large_preprocessor is None else self._large_preprocessor(image)
-        return Decision(glance, False, chosen, self.patch_code.rows(large_seen, settings.quantisation))
+        return Decision(glance, False, chosen, self.patch_code.pixels.patches_in(large_seen))
 
     def fuse(self, glance: Glance, class_ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weigh the large model's most likely classes [k] and scores [k] by the light model's answer; best first."""

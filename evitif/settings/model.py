@@ -26,9 +26,9 @@ class CommonSettings(Settings):
 
     labels_file: str | None = setting(None, "text file with one class label a line; empty: the model's own labels")
     quantisation: str = setting(
-        AUTO, 'how tokens are coded, the same on edge and bridge; auto: coded (by their entropy, in reference to what the bridge has), if '
-        'a code of this kind was fitted to model and cut, else as rows; rows: by a transform code, chosen by the measured loss, if one was '
-        'fitted, else int8', choices=(AUTO, UNCODED, *Quantisation.values()), launch=True)
+        AUTO, 'how tokens, and patches of strategy selection, are coded, the same on edge and bridge; auto: coded (by their entropy, in '
+        'reference to what the bridge has), if a code of this kind was fitted to model and cut, else as rows; rows: by a transform code, '
+        'chosen by the measured loss, if one was fitted, else int8', choices=(AUTO, UNCODED, *Quantisation.values()), launch=True)
     # No path on the Internet fragments 1200 bytes of UDP payload (RFC 9000, section 14).
     max_datagram_bytes: int = setting(1200, 'largest UDP payload, the same on edge and bridge', unit='bytes', minimum=256, maximum=65_507)
     device: str = setting('cpu', 'where the model runs, as PyTorch names it: cpu, cuda, cuda:1, mps', required=True, launch=True)

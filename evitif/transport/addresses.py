@@ -114,15 +114,20 @@ def open_udp_socket(family: int, address: tuple, *, receive_buffer_bytes: int, s
             udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         _forbid_fragmentation(udp)
         if traffic_class:
-            if family == socket.AF_INET6:
-                udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, traffic_class)
-            if family == socket.AF_INET or sys.platform.startswith('linux'):       # for IPv4 over an IPv6 socket
-                udp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
+            set_traffic_class(udp, traffic_class)
         udp.bind(address)
     except OSError as error:
         udp.close()
         raise _bind_error(error, address) from error
     return udp
+
+
+def set_traffic_class(udp: socket.socket, traffic_class: int) -> None:
+    """What is sent from now on has this traffic class: the DSCP times four (RFC 2474) and the ECN field (RFC 3168)."""
+    if udp.family == socket.AF_INET6:
+        udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, traffic_class)
+    if udp.family == socket.AF_INET or sys.platform.startswith('linux'):       # for IPv4 over an IPv6 socket
+        udp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
 
 
 def _bind_error(error: OSError, address: tuple) -> TransportError:

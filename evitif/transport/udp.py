@@ -74,6 +74,7 @@ class UdpLoop:
         self._traffic_class = traffic_class
         self._clock = clock
         self._log = log or logging.getLogger(__name__)
+        self._marking = getattr(protocol, 'marking', None)
         self._driver = Driver(protocol, remote is None, self._log)
         self._arrivals = ArrivalClock(clock)
 
@@ -228,7 +229,8 @@ class UdpLoop:
         offset = self._arrivals.offset()
         received, self._more_waiting = udp.receive()
         now = self._clock()
-        if received and self._remote_name is not None:
+        # What comes while there is no link may be anybody's, and does not say that the name still stands for this address.
+        if received and self._remote_name is not None and getattr(self.protocol, 'connected', True):
             self._remote_name.heard_at = now
         return [(one.data, one.address, self._arrivals.arrived_at(one.stamped_at + offset, now), one.ecn) for one in received], now
 
@@ -274,6 +276,8 @@ class UdpLoop:
     def _finish(self, udp: UdpSocket, now: float) -> None:
         """Send what the protocol wants to send, and take its events."""
         for datagrams, address in self._driver.to_send(now):
+            if self._marking is not None:
+                udp.mark(self._marking.on)
             udp.send(datagrams, address)
         self._driver.collect_events()
 

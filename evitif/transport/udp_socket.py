@@ -14,10 +14,12 @@ from evitif.transport.addresses import (
     kernel_drops,
     open_udp_socket,
     resolve,
+    set_traffic_class,
 )
 from evitif.transport.batching import Received, choose_calls
 from evitif.transport.counters import ErrorCounts, UdpStatistics
 
+ECT1 = 1                        # of the ECN field
 SEND_BUFFER_BYTES = 1 << 20     # several frames; the kernel's default of 208 KiB is two at fp16
 
 
@@ -71,6 +73,12 @@ class UdpSocket:
         udp = self._open(family)
         self.socket.close()
         self.socket = udp
+
+    def mark(self, on: bool) -> None:
+        """What is sent from now on is marked ECT(1) (RFC 9331), or not."""
+        if on != self._traffic_class & ECT1:
+            self._traffic_class ^= ECT1
+            set_traffic_class(self.socket, self._traffic_class)
 
     def send(self, datagrams: Sequence, address: SocketAddress | None = None) -> None:
         """Send datagrams (bytes-like; or of one size, uint8 [n, size]) to `address`, else to the remote. What cannot go now is lost."""

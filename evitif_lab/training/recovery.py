@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from evitif.files import read_json
+from evitif.heads import read_head
 from evitif.model.device import place
 from evitif.model.folder import artifact_path
 from evitif.model.model_identity import view_of
@@ -36,6 +37,7 @@ from evitif_lab.training.token_cache import TokenCache
 from evitif_lab.training.training_loop import TrainingLoop, train_loop
 from evitif_lab.trials.camera_motion import MARGIN
 from evitif_lab.trials.closed_form import chance_of, fit_closed_form
+from evitif_lab.trials.headed import with_head
 from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
@@ -49,6 +51,8 @@ class RecoveryTraining(CutChoice):
 
     data: list[str] = option(help='fashion-mnist, moving-fashion, or folders of images', nargs='+')
     output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
+    head: str | None = option(None, "the folder of a head that classifies, whose answers are to be kept rather than those of the model's "
+                              'own classifier', metavar='FOLDER')
     method: tuple[str, ...] | list[str] = option(('paldn',), 'paldn (default), surrogate, linear, srcnn, edsr, tuned-tail', nargs='+')
     quantisation: str = option('int8', QUANTISATION_HELP, choices=(AUTO, *Quantisation.values()))
     budget: float = option(0.1, "largest share of the tail's multiply-adds", rate)
@@ -94,12 +98,16 @@ class RecoveryPlan:
         if c.lowest_loss > c.highest_loss:
             raise ValueError(f'lowest_loss is {c.lowest_loss:g} and highest_loss {c.highest_loss:g}: expected the lower one first')
         place(c.device, c.precision)
+        if c.head is not None and c.output is None:
+            raise ValueError("--head is given: expected --output too, since the recovery in the model's folder is for its own classifier")
         folder = artifact_folder(c.model, c.output)
         self.streams = {}
         for cut in c.cut or [None]:
             stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
                                                   quantisation=c.quantisation, device=c.device, **c.view))
             stream.split.module.requires_grad_(False)
+            if c.head is not None:
+                stream = with_head(stream, c.head)
             if not tail_multiply_adds(stream.split):
                 raise ValueError(f'cut {stream.parameters.cut} leaves the tail without a block, and a recovery is measured by the blocks: '
                                  f'expected 0 to {stream.split.depth - 1}')
@@ -152,7 +160,7 @@ class _Job:
         self.path = artifact_path(folder, self.cut, method, stream.identity.suffix)
         # What another run has to share to be the same training; the other cuts and methods of the command do not matter.
         self.configuration = plain({**asdict(c), 'cut': self.cut, 'method': method})
-        self.made_from = {'data': data}
+        self.made_from = {'data': data, **({} if c.head is None else {'head': read_head(c.head).identity[1]})}
         belongs_to = {name: value for name, value in self.configuration.items() if name not in PLACE}
         self.checkpoint = Checkpoint(self.path.with_suffix(''), {**belongs_to, **self.made_from,
                                                                  'fingerprint': stream.parameters.fingerprint}, overwrite)

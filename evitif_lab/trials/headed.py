@@ -37,6 +37,6 @@ def with_head(model: CutModel, name: str) -> CutModel:
     (head,) = load_heads(name, model.parameters.model, model.split, model.split.module)
     if head.task != Task.CLASSIFY:
         raise ArtifactError(f'head {name}: its task is {head.task}: expected one that classifies')
-    head.to(model.placement.device)
+    head.to(model.placement.device).requires_grad_(False)
     return replace(model, split=HeadedModel(model.split, head), labels=head.labels, class_names=head.labels,
                    parameters=replace(model.parameters, classes=len(head.labels)))

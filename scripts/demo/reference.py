@@ -10,6 +10,7 @@ import torch
 
 from evitif.datasets.class_names import ids_by_name
 from evitif.pipeline.cut_model import CutModel
+from evitif.pipeline.loading import entropy_patch_code
 from evitif.settings import CommonSettings, PartitionSettings, SelectionSettings, SplitSettings
 from evitif.vocabulary import Quantisation
 from evitif_lab.trials.headed import with_head
@@ -54,11 +55,13 @@ def selection_reference(config: SelectionSettings) -> Reference:
                          _whole(stream), class_ids_of(stream), {'model': stream.parameters.model, 'light_model': '',
                                                                'quantisation': Quantisation.CODED.value}, stream.placement.sentence)
     settings = Selector.load(config.light_model, large=config.model).settings
+    coded = entropy_patch_code(config, config.model, stream.parameters.fingerprint) is not None
+    quantisation = Quantisation.CODED.value if coded else settings.quantisation
     return Reference(
         f'{config.light_model} asks {stream.parameters.model} where its uncertainty is {settings.eta:.2g} or more, with the '
         f'patches that have {100 * settings.delta:g} % of the attention', 'large model on whole images', _whole(stream),
         class_ids_of(stream), {'model': stream.parameters.model, 'light_model': config.light_model, 'delta': settings.delta,
-                               'eta': settings.eta, 'quantisation': settings.quantisation}, stream.placement.sentence)
+                               'eta': settings.eta, 'quantisation': quantisation}, stream.placement.sentence)
 
 
 def partition_reference(config: PartitionSettings) -> Reference:

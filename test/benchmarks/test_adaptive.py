@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))      # it is run from the repository and not installed
 pytest.importorskip('torch')
-from benchmarks.adaptive import ADAPTIVE, section, targets_of
+from benchmarks import adaptive
+from benchmarks.adaptive import ADAPTIVE, Fixed, section, targets_of
 from benchmarks.adaptive_links import DRIFT, Policer, drifting, falling, links, stepping
 from evitif.transport.impairment import ImpairedChannel, Impairment
 
@@ -41,6 +43,34 @@ def test_the_page_says_what_a_flow_beside_has(tmp_path):
     result = {'model': 'm', 'cut': 1, 'data': 'd', 'frame_rate': 10.0, 'delay_s': 0.01, 'queue_s': 0.3, 'deadline_s': 0.5,
               'figures': {'cells': cells}}
     assert 'beside: the adaptive sender has 0.80 Mbit/s, the flow 1.20 Mbit/s.' in section(result, tmp_path)
+
+
+def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    class Streams:
+        stream, ids, edge_config = None, [0], SimpleNamespace(answer_deadline=0.5)
+
+        def __init__(self, *_):
+            pass
+
+        def fixed(self):
+            return [Fixed('int8', 1)]
+
+        def stream_of(self, sender, link, seed):
+            if len(ran) == 5 and 'stopped' not in ran:
+                ran.append('stopped')
+                raise KeyboardInterrupt
+            ran.append((link.name, sender, seed))
+            return {'right': '10'}
+
+    monkeypatch.setattr(adaptive, 'Bench', Streams)
+    with pytest.raises(KeyboardInterrupt):
+        adaptive.run(True, tmp_path)
+    adaptive.run(True, tmp_path)
+    assert 'going on from 5' in capsys.readouterr().out
+    streams = [one for one in ran if one != 'stopped']
+    assert len(streams) == len(set(streams)) == 2 * len(links(True))
 
 
 def test_the_drift_begins_and_ends_well_and_is_bad_between():

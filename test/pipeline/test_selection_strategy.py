@@ -45,7 +45,8 @@ def test_the_large_model_answers_from_the_chosen_patches_with_the_light_one_s_an
     assert off_board.tokens_sent == len(decision.chosen) and off_board.grid == (4, 4)
     assert np.array_equal(off_board.sent, answer.sent)       # all that was sent arrived, so that the others were not sent
     built = build_model(ModelSpec(pair[1]))
-    patches = selector.patch_code.patches_from(decision.rows, selector.settings.quantisation)
+    code, rate = selector.patch_code, selector.settings.quantisation
+    patches = code.patches_from(code.rows_of(decision.patches, rate), rate)
     logits = PatchModel(SplitModel(built.module, 0)).answer(patches, torch.from_numpy(answer.received)[None])
     large = logits[0].softmax(0).numpy()
     np.testing.assert_allclose(off_board.scores, large[list(off_board.class_ids)], atol=1e-5)

@@ -130,3 +130,12 @@ def test_a_thin_link_takes_selection_by_the_shipped_tables_and_a_wide_one_what_i
     assert thin.strategy == 'selection' and find_model_folder(thin.light_model) is not None
     wide = choose(rows, loss=0.3)
     assert wide.points[0.3] >= max(row.points[0.3] for row in rows) - AS_GOOD
+
+
+def test_with_heads_auto_stays_with_split(tmp_path):
+    save_table(tmp_path, 'large', [SPLIT, SELECTION], '')
+    (tmp_path / 'model.json').write_text('{}')
+    for heads, strategy in (('', 'selection'), ('artifacts/rooms', 'split')):
+        config = edge_settings('auto', model=str(tmp_path), heads=heads, auto_frame_bytes=0.0 if heads else 10_000.0, unsealed=True)
+        found, _ = resolved(config)
+        assert (found.strategy, found.heads) == (strategy, heads)

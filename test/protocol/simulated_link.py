@@ -63,6 +63,7 @@ class Impairment:
     ecn: int = 0                 # field of what arrives unmarked; 1: ECT(1), 0: bleached
     mark_s: float = math.inf     # queueing delay from which a datagram is marked (RFC 3168)
     marked: bool = False         # whether the last that passed is
+    drops_marked: bool = False   # what an edge marks ECT(1) does not arrive
     policed: bool = False        # what is within rate and `queue`, as the depth of a bucket, passes without delay
     bad: bool = False
     free_at: float = 0.0         # when the bottleneck has sent what it holds
@@ -192,7 +193,8 @@ class Simulation:
             for data in edge.datagrams_to_send(self.now):
                 self.carried.append((data, address))
                 self.departed.append((self.now, data))
-                self._carry(self.uplink, data, lambda data, *ecn, address=address: self._to_bridge(data, address, *ecn))
+                if not (self.uplink.drops_marked and edge.marking.on):
+                    self._carry(self.uplink, data, lambda data, *ecn, address=address: self._to_bridge(data, address, *ecn))
             while (event := edge.next_event()) is not None:
                 self.events.append((self.now, address, event))
         if self.bridge is None or BRIDGE not in self._touched:
@@ -219,6 +221,13 @@ class Simulation:
         if address in self.edges:
             self.edges[address].receive_datagram(data, self.now)
         return {address}
+
+    def connected(self, **edge) -> EdgeConnection:
+        """An edge, as `add_edge`, that has its session."""
+        added = self.add_edge(**edge)
+        self.run(1.0)
+        assert added.connected
+        return added
 
     def of(self, kind, who=None) -> list:
         """The events of a kind, in order."""

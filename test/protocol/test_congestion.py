@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.congestion import fall, share, short
 from benchmarks.link.tcp_flow import Passage, TcpFlow
 from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.events import AnswerArrived, Connected, LinkLost
 from evitif.protocol.frames.interleaving import scattered_order
 from evitif.protocol.frames.packetiser import TokenFrame
-from evitif.protocol.rate.congestion import CongestionControl, Report
+from evitif.protocol.rate.congestion import CongestionControl
+from evitif.protocol.rate.report import Report, passed_between
 from evitif.vocabulary import SendingState
 
 from .simulated_link import PARAMETERS, Impairment, Simulation, rows_of
@@ -120,6 +122,32 @@ def test_frames_are_answered_again_soon_after_the_capacity_fell_into_a_deep_queu
     delays = [event.uplink_s for event in run.of(AnswerArrived) if event.sent.sent_at > fell + 10.0]
     assert np.median(delays) <= 0.1
     assert edge.uplink.allowed_bit_s <= 2 * after
+
+
+# A queue that stays full while the radio loses too has a steady delay, as a longer path has, and PINGs pass it best.
+@pytest.mark.parametrize(('before', 'after', 'queue', 'rate', 'loss', 'seed'), [
+    (30.0, 0.5, 0.5, 30.0, 0.1, 6), (8.0, 0.5, 0.5, 30.0, 0.3, 1), (100.0, 0.5, 2.0, 20.0, 0.3, 0)])
+def test_a_full_queue_behind_a_lossy_radio_is_no_longer_path(before, after, queue, rate, loss, seed):
+    assert fall(before, after, queue, rate, loss, seed)['back_s'] <= 10.0
+
+
+@pytest.mark.parametrize(('rate', 'queue', 'policed', 'adapts'), [(2.0, 0.02, True, True), (5.0, 0.03, False, False)])
+def test_a_short_queue_or_a_policer_is_found_out_although_frames_come_as_soon_as_there_is_a_session(rate, queue, policed, adapts):
+    assert short(rate, queue, policed, 0.0, adapts, 1)['offered'] <= 1.25
+
+
+@pytest.mark.parametrize(('kind', 'seed'), [('reno', 3), ('cubic', 1)])
+def test_a_trial_beside_tcp_in_a_queue_of_five_datagrams_does_not_take_its_losses_for_the_radios(kind, seed):
+    assert 0.5 <= share(kind, 3.0, 0.02, 0.01, seed)['ratio'] <= 2.0
+
+
+def test_what_passed_counts_pings_apart():
+    first = Report(0.0, 0.0, 0.02, 0, 0, 0, 0)
+    last = Report(1.0, 1.0, 0.02, 100, 30, 20 * 80 + 80 * 1200, 0, small=20, small_bytes=20 * 80)
+    assert passed_between(first, last, 0.0) == pytest.approx(20 * 80 + 12 * 1200)      # all PINGs, and half of the share of all
+    assert passed_between(first, last, 0.7) == pytest.approx(last.sent_bytes)      # the radio explains it
+    assert passed_between(first, replace(last, received=0), 0.7) == 0
+    assert passed_between(first, first, 0.3) == 0
 
 
 def test_frames_wait_while_the_queue_is_longer_than_their_answers_may_take():

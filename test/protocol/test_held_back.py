@@ -169,6 +169,25 @@ def test_a_dead_bridge_is_noticed_though_its_old_datagrams_come_late():
     assert edge.state == 'lost' and len(run.of(LinkLost)) == 1
 
 
+@pytest.mark.parametrize('every', [0.05, 0.9])
+@pytest.mark.parametrize('held_s', [0.3, 0.9])
+@pytest.mark.parametrize('loss', [0.0, 0.3])
+def test_a_dead_bridge_is_noticed_though_its_last_words_come_in_order_for_half_a_minute(every, held_s, loss):
+    run, edge = connected(seed=7, uplink=Impairment(loss), downlink=Impairment(loss))
+    held, receive = [], edge.receive_datagram
+    run.stream(edge, SMALL, 300)
+    run.run(2.0)
+    edge.receive_datagram = lambda data, now: held.append(data)
+    run.run(held_s)
+    run.bridge, died = None, run.now
+    edge.receive_datagram = receive
+    for k, data in enumerate(held):
+        run.at(run.now + 0.02 + every * k, lambda data=data: receive(data, run.now))
+    run.run(30.0)
+    assert len(held) > 4 and run.when(LinkLost)[0] < died + 2.0
+    assert edge.state == 'lost' and run.when(LinkLost)[-1] < died + 4.0      # nor does it come back for a moment again and again
+
+
 def test_the_link_is_unchanged_for_a_robot_that_is_served():
     run, edge = connected(seed=8, uplink=Impairment(0.6), downlink=Impairment(0.6))
     sent = run.stream(edge, SMALL, 200)
@@ -196,3 +215,15 @@ def test_pings_that_are_brought_late_from_elsewhere_draw_nothing_there_that_the_
     run.bridge.datagrams_to_send = noted
     run.run(3.5)
     assert set(to) == {HOME} and edge.statistics.packet_error_rate == 0.0
+
+
+@pytest.mark.parametrize('longer', [0.8, 1.5])
+def test_a_way_down_that_becomes_longer_for_good_is_no_dead_bridge(longer):
+    run, edge = connected(seed=9)
+    run.stream(edge, SMALL, 200)
+    run.run(2.0)
+    run.downlink.delay += longer
+    run.run(8.0)
+    stepped = run.now
+    run.run(8.0)
+    assert edge.connected and all(when < stepped for when in run.when(LinkLost))

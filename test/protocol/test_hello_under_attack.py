@@ -25,10 +25,7 @@ def simulation(**options) -> Simulation:
 
 def connected(**options):
     run = simulation(**options)
-    edge = run.add_edge(SMALL, key=KEY, address=HOME)
-    run.run(1.0)
-    assert edge.connected
-    return run, edge
+    return run, run.connected(parameters=SMALL, key=KEY, address=HOME)
 
 
 def hellos(run) -> list[bytes]:

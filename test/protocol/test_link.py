@@ -259,3 +259,19 @@ def test_memory_is_flat_over_a_long_run():
         assert len(edge._sent._answered) <= 256
         assert len(edge._session.pings) <= REMEMBERED
         assert session.reassembler.get_timer() is None
+
+
+def test_what_nobody_reads_is_said_in_the_pings_and_costs_nothing_where_all_is_read():
+    bridge = replace(PARAMETERS, heads=(('rooms', 'ab' * 8), ('things', 'cd' * 8), ('view', 'ef' * 8)))
+    run = simulation(0.3, seed=3)
+    run.add_bridge(bridge)
+    edge = run.add_edge(replace(bridge, heads=bridge.heads[::-1][:2]))      # fewer, in an order of its own
+    run.run(1.0)
+    (session,) = run.bridge.sessions.values()
+    assert session.heads_read == ('view', 'things')
+    edge.unread = 0b01
+    run.run(2.0)
+    assert session.heads_read == ('things',)
+    edge.unread = 0
+    run.run(2.0)
+    assert session.heads_read == ('view', 'things')

@@ -28,10 +28,7 @@ def simulation(loss: float = 0.0, **options) -> Simulation:
 
 def connected(**options):
     run = simulation(**options)
-    edge = run.add_edge(SMALL, key=KEY, address=HOME)
-    run.run(1.0)
-    assert edge.connected
-    return run, edge
+    return run, run.connected(parameters=SMALL, key=KEY, address=HOME)
 
 
 def told(run, data, address=STRANGER) -> list[bytes]:

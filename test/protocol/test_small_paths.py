@@ -236,3 +236,15 @@ def test_radio_loss_takes_no_classes(loss):
         run.run(7.0)
         assert not run.of(AnswerSize)
         assert classes(run, run.now - 2.0).count(52) < 11
+
+
+def test_a_short_hello_of_a_robot_without_heads_or_with_all_of_them_is_understood():
+    bridge = replace(PARAMETERS, heads=(('rooms', 'ab' * 8), ('things', 'cd' * 8)))
+    for heads in ((), bridge.heads):
+        run = Simulation()
+        run.add_bridge(bridge)
+        edge = run.add_edge(replace(PARAMETERS, heads=heads), EdgeConfig(max_datagram_bytes=400))
+        run.run(1.0)
+        assert edge.connected
+        (session,) = run.bridge.sessions.values()
+        assert session.heads_read == tuple(name for name, _ in heads)

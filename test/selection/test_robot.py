@@ -18,7 +18,7 @@ def picture(seed=0):
 def test_an_unsure_robot_sends_the_patches_that_matter(pair):
     selector = Selector.load(str(pair[0]))
     decision = selector.decide(picture())
-    assert not decision.sure and decision.rows.shape == (16, 24)
+    assert not decision.sure and decision.patches.shape == (16, 192)
     assert decision.glance.probabilities.sum() == pytest.approx(1) and decision.glance.scores.sum() == pytest.approx(1)
     assert 1 <= len(decision.chosen) < 16
     fewer = selector.decide(picture(), budget_patches=2)
@@ -28,7 +28,7 @@ def test_an_unsure_robot_sends_the_patches_that_matter(pair):
 
 def test_a_sure_robot_sends_nothing(pair):
     decision = Selector.load(str(pair[0]), eta=2.0).decide(picture())
-    assert decision.sure and decision.rows is None and not len(decision.chosen)
+    assert decision.sure and decision.patches is None and not len(decision.chosen)
 
 
 def test_the_light_models_answer_is_a_prior(pair):

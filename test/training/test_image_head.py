@@ -11,6 +11,8 @@ from evitif.heads import Asked, Features, load_heads
 from evitif.heads.artifact import read_head
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.split import SplitModel
+from evitif.pipeline.split_bridge import SplitBridge
+from evitif.settings import bridge_settings
 from evitif_cli.main import main
 from evitif_lab.evaluation.recovery import RecoveryEvaluation, evaluate_recovery
 from evitif_lab.training.image_head import Backbone, ImageHeadTraining, chosen_images, train_image_head
@@ -121,3 +123,16 @@ def test_recovery_is_judged_by_a_head_s_own_classes(model, pictures, tmp_path):
     found = evaluate_recovery(RecoveryEvaluation(model=model, data=pictures, head=str(tmp_path / 'colours'), loss=(0.0, 0.3), cut=1,
                                                  methods=['omission']))
     assert found['top1_lossless'] >= 0.9 and found['top1']['omission']['0.3']['mean'] >= 0.7
+
+
+def test_a_recovery_is_trained_for_a_head_s_own_classes(model, pictures, tmp_path, capsys):
+    train_image_head(ImageHeadTraining(model=model, data=pictures, output=str(tmp_path / 'colours')))
+    command = ['train', 'recovery', '--model', model, '--data', pictures, '--cut', '1', '--steps', '2', '--batch-size', '8',
+               '--budget', '1', '--head', str(tmp_path / 'colours')]
+    assert main(command) == 1 and '--head is given: expected --output too' in capsys.readouterr().err
+    assert main([*command, '--output', str(tmp_path / 'own')]) == 0
+    assert [path.name for path in sorted((tmp_path / 'own').iterdir())] == ['paldn-cut1.json', 'paldn-cut1.safetensors']
+    made_by = json.loads((tmp_path / 'own' / 'paldn-cut1.json').read_text())['made_by']
+    assert made_by['made_from']['head'] == read_head(str(tmp_path / 'colours')).identity[1]
+    SplitBridge(bridge_settings(model=model, cut=1, heads=str(tmp_path / 'colours'), recovery='paldn',
+                                recovery_artifact=str(tmp_path / 'own' / 'paldn-cut1.json')))

@@ -24,6 +24,7 @@ class EdgeConfig:
     patch_copies: int = EdgeSettings.patch_copies
     rate_limit_bit_s: float = 1e6 * EdgeSettings.rate_limit     # with IP and UDP headers, over any second; 0: none (see `pacing`)
     congestion_control: bool = EdgeSettings.congestion_control  # False only where nobody shares the path (RFC 8085, section 3.6)
+    ecn: bool = EdgeSettings.ecn                                # mark ECT(1), where the path takes it (see `marking`)
     link_timeout_s: float = EdgeSettings.link_timeout
     answer_deadline_s: float = EdgeSettings.answer_deadline
     frames_remembered: int = 256

@@ -72,6 +72,7 @@ class EdgeConnection:
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
         self._events: deque[EdgeEvent] = deque()
         self._sender = FrameSender(parameters, config, config.max_datagram_bytes - self._seal_bytes, self._events.append)
+        self.marking = self._sender.marking
         self._state, self._closed = LinkState.DISCONNECTED, False
         self._session: EdgeSession | None = None
         self._latest = EdgeSession(0)            # the session, or the last one: statistics show its figures
@@ -228,7 +229,7 @@ class EdgeConnection:
         session.pings.due_at = now + PING_INTERVAL_S
 
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
-        session.pings.note(now, self._sender.sent_bytes, self._sender.ahead_bytes(now), self._sender.path.large)
+        session.pings.note(now, self._sender.sent_before(now))
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, session.tracker.report(), self.unread))
 
@@ -294,7 +295,7 @@ class EdgeConnection:
             self._hellos.renew()
         else:
             self._latest.open(received)
-        self._heard(self._latest, now)
+        self._heard(self._latest, now, now)
 
     def _on_refuse(self, received: Datagram, now: float) -> None:
         hint = self.sealed and not received.sealed      # from a bridge that cannot seal it, or from anybody
@@ -336,7 +337,7 @@ class EdgeConnection:
             t1, t2, t3, report, marks = datagram.parse_pong(received.body)
             if newest:
                 session.remote = report
-                self._heard(session, now)
+                self._heard(session, session.there_at(t1, t3, now), now)
             if (sent := session.pings.take(t1)) is not None:      # else a further copy
                 session.clock.add(t1, t2, t3, arrived_at)
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
@@ -352,7 +353,7 @@ class EdgeConnection:
         if not answer.is_of(self.parameters):
             raise DatagramError('inconsistent')
         if newest:
-            self._heard(session, now)
+            self._heard(session, session.there_at(-math.inf, answer.first_arrival + answer.hold_s, now), now)
         self._expire_due(now)
         sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns, now)
         self._traffic.frames['answered'] += 1
@@ -362,13 +363,12 @@ class EdgeConnection:
         self._sender.on_round_trip(max(now - sent.sent_at - answer.hold_s, 0.0), now)
         self._events += AnswerArrived(answer, sent, now - sent.sent_at, *times, copies * received.size), *self._sent.overdue(now)
 
-    def _heard(self, session: EdgeSession, now: float) -> None:
-        """The bridge was heard in this session."""
-        self._heard_at = now
-        if self._state != LinkState.CONNECTED:
+    def _heard(self, session: EdgeSession, there_at: float, now: float) -> None:
+        """The bridge was heard in this session, and was there at that time."""
+        self._heard_at = max(self._heard_at, there_at)
+        if self._state != LinkState.CONNECTED and now < self._heard_at + self.config.link_timeout_s:
             self._state, self._refused_reason = LinkState.CONNECTED, None
-            self._hellos.due_at = math.inf
-            session.pings.due_at = now
+            self._hellos.due_at, session.pings.due_at = math.inf, now
             self._sender.restart(session.session_id, now)
             self._events.append(Connected(session.session_id, session.bridge))
 

@@ -12,8 +12,10 @@ import numpy as np
 
 from evitif.bounded import BoundedDict
 from evitif.protocol.edge.config import EdgeConfig
+from evitif.protocol.edge.marking import Marking
 from evitif.protocol.edge.path_size import PathSize
-from evitif.protocol.events import DatagramSize
+from evitif.protocol.edge.pings import Sent
+from evitif.protocol.events import DatagramSize, MarksDropped
 from evitif.protocol.frames.coded_frame import CodedFrame, coded_datagrams
 from evitif.protocol.frames.frame_datagrams import FrameDatagrams
 from evitif.protocol.frames.packetiser import LEAST_DATAGRAM_BYTES, SOURCE_FRAME_RESERVE, Packetiser, TokenFrame, row_capacity
@@ -55,10 +57,11 @@ class FrameSender:
     """
 
     def __init__(self, parameters: StreamParameters, config: EdgeConfig, max_datagram_bytes: int,
-                 say: Callable[[DatagramSize], None] = lambda event: None):
+                 say: Callable[[DatagramSize | MarksDropped], None] = lambda event: None):
         self._parameters, self._config, self._seal = parameters, config, config.max_datagram_bytes - max_datagram_bytes
         least = max(parameters.row_formats.values()) + UNIT_INDEX.itemsize - row_capacity(0) + self._seal
         self.path = PathSize(config.max_datagram_bytes, max(least, LEAST_DATAGRAM_BYTES + SEAL_BYTES), say)
+        self.marking = Marking(config.ecn, config.link_timeout_s, say)
         self._own: dict[int, dict[Quantisation, Packetiser]] = {}          # by size of the datagrams
         self._own_of(config.max_datagram_bytes)
         self._others: BoundedDict[tuple[Quantisation, int, int, int], Packetiser] = BoundedDict(_PACKETISERS)
@@ -79,6 +82,7 @@ class FrameSender:
         self._session_id = 0
         self._held = False                   # until more is learnt of it
         self.sent_bytes = 0                  # on the wire, IP and UDP headers included
+        self._small = self._small_bytes = 0      # datagrams of these that were no frame's, and their bytes
         self.frames_cut = 0                  # not sent to their end, because a newer one came
         self.uplink = UplinkState()             # replaced whole, so that it may be read without a lock
 
@@ -95,6 +99,7 @@ class FrameSender:
         self._learnt(now)
         self._drop_waiting()
         self.path.restart(now)
+        self.marking.restart(now)
         self._pacer.begin(self._control.rate_bit_s, now)
         self._update_uplink(now)
 
@@ -116,6 +121,7 @@ class FrameSender:
         self._learnt(now)
         self._control.on_report(report, mean_burst, now)
         self.path.on_report(report, now)
+        self.marking.on_report(report, now)
         self._pacer.set_rate(self._control.rate_bit_s, now, LEAST_BURST_BYTES if self._control.marked else MIN_BURST_BYTES)
         self._update_uplink(now)
 
@@ -123,11 +129,14 @@ class FrameSender:
         """Note a datagram that is sent whatever the rate."""
         self.sent_bytes += payload + IP_UDP_BYTES
         self._beside += payload + IP_UDP_BYTES
+        self._small += 1
+        self._small_bytes += payload + IP_UDP_BYTES
         self._pacer.spend(payload, now)
 
-    def ahead_bytes(self, now: float) -> int:
-        """See `Pacer.ahead_bytes`."""
-        return self._pacer.ahead_bytes(now)
+    def sent_before(self, now: float) -> Sent:
+        """What was sent before a PING that goes out now: `sent_bytes` to `small_bytes` of `Report`."""
+        self.marking.on_ping(now)
+        return self.sent_bytes, self._pacer.ahead_bytes(now), self.path.large, self._small, self._small_bytes
 
     def asks_first(self, now: float) -> bool:
         """Whether a PING goes ahead of a frame: there was a queue, or no report comes, as if PINGs behind frames find it full."""
@@ -147,7 +156,8 @@ class FrameSender:
             self._beside_smoothed += _RATE_GAIN * (self._beside - self._beside_smoothed)
         self._frame_at, self._beside, self._name_bytes = now, 0.0, len(frame.source_frame.encode())
         self._update_uplink(now)
-        tokens = self._parameters.tokens if isinstance(frame, CodedFrame) or frame.sent is None else len(frame.sent)
+        chosen = frame.tokens.sent if isinstance(frame, CodedFrame) else None if frame.sent is None else len(frame.sent)
+        tokens = self._parameters.tokens if chosen is None else chosen
         return layout.packets, layout.bytes, tokens
 
     def _layout_of(self, frame: TokenFrame, now: float) -> FrameDatagrams:

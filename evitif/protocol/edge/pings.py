@@ -9,6 +9,7 @@ REMEMBERED = 1024            # 20 s at the highest rate: a later PONG tells noth
 FRAME_INTERVAL_S = 0.05      # at least, between those ahead of frames, and between those behind them
 FAILURE = 0.2                # share of the PING intervals that may pass without a PONG
 MAX_COPIES = 8
+Sent = tuple[int, int, int, int, int]      # `sent_bytes` to `small_bytes` of `Report`
 
 
 class Pings:
@@ -16,17 +17,17 @@ class Pings:
 
     def __init__(self):
         self.due_at = math.inf
-        self._sent: BoundedDict[float, tuple[int, int, int]] = BoundedDict(REMEMBERED)
+        self._sent: BoundedDict[float, Sent] = BoundedDict(REMEMBERED)
         self._ahead_at = self._behind_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._sent)
 
-    def note(self, now: float, sent_bytes: int, ahead_bytes: int, large: int) -> None:
+    def note(self, now: float, sent: Sent) -> None:
         """One goes out; its report (`Report`) will have these figures."""
-        self._sent[now] = sent_bytes, ahead_bytes, large
+        self._sent[now] = sent
 
-    def take(self, sent_at: float) -> tuple[int, int, int] | None:
+    def take(self, sent_at: float) -> Sent | None:
         """What was noted with the PING of that time; None for further copies of its PONG."""
         return self._sent.pop(sent_at, None)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
+
 import numpy as np
 
 from evitif.protocol.edge.pings import FAILURE, Pings
@@ -17,6 +20,8 @@ from evitif.protocol.wire.datagram import PATH_BYTES, Datagram, DatagramError, R
 # the robot says from many addresses, and hands on what these are told. The robot cannot know which of them is its own.
 CHALLENGES_ANSWERED = 200.0, 50.0
 DOUBTS_ANSWERED = 20.0, 20.0      # of those with odd numbers, which go to where the bridge believes the robot to be
+WAYS_S, MOST_WAYS = 5.0, 256      # that the least time on the way down is remembered
+HELD_S, FLAT_S = 0.5, 2.0    # longer than that, it may have been held back; unless it stays so
 MOST_RESPONSES = 4           # to one of them; on a good uplink one
 
 
@@ -29,6 +34,8 @@ class EdgeSession:
         self.remote: ReceiverReport | None = None      # the bridge's last report
         self.clock = ClockFilter()
         self.pings = Pings()
+        self._ways: deque[tuple[float, float]] = deque(maxlen=MOST_WAYS)      # down, with the clocks' offset, and when
+        self._held = -math.inf, math.inf      # time on the way, and since when: of what may be held back
         self._sequence = 0
         self._challenges = ReplayWindow()              # which PATH_CHALLENGEs were answered
         self._challenges_answered = TokenBucket(*CHALLENGES_ANSWERED), TokenBucket(*DOUBTS_ANSWERED)      # by even and odd numbers
@@ -57,6 +64,28 @@ class EdgeSession:
         """Compare the clocks by a frame and its answer, of which the middle times are the bridge's; the seconds on the way up and down."""
         self.clock.add(sent_at, arrived_at, answered_at, now)
         return self.clock.uplink_s(sent_at, arrived_at), self.clock.downlink_s(answered_at, now)
+
+    def there_at(self, asked_at: float, said_at: float, now: float) -> float:
+        """When the bridge was surely there, if it said something at `said_at` of its clock that it was asked at `asked_at`.
+
+        Somebody may hold back what it says and bring it later, one by one, so that each is the newest. Then each takes longer on its way.
+        What takes longer by a time than the fastest of the last seconds was said that time ago; in any case after it was asked. If the
+        time stays for `FLAT_S`, the path is a longer one.
+        """
+        way, (held, since) = now - said_at, self._held
+        if self._ways and way - self._ways[0][0] > HELD_S:
+            if way > held + (now - since) / 4:
+                self._held = way, now
+            if way > held + (now - since) / 4 or now - since < FLAT_S:
+                return max(now - (way - self._ways[0][0]), asked_at)
+            self._ways.clear()
+        self._held = -math.inf, now
+        while self._ways and self._ways[0][1] < now - WAYS_S:
+            self._ways.popleft()
+        while self._ways and self._ways[-1][0] >= way:
+            self._ways.pop()
+        self._ways.append((way, now))
+        return max(now - (way - self._ways[0][0]), asked_at)
 
     def responses(self, received: Datagram, now: float) -> list[bytes]:
         """The PATH_RESPONSEs to a PATH_CHALLENGE: they say the same, and show the bridge from where. Raises DatagramError."""

@@ -6,18 +6,20 @@ out. A path that becomes longer (roaming, handover, a clock that is set) looks l
 * A queue is no longer than the round trip in which it is met.
 * A bottleneck with a queue is busy: one's own queue shrinks by the time in which less is sent than has arrived before, and if it is
   full, what arrives stays the same. If the delay does neither, it is not one's own queue.
-* The queue of another flow moves. If the least delay of every interval stays within 5 ms for a second, nothing fills and empties it.
+* The queue of another flow moves. If the least delay of every interval stays within 5 ms for a second, nothing fills and empties it;
+  three seconds where more is lost than before.
 """
 
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 
-from evitif.protocol.rate.report import Report, lost_between
+from evitif.protocol.rate.report import Report, passed_between
 
 WINDOW_S = 10.0              # of the least delay; BBR's and Copa's
 FLAT_S = 0.005               # by which the least delays of a level may differ
-LEVEL_S, LEVEL_INTERVALS = 1.0, 4       # that a level lasts before it is believed
+LEVEL_S, LEVEL_INTERVALS = 1.0, 4       # that a level lasts before it is believed,
+LOSSY_LEVEL_S = 3.0          # and if more is lost meanwhile than before, as TCP in a short queue does
 UNSHRUNK_S = 0.01            # by which one's own queue would have shrunk, and the delay did not
 
 
@@ -29,6 +31,7 @@ class _Level:
     most: float                # of the intervals' least delays
     since: float
     intervals: int = 0
+    loses_more: bool = False
     passed_bit_s: float = 0.0      # the most that has passed the bottleneck: the path takes at least this
     unshrunk_s: float = 0.0
 
@@ -50,10 +53,11 @@ class BaseDelay:
             self._least.popleft()
         return min(delay - self._least[0][1], max(report.round_trip_s, 0.0))
 
-    def has_moved(self, last: Report, reports: list[Report], radio_loss: float, now: float) -> bool:
+    def has_moved(self, last: Report, reports: list[Report], radio_loss: float, loses_more: bool, now: float) -> bool:
         """Whether the delay that stands is the path's, after an interval of `reports` that followed `last`. If so it is the base now.
 
         :param radio_loss: share that is lost behind the bottleneck
+        :param loses_more: whether surely more is lost: a queue may be full
         """
         least = min(report.delay_s for report in reports)
         level = self._level
@@ -61,16 +65,18 @@ class BaseDelay:
             level = self._level = _Level(least, least, now)
         level.least, level.most = min(level.least, least), max(level.most, least)
         level.intervals += 1
-        took = reports[-1].arrived_at - last.arrived_at
+        level.loses_more |= loses_more
+        first = last if last.delay_s >= level.least else reports[0]      # before that, the bottleneck may have been a faster one
+        took = reports[-1].arrived_at - first.arrived_at
         if took > 0:
-            passed = min((1 - lost_between(last, reports[-1])[1]) / max(1 - radio_loss, 0.05), 1.0)
-            level.passed_bit_s = max(level.passed_bit_s, 8 * passed * (reports[-1].sent_bytes - last.sent_bytes) / took)
+            level.passed_bit_s = max(level.passed_bit_s, 8 * passed_between(first, reports[-1], radio_loss) / took)
         for first, second in [*pairwise([last, *reports]), (last, reports[-1])]:
             took = second.sent_at - first.sent_at
             sent = 8 * (second.sent_bytes - first.sent_bytes)
             unsent = took - sent / level.passed_bit_s if level.passed_bit_s else took
             level.unshrunk_s = max(level.unshrunk_s, unsent - (first.delay_s - second.delay_s))
-        if now - level.since < LEVEL_S or level.intervals < LEVEL_INTERVALS or level.unshrunk_s < UNSHRUNK_S:
+        lasts = LOSSY_LEVEL_S if level.loses_more else LEVEL_S
+        if now - level.since < lasts or level.intervals < LEVEL_INTERVALS or level.unshrunk_s < UNSHRUNK_S:
             return False
         self._least = deque([(now, level.least)])
         self._level = None

@@ -20,7 +20,7 @@ RENO_BETA, RENO_ALPHA = 0.7, 0.53
 MOST_EAGER = 10.0
 FEWEST_EAGER, CUBIC_WINDOW = 5.0, 8.0      # at most, where the window is small; datagrams of the window for each time more
 SMOOTH = 0.1                 # of the window, by which it grows at most in one interval
-PAIR = 2                     # datagrams leave together, and are lost together
+TOGETHER = 3                 # datagrams are lost at once, about; where reports are too few to tell
 REMEMBERED_S = 3.0           # of the growth of the queue
 IDLE_BYTES, IDLE, IDLE_S = 700, 0.25, 0.1      # PINGs alone; of the mean rate; how long
 _DATAGRAM_BITS = 8 * 1228
@@ -48,7 +48,8 @@ class CrossTraffic:
             self._newest = second.sent_at
             x, y = 8e-6 * (second.sent_bytes - first.sent_bytes) / took, 1 + (later - queue) / took
             if second.sent_bytes - first.sent_bytes < IDLE_BYTES and x < IDLE * self._x / max(self._weight, 1e-9):
-                self._idle_weight, self._idle_y = keep * keep * self._idle_weight + took, keep * keep * self._idle_y + took * y
+                y_others = y - x * self._weight / self._x      # PINGs alone fill a part of a slow bottleneck
+                self._idle_weight, self._idle_y = keep * keep * self._idle_weight + took, keep * keep * self._idle_y + took * y_others
             self._weight = keep * self._weight + took
             self._x = keep * self._x + took * x
             self._y = keep * self._y + took * y
@@ -75,6 +76,16 @@ class CrossTraffic:
         return self.shares(sent_at)[0]
 
 
+def loss_events(reports: list[Report], radio_loss: float, round_trip: float) -> int:
+    """Round trips in which more was lost than the radio loses, as far as that is likely (loss events, RFC 5348, section 5.2)."""
+    events, began_at = 0, -math.inf
+    for first, second in pairwise(reports):
+        expected, lost = lost_between(first, second)
+        if second.sent_at > began_at + round_trip and (lost - radio_loss) * expected > 0.5 + 2 * math.sqrt(radio_loss * expected):
+            events, began_at = events + 1, first.sent_at
+    return events
+
+
 class Competition:
     """A time in which another flow fills the queue."""
 
@@ -84,10 +95,10 @@ class Competition:
         self._window = math.nan
         self._cut_at = -math.inf
 
-    def decide(self, lost: float, elapsed: float, round_trip: float, used: float, shares: tuple[float, float], now: float) -> float:
+    def decide(self, losses: float, elapsed: float, round_trip: float, used: float, shares: tuple[float, float], now: float) -> float:
         """The rate after an interval.
 
-        :param lost: datagrams that the radio does not account for
+        :param losses: round trips in which more was lost than the radio accounts for
         :param round_trip: seconds, queue included
         :param used: bit/s
         """
@@ -104,8 +115,8 @@ class Competition:
         growth = self._eager * RENO_ALPHA * round_trips
         slowed = min(SMOOTH * self._window / growth, 1.0)
         cuts = 0.0
-        if lost > 0 and now - self._cut_at > round_trip:
-            cuts, self._cut_at = min(max(lost / PAIR, 1.0), max(round_trips, 1.0)), now
+        if losses and now - self._cut_at > round_trip:
+            cuts, self._cut_at = min(losses, max(round_trips, 1.0)), now
         if used >= 0.5 * self.rate_bit_s:
             self._window += slowed * growth
         self._window = max(self._window * max(RENO_BETA ** (slowed * cuts), 0.5), 1.0)

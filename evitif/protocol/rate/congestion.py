@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from evitif.protocol.rate.base_delay import BaseDelay
-from evitif.protocol.rate.competition import Competition, CrossTraffic
-from evitif.protocol.rate.loss_trial import LossTrial, deviation
+from evitif.protocol.rate.competition import TOGETHER, Competition, CrossTraffic, loss_events
+from evitif.protocol.rate.loss_trial import LESS, LossTrial, deviation
 from evitif.protocol.rate.marks import MarkedPath
-from evitif.protocol.rate.report import Report, lost_between, marked_between, since
+from evitif.protocol.rate.report import Report, lost_between, marked_between, passed_between, since
 from evitif.vocabulary import SendingState
 
 TARGET_S = 0.025             # queueing delay
@@ -42,6 +42,7 @@ BETA = 0.9                   # of what was delivered
 DRAIN_S = 0.5                # a standing queue should be gone by then
 ALONE, ALONE_S = 0.1, 1.5    # share of the others below which nobody fills the queue, if it is so for that time
 MOST_OF_TCP = 0.25           # share lost beyond the radio's with which another flow still fills a queue
+UNLIKELY = 0.1               # by which the share that the radio loses grows at most in an interval that met a queue
 STRAYED = 4                  # datagrams that are lost and do not come late
 OTHERS = 0.2                 # share of the others from which somebody does
 GROWTH, MAX_GROWTH = 0.05, 1.0          # a second
@@ -64,6 +65,7 @@ class _Episode:
     stood_at: float            # when the queue was last seen
     drained_s: float = 0.0     # how much of it should be gone, by what was sent less than `rate_bit_s`
     stood_s: float = 0.0       # the queue of the interval before
+    intervals: int = 0
     resume_bit_s: float = 0.0  # rate to return to when the queue is gone; 0: it does not drain
 
 
@@ -90,11 +92,13 @@ class CongestionControl:
         self._decided_at = math.nan
         self._bytes = self._datagrams = 0     # sent since the last decision
         self._slow_start = True
-        self._radio_loss = 0.0                # share lost while no queue stands, smoothed
+        self._radio_loss = 0.0                # share lost while no queue stands, smoothed over as many intervals at first
+        self._radio_intervals = 0
         self._radio_burst = math.nan
         self._carried = 0.0                   # bit/s, the most that was carried recently
         self._calm_bit_s = self.rate_bit_s    # before the queue stood that stands; and
         self._calm_loss = 0.0                 # the share lost then, smoothed
+        self._longest_s = 0.0                 # queueing delay that was met recently
         self._suspected = False               # a queue stood in the interval before
         self._growth: float | None = None      # when growth began
         self._episode: _Episode | None = None
@@ -141,24 +145,28 @@ class CongestionControl:
         queueing = [max(queue - report.ahead_bytes / path, 0.0) for queue, report in self._interval]
         standing, peak = min(queueing), max(queueing)
         if standing <= TARGET_S and self._competition is None:
-            self._radio_loss += (lost - self._radio_loss) / 4
-            self._radio_burst = mean_burst
+            self._radio_burst = mean_burst if lost <= self._radio_loss + UNLIKELY or peak <= TARGET_S else self._radio_burst
+            self._radio_intervals += 1
+            self._radio_loss = _smoothed(self._radio_loss, lost, peak, self._radio_intervals)
         self.queueing_delay_s = standing
         least = min(queue for queue, _ in self._interval)
         if least <= TARGET_S and self._episode is None and self._competition is None:
             self._calm_bit_s = self.rate_bit_s
         if least <= TARGET_S / 2:
             self._base.clear()
-            self._calm_loss += (lost - self._calm_loss) / 4
-        elif self._base.has_moved(last[1], [report for _, report in self._interval], self._calm_loss, now):
+            self._calm_loss = _smoothed(self._calm_loss, lost, peak)
+        self._longest_s = max(peak, self._longest_s * math.exp(-elapsed / RECENT_S))
+        # A deep queue that has been twice as long loses nothing.
+        if peak <= BUSY_S or 2 * peak <= self._longest_s and self._longest_s > 2 * TARGET_S:
+            self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
+        radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
+        excess = _excess(lost, radio, expected, mean_burst)
+        reports = [report for _, report in self._interval]
+        if least > TARGET_S / 2 and self._base.has_moved(last[1], reports, self._calm_loss, excess > 0, now):
             self._resume()
             self._last, self._decided_at, self._interval = None, now, []
             self._bytes = self._datagrams = 0
             return
-        if peak <= BUSY_S:
-            self._idle_expected, self._idle_lost = 0.8 * self._idle_expected + expected, 0.8 * self._idle_lost + lost * expected
-        radio = max(self._idle_lost / self._idle_expected if self._idle_expected >= 50 else 0.0, self._trial.trusted)
-        excess = _excess(lost, radio, expected, mean_burst)
         missing = since(last[1].expected, newest.expected) - since(last[1].received, newest.received)
         self._deficits.append(missing - radio * expected)
         self._cross.add([last, *self._interval], radio)
@@ -175,16 +183,16 @@ class CongestionControl:
             self.rate_bit_s = self._bounded(factor * min(self.rate_bit_s, max(2 * used, FLOOR_BIT_S)))
             self.state, self._slow_start = SendingState.CONGESTED, False
             self._growth = now if factor < BETA else self._growth
-        elif self._try(standing, missing, expected, newest.sent_bytes - last[1].sent_bytes, mean_burst, elapsed, now):
+        elif self._try(standing, peak, missing, expected, newest.sent_bytes - last[1].sent_bytes, mean_burst, used, elapsed, now):
             pass
         elif self._competition is not None:
             self._competed_at = now
-            self._compete(self._competition, last, peak, excess, elapsed, used, now)
+            self._compete(self._competition, last, peak, excess, radio, elapsed, used, now)
         elif standing > TARGET_S and not self._doubted(lost, used):
             self._back_off(standing, peak, min(self._delivered(last, used), self.rate_bit_s), used, elapsed, now)
         elif standing <= TARGET_S and peak > BUSY_S and 0 < excess < MOST_OF_TCP * expected \
                 and sum(self._deficits) > STRAYED - 3 * min(self._deficits):
-            self._compete(self._start_competing(min(self.rate_bit_s, 1.25 * used)), last, peak, excess, elapsed, used, now)
+            self._compete(self._start_competing(min(self.rate_bit_s, 1.25 * used)), last, peak, excess, radio, elapsed, used, now)
         elif standing <= TARGET_S:
             self._suspected = False
             self._follow(peak, used, elapsed, now)
@@ -200,23 +208,23 @@ class CongestionControl:
         took = newest.arrived_at - first.arrived_at
         if took <= 0:
             return used
-        expected, lost = lost_between(first, newest)
         # What the radio loses has passed the bottleneck; only what is surely lost beyond that has not.
-        surely = max(lost - _deviation(expected, self._radio_burst), 0.0)
-        passed = min((1 - surely) / max(1 - self._radio_loss, 0.05), 1.0)
-        return passed * 8 * (newest.sent_bytes - first.sent_bytes) / took
+        sent, passed = newest.sent_bytes - first.sent_bytes, passed_between(first, newest, self._radio_loss)
+        datagrams = max(passed / _DATAGRAM, 1.0)
+        return 8 * min(passed * (1 + 2 * deviation(self._radio_loss, datagrams, self._radio_burst)), sent) / took
 
-    def _try(self, standing: float, missing: int, expected: int, sent: int, mean_burst: float, elapsed: float, now: float) -> bool:
+    def _try(self, standing: float, peak: float, missing: int, expected: int, sent: int, mean_burst: float, used: float,
+             elapsed: float, now: float) -> bool:
         """See whether loss without delay follows the rate; whether a trial decides the rate now."""
         if standing > TARGET_S or self._marks.marks(now):
             self._trial.abort()
         elif self._trial.running:
-            rate = self._trial.observe([report for _, report in self._interval], mean_burst, now)
+            rate = self._trial.observe([report for _, report in self._interval], peak > 2 * BUSY_S, mean_burst, now)
             if rate:
                 self.rate_bit_s, self.state = self._bounded(rate), SendingState.OPEN
             return True
         elif self._trial.suspects(expected, missing, sent, elapsed, mean_burst, now) \
-                and (self._competition is None or self._trial.risen_by() > MOST_OF_TCP):
+                and LESS * used > 2 * self._floor and (self._competition is None or self._trial.risen_by() > MOST_OF_TCP):
             rate = self._trial.verdict(now)
             if rate:
                 self._stop_competing()
@@ -241,6 +249,9 @@ class CongestionControl:
         if self._episode is None or standing > self._episode.delay_s:
             self._episode = _Episode(peak, max(delivered, 1.0), now)
         episode = self._episode
+        episode.intervals += 1
+        if episode.intervals == 2 and standing > INTERVAL_S:      # the first began in front of the bottleneck of before
+            episode.rate_bit_s = min(episode.rate_bit_s, max(delivered, 1.0))
         overdue = episode.drained_s > 1.25 * episode.delay_s + TARGET_S and standing > 0.7 * episode.stood_s
         if now - self._competed_at <= RECENT_S or overdue or self._cross.others(self._interval[-1][1].sent_at) > OTHERS:
             self._competed_at = now
@@ -274,7 +285,7 @@ class CongestionControl:
         speed = min(GROWTH * 2 ** (now - self._growth), MAX_GROWTH)
         self.rate_bit_s = self._bounded(self.rate_bit_s * (2.0 if self._slow_start else 1 + speed * min(elapsed, 1.0)))
 
-    def _compete(self, competition: Competition, last: _Sample, peak: float, excess: float, elapsed: float, used: float,
+    def _compete(self, competition: Competition, last: _Sample, peak: float, excess: float, radio: float, elapsed: float, used: float,
                  now: float) -> None:
         """Another flow fills the queue."""
         self.state = SendingState.CONGESTED
@@ -288,7 +299,8 @@ class CongestionControl:
             self._stop_competing()
             return
         round_trip = sum(report.round_trip_s for _, report in self._interval) / len(self._interval)
-        self.rate_bit_s = self._bounded(competition.decide(excess, elapsed, round_trip, used, shares, now))
+        losses = max(loss_events([last[1], *(report for _, report in self._interval)], radio, round_trip), excess / TOGETHER, 1.0)
+        self.rate_bit_s = self._bounded(competition.decide(losses if excess > 0 else 0.0, elapsed, round_trip, used, shares, now))
 
     def _start_competing(self, rate_bit_s: float) -> Competition:
         self._competition = Competition(self._bounded(rate_bit_s))
@@ -320,12 +332,14 @@ def _drained_alone(samples: list[_Sample], rate_bit_s: float) -> bool:
     return False
 
 
+def _smoothed(share: float, lost: float, peak: float, intervals: int = 4) -> float:
+    """The share that the radio loses; a queue that stood for a part of an interval may have lost the most of what was lost in it."""
+    return share + ((lost if peak <= TARGET_S or intervals == 1 else min(lost, share + UNLIKELY)) - share) / min(intervals, 4)
+
+
 def _excess(lost: float, radio: float, expected: int, mean_burst: float) -> float:
     """Datagrams lost beyond what the radio loses, as far as that is sure; 0: none."""
     excess = (lost - radio) * expected
     return excess if excess > 3 * expected * deviation(radio, max(expected, 1), mean_burst) * (radio > 0) + 0.5 else 0.0
 
 
-def _deviation(datagrams: float, mean_burst: float) -> float:
-    """Upper bound of the standard deviation of the difference between two shares lost, each of `datagrams`, in runs of `mean_burst`."""
-    return math.sqrt(2 * 0.25 / max(datagrams, 1) * (mean_burst if mean_burst >= 1 else 1.0))

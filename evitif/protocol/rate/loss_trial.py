@@ -36,6 +36,8 @@ class LossTrial:
         self._again_at, self._again_after = math.inf, AGAIN_S
         self._verdict, self._confirm_until, self._confirm_above = 0.0, -math.inf, 0.0
         self._first_sent_at = 0.0
+        self._queued = 0             # intervals of the trial in which others filled the queue, less those in which nobody did
+        self._rest_until = -math.inf
 
     @property
     def running(self) -> bool:
@@ -59,14 +61,16 @@ class LossTrial:
             self._again_at = now + (AGAIN_S if self._base > FEW else SOON_S)
         if now <= self._confirm_until:
             return self._expected >= DATAGRAMS / 2 and self._lost > self._confirm_above * self._expected
-        if self._expected < DATAGRAMS or self._took < IDLE_S:
+        if self._expected < DATAGRAMS or self._took < IDLE_S or now < self._rest_until:
             return False
         share = self._lost / self._expected
         if share < self.trusted:
             self.trusted += (share - self.trusted) / 8
         if now >= self._again_at and min(share, self.trusted) > 2 * RISE:      # what was taken for the radio's
             return True
-        doubt = math.hypot(deviation(share, self._expected, mean_burst), deviation(self.trusted, max(self._base, 1), self._base_burst))
+        # Frames may come as soon as there is a session: then nothing is known of the radio alone, and any loss is worth a trial.
+        known = deviation(self.trusted, self._base, self._base_burst) if self._base else 0.0
+        doubt = math.hypot(deviation(share, self._expected, mean_burst), known)
         self._risen = self._risen + 1 if share > self.trusted + RISE + 3 * doubt else 0
         return self._risen >= 2
 
@@ -87,7 +91,7 @@ class LossTrial:
         """A trial begins; returns its rate, bit/s."""
         self._used = min(8 * self._sent / self._took, rate_bit_s)
         self.resume_bit_s, self._before = rate_bit_s, self._lost / self._expected
-        self._began_at, self._last, self._until = now, None, now + LONGEST_S
+        self._began_at, self._last, self._until, self._queued = now, None, now + LONGEST_S, 0
         self._expected = self._lost = 0.0
         self._sent = self._took = 0.0
         return LESS * self._used
@@ -96,8 +100,12 @@ class LossTrial:
         """Something else tells what the path takes."""
         self.resume_bit_s = 0.0
 
-    def observe(self, reports: list[Report], mean_burst: float, now: float) -> float:
-        """Take the reports of an interval of the trial; the rate to go on with, bit/s, 0 while it is not sure."""
+    def observe(self, reports: list[Report], queued: bool, mean_burst: float, now: float) -> float:
+        """Take the reports of an interval of the trial; the rate to go on with, bit/s, 0 while it is not sure.
+
+        :param queued: whether one of them met a queue
+        """
+        self._queued += 1 if queued else -1
         for report in reports:
             if report.sent_at < self._began_at:
                 continue
@@ -121,6 +129,9 @@ class LossTrial:
             self._expected = self._lost = 0.0
             self._confirm_above = (share + self._before) / 2
             self._verdict, self._confirm_until = 0.9 * self._used * passed / passes, now + CONFIRM_S
+            return resume
+        if self._queued > 0:      # who filled it took what was left, so that the loss stayed: it may be the queue's
+            self._rest_until, self._again_after = now + self._again_after, 2 * self._again_after
             return resume
         self.trusted, self._base = max(share, self._before), max(self._base, self._expected)
         self._again_at, self._again_after = now + self._again_after, 2 * self._again_after

@@ -5,7 +5,8 @@ things: the rate falls by half of their smoothed share, once in a round trip (DC
 longer when marks come, whoever marks means a loss each (RFC 3168), and the rate falls as for one (RFC 8511).
 
 What a path does to the field is checked by what arrives (RFC 9000, section 13.4): where ECT(1) does not, because it is bleached, there
-are no marks and nothing changes. Where all is marked although next to nothing is sent, marks say nothing and are not believed.
+are no marks and nothing changes; where what is marked is dropped, nothing is marked (`evitif.protocol.edge.marking`). Where all is marked
+although next to nothing is sent, marks say nothing and are not believed.
 """
 
 import math

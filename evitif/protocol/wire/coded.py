@@ -36,6 +36,7 @@ class CodedTokens:
     step: int                           # u8: index of the quantiser's step, the quality
     reference: int | None               # id of the frame that differences are from; None: no other frame is needed
     parts: tuple[CodedPart, ...]        # on the edge in sending order; on the bridge those that arrived and brought something
+    sent: int | None = None             # on the edge, how many tokens these are, if not all
 
 
 class CodedBody(NamedTuple):
