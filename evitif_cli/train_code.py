@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from evitif.pipeline.coded_choice import FIGURES as STEP_FIGURES
+from evitif.pipeline.coded_table import FIGURES as STEP_FIGURES
 from evitif.pipeline.rate_table import FIGURES
 from evitif_cli.arguments import add_overwrite, configured
 from evitif_lab.commands.configuration import add_options

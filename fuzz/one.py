@@ -13,8 +13,8 @@ with atheris.instrument_imports(include=['evitif.protocol', 'evitif.transport', 
     elif sys.argv[1] == 'pictures':
         from fuzz.pictures import TARGETS
     else:
-        from fuzz import attacks, machines, parsers
-        TARGETS = {**parsers.TARGETS, **machines.TARGETS, **attacks.TARGETS}
+        from fuzz import attacks, coded, machines, parsers
+        TARGETS = {**parsers.TARGETS, **machines.TARGETS, **attacks.TARGETS, **coded.TARGETS}
 
 if __name__ == '__main__':
     atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[sys.argv[1]])

@@ -49,6 +49,7 @@ def genuine(target: str) -> list[bytes]:
         'pictures': pictures.genuine(),
         'patches': [bytes(8) + Random(seed).randbytes(300) for seed in range(4)],
         'map': [map_part.encode(MapPart(3, 1000, 0, 0, 1, b'mask'), 3), *(b'\0' + part for part in _maps())],
+        'coded-frames': [Random(seed).randbytes(160) for seed in range(4)],
         'coded': [bytes((step, 255, 0)) + _coded(step) for step in (2, 10, 18)],
     }.get(target, [])
 

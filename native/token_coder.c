@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 1               /* of the functions and of `Tables`; evitif/model/native.py asks for it */
+#define VERSION 3               /* of the functions and of `Tables`; evitif/model/native.py asks for it */
 #define PRECISION 24            /* bits of a frequency */
 #define GUESS_BITS 10
 #define MOST_CLASSES 64
@@ -134,17 +134,19 @@ static uint8_t mode_of(const Tables *t, const int16_t *levels, int64_t sort, con
     return (uint8_t)best;
 }
 
-/* `EntropyCode.plan_tokens` for n tokens. `reference` int16 [n, coefficients], 0 where nothing is `known`, or NULL. */
+/* `EntropyCode.plan_tokens` for n tokens. `reference` int16 [n, coefficients], 0 where nothing is `known`, or NULL; `rank` int64 [n], which of
+ * the sets of thresholds a token has, or NULL where there is one; `thrift` of each token. */
 void evitif_plan(const Tables *t, int64_t n, const int16_t *levels, const int64_t *sorts, const uint8_t *is_known,
-                 const int16_t *reference, const float *first, const float *rounding, const float *cost, const int32_t *most,
-                 float inverse, float thrift, uint8_t *modes, int32_t *symbols, uint8_t *classes, int16_t *result, float *bits) {
+                 const int16_t *reference, const int64_t *rank, const float *first, const float *rounding, const float *cost,
+                 const int32_t *most, float inverse, const float *thrift, uint8_t *modes, int32_t *symbols, uint8_t *classes, int16_t *result, float *bits) {
     for (int64_t i = 0; i < n; i++) {
         const int16_t *known = reference ? reference + i * t->coefficients : NULL, *own = levels + i * t->coefficients;
         int16_t *after = result + i * t->coefficients;
         int32_t *symbol = symbols + i * t->columns;
         uint8_t *class = classes + i * t->columns;
-        modes[i] = is_known[i] ? mode_of(t, own, sorts[i], known, cost, inverse, thrift) : 0;
+        modes[i] = is_known[i] ? mode_of(t, own, sorts[i], known, cost, inverse, thrift[i]) : 0;
         int64_t row = (int64_t)modes[i] * t->sorts + sorts[i], seen = 0;
+        const float *from = first + (rank ? rank[i] * (t->classes + 1) : 0), *add = rounding + (rank ? rank[i] * (t->classes + 1) : 0);
         float sum = 0;
         if (modes[i] == t->modes) {
             memset(symbol, 0, t->columns * sizeof *symbol);
@@ -159,8 +161,8 @@ void evitif_plan(const Tables *t, int64_t n, const int16_t *levels, const int64_
                 int32_t label = class_of(t, row, k, shift), predicted = predicted_of(t, row, k, known);
                 float rest = (float)(own[k] - predicted) * inverse, wanted = rest < 0 ? -rest : rest;
                 int32_t near = 0;
-                if (wanted >= first[label]) {
-                    near = (int32_t)(wanted + rounding[label]);
+                if (wanted >= from[label]) {
+                    near = (int32_t)(wanted + add[label]);
                     near = near < 1 ? 1 : near > most[label] ? most[label] : near;
                 }
                 sum += cost_of(t, cost, label, near);

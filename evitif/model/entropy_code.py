@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from evitif.model.entropy_tables import CLASSES, ESCAPE, LIMIT, LOW_BITS, REACH, TABLES, Tables
 from evitif.model.errors import CodeError
+from evitif.model.sensitivity import Sensitivity
 from evitif.model.token_parts import PartCoder, Plan, State
 from evitif.model.transform_code import digest_of
 
@@ -31,6 +33,7 @@ SHAPING = 0.5               # of the error that patches have in common, what is 
 _OF_TOKENS = ('modes', 'known', 'symbols', 'classes', 'levels', 'bits')
 _FLOATS = ('mean', 'analysis', 'synthesis', 'kernel')
 _TABLES = {'base': np.int8, 'factors': np.int16, 'frequencies': np.int32, 'centres': np.int8, 'expected': np.int32, 'shifts': np.int8}
+_SENSITIVITY = ('sensitivity_places', 'sensitivity_slopes')
 THRIFT = 0.12               # squared error, in squared steps, that a bit less may cost
 
 
@@ -42,9 +45,11 @@ class EntropyCode:
     :param synthesis: float32 [sorts, K, D]
     :param kernel: float32 [2 * rows - 1, 2 * columns - 1]: how much the errors of two patches so far apart add up in the answer, 1 in the
         middle
+    :param sensitivity: which patches the answer depends on; None: on all alike. It is the sender's alone, and not in the digest
     """
 
-    def __init__(self, mean: np.ndarray, analysis: np.ndarray, synthesis: np.ndarray, kernel: np.ndarray, tables: Tables):
+    def __init__(self, mean: np.ndarray, analysis: np.ndarray, synthesis: np.ndarray, kernel: np.ndarray, tables: Tables,
+                 sensitivity: Sensitivity | None = None):
         modes, sorts, _, kept = tables.base.shape
         if mean.ndim != 2 or not 0 < sorts <= len(mean):
             raise ValueError(f'a code with means {mean.shape} and {sorts} sorts: expected [tokens, channels], and a sort for each prefix '
@@ -55,7 +60,11 @@ class EntropyCode:
         grid = tuple((side + 1) // 2 for side in kernel.shape)
         if kernel.ndim != 2 or grid[0] * grid[1] != len(mean) - sorts + 1 or kernel.shape != (2 * grid[0] - 1, 2 * grid[1] - 1):
             raise ValueError(f'a kernel of shape {list(kernel.shape)}: expected that of a grid of {len(mean) - sorts + 1} patches')
+        if sensitivity is not None and (len(sensitivity.places) != len(mean) - sorts + 1 or len(sensitivity.slopes) > kept + 1):
+            raise ValueError(f'a sensitivity of {len(sensitivity.places)} places and {len(sensitivity.slopes)} slopes: expected '
+                             f'{len(mean) - sorts + 1}, and at most {kept + 1}')
         self.mean, self.analysis, self.synthesis, self.kernel, self.tables = mean, analysis, synthesis, kernel, tables
+        self.sensitivity = sensitivity
         self.unmoved = modes        # the mode of a token of which nothing else is sent
         self.sorts = np.minimum(np.arange(len(mean)), sorts - 1)
         self._parts = PartCoder(tables, self.sorts)
@@ -72,13 +81,14 @@ class EntropyCode:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of all that encoding and decoding depend on."""
-        return digest_of(self.arrays())
+        """Hex SHA-256 of all that decoding depends on."""
+        return digest_of({name: array for name, array in self.arrays().items() if name not in _SENSITIVITY})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `from_arrays` takes."""
+        own = () if self.sensitivity is None else zip(_SENSITIVITY, (self.sensitivity.places, self.sensitivity.slopes), strict=True)
         return {'mean': self.mean, 'analysis': self.analysis, 'synthesis': self.synthesis, 'kernel': self.kernel,
-                **{name: getattr(self.tables, name) for name in _TABLES}}
+                **{name: getattr(self.tables, name) for name in _TABLES}, **dict(own)}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> EntropyCode:
@@ -86,9 +96,25 @@ class EntropyCode:
         if missing := {*_FLOATS, *_TABLES} - set(arrays):
             raise ValueError(f'the code has no array {min(missing)!r}')
         floats = (np.ascontiguousarray(arrays[name], np.float32) for name in _FLOATS)
-        return cls(*floats, Tables(**{name: np.ascontiguousarray(arrays[name], kind) for name, kind in _TABLES.items()}))
+        tables = Tables(**{name: np.ascontiguousarray(arrays[name], kind) for name, kind in _TABLES.items()})
+        sensitivity = Sensitivity(*(np.ascontiguousarray(arrays[name], np.float32) for name in _SENSITIVITY)) if all(
+            name in arrays for name in _SENSITIVITY) else None
+        return cls(*floats, tables, sensitivity)
+
+    def with_sensitivity(self, sensitivity: Sensitivity | None) -> EntropyCode:
+        """The same for a sender that knows this."""
+        return EntropyCode(self.mean, self.analysis, self.synthesis, self.kernel, self.tables, sensitivity)
 
     # -- between tokens and levels ---------------------------------------------------------------------------------------------
+
+    def weights(self, levels: np.ndarray) -> np.ndarray:
+        """How much the answer depends on each token of a frame, levels int16 [N, K]: float32 [N], 1 for prefix tokens."""
+        prefix = len(self.analysis) - 1
+        return np.concatenate((np.ones(prefix, np.float32), self.weights_of_patches(levels[prefix:])))
+
+    def weights_of_patches(self, levels: np.ndarray) -> np.ndarray:
+        """`weights` of the patches alone, levels int16 [patches, K]."""
+        return np.ones(len(levels), np.float32) if self.sensitivity is None else self.sensitivity.weights(levels)
 
     def quantise(self, tokens: np.ndarray) -> np.ndarray:
         """Tokens float32 [N, D] to levels int16 [N, K]. Raises ValueError for others, and for values that are not finite."""
@@ -121,15 +147,17 @@ class EntropyCode:
         others are aimed a little to the other side of what their neighbours missed: noise shaping, as in error diffusion (Floyd and
         Steinberg 1976), weighted by what the tail notices.
 
-        :param thrift: squared error, in squared steps, that a bit less may cost
+        :param thrift: squared error, in squared steps, that a bit less may cost; of a patch on which the answer depends less, more
         """
         first, second, coupling = self._halves
+        rank = _rank_of(self.weights(levels)) if self.sensitivity is not None else None
         if not len(second):
-            return self.plan_tokens(levels, self.sorts, step, state, thrift)
-        one = self.plan_tokens(levels[first], self.sorts[first], step, None if state is None else state.at(first), thrift)
+            return self.plan_tokens(levels, self.sorts, step, state, thrift, rank)
+        of_first, of_second = (None, None) if rank is None else (rank[first], rank[second])
+        one = self.plan_tokens(levels[first], self.sorts[first], step, None if state is None else state.at(first), thrift, of_first)
         missed = one.levels[len(self.analysis) - 1:].astype(np.float32) - levels[first[len(self.analysis) - 1:]]
         aim = np.clip(np.rint(levels[second] - coupling @ missed), -LIMIT, LIMIT).astype(np.int16)
-        two = self.plan_tokens(aim, self.sorts[second], step, None if state is None else state.at(second), thrift)
+        two = self.plan_tokens(aim, self.sorts[second], step, None if state is None else state.at(second), thrift, of_second)
 
         def both(of_one: np.ndarray, of_two: np.ndarray) -> np.ndarray:
             whole = np.empty((self.tokens, *of_one.shape[1:]), of_one.dtype)
@@ -148,27 +176,42 @@ class EntropyCode:
         coupling = SHAPING * self.kernel[across]
         return np.concatenate([np.arange(prefix), prefix + black]), prefix + white, coupling.astype(np.float32)
 
+    def hold(self, plan: Plan, state: State, places: np.ndarray) -> Plan:
+        """The plan with the tokens at `places` int [n], which are known, unmoved from `state`."""
+        modes, levels, bits = plan.modes.copy(), plan.levels.copy(), plan.bits.copy()
+        modes[places], levels[places], bits[places] = self.unmoved, state.levels[places], 1.5
+        return replace(plan, modes=modes, levels=levels, bits=bits)
+
     def plan_tokens(self, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None = None,
-                    thrift: float = THRIFT) -> Plan:
-        """As `plan`, for any tokens, levels int16 [n, K], of the sorts int [n]."""
+                    thrift: float = THRIFT, rank: np.ndarray | None = None) -> Plan:
+        """As `plan`, for any tokens, levels int16 [n, K], of the sorts int [n].
+
+        :param rank: int [n], where the tokens stand in _WEIGHTS; None: they count alike
+        """
         known = np.zeros(len(levels), bool) if state is None else state.known
         reference = None if state is None else np.where(known[:, None], state.levels, np.int16(0))
         tables, at = self.tables, self.tables.at(step)
-        first, rounding = self._thresholds(thrift)
+        first, rounding = self._thresholds(thrift) if rank is None else self._thresholds_by_rank(thrift)
+        thrifts = np.full(len(levels), thrift, np.float32)
+        if rank is not None:
+            thrifts /= _WEIGHTS[rank]
         if (native := self._parts.native_tables(step)) is not None:
             modes, symbols, classes, result, bits = native.plan(
-                levels, sorts, known, reference, first, rounding, tables.cost, _MOST, thrift)
+                levels, sorts, known, reference, rank, first, rounding, tables.cost, _MOST, thrifts)
             return Plan(step, modes, known, symbols, classes, result, bits + np.float32(1.5) * known)
-        modes = self._modes(levels, sorts, step, known, reference, thrift)
+        modes = self._modes(levels, sorts, step, known, reference, thrifts)
         sent = np.flatnonzero(modes < self.unmoved)
         row = modes[sent].astype(np.intp) * len(self.analysis) + sorts[sent]
         predicted = at.predicted(row, None if reference is None else reference[sent].astype(np.int32))
         rest = (levels[sent, :at.columns] - predicted[:, :at.columns]).astype(np.float32) * np.float32(1 / at.size)
         magnitude = np.abs(rest)
+        offset = None if rank is None else (rank[sent] * (CLASSES + 1))[:, None]
         chosen, classes = np.zeros(rest.shape, np.int32), np.zeros(rest.shape, np.uint8)
         for label, part in at.adapted(row, chosen):
             classes[:, part] = label
             index = label.astype(np.intp)       # numpy takes by these in half the time
+            if offset is not None:
+                index += offset
             wanted = magnitude[:, part]
             near = (wanted + rounding.take(index)).astype(np.int32)
             np.maximum(near, 1, out=near)
@@ -184,7 +227,7 @@ class EntropyCode:
                     _spread(bits, sent, len(levels)) + np.float32(1.5) * known)
 
     def _modes(self, levels: np.ndarray, sorts: np.ndarray, step: int, known: np.ndarray, reference: np.ndarray | None,
-               thrift: float) -> np.ndarray:
+               thrifts: np.ndarray) -> np.ndarray:
         if reference is None or not known.any():
             return np.zeros(len(levels), np.uint8)
         # By the first coefficients, as if no class were adapted: the choice has to be quick, not exact.
@@ -199,8 +242,8 @@ class EntropyCode:
             near *= label > 0
             bits = self.tables.bits(label, near)
             rest -= near.astype(np.float32)
-            costs.append((np.square(rest) + np.float32(thrift) * bits).sum(1, dtype=np.float64) + np.float32(0 if mode else thrift))
-        costs.append(np.square(values - before).sum(1, dtype=np.float64) - np.float32(thrift))
+            costs.append((np.square(rest) + thrifts[:, None] * bits).sum(1, dtype=np.float64) + np.float32(mode == 0) * thrifts)
+        costs.append(np.square(values - before).sum(1, dtype=np.float64) - thrifts)
         costs = np.stack(costs)
         costs[1:, ~known] = np.inf
         return costs.argmin(0).astype(np.uint8)
@@ -218,6 +261,17 @@ class EntropyCode:
             first = np.where(coarse, edge[0], np.where(label > 0, 0.5, np.inf))
             self._rounding[thrift] = first.astype(np.float32), np.where(coarse, 2 - edge[1], 0.5).clip(0, 0.5).astype(np.float32)
         return self._rounding[thrift]
+
+    def _thresholds_by_rank(self, thrift: float) -> tuple[np.ndarray, np.ndarray]:
+        """`_thresholds` for each of _WEIGHTS, one after the other."""
+        if thrift not in self._by_rank:
+            first, rounding = zip(*(self._thresholds(float(thrift / weight)) for weight in _WEIGHTS), strict=True)
+            self._by_rank[thrift] = np.concatenate(first), np.concatenate(rounding)
+        return self._by_rank[thrift]
+
+    @functools.cached_property
+    def _by_rank(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+        return {}
 
     @functools.cached_property
     def _rounding(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
@@ -246,7 +300,13 @@ class EntropyCode:
         return self._parts.unpack(payloads, parts, step, state)
 
 
+_WEIGHTS = np.exp2(np.arange(-7, 6) / 2).astype(np.float32)     # that a token's thrift is divided by: from Sensitivity's LEAST to MOST
 _MOST = ((REACH + ESCAPE - 2 << LOW_BITS) - 1).astype(np.int32)
+
+
+def _rank_of(weights: np.ndarray) -> np.ndarray:
+    """The nearest of _WEIGHTS, int [n]."""
+    return np.clip(np.rint(2 * np.log2(weights)) + 7, 0, len(_WEIGHTS) - 1).astype(np.int64)
 
 
 def _spread(part: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:

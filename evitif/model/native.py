@@ -15,7 +15,7 @@ import numpy as np
 from evitif.model.entropy_tables import CENTRES, CLASSES, LIMIT, LOW_BITS, MARKS, REACH, SMOOTH, Step, Tables, table_of
 from evitif.model.symbol_coder import PRECISION, SymbolModel, require_end, words_of
 
-NAME, VERSION = 'libevitif_token_coder.so', 1
+NAME, VERSION = 'libevitif_token_coder.so', 3
 _GUESS_BITS = 10
 _NUMBERS = ('size', 'columns', 'coefficients', 'sorts', 'modes', 'blocks', 'all_blocks', 'buckets', 'classes', 'centres', 'reach', 'limit',
             'smooth', 'marks')
@@ -50,7 +50,7 @@ def load(path: Path) -> ctypes.CDLL | None:
     if found.evitif_coder_version() != VERSION:
         return None
     tables, coder, array, number = ctypes.POINTER(_Tables), ctypes.POINTER(_Coder), ctypes.c_void_p, ctypes.c_int64
-    for name, *arguments in (('plan', tables, number, *[array] * 8, ctypes.c_float, ctypes.c_float, *[array] * 5),
+    for name, *arguments in (('plan', tables, number, *[array] * 9, ctypes.c_float, *[array] * 6),
                              ('push_tokens', tables, coder, number, *[array] * 4),
                              ('take_tokens', tables, coder, number, *[array] * 9),
                              ('push', coder, number, array, array), ('take', coder, number, array, array)):
@@ -76,17 +76,18 @@ class NativeTables:
                    tables.shifts.shape[2], CLASSES, CENTRES, REACH, LIMIT, SMOOTH, len(MARKS))
         self.pointer = ctypes.pointer(_Tables(*numbers, *(self._kept[name].ctypes.data for name in _ARRAYS)))
 
-    def plan(self, levels: np.ndarray, sorts: np.ndarray, known: np.ndarray, reference: np.ndarray | None, first: np.ndarray,
-             rounding: np.ndarray, cost: np.ndarray, most: np.ndarray, thrift: float) -> tuple[np.ndarray, ...]:
-        """Modes, symbols, classes, levels and bits of a `Plan` of levels int16 [n, K], by the thresholds of each class."""
+    def plan(self, levels: np.ndarray, sorts: np.ndarray, known: np.ndarray, reference: np.ndarray | None, rank: np.ndarray | None,
+             first: np.ndarray, rounding: np.ndarray, cost: np.ndarray, most: np.ndarray, thrifts: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Modes, symbols, classes, levels and bits of a `Plan` of levels int16 [n, K], by the thresholds of each class; where there are
+        several sets of them, by that of the token's `rank`, int64 [n]. Each token has its thrift, float32 [n]."""
         count, levels, sorts = len(levels), np.ascontiguousarray(levels, np.int16), np.ascontiguousarray(sorts, np.int64)
         known, reference = np.ascontiguousarray(known), None if reference is None else np.ascontiguousarray(reference, np.int16)
-        modes = np.empty(count, np.uint8)
+        modes, rank = np.empty(count, np.uint8), None if rank is None else np.ascontiguousarray(rank, np.int64)
         symbols, classes = np.empty((count, self.step.columns), np.int32), np.empty((count, self.step.columns), np.uint8)
         result, bits = np.empty((count, self.step.factors.shape[1]), np.int16), np.empty(count, np.float32)
         _library().evitif_plan(self.pointer, count, *(None if array is None else array.ctypes.data for array in (
-            levels, sorts, known, reference, first, rounding, cost, most)), 1 / self.step.size, thrift, *(
-            array.ctypes.data for array in (modes, symbols, classes, result, bits)))
+            levels, sorts, known, reference, rank, first, rounding, cost, most)), 1 / self.step.size, *(
+            array.ctypes.data for array in (thrifts, modes, symbols, classes, result, bits)))
         return modes, symbols, classes, result, bits
 
 

@@ -212,9 +212,9 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             try:
                 if error is not None:
                     raise error
+                self._tell(item, *answers[0])
                 for frame, (_, heads) in zip(item, answers, strict=True):
                     self._send_maps(frame, heads)
-                self._tell(item, *answers[0])
             except Exception as reason:
                 self._fail(item, reason)
 

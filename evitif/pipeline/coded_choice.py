@@ -1,93 +1,53 @@
-"""How finely a frame's tokens are coded, in how many copies and datagrams: the fewest bytes that cost next to nothing.
+"""How finely a frame's tokens are coded, in how many copies each of them and in how many datagrams: rate-distortion optimised sending
+(Chou and Miao, "Rate-distortion optimized streaming of packetized media", 2006).
 
-The cost of a choice is the accuracy that the step costs, and what the patches cost that will be missing, averaged over all numbers of
-datagrams that may arrive; both were measured when the code was fitted. Among all choices that fit the frame's share of the allowed rate,
-the one of fewest bytes is taken whose cost is at most `accuracy_margin` above the least.
+A patch that is lost stays as the bridge remembers it, and by the answers the edge knows that. So it knows for each patch the squared error
+that is left if it arrives and if it does not, and the bits that it takes. One more copy is worth the error that it takes away, times how
+likely it is that this copy arrives and those before it do not. All copies are sent that are worth more than a *price* for each of their
+bits. A patch that moved much travels several times, one that hardly moved once or never.
 
-How many bytes a step takes depends on the image, and on what the bridge has already. So the frame is planned at one step, and the table
-says how the bytes of the others compare with it.
+The cost of a frame in accuracy is that of its step, and that of the error that losses will leave, averaged over the numbers of datagrams
+that may arrive; both were measured when the code was fitted. Among all steps, prices and numbers of datagrams that fit the frame's share
+of the allowed rate, that of fewest bytes is taken whose cost is at most `accuracy_margin` above the least. The frame is planned at one
+step; the table says how the bytes of the others compare with it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from evitif.channel import arrivals, memory
-from evitif.model.entropy_artifact import KIND, load_entropy_code
-from evitif.model.entropy_code import EntropyCode
-from evitif.model.errors import ArtifactError
-from evitif.model.folder import artifact_beside, artifact_folders, artifact_path, find_model_folder
-from evitif.model.model_identity import Identity
+from evitif.model.entropy_tables import STEPS
+from evitif.pipeline.coded_table import CodedTable
 from evitif.pipeline.rate_table import patches_missing
-from evitif.settings import AUTO
-from evitif.typed_json import typed
-from evitif.vocabulary import Quantisation
 
-FIGURES = 'coding_cost'         # what the table is called among the figures of an entropy code
-COPIES = (1, 2, 3, 4, 6)
-PACKETS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)     # of one copy
-MOST_PACKETS = 48
-NO_ANSWER = 1.0                 # cost of a frame of which nothing arrives
+COPIES = 6                      # of a patch, at most
+PACKETS = np.array((1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64))
+PRICES = tuple(np.geomspace(0.01, 0.4, 9).round(3))     # of a bit, in squared steps
+FULL = 0.94                     # of a payload, as planned: datagrams are not filled quite evenly
+OUTCOMES = 5                    # numbers of datagrams that arrive, put together
+NO_ANSWER, LAST_ANSWER = 1.0, 0.2       # cost of a frame of which nothing arrives: alone, and where another was answered not long before
 STAYS = 0.9                     # a new choice takes less than this share of the bytes that the present one takes
 
 
-@dataclass(frozen=True)
-class CodedTable:
-    """What was measured with the recovery that is used. Costs are of the answer, 0 to 1."""
+class Patches(NamedTuple):
+    """A frame's patches as planned at a step. Errors are squared, in the levels' units, and weighted by how much the answer depends on the
+    patch; all float [patches]."""
 
-    coding: dict[str, float]               # by step, nothing lost
-    bytes: dict[str, float]                # by step, mean of the patches' bytes
-    lost: tuple[tuple[float, float], ...]  # share of the patches lost, 0 to 1 ascending, and what that costs
+    bits: np.ndarray
+    missed: np.ndarray          # the error that is left if none of its copies arrives,
+    left: np.ndarray            # and if one does
+    energy: np.ndarray          # squared levels: the error if nothing were known
+    known: np.ndarray           # bool: the bridge has an earlier one
 
-    @classmethod
-    def of(cls, description: dict) -> CodedTable:
-        """The table of a code's description. Raises ArtifactError where it has none, or something else there."""
-        figures = description.get('figures', {})
-        try:
-            table = typed(cls, figures[FIGURES], FIGURES)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f'the figures of an entropy code are not as `evitif train code` writes them: expected {FIGURES} with a '
-                                f'number for each step as coding and as bytes, and pairs of numbers as lost: {error}') from None
-        steps = table.coding.keys()
-        if not steps or steps != table.bytes.keys() or not table.lost or not all(step.isdigit() for step in steps):
-            raise ArtifactError(f'{FIGURES} of an entropy code has no steps, or not the same ones as coding and bytes')
-        return table
-
-
-@dataclass(frozen=True, eq=False)
-class FittedCode:
-    """An entropy code, and what was measured of it."""
-
-    code: EntropyCode
-    table: CodedTable
-
-
-def fitted_code(model: str, cut: int, identity: Identity | str, quantisation: str) -> FittedCode | None:
-    """The entropy code beside `model` for this cut, if `quantisation` is coded, or auto and there is one for these weights.
-
-    Raises ArtifactError if it was asked for by name and there is none, or the one in a model folder does not fit.
-    """
-    if quantisation not in (AUTO, Quantisation.CODED):
-        return None
-    path = artifact_beside(model, cut, KIND, identity.suffix if isinstance(identity, Identity) else '')
-    if path is None:
-        if quantisation == AUTO:
-            return None
-        folders = artifact_folders(model)
-        wanted = artifact_path(folders[0] if folders else Path('artifacts') / model, cut, KIND)
-        raise ArtifactError(f'quantisation coded needs an entropy code for {model} at cut {cut}, and there is no {wanted}: fit one with '
-                            '`evitif train code`, or take fp16, int8 or int4')
-    try:
-        code, description = load_entropy_code(path, identity)
-        return FittedCode(code, CodedTable.of(description))
-    except ArtifactError:
-        if quantisation != AUTO or find_model_folder(model) is not None:
-            raise
-        return None         # other weights of an architecture that a code ships for
+    def at(self, places: np.ndarray | slice) -> Patches:
+        """These of them."""
+        return Patches(*(part[places] for part in self))
 
 
 @dataclass(frozen=True)
@@ -95,9 +55,18 @@ class CodedSetting:
     """One way to send a frame."""
 
     step: int
-    copies: int             # of each patch
-    packets: int            # of each copy, at least
+    price: float            # that a copy's worth for each bit has to reach, in squared steps
+    packets: int            # at least
     bytes: float            # of the frame, IP and UDP headers included, as expected
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What becomes of the copies of a patch on one path, by number of datagrams (places in PACKETS)."""
+
+    missing: np.ndarray     # float [counts, COPIES + 1, OUTCOMES]: of patches with so many copies, the share that is missing, by outcome
+    likely: np.ndarray      # float [counts, OUTCOMES]; what is missing to 1: nothing arrives
+    gains: np.ndarray       # float [counts, COPIES]: how likely one more copy brings what the others do not
 
 
 class CodedChoice:
@@ -105,7 +74,7 @@ class CodedChoice:
 
     :param headers: bytes of a datagram beside its payload, IP and UDP headers, ours and the seal included
     :param margin: how much more than the least a choice may cost
-    :param copies: the only number to consider; 0: any
+    :param copies: the same number for each patch; 0: any
     """
 
     def __init__(self, table: CodedTable, headers: float, margin: float, copies: int = 0):
@@ -113,44 +82,40 @@ class CodedChoice:
         self.steps = np.array(sorted(int(step) for step in table.coding))
         self._coding = np.array([table.coding[str(step)] for step in self.steps])
         self._bytes = np.array([table.bytes[str(step)] for step in self.steps])
-        pairs = [(c, n) for c in ([copies] if copies else COPIES) for n in PACKETS if c * n <= MOST_PACKETS or n == 1]
-        self._copies, self._each = (np.array(part) for part in zip(*pairs, strict=True))
-        self._packets = self._copies * self._each
-        shares, lost = zip(*table.lost, strict=True)
-        self._scattered, self._in_a_row = np.zeros((2, len(pairs), int(self._packets.max()) + 1))
-        for index, (count, packets) in enumerate(zip(self._copies, self._packets, strict=True)):
-            for costs, missing in zip((self._scattered, self._in_a_row), patches_missing(int(count), int(packets)), strict=True):
-                costs[index, :packets + 1] = np.interp(missing, shares, lost)
-                costs[index, 0] = NO_ANSWER
+        self._most, self._prices = min(copies, COPIES) or COPIES, np.array((0.0,) if copies else PRICES)
+        self._uniform = bool(copies)
+        self._lost, self._remembered = (np.array(pairs).T for pairs in (table.lost, table.with_memory))
 
     @property
     def first_step(self) -> int:
         """The coarsest step that costs no more than the margin."""
         return int(self.steps[np.flatnonzero(self._coding <= self._coding.min() + self._margin)[-1]])
 
-    def choose(self, step: int, patch_bytes: float, prefix_bytes: float, room: int, frame_bytes: float, packet_error_rate: float,
+    def choose(self, step: int, patches: Patches, prefix_bytes: float, room: int, frame_bytes: float, packet_error_rate: float,
                mean_burst: float = math.nan, present: CodedSetting | None = None) -> CodedSetting:
         """The setting of fewest bytes that costs at most the margin more than the best that fits; the smallest if none fits.
 
-        :param step: one of `steps`, at which the frame's patches take `patch_bytes`, and its prefix tokens `prefix_bytes`
+        :param step: one of `steps`, at which `patches` were planned, and at which the prefix tokens take `prefix_bytes`
         :param room: for a payload, bytes
         :param frame_bytes: that the frame may take
         :param packet_error_rate: 0 to 1, as measured; NaN counts as none
         :param mean_burst: datagrams lost in a row on average; NaN where it is unknown: independent losses
         :param present: kept while it is good and no other takes clearly less
         """
-        loss = 0.0 if math.isnan(packet_error_rate) else packet_error_rate
-        likely = arrivals(loss, mean_burst, self._scattered.shape[1] - 1)[self._packets]
-        in_a_row = memory(loss, mean_burst)
-        gone = (likely * ((1 - in_a_row) * self._scattered + in_a_row * self._in_a_row)).sum(1)         # [pairs]
+        losses = losses_of(packet_error_rate, mean_burst)
         scale = self._bytes / self._bytes[int(np.searchsorted(self.steps, step))]
-        patches, prefix = patch_bytes * scale[:, None], prefix_bytes * scale[:, None]                   # [steps, 1]
-        sizes = self._copies * patches + self._packets * (prefix + self._headers)                       # [steps, pairs]
-        possible = patches <= self._each * np.maximum(room - prefix, 1.0)
+        sizes, errors, again = self._by_price(step, patches, scale, losses)                             # [steps, counts, prices]
+        bitmap = np.where(again, len(patches.bits) / 8, 0.0)
+        each = scale[:, None, None] * prefix_bytes + bitmap
+        possible = sizes <= PACKETS[:, None] * np.maximum(FULL * room - each, 1.0)
+        sizes = sizes + PACKETS[:, None] * (each + self._headers)
         if not possible.any():
-            possible = np.broadcast_to(self._each == self._each.max(), possible.shape)
+            possible = np.broadcast_to(PACKETS[:, None] == PACKETS[-1], possible.shape)
+        table = self._remembered if patches.known.any() else self._lost
+        nothing = LAST_ANSWER if patches.known.any() else NO_ANSWER
+        gone = (np.interp(errors, *table) * losses.likely[:, None]).sum(-1) + nothing * (1 - losses.likely.sum(1))[:, None]
+        costs = self._coding[:, None, None] + gone
         fits = possible & (sizes <= frame_bytes)
-        costs = self._coding[:, None] + gone
         if fits.any():
             good = fits & (costs <= costs[fits].min() + self._margin)
             at = np.unravel_index(np.argmin(np.where(good, sizes, np.inf)), sizes.shape)
@@ -158,9 +123,73 @@ class CodedChoice:
                 at = now
         else:
             at = np.unravel_index(np.argmin(np.where(possible, sizes, np.inf)), sizes.shape)
-        return CodedSetting(int(self.steps[at[0]]), int(self._copies[at[1]]), int(self._each[at[1]]), float(sizes[at]))
+        return CodedSetting(int(self.steps[at[0]]), float(self._prices[at[2]]), int(PACKETS[at[1]]), float(sizes[at]))
 
-    def _place(self, setting: CodedSetting) -> tuple[int, int] | None:
-        pairs = np.flatnonzero((self._copies == setting.copies) & (self._each == setting.packets))
-        steps = np.flatnonzero(self.steps == setting.step)
-        return (int(steps[0]), int(pairs[0])) if len(pairs) and len(steps) else None
+    def copies(self, setting: CodedSetting, patches: Patches, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
+        """How many copies of each patch, planned at the setting's step, to send: int [patches]; 0 only where an earlier one is known."""
+        gains = losses_of(packet_error_rate, mean_burst).gains[int(np.searchsorted(PACKETS, setting.packets)), :self._most]
+        worth = (patches.missed - patches.left) / (float(STEPS[setting.step])**2 * np.maximum(patches.bits, 1.0))
+        found = (worth[:, None] * gains > setting.price).sum(1)
+        return np.full(len(worth), min(self._most, setting.packets)) if self._uniform else np.maximum(found, ~patches.known)
+
+    def _by_price(self, step: int, patches: Patches, scale: np.ndarray, losses: Losses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each step, number of datagrams and price: the patches' bytes, the share of their energy by which what is lost differs from
+        what is remembered, by outcome (a last axis), and whether some travel more than once."""
+        count = len(patches.bits)
+        ratio = np.square(STEPS[self.steps] / float(STEPS[step]))[:, None]
+        gained = np.maximum(patches.missed - np.minimum(patches.left * ratio, patches.missed), 0.0)             # [steps, patches]
+        bits = np.maximum(patches.bits * scale[:, None], 1.0)
+        worth = gained / (np.square(STEPS[self.steps].astype(float))[:, None] * bits)
+        order = np.argsort(-worth, 1)
+        sums = np.zeros((2, len(self.steps), count + 1))
+        np.cumsum(np.take_along_axis(np.stack((bits / 8, gained)), order[None], 2), 2, out=sums[:, :, 1:])
+        gains = losses.gains[:, :self._most]
+        if self._uniform:
+            taken = np.where(gains > 0, count, 0)[None, :, None, :].repeat(len(self.steps), 0)
+        else:
+            with np.errstate(divide='ignore'):
+                least = self._prices[None, :, None] / gains[:, None]                                         # [counts, prices, copies]
+            ranked = -np.take_along_axis(worth, order, 1)
+            taken = np.stack([np.searchsorted(row, -least.ravel()).reshape(least.shape) for row in ranked])
+            taken[..., 0] = np.maximum(taken[..., 0], count - int(patches.known.sum()))
+        places = np.arange(len(self.steps))[:, None, None, None]
+        sizes, brought = sums[0][places, taken].sum(-1), sums[1][places, taken]                              # brought [..., copies]
+        sizes = sizes + (count - taken[..., 0]) / 8
+        whole = np.broadcast_to(sums[1][:, None, None, -1:], (*brought.shape[:-1], 1))
+        exactly = np.concatenate((whole, brought), -1)
+        exactly[..., :-1] -= brought                                                        # with 0, 1, … copies
+        errors = np.einsum('snpc,nco->snpo', exactly, losses.missing[:, :self._most + 1]) / max(float(patches.energy.sum()), 1e-9)
+        return sizes, errors, np.asarray(taken[..., 1:2].any(-1))
+
+    def _place(self, setting: CodedSetting) -> tuple[int, int, int] | None:
+        steps, prices = np.flatnonzero(self.steps == setting.step), np.flatnonzero(self._prices == setting.price)
+        return (int(steps[0]), int(np.searchsorted(PACKETS, setting.packets)), int(prices[0])) if len(prices) and len(steps) else None
+
+
+def losses_of(packet_error_rate: float, mean_burst: float) -> Losses:
+    """By the packet error rate, 0 to 1, NaN for none, and the mean burst in datagrams, NaN for independent losses."""
+    loss = 0.0 if math.isnan(packet_error_rate) else min(max(packet_error_rate, 0.0), 1.0)
+    return _losses(round(256 * loss) / 256, round(mean_burst, 1 if mean_burst < 20 else 0) if mean_burst >= 1 else 1.0)
+
+
+@lru_cache(maxsize=32)
+def _losses(loss: float, burst: float) -> Losses:
+    table, in_a_row = arrivals(loss, burst, int(PACKETS[-1])), memory(loss, burst)
+    missing, likely = np.ones((len(PACKETS), COPIES + 1, OUTCOMES)), np.zeros((len(PACKETS), OUTCOMES))
+    gains = np.zeros((len(PACKETS), COPIES))
+    for at, packets in enumerate(PACKETS.tolist()):
+        chance = table[packets, :packets + 1]
+        each = np.ones((COPIES + 1, packets + 1))
+        for copies in range(1, COPIES + 1):
+            scattered, row = patches_missing(copies, packets)
+            each[copies] = (1 - in_a_row) * scattered + in_a_row * row
+        mean = each @ chance
+        gains[at, :min(COPIES, packets)] = np.maximum(mean[:-1] - mean[1:], 0.0)[:packets]
+        some = chance[1:]
+        outcome = np.minimum((np.cumsum(some) - some / 2) / max(some.sum(), 1e-12) * OUTCOMES, OUTCOMES - 1).astype(int)
+        for number in range(OUTCOMES):
+            part = np.where(outcome == number, some, 0.0)
+            likely[at, number] = part.sum()
+            if likely[at, number]:
+                missing[at, :, number] = each[:, 1:] @ part / likely[at, number]
+    return Losses(missing, likely, gains)

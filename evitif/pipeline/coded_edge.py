@@ -10,8 +10,9 @@ import numpy as np
 
 from evitif.bounded import BoundedDict
 from evitif.model.entropy_code import EntropyCode, Plan, State
-from evitif.pipeline.coded_choice import CodedChoice, CodedSetting, FittedCode
+from evitif.pipeline.coded_choice import CodedChoice, CodedSetting, Patches
 from evitif.pipeline.coded_states import STATES, state_after, with_chosen
+from evitif.pipeline.coded_table import FittedCode
 from evitif.pipeline.loading import datagram_room
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.coded_frame import cut_by_bytes, payload_room, tokens_of
@@ -63,13 +64,20 @@ class CodedEdge:
         base = None if acknowledged is None else acknowledged.state
         room = payload_room((uplink.datagram_bytes or self._datagram_bytes) - self._seal, uplink.name_bytes) - _CODER_BYTES
         step = self._choice.first_step if self.setting is None else self.setting.step
-        plan = self._plan(levels, step, base, chosen)
+        plan, loss = self._plan(levels, step, base, chosen), (uplink.packet_error_rate, uplink.mean_burst)
+        weights, sent = self._code.weights_of_patches(levels[prefix:]), slice(None) if chosen is None else chosen[prefix:]
+        patches = patches_of(plan, levels, base, weights).at(sent)
         self.setting = setting = self._choice.choose(
-            step, float(plan.bits[prefix:].sum()) / 8, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES, room, uplink.frame_bytes,
-            uplink.packet_error_rate, uplink.mean_burst, self.setting)
+            step, patches, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES, room, uplink.frame_bytes, *loss, self.setting)
         if setting.step != step:
             plan = self._plan(levels, setting.step, base, chosen)
-        self.copies, parts = setting.copies, self._parts(plan, setting, room + _CODER_BYTES, chosen)
+            patches = patches_of(plan, levels, base, weights).at(sent)
+        copies = np.ones(len(weights), int)
+        copies[sent] = self._choice.copies(setting, patches, *loss)
+        if base is not None and not copies.all():       # not worth their bits: the bridge keeps what it has of them
+            copies, plan = np.maximum(copies, 1), self._code.hold(plan, base, prefix + np.flatnonzero(copies == 0))
+        self.copies = round(float(copies[sent].mean())) if copies[sent].size else 1
+        parts = self._parts(plan, copies, setting.packets, room + _CODER_BYTES, chosen)
         with self._lock:
             self._sent[frame_id] = _Sent(uplink.session_id, plan.levels, base)
         return CodedTokens(setting.step, None if acknowledged is None else acknowledged.frame_id, parts,
@@ -102,25 +110,34 @@ class CodedEdge:
             younger = sum(newer(frame_id, found.frame_id) for frame_id in self._sent)
             return found if younger < STATES - 1 else None
 
-    def _parts(self, plan: Plan, setting: CodedSetting, room: int, chosen: np.ndarray | None) -> tuple[CodedPart, ...]:
-        prefix = self._parameters.prefix_tokens
-        sizes, fixed = plan.bits[prefix:][self._order] / 8, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES
-        fewest = setting.packets
+    def _parts(self, plan: Plan, copies: np.ndarray, packets: int, room: int, chosen: np.ndarray | None) -> tuple[CodedPart, ...]:
+        sizes, copies = plan.bits[self._parameters.prefix_tokens:][self._order] / 8, copies[self._order]
+        most = 2 * int(copies.sum())       # with more, none carries less
         for _ in range(_ROUNDS):
-            ranges = cut_by_bytes(sizes, fixed, room, setting.copies, fewest)
-            bare = [CodedPart(first, count, b'') for first, count in ranges]
+            bare = cut_by_bytes(sizes, copies, packets)
             places = [tokens_of(part, self._parameters) for part in bare]
             payloads = self._code.pack_parts(plan, places if chosen is None else [each[chosen[each]] for each in places])
             if chosen is not None:
                 payloads = [with_chosen(packed, each, chosen) for packed, each in zip(payloads, places, strict=True)]
             parts = tuple(part._replace(payload=payload) for part, payload in zip(bare, payloads, strict=True))
-            largest = max(len(part.payload) for part in parts)
+            largest = max(len(part.chosen) + len(part.payload) for part in parts)
             if largest <= room:
                 return parts
-            each = len(parts) // setting.copies
-            fewest = max(each + 1, -(-each * largest // room))
+            packets = min(max(packets + 1, -(-packets * largest // max(room, 1))), most)
         raise ValueError(f'a part of a frame takes {largest} bytes, and a datagram has room for {room}: expected a larger '
                          'max_datagram_bytes')
+
+
+def patches_of(plan: Plan, levels: np.ndarray, base: State | None, weights: np.ndarray) -> Patches:
+    """What the choice has to know of a planned frame, levels int16 [N, K], where the bridge's state is `base`.
+
+    :param weights: float32 [patches], how much the answer depends on each
+    """
+    prefix = len(levels) - len(weights)
+    exact, known = levels[prefix:].astype(np.float32), plan.known[prefix:]
+    energy, left = np.square(exact).sum(1), np.square(exact - plan.levels[prefix:]).sum(1)
+    missed = energy if base is None else np.where(known, np.square(exact - base.levels[prefix:]).sum(1), energy)
+    return Patches(plan.bits[prefix:], weights * missed, weights * np.minimum(left, missed), weights * energy, known)
 
 
 def coded_edge(fitted: FittedCode, parameters: StreamParameters, config: EdgeSettings) -> CodedEdge:

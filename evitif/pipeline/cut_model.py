@@ -22,7 +22,7 @@ from evitif.model.pretrained import require_classifier
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.split import SplitModel
 from evitif.model.transform_code import RATES
-from evitif.pipeline.coded_choice import FittedCode, fitted_code
+from evitif.pipeline.coded_table import FittedCode, fitted_code
 from evitif.pipeline.loading import datagram_room, labels_of, placement_of
 from evitif.pipeline.rate_table import RateTable
 from evitif.protocol.frames.packetiser import groups_needed

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
-from evitif.pipeline.coded_choice import CodedTable, FittedCode
 from evitif.pipeline.coded_edge import coded_edge
+from evitif.pipeline.coded_table import CodedTable, FittedCode
 from evitif.pipeline.loading import labels_of, placement_of
 from evitif.pipeline.strategy import NO_ROWS, EdgeStrategy, Encoded, Observation
 from evitif.protocol.edge.frame_sender import UplinkState

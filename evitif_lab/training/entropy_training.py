@@ -9,13 +9,12 @@ import numpy as np
 import torch
 
 from evitif.datasets import open_images, recorded_paths
-from evitif.files import write_json
 from evitif.model.entropy_artifact import KIND, half_precision, load_entropy_code, save_entropy_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.model_identity import view_of
 from evitif.model.split import SplitModel
-from evitif.pipeline.coded_choice import FIGURES
+from evitif.pipeline.coded_table import FIGURES
 from evitif.recording import is_recording
 from evitif.selection import PatchModel, Pixels
 from evitif.selection.patch_code import ENTROPY_KIND
@@ -23,7 +22,9 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.training.entropy_code import fit_entropy_code
 from evitif_lab.training.finished import artifact_folder, is_finished
-from evitif_lab.training.rate_measurement import measure_steps, recovery_in
+from evitif_lab.training.rate_measurement import recovery_in
+from evitif_lab.training.sensitivity import IMAGES, fit_sensitivity
+from evitif_lab.training.step_measurement import measure_steps
 from evitif_lab.training.transform_code import (
     BATCH,
     CodeTraining,
@@ -37,7 +38,7 @@ from evitif_lab.trials.camera_motion import camera_path
 from evitif_lab.trials.images import Normalise, Seen, load_images, open_sources
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
-MEASURED, MEASURED_PIXELS = 400, 150        # images that the edge's choice rests on; patches of pixels take several times as long
+MEASURED, MEASURED_PIXELS, FILMED = 400, 150, 80       # images and paths that the edge's choice rests on; patches of pixels take longer
 
 
 def train_entropy_code(configuration: CodeTraining, command: str = '', keep: bool = False, overwrite: bool = False) -> list[dict]:
@@ -63,13 +64,12 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         normalise = Normalise(stream.preprocessor.data_config, c.device)
         tokens, answers = tokens_of(split, images, normalise)
         found = information(split, tokens[:c.gradient_images], c.seed)
-        recorded = c.video or [source for source in c.data if is_recording(source)]
-        video = recorded_tokens(split, recorded, stream.preprocessor.data_config, normalise) if recorded else \
-            video_tokens(split, images[-PATHS:], normalise, c.seed)
+        video = filmed(split, c, images[-PATHS:], stream.preprocessor.data_config, normalise)
         code = half_precision(fit_entropy_code(tokens, split.prefix_tokens, split.grid, *found, video, seed=c.seed, kept=kept))
+        code = code.with_sensitivity(fit_sensitivity(split, code, tokens[:c.gradient_images], c.seed))
         measured = slice(-(MEASURED_PIXELS if c.pixels else MEASURED), None)
-        table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[measured], answers[measured], c.seed,
-                              split if isinstance(split, PatchModel) else None)
+        table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[measured], answers[measured],
+                              None if c.pixels else video[:FILMED], c.seed, split if isinstance(split, PatchModel) else None)
         descriptions.append(save_entropy_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about, 'data': c.data,
             **view_of(stream.preprocessor.data_config),
@@ -81,6 +81,7 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
 
 def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list[dict]:
     """Measure anew, with the recovery that lies beside them, what the steps of the codes that are there cost; return the descriptions.
+    A code of before there was a sensitivity gets one: how it is decoded does not change.
 
     With `keep`, tables that were measured with this recovery already are left as they are, and not returned.
     """
@@ -92,12 +93,18 @@ def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list
         code, description = load_entropy_code(path, stream.parameters.fingerprint)
         recovery, digest = recovery_in(folder, stream)
         figures = description.setdefault('figures', {})
-        if keep and figures.get(FIGURES, {}).get('recovery_digest') == digest:
+        before = figures.get(FIGURES, {})
+        if keep and before.get('recovery_digest') == digest and 'remembered' in before:
             continue
-        tokens, answers = tokens_of(stream.split, images_of(c, stream)[-MEASURED:], Normalise(stream.preprocessor.data_config, c.device))
-        figures[FIGURES] = measure_steps(stream, code, recovery, digest, tokens, answers, c.seed)
-        write_json(path, description)
-        descriptions.append(description)
+        images, normalise = images_of(c, stream), Normalise(stream.preprocessor.data_config, c.device)
+        measured = images[-MEASURED:]
+        tokens, answers = tokens_of(stream.split, measured, normalise)
+        if code.sensitivity is None:
+            others = images[:min(IMAGES, c.gradient_images)]
+            code = code.with_sensitivity(fit_sensitivity(stream.split, code, tokens_of(stream.split, others, normalise)[0], c.seed))
+        video = filmed(stream.split, c, images[-FILMED:], stream.preprocessor.data_config, normalise)
+        figures[FIGURES] = measure_steps(stream, code, recovery, digest, tokens, answers, video, c.seed, before=before)
+        descriptions.append(save_entropy_code(path, code, description))
     return descriptions
 
 
@@ -110,6 +117,12 @@ def _is_there(c: CodeTraining, path: Path, kind: str, cut: int, fingerprint: str
         print(f'{path} is replaced: {error}', flush=True)
         return False
     return keep or is_finished(path, description.get('made_by', {}), configuration_of(c, cut), made_from, overwrite)
+
+
+def filmed(split: SplitModel | PatchModel, c: CodeTraining, images: torch.Tensor, seen: Seen, normalise: Normalise) -> torch.Tensor:
+    """Tokens float16 [paths, frames, N, D]: of what was recorded, else of a camera that moves over `images`."""
+    recorded = c.video or [source for source in c.data if is_recording(source)]
+    return recorded_tokens(split, recorded, seen, normalise) if recorded else video_tokens(split, images, normalise, c.seed)
 
 
 @torch.inference_mode()

@@ -16,8 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evitif.model.entropy_code import EntropyCode
-from evitif.model.entropy_tables import STEPS
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
 from evitif.model.quantise import TokenQuantiser, row_bytes
@@ -29,7 +27,6 @@ from evitif_lab.commands.progress import Progress
 
 BATCH = 50
 IMAGES = 1000           # that are enough to choose by; the shipped tables were measured on more
-WORTHLESS = 0.5         # cost of a step that is not worth a row of the table
 SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches
 
 
@@ -58,45 +55,21 @@ def measure_rates(stream: CutModel, code: TransformCode, recovery: Recovery, dig
         for kind in kinds:
             quantiser = TokenQuantiser(kind, code.channels, code=code if kind in RATES else None)
             arrived = torch.from_numpy(quantiser.dequantise(quantiser.quantise(tokens.flatten(0, 1).numpy()))).view(tokens.shape)
-            coding[kind] = _coding_cost(stream, probabilities, arrived)
+            coding[kind] = coding_cost(stream, probabilities, arrived)
             bar.update()
-        lost = _lost_costs(stream, recovery, tokens, probabilities, seed, bar)
+        lost = lost_costs(stream, recovery, tokens, probabilities, seed, bar)
     return {'recovery': recovery.name, 'recovery_digest': digest, 'images': len(tokens), 'coding': coding, 'lost': lost}
 
 
-@torch.inference_mode()
-def measure_steps(stream: CutModel, code: EntropyCode, recovery: Recovery, digest: str, tokens: torch.Tensor, answers: torch.Tensor,
-                  seed: int = 0, pixels: PatchModel | None = None) -> dict:
-    """As `measure_rates`, of an entropy code: for every second step what it costs and the bytes of an image's patches
-    (`evitif.pipeline.coded_choice.CodedTable`). Steps of which nearly every answer is another are left out.
+def coding_cost(stream: CutModel, probabilities: torch.Tensor, arrived: torch.Tensor, pixels: PatchModel | None = None) -> float:
+    """What tokens [n, N, D] cost as they arrived, where the exact ones have these probabilities [n, classes].
 
     :param pixels: the same model where the tokens are patches of pixels
     """
-    split = pixels or stream.split
-    probabilities, prefix, coding, sizes = answers.softmax(1), split.prefix_tokens, {}, {}
-    steps = range(0, len(STEPS), 2)
-    with Progress(total=len(steps) + len(SHARES_LOST), desc=f'cost of steps and loss at cut {stream.split.cut}', unit='row') as bar:
-        for step in steps:
-            plans = [code.plan(code.quantise(image), step) for image in tokens.numpy()]
-            arrived = torch.from_numpy(np.stack([code.reconstruct(plan.levels) for plan in plans]))
-            cost = _cost(probabilities, arrived, lambda part, _: split.tail(part.to(stream.placement.device)))
-            if cost < WORTHLESS:
-                coding[str(step)] = cost
-                sizes[str(step)] = round(float(np.mean([plan.bits[prefix:].sum() for plan in plans])) / 8, 1)
-            bar.update()
-        if pixels is not None:      # what is lost is made up for behind the embedding
-            tokens = torch.cat([pixels.embed(part.to(stream.placement.device)).float().cpu() for part in tokens.split(BATCH)])
-        lost = _lost_costs(stream, recovery, tokens, probabilities, seed, bar)
-    rising = np.maximum.accumulate(list(coding.values()))           # a coarser step that costs less is chance
-    return {'recovery': recovery.name, 'recovery_digest': digest, 'images': len(tokens),
-            'coding': dict(zip(coding, map(float, rising), strict=True)), 'bytes': sizes, 'lost': lost}
+    return _cost(probabilities, arrived, lambda part, _: (pixels or stream.split).tail(part.to(stream.placement.device)))
 
 
-def _coding_cost(stream: CutModel, probabilities: torch.Tensor, arrived: torch.Tensor) -> float:
-    return _cost(probabilities, arrived, lambda part, _: stream.split.tail(part.to(stream.placement.device)))
-
-
-def _lost_costs(stream: CutModel, recovery: Recovery, tokens: torch.Tensor, probabilities: torch.Tensor, seed: int,
+def lost_costs(stream: CutModel, recovery: Recovery, tokens: torch.Tensor, probabilities: torch.Tensor, seed: int,
                 bar: Progress) -> list[list[float]]:
     """Pairs of a share of the patches lost and what that costs exact tokens, ascending."""
     split, device, generator = stream.split, stream.placement.device, torch.Generator().manual_seed(seed)

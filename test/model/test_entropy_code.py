@@ -13,6 +13,7 @@ from evitif.model.entropy_artifact import half_precision, load_entropy_code, sav
 from evitif.model.entropy_code import EntropyCode, State
 from evitif.model.entropy_tables import STEPS
 from evitif.model.errors import ArtifactError, CodeError
+from evitif.model.sensitivity import LEAST, MOST, Sensitivity
 from evitif_lab.training.entropy_code import fit_entropy_code
 
 CHANNELS, PREFIX, PLACES = 12, 2, 18
@@ -145,6 +146,53 @@ def test_damaged_bytes_are_refused(code):
     for damaged in (payload[:-5], payload + b'\1'):
         with pytest.raises(CodeError):
             code.unpack(damaged, ALL, 8)
+
+
+def sensitive(code):
+    """The code for a tail that looks at the first patches most."""
+    return code.with_sensitivity(Sensitivity(np.linspace(3, -3, PLACES - PREFIX).astype(np.float32), np.zeros(5, np.float32)))
+
+
+def test_bits_are_saved_in_patches_that_the_answer_hardly_depends_on(code):
+    errors, bits = [], []
+    for each in (code, sensitive(code)):
+        missed, taken = [], []
+        for tokens in tokens_of(11, 40).numpy():
+            levels = each.quantise(tokens)
+            plan = each.plan(levels, 14)
+            assert np.array_equal(code.unpack(each.pack(plan, ALL), ALL, 14), plan.levels)       # who reads it need not know
+            missed.append(np.square(plan.levels[PREFIX:].astype(float) - levels[PREFIX:]).sum(1))
+            taken.append(plan.bits[PREFIX:])
+        errors.append(np.mean(missed, 0))
+        bits.append(np.mean(taken, 0))
+    assert errors[1][:4].mean() < 1.02 * errors[0][:4].mean() and errors[1][-4:].mean() > 1.3 * errors[0][-4:].mean()
+    assert bits[1][-4:].mean() < 0.99 * bits[0][-4:].mean() and bits[1][:4].mean() < 1.05 * bits[0][:4].mean()
+
+
+@given(st.integers(0, 1000))
+def test_weights_are_limited_and_about_one_on_average(seed):
+    generator = np.random.default_rng(seed)
+    weights = Sensitivity(generator.normal(0, 2, 16), generator.normal(0, 1, 5)).weights(generator.integers(-32767, 32767, (16, 12)))
+    assert weights.min() >= LEAST and weights.max() <= MOST and np.isfinite(weights).all() and weights.mean() < 2
+
+
+def test_a_sensitivity_is_stored_and_is_no_part_of_what_both_sides_agree_on(code, tmp_path):
+    path = tmp_path / 'entropy-cut1.json'
+    save_entropy_code(path, sensitive(code), {'model': 'small', 'fingerprint': 'ab' * 32, 'cut': 1})
+    loaded, said = load_entropy_code(path, 'ab' * 32)
+    assert loaded.digest == said['digest'] == code.digest
+    assert np.array_equal(loaded.sensitivity.places, sensitive(code).sensitivity.places) and len(loaded.sensitivity.slopes) == 5
+    for wrong in (Sensitivity(np.zeros(3), np.zeros(5)), Sensitivity(np.zeros(PLACES - PREFIX), np.zeros(99))):
+        with pytest.raises(ValueError, match='expected 16, and at most 13'):
+            code.with_sensitivity(wrong)
+
+
+def test_tokens_that_are_held_stay_as_they_were(code):
+    first, second = frames_of(60, 2)
+    state = State(code.plan(code.quantise(first), 10).levels, np.ones(PLACES, bool))
+    plan = code.hold(code.plan(code.quantise(second), 10, state), state, np.array([3, 7]))
+    read = code.unpack(code.pack(plan, ALL), ALL, 10, state)
+    assert np.array_equal(read, plan.levels) and np.array_equal(read[[3, 7]], state.levels[[3, 7]])
 
 
 def test_wild_tokens_are_coded_as_well_as_levels_can_hold_them(code):

@@ -13,6 +13,7 @@ from evitif.model import native
 from evitif.model.entropy_code import State
 from evitif.model.entropy_tables import STEPS
 from evitif.model.errors import CodeError
+from evitif.model.sensitivity import Sensitivity
 from fuzz.parsers import entropy_code
 
 SOURCE = Path(__file__).resolve().parents[2] / 'native' / 'token_coder.c'
@@ -51,7 +52,8 @@ def test_plans_and_bytes_are_the_same(library, seed, step, spread, referring, da
     levels, before = (np.clip(random.standard_cauchy((7, 8)) * spread, -32767, 32767).astype(np.int16) for _ in range(2))
     state = State(before if seed % 3 else levels // 2, random.random(7) < 0.7) if referring else None
     parts = [np.array(sorted(places)) for places in data.draw(st.lists(st.sets(st.integers(0, 6), min_size=1), min_size=1, max_size=4))]
-    plan, expected = both(library, lambda code: code.plan(levels, step, state))
+    unlike = Sensitivity(random.normal(0, 1, 6), random.normal(0, 0.01, 4)) if seed % 2 else None
+    plan, expected = both(library, lambda code: code.with_sensitivity(unlike).plan(levels, step, state))
     for name in ('modes', 'known', 'symbols', 'classes', 'levels'):
         assert np.array_equal(getattr(plan, name), getattr(expected, name)), name
     assert np.allclose(plan.bits, expected.bits, rtol=1e-5)

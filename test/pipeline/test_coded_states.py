@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evitif.pipeline.coded_choice import CodedChoice, CodedTable
+from evitif.pipeline.coded_choice import CodedChoice, Patches
 from evitif.pipeline.coded_edge import CodedEdge
 from evitif.pipeline.coded_states import STATES, CodedStates
+from evitif.pipeline.coded_table import CodedTable
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.coded_frame import tokens_of
 from evitif.protocol.wire.coded import CodedPart
@@ -149,32 +150,63 @@ def test_every_part_fits_into_a_datagram_or_the_edge_says_so(code):
     tokens = 3 * video(7, 1)[0]
     for bytes_ in (1200, 300, 160):
         coded = edge_of(code).encode(tokens, 1, UplinkState(datagram_bytes=bytes_, name_bytes=6))
-        assert max(len(part.payload) for part in coded.parts) <= bytes_ - 16 - 45 - 6
+        assert max(len(part.payload) for part in coded.parts) <= bytes_ - 16 - 46 - 6
     with pytest.raises(ValueError, match='a datagram has room for 1: expected a larger max_datagram_bytes'):
-        edge_of(code).encode(tokens, 1, UplinkState(datagram_bytes=68, name_bytes=6))
+        edge_of(code).encode(tokens, 1, UplinkState(datagram_bytes=69, name_bytes=6))
 
 
 def choice(margin: float = 0.002, copies: int = 0) -> CodedChoice:
     return CodedChoice(TABLE, 90.0, margin, copies)
 
 
-def chosen(loss: float, frame_bytes: float = math.inf, **options):
-    return choice(**options).choose(6, 2000.0, 40.0, 1100, frame_bytes, loss)
+def patches(known: bool, bits: float = 800.0) -> Patches:
+    """Twenty patches of about 2,000 bytes in all, that moved by as much as their number says."""
+    moved = np.geomspace(1e3, 1e6, 20) if known else np.full(20, 1e6)
+    return Patches(np.full(20, bits), moved, np.full(20, 900.0), np.full(20, 1e6), np.full(20, known))
+
+
+def chosen(loss: float, frame_bytes: float = math.inf, known: bool = False, burst: float = math.nan, **options):
+    return choice(**options).choose(6, patches(known), 40.0, 1100, frame_bytes, loss, burst)
+
+
+def copies_of(setting, loss: float, known: bool = False, **options) -> np.ndarray:
+    return choice(**options).copies(setting, patches(known), loss)
 
 
 def test_without_loss_the_coarsest_step_that_costs_next_to_nothing_is_sent_once():
     setting = chosen(0.0)
-    assert (setting.step, setting.copies, setting.packets) == (12, 1, 1)
+    assert (setting.step, setting.packets) == (12, 1) and (copies_of(setting, 0.0) == 1).all()
     assert chosen(0.0, margin=0.0).step == 6
 
 
 def test_more_loss_means_more_datagrams_and_copies():
-    sizes = [chosen(loss).bytes for loss in (0.0, 0.1, 0.3, 0.6)]
+    settings_ = [chosen(loss) for loss in (0.0, 0.1, 0.3, 0.6)]
+    sizes = [setting.bytes for setting in settings_]
     assert sizes == sorted(sizes) and sizes[-1] > 2 * sizes[0]
-    assert chosen(0.6).copies > 1 and chosen(0.6, copies=1).copies == 1
+    assert copies_of(settings_[-1], 0.6).mean() > copies_of(settings_[1], 0.1).mean()
+    assert (copies_of(chosen(0.6, copies=2), 0.6, copies=2) == 2).all()
+
+
+def test_patches_that_moved_more_travel_more_often_and_those_that_hardly_moved_stay():
+    copies = copies_of(chosen(0.6, known=True, margin=0.02), 0.6, known=True, margin=0.02)
+    assert (np.diff(copies) >= 0).all() and copies[0] == 0 and copies[-1] > 1
+
+
+def test_where_the_bridge_remembers_a_frame_takes_fewer_bytes():
+    assert chosen(0.6, known=True).bytes < 0.8 * chosen(0.6).bytes
+
+
+def test_bursts_spread_a_frame_over_more_datagrams():
+    assert chosen(0.2, burst=8.0).packets > chosen(0.2).packets
 
 
 def test_a_frame_keeps_within_its_bytes_if_anything_does():
     for room in (4000.0, 1500.0, 700.0):
         assert chosen(0.3, room).bytes <= room
     assert chosen(0.3, 10.0).bytes == min(chosen(0.3, 10.0).bytes, chosen(0.3, 600.0).bytes)
+
+
+def test_a_table_without_a_memory_says_what_one_saves():
+    shares, costs = zip(*TABLE.with_memory, strict=True)
+    assert shares == (0.0, 0.25, 0.5) and costs == (0.0, 0.05, 0.8)
+    assert CodedTable({}, {}, (), ((0.0, 0.0), (0.1, 0.2))).with_memory == ((0.0, 0.0), (0.1, 0.2))

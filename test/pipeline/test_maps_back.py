@@ -33,7 +33,7 @@ def test_a_robot_gets_its_mask_and_its_depth_and_what_nobody_reads_is_not_sent(h
         arrived = system.maps
         system.connected()
         system.edge.submit(IMAGE, 1, 'camera', 'context')
-        wait(lambda: len(arrived) == 2)
+        wait(lambda: len(arrived) == 2 and system.off_board)
         mask, depth = sorted(arrived, key=lambda answer: answer.head.name)[::-1]
         off_board = system.off_board[0][1].heads
         assert (mask.head.name, depth.head.name) == ('segmentation', 'depth') and mask.head.labels == ('floor', 'wall', 'door')

@@ -32,24 +32,41 @@ def bodies_of(frame: CodedFrame, parameters=PARAMETERS, room: int = 1200):
             for index, size in enumerate(layout.sizes)]
 
 
-@given(st.lists(st.floats(0.0, 40.0), min_size=1, max_size=200), st.integers(0, 60), st.integers(64, 1200), st.integers(1, 5),
-       st.integers(1, 40))
-def test_each_copy_has_every_patch_once_in_ranges_of_nearly_equal_bytes(sizes, fixed, room, copies, fewest):
-    sizes = np.array(sizes)
-    ranges = cut_by_bytes(sizes, fixed, room, copies, fewest)
-    covered = np.zeros(len(sizes), int)
-    for first, count in ranges:
-        assert 0 <= first < len(sizes)
-        covered[np.arange(first, first + count) % len(sizes)] += 1
-    assert (covered == copies).all()
-    count = min(max(-(-int(sizes.sum()) // (room - fixed)), fewest), len(sizes)) if room > fixed else 1
-    largest = max(np.maximum(sizes, 1e-3)[np.arange(first, first + part) % len(sizes)].sum() for first, part in ranges)
-    assert largest <= np.maximum(sizes, 1e-3).sum() / count + 2 * sizes.max() + 1
+def ranks_of(part: CodedPart, patches: int) -> np.ndarray:
+    """As `patches_of`, where patches are numbered by rank."""
+    chosen = np.unpackbits(np.frombuffer(part.chosen, np.uint8), count=part.count) if part.chosen else np.ones(part.count)
+    return (part.first + np.flatnonzero(chosen)) % patches
 
 
-def test_copies_are_cut_in_different_places():
-    ranges = cut_by_bytes(np.full(196, 10.0), 40, 1200, copies=3)
-    assert len(set(ranges)) == len(ranges) == 6
+@given(st.lists(st.tuples(st.floats(0.0, 40.0), st.integers(0, 5)), min_size=1, max_size=200), st.integers(1, 40))
+def test_each_patch_is_in_as_many_parts_as_it_has_copies(patches, packets):
+    sizes, copies = (np.array(part) for part in zip(*patches, strict=True))
+    parts, covered = cut_by_bytes(sizes, copies, packets), np.zeros(len(sizes), int)
+    for part in parts:
+        assert 0 <= part.first < len(sizes) and 1 <= part.count <= len(sizes) and len(part.chosen) in (0, -(-part.count // 8))
+        ranks = ranks_of(part, len(sizes))
+        assert len(ranks)
+        covered[ranks] += 1
+    assert len(parts) <= packets and (covered == np.minimum(copies, packets)).all()
+
+
+def test_copies_travel_far_apart_in_parts_of_nearly_equal_bytes():
+    generator = np.random.default_rng(3)
+    sizes, copies = generator.uniform(5, 15, 196), generator.integers(1, 5, 196)
+    parts = cut_by_bytes(sizes, copies, 12)
+    where = [[index for index, part in enumerate(parts) if rank in ranks_of(part, 196)] for rank in range(196)]
+    assert len(parts) == 12
+    for rank, places in enumerate(where):
+        assert len(places) == copies[rank]
+        assert all(after - before >= 12 // copies[rank] for before, after in zip(places, places[1:]))
+    loads = [sizes[ranks_of(part, 196)].sum() for part in parts]
+    assert max(loads) < 1.3 * np.mean(loads)
+
+
+def test_patches_that_travel_once_are_ranges_without_a_bitmap():
+    parts = cut_by_bytes(np.full(196, 10.0), np.ones(196, int), 6)
+    assert all(part.chosen == b'' for part in parts) and sum(part.count for part in parts) == 196
+    assert [part.first for part in parts] == np.cumsum([0, *(part.count for part in parts[:-1])]).tolist()
 
 
 def test_what_a_datagram_says_is_what_was_sent():
@@ -59,6 +76,22 @@ def test_what_a_datagram_says_is_what_was_sent():
         assert (body.reference, body.source_frame, body.part) == (3, b'camera', frame.tokens.parts[index])
 
 
+def test_a_part_with_some_of_its_ranks_says_which():
+    chosen = np.packbits([1, 0, 0, 1, 0, 0, 0, 1, 1, 0]).tobytes()
+    part = CodedPart(45, 10, b'some bytes', chosen)
+    frame = CodedFrame(5, 1005, 'camera', CodedTokens(7, 3, (part, CodedPart(0, 49, b'all'))))
+    body, _ = bodies_of(frame)
+    assert body.part == part
+    assert [*patches_of(body.part, (7, 7))] == [patches_of(CodedPart(0, 49, b''), (7, 7))[rank] for rank in (45, 48, 3, 4)]
+    assembler = Reassembler(PARAMETERS)
+    assert assembler.receive_coded(body, 100, 1.0) is None and assembler.next_frame() is None
+    assembler.handle_timer(2.0)
+    received = assembler.next_frame()
+    assert sorted(np.flatnonzero(received.received)) == [0, *sorted(1 + patches_of(part, (7, 7)))]
+    with pytest.raises(ValueError, match='a bitmap of 3 bytes .* expected .* none or 2 bytes of bitmap'):
+        bodies_of(CodedFrame(5, 1005, 'camera', CodedTokens(7, 3, (part._replace(chosen=chosen + b'x'),))))
+
+
 def test_frame_ids_wrap_and_a_reference_that_is_too_far_back_is_refused():
     assert bodies_of(coded_frame(1, 2**32 - 2))[0].reference == 2**32 - 2
     with pytest.raises(ValueError, match='frame 300 refers to frame 3; expected one of the 255 before it'):
@@ -66,10 +99,10 @@ def test_frame_ids_wrap_and_a_reference_that_is_too_far_back_is_refused():
 
 
 def test_a_part_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match='takes 111 bytes; expected at most 100'):
+    with pytest.raises(ValueError, match='takes 112 bytes; expected at most 100'):
         bodies_of(coded_frame(), room=100)
-    assert len(bodies_of(coded_frame(), room=111)) == 2
-    assert payload_room(111, len('camera')) == max(len(part.payload) for part in coded_frame().tokens.parts)
+    assert len(bodies_of(coded_frame(), room=112)) == 2
+    assert payload_room(112, len('camera')) == max(len(part.payload) for part in coded_frame().tokens.parts)
 
 
 def test_a_padded_frame_has_datagrams_of_one_size_and_says_the_same():
@@ -97,7 +130,7 @@ def test_what_arrives_is_put_together_and_says_which_patches_it_has():
     assembler.handle_timer(2.0)
     received = assembler.next_frame()
     assert received.quantisation == Quantisation.CODED and not received.complete and received.packets_received == 2
-    expected = np.concatenate([[0], 1 + patches_of(40, 9, (7, 7)), 1 + patches_of(0, 20, (7, 7))])
+    expected = np.concatenate([[0], 1 + patches_of(CodedPart(40, 9, b''), (7, 7)), 1 + patches_of(CodedPart(0, 20, b''), (7, 7))])
     assert sorted(np.flatnonzero(received.received)) == sorted(expected)
     assert received.coded.parts == (frame.tokens.parts[2], frame.tokens.parts[0])
     assert (received.coded.step, received.coded.reference) == (7, 3)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evitif.model.entropy_artifact import load_entropy_code
-from evitif.pipeline.coded_choice import CodedTable
+from evitif.pipeline.coded_table import CodedTable
 from evitif.pipeline.cut_model import CutModel
 from evitif.selection import EntropyPatchCode, PatchCode
 from evitif.settings import SplitSettings
@@ -39,6 +39,9 @@ def test_a_code_is_fitted_for_each_cut_and_travels(small, capsys):
         assert np.array_equal(code.unpack(code.pack(plan, np.arange(17)), np.arange(17), 12), plan.levels)
         table = of_entropy['figures']['coding_cost']
         assert 'steps' not in of_entropy['figures'] and table['bytes']['8'] > table['bytes']['12'] > 0
+        shares, costs = np.array(table['remembered']).T
+        assert shares[0] == costs[0] == 0 and (np.diff(shares) >= 0).all() and (np.diff(costs) >= 0).all()
+        assert code.sensitivity is not None and len(code.sensitivity.places) == 16
         assert f'step 8 for model at cut {cut}: {table["bytes"]["8"]:.0f} bytes for the patches of a frame' in printed
 
 

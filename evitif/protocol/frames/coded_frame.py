@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from evitif.protocol.frames.frame_datagrams import FrameDatagrams, even_sizes
 from evitif.protocol.frames.interleaving import scattered_order
 from evitif.protocol.wire import datagram
-from evitif.protocol.wire.coded import CODED_HEADER, CodedPart, CodedTokens, back_to
+from evitif.protocol.wire.coded import CODED_HEADER, CodedPart, CodedTokens, back_to, bitmap_bytes
 from evitif.protocol.wire.datagram import HEADER
 from evitif.protocol.wire.parameters import StreamParameters
 
@@ -30,39 +29,48 @@ def payload_room(datagram_bytes: int, name_bytes: int) -> int:
     return datagram_bytes - HEADER.size - CODED_HEADER.size - name_bytes
 
 
-def patches_of(first: int, count: int, grid: tuple[int, int]) -> np.ndarray:
-    """The patches of a range of ranks, int [count], as numbered row by row."""
+def patches_of(part: CodedPart, grid: tuple[int, int]) -> np.ndarray:
+    """The patches of a part, int [n], as numbered row by row, by rank."""
     order = scattered_order(grid)
-    return order[np.arange(first, first + count) % len(order)]
+    ranks = np.arange(part.first, part.first + part.count)
+    if part.chosen:
+        ranks = ranks[np.unpackbits(np.frombuffer(part.chosen, np.uint8), count=part.count).astype(bool)]
+    return order[ranks % len(order)]
 
 
 def tokens_of(part: CodedPart, parameters: StreamParameters) -> np.ndarray:
-    """The tokens of a part, int [n] ascending: the prefix tokens and a range of the ranked patches."""
+    """The tokens of a part, int [n] ascending: the prefix tokens and its patches."""
     prefix = parameters.prefix_tokens
-    return np.concatenate([np.arange(prefix), prefix + np.sort(patches_of(part.first, part.count, parameters.grid))])
+    return np.concatenate([np.arange(prefix), prefix + np.sort(patches_of(part, parameters.grid))])
 
 
-def cut_by_bytes(sizes: np.ndarray, fixed: float, room: int, copies: int = 1, fewest: int = 1) -> list[tuple[int, int]]:
-    """Cut the patches into ranges of nearly equal bytes: [(first rank, patches)], in sending order.
+def cut_by_bytes(sizes: np.ndarray, copies: np.ndarray, packets: int) -> list[CodedPart]:
+    """Spread the copies of patches over parts of nearly equal bytes, in sending order; their payloads are left out.
 
-    The patches are gone through once for each copy. A later copy is cut elsewhere, so that no two ranges are the same and the loss of
-    two datagrams seldom takes all copies of a patch.
+    The patches follow one another by rank, each with as much of the frame as its copies take together. A copy travels where its patch
+    lies, the others at equal distances from there, around the frame: n packets have those of a patch with c copies n / c apart, so a
+    burst, or two losses, seldom takes all. A part has the fewest ranks around what it carries, and a bitmap where it does not carry all.
 
     :param sizes: expected bytes of each patch, by rank, float [patches]
-    :param fixed: expected bytes of a payload beside its patches: prefix tokens, the coder's end
-    :param room: for a payload, bytes
-    :param fewest: ranges of each copy, at least, as long as there is a patch for each
+    :param copies: in how many packets it travels, int [patches], at least 0; more than `packets` count as that many
+    :param packets: parts, at least 1; fewer where a part would carry no patch
     """
-    sizes = np.maximum(sizes, 1e-3)
-    patches, ends = len(sizes), np.concatenate(([0.0], np.cumsum(sizes)))
-    count = min(max(math.ceil(ends[-1] / max(room - fixed, 1.0)), fewest, 1), patches)
-    ranges = []
-    for copy in range(copies):
-        marks = ends[-1] * (np.arange(count) + copy / copies) / count
-        starts = np.unique(np.searchsorted(ends, marks) % patches)
-        lengths = np.diff(np.append(starts, starts[0] + patches))
-        ranges += zip(starts.tolist(), lengths.tolist(), strict=True)
-    return ranges
+    copies, patches = np.minimum(copies, packets), len(sizes)
+    shares = np.maximum(sizes, 1e-3) * copies
+    ends = np.cumsum(shares)
+    middles, parts = (ends - shares / 2) / max(ends[-1], 1e-9), []
+    carried = np.zeros((packets, patches), bool)
+    for copy in range(int(copies.max(initial=0))):
+        ranks = np.flatnonzero(copies > copy)
+        carried[((middles[ranks] * packets + copy * packets / copies[ranks]) % packets).astype(int) % packets, ranks] = True
+    for row in carried[carried.any(1)]:
+        ranks = np.flatnonzero(row)
+        gaps = np.diff(ranks, append=ranks[0] + patches)        # the range begins after the longest gap
+        first = int(ranks[(int(gaps.argmax()) + 1) % len(ranks)])
+        count = patches - int(gaps.max()) + 1
+        chosen = b'' if count == len(ranks) else np.packbits(np.roll(row, -first)[:count]).tobytes()
+        parts.append(CodedPart(first, count, b'', chosen))
+    return parts
 
 
 def coded_datagrams(frame: CodedFrame, parameters: StreamParameters, room: int, padded: bool = False) -> FrameDatagrams:
@@ -78,15 +86,18 @@ def coded_datagrams(frame: CodedFrame, parameters: StreamParameters, room: int, 
     if not tokens.parts or len(tokens.parts) > 0xFFFF:
         raise ValueError(f'a frame has {len(tokens.parts)} parts; expected 1 to 65535')
     fixed = HEADER.size + CODED_HEADER.size + len(name)
-    sizes = [fixed + len(part.payload) for part in tokens.parts]
+    sizes = [fixed + len(part.chosen) + len(part.payload) for part in tokens.parts]
     if max(sizes) > room:
         raise ValueError(f'a part of a frame takes {max(sizes)} bytes; expected at most {room}')
     sizes = [room] * len(sizes) if padded else even_sizes(sizes)
     datagrams = np.zeros((len(sizes), max(sizes)), np.uint8)
-    for index, (first, count, payload) in enumerate(tokens.parts):
-        if not (0 <= first < patches and 1 <= count <= patches):
-            raise ValueError(f'part {index} has {count} patches from rank {first} in {len(payload)} bytes; expected some of {patches}')
+    for index, (first, count, payload, chosen) in enumerate(tokens.parts):
+        if not (0 <= first < patches and 1 <= count <= patches and len(chosen) in (0, bitmap_bytes(count))):
+            raise ValueError(f'part {index} has {count} patches from rank {first}, a bitmap of {len(chosen)} bytes and {len(payload)} '
+                             f'bytes of payload; expected some of {patches}, and none or {bitmap_bytes(count)} bytes of bitmap')
         head = HEADER.pack(datagram.MAGIC, datagram.VERSION, datagram.CODED, 0, 0, 0) + CODED_HEADER.pack(
-            frame.frame_id, index, len(sizes), frame.capture_stamp_ns, tokens.step, back, first, count, len(name), len(payload)) + name
-        datagrams[index, :fixed + len(payload)] = np.frombuffer(head + payload, np.uint8)
+            frame.frame_id, index, len(sizes), frame.capture_stamp_ns, tokens.step, back, first, count, bool(chosen), len(name),
+            len(payload)) + name
+        whole = head + chosen + payload
+        datagrams[index, :len(whole)] = np.frombuffer(whole, np.uint8)
     return FrameDatagrams(datagrams, sizes)
