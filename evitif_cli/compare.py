@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--duration', type=positive, default=math.inf, metavar='S', help='seconds (default: to the end)')
     parser.add_argument('--frames', type=whole(2), default=FRAMES,
                         help=f'images to judge by, in runs of at most {RUN} that follow one another (default: %(default)s)')
+    parser.add_argument('--only', action='append', metavar='TEXT', help='only ways whose name has this in it; may be repeated')
     parser.add_argument('--output', type=Path, default=Path('reports/compare'), help='folder of the report (default: %(default)s)')
 
 
@@ -68,7 +69,11 @@ def run(options: argparse.Namespace, command: str) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     partial = PartialResult(options.output / 'compare.json', identity)
     state = partial.load() or {}
-    findings = compare([*ways_of(model, options.robot_slower, options.deadline)], scene, path, options.deadline, dict(state.get('ways', {})),
+    ways = [way for way in ways_of(model, options.robot_slower, options.deadline)
+            if not options.only or any(text in way.title for text in options.only)]
+    if not ways:
+        raise ValueError(f'--only {options.only[0]}: no way of sending has that in its name')
+    findings = compare(ways, scene, path, options.deadline, dict(state.get('ways', {})),
                        lambda known: partial.save({'next': len(known), 'ways': known}), say)
     advice = recommend(findings, options.deadline)
     about = sentences(scene, options, name)
@@ -85,8 +90,9 @@ def sentences(scene: Scene, options: argparse.Namespace, name: str) -> list[str]
     """What the figures are of."""
     link = f'{100 * options.loss:g} % of the packets lost' + (f' in bursts of {options.burst:g}' if options.burst > 1 else '')
     rate = f', an uplink of {options.rate:g} Mbit/s' if options.rate else ''
-    lines = [f'{len(scene.frames)} images of {name}, {len(scene.runs)} runs at {scene.rate_hz:.1f} Hz, {len(SEEDS)} seeds; {link}, '
-             f'{1e3 * options.delay:g} ms one way{rate}. Right is the answer that the uncut model gives to the same image; an image that is '
+    lines = [f'{len(scene.frames)} images of {name}, {len(scene.runs)} runs at {scene.rate_hz:.1f} Hz, {len(SEEDS)} seeds; '
+             f'{link}, '
+             f'{1e3 * options.delay:g} ms one way{rate}. Right is the answer that the uncut model gives to the same image; what is '
              f'not answered within {1e3 * options.deadline:g} ms counts as wrong. ± is half of a 95 % interval over runs and seeds.',
              'The link and the time on it are simulated, with the code that runs on robots. Computing was measured on this machine'
              + (f', and the robot is taken to be {options.robot_slower:g} times slower.' if options.robot_slower != 1 else '.'),

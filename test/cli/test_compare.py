@@ -16,7 +16,7 @@ from evitif_cli.main import main
 from evitif_lab.advice.advice import Finding, recommend
 
 MODEL = str(Path(__file__).parents[2] / 'artifacts' / 'fashion_mnist')
-COUNT, SLOW_NS = 6, 4_000_000_000          # images so far apart that a busy machine answers each
+COUNT, SLOW_NS = 4, 4_000_000_000          # images so far apart that a busy machine answers each
 
 
 @pytest.fixture(scope='module')
@@ -31,11 +31,12 @@ def compared(recording: Path, folder: Path, *options: str) -> dict:
 
 
 def test_on_a_clean_link_each_way_answers_every_image(recording, tmp_path):
-    ways = {way['way']: way for way in compared(recording, tmp_path)['ways']}
+    some = [option for text in ('0.002', 'CRF 24', 'JPEG 90', 'alone', 'selection') for option in ('--only', text)]
+    ways = {way['way']: way for way in compared(recording, tmp_path, *some)['ways']}
     assert all(way['answered'] == 1.0 and way['p50_s'] < 3 for way in ways.values()), ways
     assert ways['the robot alone']['right'] == 1.0 and ways['the robot alone']['bytes'] == 0
     evitif = [way for name, way in ways.items() if name.startswith('evitif, split')]
-    assert len(evitif) == 3 and evitif[0]['right'] >= 0.8 and all(way['bytes'] > 0 and way['repeated'] == 0 for way in evitif)
+    assert len(evitif) == 1 and evitif[0]['right'] >= 0.75 and all(way['bytes'] > 0 and way['repeated'] == 0 for way in evitif)
     best, reliable = ways['JPEG 90, best effort'], ways['JPEG 90, reliable, in order']
     assert best['bytes'] == reliable['bytes'] > 0 and best['right'] == reliable['right']
     page, table = (tmp_path / 'compare.html').read_text(), (tmp_path / 'compare.md').read_text()
@@ -43,7 +44,8 @@ def test_on_a_clean_link_each_way_answers_every_image(recording, tmp_path):
 
 
 def test_a_link_that_loses_takes_answers_from_best_effort_and_time_and_bytes_from_reliable_ones(recording, tmp_path):
-    ways = {way['way']: way for way in compared(recording, tmp_path, '--loss', '0.5', '--delay', '0.02')['ways']}
+    options = ('--loss', '0.5', '--delay', '0.02', '--only', 'JPEG 90', '--only', 'alone')
+    ways = {way['way']: way for way in compared(recording, tmp_path, *options)['ways']}
     assert ways['JPEG 90, best effort']['answered'] < 1.0
     assert ways['JPEG 90, reliable, in order']['answered'] > ways['JPEG 90, best effort']['answered']
     assert ways['JPEG 90, reliable, in order']['p99_s'] is None or ways['JPEG 90, reliable, in order']['p99_s'] > 0.2
@@ -73,7 +75,8 @@ def test_an_interrupted_comparison_goes_on(recording, tmp_path, monkeypatch, cap
 def advice_run(recording: Path, folder: Path) -> None:
     from evitif_cli import compare
     from evitif_cli.main import build_parser
-    arguments = ['compare', str(recording), '--model', MODEL, '--cut', '3', '--deadline', '3', '--output', str(folder)]
+    arguments = ['compare', str(recording), '--model', MODEL, '--cut', '3', '--deadline', '3', '--output', str(folder),
+                 '--only', 'JPEG', '--only', 'alone']
     compare.run(build_parser().parse_args(arguments), ' '.join(arguments))
 
 
@@ -88,7 +91,8 @@ def test_the_fewest_bytes_are_recommended_among_those_that_are_as_good_as_the_be
 
 
 @pytest.mark.parametrize(('options', 'words'), [
-    (['--loss', '0.5', '--burst', '1.1'], 'the link cannot be so'), (['--start', '1000'], 'no image that can be read')])
+    (['--loss', '0.8', '--burst', '1.1'], 'the link cannot be so'), (['--start', '1000'], 'no image that can be read'),
+    (['--only', 'pigeons'], 'no way of sending')])
 def test_what_cannot_be_is_said(recording, tmp_path, capsys, options, words):
     assert main(['compare', str(recording), '--model', MODEL, '--output', str(tmp_path), *options]) == 1
     assert words in capsys.readouterr().err
