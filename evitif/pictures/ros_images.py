@@ -128,7 +128,9 @@ def compressed_image_to_rgb(message: CompressedImage, significant: SignificantBi
     if samples.dtype == np.uint8 and encoding in _LAYOUTS and _LAYOUTS[encoding].sample_bytes == 2:
         significant.judge_reduced(samples)
     if encoding.startswith('bayer_') and not target:
-        mosaic = samples[:, :, 0] if samples.ndim == 3 else significant.to_8_bits(samples)
+        mosaic = samples[:, :, 0] if samples.ndim == 3 else samples
+        if mosaic.dtype != np.uint8:
+            mosaic = significant.to_8_bits(mosaic)
         return cv2.cvtColor(np.ascontiguousarray(mosaic), _LAYOUTS[encoding].to_rgb)
     return to_rgb(samples, significant)
 

@@ -131,3 +131,10 @@ def test_damage_is_refused_with_format_and_size(picture, codec, damage, capfd):
     with pytest.raises(ImageConversionError, match=rf"'jpeg' \({len(message.data)} bytes\) cannot be decoded: "):
         compressed_image_to_rgb(message)
     assert capfd.readouterr().err == ''
+
+
+def test_a_mosaic_in_a_colour_picture_of_16_bits_becomes_8_bits():
+    pixels = np.arange(60, dtype='>u2').reshape(4, 5, 3) * 1000
+    content = b'P6\n5 4\n65535\n' + pixels.tobytes()
+    rgb = compressed_image_to_rgb(SimpleNamespace(format='bayer_rggb16; png compressed ', data=content))
+    assert rgb.dtype == np.uint8 and rgb.shape == (4, 5, 3)
