@@ -80,7 +80,7 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
 
     def configure(self) -> None:
         transport = self.values()['image_transport']
-        self._reader, self._image_type = reader_of(transport), message_type(transport)
+        self._image_type, self._reader = message_type(transport), reader_of(transport)
         super().configure()
         self._predictions = self.advertise(Prediction, 'prediction', qos.RESULTS)
         self._link_stats = self.advertise(LinkStats, 'link_stats', qos.RESULTS)

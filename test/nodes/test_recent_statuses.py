@@ -28,7 +28,8 @@ def test_recent_counts_are_of_the_last_seconds():
 
 def test_half_of_the_images_refused_is_an_error_all_the_time():
     subscription = SimpleNamespace(topic_name='/image')
-    watch = ImageWatch(SimpleNamespace(), subscription, 'sensor_msgs/msg/Image', lambda message: message)
+    watch = ImageWatch(SimpleNamespace(), subscription, 'raw')
+    image = SimpleNamespace(encoding='rgb8', width=4, height=3, step=12)
     now = [0.0]
     watch._recent = Recent(lambda: now[0])
     watch.status(2.0, SignificantBits())
@@ -36,7 +37,7 @@ def test_half_of_the_images_refused_is_an_error_all_the_time():
     for second in range(1, 31):
         now[0] = float(second)
         for number in range(10):        # every other one, and each second ends with another
-            watch.image('rgb8')
+            watch.image(image)
             if (number + second) % 2:
                 watch.refused("'32FC1' is not supported")
         status = watch.status(2.0, SignificantBits())
@@ -44,6 +45,6 @@ def test_half_of_the_images_refused_is_an_error_all_the_time():
     assert set(levels) == {ERROR} and status.message.startswith("25 of 50 images in the last 5 s: '32FC1' is not supported")
     for second in range(31, 38):
         now[0] = float(second)
-        watch.image('rgb8')
+        watch.image(image)
         status = watch.status(2.0, SignificantBits())
     assert status.level == OK

@@ -41,7 +41,7 @@ def lay_out_repository(folder: Path) -> None:
     for name in re.findall(r'ament_python_install_package\((\w+)\)', build):
         (folder / name).mkdir()
         (folder / name / '__init__.py').touch()
-    for name in ('artifacts', 'config', 'docs', 'launch', 'rviz'):
+    for name in ('artifacts', 'config', 'docs', 'foxglove', 'launch', 'rviz'):
         (folder / name).mkdir()
     for name in ('evitif_msgs', 'cmake', 'executables', 'native'):
         shutil.copytree(ROOT / name, folder / name)
