@@ -27,10 +27,11 @@ evaluate: setup  ## the tables and plots of docs/results/recovery.md from the sh
 	@$(in_environment) evitif fetch fashion-mnist || true
 	@$(in_environment) evitif evaluate suite $(if $(QUICK),--quick) $(EVALUATE_ARGUMENTS)
 
-# Without the data set the tests that need it skip themselves and say so.
+# Without the data set the tests that need it skip themselves and say so. Two files at a time; one after the other with TEST_PROCESSES=0.
+TEST_PROCESSES ?= 2
 test: setup  ## all tests
 	@$(in_environment) evitif fetch fashion-mnist || true
-	@$(in_environment) python -m pytest -q --durations=10 $(PYTEST_ARGUMENTS) test
+	@$(in_environment) python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --durations=10 $(PYTEST_ARGUMENTS) test
 
 # Without root or nft the link is simulated, without the erasure code two contestants are left out, and without PyAV those of H.264; all say so.
 bench: setup  ## the link beside TCP, ROS 2 topics and codecs, and what parts cost: docs/benchmarks.md; QUICK=1: minutes, reports/bench/
