@@ -31,7 +31,7 @@ PIP = 'pip==26.3'
 CPU_INDEX = 'https://download.pytorch.org/whl/cpu'
 # Requirements whose module has another name.
 MODULES = {'opencv-python-headless': 'cv2', 'pillow': 'PIL', 'pyyaml': 'yaml', 'colcon-common-extensions': 'colcon_core',
-           'pytest-timeout': 'pytest_timeout'}
+           'pytest-timeout': 'pytest_timeout', 'pytest-xdist': 'xdist'}
 # The build of the colcon package depends on the content of the first, and on the file names of the second, which it installs as links.
 BUILT = ('package.xml', 'CMakeLists.txt', 'cmake', 'evitif_msgs', 'executables', 'native')
 LINKED = ('evitif', 'evitif_lab', 'evitif_cli', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config', 'rviz',

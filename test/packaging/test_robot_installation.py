@@ -15,7 +15,7 @@ ABSENT = ('evitif_lab.training', 'evitif_lab.evaluation', 'evitif_lab.baselines'
 OF_ROS = {'rclpy', 'launch', 'launch_ros', 'ament_index_python', 'vision_msgs', 'evitif_msgs', 'sensor_msgs', 'std_msgs', 'diagnostic_msgs',
           'lifecycle_msgs', 'builtin_interfaces', 'rcl_interfaces'}
 BROUGHT = {'tqdm'}      # by timm, which imports it; that we do not is a contract in .importlinter
-NAMES = {'pytest-timeout': 'pytest_timeout'}
+NAMES = {'pytest-timeout': 'pytest_timeout', 'pytest-xdist': 'xdist'}
 CODE = '''
 import importlib, sys
 sys.modules.update(dict.fromkeys(ABSENT))        # for Python and importlib: not installed
