@@ -1,4 +1,4 @@
-"""The ideal erasure code: any k of n datagrams give the data back (Reed-Solomon, by zfec), n tuned to the true loss.
+"""The ideal erasure code: any k of n datagrams give the data back (Reed-Solomon), n tuned to the true loss.
 
 A code that is really used does not know the loss that is to come, and sends more, or fails more often.
 """
@@ -8,22 +8,15 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from dataclasses import dataclass
 
 import numpy as np
 
 from evitif.channel import transitions
 
-try:
-    import zfec
-except ImportError:         # requirements/bench.txt
-    zfec = None
-
 FAILURE = 0.001             # share of the frames that may miss more datagrams than the parity makes good
 MAX_DATAGRAMS = 255         # zfec's field has 256 elements
 DATAGRAM_BYTES = 1200       # as evitif's
 HEADER = struct.Struct('!IIBB')     # frame, bytes of data, k, index
-MISSING = 'zfec is not installed: `pip install -r requirements/bench.txt`'
 _TRIALS = 20_000
 
 
@@ -70,47 +63,3 @@ def protected_bytes(size: int, loss: float, burst: float = 1.0) -> tuple[int, in
     k = data_datagrams(size)
     n = datagrams_needed(k, loss, burst)
     return n, n * (HEADER.size + math.ceil(size / k))
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """Data into datagrams for one link."""
-
-    loss: float
-    burst: float = 1.0
-
-    def datagrams(self, frame: int, data: bytes) -> list[bytes]:
-        """Datagrams of equal size, of which any `data_datagrams(len(data))` are enough."""
-        k = data_datagrams(len(data))
-        size = math.ceil(len(data) / k)
-        padded = data.ljust(k * size, b'\0')
-        blocks = [padded[at:at + size] for at in range(0, k * size, size)]
-        blocks = zfec.Encoder(k, datagrams_needed(k, self.loss, self.burst)).encode(blocks)
-        return [HEADER.pack(frame, len(data), k, index) + block for index, block in enumerate(blocks)]
-
-
-class Decoder:
-    """Datagrams into data, for the newest few frames."""
-
-    FRAMES = 8
-
-    def __init__(self):
-        self._frames: dict[int, dict[int, bytes] | None] = {}      # None: it is complete
-
-    def take(self, datagram: bytes) -> tuple[int, bytes] | None:
-        """The frame's number and data when this is the datagram that completes it."""
-        frame, size, k, index = HEADER.unpack_from(datagram)
-        if frame not in self._frames:
-            self._frames[frame] = {}
-            while len(self._frames) > self.FRAMES:
-                self._frames.pop(next(iter(self._frames)))
-        blocks = self._frames[frame]
-        if blocks is None:
-            return None
-        blocks[index] = bytes(datagram[HEADER.size:])
-        if len(blocks) < k:
-            return None
-        self._frames[frame] = None
-        # Of the field's size whatever n was sent: the first n blocks are the same.
-        parts = zfec.Decoder(k, MAX_DATAGRAMS).decode(list(blocks.values()), list(blocks))
-        return frame, b''.join(parts)[:size]

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))      # it is run from the repository and not installed
-from benchmarks.link import parity
+from benchmarks.link import erasure
+from evitif_lab.rivals import parity
 
 
 @given(st.integers(1, 60), st.floats(0.005, 0.7))
@@ -37,26 +38,26 @@ def test_the_simulated_channel_loses_as_the_formula_says_where_both_are_known():
 @given(st.binary(min_size=1, max_size=9000), st.sampled_from([0.0, 0.1, 0.6]), st.randoms(use_true_random=False))
 def test_any_k_datagrams_give_the_data_back_once(data, loss, random):
     pytest.importorskip('zfec')
-    datagrams = parity.Encoder(loss).datagrams(7, data)
+    datagrams = erasure.Encoder(loss).datagrams(7, data)
     k = parity.data_datagrams(len(data))
     assert len(datagrams) == parity.datagrams_needed(k, loss) and max(map(len, datagrams)) <= parity.DATAGRAM_BYTES
     arrived = random.sample(datagrams, k)
-    decoder = parity.Decoder()
+    decoder = erasure.Decoder()
     given_back = [decoder.take(datagram) for datagram in arrived]
     assert given_back == [None] * (k - 1) + [(7, data)]
     assert all(decoder.take(datagram) is None for datagram in datagrams)      # what comes late says nothing again
 
 
 def test_frames_that_never_become_whole_are_forgotten():
-    decoder = parity.Decoder()
+    decoder = erasure.Decoder()
     for frame in range(100):
         decoder.take(parity.HEADER.pack(frame, 20, 2, 0) + bytes(10))
-    assert len(decoder._frames) <= parity.Decoder.FRAMES
+    assert len(decoder._frames) <= erasure.Decoder.FRAMES
 
 
 def test_bytes_on_the_wire_are_those_of_the_datagrams():
     pytest.importorskip('zfec')
     for size in (1, 700, 1190, 1191, 12_345):
-        datagrams = parity.Encoder(0.3).datagrams(0, bytes(size))
+        datagrams = erasure.Encoder(0.3).datagrams(0, bytes(size))
         assert (len(datagrams), sum(map(len, datagrams))) == parity.protected_bytes(size, 0.3)
         assert np.ptp([len(datagram) for datagram in datagrams]) == 0

@@ -52,9 +52,9 @@ class World:
             edge._coded._sent.clear()
             edge._coded._acknowledged = None
 
-    def frame(self, robot: int, number: int, picture: np.ndarray, arrives: list[bool], loss: float) -> None:
+    def frame(self, robot: int, number: int, picture: np.ndarray, arrives: list[bool], loss: float, datagram_bytes: int = 0) -> None:
         edge, session, bridge = self.edges[robot], self.sessions[robot], self.bridge
-        uplink = UplinkState(session_id=session, packet_error_rate=loss, name_bytes=0)
+        uplink = UplinkState(session_id=session, packet_error_rate=loss, name_bytes=0, datagram_bytes=datagram_bytes)
         observation = replace(edge.observe(picture, uplink), frame_id=number)
         coded = edge.encode(observation, uplink).coded
         parts = tuple(part for index, part in enumerate(coded.parts) if arrives[index % len(arrives)])
@@ -170,7 +170,7 @@ def test_a_new_scene_is_not_filled_in_from_the_former_one(halves, link):
         world.edges[0].acknowledge(*world.answers[-1][1:])
     world.frame(0, 5, scene(7), [True, False], 0.6)
     few = world.answers[-1][3]
-    world.frame(0, 6, 255 - scene(7), [True, False], 0.6)
+    world.frame(0, 6, 255 - scene(7), [True, False], 0.0, datagram_bytes=300)        # several packets, each patch in one of them
     assert few.any() and torch.isfinite(halves[1]._memories.of(301)._stamps[1:]).sum() == world.answers[-1][3].sum() < 16
 
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from benchmarks.link.conditions import Condition
 from benchmarks.link.contestants.context import Context, NewestImage, OnAnswer, OnReplaced
+from benchmarks.link.erasure import MISSING, Decoder, Encoder, zfec
 from benchmarks.link.images import decode, encode
 from evitif.pipeline.slot import LatestSlots
 from evitif.protocol.rate.copies import sufficient_copies
 from evitif.transport.addresses import open_udp_socket
 from evitif.transport.batching import LARGEST_DATAGRAM, choose_calls
-from evitif_lab.rivals.parity import FAILURE, HEADER, MISSING, Decoder, Encoder, zfec
+from evitif_lab.rivals.parity import FAILURE, HEADER
 
 if zfec is None:
     raise ImportError(MISSING)
