@@ -56,7 +56,7 @@ def regridded(code: EntropyCode, new: Grid) -> EntropyCode:
     of this one, since both sides do it alike but for the last bit of a mean.
 
     Of the kernel only what is `NEAR` goes along, by distance. Farther apart it is what all patches have in common, which adds up as they
-    become more: on CamVid at 352x480 the whole kernel of 224x224 takes half as many bytes again and answers worse.
+    become more: on CamVid at 352x480 the whole kernel of 224x224 takes half as many bytes again and answers no better.
     """
     old = (code.kernel.shape[0] + 1) // 2, (code.kernel.shape[1] + 1) // 2
     if old == new:
