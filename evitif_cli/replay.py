@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections import Counter
-from dataclasses import fields
+from collections import Counter, deque
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from evitif.transport.impairment import Impairment
 from evitif_cli.link import add_impairments, impairments_of
 from evitif_edge_node.annotation import annotate
 from evitif_lab.commands.options import not_negative, positive, seed
+from evitif_lab.commands.progress import Progress
 from evitif_lab.replay.output import BAG, FILM, Output
-from evitif_lab.replay.player import Player, Sink
+from evitif_lab.replay.player import Played, Player
 
 HEIGHT = 480        # of the annotated pictures
 
@@ -51,14 +52,26 @@ def run(options: argparse.Namespace, command: str) -> int:
         rate_hz = (count - 1) / max((last - first) / 1e9, 1e-9) if count > 1 else 10.0
         topic = '' if options.no_images else recording.topic.name
         with Output(options.output, topic, lambda prediction: annotate(prediction.image, prediction, HEIGHT), rate_hz) as output:
-            statistics = player.play(recording, edge, bridge, Sink(output.image, output.prediction, output.statistics))
-    tell(statistics.frames_received, output.answers)
-    if statistics.frames_replaced:
-        print(f'{statistics.frames_replaced} images were replaced by newer ones, since this machine takes longer for one than the time '
+            played = player.play(recording, edge, bridge)
+            write(output, recording, player, played)
+    tell(played.last.frames_received, [*played.predictions.values()])
+    if played.last.frames_replaced:
+        print(f'{played.last.frames_replaced} images were replaced by newer ones, since this machine takes longer for one than the time '
               'between two: --wait or --speed 0.5 would answer them')
     print(f'{options.output / BAG}: open it with Foxglove (foxglove/evitif.json is a layout for it), or `ros2 bag play`\n'
           f'{options.output / FILM}')
     return 0
+
+
+def write(output: Output, recording: Recording, player: Player, played: Played) -> None:
+    """Go through the recording again, and write images, answers and pictures in the order of the images."""
+    statistics = deque(played.statistics)
+    for image in Progress(recording.images(player.start_s, player.duration_s), desc='drawing and writing', unit='image'):
+        output.image(image)
+        if (prediction := played.predictions.get(image.number)) is not None:
+            output.prediction(replace(prediction, image=image.image))
+        while statistics and statistics[0][0] == image.number:
+            output.statistics(statistics.popleft()[1], image.stamp_ns)
 
 
 def settings_of(given: dict[str, str]) -> tuple[dict[str, object], dict[str, object]]:

@@ -46,7 +46,6 @@ class Output:
         self._film: Mp4 | OpenCvFilm | None = None
         self._size = (0, 0)
         self._began: int | None = None
-        self.answers: list[Prediction] = []         # without their images
 
     def __enter__(self) -> Output:
         self._writer.open()
@@ -57,8 +56,9 @@ class Output:
             self._film.close()
         self._writer.close()
 
-    def image(self, image: RecordedImage, stamp_ns: int) -> None:
+    def image(self, image: RecordedImage) -> None:
         """An image of the recording, as JPEG beside what came of it."""
+        stamp_ns = image.stamp_ns
         if not self._image_topic:
             return
         encoded = cv2.imencode('.jpg', cv2.cvtColor(image.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
@@ -70,9 +70,6 @@ class Output:
         stamp_ns = prediction.capture_stamp_ns
         self._write(PREDICTION, 'evitif_msgs/msg/Prediction', stamp_ns, header=self._messages.header(stamp_ns, prediction.source_frame),
                     **prediction_fields(prediction, ROBOT))
-        self.answers.append(prediction)
-        if prediction.image is None:
-            return
         picture = even(self._draw(prediction))
         if self._film is None or self._size != picture.shape[:2]:
             self._begin(picture)
@@ -87,9 +84,8 @@ class Output:
                     format='rgb8; jpeg compressed bgr8', data=encoded.reshape(-1))
 
     def statistics(self, statistics: EdgeStatistics, stamp_ns: int) -> None:
-        """How the link does; in the bag at the time of the newest image."""
-        at_ns = self.answers[-1].capture_stamp_ns if self.answers else stamp_ns
-        self._write(LINK_STATS, 'evitif_msgs/msg/LinkStats', at_ns, header=self._messages.header(at_ns, ''),
+        """How the link did, when the image of this stamp was answered."""
+        self._write(LINK_STATS, 'evitif_msgs/msg/LinkStats', stamp_ns, header=self._messages.header(stamp_ns, ''),
                     **edge_link_fields(statistics, ROBOT, ''))
 
     def _begin(self, picture: np.ndarray) -> None:

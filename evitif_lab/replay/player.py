@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from evitif.api import make_key, run_bridge, run_edge
 from evitif.pipeline import EdgeRuntime, EdgeStatistics, Prediction
-from evitif.recording import RecordedImage, Recording
+from evitif.recording import Recording
 from evitif.transport.impairment import Impairment
 from evitif.transport.link_simulator import LinkSimulator
 from evitif.vocabulary import How, LinkState
@@ -25,13 +26,17 @@ STATISTICS_S = 1.0          # between two looks at the link
 LAST_S = 0.5                # beyond the answers' deadlines
 
 
-@dataclass(frozen=True)
-class Sink:
-    """Where the results go. All are called from one thread at a time."""
+@dataclass
+class Played:
+    """What came of a recording, without its images: drawing and writing while it plays would take the time that answers need.
 
-    image: Callable[[RecordedImage, int], None]                 # an image, and its stamp
-    prediction: Callable[[Prediction], None]
-    statistics: Callable[[EdgeStatistics, int], None]           # and the stamp of now
+    :ivar predictions: by the number of their image; stamps may repeat
+    :ivar statistics: of the edge, with the number of the newest image that was answered then
+    """
+
+    predictions: dict[int, Prediction] = field(default_factory=dict)
+    statistics: list[tuple[int, EdgeStatistics]] = field(default_factory=list)
+    last: EdgeStatistics = EdgeStatistics()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +54,19 @@ class Player:
     wait: bool = False
     seed: int = 0
 
-    def play(self, recording: Recording, edge: dict[str, Any], bridge: dict[str, Any], sink: Sink) -> EdgeStatistics:
-        """Play it to its end and return the edge's last counts.
+    def play(self, recording: Recording, edge: dict[str, Any], bridge: dict[str, Any]) -> Played:
+        """Play it to its end.
 
         Raises ValueError for a setting that is out of range, TimeoutError where edge and bridge do not come together, and what the
         model's loading raises.
         """
         lock, ended = threading.Lock(), threading.Event()
+        played = Played()
         sure: list[int] = []            # images that the robot answered without sending anything
 
         def answered(prediction: Prediction) -> None:
             with lock:
-                sink.prediction(prediction)
+                played.predictions[cast('int', prediction.context)] = dataclasses.replace(prediction, image=None, context=None)
                 if prediction.how == How.LOCAL:
                     sure.append(prediction.frame_id)
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -75,11 +81,12 @@ class Player:
             self._connect(near.statistics)
             for direction, impairment in self.links.items():        # the handshake is over: the recording meets the bad link
                 link.set_impairment(direction, impairment)
-            watcher = threading.Thread(target=self._watch, args=(near.statistics, sink, lock, ended), daemon=True)
+            watcher = threading.Thread(target=self._watch, args=(near.statistics, played, lock, ended), daemon=True)
             watcher.start()
             try:
-                self._feed(recording, near, sink, lock, sure)
-                return near.statistics()
+                self._feed(recording, near, sure)
+                played.last = near.statistics()
+                return played
             finally:
                 ended.set()
                 watcher.join()
@@ -91,16 +98,14 @@ class Player:
                 raise TimeoutError(f'edge and bridge did not come together: {found.reason or found.state}')
             time.sleep(0.01)
 
-    def _feed(self, recording: Recording, edge: EdgeRuntime, sink: Sink, lock: threading.Lock, sure: list[int]) -> None:
+    def _feed(self, recording: Recording, edge: EdgeRuntime, sure: list[int]) -> None:
         began, first = time.monotonic(), None
         images = recording.images(self.start_s, self.duration_s)
         for image in Progress(images, desc=f'playing {recording.name}', unit='image'):
             first = image.received_ns if first is None else first
             due = began + (image.received_ns - first) / 1e9 / self.speed
             time.sleep(max(0.0, due - time.monotonic()))
-            with lock:
-                sink.image(image, image.stamp_ns)
-            edge.submit(image.image, image.stamp_ns, image.frame_id, image)
+            edge.submit(image.image, image.stamp_ns, image.frame_id, image.number)
             if self.wait:
                 self._settle(edge, sure)
         self._settle(edge, sure)
@@ -118,7 +123,8 @@ class Player:
             time.sleep(0.001)
 
     @staticmethod
-    def _watch(statistics: Callable[[], EdgeStatistics], sink: Sink, lock: threading.Lock, ended: threading.Event) -> None:
+    def _watch(statistics: Callable[[], EdgeStatistics], played: Played, lock: threading.Lock, ended: threading.Event) -> None:
         while not ended.wait(STATISTICS_S):
             with lock:
-                sink.statistics(statistics(), time.time_ns())
+                if played.predictions:
+                    played.statistics.append((next(reversed(played.predictions)), statistics()))
