@@ -20,7 +20,6 @@ from benchmarks.adaptive_links import DELAY_S, DRIFT, POLICED_S, QUEUE_S, Link, 
 from benchmarks.link.tcp_flow import TcpFlow
 from benchmarks.part import PartError, command, machine, save, sources_digest, target
 from benchmarks.plots import lines
-from benchmarks.simulated_time import SimulatedTime
 from evitif.datasets import open_images
 from evitif.pipeline.sending_choice import Setting, chosen_tokens, sending_choice
 from evitif.pipeline.split_bridge import SplitBridge
@@ -34,6 +33,7 @@ from evitif.settings import UNCODED, bridge_settings, edge_settings
 from evitif.transport.impairment import HEADER_BYTES, ImpairedChannel
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
+from evitif_lab.simulated_time import SimulatedTime
 
 TITLE = 'Adaptive sending'
 QUICK = 'three steady links and six sudden ones for 10 s and a drift of half a minute, one seed'
@@ -202,7 +202,7 @@ def run(quick: bool, output: Path) -> dict:
     extent = [(link.name, link.seconds, link.seeds) for link in jobs]
     partial = PartialResult(output / 'adaptive.json', {'links': extent, 'machine': machine(), 'sources': sources_digest((
         'evitif/protocol', 'evitif/pipeline', *SOURCES,
-        *(f'benchmarks/{name}.py' for name in ('adaptive', 'adaptive_links', 'simulated_time', 'link/tcp_flow'))))})
+        'evitif_lab/simulated_time.py', *(f'benchmarks/{name}.py' for name in ('adaptive', 'adaptive_links', 'link/tcp_flow'))))})
     state = partial.load() or {'next': 0, 'runs': {}}
     with Progress(total=sum(link.seeds for link in jobs) * len(senders), desc='streams', unit='stream') as bar:
         for link in jobs:

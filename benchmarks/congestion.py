@@ -17,7 +17,6 @@ import numpy as np
 
 from benchmarks.link.tcp_flow import Passage, TcpFlow
 from benchmarks.part import command, machine, save, sources_digest, target
-from benchmarks.simulated_time import SimulatedTime
 from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameReady
@@ -31,6 +30,7 @@ from evitif.transport.impairment import HEADER_BYTES, ImpairedChannel, Impairmen
 from evitif_lab.commands.options import whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.evaluation.partial import PartialResult
+from evitif_lab.simulated_time import SimulatedTime
 
 TITLE = 'Congestion'
 QUICK = 'a few points of each kind, one seed'
@@ -188,7 +188,7 @@ def run(quick: bool, output: Path, seeds: int = 1, every: int = 1, processes: in
     """The whole sweep; goes on where it was interrupted."""
     todo = jobs(quick, seeds, every)
     partial = PartialResult(output / 'congestion.json', {'jobs': len(todo), 'every': every, 'machine': machine(), 'sources': sources_digest(
-        ('evitif/protocol', 'benchmarks/congestion.py', 'benchmarks/simulated_time.py', 'benchmarks/link/tcp_flow.py'))})
+        ('evitif/protocol', 'benchmarks/congestion.py', 'evitif_lab/simulated_time.py', 'benchmarks/link/tcp_flow.py'))})
     state = partial.load() or {'next': 0, 'runs': []}
     with Pool(processes) as pool, Progress(total=len(todo), desc='runs', unit='run') as bar:
         bar.update(state['next'])

@@ -14,7 +14,6 @@ from random import Random
 
 import numpy as np
 
-from benchmarks.simulated_time import SimulatedTime
 from benchmarks.streams.clips import NO_ANSWER, Clip
 from benchmarks.streams.contestant import DEADLINE_S, DELAY_S, TAIL_S, Run
 from benchmarks.streams.traces import Direction, Trace
@@ -29,6 +28,7 @@ from evitif.protocol.wire.answer import Answer
 from evitif.settings import bridge_settings, edge_settings
 from evitif.transport.impairment import HEADER_BYTES
 from evitif.vocabulary import Strategy
+from evitif_lab.simulated_time import SimulatedTime
 
 BEGIN_S = 1.0           # when the first frame is there; before it the link loses nothing
 

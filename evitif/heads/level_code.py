@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from evitif.heads.counts import Counts
 from evitif.heads.lattice import NEAR, UNKNOWN, Group, first_places, groups, packed
 from evitif.model.errors import CodeError
-from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolModel
+from evitif.model.symbol_coder import SymbolDecoder, SymbolModel
 
 _ESCAPE = 24                # symbols 0 to 23: differences 0, -1, 1, -2, 2, …; a greater one comes as a byte
 _SPREADS = np.array([0, 1, 2, 3, 5, 8, 13])      # of the places around: the classes of context
@@ -23,7 +24,7 @@ def encode(values: np.ndarray) -> bytes:
     if values.dtype != np.uint8 or values.ndim != 2 or not values.size:
         raise ValueError(f'a map of numbers is {values.dtype} {list(values.shape)}: expected uint8 [h, w]')
     known = values.astype(np.int16)
-    counts, coded = _Counts(), [(known[first_places(*known.shape)].ravel(), _BYTE)]
+    counts, coded = _first_counts(), [(known[first_places(*known.shape)].ravel(), _BYTE)]
     for group in groups(known):
         expected, contexts = _expected(group)
         truth = known[group.rows, group.columns]
@@ -38,7 +39,7 @@ def encode(values: np.ndarray) -> bytes:
 
 def decode(content: bytes, height: int, width: int) -> np.ndarray:
     """What `encode` wrote of a map uint8 [height, width]. Raises CodeError for bytes that it does not write."""
-    decoder, counts = SymbolDecoder(content), _Counts()
+    decoder, counts = SymbolDecoder(content), _first_counts()
     values = np.full((height, width), UNKNOWN, np.int16)
     first = values[first_places(height, width)]
     first[:] = decoder.take(first.size, _BYTE).reshape(first.shape)
@@ -59,23 +60,9 @@ def decode(content: bytes, height: int, width: int) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-class _Counts:
-    """How often each symbol came, by context: what edge and bridge have counted alike."""
-
-    def __init__(self):
-        spread = np.concatenate((_SPREADS + 1, [20]))[:, None]
-        self._counts = np.maximum(1, 64 * spread // (spread + np.arange(_ESCAPE + 1)**2))
-
-    def model(self, context: int) -> SymbolModel:
-        """The model of a context as it stands."""
-        counts = self._counts[context]
-        shares = 1 + counts * ((1 << PRECISION) - len(counts)) // counts.sum()
-        shares[0] += (1 << PRECISION) - shares.sum()
-        return SymbolModel(shares)
-
-    def add(self, contexts: np.ndarray, symbols: np.ndarray) -> None:
-        """Symbols int [n] came in these contexts."""
-        np.add.at(self._counts, (contexts, symbols), _SEEN)
+def _first_counts() -> Counts:
+    spread = np.concatenate((_SPREADS + 1, [20]))[:, None]
+    return Counts(np.maximum(1, 64 * spread // (spread + np.arange(_ESCAPE + 1)**2)), _SEEN)
 
 
 def _expected(group: Group) -> tuple[np.ndarray, np.ndarray]:

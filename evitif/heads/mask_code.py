@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from evitif.heads.counts import Counts
 from evitif.heads.lattice import FAR, NEAR, UNKNOWN, first_places, groups, packed
 from evitif.model.errors import CodeError
-from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolModel
+from evitif.model.symbol_coder import SymbolDecoder, SymbolModel
 
 MOST_CLASSES = 255          # class 255 is no class: unlabelled
 _CANDIDATES = 4             # of the places around; symbol 4 is another class
@@ -33,7 +34,7 @@ def encode(mask: np.ndarray) -> bytes:
     header = bytes([len(classes) - 1]) + classes.tobytes()
     if len(classes) == 1:
         return header
-    counts, any_class = _Counts(), _uniform(len(classes))
+    counts, any_class = _first_counts(), _uniform(len(classes))
     coded = [(values[first_places(*mask.shape)].ravel(), any_class)]
     for group in groups(values):
         candidates, contexts = _candidates(group.around, group.kind)
@@ -57,7 +58,7 @@ def decode(content: bytes, height: int, width: int) -> np.ndarray:
         if len(content) > 2:
             raise CodeError(f'{len(content)} bytes of a mask of one class: expected 2')
         return np.full((height, width), classes[0], np.uint8)
-    decoder, counts, any_class = SymbolDecoder(content[1 + count:]), _Counts(), _uniform(count)
+    decoder, counts, any_class = SymbolDecoder(content[1 + count:]), _first_counts(), _uniform(count)
     values = np.full((height, width), UNKNOWN, np.int16)
     first = values[first_places(height, width)]
     first[:] = _classes(decoder.take(first.size, any_class), count).reshape(first.shape)
@@ -76,26 +77,11 @@ def decode(content: bytes, height: int, width: int) -> np.ndarray:
     return classes[values]
 
 
-class _Counts:
-    """How often each symbol came, by context: what edge and bridge have counted alike."""
-
-    def __init__(self):
-        margins = np.maximum(np.arange(13)[:, None] - np.arange(8), 0)
-        first = np.array(_FIRST)[margins]
-        self._counts = np.empty((2, 13, 8, _CANDIDATES + 1), np.int64)
-        self._counts[..., 0], self._counts[..., 1:] = first, _OTHERS
-        self._counts = self._counts.reshape(_CONTEXTS, -1)
-
-    def model(self, context: int) -> SymbolModel:
-        """The model of a context as it stands."""
-        counts = self._counts[context]
-        shares = 1 + counts * ((1 << PRECISION) - len(counts)) // counts.sum()
-        shares[0] += (1 << PRECISION) - shares.sum()
-        return SymbolModel(shares)
-
-    def add(self, contexts: np.ndarray, symbols: np.ndarray) -> None:
-        """Symbols int [n] came in these contexts."""
-        np.add.at(self._counts, (contexts, symbols), _SEEN)
+def _first_counts() -> Counts:
+    margins = np.maximum(np.arange(13)[:, None] - np.arange(8), 0)
+    counts = np.empty((2, 13, 8, _CANDIDATES + 1), np.int64)
+    counts[..., 0], counts[..., 1:] = np.array(_FIRST)[margins], _OTHERS
+    return Counts(counts.reshape(_CONTEXTS, -1), _SEEN)
 
 
 def _candidates(around: np.ndarray, kind: int) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,8 @@ from evitif.settings import BRIDGE_SETTINGS, EDGE_SETTINGS, EdgeSettings, bridge
 from evitif.transport.impairment import HEADER_BYTES, Impairment
 from evitif.vocabulary import Strategy
 from evitif_lab.advice.scene import Frame, Scene, Stopwatch, measured
-from evitif_lab.advice.timeline import Fate, Link, Path, Timeline, Trip, Worker
+from evitif_lab.advice.timeline import Fate, Link, Path, Trip, Worker
+from evitif_lab.simulated_time import SimulatedTime
 
 WARM_UP_S = 2.0         # before a run: the handshake, and the first reports
 PATIENCE_S = 0.5        # simulated after the last frame's deadline
@@ -84,7 +85,7 @@ class _Run:
             answer_deadline_s=edge.answer_deadline), random=Random(f'edge {seed}'))
         self._bridge = BridgeEndpoint(self._server.streams, 'bridge', BridgeConfig(), random=Random(f'bridge {seed}'))
         self._memory = AnswerMemory(edge.answer_memory, self._robot.parameters.classes)
-        self._time = Timeline()
+        self._time = SimulatedTime(self._edge, self._bridge, self._exchange)
         self._link = Link(self._time, Path(_gentle(path.uplink), _gentle(path.downlink)), seed)
         self._path = path
         self._computer, self._tail = Worker(self._time), Worker(self._time)
@@ -97,20 +98,9 @@ class _Run:
             self._time.at(WARM_UP_S + frame.at_s, lambda number=number: self._look(number))
         end = WARM_UP_S + self._frames[-1].at_s + self._deadline + PATIENCE_S
         self._edge.connect(0.0)
-        self._exchange()
-        while True:
-            timers = [timer for timer in (self._edge.get_timer(), self._bridge.get_timer()) if timer is not None]
-            when = min([*timers, self._time.next])
-            if when > end:
-                self._server.forget(self._edge.session_id or 0)
-                return self._trip
-            if self._time.next <= when:
-                self._time.step()
-            else:
-                self._time.now = max(self._time.now, when)
-                self._edge.handle_timer(self._time.now)
-                self._bridge.handle_timer(self._time.now + 1e-9)
-            self._exchange()
+        self._time.run(end)
+        self._server.forget(self._edge.session_id or 0)
+        return self._trip
 
     def _worsen(self) -> None:
         """The handshake is over."""

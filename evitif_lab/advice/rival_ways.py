@@ -16,10 +16,11 @@ from PIL import Image
 
 from evitif.transport.impairment import HEADER_BYTES
 from evitif_lab.advice.scene import Frame, Scene, measured
-from evitif_lab.advice.timeline import Fate, Link, Path, Timeline, Trip, Worker
+from evitif_lab.advice.timeline import Fate, Link, Path, Trip, Worker
 from evitif_lab.rivals.h264 import Coding, Decoder, Encoder, av
 from evitif_lab.rivals.parity import DATAGRAM_BYTES
 from evitif_lab.rivals.protection import PARITY_BYTES, Receiver, Report, as_told, cut
+from evitif_lab.simulated_time import Timeline
 
 ANSWER_BYTES, ANSWER_COPIES = 120, 3
 FRAGMENT_BYTES = 1472           # of a UDP message in an Ethernet frame

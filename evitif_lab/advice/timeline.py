@@ -1,14 +1,13 @@
-"""Simulated time, and a link in it: two directions of the product's own impairment, the same for all who send over it."""
+"""A link in simulated time, and what sends over it: two directions of the product's own impairment, the same for all who send over it."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evitif.transport.impairment import ImpairedChannel, Impairment
+from evitif_lab.simulated_time import Timeline
 
 
 @dataclass(frozen=True)
@@ -17,29 +16,6 @@ class Path:
 
     uplink: Impairment
     downlink: Impairment
-
-
-class Timeline:
-    """Events in their order."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._queue: list[tuple[float, int, Callable[[], object]]] = []
-        self._order = itertools.count()
-
-    def at(self, when: float, action: Callable[[], object]) -> None:
-        """Do something at a time, or now if that has passed."""
-        heapq.heappush(self._queue, (max(when, self.now), next(self._order), action))
-
-    @property
-    def next(self) -> float:
-        """When the next event is; infinite where there is none."""
-        return self._queue[0][0] if self._queue else math.inf
-
-    def step(self) -> None:
-        """Do the next."""
-        self.now, _, action = heapq.heappop(self._queue)
-        action()
 
 
 @dataclass
