@@ -106,14 +106,18 @@ def test_frames_are_answered_on_the_robot(robots, probe, predictions, loss):
     probe.wait(lambda: len(on_robot) >= fewest and len(off_board) >= fewest,
                lambda: f'{len(on_robot)} and {len(off_board)} of {len(headers)} frames answered')
     published = {(header.stamp.sec, header.stamp.nanosec): header for header in headers}
+    assert [message.sequence for message in on_robot] == sorted({message.sequence for message in on_robot})
     for message in on_robot:
         assert message.header == published[message.header.stamp.sec, message.header.stamp.nanosec]
         assert message.robot == 'robot 1' and message.strategy == 'split'
+    # where this machine holds a process up, the robot says its last answer again for a frame whose own is overdue
+    on_robot = [message for message in on_robot if message.how != 'memory']
+    assert len(on_robot) >= fewest // 2
+    for message in on_robot:
         assert message.packets_sent >= 16 and message.tokens_sent == 17 and len(message.class_ids) == 5
         assert message.labels == [f'class {index}' for index in message.class_ids]
         assert list(message.scores) == sorted(message.scores, reverse=True)
         assert 0 < message.time_head < message.time_total < 1.0 and message.time_tail > 0
-    assert [message.sequence for message in on_robot] == sorted({message.sequence for message in on_robot})
     received = sum(message.packets_received for message in on_robot) / sum(message.packets_sent for message in on_robot)
     assert abs(received - (1 - loss)) < 0.12
     if loss == 0.0:
@@ -184,7 +188,8 @@ def test_masks_and_depth_have_the_image_s_size_and_header_as_a_semantic_segmenta
         assert (message.encoding, message.height, message.width, message.step) == (encoding, *IMAGE_SIZE, size * IMAGE_SIZE[1])
         assert message.header == images[message.header.stamp.sec, message.header.stamp.nanosec]
     assert set(mask[-1].data) <= {0, 1, 2, 255} and len(set(mask[-1].data)) > 1
-    assert list(infos[-1].k) == list(range(9)) and infos[-1].header.frame_id == depth[-1].header.frame_id
+    assert list(infos[-1].k) == list(range(9))
+    assert infos[-1].header == images[infos[-1].header.stamp.sec, infos[-1].header.stamp.nanosec]
     assert (off_board[-1].height, off_board[-1].width) == (16, 16)
 
 
