@@ -86,7 +86,7 @@ def test_fine_tuned_blocks_make_a_model_of_its_own(folder, backbone, tmp_path):
         loaded(tmp_path / 'tuned', backbone)
     assert isinstance(loaded(tmp_path / 'tuned', str(tmp_path / 'tuned')), SegmentHead)
     before, after = (build_model(ModelSpec(name)).module.state_dict() for name in (backbone, str(tmp_path / 'tuned')))
-    changed = {name for name in before if not torch.allclose(before[name], after[name], atol=1e-3)}
+    changed = {name for name in before if not torch.allclose(before[name], after[name], atol=5e-4)}
     assert changed and all(name.startswith(('blocks.2', 'blocks.3')) for name in changed)
 
 
