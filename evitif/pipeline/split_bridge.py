@@ -222,7 +222,8 @@ def _memories(config: SplitBridgeSettings, model: CutModel, recovery: Recovery) 
         centre, scale, chance = recovery.mean, recovery.scale, float(recovery.chance)
     else:
         centre, scale, chance = model.blank_tokens, torch.ones_like(model.blank_tokens[0]), None
-    return Memories(config.max_robots, centre, scale, model.parameters.prefix_tokens, config.memory_limit or GAP * config.smoothing, chance)
+    return Memories(config.max_robots, centre, scale, model.parameters.prefix_tokens, config.memory_limit or GAP * config.smoothing, chance,
+                    model.parameters.grid)
 
 
 def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:

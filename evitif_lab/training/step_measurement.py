@@ -83,7 +83,7 @@ def remembered_costs(stream: CutModel, code: EntropyCode, recovery: Recovery, vi
             for number in range(1, len(path)):
                 received = everything.clone()
                 received[split.prefix_tokens:] = torch.rand(split.tokens - split.prefix_tokens, generator=generator) >= share
-                stream_memory = Memories(1, *about).of(1)
+                stream_memory = Memories(1, *about, split.grid).of(1)
                 stream_memory.see(path[0].float().to(device), everything.to(device), 0)
                 memory = stream_memory.see(path[number].float().to(device), received.to(device), round(1e9 * number * FRAME_S))
                 recovered = recovery.recover((path[number].float() * received[:, None]).to(device)[None], received[None].to(device),
