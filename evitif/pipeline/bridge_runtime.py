@@ -16,13 +16,14 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from evitif.bounded import BoundedDict
 from evitif.heads.maps import PlaceMap
 from evitif.heads.results import Result
+from evitif.pipeline.bridge_metrics import BridgeMetrics
+from evitif.pipeline.bridge_statistics import BridgeStatistics
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
@@ -58,23 +59,6 @@ KEY_WATCH_S = 1.0       # between two looks at the key files
 _KEYS_SAID = 8          # files that cannot be used, each with a sentence of its own
 
 
-@dataclass(frozen=True)
-class BridgeStatistics:
-    """Counts since the start over all robots, and each robot's link."""
-
-    device: str = ''
-    recovery: str = ''
-    frames_ready: int = 0
-    frames_answered: int = 0
-    frames_replaced: int = 0          # a newer frame of the same robot came before the tail was free
-    frames_failed: int = 0
-    batches: int = 0                  # runs of the tail over one frame or several
-    dropped: dict[str, int] = field(default_factory=dict)           # datagrams of all robots and of none, by reason
-    # Of devices: joint frames complete, partial; frames late, duplicate, refused.
-    joined: dict[str, int] = field(default_factory=dict)
-    links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot
-
-
 class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
     """As EdgeRuntime, off-board; it calls `on_prediction(robot, prediction)`.
 
@@ -98,6 +82,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed; under the lock
         self._tokens: defaultdict[int, Counter[str]] = defaultdict(Counter)     # by session: what became of them; the same
         self._batch = 1
+        self._metrics: BridgeMetrics | None = None
         self._key_watch: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -113,16 +98,32 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._batch = self._strategy.warm_up(self.config.max_batch)
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
         self._run('evitif-bridge')
+        if self.config.metrics_port:
+            self._start_metrics()
         if self.config.key_file:
             self._key_watch = threading.Thread(target=self._watch_keys, args=(self.config.key_file,), name='evitif-keys', daemon=True)
             self._key_watch.start()
         self._log(logging.INFO, f'listening on {format_address(self.local_address)} (UDP)')
+
+    def _start_metrics(self) -> None:
+        stream = self._strategy.streams[0]
+        info = {'bridge': self.config.bridge_name, 'strategy': self._strategy.name, 'model': stream.model, 'cut': str(stream.cut),
+                'fingerprint': stream.fingerprint[:16], 'device': str(self.placement.device)}
+        try:
+            self._metrics = BridgeMetrics(self.config.bind_host, self.config.metrics_port, info, self.statistics)
+        except Exception:
+            self.stop()
+            raise
+        self._log(logging.INFO, f'metrics for Prometheus: http://{format_address((self.config.bind_host, self._metrics.port))}/metrics')
 
     def stop(self) -> None:
         """Say goodbye to the robots and end the threads."""
         self._slots.close()
         self._stopping.set()
         self._join_worker()
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
         if self._key_watch is not None:
             self._key_watch.join()
             self._key_watch = None
@@ -248,7 +249,10 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         robot = group_of(item[0].robot, item[0].device)     # without the device in the link's name
         if item[0].device:
             self._fused[robot, item[0].capture_stamp_ns] = answer
-        self._on_prediction(robot, self._prediction(item, answer, heads))
+        prediction = self._prediction(item, answer, heads)
+        if self._metrics is not None:
+            self._metrics.answered(prediction)
+        self._on_prediction(robot, prediction)
 
     def _count_tokens(self, frame: ReceivedFrame, answer: Answer) -> None:
         sent = frame.units_sent // self._strategy.streams[0].groups
