@@ -111,17 +111,17 @@ class StreamMemory:
         before = torch.where(known[:, None], before, 0.0)
         motion = self._picture.found(now, here, before, known, self._speed * passed)
         ages = torch.where(known, -self._stamps[self._prefix:].float().to(tokens.device), 0.0)
-        moved = self._picture.moved(torch.cat((before, known[:, None].float(), ages[:, None]), 1), motion)
-        share = moved[:, -2]
-        reached = share > 0.5
-        moved = moved / share.clamp(min=0.5)[:, None]
+        moved, beside = self._picture.moved(before, torch.stack((known.float(), ages), 1), motion)
+        share = beside[:, :1]
+        reached = share[:, 0] > 0.5
+        moved, ages = moved / share.clamp(min=0.5), beside[:, 1] / share[:, 0].clamp(min=0.5)
         both = here & known & reached
-        if int(both.sum()) < FEWEST_TO_FOLLOW or not _alike(now[both], moved[both, :-2]) >= _alike(now[both], before[both]) + FOLLOWED:
+        if int(both.sum()) < FEWEST_TO_FOLLOW or not _alike(now[both], moved[both]) >= _alike(now[both], before[both]) + FOLLOWED:
             self._speed = self._picture.still
             return
         self._speed = motion / passed
-        self._tokens[self._prefix:] = moved[:, :-2] * self._scale + self._centre[self._prefix:]
-        self._stamps[self._prefix:] = torch.where(reached, -moved[:, -1], -math.inf).double().cpu()
+        self._tokens[self._prefix:] = moved * self._scale + self._centre[self._prefix:]
+        self._stamps[self._prefix:] = torch.where(reached, -ages, -math.inf).double().cpu()
 
     def _judged(self, tokens: torch.Tensor, received: torch.Tensor, age: torch.Tensor) -> Memory | None:
         known = torch.isfinite(age)

@@ -15,6 +15,7 @@ from evitif.model.regrid import Grid
 
 STEPS = 2
 STIFFNESS = 0.02        # of the least squares' own mean diagonal, which is added: few tokens move little
+MOST_LONGER = 3.0       # an interpolated token is made longer by this at most
 MIXED = 32              # channels that random ones are mixed to for the search; all are moved
 
 
@@ -53,9 +54,16 @@ class PictureMotion:
             motion = motion + torch.linalg.solve(system, wanted).view(2, 3)
         return motion
 
-    def moved(self, values: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-        """[P, D] by a motion, those at the border continued."""
-        return self._moved(self._picture(values), motion).flatten(1).T
+    def moved(self, tokens: torch.Tensor, beside: torch.Tensor, motion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens [P, D], less their mean, and other values [P, V] by a motion, those at the border continued.
+
+        A mean of neighbours is shorter than each, and unlike any token that the tail knows: it gets the neighbours' mean length.
+        """
+        length = tokens.norm(dim=1, keepdim=True)
+        both = self._moved(self._picture(torch.cat((tokens, length, beside), 1)), motion).flatten(1).T
+        found, wanted = both[:, :tokens.shape[1]], both[:, tokens.shape[1], None]
+        longer = (wanted / found.norm(dim=1, keepdim=True).clamp(min=1e-6)).clamp(1, MOST_LONGER)
+        return found * longer, both[:, tokens.shape[1] + 1:]
 
     def _picture(self, values: torch.Tensor) -> torch.Tensor:
         return values.movedim(0, -1).unflatten(-1, (self.rows, self.columns))

@@ -1,13 +1,11 @@
 """Train a head that says something of each place, a mask or depth, on the tokens of several blocks behind the cut.
 
 Frozen, the backbone runs once over each image and its mirror image, and the decoder learns from what is kept. With `unfreeze` the blocks
-behind the cut are fine-tuned as well, from the tokens at the cut of several views of each image, which are computed once; the result is a
-model of its own, in the head's folder.
+behind the cut are fine-tuned as well, with other views of the images in each epoch; the result is a model of its own, in the head's folder.
 
-Masks: cross-entropy with classes weighted by the root of their rarity, and the Lovász softmax loss, a surrogate of the mean intersection
-over union (Berman et al., arXiv 1705.08790). Both are at FINER times the decoder's resolution, to which its logits are interpolated, as
-where it is judged: what is thinner than a place would never be most of one. Depth: the scale-invariant logarithmic loss (Eigen et al.,
-arXiv 1406.2283), and a Laplace likelihood for the expected error.
+Masks: cross-entropy with classes weighted by the root of their rarity, on the share that a class has of each place, and the Lovász softmax
+loss, a surrogate of the mean intersection over union (Berman et al., arXiv 1705.08790). Depth: the scale-invariant logarithmic loss (Eigen
+et al., arXiv 1406.2283), and a Laplace likelihood for the expected error.
 """
 
 from __future__ import annotations
@@ -35,9 +33,9 @@ from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
 from evitif.model.split import SplitModel
 from evitif.model.stored_weights import round_weights
-from evitif.vocabulary import Task
-from evitif_lab.commands.configuration import ModelChoice, option
-from evitif_lab.commands.options import image_size, not_negative_int, positive, positive_int, rate_below_one, seed, whole
+from evitif.vocabulary import Fit, Task
+from evitif_lab.commands.configuration import ViewChoice, option
+from evitif_lab.commands.options import not_negative_int, positive, positive_int, rate_below_one, seed, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.data.places import UNLABELLED, Places, open_places
@@ -52,7 +50,6 @@ from evitif_lab.writable import require_writable
 BATCH = 8                       # images at once where nothing is learnt
 TAIL_RATE = 0.1                 # learning rate of fine-tuned blocks, as a share of the decoder's
 SMALLEST_VIEW, LARGEST_VIEW = 0.6, 1.15     # of an image's side, in fine-tuning
-FINER = 2                       # points along the side of a place at which masks are learnt
 PLACE_TASKS = (Task.SEGMENT.value, Task.DEPTH.value)
 SCALES = {Task.SEGMENT: 4, Task.DEPTH: 2}
 STORED_AS = 'float16'           # a fine-tuned model
@@ -60,15 +57,12 @@ VARIANCE_FOCUS = 0.5            # of the scale-invariant loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaceTraining(ModelChoice):
+class PlaceTraining(ViewChoice):
     """The configuration of one training; printed at its start and saved with its result."""
 
     task: str = option(Task.SEGMENT.value, 'what the head says', choices=PLACE_TASKS)
     data: str = option(help='moving-fashion, or a folder with images/ and labels/ or masks/ or depth/ beside it')
     output: str = option(help="the head's folder; its name is the name of its topics")
-    image_size: tuple[int, int] | int | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", image_size,
-                                                            metavar='SIZE')
-    fit: str = option('auto', 'how a picture comes to that size', choices=('auto', 'crop', 'pad', 'squash'))
     cut: int | None = option(None, "the first block that is read (default: the model folder's cut, else half of the depth)",
                              not_negative_int)
     blocks: list[int] | None = option(None, 'read the outputs of these blocks (default: of the cut, the last, and one between)',
@@ -84,7 +78,6 @@ class PlaceTraining(ModelChoice):
     weight_decay: float = option(0.02, None, positive)
     average_decay: float = option(0.995, None, rate_below_one)
     width: int = option(128, 'features of a patch in the decoder', positive_int)
-    views: int = option(4, 'views of each image with --unfreeze: as it is, mirrored, and other cuts of it in other colours', positive_int)
     unfreeze: bool = option(False, 'fine-tune the blocks behind the cut too: the result is a model of its own')
     seed: int = option(0, None, seed)
 
@@ -101,10 +94,10 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
         raise ValueError(f'--device is {c.device!r}: expected cpu, where heads for masks and depth are trained')
     labels = _labels(c.labels)
     train, test = (open_places(c.data, split, task, labels, c.void) for split in ('train', 'test'))
-    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size, fit=c.fit))
+    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, **c.view))
     require_cuttable(built.module)
     split = _split(built, c.cut)
-    reading = _reading(split, c.blocks)
+    reading = _reading(split, c.blocks, c.fit)
     made_from = {'data': {'train': digest_of(train), 'test': digest_of(test)}, 'model': fingerprint(built.module)}
     path = Path(c.output) / DESCRIPTION_FILE
     if path.exists() and not overwrite:
@@ -113,6 +106,8 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
         return there
     checkpoint = Checkpoint(c.output, {**asdict(c), **made_from}, overwrite)
     checkpoint.load()               # one of another training is refused before the images are read
+    for index in Progress(judging(test, c.judged), desc='checking what judges', unit='image', leave=False):
+        test[int(index)]
     torch.manual_seed(c.seed)
     chosen = np.sort(np.random.default_rng(c.seed).permutation(len(train))[:c.images or None])
     scale = SCALES[task]
@@ -153,11 +148,16 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
     return description
 
 
+def judging(places: Places, images: int | None) -> np.ndarray:
+    """Which images judge, at most so many, spread evenly; None: all."""
+    return np.unique(np.linspace(0, len(places) - 1, images or len(places)).round().astype(int))
+
+
 def judge(head: SegmentHead | DepthHead, split: SplitModel, places: Places, preprocessor: Preprocessor,
           images: int | None = None) -> MaskFigures | DepthFigures:
     """What the head reaches where nothing is lost."""
     figures = MaskFigures(head.labels) if isinstance(head, SegmentHead) else DepthFigures()
-    chosen = np.unique(np.linspace(0, len(places) - 1, images or len(places)).round().astype(int))
+    chosen = judging(places, images)
     for start in Progress(range(0, len(chosen), BATCH), desc='judging', unit='batch', leave=False):
         samples = [places[int(index)] for index in chosen[start:start + BATCH]]
         with torch.inference_mode():
@@ -168,22 +168,20 @@ def judge(head: SegmentHead | DepthHead, split: SplitModel, places: Places, prep
 
 
 class Truths:
-    """What is known of images where the decoder learns: classes uint8 [h, w] at FINER times its resolution, or metres [h, w] at its own.
+    """What is known of the training images at the decoder's resolution: the share of each class fp16 [n, classes, h, w], or metres
+    [n, h, w].
 
-    `all` [n, h, w] has those of the training images; `weights` of the classes; `typical`, the geometric mean of the distances.
+    `weights` of the classes; `typical`, the geometric mean of the distances.
     """
 
     def __init__(self, task: Task, places: Places, chosen: np.ndarray, reading: Reading, scale: int):
         self.task, self.classes = task, len(places.class_names)
-        points = scale * (FINER if task == Task.SEGMENT else 1)
-        self.size = reading.grid[0] * points, reading.grid[1] * points
-        each = (1 if task == Task.SEGMENT else 4) * self.size[0] * self.size[1]
-        require_memory(each * len(chosen), 'what is known of the training images')
+        self.size = reading.grid[0] * scale, reading.grid[1] * scale
+        require_memory(2 * len(chosen) * max(self.classes, 1) * self.size[0] * self.size[1], 'what is known of the training images')
         bar = Progress(chosen, desc='reading', unit='image', leave=False)
         self.all = torch.stack([self.of(places[int(index)].truth) for index in bar])
         if task == Task.SEGMENT:
-            counts = torch.bincount(self.all.flatten().int(), minlength=UNLABELLED + 1)[:self.classes]
-            share = (counts / max(1, self.all.numel())).clamp(min=1e-6)
+            share = self.all.float().mean((0, 2, 3)).clamp(min=1e-6)
             self.weights, self.typical = (share.median() / share).clamp(0.1, 10).sqrt(), 1.0
         else:
             self.weights, self.typical = torch.ones(1), float(torch.exp(torch.log(self.all[self.all > 0]).mean()))
@@ -191,7 +189,9 @@ class Truths:
     def of(self, truth: np.ndarray) -> torch.Tensor:
         """One image's."""
         if self.task == Task.SEGMENT:
-            return functional.interpolate(torch.from_numpy(truth)[None, None], self.size, mode='nearest-exact')[0, 0]
+            ids = torch.from_numpy(np.minimum(truth, self.classes)).long()
+            each = functional.one_hot(ids, self.classes + 1)[..., :-1].permute(2, 0, 1).float()
+            return functional.adaptive_avg_pool2d(each, self.size).half()
         known = torch.from_numpy(np.isfinite(truth) & (truth > 0)).float()[None]
         inverse = torch.from_numpy(np.nan_to_num(truth)).float()[None] * known
         total, count = (functional.adaptive_avg_pool2d(values, self.size)[0] for values in (inverse, known))
@@ -257,7 +257,7 @@ class _Frozen(_Batches):
     def batch(self, step: int) -> tuple[Features, torch.Tensor]:
         chosen, mirrored = self._drawn(step)
         tokens = self.tokens[mirrored.long(), chosen].float()
-        truth = self.truths.all[chosen]
+        truth = self.truths.all[chosen].float()
         truth[mirrored] = truth[mirrored].flip(-1)
         split = self.split
         return Features({block: tokens[:, place] for place, block in enumerate(self.blocks)}, split.prefix_tokens, split.grid,
@@ -265,45 +265,38 @@ class _Frozen(_Batches):
 
 
 class _Unfrozen(_Batches):
-    """Tokens at the cut of several views of all images, computed once, fp16 [views, n, N, D], through the blocks that learn; in each epoch
-    an image shows another of them."""
+    """Other views of the images in each epoch, through the frozen head and the blocks that learn."""
 
-    @torch.inference_mode()
     def __init__(self, c: PlaceTraining, split: SplitModel, places: Places, chosen: np.ndarray, preprocessor: Preprocessor, truths: Truths):
         super().__init__(c, len(chosen))
-        self.split, self.blocks = split, _reading(split, c.blocks).blocks
+        self.split, self.truths, self.preprocessor = split, truths, preprocessor
+        self.blocks = _reading(split, c.blocks).blocks
+        self.samples = [places[int(index)] for index in chosen]
         for parameter in split.module.parameters():
             parameter.requires_grad_(False)
         for parameter in split.module.blocks[split.cut:].parameters():
             parameter.requires_grad_(True)
-        shape = c.views, len(chosen), split.tokens, split.channels
-        require_memory(2 * math.prod(shape), f'the tokens of {c.views} views of {len(chosen)} images')
-        self.tokens = torch.empty(shape, dtype=torch.float16)
-        self.truths = truths.all.new_empty(c.views, *truths.all.shape)
-        for place, index in enumerate(Progress(chosen, desc='running the frozen blocks', unit='image')):
-            views = [_seen(*places[int(index)][:2], view, np.random.default_rng((c.seed, int(index), view))) for view in range(c.views)]
-            self.tokens[:, place] = split.head(torch.cat([preprocessor(image) for image, _ in views]))
-            self.truths[:, place] = torch.stack([truths.of(truth) for _, truth in views])
 
     def batch(self, step: int) -> tuple[Features, torch.Tensor]:
-        chosen, _ = self._drawn(step)
-        view = (chosen + self._epoch) % self.c.views
-        return Features.of(self.split, self.tokens[view, chosen].float(), self.blocks), self.truths[view, chosen]
-
-
-def _seen(image: np.ndarray, truth: np.ndarray, view: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A view of an image and of what is known of it: 0 as it is, 1 mirrored, further ones cut and coloured at random."""
-    if view < 2:
-        mirrored = slice(None, None, -1 if view else 1)
-        return np.ascontiguousarray(image[:, mirrored]), np.ascontiguousarray(truth[:, mirrored])
-    import cv2
-    where = _view(image.shape[0], image.shape[1], bool(random.integers(2)), random)
-    part = truth.shape[0] / image.shape[0]
-    fill = math.nan if truth.dtype.kind == 'f' else UNLABELLED
-    seen = cv2.warpAffine(image, where, image.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
-    known = cv2.warpAffine(truth, where * [[1, 1, part], [1, 1, part]], truth.shape[::-1],
-                           flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=fill)
-    return _coloured(seen, random), known if known.dtype.kind != 'f' else known * np.float32(abs(where[0, 0]))
+        import cv2
+        chosen, mirrored = self._drawn(step)
+        random = np.random.default_rng((self.c.seed, step))
+        images, truths = [], []
+        for index, mirror in zip(chosen.tolist(), mirrored.tolist(), strict=True):
+            image, truth, _ = self.samples[index]
+            where = _view(image.shape[0], image.shape[1], mirror, random)
+            shape = truth.shape[1], truth.shape[0]
+            part = truth.shape[0] / image.shape[0]
+            fill = math.nan if truth.dtype.kind == 'f' else UNLABELLED
+            seen = cv2.warpAffine(image, where, image.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                                  borderMode=cv2.BORDER_REFLECT)
+            where = where * [[1, 1, part], [1, 1, part]]
+            known = cv2.warpAffine(truth, where, shape, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=fill)
+            images.append(self.preprocessor(_coloured(seen, random)))
+            truths.append(self.truths.of(known if known.dtype.kind != 'f' else known * abs(where[0, 0])))
+        with torch.no_grad():
+            tokens = self.split.head(torch.cat(images))
+        return Features.of(self.split, tokens, self.blocks), torch.stack(truths).float()
 
 
 def _view(height: int, width: int, mirrored: bool, random: np.random.Generator) -> np.ndarray:
@@ -322,23 +315,15 @@ def _coloured(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 class _MaskLoss:
-    """Of logits [B, classes, h, w] and classes uint8 [B, H, W] at FINER times their resolution; Lovász at one point of each place, drawn
-    for each batch, since it sorts."""
-
     def __init__(self, weights: torch.Tensor):
         self.weights = weights
 
-    def __call__(self, logits: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        logarithm = functional.interpolate(logits.float(), ids.shape[1:], mode='bilinear', align_corners=False).log_softmax(1)
-        known = ids < len(self.weights)
-        there = torch.where(known, ids, 0).long()
-        weights = torch.where(known, self.weights[there], 0.0)
-        cross_entropy = -(weights * logarithm.gather(1, there[:, None])[:, 0]).sum() / weights.sum().clamp(min=1e-6)
-        row, column = torch.randint(FINER, (2,)).tolist()
-        at = slice(row, None, FINER), slice(column, None, FINER)
-        some = known[:, at[0], at[1]]
-        probabilities = logarithm[:, :, at[0], at[1]].exp().transpose(0, 1)
-        return {'cross_entropy': cross_entropy, 'lovasz': lovasz(probabilities[:, some], there[:, at[0], at[1]][some])}
+    def __call__(self, logits: torch.Tensor, share: torch.Tensor) -> dict[str, torch.Tensor]:
+        logarithm, weights = logits.float().log_softmax(1), self.weights[None, :, None, None]
+        cross_entropy = -(share * logarithm * weights).sum() / (share * weights).sum().clamp(min=1e-6)
+        most, ids = share.max(1)
+        known = most > 0.5
+        return {'cross_entropy': cross_entropy, 'lovasz': lovasz(logarithm.exp().transpose(0, 1)[:, known], ids[known])}
 
 
 def lovasz(probabilities: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -380,11 +365,11 @@ def _split(built: BuiltModel, cut: int | None) -> SplitModel:
     return SplitModel(built.module, depth // 2 if chosen is None else int(chosen), built.data_config['input_size'][0])
 
 
-def _reading(split: SplitModel, blocks: list[int] | None) -> Reading:
+def _reading(split: SplitModel, blocks: list[int] | None, fit: str | None = None) -> Reading:
     found = tuple(sorted(set(blocks))) if blocks else tuple(sorted({max(split.cut, 1), (split.cut + split.depth + 1) // 2, split.depth}))
     if not split.cut <= found[0] <= found[-1] <= split.depth:
         raise ValueError(f'--blocks are {" ".join(map(str, found))}: expected {split.cut} (the cut) to {split.depth} (the last)')
-    return Reading(found, False, split.image_size, split.grid, split.prefix_tokens, split.channels)
+    return Reading(found, False, split.image_size, split.grid, split.prefix_tokens, split.channels, None if fit is None else Fit(fit))
 
 
 def _labels(path: str | None) -> tuple[str, ...] | None:

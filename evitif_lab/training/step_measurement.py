@@ -14,6 +14,7 @@ from evitif.recovery.methods import LastKnown
 from evitif.selection.large import PatchModel
 from evitif_lab.commands.progress import Progress
 from evitif_lab.training.rate_measurement import BATCH, SHARES_LOST, coding_cost, lost_costs
+from evitif_lab.trials.headed import cost
 
 WORTHLESS = 0.5         # cost of a step that is not worth a row of the table
 EXACT, FINE = 0.0003, 8     # from this step on, no finer one is measured than one that costs no more than this
@@ -83,17 +84,16 @@ def remembered_costs(stream: CutModel, code: EntropyCode, recovery: Recovery, vi
             for number in range(1, len(path)):
                 received = everything.clone()
                 received[split.prefix_tokens:] = torch.rand(split.tokens - split.prefix_tokens, generator=generator) >= share
-                stream_memory = Memories(1, *about, split.grid).of(1)
+                stream_memory = Memories(1, *about).of(1)
                 stream_memory.see(path[0].float().to(device), everything.to(device), 0)
                 memory = stream_memory.see(path[number].float().to(device), received.to(device), round(1e9 * number * FRAME_S))
                 recovered = recovery.recover((path[number].float() * received[:, None]).to(device)[None], received[None].to(device),
                                              torch.tensor([share], device=device), memory)
-                answer = int(recovered.logits(split).argmax())
+                said = recovered.logits(split).argmax(1).cpu()
                 now, gone = known[number].astype(np.float64), ~received[split.prefix_tokens:].numpy()
                 weights = code.weights_of_patches(known[number])
                 differs = (weights * np.square(now - known[0]).sum(1))[gone].sum() / max((weights * np.square(now).sum(1)).sum(), 1e-9)
-                of_frame = of_path[number - 1]
-                points.append((differs, float(of_frame.max() - of_frame[answer])))
+                points.append((differs, cost(of_path[number - 1:number], said)))
         bar.update()
     parts = np.array_split(np.array(sorted(points)), POINTS)
     return smooth([(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts])
