@@ -126,7 +126,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         if self._key_watch is not None:
             self._key_watch.join()
             self._key_watch = None
-        self._loop.stop()
+        self._end()
 
     def statistics(self) -> BridgeStatistics:
         """A snapshot of the counts and of every robot's link."""

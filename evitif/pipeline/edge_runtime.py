@@ -129,7 +129,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         """Say goodbye to the bridge and end the threads."""
         self._add(frames_unsent=sum(frame.observation is None for frame in self._slots.close()))
         self._join_worker()
-        self._loop.stop()
+        self._end()
 
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
         """Take an image uint8 [H, W, 3] RGB. Never blocks: the image replaces one that waits for the worker."""
