@@ -79,8 +79,7 @@ class RecordedImages:
 
     def _keep(self, image: RecordedImage, class_id: int, label: str) -> None:
         path = self.folder / f'{len(self.items):06}.png'
-        encoded = cv2.imencode('.png', cv2.cvtColor(image.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-        path.write_bytes(encoded.tobytes())
+        keep_image(path, image.image)
         self.items.append((path, class_id, label))
 
     def __len__(self) -> int:
@@ -88,10 +87,21 @@ class RecordedImages:
 
     def __getitem__(self, index: int) -> Sample:
         path, class_id, label = self.items[index]
-        image = cv2.imread(str(path))
-        if image is None:
-            raise DatasetError(f'{path} has gone: it is a copy of an image of a recording, kept while a program runs')
-        return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), class_id, label, path.name)
+        return Sample(kept_image(path), class_id, label, path.name)
+
+
+def keep_image(path: Path, image: np.ndarray) -> None:
+    """Write an image uint8 [H, W, 3] RGB for a while, without loss. Raises OSError where the disk is full."""
+    encoded = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    path.write_bytes(encoded.tobytes())
+
+
+def kept_image(path: Path) -> np.ndarray:
+    """Read what `keep_image` wrote. Raises DatasetError where it has gone."""
+    image = cv2.imread(str(path))
+    if image is None:
+        raise DatasetError(f'{path} has gone: it is a copy of an image of a recording, kept while a program runs')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def recorded_paths(source: str, count: int, length: int, split: str = 'train') -> Iterator[list[np.ndarray]]:

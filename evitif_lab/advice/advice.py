@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from evitif_lab.advice.scene import NO_ANSWER, Frame, Scene
-from evitif_lab.advice.timeline import Path, Trip
+from evitif_lab.advice.timeline import Path, Seed, Trip
 from evitif_lab.commands.progress import Progress
 
 AS_GOOD = 0.01          # ways are as good as the best whose share of right answers is so near
@@ -26,7 +26,7 @@ class Way(Protocol):
     def prepare(self, scene: Scene) -> None:
         """Load what it needs. Raises ValueError where it cannot be had."""
 
-    def run(self, frames: list[Frame], first: int, path: Path, seed: object, deadline_s: float) -> Trip:
+    def run(self, frames: list[Frame], first: int, path: Path, seed: Seed, deadline_s: float) -> Trip:
         """What becomes of a run of frames."""
         ...
 
@@ -50,15 +50,19 @@ class Finding:
 def judge(way: Way, scene: Scene, path: Path, deadline_s: float, seeds: Sequence[int] = SEEDS) -> Finding:
     """Send all runs over the link, once with each seed."""
     right, fates, shares = [], [], []
+    trace_s = 0.0
     for seed in seeds:
         first = 0
         for number, frames in enumerate(scene.runs):
-            trip = way.run(frames, first, path, f'{seed} {number}', deadline_s)
-            own = scene.answers[first:first + len(frames)]
-            given = np.array([fate.class_id for fate in trip.fates])
+            trip = way.run(frames, first, path, Seed(f'{seed} {number}', trace_s), deadline_s)
+            trace_s += frames[-1].at_s + 1 / scene.rate_hz
+            judged = scene.judged[first:first + len(frames)]
+            own = scene.answers[first:first + len(frames)][judged]
+            counted = [fate for fate, counts in zip(trip.fates, judged, strict=True) if counts]
+            given = np.array([fate.class_id for fate in counted])
             right.append((given == own) & (given != NO_ANSWER))
             shares.append(right[-1].mean())
-            fates += trip.fates
+            fates += counted
             first += len(frames)
     after = np.array([fate.after_s for fate in fates])
     spread = 1.96 * float(np.std(shares, ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else None

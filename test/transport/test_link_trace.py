@@ -137,6 +137,16 @@ def test_what_a_side_writes_of_its_link_is_played_again(tmp_path):
     assert trace.loss == pytest.approx(0.2, abs=0.01) and max(trace.delay[trace.delay >= 0]) < 1e-3
 
 
+def test_the_trace_of_a_real_link_loses_as_it_did(tmp_path):
+    trace = str(Path(__file__).parent / 'rover-uplink.csv')
+    recorded = load_trace(trace)
+    assert recorded.length_s == pytest.approx(12.2, abs=0.1) and recorded.loss == pytest.approx(0.219, abs=0.001)
+    found = played(trace, recorded.sent[:-1].tolist(), began=0.0)
+    assert sum(not delivered for delivered in found) / len(found) == pytest.approx(recorded.loss, abs=0.05)
+    late = [delivered[0][0] - sent for sent, delivered in zip(recorded.sent.tolist(), found, strict=False) if delivered]
+    assert min(late) >= 0.0 and 0.01 < sorted(late)[len(late) // 2] < 0.05
+
+
 def test_traces_are_bounded_and_a_session_begins_a_new_file(tmp_path):
     writer = TraceWriter(str(tmp_path), 'uplink', lambda level, text: None, file_bytes=2000, files=3)
     for number in range(2000):
