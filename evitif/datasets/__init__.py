@@ -35,8 +35,8 @@ def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] |
     `rover.mcap:/camera/image_raw`), of which the first part trains and the last part judges.
 
     `split` is `train` or `test`. A folder with `train` and `val` (or `test`) inside is opened at that split, any other folder whole; the
-    `split` of the returned data set says which. `class_names`, `ranked`, `significant_bits` and `say`: see `ImageFolder`. `labels`: of a bag, a CSV
-    file (`recorded_labels`).
+    `split` of the returned data set says which. `class_names`, `ranked`, `significant_bits` and `say`: see `ImageFolder`.
+    `labels`: of a bag, a CSV file (`recorded_labels`).
     Raises DatasetError, naming the source and what was expected.
     """
     if not is_named(source) and _recorded(source):

@@ -93,12 +93,17 @@ class Scene:
             if runs and len(runs[-1]) < length and index % every < length:
                 path = self._folder / f'{index:06}.png'
                 keep_image(path, image.image)
-                runs[-1].append(Frame(self._seen(image.image), (image.received_ns - begun) / 1e9, path))
+                before = runs[-1][-1].at_s if runs[-1] else 0.0         # a recorder's clock may be set back
+                runs[-1].append(Frame(self._seen(image.image), max(before, (image.received_ns - begun) / 1e9), path))
         return runs
 
     def _seen(self, image: np.ndarray) -> np.ndarray:
         pixels = self.model.preprocessor(image)[0] * self._std + self._mean
         return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+    def forget(self) -> None:
+        """Look anew at what was looked at."""
+        self._known.clear()
 
     @property
     def rate_hz(self) -> float:

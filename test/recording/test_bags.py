@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from evitif.recording.bag import open_bag
 from evitif.recording.images import COMPRESSED, FFMPEG, FOXGLOVE, IMAGE
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bags import DELAY_NS, FORMATS, TOPICS, cut, frames, stamp_of, write_bag
+from bags import DELAY_NS, FORMATS, TOPICS, cut, frames, stamp_of, write_bag, write_sparse_bag
 
 LOSS = {IMAGE: 0, COMPRESSED: 4, FFMPEG: 10, FOXGLOVE: 10}          # mean absolute difference of 8-bit samples
 
@@ -35,6 +37,27 @@ def test_each_format_and_each_kind_of_message_gives_the_same_images(tmp_path, fo
     for image, given in zip(found, images, strict=True):
         assert image.image.shape == given.shape
         assert np.abs(image.image.astype(int) - given).mean() <= LOSS[kind]
+
+
+READ = '''
+import resource, sys
+from evitif.recording import Recording
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with Recording.open(sys.argv[1]) as recording:
+    first, last, count = recording.extent()
+    seen = sum(1 for image in recording.images(every=int(sys.argv[2])) if image.image.shape == (1080, 1920, 3))
+print(count, seen, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+'''
+
+
+def test_memory_is_bounded_however_large_a_bag_is(tmp_path):
+    """`LARGE_BAG_MESSAGES=3300` makes it 20 GB."""
+    messages = int(os.environ.get('LARGE_BAG_MESSAGES', '150'))
+    bag = write_sparse_bag(tmp_path / 'large.mcap', messages)
+    assert bag.stat().st_size > messages * 6_000_000
+    done = subprocess.run([sys.executable, '-c', READ, str(bag), '75'], capture_output=True, text=True, check=True)
+    count, seen, grown_mib = map(int, done.stdout.split())
+    assert (count, seen) == (messages, messages // 75) and grown_mib < 150
 
 
 @pytest.mark.parametrize('compression', ['file', 'message', 'storage'])

@@ -72,7 +72,8 @@ def test_the_part_that_judges_has_the_labels_of_its_own_frames(tmp_path):
 
 @pytest.mark.parametrize(('content', 'words'), [
     ('', 'expected a first line time,label'), ('when,what\n0,a\n', "begin with 'when,what'"), ('time,label\n', 'have no label'),
-    ('time,label\n-1,a\n', "line 2: expected time,label, got '-1,a'"), ('frame,label\n1.5,a\n', 'line 2'), ('time,label\n0,a,b\n', 'line 2'),
+    ('time,label\n-1,a\n', "line 2: expected time,label, got '-1,a'"), ('frame,label\n1.5,a\n', 'line 2'),
+    ('time,label\n0,a,b\n', 'line 2'),
     ('time,label\n0,a\n0,b\n', 'time 0 has two labels')])
 def test_bad_labels_get_a_sentence(tmp_path, content, words):
     path = tmp_path / 'labels.csv'
