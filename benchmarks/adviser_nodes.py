@@ -39,7 +39,7 @@ class Heard:
         """The first prediction of an image counts."""
         stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
         if stamp not in self.after_s:
-            self.class_ids[stamp], self.after_s[stamp] = message.class_ids[0], message.stages.total
+            self.class_ids[stamp], self.after_s[stamp] = message.class_ids[0], message.time_total
 
     def take_statistics(self, message: LinkStats) -> None:
         """Note what was sent."""
