@@ -10,6 +10,7 @@ from running_system import IMAGE, System, wait
 
 from evitif.heads import Features, Reading, save_head
 from evitif.heads.embed import EmbedHead
+from evitif.heads.maps import Mask
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.pipeline.cut_model import CutModel
@@ -104,6 +105,32 @@ def test_answers_of_several_heads_reach_the_robot_and_those_that_nobody_reads_do
         system.edge.submit(IMAGE, 1)
         wait(lambda: system.robot)
         assert system.robot[0].heads == {} and system.robot[0].uplink_bytes == uplink
+
+
+def test_what_a_head_says_that_has_no_room_is_named_once_and_the_other_heads_go_on(heads):
+    """Of two heads before it one says little; 256 bytes have no room for a vector of 384."""
+    link = {'unsealed': True, 'max_datagram_bytes': 256, 'heads': named(heads, 'view', 'rooms')}
+    with System({**MODEL, **link, 'answer_deadline': 5.0}, bridge={**MODEL, **link}) as system:
+        system.connected()
+        for stamp in range(1, 4):
+            system.edge.submit(IMAGE, stamp)
+            wait(lambda stamp=stamp: len(system.robot) == stamp)
+        assert [prediction.heads.keys() for prediction in system.robot] == [{'rooms'}] * 3
+        assert system.bridge.statistics().heads_left_out == {'view of robot': 3}
+        said = [text for _, text in system.log if 'head view' in text]
+        assert len(said) == 1 and 'does not reach robot robot: it takes 384 bytes' in said[0]
+
+
+def test_a_map_that_has_no_room_does_not_keep_the_other_heads_from_the_robot(heads, monkeypatch):
+    both = {'unsealed': True, 'heads': named(heads, 'rooms')}
+    with System({**MODEL, **both}, bridge={**MODEL, **both}) as system:
+        system.connected()
+        session_id, session = next(iter(system.bridge._endpoint.sessions.items()))
+        noise = np.random.default_rng(0).integers(0, 200, (1, 255 * 15)).astype(np.uint8)
+        system.bridge._heads_back.send_maps(replace(blank_frame(session.parameters, np.ones(17, bool)), session_id=session_id),
+                                            {'rooms': Mask(np.repeat(noise, 15, 0), np.zeros((1, 255), np.uint8))})
+        assert system.bridge.statistics().heads_left_out == {'rooms of robot': 1}
+        assert 'does not fit into datagrams: a row of a map takes' in system.log[-1][1]
 
 
 def test_a_robot_with_a_head_that_the_bridge_does_not_have_is_refused_by_name(heads):
