@@ -245,7 +245,8 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
         counts = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced, 'failed': now.frames_failed,
                   'left out': sum(now.heads_left_out.values())}
         recent = self._recent(counts)
-        values = {**counts, **{f'left out: head {head}': count for head, count in now.heads_left_out.items()}, **{f'of devices: {kind}': count for kind, count in now.joined.items()},
+        values = {**counts, **{f'left out: head {head}': count for head, count in now.heads_left_out.items()},
+                  **{f'of devices: {kind}': count for kind, count in now.joined.items()},
                   **{f'datagrams dropped: {kind}': count for kind, count in now.dropped.items()}}
         if recent['failed']:
             return Status(ERROR, f'{recent["failed"]} frames failed in the last {RECENT_S:.0f} s, {recent["answered"]} answered', values)

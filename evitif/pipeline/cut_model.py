@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from evitif.heads import Features, Head, chosen_heads, load_heads
+from evitif.heads import Features, Head, chosen_heads, load_heads, view_for
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.cuttable import require_cuttable
@@ -58,9 +58,10 @@ class CutModel:
 
         :param with_heads: load `config.heads` too; else the parameters name them, and that is all
         """
-        placement = placement_of(config)
-        built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
-                                      config.num_classes, config.input_size, fit=config.fit))
+        placement, chosen = placement_of(config), chosen_heads(config.heads)
+        size, fit = view_for(chosen)
+        built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed, config.num_classes,
+                                      config.input_size or size, fit=(fit or AUTO) if config.fit == AUTO else config.fit))
         module: Any = built.module       # timm's attributes have no types
         require_classifier(module, config.model, config.checkpoint, config.pretrained)
         classes = int(module.num_classes)
@@ -68,7 +69,6 @@ class CutModel:
         cut = _default_cut(built.description, len(module.blocks)) if config.cut is None else config.cut
         split = SplitModel(module, cut, built.data_config['input_size'][0])
         identity = Identity.of(module, cut, split.grid, built.native)
-        chosen = chosen_heads(config.heads)
         heads = load_heads(config.heads, built.name, split, module) if with_heads else ()
         module.to(placement.device, placement.dtype)
         entropy = fitted_code(config.model, cut, identity, config.quantisation)

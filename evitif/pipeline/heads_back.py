@@ -54,8 +54,8 @@ class HeadsBack:
     def left_out_of_answer(self, event: HeadsLeftOut) -> None:
         """What these heads say did not fit into an answer."""
         for name, size in event.heads.items():
-            self._leave_out(event.session_id, event.robot, name, f'takes {size} bytes, for which an answer has no room: expected fewer heads '
-                            'before it, a lower top_k, or a larger max_datagram_bytes on both sides')
+            self._leave_out(event.session_id, event.robot, name, f'takes {size} bytes, for which an answer has no room: expected fewer '
+                            'heads before it, a lower top_k, or a larger max_datagram_bytes on both sides')
 
     def send_maps(self, frame: ReceivedFrame, results: dict[str, Result]) -> None:
         """Code and send what heads say of each place, behind the answers, which need not wait for that."""

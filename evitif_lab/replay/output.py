@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from evitif.image_transports import COMPRESSED, FOXGLOVE
 from evitif.message_fields import edge_link_fields, prediction_fields
 from evitif.pipeline import EdgeStatistics, Prediction
 from evitif.recording import RecordedImage
-from evitif.recording.images import COMPRESSED, FOXGLOVE
 from evitif_lab.replay.film import H264, Mp4, OpenCvFilm, even, pyav
 from evitif_lab.replay.messages import Messages
 

@@ -16,8 +16,10 @@ from evitif.model.errors import ArtifactError
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.smoothing import Smoothing
 from evitif.pipeline.split_bridge import SplitBridge
+from evitif.pipeline.split_edge import SplitEdge
 from evitif.pipeline.strategy import blank_frame
 from evitif.settings import SplitSettings, bridge_settings, edge_settings
+from evitif.vocabulary import Fit
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1, 'quantisation': 'int8'}
 SECOND = 1_000_000_000
@@ -152,6 +154,23 @@ def test_what_cannot_be_chosen_is_one_sentence(heads, tmp_path):
         CutModel.load(SplitSettings(**MODEL, heads=f'{heads["view"]},{tmp_path / "other"}'))
     with pytest.raises(ArtifactError, match="the head 'my-head' cannot name topics"):
         CutModel.load(SplitSettings(**MODEL, heads=str(tmp_path / 'my-head')))
+
+
+def test_a_model_sees_pictures_as_its_heads_were_trained_unless_it_is_told_otherwise(heads, tmp_path):
+    module = build_model(ModelSpec(MODEL['model'], random_seed=1, num_classes=9, image_size=(64, 96), fit='squash')).module
+    reading = Reading((12,), True, (64, 96), (4, 6), 1, 192, Fit.SQUASH)
+    save_head(tmp_path / 'wide', probe_of(reading, (), EmbedHead), module, {'model': MODEL['model']})
+    free, wide = {**MODEL, 'image_size': None}, str(tmp_path / 'wide')
+    for side in (SplitBridge(bridge_settings(**free, heads=wide)), SplitEdge(edge_settings(**free, heads=wide))):
+        assert (side.parameters.image_size, side.parameters.grid, side.parameters.fit) == ((64, 96), (4, 6), Fit.SQUASH)
+    with pytest.raises(ArtifactError, match='trained for pictures of 64x96 pixels and fit squash with .* here takes 64x96 and fit pad: leave'):
+        SplitBridge(bridge_settings(**{**MODEL, 'image_size': '64x96'}, fit='pad', heads=wide))
+    with pytest.raises(ArtifactError, match='was trained for pictures of 64x96 pixels with .* here takes 64x64: leave image_size and fit to'):
+        SplitBridge(bridge_settings(**MODEL, heads=wide))
+    with pytest.raises(ArtifactError, match='heads names rooms, trained with image_size 64x64, and wide, with 64x96: expected heads that'):
+        SplitEdge(edge_settings(**free, heads=f'{heads["rooms"]},{wide}'))
+    with pytest.raises(ArtifactError, match='head .*rooms was trained on the backbone .*other preprocessing'):      # trained with auto
+        SplitBridge(bridge_settings(**MODEL, fit='pad', heads=heads['rooms']))
 
 
 @pytest.mark.parametrize(('strategy', 'needed'), [('selection', {'light_model': 'x'}), ('partition', {'partition': 'x'})])
