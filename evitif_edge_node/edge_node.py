@@ -16,6 +16,7 @@ from sensor_msgs.msg import Image
 
 from evitif.datasets.class_names import told_apart
 from evitif.image_transports import TRANSPORTS
+from evitif.mask_colours import overlaid
 from evitif.pictures import SignificantBits
 from evitif.pictures.ros_images import ImageConversionError, fill_image
 from evitif.repeated_log import RepeatedLog
@@ -32,7 +33,7 @@ from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, Status
 from evitif_ros.head_topics import OF_CLASSES, OF_LABELS, OF_VECTORS, HeadTopics
 from evitif_ros.lifecycle import run
 from evitif_ros.log import log_of
-from evitif_ros.place_topics import OF_PLACES, PLACE_TASKS, PlaceTopics, overlaid
+from evitif_ros.place_topics import OF_PLACES, PLACE_TASKS, PlaceTopics
 from evitif_ros.runtime_node import MOST_REPLACED, RuntimeNode
 
 try:

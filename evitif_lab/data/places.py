@@ -81,7 +81,8 @@ class PlaceFolder:
                 return trained.class_names
             ids = {int(value) for _, path in self.pairs for value in np.unique(_one_channel(path, 'mask'))} - {self.void, UNLABELLED}
             if not ids:
-                raise DatasetError(f'{self.folder}: the masks have no class but {self.void} and 255, which stand for none')
+                none = '255' if self.void is None else f'{self.void} and 255'
+                raise DatasetError(f'{self.folder}: the masks have only {none}, for none: expected the id of a class where there is one')
             labels = tuple(f'class {index}' for index in range(max(ids) + 1))
         if not 1 <= len(labels) < UNLABELLED:
             raise DatasetError(f'{self.folder}: {len(labels)} labels: expected 1 to {UNLABELLED - 1}')
@@ -156,8 +157,10 @@ def _one_channel(path: Path, what: str) -> np.ndarray:
             values = np.array(opened)
     except (OSError, ValueError, SyntaxError) as error:
         raise DatasetError(f'{path}: cannot be read as a {what}: {error}') from None
+    values = values.astype(np.uint8) if values.dtype == np.bool_ else values      # of one bit
     if values.ndim != 2 or values.dtype.kind not in 'ui':
-        raise DatasetError(f'{path} is a picture of {values.dtype} {list(values.shape)}: expected a {what} of one channel')
+        raise DatasetError(f'{path} is a picture of {values.dtype} {list(values.shape)}: expected a {what} of one channel'
+                           f'{", the id of the class of each pixel, not its colour" if what == "mask" else ""}')
     return values
 
 
