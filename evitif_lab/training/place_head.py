@@ -106,6 +106,8 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
         return there
     checkpoint = Checkpoint(c.output, {**asdict(c), **made_from}, overwrite)
     checkpoint.load()               # one of another training is refused before the images are read
+    for index in Progress(judging(test, c.judged), desc='checking what judges', unit='image', leave=False):
+        test[int(index)]
     torch.manual_seed(c.seed)
     chosen = np.sort(np.random.default_rng(c.seed).permutation(len(train))[:c.images or None])
     scale = SCALES[task]
@@ -146,11 +148,16 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
     return description
 
 
+def judging(places: Places, images: int | None) -> np.ndarray:
+    """Which images judge, at most so many, spread evenly; None: all."""
+    return np.unique(np.linspace(0, len(places) - 1, images or len(places)).round().astype(int))
+
+
 def judge(head: SegmentHead | DepthHead, split: SplitModel, places: Places, preprocessor: Preprocessor,
           images: int | None = None) -> MaskFigures | DepthFigures:
     """What the head reaches where nothing is lost."""
     figures = MaskFigures(head.labels) if isinstance(head, SegmentHead) else DepthFigures()
-    chosen = np.unique(np.linspace(0, len(places) - 1, images or len(places)).round().astype(int))
+    chosen = judging(places, images)
     for start in Progress(range(0, len(chosen), BATCH), desc='judging', unit='batch', leave=False):
         samples = [places[int(index)] for index in chosen[start:start + BATCH]]
         with torch.inference_mode():
@@ -235,7 +242,7 @@ class _Frozen(_Batches):
     def __init__(self, c: PlaceTraining, split: SplitModel, places: Places, chosen: np.ndarray, preprocessor: Preprocessor, truths: Truths):
         super().__init__(c, len(chosen))
         self.split, self.truths = split, truths
-        self.blocks = _reading(split, c.blocks, c.fit).blocks
+        self.blocks = _reading(split, c.blocks).blocks
         shape = 2, len(chosen), len(self.blocks), split.tokens, split.channels
         require_memory(2 * math.prod(shape), f'the tokens of {len(chosen)} images')
         tokens = torch.empty(shape, dtype=torch.float16)
@@ -263,7 +270,7 @@ class _Unfrozen(_Batches):
     def __init__(self, c: PlaceTraining, split: SplitModel, places: Places, chosen: np.ndarray, preprocessor: Preprocessor, truths: Truths):
         super().__init__(c, len(chosen))
         self.split, self.truths, self.preprocessor = split, truths, preprocessor
-        self.blocks = _reading(split, c.blocks, c.fit).blocks
+        self.blocks = _reading(split, c.blocks).blocks
         self.samples = [places[int(index)] for index in chosen]
         for parameter in split.module.parameters():
             parameter.requires_grad_(False)
@@ -358,7 +365,7 @@ def _split(built: BuiltModel, cut: int | None) -> SplitModel:
     return SplitModel(built.module, depth // 2 if chosen is None else int(chosen), built.data_config['input_size'][0])
 
 
-def _reading(split: SplitModel, blocks: list[int] | None, fit: str | None) -> Reading:
+def _reading(split: SplitModel, blocks: list[int] | None, fit: str | None = None) -> Reading:
     found = tuple(sorted(set(blocks))) if blocks else tuple(sorted({max(split.cut, 1), (split.cut + split.depth + 1) // 2, split.depth}))
     if not split.cut <= found[0] <= found[-1] <= split.depth:
         raise ValueError(f'--blocks are {" ".join(map(str, found))}: expected {split.cut} (the cut) to {split.depth} (the last)')

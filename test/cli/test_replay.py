@@ -88,7 +88,8 @@ def test_what_heads_say_is_in_the_bag_beside_the_answers(tmp_path):
 
 
 @pytest.mark.parametrize(('arguments', 'words'), [
-    (['--set', 'strategy=selection', '--set', 'heads=x'], 'strategy selection only classifies'), (['--set', 'heads=x'], "head 'x' does not"),
+    (['--set', 'strategy=selection', '--set', 'heads=x'], 'strategy selection only classifies'),
+    (['--set', 'heads=x'], "head 'x' does not"),
     (['--set', 'cut'], 'NAME=VALUE'), (['--set', 'wings=2'], 'neither edge_node nor bridge_node'), (['--set', 'cut=x'], 'cut=x'),
     (['--set', 'strategy=magic'], 'magic')])
 def test_a_wrong_setting_is_named(tmp_path, capsys, arguments, words):
