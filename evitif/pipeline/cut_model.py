@@ -15,6 +15,7 @@ from evitif.model.build import ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.cuttable import require_cuttable
 from evitif.model.device import Placement
+from evitif.model.errors import ArtifactError
 from evitif.model.field_of_view import fit_of
 from evitif.model.model_identity import Identity
 from evitif.model.preprocess import Preprocessor
@@ -71,9 +72,12 @@ class CutModel:
         identity = Identity.of(module, cut, split.grid, built.native)
         heads = load_heads(config.heads, built.name, split, module) if with_heads else ()
         module.to(placement.device, placement.dtype)
-        entropy = fitted_code(config.model, cut, identity, config.quantisation)
+        entropy = fitted_code(config.model, cut, identity, config.quantisation, config.code_folder)
         wanted = AUTO if entropy or config.quantisation == UNCODED else config.quantisation
-        name, code, rates = choose_code(config.model, cut, identity, wanted)
+        name, code, rates = choose_code(config.model, cut, identity, wanted, config.code_folder)
+        if config.code_folder and config.quantisation in (AUTO, UNCODED) and not (entropy or code):
+            raise ArtifactError(f'code_folder {config.code_folder!r} has no code for {built.name} at cut {cut}: expected one of '
+                                '`evitif train code`')
         quantisation, room = Quantisation(name), datagram_room(config)
         groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), room)
         table = RateTable.of(rates) if wanted == AUTO and not entropy and rates is not None and groups == 1 else None

@@ -89,6 +89,9 @@ class SplitSettings(ModelSettings):
     cut: int | None = setting(
         None, 'the head ends after this block, 0: after the embedding; -1: where the model folder says, else in the middle; the same on '
         'edge and bridge', unit='blocks', minimum=0, maximum=1000, launch=True)
+    code_folder: str | None = setting(
+        None, 'strategy split: folder of the codes of tokens, such as those that were fitted to a head, the same on edge and bridge; '
+        'empty: the model folder', launch=True)
 
     strategy = Strategy.SPLIT
 

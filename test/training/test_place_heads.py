@@ -16,7 +16,10 @@ from evitif.heads.segment import SegmentHead
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.fingerprint import trunk_fingerprint
 from evitif.model.split import SplitModel
+from evitif.pipeline.split_bridge import SplitBridge
+from evitif.settings import bridge_settings
 from evitif.vocabulary import Task
+from evitif_cli import main
 from evitif_lab.data.places import UNLABELLED, open_places
 from evitif_lab.training.place_head import PlaceTraining, lovasz, train_place_head
 from evitif_lab.trials.place_figures import DepthFigures, MaskFigures, describe
@@ -157,6 +160,20 @@ def test_masks_of_a_palette_and_of_one_bit_and_pictures_in_sub_folders_are_taken
     assert len(places) == 32 and [path.parent.name for path, _ in places.pairs[-2:]] == ['street', 'yard']
     for index in (-2, -1):
         np.testing.assert_array_equal(places[index].truth, np.eye(32, dtype=np.uint8))
+
+
+@pytest.mark.parametrize('task', ['segment', 'depth'])
+def test_codes_and_recovery_are_fitted_to_what_a_head_says_of_places(folder, backbone, tmp_path, task):
+    head, images = str(tmp_path / task), str(folder / 'train' / 'images')
+    training(folder, backbone, head, task=task, epochs=1)
+    common = ['--model', backbone, '--data', images, '--head', head]
+    few = ['--steps', '2', '--batch-size', '4', '--budget', '1', '--memory-steps', '2', '--videos', '8']
+    assert main(['train', 'recovery', *common, *few]) == 0
+    assert main(['train', 'code', *common, '--images', '16', '--gradient-images', '8']) == 0
+    bridge = SplitBridge(bridge_settings(model=backbone, heads=head, code_folder=head, recovery_artifact=f'{head}/paldn-cut2.json'))
+    assert bridge.parameters.entropy_code and bridge.recovery.name == 'paldn'
+    table = json.loads((tmp_path / task / 'klt-cut2.json').read_text())['figures']['accuracy_cost']
+    assert table['recovery'] == 'paldn' and table['lost'][-1][1] > 0
 
 
 def test_void_and_255_are_no_class(folder):
