@@ -109,6 +109,7 @@ def write_sparse_bag(path: Path, count: int, height: int = 1080, width: int = 19
         writer.start('ros2')
         definition, _ = store.generate_msgdef(IMAGE, ros_version=2)
         channel = writer.register_channel(TOPICS[IMAGE], 'cdr', writer.register_schema(IMAGE, 'ros2msg', definition.encode()))
+        writer.flush()
         for index in range(count):
             message = message_of(store, 'mcap', IMAGE, index, np.zeros((height, width, 3), np.uint8)[:0])
             message.height, message.width, message.step = height, width, 3 * width
