@@ -20,21 +20,22 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from evitif.bounded import BoundedDict
-from evitif.heads.maps import PlaceMap
 from evitif.heads.results import Result
 from evitif.pipeline.bridge_metrics import BridgeMetrics
 from evitif.pipeline.bridge_statistics import BridgeStatistics
+from evitif.pipeline.ends import bridge_end
+from evitif.pipeline.heads_back import HeadsBack
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
-from evitif.pipeline.strategy import BridgeStrategy, Outcome
-from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
+from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
 from evitif.protocol.events import (
     AnswerSize,
     FrameLate,
     FrameReady,
     FramesJoined,
+    HeadsLeftOut,
     RobotConnected,
     RobotLost,
     RobotMoved,
@@ -47,8 +48,7 @@ from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, rea
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.datagram import SMALL_PATH
 from evitif.protocol.wire.link_names import group_of
-from evitif.protocol.wire.map_part import MapPart
-from evitif.settings import BridgeSettings, PartitionBridgeSettings
+from evitif.settings import BridgeSettings
 from evitif.transport.addresses import format_address
 from evitif.vocabulary import How
 
@@ -73,11 +73,12 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self._refused_keys = keys.refused if keys else ()
         strategy = bridge_strategy(config)
-        self._endpoint = _endpoint(config, strategy, keys)
+        self._endpoint = bridge_end(config, strategy, keys)
         super().__init__(config, strategy, self._endpoint, on_event=on_event, log=log, bind=(config.bind_host, config.port))
         self.config: BridgeSettings = config
         self._on_prediction, self._read_here = on_prediction, heads_read
         strategy.heads_read = self._heads_read
+        self._heads_back = HeadsBack(self._endpoint, self._loop.call, log)
         self._fused: BoundedDict[tuple[str, int], Answer] = BoundedDict(HANDED_ON * config.max_robots)      # by robot and stamp
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed; under the lock
         self._tokens: defaultdict[int, Counter[str]] = defaultdict(Counter)     # by session: what became of them; the same
@@ -127,7 +128,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         if self._key_watch is not None:
             self._key_watch.join()
             self._key_watch = None
-        self._loop.stop()
+        self._end()
 
     def statistics(self) -> BridgeStatistics:
         """A snapshot of the counts and of every robot's link."""
@@ -143,7 +144,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                                                 tokens=dict(self._tokens.get(session_id, {})))
                      for robot, (session_id, link) in by_robot.items()}
             return BridgeStatistics(device=str(self.placement.device), recovery=self._strategy.recovery_sentence, dropped=dropped,
-                                    joined=joined, links=links, **self._counts)
+                                    joined=joined, links=links, heads_left_out=self._heads_back.left_out, **self._counts)
 
     # The worker's thread.
 
@@ -171,37 +172,17 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         done = time.monotonic()
         self._add(batches=1)
         answered = iter([(frame if outcome.sent is None else dataclasses.replace(frame, units_sent=outcome.sent),
-                          (self._answer(frame, outcome, began, done), outcome.heads))
+                          (outcome.answer(frame, self._strategy.name, began, done, self._heads_back.in_answer(frame, outcome.heads)),
+                           outcome.heads))
                          for frame, outcome in zip(frames, outcomes, strict=True)])
         parts = [list(itertools.islice(answered, len(item))) for item in items]
         return [(tuple(frame for frame, _ in part), [said for _, said in part]) for part in parts]
 
     def _heads_read(self, frame: ReceivedFrame) -> set[str]:
         """The heads whose results of this frame somebody reads, on the robot or here."""
-        session = self._endpoint.sessions.get(frame.session_id)
         here = [head.name for head in self._strategy.heads] if self._read_here is None else \
             self._read_here(group_of(frame.robot, frame.device))
-        return {*here, *(() if session is None else session.heads_read)}
-
-    def _travelling(self, frame: ReceivedFrame, heads: dict[str, Result]) -> dict[int, bytes]:
-        """What travels to the robot of what heads say: what it reads."""
-        session = self._endpoint.sessions.get(frame.session_id)
-        if session is None or not heads:
-            return {}
-        read = session.heads_read
-        said = {index: heads[name].pack() for index, (name, _) in enumerate(session.parameters.heads) if name in heads and name in read}
-        return {index: content for index, content in said.items() if content}
-
-    def _answer(self, frame: ReceivedFrame, outcome: Outcome, began: float, done: float) -> Answer:
-        return Answer(
-            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=outcome.class_ids, scores=outcome.scores,
-            strategy=self._strategy.name, recovery=outcome.recovery, packets_received=frame.packets_received,
-            packets_expected=frame.packets_expected, bytes_received=frame.bytes_received,
-            tokens_received=int(outcome.received.sum()), tokens_expected=len(outcome.received), received=outcome.received,
-            packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
-            wait_s=max(0.0, began - frame.first_arrival), recovery_s=outcome.recovery_s, tail_s=outcome.tail_s,
-            hold_s=max(0.0, done - frame.first_arrival), remembered=outcome.remembered, memory_age_s=outcome.memory_age_s,
-            motion=outcome.motion, heads=self._travelling(frame, outcome.heads))
+        return {*here, *self._heads_back.read_on_robot(frame)}
 
     def _deliver(self, answered: list[tuple[Item, list[Said]]]) -> None:
         # All with the loop's lock taken once: the loop holds it while it takes a batch of datagrams, so each time costs a wait.
@@ -215,7 +196,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                     raise error
                 self._tell(item, *answers[0])
                 for frame, (_, heads) in zip(item, answers, strict=True):
-                    self._send_maps(frame, heads)
+                    self._heads_back.send_maps(frame, heads)
             except Exception as reason:
                 self._fail(item, reason)
 
@@ -226,20 +207,6 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                 self._endpoint.send_answer(frame.session_id, answer, now)
         except Exception as error:
             return error
-
-    def _send_maps(self, frame: ReceivedFrame, heads: dict[str, Result]) -> None:
-        """Code and send what heads say of each place, behind the answers, which need not wait for that."""
-        session = self._endpoint.sessions.get(frame.session_id)
-        if session is None:
-            return
-        for index, (name, _) in enumerate(session.parameters.heads):
-            found = heads.get(name)
-            if isinstance(found, PlaceMap) and name in session.heads_read:
-                room = self._loop.call(lambda now: self._endpoint.map_room(frame.session_id))
-                contents = found.parts(room) if room else []
-                parts = [MapPart(frame.frame_id, frame.capture_stamp_ns, index, number, len(contents), content)
-                         for number, content in enumerate(contents)]
-                self._loop.call(lambda now, parts=parts: self._endpoint.send_map(frame.session_id, parts, now))
 
     def _tell(self, item: Item, answer: Answer, heads: dict[str, Result]) -> None:
         """Count what was sent, and publish it off-board."""
@@ -348,9 +315,12 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                            ('refused', event.robot))
         elif isinstance(event, AnswerSize):
             self._log(*_said_of_size(event))
+        elif isinstance(event, HeadsLeftOut):
+            self._heads_back.left_out_of_answer(event)
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
             self._strategy.forget(event.session_id)
+            self._heads_back.forget(event.session_id)
             with self._lock:
                 self._fates.pop(event.session_id, None)
                 self._tokens.pop(event.session_id, None)
@@ -382,15 +352,6 @@ def _said_of_size(event: AnswerSize) -> tuple[int, str]:
 
 def _frames_of(slot: Slot) -> Item:
     return (slot.frame,) if isinstance(slot, FrameLate) else slot
-
-
-def _endpoint(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None) -> BridgeEndpoint:
-    protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
-                            reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-                            max_datagram_bytes=config.max_datagram_bytes, silent_to_strangers=config.silent_to_strangers)
-    if isinstance(config, PartitionBridgeSettings):
-        return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
-    return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)
 
 
 def _mean(rates: list[float]) -> float:

@@ -19,6 +19,7 @@ class BridgeStatistics:
     frames_failed: int = 0
     batches: int = 0                  # runs of the tail over one frame or several
     dropped: dict[str, int] = field(default_factory=dict)           # datagrams of all robots and of none, by reason
+    heads_left_out: dict[str, int] = field(default_factory=dict)    # results that did not fit on the way back, by 'HEAD of ROBOT'
     # Of devices: joint frames complete, partial; frames late, duplicate, refused.
     joined: dict[str, int] = field(default_factory=dict)
     links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot

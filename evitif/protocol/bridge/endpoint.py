@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from random import Random, SystemRandom
 from types import MappingProxyType
 
 import numpy as np
 
+from evitif.protocol.arrivals import Arrivals, OnArrivals
 from evitif.protocol.bridge.admission import NO_PING, Admission
 from evitif.protocol.bridge.config import BridgeConfig
 from evitif.protocol.bridge.paths import Paths
 from evitif.protocol.bridge.rate_limiter import RateLimiter
 from evitif.protocol.bridge.session import BridgeSession
 from evitif.protocol.bridge.sessions import Sessions
-from evitif.protocol.events import BridgeEvent, RobotMoved
+from evitif.protocol.events import BridgeEvent, HeadsLeftOut, RobotMoved
 from evitif.protocol.rate.statistics import LinkStatistics, Traffic
 from evitif.protocol.sealing.keys import RobotKeys
 from evitif.protocol.wire import datagram, runs
@@ -69,7 +71,8 @@ class BridgeEndpoint:
         self._traffic = Traffic()
         self._reset_limit = RateLimiter()
         self._closed = False
-        self._ecn = 0                # of what is being received
+        self.on_arrivals: OnArrivals | None = None      # is told of what arrives in a session
+        self._ecn, self._arrived_at = 0, 0.0            # of what is being received
 
     # What the owner asks for
 
@@ -106,8 +109,8 @@ class BridgeEndpoint:
     # What the owner does
 
     def send_answer(self, session_id: int, answer: Answer, now: float) -> bool:
-        """Send an answer to a frame, several times, with as many of its classes as fit into a datagram. False: the session has
-        ended, and nothing is sent.
+        """Send an answer to a frame, several times, with as many of its heads and classes as fit into a datagram; an event names the heads
+        that do not. False: the session has ended, and nothing is sent.
 
         Raises ValueError where the answer cannot be written or does not fit into a datagram.
         """
@@ -119,8 +122,11 @@ class BridgeEndpoint:
             raise ValueError(f'tokens_expected is {answer.tokens_expected}; expected {parameters.tokens}')
         if not all(0 <= class_id < parameters.classes for class_id in answer.class_ids):
             raise ValueError(f'class_ids are {answer.class_ids}; expected 0 to {parameters.classes - 1}')
-        for data in session.queue_answer(answer, self.config.answer_copies, self.config.max_datagram_bytes, now):
+        copies, left_out = session.queue_answer(answer, self.config.answer_copies, self.config.max_datagram_bytes, now)
+        for data in copies:
             self._transmit(data, session.address)
+        if left_out:
+            self._events.append(HeadsLeftOut(session_id, session.robot, left_out))
         self._sessions.touch(session)
         return True
 
@@ -176,7 +182,7 @@ class BridgeEndpoint:
         `arrived_at`, by default `now`, is when it reached this host, never after `now`: a PONG reports it. `ecn` is the ECN field of
         its IP header (RFC 3168).
         """
-        session, self._ecn = None, ecn
+        session, self._ecn, self._arrived_at = None, ecn, now if arrived_at is None else arrived_at
         self._traffic.received(len(data))
         try:
             received = datagram.parse(data)
@@ -190,7 +196,7 @@ class BridgeEndpoint:
                     self._on_unknown_session(received, addr, now)
                     raise DatagramError('unknown_session')
                 session.traffic.received(received.size)
-                self._on_session_datagram(session, received, addr, now, now if arrived_at is None else arrived_at)
+                self._on_session_datagram(session, received, addr, now, self._arrived_at)
             else:
                 raise DatagramError('unexpected')
         except DatagramError as error:
@@ -198,7 +204,7 @@ class BridgeEndpoint:
 
     def receive_run(self, datagrams: np.ndarray, addr: Address, now: float, arrived_at: float | None = None, ecn: int = 0) -> None:
         """Take datagrams of one size that came together, uint8 [n, size], which is written to: `receive_datagram` each."""
-        at, self._ecn = 0, ecn
+        at, self._ecn, self._arrived_at = 0, ecn, now if arrived_at is None else arrived_at
         while at < len(datagrams):
             taken = self._receive_tokens(datagrams[at:], addr, now)
             if not taken:
@@ -231,6 +237,8 @@ class BridgeEndpoint:
         """Take the bodies of opened TOKENS datagrams, uint8 [n, length] or a list of one; each datagram had `size` bytes."""
         fresh = session.hear(sequences, now)
         session.count_marks(self._ecn, fresh.count(True))
+        if self.on_arrivals is not None:
+            self.on_arrivals(Arrivals(session.robot, session.session_id, [*compress(sequences, fresh)], size, self._arrived_at))
         if not all(fresh):
             self._drop(['duplicate'] * fresh.count(False), session)
             bodies = bodies[np.array(fresh)] if isinstance(bodies, np.ndarray) else []
@@ -257,6 +265,8 @@ class BridgeEndpoint:
         if not all(session.hear([received.sequence], now)):
             raise DatagramError('duplicate')
         session.count_marks(self._ecn, 1)
+        if self.on_arrivals is not None:
+            self.on_arrivals(Arrivals.of(session.robot, received, arrived_at))
         if received.type == datagram.CODED:
             if dropped := session.reassembler.receive_coded(parse_coded(received.body), received.size, now):
                 self._drop([dropped], session)
