@@ -79,6 +79,7 @@ def jobs(quick: bool, seeds: int) -> list[tuple[Contestant, Link, int]]:
     groups = (LINKS[:1],) if quick else tuple(LINKS[at] for at in FIRST)
     found = [(contestant, link, seed) for seed in range(seeds) for links in groups for contestant in contestants() for link in links
              if seed == 0 or link.loss > 0]
+    found.sort(key=lambda job: (job[2], job[0].family != EVITIF or job[0].setting != 'default'))        # what it loses as it is comes first
     if av is None:
         found = [job for job in found if not job[0].family.startswith(H264)]
     return found[:4] if quick else found

@@ -75,6 +75,11 @@ class StreamMemory:
         self._newest_ns = 0
         self.forget()
 
+    @property
+    def follows(self) -> bool:
+        """Whether what is remembered moves with the picture."""
+        return self._picture is not None
+
     def forget(self) -> None:
         """Know nothing any more."""
         self._stamps = torch.full((len(self._centre),), -math.inf, dtype=torch.float64)     # s before `_newest_ns`, negative
