@@ -62,11 +62,13 @@ class CodedSetting:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """What becomes of the copies of a patch on one path, by number of datagrams (places in PACKETS)."""
+    """What becomes of the copies of a patch on one path. Numbers of datagrams with which it is the same share a row: all do where nothing
+    is lost."""
 
-    missing: np.ndarray     # float [counts, COPIES + 1, OUTCOMES]: of patches with so many copies, the share that is missing, by outcome
-    likely: np.ndarray      # float [counts, OUTCOMES]; what is missing to 1: nothing arrives
-    gains: np.ndarray       # float [counts, COPIES]: how likely one more copy brings what the others do not
+    row: np.ndarray         # int [counts], by place in PACKETS
+    missing: np.ndarray     # float [rows, COPIES + 1, outcomes]: of patches with so many copies, the share that is missing, by outcome
+    likely: np.ndarray      # float [rows, outcomes]; what is missing to 1: nothing arrives
+    gains: np.ndarray       # float [rows, COPIES]: how likely one more copy brings what the others do not
 
 
 class CodedChoice:
@@ -104,17 +106,17 @@ class CodedChoice:
         """
         losses = losses_of(packet_error_rate, mean_burst)
         scale = self._bytes / self._bytes[int(np.searchsorted(self.steps, step))]
-        sizes, errors, again = self._by_price(step, patches, scale, losses)                             # [steps, counts, prices]
-        bitmap = np.where(again, len(patches.bits) / 8, 0.0)
+        sizes, errors, again = self._by_price(step, patches, scale, losses)                             # [steps, rows, prices]
+        table = self._remembered if patches.known.any() else self._lost
+        nothing = LAST_ANSWER if patches.known.any() else NO_ANSWER
+        gone = (np.interp(errors, *table) * losses.likely[:, None]).sum(-1) + nothing * (1 - losses.likely.sum(1))[:, None]
+        costs = (self._coding[:, None, None] + gone)[:, losses.row]                                      # [steps, counts, prices]
+        sizes, bitmap = sizes[:, losses.row], np.where(again, len(patches.bits) / 8, 0.0)[:, losses.row]
         each = scale[:, None, None] * prefix_bytes + bitmap
         possible = sizes <= PACKETS[:, None] * np.maximum(FULL * room - each, 1.0)
         sizes = sizes + PACKETS[:, None] * (each + self._headers)
         if not possible.any():
             possible = np.broadcast_to(PACKETS[:, None] == PACKETS[-1], possible.shape)
-        table = self._remembered if patches.known.any() else self._lost
-        nothing = LAST_ANSWER if patches.known.any() else NO_ANSWER
-        gone = (np.interp(errors, *table) * losses.likely[:, None]).sum(-1) + nothing * (1 - losses.likely.sum(1))[:, None]
-        costs = self._coding[:, None, None] + gone
         fits = possible & (sizes <= frame_bytes)
         if fits.any():
             good = fits & (costs <= costs[fits].min() + self._margin)
@@ -127,13 +129,14 @@ class CodedChoice:
 
     def copies(self, setting: CodedSetting, patches: Patches, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
         """How many copies of each patch, planned at the setting's step, to send: int [patches]; 0 only where an earlier one is known."""
-        gains = losses_of(packet_error_rate, mean_burst).gains[int(np.searchsorted(PACKETS, setting.packets)), :self._most]
+        losses = losses_of(packet_error_rate, mean_burst)
+        gains = losses.gains[losses.row[int(np.searchsorted(PACKETS, setting.packets))], :self._most]
         worth = (patches.missed - patches.left) / (float(STEPS[setting.step])**2 * np.maximum(patches.bits, 1.0))
         found = (worth[:, None] * gains > setting.price).sum(1)
         return np.full(len(worth), min(self._most, setting.packets)) if self._uniform else np.maximum(found, ~patches.known)
 
     def _by_price(self, step: int, patches: Patches, scale: np.ndarray, losses: Losses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each step, number of datagrams and price: the patches' bytes, the share of their energy by which what is lost differs from
+        """For each step, row of the losses and price: the patches' bytes, the share of their energy by which what is lost differs from
         what is remembered, by outcome (a last axis), and whether some travel more than once."""
         count = len(patches.bits)
         ratio = np.square(STEPS[self.steps] / float(STEPS[step]))[:, None]
@@ -148,7 +151,9 @@ class CodedChoice:
             taken = np.where(gains > 0, count, 0)[None, :, None, :].repeat(len(self.steps), 0)
         else:
             with np.errstate(divide='ignore'):
-                least = self._prices[None, :, None] / gains[:, None]                                         # [counts, prices, copies]
+                least = self._prices[None, :, None] / gains[:, None]                                         # [rows, prices, copies]
+            some = max(int((least.min((0, 1)) <= worth.max()).sum()), 1)        # more copies are worth their price of no patch
+            gains, least = gains[:, :some], least[..., :some]
             ranked = -np.take_along_axis(worth, order, 1)
             taken = np.stack([np.searchsorted(row, -least.ravel()).reshape(least.shape) for row in ranked])
             taken[..., 0] = np.maximum(taken[..., 0], count - int(patches.known.sum()))
@@ -158,7 +163,7 @@ class CodedChoice:
         whole = np.broadcast_to(sums[1][:, None, None, -1:], (*brought.shape[:-1], 1))
         exactly = np.concatenate((whole, brought), -1)
         exactly[..., :-1] -= brought                                                        # with 0, 1, … copies
-        errors = np.einsum('snpc,nco->snpo', exactly, losses.missing[:, :self._most + 1]) / max(float(patches.energy.sum()), 1e-9)
+        errors = np.einsum('snpc,nco->snpo', exactly, losses.missing[:, :gains.shape[1] + 1]) / max(float(patches.energy.sum()), 1e-9)
         return sizes, errors, np.asarray(taken[..., 1:2].any(-1))
 
     def _place(self, setting: CodedSetting) -> tuple[int, int, int] | None:
@@ -192,4 +197,7 @@ def _losses(loss: float, burst: float) -> Losses:
             likely[at, number] = part.sum()
             if likely[at, number]:
                 missing[at, :, number] = each[:, 1:] @ part / likely[at, number]
-    return Losses(missing, likely, gains)
+    happens = likely.any(0)
+    _, first, row = np.unique(np.concatenate((missing.reshape(len(PACKETS), -1), likely, gains), 1).round(9), axis=0, return_index=True,
+                              return_inverse=True)
+    return Losses(row.ravel(), missing[first][:, :, happens], likely[first][:, happens], gains[first])
