@@ -153,7 +153,7 @@ def sensitive(code):
     return code.with_sensitivity(Sensitivity(np.linspace(3, -3, PLACES - PREFIX).astype(np.float32), np.zeros(5, np.float32)))
 
 
-def test_bits_are_saved_in_patches_that_the_answer_hardly_depends_on(code):
+def test_patches_that_the_answer_depends_on_are_coded_more_finely_than_others(code):
     errors, bits = [], []
     for each in (code, sensitive(code)):
         missed, taken = [], []
@@ -165,8 +165,8 @@ def test_bits_are_saved_in_patches_that_the_answer_hardly_depends_on(code):
             taken.append(plan.bits[PREFIX:])
         errors.append(np.mean(missed, 0))
         bits.append(np.mean(taken, 0))
-    assert errors[1][:4].mean() < 1.02 * errors[0][:4].mean() and errors[1][-4:].mean() > 1.3 * errors[0][-4:].mean()
-    assert bits[1][-4:].mean() < 0.99 * bits[0][-4:].mean() and bits[1][:4].mean() < 1.05 * bits[0][:4].mean()
+    assert errors[1][:4].mean() < 0.9 * errors[0][:4].mean() and errors[1][-4:].mean() > 1.3 * errors[0][-4:].mean()
+    assert bits[1][-4:].mean() < 0.9 * bits[0][-4:].mean() and bits[1][:4].mean() < 1.2 * bits[0][:4].mean()
 
 
 @given(st.integers(0, 1000))
