@@ -10,8 +10,8 @@ agree bit for bit on any machine:
   factors, for tokens that moved little or much), or *unmoved*: nothing is sent, the other side keeps what it has.
 * a *fineness* for each patch: its step is that of the frame, or up to three quarters of an octave finer or an octave coarser. A patch on
   which the answer depends much (`sensitivity`) gets a finer one, so a bit takes away as much of the weighted error in each patch.
-* *symbols*: the difference in units of the step, rounded to where bits and error together are least (rate-distortion optimised quantisation,
-  Ramchandran and Vetterli 1994), decoded to the centre of its cell.
+* *symbols*: the difference in units of the step, rounded to where bits and error together are least (rate-distortion optimised
+  quantisation, Ramchandran and Vetterli 1994), decoded to the centre of its cell.
 * a *class* for each symbol: the logarithm of its expected spread, which chooses the table of frequencies. It follows from mode, step and
   coefficient, and from the symbols of the same token that were decoded before: a token whose first coefficients are large has large ones
   further on (backward adaptation, as in the context models of image coders).
@@ -254,7 +254,7 @@ class EntropyCode:
         if reference is None or not known.any():
             return plain.astype(np.uint8)
         # By the first coefficients, as if no class were adapted: the choice has to be quick, not exact.
-        kept, inverses = min(64, at.columns), at.inverses[plain][:, None]
+        kept, inverses, price = min(64, at.columns), at.inverses[plain][:, None], np.float32(thrift)
         values, before = (part[:, :kept].astype(np.float32) * inverses for part in (levels, reference))
         costs = []
         for kind in range(at.kinds):
@@ -265,8 +265,8 @@ class EntropyCode:
             near *= label > 0
             bits = self.tables.bits(label, near)
             rest -= near.astype(np.float32)
-            costs.append((np.square(rest) + np.float32(thrift) * bits).sum(1, dtype=np.float64) + np.float32(kind == 0) * np.float32(thrift))
-        costs.append(np.square(values - before).sum(1, dtype=np.float64) - np.float32(thrift))
+            costs.append((np.square(rest) + price * bits).sum(1, dtype=np.float64) + price * (kind == 0))
+        costs.append(np.square(values - before).sum(1, dtype=np.float64) - price)
         costs = np.stack(costs)
         costs[1:, ~known] = np.inf
         best = costs.argmin(0)

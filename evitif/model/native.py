@@ -18,9 +18,10 @@ from evitif.model.symbol_coder import PRECISION, SymbolModel, require_end, words
 
 NAME, VERSION = 'libevitif_token_coder.so', 4
 _GUESS_BITS = 10
-_NUMBERS = ('columns', 'coefficients', 'sorts', 'kinds', 'modes', 'blocks', 'all_blocks', 'buckets', 'classes', 'centres', 'reach', 'limit',
-            'smooth', 'marks')
-_ARRAYS = ('block_edges', 'base', 'floor', 'expected', 'factors', 'sizes', 'shifts', 'mark', 'centre', 'low_bits', 'table', 'edges', 'guess')
+_NUMBERS = ('columns', 'coefficients', 'sorts', 'kinds', 'modes', 'blocks', 'all_blocks', 'buckets', 'classes', 'centres', 'reach',
+            'limit', 'smooth', 'marks')
+_ARRAYS = ('block_edges', 'base', 'floor', 'expected', 'factors', 'sizes', 'shifts', 'mark', 'centre', 'low_bits', 'table', 'edges',
+           'guess')
 
 
 class _Tables(ctypes.Structure):
@@ -69,7 +70,8 @@ class NativeTables:
         self._kept = {
             'block_edges': np.array([0, *(part.stop for part in step.blocks)], np.int32), 'base': step.base, 'floor': step.floor,
             'expected': step.expected, 'factors': step.factors, 'sizes': step.sizes, 'shifts': tables.shifts, 'mark': MARKS,
-            'centre': step.centres, 'low_bits': LOW_BITS, 'table': np.array([0, *(table_of(label)[0] for label in range(1, CLASSES + 1))], np.int32),
+            'centre': step.centres, 'low_bits': LOW_BITS,
+            'table': np.array([0, *(table_of(label)[0] for label in range(1, CLASSES + 1))], np.int32),
             'edges': starts, 'guess': np.array(guess, np.uint8)}
         assert all(array.flags.c_contiguous for array in self._kept.values())
         self.step = step
