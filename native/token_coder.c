@@ -315,3 +315,90 @@ void evitif_take(Coder *coder, int64_t n, int32_t *symbols, const uint32_t *edge
     for (int64_t i = 0; i < n; i++)
         symbols[i] = pop(coder, edges, nowhere);
 }
+
+/* A patch as it would travel at a step, and what those before it take and bring, in the order of their worth. */
+typedef struct {
+    double worth, bytes, gained, bytes_before, gained_before;
+    int64_t patch;
+} Worth;
+
+static int goes_before(const Worth *one, const Worth *other) {
+    return one->worth > other->worth || (one->worth == other->worth && one->patch < other->patch);
+}
+
+static void by_worth(Worth *patches, int64_t n) {       /* Shell's sort: from step to step the order hardly changes */
+    static const int64_t gaps[] = {132, 57, 23, 10, 4, 1};
+    for (int g = 0; g < 6; g++)
+        for (int64_t i = gaps[g]; i < n; i++) {
+            Worth moved = patches[i];
+            int64_t at = i;
+            for (; at >= gaps[g] && goes_before(&moved, &patches[at - gaps[g]]); at -= gaps[g])
+                patches[at] = patches[at - gaps[g]];
+            patches[at] = moved;
+        }
+}
+
+static int64_t worth_more(const Worth *patches, int64_t n, double least) {
+    int64_t low = 0, high = n;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (patches[middle].worth > least)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* `CodedChoice._by_price` (evitif/pipeline/coded_choice.py): sizes and again [steps, rows, prices], errors with a last axis of outcomes.
+ * `gains` [rows, copies], `missing` [rows, copies + 1, outcomes]; `squares` of the steps' sizes, `ratio` of these to the planned one's;
+ * `room` of patches + 1. */
+void evitif_by_price(int64_t steps, int64_t n, int64_t rows, int64_t prices, int64_t copies, int64_t outcomes, int64_t unknown,
+                     const double *bits, const double *missed, const double *left, const double *scale, const double *ratio,
+                     const double *squares, const double *price, const double *gains, const double *missing, Worth *room, double *sizes,
+                     double *errors, uint8_t *again) {
+    for (int64_t i = 0; i < n; i++)
+        room[i].patch = i;
+    for (int64_t step = 0; step < steps; step++) {
+        for (int64_t i = 0; i < n; i++) {
+            int64_t patch = room[i].patch;
+            double taken = bits[patch] * scale[step], rest = left[patch] * ratio[step];
+            taken = taken > 1 ? taken : 1;
+            room[i].gained = missed[patch] > rest ? missed[patch] - rest : 0;
+            room[i].bytes = taken / 8;
+            room[i].worth = room[i].gained / (squares[step] * taken);
+        }
+        by_worth(room, n);
+        room[0].bytes_before = room[0].gained_before = 0;
+        for (int64_t i = 0; i < n; i++) {
+            room[i + 1].bytes_before = room[i].bytes_before + room[i].bytes;
+            room[i + 1].gained_before = room[i].gained_before + room[i].gained;
+        }
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t at = 0; at < prices; at++) {
+                int64_t cell = (step * rows + row) * prices + at;
+                double size = 0, before = room[n].gained_before;
+                again[cell] = 0;
+                for (int64_t outcome = 0; outcome < outcomes; outcome++)
+                    errors[cell * outcomes + outcome] = 0;
+                for (int64_t copy = 0; copy <= copies; copy++) {
+                    double brought = 0;
+                    if (copy < copies) {
+                        double gain = gains[row * copies + copy];
+                        int64_t taken = gain > 0 ? worth_more(room, n, price[at] / gain) : 0;
+                        if (!copy) {
+                            taken = taken > unknown ? taken : unknown;
+                            size += (double)(n - taken) / 8;
+                        }
+                        again[cell] |= copy == 1 && taken;
+                        size += room[taken].bytes_before;
+                        brought = room[taken].gained_before;
+                    }
+                    for (int64_t outcome = 0; outcome < outcomes; outcome++)
+                        errors[cell * outcomes + outcome] += (before - brought) * missing[(row * (copies + 1) + copy) * outcomes + outcome];
+                    before = brought;
+                }
+                sizes[cell] = size;
+            }
+    }
+}

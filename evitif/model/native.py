@@ -55,6 +55,7 @@ def load(path: Path) -> ctypes.CDLL | None:
     for name, *arguments in (('plan', tables, number, *[array] * 11, ctypes.c_float, *[array] * 5),
                              ('push_tokens', tables, coder, number, *[array] * 4),
                              ('take_tokens', tables, coder, number, *[array] * 9),
+                             ('by_price', *[number] * 7, *[array] * 13),
                              ('push', coder, number, array, array), ('take', coder, number, array, array)):
         function = getattr(found, f'evitif_{name}')
         function.argtypes, function.restype = arguments, None
@@ -100,6 +101,24 @@ class Frame:
     classes: np.ndarray
     levels: np.ndarray
     bits: np.ndarray
+
+
+def by_price(bits: np.ndarray, missed: np.ndarray, left: np.ndarray, unknown: int, scale: np.ndarray, sizes: np.ndarray, planned: float,
+             prices: np.ndarray, gains: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `CodedChoice._by_price` counts it (evitif/pipeline/coded_choice.py), for patches [n] of which so many are unknown.
+
+    :param scale: of the bits at each step [steps], whose `sizes` in levels these are, to those at the size `planned`
+    :param gains: [rows, copies]; `missing` [rows, copies + 1, outcomes]
+    """
+    squares = np.square(sizes.astype(np.float64))
+    shape, outcomes = (len(sizes), len(gains), len(prices)), missing.shape[2]
+    values = [np.ascontiguousarray(each, np.float64) for each in (bits, missed, left, scale, squares / planned**2, squares, prices, gains,
+                                                                  missing)]
+    room, again = np.empty((len(bits) + 1, 6)), np.empty(shape, bool)
+    found, errors = np.empty(shape), np.empty((*shape, outcomes))
+    _library().evitif_by_price(len(sizes), len(bits), len(gains), len(prices), gains.shape[1], outcomes, unknown, *(
+        each.ctypes.data for each in (*values, room, found, errors, again)))
+    return found, errors, again
 
 
 def _library() -> ctypes.CDLL:

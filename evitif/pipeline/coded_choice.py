@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evitif.channel import arrivals, memory
+from evitif.model import native
 from evitif.model.entropy_tables import STEPS
 from evitif.pipeline.coded_table import CodedTable
 from evitif.pipeline.rate_table import patches_missing
@@ -32,6 +33,7 @@ PRICES = tuple(np.geomspace(0.01, 0.4, 9).round(3))     # of a bit, in squared s
 FULL = 0.94                     # of a payload, as planned: datagrams are not filled quite evenly
 OUTCOMES = 5                    # numbers of datagrams that arrive, put together
 NO_ANSWER, LAST_ANSWER = 1.0, 0.2       # cost of a frame of which nothing arrives: alone, and where another was answered not long before
+EQUAL = 1e-9                    # costs that differ by less are the same: sums are rounded
 STAYS = 0.9                     # a new choice takes less than this share of the bytes that the present one takes
 
 
@@ -119,7 +121,7 @@ class CodedChoice:
             possible = np.broadcast_to(PACKETS[:, None] == PACKETS[-1], possible.shape)
         fits = possible & (sizes <= frame_bytes)
         if fits.any():
-            good = fits & (costs <= costs[fits].min() + self._margin)
+            good = fits & (costs <= costs[fits].min() + self._margin + EQUAL)
             at = np.unravel_index(np.argmin(np.where(good, sizes, np.inf)), sizes.shape)
             if present is not None and (now := self._place(present)) is not None and good[now] and sizes[at] > STAYS * sizes[now]:
                 at = now
@@ -139,11 +141,16 @@ class CodedChoice:
         """For each step, row of the losses and price: the patches' bytes, the share of their energy by which what is lost differs from
         what is remembered, by outcome (a last axis), and whether some travel more than once."""
         count = len(patches.bits)
+        if native.library() is not None and not self._uniform:
+            sizes, errors, again = native.by_price(
+                patches.bits, patches.missed, patches.left, count - int(patches.known.sum()), scale, STEPS[self.steps], float(STEPS[step]),
+                self._prices, losses.gains[:, :self._most], losses.missing[:, :self._most + 1])
+            return sizes, errors / max(float(patches.energy.sum()), 1e-9), again
         ratio = np.square(STEPS[self.steps] / float(STEPS[step]))[:, None]
         gained = np.maximum(patches.missed - np.minimum(patches.left * ratio, patches.missed), 0.0)             # [steps, patches]
         bits = np.maximum(patches.bits * scale[:, None], 1.0)
         worth = gained / (np.square(STEPS[self.steps].astype(float))[:, None] * bits)
-        order = np.argsort(-worth, 1)
+        order = np.argsort(-worth, 1, kind='stable')
         sums = np.zeros((2, len(self.steps), count + 1))
         np.cumsum(np.take_along_axis(np.stack((bits / 8, gained)), order[None], 2), 2, out=sums[:, :, 1:])
         gains = losses.gains[:, :self._most]
