@@ -22,6 +22,7 @@ from evitif.recovery.methods import LastKnown
 from evitif.selection.large import PatchModel
 from evitif_lab.commands.progress import Progress
 from evitif_lab.training.rate_measurement import BATCH, SHARES_LOST, lost_costs
+from evitif_lab.trials.headed import cost, divergence
 
 WORTHLESS = 0.5         # cost of a step that is not worth a row of the table
 EXACT, FINE = 0.0003, 8     # from this step on, no finer one is measured than one that costs no more than this
@@ -72,13 +73,14 @@ def measure_steps(stream: CutModel, code: EntropyCode, recovery: Recovery, diges
 
 
 def answer_errors(stream: CutModel, answers: torch.Tensor, arrived: torch.Tensor, pixels: PatchModel | None = None) -> tuple[float, float]:
-    """The divergence in nats of the answers to tokens [n, N, D] as they arrived from those to the exact ones, logits [n, classes], and what
-    the answers that were turned round cost."""
-    logits = torch.cat([(pixels or stream.split).tail(part.to(stream.placement.device)).float().cpu() for part in arrived.split(BATCH)])
-    logs, now = answers.log_softmax(1), logits.log_softmax(1)
-    divergence = (logs.exp() * (logs - now)).sum(1).mean()
-    cost = (logs.max(1).values.exp() - logs.gather(1, now.argmax(1, keepdim=True))[:, 0].exp()).mean()
-    return max(float(divergence), 1e-9), round(float(cost), 6)
+    """The divergence in nats of the answers to tokens [n, N, D] as they arrived from those to the exact ones, logits [n, classes, …], and
+    what the answers that were turned round cost."""
+    diverged, classes = 0.0, []
+    for part, exact in zip(arrived.split(BATCH), answers.split(BATCH), strict=True):
+        logits = (pixels or stream.split).tail(part.to(stream.placement.device)).float().cpu()
+        diverged += float(divergence(logits, exact)) * len(part)
+        classes.append(logits.argmax(1))
+    return max(diverged / len(arrived), 1e-9), round(cost(answers.softmax(1), torch.cat(classes)), 6)
 
 
 def expected_costs(divergences: dict[int, float], costs: dict[int, float]) -> dict[int, float]:
@@ -124,12 +126,11 @@ def remembered_costs(stream: CutModel, code: EntropyCode, recovery: Recovery, vi
                 memory = stream_memory.see(path[number].float().to(device), received.to(device), round(1e9 * number * FRAME_S))
                 recovered = recovery.recover((path[number].float() * received[:, None]).to(device)[None], received[None].to(device),
                                              torch.tensor([share], device=device), memory)
-                answer = int(recovered.logits(split).argmax())
+                said = recovered.logits(split).argmax(1).cpu()
                 now, gone = known[number].astype(np.float64), ~received[split.prefix_tokens:].numpy()
                 weights = code.weights_of_patches(known[number])
                 differs = (weights * np.square(now - known[0]).sum(1))[gone].sum() / max((weights * np.square(now).sum(1)).sum(), 1e-9)
-                of_frame = of_path[number - 1]
-                points.append((differs, float(of_frame.max() - of_frame[answer])))
+                points.append((differs, cost(of_path[number - 1:number], said)))
         bar.update()
     parts = np.array_split(np.array(sorted(points)), POINTS)
     return smooth([(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts])
