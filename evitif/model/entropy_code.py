@@ -116,13 +116,8 @@ class EntropyCode:
 
     # -- between tokens and levels ---------------------------------------------------------------------------------------------
 
-    def weights(self, levels: np.ndarray) -> np.ndarray:
-        """How much the answer depends on each token of a frame, levels int16 [N, K]: float32 [N], 1 for prefix tokens."""
-        prefix = len(self.analysis) - 1
-        return np.concatenate((np.ones(prefix, np.float32), self.weights_of_patches(levels[prefix:])))
-
     def weights_of_patches(self, levels: np.ndarray) -> np.ndarray:
-        """`weights` of the patches alone, levels int16 [patches, K]."""
+        """How much the answer depends on each patch of a frame, levels int16 [patches, K]: float32 [patches], 1 on average."""
         return np.ones(len(levels), np.float32) if self.sensitivity is None else self.sensitivity.weights(levels)
 
     def quantise(self, tokens: np.ndarray) -> np.ndarray:

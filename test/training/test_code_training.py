@@ -53,7 +53,7 @@ def test_codes_of_patches_are_fitted_as_rows_and_for_robots_without_a_model(smal
     assert vars(code.pixels) == vars(rows.pixels) and code.pixels.patches == code.code.tokens == 16
     assert code.code.coefficients < code.code.mean.shape[1] == 3 * 8 * 8         # no more than the embedding sees
     parameters = code.stream_parameters()
-    assert (parameters.prefix_tokens, parameters.entropy_code, parameters.light) == (0, code.code.digest, '')
+    assert (parameters.prefix_tokens, parameters.entropy_code, parameters.light) == (0, code.code.agreement, '')
     table = CodedTable.of(code.description)
     assert table.bytes['8'] > table.bytes['12'] > 0 and 'step 8 for model at cut 0' in capsys.readouterr().out
 
