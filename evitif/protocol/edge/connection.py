@@ -28,7 +28,7 @@ import numpy as np
 
 from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.edge.frame_sender import FrameSender, UplinkState
-from evitif.protocol.edge.hello import HELLO_COPIES, HELLO_INTERVAL_S, Hellos
+from evitif.protocol.edge.hello import HELLO_INTERVAL_S, Hellos
 from evitif.protocol.edge.pings import copies_of_ping
 from evitif.protocol.edge.sent_frames import SentFrames
 from evitif.protocol.edge.session import EdgeSession
@@ -224,8 +224,8 @@ class EdgeConnection:
 
     def _ping(self, session: EdgeSession, now: float) -> None:
         downlink = session.tracker.packet_error_rate
-        uplink, fewest = (session.remote.packet_error_rate, 1) if session.remote else (downlink, HELLO_COPIES)      # not reported yet
-        self._send_pings(session, copies_of_ping(downlink, uplink, fewest), now)
+        uplink = session.remote.packet_error_rate if session.remote else downlink      # not reported yet
+        self._send_pings(session, copies_of_ping(downlink, uplink, session.least_copies), now)
         session.pings.due_at = now + PING_INTERVAL_S
 
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
