@@ -28,7 +28,7 @@ import numpy as np
 
 from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.edge.frame_sender import FrameSender, UplinkState
-from evitif.protocol.edge.hello import HELLO_INTERVAL_S, Hellos
+from evitif.protocol.edge.hello import Hellos
 from evitif.protocol.edge.pings import copies_of_ping
 from evitif.protocol.edge.sent_frames import SentFrames
 from evitif.protocol.edge.session import EdgeSession
@@ -320,7 +320,7 @@ class EdgeConnection:
             raise DatagramError('malformed')
         if not self.sealed:
             self._on_end_of_session(now)
-        elif now >= self._hellos.asked_at + HELLO_INTERVAL_S:
+        elif self._hellos.believes_reset(now):
             self._hello(now)
 
     def _session_of(self, received: Datagram) -> EdgeSession:
