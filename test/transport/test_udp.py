@@ -341,6 +341,16 @@ def test_the_edge_drops_what_does_not_come_from_the_bridge(pair, wait_until):
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='the option is known for Linux only')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='elsewhere 127.0.0.2 is no address of this host')
+def test_a_bridge_with_several_addresses_may_answer_from_another_one(echo_protocol, running, wait_until):
+    events = []
+    bridge = running(UdpLoop(echo_protocol(addressed=True, echo=True), bind=('0.0.0.0', 0), on_event=lambda event: None))
+    edge = running(UdpLoop(echo_protocol(addressed=False), remote=('127.0.0.2', bridge.local_address[1]), on_event=events.append))
+    edge.call(lambda now: edge.protocol.say(b'hello'))      # from 127.0.0.1, which is also what the way back begins at
+    wait_until(lambda: ('received', b'hello') in events)
+    assert edge.statistics().foreign == 0
+
+
 def test_datagrams_are_never_fragmented(pair):
     edge, _, bridge, _ = pair
     for loop in (edge, bridge):
