@@ -92,7 +92,7 @@ class UdpSocket:
         self._bytes_sent += sent_bytes
 
     def receive(self) -> tuple[list[Received], bool]:
-        """A batch from the kernel, datagrams and runs of them, without those of other ports than the remote's; and whether more may wait."""
+        """A batch from the kernel, datagrams and runs of them, without those of other ports than the remote's; whether more may wait."""
         received, more = self._receiver.receive_batch(self._receive_errors.note)
         accepted = []
         for one in received:

@@ -286,6 +286,8 @@ def test_a_challenge_is_answered_once_and_only_if_the_bridge_made_it_in_this_ses
 def test_an_edge_answers_so_many_challenges_and_no_more(sealed):
     run = Watched(sealed, seed=9)
     edge = run.connected()
+    run.stream(edge, SMALL, 5)
+    run.run(1.0)      # so that it knows that one copy of a response suffices
     session = run.bridge.sessions[edge.session_id]
     responses = 0
     for k in range(1000):
