@@ -137,7 +137,8 @@ def run(quick: bool, output: Path, head: str, model: str, checkpoint: str | None
     (partial.remove if complete else lambda: partial.save(state))()
     exact = clip.figures(clip.answers)
     options = {'head': head, 'model': model, 'data': data, **({} if void is None else {'void': void}), 'fit': fit,
-               'rate-hz': f'{rate_hz:g}', 'seeds': seeds}
+               'rate-hz': f'{rate_hz:g}', **({} if frames is None else {'frames': frames}), 'seeds': seeds,
+               **({} if minutes is None else {'minutes': f'{minutes:g}'})}
     return save(output, name, command('maps', quick, **options), {'cells': cells_of(todo, state['runs'], exact.value),
                                                                   'exact': exact.figures()},
                 left_out={} if av is not None else {'H.264': MISSING}, deadline_s=DEADLINE_S, measure=exact.measure, head=Path(head).name,
