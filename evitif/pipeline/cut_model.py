@@ -97,7 +97,7 @@ class CutModel:
             channels=split.channels, groups=groups, row_bytes=quantisers[quantisation].row_bytes, classes=classes,
             code='' if code is None else code.digest,
             formats=tuple((kind, quantiser.row_bytes) for kind, quantiser in quantisers.items() if kind != quantisation),
-            entropy_code=entropy.code.digest if entropy else '', heads=tuple(about.identity for about in chosen),
+            entropy_code=entropy.code.agreement if entropy else '', heads=tuple(about.identity for about in chosen),
             fit=fit_of(built.data_config))
         return cls(split, placement, Preprocessor(built.data_config), quantisers, parameters,
                    labels_of(config, built.labels, classes), built.class_names, identity, table, entropy,
