@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path as File
@@ -76,19 +76,19 @@ def run(quick: bool, output: File, frames: int | None = None, rate: float | None
                                                       'links': {name: asdict(path) for name, path in LINKS.items()}})
     known: dict[str, dict] = dict((partial.load() or {}).get('known', {}))
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        bag, stamps = record(File(folder) / 'recording', frames, rate)
-        with Recording.open(str(bag)) as recording:
-            scene = Scene(recording, {'model': MODEL}, frames, run=frames)
-        for name in links:
-            for way in (SPLIT, SELECTION, *([H264] if Video.possible() else [])):
-                for side, measure in (('foretold', foretold), ('measured', measured)):
-                    key = f'{name}; {way}; {side}'
-                    if key not in known:
-                        began = time.monotonic()
-                        known[key] = asdict(measure(way, scene, LINKS[name], deadline, bag, stamps, output / 'adviser-logs'))
-                        print(f'{key}: {time.monotonic() - began:.0f} s', flush=True)
-                        partial.save({'next': len(known), 'known': known})
+    shutil.rmtree(output / 'adviser-recording', ignore_errors=True)
+    bag, stamps = record(output / 'adviser-recording', frames, rate)
+    with Recording.open(str(bag)) as recording:
+        scene = Scene(recording, {'model': MODEL}, frames, run=frames)
+    for name in links:
+        for way in (SPLIT, SELECTION, *([H264] if Video.possible() else [])):
+            for side, measure in (('foretold', foretold), ('measured', measured)):
+                key = f'{name}; {way}; {side}'
+                if key not in known:
+                    began = time.monotonic()
+                    known[key] = asdict(measure(way, scene, LINKS[name], deadline, bag, stamps, output / 'adviser-logs'))
+                    print(f'{key}: {time.monotonic() - began:.0f} s', flush=True)
+                    partial.save({'next': len(known), 'known': known})
     figures = [row(name, way, Finding(**known[f'{name}; {way}; foretold']), Finding(**known[f'{name}; {way}; measured']))
                for name in links for way in (SPLIT, SELECTION, H264) if f'{name}; {way}; measured' in known]
     usual = {'frames': FRAMES, 'rate': RATE_HZ, 'deadline': DEADLINE_S}
