@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     SPLIT: {'model': MODEL, 'cut': 3, 'threads': 1},
     SELECTION: {'model': MODEL, 'strategy': str(Strategy.SELECTION), 'threads': 1},
 }
-SEEDS = (0, 1, 2)       # of the adviser; the nodes play once
+SEED = 7                # of the link on both sides: its n-th datagram has the same fate
 WORDS = {True: 'held', False: 'missed', None: 'cannot be told, within what chance does'}
 AGREEMENT, BYTES, P50 = 0.01, 0.03, 0.15        # how far they may be apart
 SOURCES = ('evitif_lab/advice', 'evitif_lab/rivals', 'benchmarks/adviser_nodes.py', 'benchmarks/adviser_video.py')
@@ -128,7 +128,7 @@ def foretold(way: str, scene: Scene, path: Path, deadline_s: float, *_: object) 
     """By the adviser."""
     one = Video(H264, 1.0, CRF) if way == H264 else EvitifWay(way, own_settings(way, deadline_s))
     one.prepare(scene)
-    return judge(one, scene, path, deadline_s, SEEDS)
+    return judge(one, scene, path, deadline_s, (SEED,))
 
 
 def own_settings(way: str, deadline_s: float) -> dict[str, Any]:
@@ -140,9 +140,9 @@ def measured(way: str, scene: Scene, path: Path, deadline_s: float, bag: File, s
     """By the nodes, or over real sockets."""
     if way == H264:
         from benchmarks.adviser_video import real_video
-        return judge(real_video(way, CRF, scene), scene, path, deadline_s, seeds=(7,))
+        return judge(real_video(way, CRF, scene), scene, path, deadline_s, seeds=(SEED,))
     from benchmarks.adviser_nodes import play
-    heard, began = play(bag, own_settings(way, deadline_s), path, 7, logs)
+    heard, began = play(bag, own_settings(way, deadline_s), path, SEED, logs)
     fates = [Fate(heard.class_ids.get(stamp, -1) if heard.after_s.get(stamp, math.inf) <= deadline_s else -1,
                   heard.after_s.get(stamp, math.inf)) for stamp in stamps]
     each = heard.bytes_between(began + LEAD / scene.rate_hz, began + len(stamps) / scene.rate_hz) / (len(stamps) - LEAD)
@@ -165,9 +165,9 @@ def apart(row: dict) -> tuple[float, float, float]:
 
 
 def chance(row: dict, judged: int) -> float:
-    """By how much the agreement of the two sides differs by the draw of the losses alone (95 %), of 1."""
+    """By how much the agreement of two independent draws of losses differs (95 %), of 1; these two are not quite independent."""
     share = min(max((row['foretold']['right'] + row['measured']['right']) / 2, 0.01), 0.99)
-    return 1.96 * math.sqrt(share * (1 - share) / judged * (1 + 1 / len(SEEDS)))
+    return 1.96 * math.sqrt(2 * share * (1 - share) / judged)
 
 
 def verdicts(rows: list[dict], judged: int) -> list[dict]:

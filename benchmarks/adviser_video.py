@@ -29,11 +29,11 @@ _NUMBER = struct.Struct('!I')
 class RealTime(Timeline):
     """A timeline by the clock, with two sockets."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, seed: int):
         super().__init__()
         bridge, robot = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
         bridge.bind((LOCALHOST, 0))
-        self._simulator = LinkSimulator((LOCALHOST, 0), bridge.getsockname(), uplink=path.uplink, downlink=path.downlink, seed=7)
+        self._simulator = LinkSimulator((LOCALHOST, 0), bridge.getsockname(), uplink=path.uplink, downlink=path.downlink, seed=seed)
         self._simulator.start()
         robot.connect(self._simulator.local_address)
         self._robot, self._bridge, self._robots_address = robot, bridge, None
@@ -100,7 +100,7 @@ class RealVideo(Video):
 
     def _begin(self, frames: list[Frame], path: Path, seed: Seed, deadline_s: float) -> None:
         super()._begin(frames, Path(Impairment(), Impairment()), seed, deadline_s)
-        self._time = self._link = RealTime(path)
+        self._time = self._link = RealTime(path, int(seed.name))
         self._robot = self._server = _AtOnce()
 
     def _play(self, look: Callable[[int], object]) -> Trip:

@@ -54,7 +54,7 @@ def judge(way: Way, scene: Scene, path: Path, deadline_s: float, seeds: Sequence
     for seed in seeds:
         first = 0
         for number, frames in enumerate(scene.runs):
-            trip = way.run(frames, first, path, Seed(f'{seed} {number}', trace_s), deadline_s)
+            trip = way.run(frames, first, path, Seed(f'{seed} {number}' if number else str(seed), trace_s), deadline_s)
             trace_s += frames[-1].at_s + 1 / scene.rate_hz
             judged = scene.judged[first:first + len(frames)]
             own.append(scene.answers[first:first + len(frames)][judged])

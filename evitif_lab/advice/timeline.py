@@ -55,7 +55,8 @@ class Link:
 
     def __init__(self, timeline: Timeline, path: Path, seed: object, began: float = 0.0):
         self._timeline, self._began = timeline, began
-        self.up, self.down = ImpairedChannel(seed=f'{seed} up'), ImpairedChannel(seed=f'{seed} down')
+        # As `LinkSimulator` names those of its first robot: with the same seed it loses the same datagrams.
+        self.up, self.down = ImpairedChannel(seed=f'{seed} uplink 0'), ImpairedChannel(seed=f'{seed} downlink 0')
         self.become(path)
 
     def become(self, path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip('torch')
 from benchmarks import adviser
-from evitif.transport import Impairment
+from evitif.transport import Impairment, LinkSimulator
 from evitif_lab.advice.scene import Frame
-from evitif_lab.advice.timeline import Path, Seed
+from evitif_lab.advice.timeline import Link, Path, Seed
+from evitif_lab.simulated_time import Timeline
 
 
 def row(right: tuple, size: tuple = (1000, 1000), p50: tuple = (0.03, 0.03)) -> dict:
@@ -46,3 +47,12 @@ def test_video_over_real_sockets_answers_what_arrives():
     fates = way.run(frames, 0, Path(clean, clean), Seed('7'), 5.0).fates
     assert [fate.class_id for fate in fates] == [1] * 8 and len(forgotten) == 8
     assert all(0.02 <= fate.after_s < 5 and fate.bytes > 100 for fate in fates)
+
+
+def test_the_adviser_loses_the_datagrams_that_the_link_simulator_loses():
+    bad = Impairment(loss=0.5)
+    simulator = LinkSimulator(('127.0.0.1', 0), ('127.0.0.1', 9), uplink=bad, downlink=bad, seed=adviser.SEED)
+    link = Link(Timeline(), Path(bad, bad), Seed(str(adviser.SEED)))
+    for direction, channel in (('uplink', link.up), ('downlink', link.down)):
+        other = simulator._channel(direction, 0)
+        assert [channel.offer(b'x', time) for time in range(50)] == [other.offer(b'x', time) for time in range(50)]
