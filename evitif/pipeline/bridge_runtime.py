@@ -23,11 +23,11 @@ import numpy as np
 from evitif.bounded import BoundedDict
 from evitif.heads.maps import PlaceMap
 from evitif.heads.results import Result
+from evitif.pipeline.bridge_link import FleetLife, bridge_endpoint
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
 from evitif.pipeline.strategy import BridgeStrategy, Outcome
-from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
 from evitif.protocol.events import (
     AnswerSize,
@@ -47,7 +47,7 @@ from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.datagram import SMALL_PATH
 from evitif.protocol.wire.link_names import group_of
 from evitif.protocol.wire.map_part import MapPart
-from evitif.settings import BridgeSettings, PartitionBridgeSettings
+from evitif.settings import BridgeSettings
 from evitif.transport.addresses import format_address
 from evitif.vocabulary import How
 
@@ -73,6 +73,7 @@ class BridgeStatistics:
     # Of devices: joint frames complete, partial; frames late, duplicate, refused.
     joined: dict[str, int] = field(default_factory=dict)
     links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot
+    wait_ms: float = 0.0              # the 99th percentile of what frames waited for the tail of late
 
 
 class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
@@ -89,7 +90,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self._refused_keys = keys.refused if keys else ()
         strategy = bridge_strategy(config)
-        self._endpoint = _endpoint(config, strategy, keys)
+        self._endpoint = bridge_endpoint(config, strategy, keys)
         super().__init__(config, strategy, self._endpoint, on_event=on_event, log=log, bind=(config.bind_host, config.port))
         self.config: BridgeSettings = config
         self._on_prediction, self._read_here = on_prediction, heads_read
@@ -100,6 +101,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._batch = 1
         self._key_watch: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._fleet = FleetLife(self._endpoint.place, config, self._loop, self._log)
 
     @property
     def local_address(self) -> tuple[str, int]:
@@ -116,17 +118,23 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         if self.config.key_file:
             self._key_watch = threading.Thread(target=self._watch_keys, args=(self.config.key_file,), name='evitif-keys', daemon=True)
             self._key_watch.start()
+        self._fleet.start()
         self._log(logging.INFO, f'listening on {format_address(self.local_address)} (UDP)')
 
     def stop(self) -> None:
         """Say goodbye to the robots and end the threads."""
         self._slots.close()
+        self._fleet.stop()
         self._stopping.set()
         self._join_worker()
         if self._key_watch is not None:
             self._key_watch.join()
             self._key_watch = None
         self._loop.stop()
+
+    def drain(self) -> bool:
+        """Send the robots of a fleet to its other bridges, and wait until they have left. False: some are still here."""
+        return self._fleet.drain(lambda: len(self._endpoint.sessions))
 
     def statistics(self) -> BridgeStatistics:
         """A snapshot of the counts and of every robot's link."""
@@ -142,7 +150,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                                                 tokens=dict(self._tokens.get(session_id, {})))
                      for robot, (session_id, link) in by_robot.items()}
             return BridgeStatistics(device=str(self.placement.device), recovery=self._strategy.recovery_sentence, dropped=dropped,
-                                    joined=joined, links=links, **self._counts)
+                                    joined=joined, links=links, wait_ms=self._fleet.wait_ms, **self._counts)
 
     # The worker's thread.
 
@@ -169,6 +177,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             return []
         done = time.monotonic()
         self._add(batches=1)
+        self._fleet.worked(done - began, [began - frame.first_arrival for frame in frames])
         answered = iter([(frame if outcome.sent is None else dataclasses.replace(frame, units_sent=outcome.sent),
                           (self._answer(frame, outcome, began, done), outcome.heads))
                          for frame, outcome in zip(frames, outcomes, strict=True)])
@@ -378,15 +387,6 @@ def _said_of_size(event: AnswerSize) -> tuple[int, str]:
 
 def _frames_of(slot: Slot) -> Item:
     return (slot.frame,) if isinstance(slot, FrameLate) else slot
-
-
-def _endpoint(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None) -> BridgeEndpoint:
-    protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
-                            reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-                            max_datagram_bytes=config.max_datagram_bytes, silent_to_strangers=config.silent_to_strangers)
-    if isinstance(config, PartitionBridgeSettings):
-        return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
-    return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)
 
 
 def _mean(rates: list[float]) -> float:

@@ -6,7 +6,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from evitif.pipeline.slot import LatestSlots
@@ -29,10 +29,10 @@ def log_to_python(level: int, text: str) -> None:
 
 
 class Runtime(ABC, Generic[Half, Item]):
-    """:param link: the protocol's half of the link; `bind` or `remote` is its address, as `UdpLoop` has it"""
+    """:param link: the protocol's half of the link; `bind` or `remotes` is its address, as `UdpLoop` has it"""
 
     def __init__(self, config: LinkSettings, strategy: Half, link: ProtocolObject, *, on_event: Callable[[object], None], log: Log,
-                 bind: tuple[str, int] | None = None, remote: tuple[str, int] | None = None):
+                 bind: tuple[str, int] | None = None, remotes: Sequence[tuple[str, int]] | None = None):
         self.config = config
         self.threads = ''                     # one sentence about how many PyTorch computes with, once started
         self._strategy: Half = strategy
@@ -40,7 +40,7 @@ class Runtime(ABC, Generic[Half, Item]):
         self.heads = strategy.heads           # that answer beside the model's own classifier
         self._on_event, self._log = on_event, log
         self._repeated = RepeatedLog(log)     # of what comes with each frame or datagram
-        self._loop = UdpLoop(link, bind=bind, remote=remote, on_event=self._handle, batching=BATCHING[config.batching],
+        self._loop = UdpLoop(link, bind=bind, remotes=remotes, on_event=self._handle, batching=BATCHING[config.batching],
                              traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Item] = LatestSlots()
         self._lock = threading.Lock()         # guards the counts and the subclass's state

@@ -8,6 +8,7 @@ from collections import deque
 import numpy as np
 
 from evitif.protocol.edge.pings import FAILURE, Pings
+from evitif.protocol.edge.silence import Silence
 from evitif.protocol.rate.clock import ClockFilter
 from evitif.protocol.rate.copies import sufficient_copies
 from evitif.protocol.rate.statistics import SequenceTracker
@@ -34,6 +35,7 @@ class EdgeSession:
         self.remote: ReceiverReport | None = None      # the bridge's last report
         self.clock = ClockFilter()
         self.pings = Pings()
+        self.silence = Silence()
         self._ways: deque[tuple[float, float]] = deque(maxlen=MOST_WAYS)      # down, with the clocks' offset, and when
         self._held = -math.inf, math.inf      # time on the way, and since when: of what may be held back
         self._sequence = 0
@@ -59,6 +61,16 @@ class EdgeSession:
         if not self.tracker.receive(received.sequence):
             raise DatagramError('duplicate')
         return received
+
+    @property
+    def probes_at(self) -> float:
+        """When to ask a bridge that says nothing once more; infinite where nothing is missed."""
+        return self.silence.probes_at(self.clock.round_trip_s, self.clock.round_trip_variation_s)
+
+    def suspicious(self, now: float) -> bool:
+        """Whether the bridge is silent although it was asked often enough."""
+        uplink = math.nan if self.remote is None else self.remote.packet_error_rate
+        return self.silence.suspicious(now, self.probes_at, uplink, self.tracker.packet_error_rate)
 
     def exchange(self, sent_at: float, arrived_at: float, answered_at: float, now: float) -> tuple[float, float]:
         """Compare the clocks by a frame and its answer, of which the middle times are the bridge's; the seconds on the way up and down."""
