@@ -307,7 +307,7 @@ def test_two_directories_that_disagree_take_no_robot_to_and_fro():
     tables = [run.hosts[each].endpoint.table for each in (DIRECTORY, OTHER_DIRECTORY)]
     for only, table in zip((1, 2), tables, strict=True):
         table.choose = lambda hello, address, now, table=table, only=only: (
-            table._stop(only, table.bridges[only], hello.robot, address, now)[:1], '')
+            (table.stop(only, hello.robot, now),), '')
     robot = run.robot(homes=(DIRECTORY, OTHER_DIRECTORY))
     sent = run.stream(robot, 40)
     run.run(5.0)

@@ -7,7 +7,6 @@ bridge that was named first has given it no session, whatever it reports: then a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,9 +17,11 @@ from evitif.protocol.wire.fleet_status import MOST_PEERS, SERVED_DIGITS, Peer, S
 from evitif.protocol.wire.handshake import Hello
 from evitif.protocol.wire.link_names import group_of
 from evitif.protocol.wire.parameters import StreamParameters
-from evitif.protocol.wire.route import MOST_STOPS, Route, Stop, address_of
+from evitif.protocol.wire.route import MOST_STOPS, Route, Stop, address_of, scope_of
 from evitif.rendezvous import ranked
 
+LOOK_S, PEERS_S = 0.1, 1.0   # that a look at the bridges holds: for robots, for a bridge
+MOST_LOOKS = 1024
 SILENT_S = 2.0               # without a STATUS, after which a bridge is gone
 FORGOTTEN_S = 600.0          # after which it is forgotten
 MOST_BRIDGES = 4096
@@ -71,7 +72,9 @@ class FleetTable:
     def __init__(self, key: FleetKey):
         self._key = key
         self.bridges: dict[int, Bridge] = {}
-        self.wanted_version = ''                # of the model, that robots are sent to where it is there; '': any
+        self._wanted_version = ''
+        self._looked: BoundedDict[tuple, tuple[float, dict[int, Bridge], str]] = BoundedDict(MOST_LOOKS)
+        self._peers: dict[int, tuple[float, tuple[Peer, ...]]] = {}
         # By robot: when it was sent somewhere, the first bridge that was named, and the instance of its HELLO.
         self._sent: BoundedDict[str, tuple[float, int, int]] = BoundedDict(ROBOTS_REMEMBERED)
         self._bad: BoundedDict[str, dict[int, float]] = BoundedDict(ROBOTS_REMEMBERED)      # bridges, until when
@@ -87,44 +90,46 @@ class FleetTable:
                     f'{host}:{port} says so too; expected another number')
         if known is None and len(self.bridges) >= MOST_BRIDGES:
             return f'{report.name} is one bridge too many; expected at most {MOST_BRIDGES}'
-        self.bridges[report.bridge] = Bridge(report, host, port, now, drain=known is not None and known.drain)
-        for number in [number for number, bridge in self.bridges.items() if now >= bridge.heard_at + FORGOTTEN_S]:
-            del self.bridges[number]
+        if known is None:
+            self.bridges[report.bridge] = Bridge(report, host, port, now)
+            self._looked.clear()
+            for number in [number for number, bridge in self.bridges.items() if now >= bridge.heard_at + FORGOTTEN_S]:
+                del self.bridges[number]
+                self._peers.pop(number, None)
+        else:
+            known.report, known.host, known.port, known.heard_at, known.sent = report, host, port, now, 0
         return ''
 
     def peers_of(self, number: int, now: float) -> tuple[Peer, ...]:
         """The bridges that this one's robots can turn to."""
+        at, peers = self._peers.get(number, (-PEERS_S, ()))
+        if not at <= now < at + PEERS_S:
+            peers = self._look_for_peers(number, now)
+            self._peers[number] = now, peers
+        return peers
+
+    def _look_for_peers(self, number: int, now: float) -> tuple[Peer, ...]:
         own = self.bridges[number]
-        served = set(own.report.serves)
-        fit = {other: bridge for other, bridge in self._open(now).items() if other != number and served & set(bridge.report.serves)}
+        served, fit = set(own.report.serves), {}
+        for wanted in (True, False):
+            fit = fit or {other: bridge for other, bridge in self._open(now, wanted).items()
+                          if other != number and served & set(bridge.report.serves)}
         best = ranked(f'peers of {number}', {other: bridge.weight for other, bridge in fit.items()})[:MOST_PEERS]
         return tuple(Peer(other, fit[other].host, fit[other].port, round(fit[other].weight, 2),
                           round(fit[other].clock(now) - own.clock(now), 3)) for other in best)
 
-    def _open(self, now: float) -> dict[int, Bridge]:
-        """The bridges that robots may be sent to; where a version is wanted and is there, those that have it."""
-        there = {number: bridge for number, bridge in self.bridges.items() if bridge.is_there(now) and not bridge.leaving}
-        wanted = {number: bridge for number, bridge in there.items() if bridge.report.version == self.wanted_version}
-        return wanted or there
+    def _open(self, now: float, wanted: bool) -> dict[int, Bridge]:
+        """The bridges that robots may be sent to; all of them, or those of the wanted version."""
+        return {number: bridge for number, bridge in self.bridges.items() if bridge.is_there(now) and not bridge.leaving
+                and (not wanted or self._wanted_version in ('', bridge.report.version))}
 
     # What robots ask
 
     def choose(self, hello: Hello, address: Address, now: float) -> tuple[Route, str]:
         """Where the robot at `address` is to go; without a bridge the reason."""
-        digests = _digests(hello.parameters)
-        there = [bridge for bridge in self.bridges.values() if bridge.is_there(now)]
-        if not there:
-            return (), f'fleet: none of its {len(self.bridges)} bridges has reported in the last {SILENT_S:g} s'
-        fit = {number: bridge for number, bridge in self._all_open(now) if digests & set(bridge.report.serves)
-               and hello.bridge in ('', bridge.report.name)}
-        if not fit:
-            return (), (f'fleet: none of its {len(there)} bridges serves this model, cut and code; they have version '
-                        + ', '.join(sorted({bridge.report.version or '(none)' for bridge in there})))
-        near = {number: bridge for number, bridge in fit.items() if self._stop(number, bridge, hello.robot, address, now)[1] is not None}
+        near, reason = self._near(frozenset(_digests(hello.parameters)), hello.bridge, str(address[0]), now)
         if not near:
-            one = next(iter(fit.values()))
-            return (), (f'fleet: a robot at {address[0]} cannot reach bridge {one.report.name} at {one.host}; expected the bridge to '
-                        'announce an address that it can')
+            return (), reason
         grouped = next(iter(near.values())).report.grouped
         device = hello.parameters.device if isinstance(hello.parameters, StreamParameters) else ''
         robot = group_of(hello.robot, device) if device else hello.robot.rpartition('.')[0] if grouped else hello.robot
@@ -137,17 +142,38 @@ class FleetTable:
         if not copy or before != best[0]:
             self._sent[hello.robot] = now, best[0], hello.instance
             near[best[0]].sent += 1
-        return tuple(self._stop(number, near[number], hello.robot, address, now)[0] for number in best[:MOST_STOPS]), ''
+        return tuple(self.stop(number, hello.robot, now) for number in best[:MOST_STOPS]), ''
 
-    def _all_open(self, now: float) -> Iterable[tuple[int, Bridge]]:
-        """Those of the wanted version, and where none of them will do, the others."""
-        open_now = self._open(now)
-        rest = {number: bridge for number, bridge in self.bridges.items() if bridge.is_there(now) and not bridge.leaving}
-        return [*open_now.items(), *((number, bridge) for number, bridge in rest.items() if number not in open_now)]
+    def _near(self, digests: frozenset[str], name: str, host: str, now: float) -> tuple[dict[int, Bridge], str]:
+        """The bridges that a robot at `host` may be sent to, or why there are none; looked up again after LOOK_S."""
+        key = digests, name, ':' in host, scope_of(host)
+        at, near, reason = self._looked.get(key, (-LOOK_S, {}, ''))
+        if not at <= now < at + LOOK_S:
+            near, reason = self._look(digests, name, host, now)
+            self._looked[key] = now, near, reason
+        return near, reason
 
-    def _stop(self, number: int, bridge: Bridge, robot: str, address: Address, now: float) -> tuple[Stop, Address | None]:
-        stop = Stop(bridge.host, bridge.port, self._key.ticket(number, robot, bridge.clock(now) + LIFETIME_S))
-        return stop, address_of(stop, address)
+    def _look(self, digests: frozenset[str], name: str, host: str, now: float) -> tuple[dict[int, Bridge], str]:
+        there = [bridge for bridge in self.bridges.values() if bridge.is_there(now)]
+        if not there:
+            return {}, f'fleet: none of its {len(self.bridges)} bridges has reported in the last {SILENT_S:g} s'
+        fit: dict[int, Bridge] = {}
+        for wanted in (True, False):             # the others only where none of the wanted version will do
+            fit = fit or {number: bridge for number, bridge in self._open(now, wanted).items()
+                          if digests & set(bridge.report.serves) and name in ('', bridge.report.name)}
+        if not fit:
+            return {}, (f'fleet: none of its {len(there)} bridges serves this model, cut and code; they have version '
+                        + ', '.join(sorted({bridge.report.version or '(none)' for bridge in there})))
+        near = {number: bridge for number, bridge in fit.items()
+                if address_of(Stop(bridge.host, bridge.port, b''), (host, 0, 0, 0) if ':' in host else (host, 0)) is not None}
+        one = next(iter(fit.values()))
+        return near, '' if near else (f'fleet: a robot at {host} cannot reach bridge {one.report.name} at {one.host}; expected the bridge '
+                                      'to announce an address that it can')
+
+    def stop(self, number: int, robot: str, now: float) -> Stop:
+        """The bridge of this number, with a ticket for this robot."""
+        bridge = self.bridges[number]
+        return Stop(bridge.host, bridge.port, self._key.ticket(number, robot, bridge.clock(now) + LIFETIME_S))
 
     def _without_bad(self, robot: str, best: list[int], worse: int, now: float) -> list[int]:
         """Name last who gave this robot no session of late, and `worse`, which gave it none now; -1: none."""
@@ -171,6 +197,19 @@ class FleetTable:
     def drain(self, number: int, on: bool = True) -> None:
         """Send a bridge's robots elsewhere, or no longer. Raises KeyError."""
         self.bridges[number].drain = on
+        self._looked.clear()
+        self._peers.clear()
+
+    @property
+    def wanted_version(self) -> str:
+        """The version of the model that robots are sent to where it is there; '': any."""
+        return self._wanted_version
+
+    @wanted_version.setter
+    def wanted_version(self, version: str) -> None:
+        self._wanted_version = version
+        self._looked.clear()
+        self._peers.clear()
 
     def state(self) -> dict[str, Any]:
         """What another life of the directory needs, for JSON."""

@@ -6,6 +6,7 @@ hostile input: whatever is not exactly as described raises `DatagramError('malfo
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 from typing import NamedTuple
@@ -94,6 +95,7 @@ def parse_moved(body: Buffer) -> tuple[int, Route]:
     return body[0], parse_route(body[1:])
 
 
+@functools.lru_cache(maxsize=4096)
 def scope_of(host: str) -> str:
     """How far an address reaches: 'loopback', 'link-local', 'private' (RFC 1918, 4193, 6598), 'global'; '' if it is no single host's."""
     address = ipaddress.ip_address(host.partition('%')[0])
@@ -115,7 +117,7 @@ def address_of(stop: Stop, teller: Address) -> Address | None:
     this machine names its own loopback. A link-local address is taken on the interface that the teller is on.
     """
     host = str(teller[0]).partition('%')[0]
-    if ipaddress.ip_address(host).version != ipaddress.ip_address(stop.host).version:
+    if (':' in host) != (':' in stop.host):
         return None
     here, there = scope_of(host), scope_of(stop.host)
     if not here or not there or _SCOPES.index(there) < _SCOPES.index(here):
