@@ -28,10 +28,10 @@ def exposition(status: dict[str, Any]) -> bytes:
     registry = prometheus_client.CollectorRegistry()
     labels = ['bridge', 'version', 'address']
     for name, what in _BRIDGE.items():
-        gauge = prometheus_client.Gauge(f'evitif_bridge_{name}', what, labels, registry=registry)
+        gauge = prometheus_client.Gauge(f'evitif_fleet_bridge_{name}', what, labels, registry=registry)
         for bridge in status['bridges']:
             gauge.labels(bridge['name'], bridge['version'], bridge['address']).set(bridge[name])
-    state = prometheus_client.Gauge('evitif_bridges', 'bridges by state', ['state'], registry=registry)
+    state = prometheus_client.Gauge('evitif_fleet_bridges', 'bridges by state', ['state'], registry=registry)
     for each in ('serving', 'draining', 'gone'):
         state.labels(each).set(sum(bridge['state'] == each for bridge in status['bridges']))
     events = prometheus_client.Gauge('evitif_directory_events', 'what happened at the directory since its start', ['event'],

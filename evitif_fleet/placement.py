@@ -7,10 +7,14 @@ go on while Ray lets them, and what is connected stays so.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,7 +31,7 @@ from evitif_fleet.metrics import exposition
 from evitif_fleet.plan import NUMBERS, Size, Update
 
 NAMESPACE = 'evitif'
-LOOK_S = 1.0
+LOOK_S, REACH_S = 1.0, 2.0
 BIND_S = 5.0                 # that a bridge waits for its port: its former life may still hold it
 LEAVE_S = 60.0               # that a drained bridge waits for its robots
 
@@ -35,16 +39,26 @@ LEAVE_S = 60.0               # that a drained bridge waits for its robots
 def join(start: bool) -> str:
     """Join the cluster that this machine is in, or with `start` begin one. Its address. Raises ValueError where there is none."""
     options: dict[str, Any] = {'namespace': NAMESPACE, 'log_to_driver': False, 'logging_level': logging.ERROR}
-    try:
-        return ray.init(address='auto', **options).address_info['gcs_address']
-    except ConnectionError:
+    if (address := _cluster()) is None:
         if not start:
-            raise ValueError('no Ray cluster is here; expected one that `evitif fleet up` or `ray start` began') from None
-    begun = subprocess.run([sys.executable, '-m', 'ray.scripts.scripts', 'start', '--head', '--disable-usage-stats',
-                            '--include-dashboard=false'], capture_output=True, text=True, check=False)
-    if begun.returncode:
-        raise ValueError(f'`ray start --head` failed: {" ".join(begun.stderr.split())[-400:]}')
-    return ray.init(address='auto', **options).address_info['gcs_address']
+            raise ValueError('no Ray cluster is here; expected one that `evitif fleet up` or `ray start` began')
+        begun = subprocess.run([sys.executable, '-m', 'ray.scripts.scripts', 'start', '--head', '--disable-usage-stats',
+                                '--include-dashboard=false'], capture_output=True, text=True, check=False)
+        if begun.returncode or (address := _cluster()) is None:
+            raise ValueError(f'`ray start --head` failed: {" ".join((begun.stderr or begun.stdout).split())[-400:]}')
+    return ray.init(address=address, **options).address_info['gcs_address']
+
+
+def _cluster() -> str | None:
+    """The address of this machine's cluster, if it answers: Ray itself tries for minutes to reach one that has ended."""
+    folder = Path(os.environ.get('RAY_TMPDIR', tempfile.gettempdir())) / 'ray' / 'ray_current_cluster'
+    address = os.environ.get('RAY_ADDRESS') or (folder.read_text().strip() if folder.exists() else '')
+    host, _, port = address.rpartition(':')
+    try:
+        socket.create_connection((host, int(port)), REACH_S).close()
+    except (OSError, ValueError):
+        return None
+    return address
 
 
 class DirectoryActor:
