@@ -28,7 +28,7 @@ from evitif_fleet.check import agreement
 from evitif_fleet.configuration import FleetConfiguration
 from evitif_fleet.directory import DirectoryRuntime, DirectorySettings
 from evitif_fleet.metrics import exposition
-from evitif_fleet.plan import NUMBERS, Size, Update
+from evitif_fleet.plan import NUMBERS, READY_S, Size, Update
 
 NAMESPACE = 'evitif'
 LOOK_S, REACH_S = 1.0, 2.0
@@ -43,7 +43,8 @@ def join(start: bool) -> str:
         if not start:
             raise ValueError('no Ray cluster is here; expected one that `evitif fleet up` or `ray start` began')
         begun = subprocess.run([sys.executable, '-m', 'ray.scripts.scripts', 'start', '--head', '--disable-usage-stats',
-                                '--include-dashboard=false'], capture_output=True, text=True, check=False)
+                                '--include-dashboard=false'], capture_output=True, text=True, check=False, start_new_session=True,
+                               env={**os.environ, 'RAY_worker_niceness': '0'})       # Ray's 15 would let bridges wait for everybody
         if begun.returncode or (address := _cluster()) is None:
             raise ValueError(f'`ray start --head` failed: {" ".join((begun.stderr or begun.stdout).split())[-400:]}')
     return ray.init(address=address, **options).address_info['gcs_address']
@@ -106,6 +107,7 @@ class KeeperActor:
         self._version, self._settings = fleet.bridges.version, dict(fleet.bridges.settings)
         self._bridges: dict[str, tuple[int, str, Any]] = {}          # by name: number, version, actor
         self._leaving: dict[str, float] = {}
+        self._silent: dict[str, float] = {}                          # bridges that do not report, and since when
         self._update: Update | None = None
         self._next_settings: dict[str, Any] = {}
         self.said = ['']
@@ -160,6 +162,12 @@ class KeeperActor:
         if self._update is not None:
             self._go_on(self._update, bridges, now)
         robots = {bridge['name']: bridge['robots'] for bridge in bridges}
+        there = {bridge['name'] for bridge in bridges if bridge['state'] != 'gone'}
+        self._silent = {name: self._silent.get(name, now) for name in self._bridges if name not in there}
+        for name, since in self._silent.items():         # Ray restarts what dies, but not what never came up, and not what hangs
+            if now > since + READY_S and name not in self._leaving:
+                ray.kill(self._bridges.pop(name)[2])
+                self._say(f'{name} has not reported for {READY_S:.0f} s: another one starts in its place')
         for name, since in [*self._leaving.items()]:
             if robots.get(name, 0) == 0 or now > since + LEAVE_S:
                 ray.kill(self._bridges.pop(name)[2])

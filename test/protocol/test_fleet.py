@@ -465,3 +465,11 @@ def test_no_robot_is_sent_where_it_cannot_reach_from_the_directory(teller, host,
     assert (found is not None) == follows
     if follows and ':' in host:
         assert found == (host, 7700, 0, 3 if host.startswith('fe80') else 0)
+
+
+def test_a_bridge_that_knows_no_directory_yet_has_nothing_to_wait_for():
+    run = Fleet()
+    bridge = run.bridge(1, directories=())
+    assert bridge.get_timer() is None
+    bridge.place.set_directories([DIRECTORY])
+    assert bridge.get_timer() <= run.now

@@ -172,7 +172,8 @@ class BridgeEndpoint:
             return self._sessions.get_timer()
         timer = self._sessions.get_timer()
         chores = min(self.place.due_at, self.place.moves_at if self.sessions else math.inf)
-        return chores if timer is None else min(timer, chores)
+        due = chores if timer is None else min(timer, chores)
+        return None if math.isinf(due) else due
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""

@@ -161,6 +161,8 @@ class FleetTable:
         for wanted in (True, False):             # the others only where none of the wanted version will do
             fit = fit or {number: bridge for number, bridge in self._open(now, wanted).items()
                           if digests & set(bridge.report.serves) and name in ('', bridge.report.name)}
+        if not fit and any(digests & set(bridge.report.serves) for bridge in there):
+            return {}, 'fleet: all of its bridges that serve this robot are being drained'
         if not fit:
             return {}, (f'fleet: none of its {len(there)} bridges serves this model, cut and code; they have version '
                         + ', '.join(sorted({bridge.report.version or '(none)' for bridge in there})))
