@@ -126,3 +126,41 @@ def test_without_ray_the_fleet_says_what_to_install(keys, capsys, monkeypatch):
     for verb in ('up', 'down'):
         assert main(['fleet', verb, str(keys / 'fleet.yaml')]) == 1
         assert 'pip install -r requirements/fleet.txt' in capsys.readouterr().err
+
+
+def test_a_robot_that_is_started_with_a_directory_is_answered_and_moved_without_losing_a_frame(directory, keys):
+    import numpy as np
+
+    from evitif.pipeline import BridgeRuntime, EdgeRuntime
+    from evitif.settings import bridge_settings, edge_settings
+    home, port = directory.local_address
+    common = {'key_file': str(keys / 'robots.key'), 'threads': 1}
+    bridges = [BridgeRuntime(bridge_settings(**common, bridge_name=f'bridge {number}', bind_host='127.0.0.1', port=0, bridge_number=number,
+                                             directories=f'{home}:{port}', fleet_key=str(keys / 'fleet.key')),
+                             on_prediction=lambda robot, prediction: None) for number in (1, 2)]
+    answers = []
+    for bridge in bridges:
+        bridge.start()
+    edge = EdgeRuntime(edge_settings(**common, bridge_host=home, bridge_port=port), on_prediction=answers.append)
+    try:
+        wait(lambda: [bridge['state'] for bridge in directory.status()['bridges']] == ['serving'] * 2)
+        edge.start()
+        wait(lambda: edge.statistics().state == 'connected')
+        first = next(bridge for bridge in bridges if bridge.statistics().links)
+        wait(lambda: first._endpoint.place.route('robot', '', time.monotonic()))      # it knows the other one
+
+        def send(count: int) -> None:
+            for _ in range(count):
+                before = len(answers)
+                edge.submit(np.zeros((28, 28, 3), np.uint8), time.time_ns())
+                wait(lambda before=before: len(answers) > before)
+        send(5)
+        first._loop.call(lambda now: setattr(first._endpoint.place, 'told_to_drain', True))
+        wait(lambda: not first.statistics().links or not send(1))
+        send(5)
+        assert {answer.how for answer in answers} == {'off-board'}
+        assert sum(len(bridge.statistics().links) for bridge in bridges) == 1
+    finally:
+        edge.stop()
+        for bridge in bridges:
+            bridge.stop()

@@ -173,7 +173,7 @@ class BridgeEndpoint:
         timer = self._sessions.get_timer()
         chores = min(self.place.due_at, self.place.moves_at if self.sessions else math.inf)
         due = chores if timer is None else min(timer, chores)
-        return None if math.isinf(due) else due
+        return None if due == math.inf else due
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""

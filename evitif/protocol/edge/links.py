@@ -141,7 +141,7 @@ class EdgeLinks(LinksView):
             timer = link.connection.get_timer()
             times += [math.inf if timer is None else timer, link.until, self._probe_at(link)]
         due = min(times)
-        return None if math.isinf(due) else due
+        return None if due == math.inf else due
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
