@@ -21,14 +21,15 @@ import numpy as np
 
 from evitif.bounded import BoundedDict
 from evitif.heads.results import Result
-from evitif.pipeline.bridge_link import FleetLife, bridge_endpoint
+from evitif.pipeline.bridge_fleet import FleetLife
 from evitif.pipeline.bridge_metrics import BridgeMetrics
 from evitif.pipeline.bridge_statistics import BridgeStatistics
+from evitif.pipeline.ends import bridge_end
 from evitif.pipeline.heads_back import HeadsBack
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
-from evitif.pipeline.strategy import BridgeStrategy, Outcome
+from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
 from evitif.protocol.events import (
     AnswerSize,
@@ -71,9 +72,9 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         require_choice(config.key_file, config.unsealed, config.silent_to_strangers)
         self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
-        self._refused_keys = keys.refused if keys else ()
+        self._keys = keys or RobotKeys()
         strategy = bridge_strategy(config)
-        self._endpoint = bridge_endpoint(config, strategy, keys)
+        self._endpoint = bridge_end(config, strategy, keys)
         super().__init__(config, strategy, self._endpoint, on_event=on_event, log=log, bind=(config.bind_host, config.port))
         self.config: BridgeSettings = config
         self._on_prediction, self._read_here = on_prediction, heads_read
@@ -95,7 +96,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
 
     def start(self) -> None:
         """Begin to serve. Raises TransportError (an OSError) when the address cannot be bound."""
-        self._say_refused_keys(self._refused_keys)
+        self._say_of_keys(self._keys)
         self._prepare(self._strategy.recovery_sentence)
         self._batch = self._strategy.warm_up(self.config.max_batch)
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
@@ -131,7 +132,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         if self._key_watch is not None:
             self._key_watch.join()
             self._key_watch = None
-        self._loop.stop()
+        self._end()
 
     def drain(self) -> bool:
         """Send the robots of a fleet to its other bridges, and wait until they have left. False: some are still here."""
@@ -181,7 +182,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._add(batches=1)
         self._fleet.worked(done - began, [began - frame.first_arrival for frame in frames])
         answered = iter([(frame if outcome.sent is None else dataclasses.replace(frame, units_sent=outcome.sent),
-                          (self._answer(frame, outcome, began, done), outcome.heads))
+                          (outcome.answer(frame, self._strategy.name, began, done, self._heads_back.in_answer(frame, outcome.heads)),
+                           outcome.heads))
                          for frame, outcome in zip(frames, outcomes, strict=True)])
         parts = [list(itertools.islice(answered, len(item))) for item in items]
         return [(tuple(frame for frame, _ in part), [said for _, said in part]) for part in parts]
@@ -191,17 +193,6 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         here = [head.name for head in self._strategy.heads] if self._read_here is None else \
             self._read_here(group_of(frame.robot, frame.device))
         return {*here, *self._heads_back.read_on_robot(frame)}
-
-    def _answer(self, frame: ReceivedFrame, outcome: Outcome, began: float, done: float) -> Answer:
-        return Answer(
-            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=outcome.class_ids, scores=outcome.scores,
-            strategy=self._strategy.name, recovery=outcome.recovery, packets_received=frame.packets_received,
-            packets_expected=frame.packets_expected, bytes_received=frame.bytes_received,
-            tokens_received=int(outcome.received.sum()), tokens_expected=len(outcome.received), received=outcome.received,
-            packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
-            wait_s=max(0.0, began - frame.first_arrival), recovery_s=outcome.recovery_s, tail_s=outcome.tail_s,
-            hold_s=max(0.0, done - frame.first_arrival), remembered=outcome.remembered, memory_age_s=outcome.memory_age_s,
-            motion=outcome.motion, heads=self._heads_back.in_answer(frame, outcome.heads))
 
     def _deliver(self, answered: list[tuple[Item, list[Said]]]) -> None:
         # All with the loop's lock taken once: the loop holds it while it takes a batch of datagrams, so each time costs a wait.
@@ -301,13 +292,15 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             keys = RobotKeys(refused=[f'no robot has a key any more: {error}'])
         self._loop.call(lambda now: self._endpoint.set_keys(keys))
         self._log(logging.INFO, f'the keys in {path} were changed and read again')
-        self._say_refused_keys(keys.refused)
+        self._say_of_keys(keys)
 
-    def _say_refused_keys(self, sentences: tuple[str, ...]) -> None:
-        for sentence in sentences[:_KEYS_SAID]:
+    def _say_of_keys(self, keys: RobotKeys) -> None:
+        for sentence in keys.refused[:_KEYS_SAID]:
             self._log(logging.ERROR, sentence)
-        if (more := len(sentences) - _KEYS_SAID) > 0:
+        if (more := len(keys.refused) - _KEYS_SAID) > 0:
             self._log(logging.ERROR, f'{more} more files in {self.config.key_file} cannot be used')
+        for robots in keys.shared[:_KEYS_SAID]:
+            self._log(logging.WARNING, f'the robots {", ".join(robots)} have one key, so each can pass for the others')
 
     # In the socket's thread, or that of a caller of `UdpLoop.call`.
 

@@ -23,8 +23,8 @@ from evitif.heads.chosen import unpacked
 from evitif.heads.results import Result, top_classes
 from evitif.pipeline.answer_memory import AnswerMemory
 from evitif.pipeline.arriving_maps import ArrivingMaps, PlaceAnswer, SeenFrame
-from evitif.pipeline.edge_link import edge_links
 from evitif.pipeline.edge_statistics import EdgeStatistics
+from evitif.pipeline.ends import edge_links
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.shape_check import ShapeCheck
@@ -123,7 +123,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         """Say goodbye to the bridge and end the threads."""
         self._add(frames_unsent=sum(frame.observation is None for frame in self._slots.close()))
         self._join_worker()
-        self._loop.stop()
+        self._end()
 
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
         """Take an image uint8 [H, W, 3] RGB. Never blocks: the image replaces one that waits for the worker."""

@@ -12,7 +12,8 @@ The rules, which keep latency low and the order right:
 - Datagrams go to and come from the kernel in runs, one system call each, where the kernel can do that (`batching`). The protocol reads
   them in the loop's buffer, without a copy.
 - The network's errors are counted; they end neither the loop nor a call.
-- While a remote is silent its name is looked up again (`remote_name`): it may stand for another address by now, or resolve at last.
+- While a remote is silent its name is looked up again (`remote_name`): it may stand for another address by now, resolve at last, or have
+  others.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class UdpLoop:
         self._expects: Callable[[SocketAddress], bool] | None = getattr(protocol, 'expects', None) if self._several else None
         self._remotes = [check_address(each, 'remote') for each in remotes or ([] if remote is None else [remote])]
         self._remote_names: list[RemoteName] = []
+        self._told: dict[int, SocketAddress] = {}      # by remote, where it is
         self._bind = None if bind is None else check_address(bind, 'bind')
         self._on_event = on_event
         self._receive_buffer_bytes = receive_buffer_bytes
@@ -138,8 +140,8 @@ class UdpLoop:
         for index, name in enumerate(self._remote_names):
             if index == 0 or name.fixed:         # the others' look-up may take long: a thread of their own does it
                 here = name.resolve(self._clock()) or (None, None)
-                if self._several and here[1] is not None and found[0] in (None, here[0]):
-                    self._driver.guarded(self._remote_at, index, here[1])
+                if here[1] is not None and found[0] in (None, here[0]):
+                    self._tell(index, here[1])
                 found = here if found[0] is None else found
         return found
 
@@ -242,8 +244,8 @@ class UdpLoop:
         now = self._clock()
         # What comes while there is no link may be anybody's, and does not say that the name still stands for this address.
         if received and getattr(self.protocol, 'connected', True):
-            for name in self._remote_names:
-                name.heard_at = now
+            for index, name in enumerate(self._remote_names):
+                name.heard(self._told.get(index, udp.remote), now)
         return [(one.data, one.address, self._arrivals.arrived_at(one.stamped_at + offset, now), one.ecn) for one in received], now
 
     def _handle(self, udp: UdpSocket, batch: list[Arrived], read_at: float) -> None:
@@ -297,7 +299,7 @@ class UdpLoop:
         """Send to where the remote is now, if it was found at another address."""
         for index, name in enumerate(self._remote_names):
             name.ask_again(self._clock())
-            found = name.take()
+            found = name.take(self._clock())
             if found is not None and not self._stopping and found[1] != udp.remote:
                 self._go_to(index, name, *found, udp, selector)
 
@@ -317,12 +319,15 @@ class UdpLoop:
                 return
             finally:
                 selector.register(udp.socket, selectors.EVENT_READ)
-        if udp.remote is not None:
-            self._log.info('%s is at %s now', self._remotes[index][0], format_address(address))
-        if self._several:
-            self._driver.guarded(self._remote_at, index, address)
+        self._tell(index, address)
         if index == 0 or udp.remote is None:
             udp.remote = address
+
+    def _tell(self, index: int, address: SocketAddress) -> None:
+        """Tell the protocol where a remote is."""
+        self._told[index] = address
+        if self._several:
+            self._driver.guarded(self._remote_at, index, address)
 
     def _wake(self) -> None:
         self._next_wake = -math.inf

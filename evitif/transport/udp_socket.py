@@ -26,8 +26,9 @@ SEND_BUFFER_BYTES = 1 << 20     # several frames; the kernel's default of 208 Ki
 class UdpSocket:
     """A non-blocking UDP socket that sends to and hears one remote, or sends to and hears anybody.
 
-    The remote is compared here; the socket is not connected: the kernel fixes a connected socket's own address, and a robot that
-    roams to another network would go on sending from the address it has lost.
+    The socket is not connected: the kernel fixes a connected socket's own address, and a robot that roams to another network would go on
+    sending from the address it has lost. The remote's port is compared here, but not its host: a host with several addresses answers from
+    the one that its way back begins at. Whether the remote has said it is for the protocol to check; anybody can write its address.
 
     :param family: of the address to send to; None: any
     :param bind: (host, port) to listen on; None: a free port of every interface, for traffic with `remote` alone, once that is set
@@ -76,7 +77,7 @@ class UdpSocket:
         self.socket = udp
 
     def _is_remote(self, address: SocketAddress) -> bool:
-        return self.remote is not None and address[:2] == self.remote[:2]
+        return self.remote is not None and address[1] == self.remote[1]
 
     def mark(self, on: bool) -> None:
         """What is sent from now on is marked ECT(1) (RFC 9331), or not."""
@@ -95,7 +96,7 @@ class UdpSocket:
         self._bytes_sent += sent_bytes
 
     def receive(self) -> tuple[list[Received], bool]:
-        """A batch from the kernel, datagrams and runs of them, without those of others than the remote; and whether more may wait."""
+        """A batch from the kernel, datagrams and runs of them, without those of other ports than the remote's; whether more may wait."""
         received, more = self._receiver.receive_batch(self._receive_errors.note)
         accepted = []
         for one in received:

@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from random import Random, SystemRandom
 from types import MappingProxyType
 
 import numpy as np
 
+from evitif.protocol.arrivals import Arrivals, OnArrivals
 from evitif.protocol.bridge.admission import NO_PING, Admission
 from evitif.protocol.bridge.config import BridgeConfig
 from evitif.protocol.bridge.fleet_place import FleetPlace
@@ -77,7 +79,8 @@ class BridgeEndpoint:
         self._traffic = Traffic()
         self._reset_limit = RateLimiter()
         self._closed = False
-        self._ecn = 0                # of what is being received
+        self.on_arrivals: OnArrivals | None = None      # is told of what arrives in a session
+        self._ecn, self._arrived_at = 0, 0.0            # of what is being received
 
     # What the owner asks for
 
@@ -205,7 +208,7 @@ class BridgeEndpoint:
         `arrived_at`, by default `now`, is when it reached this host, never after `now`: a PONG reports it. `ecn` is the ECN field of
         its IP header (RFC 3168).
         """
-        session, self._ecn = None, ecn
+        session, self._ecn, self._arrived_at = None, ecn, now if arrived_at is None else arrived_at
         self._traffic.received(len(data))
         try:
             received = datagram.parse(data)
@@ -219,7 +222,7 @@ class BridgeEndpoint:
                     self._on_unknown_session(received, addr, now)
                     raise DatagramError('unknown_session')
                 session.traffic.received(received.size)
-                self._on_session_datagram(session, received, addr, now, now if arrived_at is None else arrived_at)
+                self._on_session_datagram(session, received, addr, now, self._arrived_at)
             elif received.type == datagram.PEERS and self.place is not None:
                 self.place.take_peers(received, addr, now)
                 if self.place.draining:
@@ -237,7 +240,7 @@ class BridgeEndpoint:
 
     def receive_run(self, datagrams: np.ndarray, addr: Address, now: float, arrived_at: float | None = None, ecn: int = 0) -> None:
         """Take datagrams of one size that came together, uint8 [n, size], which is written to: `receive_datagram` each."""
-        at, self._ecn = 0, ecn
+        at, self._ecn, self._arrived_at = 0, ecn, now if arrived_at is None else arrived_at
         while at < len(datagrams):
             taken = self._receive_tokens(datagrams[at:], addr, now)
             if not taken:
@@ -270,6 +273,8 @@ class BridgeEndpoint:
         """Take the bodies of opened TOKENS datagrams, uint8 [n, length] or a list of one; each datagram had `size` bytes."""
         fresh = session.hear(sequences, now)
         session.count_marks(self._ecn, fresh.count(True))
+        if self.on_arrivals is not None:
+            self.on_arrivals(Arrivals(session.robot, session.session_id, [*compress(sequences, fresh)], size, self._arrived_at))
         if not all(fresh):
             self._drop(['duplicate'] * fresh.count(False), session)
             bodies = bodies[np.array(fresh)] if isinstance(bodies, np.ndarray) else []
@@ -296,6 +301,8 @@ class BridgeEndpoint:
         if not all(session.hear([received.sequence], now)):
             raise DatagramError('duplicate')
         session.count_marks(self._ecn, 1)
+        if self.on_arrivals is not None:
+            self.on_arrivals(Arrivals.of(session.robot, received, arrived_at))
         if received.type == datagram.CODED:
             if dropped := session.reassembler.receive_coded(parse_coded(received.body), received.size, now):
                 self._drop([dropped], session)
@@ -316,19 +323,20 @@ class BridgeEndpoint:
         """Let a datagram pass that comes from where its robot has not proved to be, if it is the proof, or a goodbye.
 
         Any other, if it is authentic and newer than all that count, is asked for the proof, and not used until it comes: raises
-        DatagramError.
+        DatagramError. So is one that came a moment ago: the first may have been a copy with the robot's former address written on it.
         """
         newest, whole = session.is_ahead(received.sequence), bytes(received.header) + bytes(received.body)
-        if response := received.type == datagram.PATH_RESPONSE:
+        response, copy = received.type == datagram.PATH_RESPONSE, session.is_copy(received.sequence, now)
+        if response or copy:
             said = session.read(received)      # also if a copy of it came first
         else:
             said = session.open(received, take=False) if newest or received.type == datagram.BYE else received
         if response and self._paths.proves(session, addr, said.body, now):
             self._move(session, addr, now)
         elif said.type != datagram.BYE:
-            if newest:
-                self._admission.ask(session, addr, said.sequence, now)
-                if said.type in (datagram.TOKENS, datagram.CODED):
+            if newest or copy:
+                self._admission.ask(session, addr, said.sequence, said.size, now)
+                if newest and said.type in (datagram.TOKENS, datagram.CODED):
                     self._paths.hold(session, addr, whole, now)
             raise DatagramError('unproven')
 

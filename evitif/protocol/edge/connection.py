@@ -26,9 +26,10 @@ from random import Random, SystemRandom
 
 import numpy as np
 
+from evitif.protocol.arrivals import Arrivals, OnArrivals
 from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.edge.frame_sender import FrameSender
-from evitif.protocol.edge.hello import HELLO_COPIES, HELLO_INTERVAL_S, Hellos
+from evitif.protocol.edge.hello import Hellos
 from evitif.protocol.edge.pings import copies_of_ping
 from evitif.protocol.edge.sent_frames import SentFrames
 from evitif.protocol.edge.session import EdgeSession
@@ -97,6 +98,7 @@ class EdgeConnection(EdgeView):
         self._released = False                   # some of it has, so a PING follows
         self._heard_at = 0.0
         self.unread = 0                          # bits of the heads that nobody reads (`datagram.UNREAD`)
+        self.on_arrivals: OnArrivals | None = None      # is told of what arrives in a session
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
 
@@ -166,8 +168,6 @@ class EdgeConnection(EdgeView):
                 self._send_pings(self._session, 1, now)
         self._released, self._release_at = (False, None) if run is None else (True, now)
 
-    # Time
-
     def get_timer(self) -> float | None:
         """When to call `handle_timer` next, on the caller's clock; None: never."""
         if self._state == LinkState.DISCONNECTED:
@@ -200,8 +200,8 @@ class EdgeConnection(EdgeView):
 
     def _ping(self, session: EdgeSession, now: float) -> None:
         downlink = session.tracker.packet_error_rate
-        uplink, fewest = (session.remote.packet_error_rate, 1) if session.remote else (downlink, HELLO_COPIES)      # not reported yet
-        self._send_pings(session, copies_of_ping(downlink, uplink, fewest), now)
+        uplink = session.remote.packet_error_rate if session.remote else downlink      # not reported yet
+        self._send_pings(session, copies_of_ping(downlink, uplink, session.least_copies), now)
         session.pings.due_at = now + PING_INTERVAL_S
 
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
@@ -304,7 +304,7 @@ class EdgeConnection(EdgeView):
             raise DatagramError('malformed')
         if not self.sealed:
             self._on_end_of_session(now)
-        elif now >= self._hellos.asked_at + HELLO_INTERVAL_S:
+        elif self._hellos.believes_reset(now):
             self._hello(now)
 
     def _session_of(self, received: Datagram) -> EdgeSession:
@@ -314,6 +314,8 @@ class EdgeConnection(EdgeView):
 
     def _on_session_datagram(self, session: EdgeSession, received: Datagram, now: float, arrived_at: float) -> None:
         received = session.open(received)
+        if self.on_arrivals is not None:
+            self.on_arrivals(Arrivals.of(self.robot, received, arrived_at))
         newest = received.sequence == session.tracker.highest      # one that was held back does not say that the bridge is there
         if received.type == datagram.BYE:
             self._on_end_of_session(now)

@@ -182,8 +182,9 @@ class EdgeLinks(LinksView):
 
     def receive_datagram(self, data: Buffer, addr: Address, now: float, arrived_at: float | None = None) -> None:
         """Take a datagram from `addr`, which `expects` knows."""
-        for link in [*self._links]:
-            if link.leads_to(addr):
+        right = [link for link in self._links if link.leads_to(addr)]
+        for link in right or [*self._links]:
+            if right or link.address is not None and link.address[1] == addr[1]:
                 link.connection.receive_datagram(data, now, arrived_at)
                 self._collect(link, now)
 
@@ -331,7 +332,7 @@ class EdgeLinks(LinksView):
             return
 
     def _add(self, link: Link, now: float) -> None:
-        link.connection.unread = self._unread
+        link.connection.unread, link.connection.on_arrivals = self._unread, self.on_arrivals
         self._links.append(link)
         link.connection.connect(now)
         self._collect(link, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from evitif.protocol.arrivals import OnArrivals
 from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.rate.statistics import LinkStatistics, sum_of
@@ -102,6 +103,16 @@ class LinksView:
         return self._sending is not None and self._sending.connection.marking.on
 
     @property
+    def on_arrivals(self) -> OnArrivals | None:
+        """Who is told of what arrives in the sessions."""
+        return self._first.on_arrivals
+
+    @on_arrivals.setter
+    def on_arrivals(self, told: OnArrivals | None) -> None:
+        for connection in (self._first, *(link.connection for link in self._links)):
+            connection.on_arrivals = told
+
+    @property
     def unread(self) -> int:
         """Bits of the heads that nobody reads."""
         return self._unread
@@ -113,8 +124,8 @@ class LinksView:
             link.connection.unread = bits
 
     def expects(self, addr: Address) -> bool:
-        """Whether some link leads to this address."""
-        return any(link.leads_to(addr) for link in self._links)
+        """Whether some link leads to this port: a host of several addresses may answer from another one; seals and sessions tell."""
+        return any(link.address is not None and link.address[1] == addr[1] for link in self._links)
 
 
 def _host(address: Address) -> str:

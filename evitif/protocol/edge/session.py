@@ -7,10 +7,11 @@ from collections import deque
 
 import numpy as np
 
+from evitif.protocol.edge.hello import HELLO_COPIES
 from evitif.protocol.edge.pings import FAILURE, Pings
 from evitif.protocol.edge.silence import Silence
 from evitif.protocol.rate.clock import ClockFilter
-from evitif.protocol.rate.copies import sufficient_copies
+from evitif.protocol.rate.copies import REPORT_SUFFICES, sufficient_copies
 from evitif.protocol.rate.statistics import SequenceTracker
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.seal import ReplayWindow, Sealer, is_signed, signed_body
@@ -63,6 +64,11 @@ class EdgeSession:
         return received
 
     @property
+    def least_copies(self) -> int:
+        """The fewest copies of a PING or PATH_RESPONSE: three datagrams that have all arrived do not say that the radio loses none."""
+        return 1 if self.remote is not None and self.remote.expected >= REPORT_SUFFICES else HELLO_COPIES
+
+    @property
     def probes_at(self) -> float:
         """When to ask a bridge that says nothing once more; infinite where nothing is missed."""
         return self.silence.probes_at(self.clock.round_trip_s, self.clock.round_trip_variation_s)
@@ -112,5 +118,5 @@ class EdgeSession:
             raise DatagramError('rationed')
         self._challenges.take(received.sequence)
         uplink = self.tracker.packet_error_rate if self.remote is None else self.remote.packet_error_rate
-        copies = sufficient_copies(uplink, FAILURE, 1, MOST_RESPONSES)
+        copies = sufficient_copies(uplink, FAILURE, self.least_copies, MOST_RESPONSES)
         return [self.build(datagram.PATH_RESPONSE, bytes(body)) for _ in range(copies)]

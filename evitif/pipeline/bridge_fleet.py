@@ -1,4 +1,4 @@
-"""The links of a bridge, as its settings describe them, and its place in a fleet."""
+"""A bridge's place in a fleet, as its settings describe it, and what it does for the fleet while it runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evitif.pipeline.strategy import BridgeStrategy
-from evitif.protocol.bridge.config import BridgeConfig
-from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.bridge.fleet_place import STATUS_S, FleetPlace
-from evitif.protocol.bridge.joining import JoiningEndpoint
-from evitif.protocol.sealing.keys import RobotKeys, read_secret
+from evitif.protocol.sealing.keys import read_secret
 from evitif.protocol.sealing.tickets import FleetKey
-from evitif.settings import BridgeSettings, PartitionBridgeSettings
+from evitif.settings import BridgeSettings
 from evitif.settings.hosts import hosts_of
 from evitif.transport import UdpLoop
 from evitif.transport.addresses import TransportError, resolve
@@ -39,17 +35,6 @@ def fleet_place(config: BridgeSettings) -> FleetPlace | None:
     announce = hosts_of(config.announce, config.port)[0] if config.announce else None
     return FleetPlace(config.bridge_number, key, secrets.randbits(64), clock_ahead_s=time.time() - time.monotonic(),
                       version=config.model_version, announce=announce)
-
-
-def bridge_endpoint(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None) -> BridgeEndpoint:
-    """The bridge's end of its links."""
-    protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
-                            reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-                            max_datagram_bytes=config.max_datagram_bytes, silent_to_strangers=config.silent_to_strangers)
-    place = fleet_place(config)
-    if isinstance(config, PartitionBridgeSettings):
-        return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline, place=place)
-    return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, place=place)
 
 
 class FleetLife:
