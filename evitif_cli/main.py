@@ -9,10 +9,20 @@ from evitif import __version__
 from evitif_cli.tree import VerbParser, add_verbs
 from evitif_lab.commands import command
 
-OF_THE_LABORATORY = ('tqdm', 'matplotlib')      # the packages of requirements/laboratory.txt
+# Packages that a verb may miss, by the file that lists them.
+MISSING = {'tqdm': 'requirements/laboratory.txt', 'matplotlib': 'requirements/laboratory.txt', 'ray': 'requirements/fleet.txt'}
 VERBS = {
     'key': ('keys that seal the link between robot and bridge', {
         'new': ('write a new random key', 'evitif_cli.key'),
+    }),
+    'fleet': ('many bridges for many robots: a directory, placement on Ray', {
+        'directory': ('run a directory, which sends robots to bridges', 'evitif_cli.fleet_directory'),
+        'bridge': ('run one bridge of a fleet without ROS', 'evitif_cli.fleet_bridge'),
+        'up': ('start directory and bridges on Ray, and keep them alive', 'evitif_cli.fleet_up'),
+        'status': ('show the bridges, their robots and load', 'evitif_cli.fleet_status'),
+        'drain': ("send a bridge's robots to the others", 'evitif_cli.fleet_drain'),
+        'update': ('start bridges of a new version beside the old, check them, and send the robots there', 'evitif_cli.fleet_update'),
+        'down': ('end a fleet on Ray', 'evitif_cli.fleet_down'),
     }),
     'link': ('relay UDP with simulated loss, bursts, delay, …', 'evitif_cli.link'),
     'compare': ('say which way of sending is best for a recording, a model and a link', 'evitif_cli.compare'),
@@ -59,10 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
             options = parser.parse_args(arguments)
             return options.run(options, said)
         except ModuleNotFoundError as error:
-            if (error.name or '').partition('.')[0] not in OF_THE_LABORATORY:
+            package = (error.name or '').partition('.')[0]
+            if package not in MISSING:
                 raise
-            raise ValueError(f'the Python package {error.name!r} is not here: this verb needs what requirements/laboratory.txt lists, '
-                             'which `make setup` installs') from None
+            installs = f'`pip install -r {MISSING[package]}`' if package == 'ray' else '`make setup`'
+            raise ValueError(f'the Python package {error.name!r} is not here: this verb needs what {MISSING[package]} lists, which '
+                             f'{installs} installs') from None
     return command.run('evitif', job)
 
 

@@ -72,7 +72,7 @@ def handle_due(side: Timed, now: float, collect: Callable[[], None] = lambda: No
     raise AssertionError(f'{type(side).__name__} does not come to rest')
 
 
-def _parsed(parse: Callable[[Any], Any], data: object) -> Any:
+def parsed(parse: Callable[[Any], Any], data: object) -> Any:
     """What `parse` makes of `data`; None where it says that it is none."""
     try:
         return parse(data)
@@ -83,29 +83,29 @@ def _parsed(parse: Callable[[Any], Any], data: object) -> Any:
 
 def parse_datagram(data: bytes) -> None:
     """A datagram as it came, and again with the checksum that it should have had."""
-    _parsed(datagram.parse, data)
-    _parsed(datagram.parse, memoryview(data))
+    parsed(datagram.parse, data)
+    parsed(datagram.parse, memoryview(data))
     if len(data) >= datagram.HEADER.size:
         whole = datagram.finish(bytearray(data), 7, 9)
-        received = _parsed(datagram.parse, whole)
+        received = parsed(datagram.parse, whole)
         if received is not None and not received.sealed:
             assert (received.session_id, received.sequence, received.size) == (7, 9, len(data))
             for parse in (datagram.parse_tokens, datagram.parse_ping, datagram.parse_pong, answer.decode, map_part.decode,
                           Hello.parse, Welcome.parse, Refuse.parse):
-                _parsed(parse, received.body)
+                parsed(parse, received.body)
 
 
 def parse_tokens(data: bytes) -> None:
     """The body of TOKENS, alone and in a run."""
-    body = _parsed(datagram.parse_tokens, memoryview(data))
+    body = parsed(datagram.parse_tokens, memoryview(data))
     if body is not None:
         assert len(body.units) == len(body.rows) and body.packet_index < body.packet_count and len(body.units) <= body.sent_units
     # The same thrice, with other packet indices: a run says what its datagrams say.
     bodies = np.frombuffer(bytearray(data * 3), np.uint8).reshape(3, len(data))
     if body is not None:
         runs.heads_of(bodies, runs.TOKENS_HEAD)['index'] = [(body.packet_index + step) % 65536 for step in (0, 1, 3)]
-    run = _parsed(runs.parse_tokens, bodies)
-    each = [_parsed(datagram.parse_tokens, row.data) for row in bodies]
+    run = parsed(runs.parse_tokens, bodies)
+    each = [parsed(datagram.parse_tokens, row.data) for row in bodies]
     assert (run is None) == (body is None)
     if run is not None:
         assert len(run.indices) == next((k for k in range(3) if each[k] is None), 3) and run.first[:7] == each[0][:7]
@@ -117,9 +117,9 @@ def parse_reports(data: bytes) -> None:
     """The bodies of PING and PONG."""
     size = datagram.REPORT.size
     for parse, whole in ((datagram.parse_ping, datagram.PING_BODY.size + size), (datagram.parse_pong, datagram.PONG_BODY.size + size)):
-        _parsed(parse, data)
-        _parsed(parse, data[:whole].ljust(whole, b'\0'))
-    report = _parsed(ReceiverReport.parse, data[:size].ljust(size, b'\0'))
+        parsed(parse, data)
+        parsed(parse, data[:whole].ljust(whole, b'\0'))
+    report = parsed(ReceiverReport.parse, data[:size].ljust(size, b'\0'))
     if report is not None:
         assert repr(ReceiverReport.parse(report.to_bytes())) == repr(report)          # NaN does not equal itself
 
@@ -127,7 +127,7 @@ def parse_reports(data: bytes) -> None:
 def parse_handshake(data: bytes) -> None:
     """The bodies of HELLO, WELCOME and REFUSE."""
     for kind in (Hello, Welcome, Refuse):
-        said = _parsed(kind.parse, data)
+        said = parsed(kind.parse, data)
         if said is not None:
             if kind is not Refuse:
                 assert kind.parse(said.to_bytes()) == said
@@ -146,19 +146,19 @@ def parse_sealed_handshake(data: bytes) -> None:
         body = edge.instance.to_bytes(8, 'big') + body
     for key, kind, read in ((KEY.hello, datagram.HELLO, None), (KEY.reply, datagram.CHALLENGE, edge.take_challenge),
                             (KEY.reply, datagram.REFUSE, edge.take_refusal), (KEY.reply, datagram.WELCOME, edge.take_welcome)):
-        received = _parsed(datagram.parse, sign(key, kind, session, 3, body))
+        received = parsed(datagram.parse, sign(key, kind, session, 3, body))
         if read is not None:
-            _parsed(read, received)
-        elif (said := _parsed(SealedHello.parse, received)) is not None:
+            parsed(read, received)
+        elif (said := parsed(SealedHello.parse, received)) is not None:
             assert said.is_from(KEY)
             cookie = cookies.of(said, ('10.0.0.1', 4000), 1.0)
             assert cookies.is_valid(said, ('10.0.0.1', 4000), 2.0) == (said.cookie == cookie)
-            _parsed(lambda said: welcome(KEY, said, 5, 'bridge'), said)
-    raw = _parsed(datagram.parse, b'EV\2' + data)
+            parsed(lambda said: welcome(KEY, said, 5, 'bridge'), said)
+    raw = parsed(datagram.parse, b'EV\2' + data)
     if raw is not None:
-        _parsed(SealedHello.parse, raw)
+        parsed(SealedHello.parse, raw)
         for read in (edge.take_challenge, edge.take_welcome, edge.take_refusal):
-            assert _parsed(read, raw) is None       # nobody guesses a signature
+            assert parsed(read, raw) is None       # nobody guesses a signature
 
 
 def open_seal(data: bytes) -> None:
@@ -178,9 +178,9 @@ def open_seal(data: bytes) -> None:
             came = bytearray(stream.choice(sent))
             if action == 2:
                 came[stream.number() % len(came)] ^= stream.number()
-        received = _parsed(datagram.parse, bytes(came))
+        received = parsed(datagram.parse, bytes(came))
         if received is not None and received.sealed:
-            plain = _parsed(bridge.open, received)
+            plain = parsed(bridge.open, received)
             if plain is not None:
                 assert bytes(came) in sent and bytes(came) not in opened
                 opened.add(bytes(came))
@@ -188,7 +188,7 @@ def open_seal(data: bytes) -> None:
 
 def decode_answer(data: bytes) -> None:
     """The body of ANSWER."""
-    decoded = _parsed(answer.decode, data)
+    decoded = parsed(answer.decode, data)
     if decoded is not None:
         again, copies = answer.decode(answer.encode(*decoded))
         assert copies == decoded[1] and again.frame_id == decoded[0].frame_id and np.array_equal(again.received, decoded[0].received)
@@ -197,7 +197,7 @@ def decode_answer(data: bytes) -> None:
 
 def decode_map(data: bytes) -> None:
     """The body of MAP, and parts of a mask and of a depth image."""
-    decoded = _parsed(map_part.decode, data)
+    decoded = parsed(map_part.decode, data)
     if decoded is not None:
         assert map_part.encode(*decoded) == data
     for kind in (Mask, DepthMap):
@@ -306,7 +306,7 @@ def reassemble(data: bytes) -> None:
         header = datagram.TOKENS_HEADER.pack(stream.number() * 16777259 % (1 << 32) if stream.number() % 8 == 0 else stream.number() % 8,
                                              stream.number() % 6, 5, stream.number() % 3, quantisation, row, len(units),
                                              PARAMETERS.units, 0)
-        body = _parsed(datagram.parse_tokens, header + np.array(units, '>u2').tobytes() + bytes(row * len(units)))
+        body = parsed(datagram.parse_tokens, header + np.array(units, '>u2').tobytes() + bytes(row * len(units)))
         if body is not None:
             kind = reassembler.receive(body, 100, now)
             assert kind is None or kind in DROP_KINDS

@@ -25,10 +25,10 @@ LONGEST_INPUT = 512             # bytes
 CORPUS_BYTES = 30_000           # of the committed file of one target
 NAMES = ('datagram', 'tokens', 'reports', 'handshake', 'sealed-handshake', 'seal', 'answer', 'keys', 'configuration', 'parameters',
          'impairment', 'trace', 'reassembly', 'rows', 'link', 'sealed-link', 'two-robots', 'sealed-two-robots', 'artifacts', 'pictures',
-         'coded', 'coded-frames', 'map', 'patches')
+         'coded', 'coded-frames', 'map', 'patches', 'fleet', 'fleet-parsers')
 # Shares of the time: an input of these is some seconds of two robots' lives, and one of the others a datagram or a file.
-SHARES = dict.fromkeys(NAMES, 1) | {'two-robots': 3, 'sealed-two-robots': 6}
-LONGEST_INPUT_S = dict.fromkeys(NAMES, 10) | {'two-robots': 120, 'sealed-two-robots': 120}
+SHARES = dict.fromkeys(NAMES, 1) | {'fleet': 3, 'two-robots': 3, 'sealed-two-robots': 6}
+LONGEST_INPUT_S = dict.fromkeys(NAMES, 10) | {'fleet': 120, 'two-robots': 120, 'sealed-two-robots': 120}
 
 
 class Fuzzer:

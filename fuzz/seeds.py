@@ -16,6 +16,7 @@ from evitif.protocol.wire.datagram import HEADER, ReceiverReport
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.map_part import MapPart
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.protocol.wire.route import Stop, moved_body, redirect_body, route_bytes
 from fuzz import parsers, pictures
 
 _PARAMETERS = StreamParameters(model='small', fingerprint='cd' * 32, cut=1, quantisation='int8', image_size=(28, 28), tokens=17,
@@ -45,6 +46,9 @@ def genuine(target: str) -> list[bytes]:
                                          'class_names': ['a']}).encode()],
         **dict.fromkeys(('link', 'sealed-link'), [Random(seed).randbytes(400) for seed in range(16)]),
         **dict.fromkeys(('two-robots', 'sealed-two-robots'), [Random(seed).randbytes(200) for seed in range(4)]),
+        'fleet': [Random(seed).randbytes(300) for seed in range(8)],
+        'fleet-parsers': [route_bytes((Stop('10.0.0.1', 7600, bytes(26)), Stop('fd00::1', 7600, bytes(26)))),
+                          moved_body(1, ()), redirect_body(5, (Stop('10.0.0.1', 7600, bytes(26)),))],
         'configuration': [b'\0\0\0[::1]:7600', b'\0\0\0robot:7600'],
         'pictures': pictures.genuine(),
         'patches': [bytes(8) + Random(seed).randbytes(300) for seed in range(4)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import artifacts, attacks, coded, machines, parsers, pictures
+from fuzz import artifacts, attacks, coded, fleet, machines, parsers, pictures
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    **parsers.TARGETS, **machines.TARGETS, **attacks.TARGETS, **artifacts.TARGETS, **pictures.TARGETS, **coded.TARGETS}
+    **parsers.TARGETS, **machines.TARGETS, **attacks.TARGETS, **artifacts.TARGETS, **pictures.TARGETS, **coded.TARGETS, **fleet.TARGETS}

@@ -34,8 +34,8 @@ MODULES = {'opencv-python-headless': 'cv2', 'pillow': 'PIL', 'pyyaml': 'yaml', '
            'pytest-timeout': 'pytest_timeout', 'pytest-xdist': 'xdist'}
 # The build of the colcon package depends on the content of the first, and on the file names of the second, which it installs as links.
 BUILT = ('package.xml', 'CMakeLists.txt', 'cmake', 'evitif_msgs', 'executables', 'native')
-LINKED = ('evitif', 'evitif_lab', 'evitif_cli', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config', 'rviz',
-          'artifacts', 'docs')
+LINKED = ('evitif', 'evitif_lab', 'evitif_fleet', 'evitif_cli', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge', 'launch', 'config',
+          'rviz', 'artifacts', 'docs')
 DEVELOPMENT = ('laboratory', 'test')        # what a robot needs none of
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from evitif.bounded import BoundedDict
 from evitif.heads.results import Result
+from evitif.pipeline.bridge_fleet import FleetLife
 from evitif.pipeline.bridge_metrics import BridgeMetrics
 from evitif.pipeline.bridge_statistics import BridgeStatistics
 from evitif.pipeline.ends import bridge_end
@@ -86,6 +87,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._metrics: BridgeMetrics | None = None
         self._key_watch: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._fleet = FleetLife(self._endpoint.place, config, self._loop, self._log)
 
     @property
     def local_address(self) -> tuple[str, int]:
@@ -104,6 +106,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         if self.config.key_file:
             self._key_watch = threading.Thread(target=self._watch_keys, args=(self.config.key_file,), name='evitif-keys', daemon=True)
             self._key_watch.start()
+        self._fleet.start()
         self._log(logging.INFO, f'listening on {format_address(self.local_address)} (UDP)')
 
     def _start_metrics(self) -> None:
@@ -120,6 +123,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
     def stop(self) -> None:
         """Say goodbye to the robots and end the threads."""
         self._slots.close()
+        self._fleet.stop()
         self._stopping.set()
         self._join_worker()
         if self._metrics is not None:
@@ -129,6 +133,10 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             self._key_watch.join()
             self._key_watch = None
         self._end()
+
+    def drain(self) -> bool:
+        """Send the robots of a fleet to its other bridges, and wait until they have left. False: some are still here."""
+        return self._fleet.drain(lambda: len(self._endpoint.sessions))
 
     def statistics(self) -> BridgeStatistics:
         """A snapshot of the counts and of every robot's link."""
@@ -144,7 +152,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                                                 tokens=dict(self._tokens.get(session_id, {})))
                      for robot, (session_id, link) in by_robot.items()}
             return BridgeStatistics(device=str(self.placement.device), recovery=self._strategy.recovery_sentence, dropped=dropped,
-                                    joined=joined, links=links, heads_left_out=self._heads_back.left_out, **self._counts)
+                                    joined=joined, links=links, heads_left_out=self._heads_back.left_out, wait_ms=self._fleet.wait_ms,
+                                    **self._counts)
 
     # The worker's thread.
 
@@ -171,6 +180,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             return []
         done = time.monotonic()
         self._add(batches=1)
+        self._fleet.worked(done - began, [began - frame.first_arrival for frame in frames])
         answered = iter([(frame if outcome.sent is None else dataclasses.replace(frame, units_sent=outcome.sent),
                           (outcome.answer(frame, self._strategy.name, began, done, self._heads_back.in_answer(frame, outcome.heads)),
                            outcome.heads))

@@ -23,3 +23,4 @@ class BridgeStatistics:
     # Of devices: joint frames complete, partial; frames late, duplicate, refused.
     joined: dict[str, int] = field(default_factory=dict)
     links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot
+    wait_ms: float = 0.0              # the 99th percentile of what frames waited for the tail of late

@@ -24,7 +24,7 @@ from evitif.heads.results import Result, top_classes
 from evitif.pipeline.answer_memory import AnswerMemory
 from evitif.pipeline.arriving_maps import ArrivingMaps, PlaceAnswer, SeenFrame
 from evitif.pipeline.edge_statistics import EdgeStatistics
-from evitif.pipeline.ends import edge_end
+from evitif.pipeline.ends import edge_links
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.shape_check import ShapeCheck
@@ -45,9 +45,10 @@ from evitif.protocol.events import (
 )
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.rate.token_bucket import TokenBucket
-from evitif.protocol.sealing.keys import read_key_file, require_choice
+from evitif.protocol.sealing.keys import require_choice
 from evitif.protocol.wire.answer import Answer
 from evitif.settings import DEFAULT_TOP_K, EdgeSettings
+from evitif.transport.addresses import format_address
 from evitif.vocabulary import How, LinkState, RecoveryName
 
 HINT_AFTER_S = 5.0      # without a reply from the bridge
@@ -86,12 +87,10 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
                  on_event: Callable[[object], None] = lambda event: None, log: Log = log_to_python,
                  on_map: Callable[[PlaceAnswer], None] = lambda answer: None):
         require_choice(config.key_file, config.unsealed)
-        key = read_key_file(config.key_file) if config.key_file else None
         strategy = edge_strategy(config)
         parameters = strategy.parameters
-        self._connection = edge_end(config, parameters, key)
-        super().__init__(config, strategy, self._connection, on_event=on_event, log=log,
-                         remote=(config.bridge_host, config.bridge_port))
+        self._connection, hosts = edge_links(config, parameters)
+        super().__init__(config, strategy, self._connection, on_event=on_event, log=log, remotes=hosts)
         self.config: EdgeSettings = config
         self._on_prediction, self._on_map = on_prediction, on_map
         self._maps = ArrivingMaps(self.heads)
@@ -105,6 +104,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         self._ecn = ''                        # why nothing is marked
         self._path = ''                       # what its datagrams' size suffers from
         self._refused = False                 # the last that the bridge said
+        self._bridge = ''                     # where it is
         self._asking_since = math.inf         # when the link was begun or lost
         # Guarded by the lock:
         self._pending: dict[int, _Frame] = {}
@@ -249,7 +249,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         if self._maps.expected:
             self._maps.sent(SeenFrame(frame.frame_id, frame.capture_stamp_ns, frame.source_frame, frame.pixels, frame.context,
                                       observation.crop))
-        sent = self._loop.call(lambda now: self._connection.send_frame(tokens, now))
+        sent = self._loop.call(lambda now: self._connection.send_frame(tokens, now, uplink.session_id))
         frame.packetise = time.monotonic() - began
         return sent
 
@@ -277,7 +277,6 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
     # In the socket's thread, or that of a caller of `UdpLoop.call`.
 
     def _handle(self, event: object) -> None:
-        bridge = f'{self.config.bridge_host}:{self.config.bridge_port}'
         if isinstance(event, AnswerArrived):
             self._answered(event)
         elif isinstance(event, MapArrived):
@@ -296,7 +295,8 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
                 self._answer_expired(frame)
         elif isinstance(event, Connected):
             self._reason, self._refused = '', False
-            self._log(logging.INFO, f'connected to {event.bridge} at {bridge}, {"unsealed" if self.config.unsealed else "sealed"}')
+            self._bridge = ' and '.join(map(format_address, self._connection.addresses))
+            self._log(logging.INFO, f'connected to {event.bridge} at {self._bridge}, {"unsealed" if self.config.unsealed else "sealed"}')
         elif isinstance(event, Refused):
             self._reason, self._refused = event.reason, True
             self._log(logging.ERROR, f'the bridge refused this robot: {event.reason}')
@@ -306,7 +306,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
             self._reason = (f'nothing heard from the bridge for {event.silent_s:.1f} s'
                             if event.silent_s >= self.config.link_timeout else 'the bridge ended the session')
             self._last_loss = self._reason, time.monotonic()
-            self._log(logging.WARNING, f'link to {bridge} lost: {self._reason}')
+            self._log(logging.WARNING, f'link to {self._bridge} lost: {self._reason}')
         elif isinstance(event, DatagramSize):
             level, said = said_of_size(event)
             self._path = '' if event.size > event.before and event.size == self.config.max_datagram_bytes else said

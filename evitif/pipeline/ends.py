@@ -4,32 +4,44 @@ from __future__ import annotations
 
 from random import Random
 
+from evitif.pipeline.bridge_fleet import fleet_place
 from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.bridge.joining import JoiningEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
-from evitif.protocol.sealing.keys import Key, RobotKeys
+from evitif.protocol.edge.links import EdgeLinks
+from evitif.protocol.sealing.keys import Key, RobotKeys, read_key_file
 from evitif.protocol.wire.answer import MAX_TOP_K
 from evitif.protocol.wire.link_names import link_name
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.settings import BridgeSettings, EdgeSettings, PartitionBridgeSettings
+from evitif.settings.hosts import hosts_of
 
 
-def edge_end(config: EdgeSettings, parameters: StreamParameters, key: Key | None, random: Random | None = None) -> EdgeConnection:
+def edge_end(config: EdgeSettings, parameters: StreamParameters, key: Key | None, random: Random | None = None,
+             ticket: bytes = b'') -> EdgeConnection:
     """The robot's end. Raises ValueError where a row or the HELLO does not fit into a datagram, or the robot's name is unusable."""
     return EdgeConnection(parameters, link_name(config.robot_name, parameters.device), EdgeConfig(
         answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout, max_datagram_bytes=config.max_datagram_bytes,
         min_packets=config.min_packets, prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
         rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control, ecn=config.ecn,
-        top_k=min(config.top_k or 0, MAX_TOP_K), bridge_name=config.bridge_name), key=key, random=random)
+        top_k=min(config.top_k or 0, MAX_TOP_K), bridge_name=config.bridge_name), key=key, random=random,
+        ticket=ticket)
+
+
+def edge_links(config: EdgeSettings, parameters: StreamParameters) -> tuple[EdgeLinks, list[tuple[str, int]]]:
+    """The robot's links to whichever bridges answer it, and the hosts that it asks. Raises KeyFileError, and as `edge_end`."""
+    key, hosts = read_key_file(config.key_file) if config.key_file else None, hosts_of(config.bridge_host, config.bridge_port)
+    return EdgeLinks(lambda ticket: edge_end(config, parameters, key, ticket=ticket), len(hosts), config.redundant_bridges), hosts
 
 
 def bridge_end(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None, random: Random | None = None) -> BridgeEndpoint:
-    """The bridge's end. Raises ValueError where its name is unusable."""
+    """The bridge's end. Raises ValueError where its name is unusable; KeyFileError for the fleet's key."""
     protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
                             reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
                             max_datagram_bytes=config.max_datagram_bytes, silent_to_strangers=config.silent_to_strangers)
+    place = fleet_place(config)
     if isinstance(config, PartitionBridgeSettings):
-        return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, random=random,
+        return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, random=random, place=place,
                                join_deadline_s=config.join_deadline)
-    return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, random=random)
+    return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, random=random, place=place)

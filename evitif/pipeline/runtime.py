@@ -6,14 +6,14 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
 from evitif.pipeline.threads import choose_threads
 from evitif.protocol.bridge.endpoint import BridgeEndpoint
-from evitif.protocol.edge.connection import EdgeConnection
+from evitif.protocol.edge.links import EdgeLinks
 from evitif.protocol.sealing.keys import UNSEALED_WARNING
 from evitif.repeated_log import RepeatedLog
 from evitif.settings import BATCHING, LinkSettings
@@ -31,10 +31,11 @@ def log_to_python(level: int, text: str) -> None:
 
 
 class Runtime(ABC, Generic[Half, Item]):
-    """:param link: the protocol's half of the link; `bind` or `remote` is its address, as `UdpLoop` has it"""
+    """:param link: the protocol's half of the link; `bind` or `remotes` is its address, as `UdpLoop` has it"""
 
-    def __init__(self, config: LinkSettings, strategy: Half, link: EdgeConnection | BridgeEndpoint, *,
-                 on_event: Callable[[object], None], log: Log, bind: tuple[str, int] | None = None, remote: tuple[str, int] | None = None):
+    def __init__(self, config: LinkSettings, strategy: Half, link: EdgeLinks | BridgeEndpoint, *,
+                 on_event: Callable[[object], None], log: Log, bind: tuple[str, int] | None = None,
+                 remotes: Sequence[tuple[str, int]] | None = None):
         self.config = config
         self.threads = ''                     # one sentence about how many PyTorch computes with, once started
         self._strategy: Half = strategy
@@ -45,7 +46,7 @@ class Runtime(ABC, Generic[Half, Item]):
         self._trace: TraceWriter | None = None
         if config.trace_folder:
             self._trace = link.on_arrivals = TraceWriter(config.trace_folder, 'downlink' if bind is None else 'uplink', log)
-        self._loop = UdpLoop(link, bind=bind, remote=remote, on_event=self._handle, batching=BATCHING[config.batching],
+        self._loop = UdpLoop(link, bind=bind, remotes=remotes, on_event=self._handle, batching=BATCHING[config.batching],
                              traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Item] = LatestSlots()
         self._lock = threading.Lock()         # guards the counts and the subclass's state

@@ -7,6 +7,7 @@ from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.datagram import Address
 from evitif.protocol.wire.map_part import MapPart
+from evitif.protocol.wire.route import Route
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,21 @@ class Refused:
     """The bridge has refused the edge, for another reason than last time. The edge goes on asking, slowly."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class Redirected:
+    """A directory says which bridges to go to, the better one first; it gives no session itself."""
+
+    route: Route
+
+
+@dataclass(frozen=True)
+class MovedOn:
+    """The bridge says where to go `now`, or else when it falls silent. Without a route: to whom a directory names."""
+
+    now: bool
+    route: Route
 
 
 @dataclass(frozen=True)
@@ -192,6 +208,7 @@ class FramesJoined:
     connected: frozenset[str]                # devices
 
 
-EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | MapArrived | FrameOverdue | FrameExpired | DatagramSize | MarksDropped
+FrameEvent = AnswerArrived | MapArrived | FrameOverdue | FrameExpired
+EdgeEvent = FrameEvent | Connected | Refused | Redirected | MovedOn | LinkLost | DatagramSize | MarksDropped
 JoinEvent = FramesJoined | FrameLate | StampRefused
 BridgeEvent = RobotConnected | RobotRefused | RobotMoved | RobotLost | AnswerSize | HeadsLeftOut | FrameReady | JoinEvent

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evitif.settings.declaration import setting
+from evitif.settings.hosts import check_hosts
 from evitif.settings.link import LinkSettings
 from evitif.settings.model import (
     AUTO,
@@ -42,6 +43,15 @@ class BridgeSettings(LinkSettings):
         0, 'TCP port of an HTTP endpoint with counts, losses and times for Prometheus (`/metrics`), on `bind_host`; whoever reaches it '
         'reads them. Needs prometheus_client; 0: none', minimum=0, maximum=65_535, launch=True)
     max_robots: int = setting(64, 'most robots at a time; the bridge refuses the others', unit='robots', minimum=1, maximum=4096)
+    directories: str = setting(
+        '', 'directories of the fleet that this bridge is in, written as `bridge_host`; empty: it is in none', launch=True,
+        check=check_hosts, separator=',', form='up to 8 host names or IP addresses, each with or without :PORT, separated by commas')
+    fleet_key: str | None = setting(None, 'file with the key that bridges and directories of a fleet have in common, made by `evitif key '
+                                    'new`; needed with `directories`', launch=True)
+    bridge_number: int = setting(0, "the bridge's number in its fleet, which no other bridge has", minimum=0, maximum=65_535, launch=True)
+    announce: str = setting('', 'HOST or HOST:PORT where the robots of a fleet reach this bridge; empty: as the directories see it',
+                            check=check_hosts, form='an IP address, with or without :PORT')
+    model_version: str = setting('', "what the fleet's operator calls this version of the model")
     max_batch: int = setting(
         16, 'most frames of several robots that the tail computes at once; the bridge uses fewer if that is as fast for each frame, or if '
         'a batch would take longer than 50 ms', unit='frames', minimum=1, maximum=256)

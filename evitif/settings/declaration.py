@@ -53,6 +53,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     form: str = ''                      # what a text has to be, where `check` says more
     check: Callable[[str], object] | None = None    # raises ValueError for a text that is refused; one that is empty is not asked about
+    separator: str = 'x'                # between the parts of what a parameter file has as an array
     required: bool = False              # an empty string is refused
     changeable: Changeable = Changeable.UNCONFIGURED
     launch: bool = False                # the node's launch file takes it as an argument
@@ -103,7 +104,7 @@ class Setting:
         if self.type in (float, str) and isinstance(value, int) and not isinstance(value, bool):
             return self.type(value)
         if self.check is not None and isinstance(value, Sequence) and not isinstance(value, str):      # an array of a parameter file
-            return 'x'.join(map(str, value))
+            return self.separator.join(map(str, value))
         return value
 
     def field_value(self, value: object) -> object:

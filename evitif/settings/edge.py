@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evitif.settings.declaration import setting
+from evitif.settings.hosts import check_hosts
 from evitif.settings.link import LinkSettings
 from evitif.settings.model import AutoSettings, PartitionSettings, SelectionSettings, SplitSettings, of_strategy
 from evitif.vocabulary import Strategy
@@ -16,9 +17,15 @@ class EdgeSettings(LinkSettings):
     """What the runtime needs whatever the strategy."""
 
     robot_name: str = setting('robot', "the robot's name; the bridge publishes below it", required=True, launch=True)
-    bridge_host: str = setting('127.0.0.1', 'host name or IP address of the bridge', required=True, launch=True)
+    bridge_host: str = setting(
+        '127.0.0.1', 'host name or IP address of the bridge; or several, separated by commas, each with a port of its own if it has one: '
+        'directories of a fleet, or bridges that stand in for one another', required=True, launch=True, check=check_hosts, separator=',',
+        form='up to 8 host names or IP addresses, each with or without :PORT, separated by commas')
     bridge_port: int = setting(7600, 'UDP port of the bridge', minimum=1, maximum=65_535, launch=True)
     bridge_name: str = setting('', "the bridge's bridge_name; one of another name is refused, even with the same key; empty: any")
+    redundant_bridges: int = setting(
+        1, 'bridges of a fleet that each frame goes to; the first answer counts. Twice the bytes, and no frame refers to an earlier one',
+        unit='bridges', minimum=1, maximum=2)
     top_k: int | None = setting(
         None, "classes in a prediction, most likely first; the bridge sends as many as fit into a datagram; -1: as many as the bridge's "
         'top_k, and 5 when the robot answers alone', unit='classes', minimum=1, maximum=1000)

@@ -22,7 +22,8 @@ class ProtocolObject(Protocol):
 
     It may have `receive_run`, as `receive_datagram` but for datagrams of one size that came together, uint8 [n, size], which it may write
     to; and, without addresses, `run_to_send(now)` instead of `datagrams_to_send`: one datagram or such a run at a time, until None. What
-    it receives is valid until the call returns; the loop reads what it sends before it asks for more.
+    it receives is valid until the call returns; the loop reads what it sends before it asks for more. With several remotes `run_to_send`
+    says where to as well; `remote_at(index, address)` is told where each of them is, and `expects(address)` says who is heard.
     """
     @property
     def receive_datagram(self) -> Callable[..., None]:
@@ -55,7 +56,7 @@ class Driver:
 
     def __init__(self, protocol: ProtocolObject, addressed: bool, log: logging.Logger):
         self._protocol, self._addressed = protocol, addressed
-        self._run_to_send = None if addressed else getattr(protocol, 'run_to_send', None)
+        self._run_to_send = getattr(protocol, 'run_to_send', None)
         self._takes_ecn = getattr(protocol, 'takes_ecn', False)
         self._receive_run = getattr(protocol, 'receive_run', None)
         self._repeated = RepeatedLog(log.log)       # each datagram may cause the same message
@@ -95,6 +96,9 @@ class Driver:
 
     def to_send(self, now: float) -> Iterator[tuple[Sequence, SocketAddress | None]]:
         """What to send, and to whom: datagrams, or some of one size, uint8 [n, size]. Send each before asking for the next."""
+        if self._run_to_send is not None and self._addressed:
+            yield from self._addressed_runs(self._run_to_send, now)
+            return
         if self._run_to_send is not None:
             yield from ((datagrams, None) for datagrams in self._runs_to_send(self._run_to_send, now))
             return
@@ -107,6 +111,22 @@ class Driver:
         for data, address in pending or ():
             by_address.setdefault(address, []).append(data)
         yield from ((datagrams, address) for address, datagrams in by_address.items())
+
+    def _addressed_runs(self, run_to_send: Callable, now: float) -> Iterator[tuple[Sequence, SocketAddress | None]]:
+        single: list[bytes] = []
+        where = None
+        while (found := self.guarded(run_to_send, now)) is not None:
+            run, address = found
+            if single and (address != where or not isinstance(run, bytes)):
+                yield single, where
+                single = []
+            where = address
+            if isinstance(run, bytes):
+                single.append(run)
+            else:
+                yield run, address
+        if single:
+            yield single, where
 
     def _runs_to_send(self, run_to_send: Callable, now: float) -> Iterator[Sequence]:
         single: list[bytes] = []

@@ -28,7 +28,7 @@ class RemoteName:
 
     def __init__(self, remote: tuple[str, int], wake: Callable[[], None], log: logging.Logger):
         self._remote, self._wake, self._log = remote, wake, log
-        self._fixed = _is_literal(remote[0])
+        self.fixed = _is_literal(remote[0])
         self._thread: threading.Thread | None = None
         self._found: list[Found] = []
         self._used: Found | None = None     # what `take` or `resolve` returned last
@@ -52,7 +52,7 @@ class RemoteName:
     @property
     def ask_at(self) -> float:
         """When `ask_again` is due."""
-        waits = self._fixed or self._thread is not None
+        waits = self.fixed or self._thread is not None
         return math.inf if waits else max(self._heard_at + SILENT_S, self._asked_at + AGAIN_S)
 
     def ask_again(self, now: float) -> None:

@@ -24,7 +24,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from evitif.transport.addresses import SocketAddress, TransportError, check_address, format_address
@@ -49,6 +49,8 @@ class UdpLoop:
     does not tell, when the datagram was read. Neither goes backwards.
 
     :param remote: (host, port) of the bridge; resolved by `start`, and again while nothing comes from it
+    :param remotes: the same of several, for a protocol whose datagrams carry an address, such as `EdgeLinks`; those of another address
+        family than the first one that resolves are not used
     :param bind: (host, port) to listen on; '' or 0.0.0.0 is every IPv4 interface, :: every interface, port 0 a free port
     :param on_event: called with each event, in the loop's thread, outside the lock; what it raises is logged
     :param receive_buffer_bytes: asked of the kernel; `granted_receive_buffer_bytes` says what it gave
@@ -56,18 +58,23 @@ class UdpLoop:
         `start` refuses where it cannot, False never
     :param traffic_class: of the datagrams sent, the DSCP times four (RFC 2474) and the ECN field (RFC 3168)
     :param clock: seconds, monotonic
-    :raises TransportError: not exactly one of `remote` and `bind` is given, or a port is out of range
+    :raises TransportError: not exactly one of `remote`, `remotes` and `bind` is given, or a port is out of range
     """
 
     def __init__(self, protocol: ProtocolObject, *, remote: tuple[str, int] | None = None, bind: tuple[str, int] | None = None,
-                 on_event: Callable[[object], None], receive_buffer_bytes: int = 4 << 20, batching: bool | None = None,
+                 remotes: Sequence[tuple[str, int]] | None = None, on_event: Callable[[object], None],
+                 receive_buffer_bytes: int = 4 << 20, batching: bool | None = None,
                  traffic_class: int = 0, clock: Callable[[], float] = time.monotonic, log: logging.Logger | None = None):
-        if (remote is None) == (bind is None):
+        if sum(given is not None for given in (remote, remotes, bind)) != 1:
             raise TransportError('expected remote=(host, port) to send to or bind=(host, port) to listen on')
         self.protocol = protocol
         self.granted_receive_buffer_bytes = 0
-        self._remote = None if remote is None else check_address(remote, 'remote')
-        self._remote_name: RemoteName | None = None
+        self._several = remotes is not None
+        self._remote_at: Callable[[int, SocketAddress], None] = getattr(protocol, 'remote_at', lambda index, address: None)
+        self._expects: Callable[[SocketAddress], bool] | None = getattr(protocol, 'expects', None) if self._several else None
+        self._remotes = [check_address(each, 'remote') for each in remotes or ([] if remote is None else [remote])]
+        self._remote_names: list[RemoteName] = []
+        self._told: dict[int, SocketAddress] = {}      # by remote, where it is
         self._bind = None if bind is None else check_address(bind, 'bind')
         self._on_event = on_event
         self._receive_buffer_bytes = receive_buffer_bytes
@@ -103,7 +110,7 @@ class UdpLoop:
     @property
     def remote_problem(self) -> str:
         """Why the remote's address is not known, as a sentence; '' where it is."""
-        return self._remote_name.problem if self._remote_name else ''
+        return '; '.join(filter(None, (name.problem for name in self._remote_names)))
 
     def start(self) -> None:
         """Resolve, open the socket, start the thread. A remote that does not resolve now is looked up again and again.
@@ -116,23 +123,27 @@ class UdpLoop:
         family, address = self._resolve()
         udp = UdpSocket(family, bind=self._bind, receive_buffer_bytes=self._receive_buffer_bytes, batching=self._batching,
                         traffic_class=self._traffic_class, log=self._log)
-        udp.remote = address
+        udp.remote, udp.expects = address, self._expects or udp.expects
         self._stopping, self._udp = False, udp
         self.granted_receive_buffer_bytes = udp.granted_receive_buffer_bytes
         self._waker, self._wake_receiver = socket.socketpair()
         self._waker.setblocking(False)
         self._wake_receiver.setblocking(False)
-        name = format_address(self._remote or udp.socket.getsockname())
+        name = format_address(self._remotes[0] if self._remotes else udp.socket.getsockname())
         self._thread = threading.Thread(target=self._run, args=(udp,), name=f'udp {name}', daemon=True)
         self._thread.start()
 
     def _resolve(self) -> tuple[int | None, SocketAddress | None]:
-        """The remote's address family and address; None where there is no remote, or its address is not known."""
-        self._remote_name = None
-        if self._remote is None:
-            return None, None
-        self._remote_name = RemoteName(self._remote, self._wake, self._log)
-        return self._remote_name.resolve(self._clock()) or (None, None)
+        """The first remote's address family and address; None where there is no remote, or its address is not known."""
+        self._remote_names = [RemoteName(remote, self._wake, self._log) for remote in self._remotes]
+        found: tuple[int | None, SocketAddress | None] = None, None
+        for index, name in enumerate(self._remote_names):
+            if index == 0 or name.fixed:         # the others' look-up may take long: a thread of their own does it
+                here = name.resolve(self._clock()) or (None, None)
+                if here[1] is not None and found[0] in (None, here[0]):
+                    self._tell(index, here[1])
+                found = here if found[0] is None else found
+        return found
 
     def stop(self) -> None:
         """Close the protocol (it says goodbye), hand out its last events, close the socket and join the thread.
@@ -208,8 +219,9 @@ class UdpLoop:
             timer = self._driver.timer()
             if self._driver.events or self._stopping:
                 return 0.0
-            if self._remote_name is not None and self._remote_name.ask_at < math.inf:
-                timer = min(self._remote_name.ask_at, math.inf if timer is None else timer)
+            asked = min((name.ask_at for name in self._remote_names), default=math.inf)
+            if asked < math.inf:
+                timer = min(asked, math.inf if timer is None else timer)
             if timer is None:
                 self._next_wake = math.inf
                 return None
@@ -231,8 +243,9 @@ class UdpLoop:
         received, self._more_waiting = udp.receive()
         now = self._clock()
         # What comes while there is no link may be anybody's, and does not say that the name still stands for this address.
-        if received and self._remote_name is not None and getattr(self.protocol, 'connected', True):
-            self._remote_name.heard(udp.remote, now)
+        if received and getattr(self.protocol, 'connected', True):
+            for index, name in enumerate(self._remote_names):
+                name.heard(self._told.get(index, udp.remote), now)
         return [(one.data, one.address, self._arrivals.arrived_at(one.stamped_at + offset, now), one.ecn) for one in received], now
 
     def _handle(self, udp: UdpSocket, batch: list[Arrived], read_at: float) -> None:
@@ -284,24 +297,37 @@ class UdpLoop:
 
     def _follow_remote(self, udp: UdpSocket, selector: selectors.BaseSelector) -> None:
         """Send to where the remote is now, if it was found at another address."""
-        if self._remote_name is None or self._stopping:
+        for index, name in enumerate(self._remote_names):
+            name.ask_again(self._clock())
+            found = name.take(self._clock())
+            if found is not None and not self._stopping and found[1] != udp.remote:
+                self._go_to(index, name, *found, udp, selector)
+
+    def _go_to(self, index: int, name: RemoteName, family: int, address: SocketAddress, udp: UdpSocket,
+               selector: selectors.BaseSelector) -> None:
+        """The remote of this index is at `address` now."""
+        if family != udp.socket.family and len(self._remotes) > 1 and udp.remote is not None:
+            name.problem = f'{format_address(address)} is of another address family than {format_address(udp.remote)}; expected one'
             return
-        self._remote_name.ask_again(self._clock())
-        found = self._remote_name.take(self._clock())
-        if found is None or found[1] == udp.remote:
-            return
-        family, address = found
         if family != udp.socket.family:
             former = udp.socket
             try:
                 selector.unregister(former)
                 udp.reopen(family)
             except TransportError as error:
-                self._remote_name.problem = str(error)
+                name.problem = str(error)
                 return
             finally:
                 selector.register(udp.socket, selectors.EVENT_READ)
-        udp.remote = address
+        self._tell(index, address)
+        if index == 0 or udp.remote is None:
+            udp.remote = address
+
+    def _tell(self, index: int, address: SocketAddress) -> None:
+        """Tell the protocol where a remote is."""
+        self._told[index] = address
+        if self._several:
+            self._driver.guarded(self._remote_at, index, address)
 
     def _wake(self) -> None:
         self._next_wake = -math.inf

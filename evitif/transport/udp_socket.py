@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from evitif.transport.addresses import (
     SocketAddress,
@@ -41,6 +41,7 @@ class UdpSocket:
         self._bind = bind
         self._receive_buffer_bytes, self._batching, self._traffic_class = receive_buffer_bytes, batching, traffic_class
         self._log = log
+        self.expects: Callable[[SocketAddress], bool] = self._is_remote      # for the owner to set, where it has several remotes
         self._sent = self._bytes_sent = self._received = self._bytes_received = self._foreign = 0
         self._send_errors, self._receive_errors = ErrorCounts(log), ErrorCounts(log)
         self.socket = self._open(family)
@@ -75,6 +76,9 @@ class UdpSocket:
         self.socket.close()
         self.socket = udp
 
+    def _is_remote(self, address: SocketAddress) -> bool:
+        return self.remote is not None and address[1] == self.remote[1]
+
     def mark(self, on: bool) -> None:
         """What is sent from now on is marked ECT(1) (RFC 9331), or not."""
         if on != self._traffic_class & ECT1:
@@ -83,7 +87,7 @@ class UdpSocket:
 
     def send(self, datagrams: Sequence, address: SocketAddress | None = None) -> None:
         """Send datagrams (bytes-like; or of one size, uint8 [n, size]) to `address`, else to the remote. What cannot go now is lost."""
-        address = self.remote if self._bind is None else address
+        address = address or self.remote
         if address is None:     # the remote's name does not resolve, which was logged
             self._send_errors['EADDRNOTAVAIL'] += len(datagrams)
             return
@@ -97,7 +101,7 @@ class UdpSocket:
         accepted = []
         for one in received:
             count, size = (1, len(one.data)) if isinstance(one.data, memoryview) else (len(one.data), one.data.size)
-            if self._bind is None and (self.remote is None or one.address[1] != self.remote[1]):
+            if self._bind is None and not self.expects(one.address):
                 self._foreign += count
                 continue
             self._received += count

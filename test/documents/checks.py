@@ -26,7 +26,7 @@ OTHER_PACKAGES = {'nav2_lifecycle_manager': "Navigation2's", 'rqt_robot_monitor'
 TRANSITIONS = {'configure', 'activate', 'deactivate', 'cleanup', 'shutdown'}
 # What looks like a command in the running text.
 NO_COMMANDS = {'evitif 2 hello': 'a label of the handshake', 'evitif 2 reply': 'the same', 'evitif 2 session': 'the same',
-               'evitif 2 next': 'the same'}
+               'evitif 2 next': 'the same', 'evitif 2 fleet ticket': 'the same', 'evitif 2 fleet report': 'the same'}
 
 
 def check(command: Command) -> None:

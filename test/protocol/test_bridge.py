@@ -93,7 +93,7 @@ def test_no_more_robots_than_allowed():
     for k in range(500):
         hello(bridge, robot=f'robot{k}', instance=k, address=(f'10.0.{k // 256}.{k % 256}', 1), now=1.0)
     assert len(bridge.sessions) == len(bridge._sessions.by_robot) == 8
-    assert len(bridge._admission._refusals) <= 256
+    assert len(bridge._admission._gate._refusals) <= 256
     refusal = next(event for event in events_of(bridge) if isinstance(event, RobotRefused))
     assert refusal.reason == 'robots: the bridge serves at most 8, and that many are connected'
     bridge.handle_timer(3.0)

@@ -10,6 +10,7 @@ never answers RESET.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from itertools import compress
@@ -21,6 +22,7 @@ import numpy as np
 from evitif.protocol.arrivals import Arrivals, OnArrivals
 from evitif.protocol.bridge.admission import NO_PING, Admission
 from evitif.protocol.bridge.config import BridgeConfig
+from evitif.protocol.bridge.fleet_place import FleetPlace
 from evitif.protocol.bridge.paths import Paths
 from evitif.protocol.bridge.rate_limiter import RateLimiter
 from evitif.protocol.bridge.session import BridgeSession
@@ -32,6 +34,7 @@ from evitif.protocol.wire import datagram, runs
 from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.coded import parse_coded
 from evitif.protocol.wire.datagram import Address, Buffer, Datagram, DatagramError
+from evitif.protocol.wire.fleet_status import MOST_SERVED, SERVED_DIGITS
 from evitif.protocol.wire.map_part import MapPart
 from evitif.protocol.wire.parameters import StreamParameters, check_name
 
@@ -50,23 +53,28 @@ class BridgeEndpoint:
     :param name: the bridge's name, which the robots are told
     :param keys: seal the links; None: they are unsealed
     :param random: where session ids come from; the system's randomness by default
+    :param place: of the bridge in a fleet; None: it is in none
     :raises ValueError: the name is unusable, or the bridge is to be silent to strangers and has no keys
     """
 
     takes_ecn = True
 
     def __init__(self, parameters: StreamParameters | Sequence[StreamParameters], name: str,
-                 config: BridgeConfig | None = None, *, keys: RobotKeys | None = None, random: Random | None = None):
+                 config: BridgeConfig | None = None, *, keys: RobotKeys | None = None, random: Random | None = None,
+                 place: FleetPlace | None = None):
         streams = (parameters,) if isinstance(parameters, StreamParameters) else parameters
         self.name = check_name('bridge', name)
         self.config = config = config or BridgeConfig()
         if config.silent_to_strangers and keys is None:
             raise ValueError('silent_to_strangers is true and there are no keys: without a key everybody is a stranger; expected keys')
         self._events: deque[BridgeEvent] = deque()
-        self._sessions = Sessions(config, self._events, random or SystemRandom())
+        self.place = place
+        self._sessions = Sessions(config, self._events, random or SystemRandom(), None if place is None else place.number)
         self._paths = Paths()
         self._admission = Admission({stream.device: stream for stream in streams}, name, config, keys, self._sessions, self._paths,
-                                    self._events, self._transmit)
+                                    self._events, self._transmit, place)
+        self._grouped = any(stream.device for stream in streams)
+        self._served = tuple(sorted(digest[:SERVED_DIGITS] for digest in self._admission.served))[:MOST_SERVED]
         self._outgoing: deque[tuple[bytes, Address]] = deque(maxlen=_OUTGOING)
         self._traffic = Traffic()
         self._reset_limit = RateLimiter()
@@ -163,7 +171,12 @@ class BridgeEndpoint:
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer` next, on the caller's clock; None: not before something arrives."""
-        return self._sessions.get_timer()
+        if self.place is None:
+            return self._sessions.get_timer()
+        timer = self._sessions.get_timer()
+        chores = min(self.place.due_at, self.place.moves_at if self.sessions else math.inf)
+        due = chores if timer is None else min(timer, chores)
+        return None if due == math.inf else due
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
@@ -173,6 +186,19 @@ class BridgeEndpoint:
             for data in session.copies_due(now):
                 self._transmit(data, session.address)
         self._sessions.expire(now)
+        if self.place is not None and not self._closed:
+            self._tell_fleet(self.place, now)
+
+    def _tell_fleet(self, place: FleetPlace, now: float) -> None:
+        """Say what is due to directories, and to robots that are to turn to another bridge."""
+        if now >= place.due_at:
+            frames = self.statistics.frames
+            lost = frames.get('evicted', 0) + frames.get('superseded', 0)
+            for data, address in place.reports(self.name, self._served, self._grouped, len(self.sessions), self.config.max_sessions,
+                                               (frames.get('complete', 0) + frames.get('partial', 0), lost), now):
+                self._transmit(data, address)
+        for session, data in place.moves(self.sessions.values(), now):
+            self._transmit(data, session.address)
 
     # What arrives
 
@@ -197,10 +223,20 @@ class BridgeEndpoint:
                     raise DatagramError('unknown_session')
                 session.traffic.received(received.size)
                 self._on_session_datagram(session, received, addr, now, self._arrived_at)
+            elif received.type == datagram.PEERS and self.place is not None:
+                self.place.take_peers(received, addr, now)
+                if self.place.draining:
+                    self._hasten()
             else:
                 raise DatagramError('unexpected')
         except DatagramError as error:
             self._drop([error.kind], session)
+
+    def _hasten(self) -> None:
+        """Robots are to go now that were only told where to."""
+        for session in self.sessions.values():
+            if not session.leaving:
+                session.told_at = -math.inf
 
     def receive_run(self, datagrams: np.ndarray, addr: Address, now: float, arrived_at: float | None = None, ecn: int = 0) -> None:
         """Take datagrams of one size that came together, uint8 [n, size], which is written to: `receive_datagram` each."""

@@ -69,6 +69,8 @@ class BridgeSession:
         self._marks = datagram.Marks()
         self.hello_sequence = -1     # of the newest HELLO that asked for this session
         self.hello_at = -math.inf    # when it came
+        self.told_at = math.inf      # when the robot is to be told of another bridge; in a fleet
+        self.leaving = False         # it was told to go there
         self.sealer = sealer
         self.welcome = b''           # that led to this sealed session
         self.traffic = Traffic()

@@ -8,6 +8,7 @@ from random import Random
 
 from evitif.protocol.bridge.answer_size import AnswerSizes
 from evitif.protocol.bridge.config import BridgeConfig
+from evitif.protocol.bridge.fleet_place import FIRST_TOLD_S
 from evitif.protocol.bridge.session import BridgeSession
 from evitif.protocol.events import AnswerSize, BridgeEvent, FrameReady, RobotConnected, RobotLost
 from evitif.protocol.frames.reassembly import Reassembler
@@ -24,8 +25,8 @@ _UNTRUE = 64      # times in the heap that need not be true any more, and three 
 class Sessions:
     """Begins and ends sessions, and tells the owner about it through `events`."""
 
-    def __init__(self, config: BridgeConfig, events: deque[BridgeEvent], random: Random):
-        self._config, self._events, self._random = config, events, random
+    def __init__(self, config: BridgeConfig, events: deque[BridgeEvent], random: Random, number: int | None = None):
+        self._config, self._events, self._random, self._number = config, events, random, number
         self.by_id: dict[int, BridgeSession] = {}
         self.by_robot: dict[str, BridgeSession] = {}
         self.past_frames: Counter[str] = Counter()      # frames of sessions that have ended, by what became of them
@@ -34,10 +35,10 @@ class Sessions:
         self._touched: set[int] = set()                 # sessions whose time may have changed
 
     def new_id(self) -> int:
-        """A random id that no session has; never 0."""
+        """A random id that no session has; never 0. In a fleet it begins with the bridge's number (after QUIC-LB)."""
         session_id = 0
         while session_id == 0 or session_id in self.by_id:
-            session_id = self._random.getrandbits(64)
+            session_id = self._random.getrandbits(64) if self._number is None else self._number << 48 | self._random.getrandbits(48)
         return session_id
 
     def begin(self, hello: Hello, parameters: StreamParameters, address: Address, now: float, session_id: int,
@@ -52,6 +53,8 @@ class Sessions:
         sizes = AnswerSizes(self._config.max_datagram_bytes, answer.size_of(1, parameters.tokens, sealed=sealer is not None),
                             lambda size, before: self._events.append(AnswerSize(session_id, hello.robot, size, before)))
         session = BridgeSession(session_id, hello.robot, hello.instance, address, parameters, reassembler, tracker, now, sealer, sizes)
+        if self._number is not None:
+            session.told_at = now + FIRST_TOLD_S
         self.by_id[session_id] = self.by_robot[hello.robot] = session
         self._touched.add(session_id)
         self._events.append(RobotConnected(session_id, hello.robot, address, parameters.device))

@@ -28,28 +28,41 @@ import numpy as np
 
 from evitif.protocol.arrivals import Arrivals, OnArrivals
 from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
-from evitif.protocol.edge.frame_sender import FrameSender, UplinkState
+from evitif.protocol.edge.frame_sender import FrameSender
 from evitif.protocol.edge.hello import Hellos
 from evitif.protocol.edge.pings import copies_of_ping
 from evitif.protocol.edge.sent_frames import SentFrames
 from evitif.protocol.edge.session import EdgeSession
-from evitif.protocol.events import AnswerArrived, Connected, EdgeEvent, FrameExpired, LinkLost, MapArrived, Refused, SentFrame
+from evitif.protocol.edge.view import EdgeView
+from evitif.protocol.events import (
+    AnswerArrived,
+    Connected,
+    EdgeEvent,
+    FrameExpired,
+    LinkLost,
+    MapArrived,
+    MovedOn,
+    Redirected,
+    Refused,
+    SentFrame,
+)
 from evitif.protocol.frames.coded_frame import CodedFrame
 from evitif.protocol.frames.packetiser import TokenFrame
 from evitif.protocol.rate.report import Report
-from evitif.protocol.rate.statistics import LinkStatistics, Traffic
+from evitif.protocol.rate.statistics import Traffic
 from evitif.protocol.sealing.keys import Key
 from evitif.protocol.wire import answer as answers
 from evitif.protocol.wire import datagram, map_part
 from evitif.protocol.wire.datagram import Buffer, Datagram, DatagramError
 from evitif.protocol.wire.parameters import StreamParameters, check_name
+from evitif.protocol.wire.route import NOW, parse_moved
 from evitif.vocabulary import LinkState
 
 BYE_COPIES = 5
 _HINT_INTERVAL_S = 10.0      # between two `Refused` that anybody could have caused
 
 
-class EdgeConnection:
+class EdgeConnection(EdgeView):
     """The edge's end of one link, without socket and clock.
 
     The owner passes in each datagram that arrives and the time (`now`, seconds, monotonic); sends what `datagrams_to_send` returns;
@@ -58,16 +71,17 @@ class EdgeConnection:
     :param robot: the robot's name, unique among a bridge's robots
     :param key: seals the link; None: it is unsealed
     :param random: where the instance number comes from; the system's randomness by default
+    :param ticket: that a bridge of a fleet asks for
     :raises ValueError: a row or the HELLO does not fit into a datagram, or the name is unusable
     """
 
     def __init__(self, parameters: StreamParameters, robot: str, config: EdgeConfig | None = None, *,
-                 key: Key | None = None, random: Random | None = None):
+                 key: Key | None = None, random: Random | None = None, ticket: bytes = b''):
         self.parameters = parameters
         self.robot = check_name('robot', robot)
         self.config = config = config or EdgeConfig()
         self._hellos = Hellos(robot, parameters, key, random or SystemRandom(), config.top_k, config.bridge_name,
-                              config.max_datagram_bytes)
+                              config.max_datagram_bytes, ticket)
         if self._hellos.size > config.max_datagram_bytes:
             raise ValueError(f'HELLO takes {self._hellos.size} bytes; expected at most max_datagram_bytes, {config.max_datagram_bytes}')
         self._seal_bytes = datagram.SEAL_BYTES if self.sealed else 0
@@ -88,43 +102,7 @@ class EdgeConnection:
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
 
-    @property
-    def connected(self) -> bool:
-        """Whether frames are sent."""
-        return self._state == LinkState.CONNECTED
-
-    @property
-    def state(self) -> LinkState:
-        """The state of the link."""
-        return self._state
-
-    @property
-    def session_id(self) -> int | None:
-        """The session's random id; None where there is none."""
-        return None if self._session is None else self._session.session_id
-
-    @property
-    def sealed(self) -> bool:
-        """Whether the link is sealed."""
-        return self._hellos.sealed
-
-    @property
-    def longest_name(self) -> int:
-        """The bytes that the name of a frame's source may take."""
-        return self._sender.longest_name
-
-    @property
-    def statistics(self) -> LinkStatistics:
-        """Counts since the start, and figures of the latest session."""
-        self._traffic.frames['cut'] = self._sender.frames_cut
-        clock = self._latest.clock
-        return self._traffic.snapshot(self._latest.tracker, self._latest.remote, round_trip_s=clock.round_trip_s,
-                                      round_trip_variation_s=clock.round_trip_variation_s, clock_offset_s=clock.offset_s)
-
-    @property
-    def uplink(self) -> UplinkState:
-        """The state of the path and the size of frame that it allows, as last known; any thread may read it without a lock."""
-        return self._sender.uplink
+    # What the owner takes
 
     def next_event(self) -> EdgeEvent | None:
         """The next event, or None."""
@@ -228,8 +206,14 @@ class EdgeConnection:
 
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
         session.pings.note(now, self._sender.sent_before(now))
+        session.silence.ask(now)
         for _ in range(copies):
             self._send(datagram.PING, now, datagram.ping_body(now, session.tracker.report(), self.unread))
+
+    def probe(self, now: float) -> None:
+        """Ask a silent bridge once more."""
+        if self.connected and self._session is not None:
+            self._send_pings(self._session, 1, now)
 
     def _expire_due(self, now: float) -> None:
         for frame in self._sent.expired(now):
@@ -262,12 +246,14 @@ class EdgeConnection:
                     self._hellos.prompted = True
             elif received.type == datagram.REFUSE:
                 self._on_refuse(received, now)
+            elif received.type == datagram.REDIRECT and self._session is None:
+                self._events.append(Redirected(self._hellos.redirect(received)))
             elif received.type == datagram.RESET:
                 self._on_reset(received, now)
             elif received.type == datagram.PATH_CHALLENGE:
                 for data in self._session_of(received).responses(received, now):
                     self._transmit(data, now)
-            elif received.type in (datagram.ANSWER, datagram.MAP, datagram.PONG, datagram.BYE):
+            elif received.type in (datagram.ANSWER, datagram.MAP, datagram.PONG, datagram.BYE, datagram.MOVED):
                 self._on_session_datagram(self._session_of(received), received, now, now if arrived_at is None else arrived_at)
             else:
                 raise DatagramError('unexpected')
@@ -343,6 +329,9 @@ class EdgeConnection:
                 round_trip = max(arrived_at - t1 - (t3 - t2), 0.0)
                 self._sender.on_report(Report(t1, t2, round_trip, report.expected, report.received, *sent, *marks),
                                        report.packet_error_rate, report.mean_burst, now)
+        elif received.type == datagram.MOVED:
+            when, route = parse_moved(received.body)
+            self._events.append(MovedOn(when == NOW, route))
         elif received.type == datagram.MAP:
             self._events.append(MapArrived(self._sent.take_part(map_part.decode(received.body)[0], now)))
         else:
@@ -366,6 +355,7 @@ class EdgeConnection:
     def _heard(self, session: EdgeSession, there_at: float, now: float) -> None:
         """The bridge was heard in this session, and was there at that time."""
         self._heard_at = max(self._heard_at, there_at)
+        session.silence.heard()
         if self._state != LinkState.CONNECTED and now < self._heard_at + self.config.link_timeout_s:
             self._state, self._refused_reason = LinkState.CONNECTED, None
             self._hellos.due_at, session.pings.due_at = math.inf, now

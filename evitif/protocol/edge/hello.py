@@ -11,6 +11,7 @@ from evitif.protocol.wire import datagram
 from evitif.protocol.wire.datagram import MAX_UDP_PAYLOAD, SMALL_PATH, Datagram, DatagramError
 from evitif.protocol.wire.handshake import Hello, Refuse, Welcome
 from evitif.protocol.wire.parameters import StreamParameters
+from evitif.protocol.wire.route import Route, parse_redirect
 
 HELLO_COPIES = 3
 DOUBTFUL_HELLO_COPIES = 6    # where several cookies are known; then no CHALLENGE makes it say more, so the rate is at most the same
@@ -24,16 +25,16 @@ TURN_S, MAX_TURN_S = 2.0, 16.0      # without a session, until HELLO takes its o
 class UnsealedHandshake:
     """The unsealed counterpart of `EdgeHandshake`: its random instance number keeps strays out, but nobody who sees the traffic."""
 
-    def __init__(self, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0, bridge: str = ''):
+    def __init__(self, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0, bridge: str = '', ticket: bytes = b''):
         self._robot, self._parameters, self._random, self._top_k, self._bridge = robot, parameters, random, top_k, bridge
-        self.short = False
+        self._ticket, self.short = ticket, False
         self.renew()
 
     def renew(self) -> None:
         """Begin anew: nothing that answers an earlier HELLO is believed any more. `short`: see `EdgeHandshake.renew`."""
         self.instance = self._random.getrandbits(64)
         parameters = self._parameters.digest if self.short else self._parameters
-        self._body = Hello(self._robot, self.instance, parameters, self._top_k, self._bridge).to_bytes()
+        self._body = Hello(self._robot, self.instance, parameters, self._top_k, self._bridge, self._ticket).to_bytes()
 
     def hello(self, session_id: int | None, sequence: int) -> bytes:
         """A HELLO; it does not say which session the edge still has."""
@@ -65,10 +66,10 @@ class Hellos:
     """
 
     def __init__(self, robot: str, parameters: StreamParameters, key: Key | None, random: Random, top_k: int,
-                 bridge: str = '', largest: int = MAX_UDP_PAYLOAD):
+                 bridge: str = '', largest: int = MAX_UDP_PAYLOAD, ticket: bytes = b''):
         self.sealed = key is not None
-        self.handshake: EdgeHandshake | UnsealedHandshake = UnsealedHandshake(robot, parameters, random, top_k, bridge) if key is None \
-            else EdgeHandshake(key, robot, parameters, random, top_k, bridge)
+        about = robot, parameters, random, top_k, bridge, ticket
+        self.handshake: EdgeHandshake | UnsealedHandshake = UnsealedHandshake(*about) if key is None else EdgeHandshake(key, *about)
         self.due_at = math.inf
         self.asked_at = -math.inf        # when they last went out
         self.prompted = False            # whether that was because of a CHALLENGE
@@ -134,6 +135,17 @@ class Hellos:
         if not refused and now - self._since >= HELLO_PATIENCE_S:
             self._interval = min(2 * self._interval, HELLO_INTERVAL_MAX_S)
         self.due_at = now + (REFUSED_INTERVAL_S if refused else self._interval)
+
+    def redirect(self, received: Datagram) -> Route:
+        """Where a directory sends the robot; unsealed, anybody may have said it. Raises DatagramError."""
+        if isinstance(self.handshake, EdgeHandshake):
+            received = received._replace(body=self.handshake.authentic(received))
+        elif received.sealed:
+            raise DatagramError('unexpected')
+        instance, route = parse_redirect(received.body)
+        if instance != self.instance:
+            raise DatagramError('unexpected')
+        return route
 
     def refusal(self, received: Datagram) -> Refuse:
         """What a REFUSE says; unsealed, anybody may have said it. Raises DatagramError."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from evitif.protocol.edge.hello import HELLO_COPIES
 from evitif.protocol.edge.pings import FAILURE, Pings
+from evitif.protocol.edge.silence import Silence
 from evitif.protocol.rate.clock import ClockFilter
 from evitif.protocol.rate.copies import REPORT_SUFFICES, sufficient_copies
 from evitif.protocol.rate.statistics import SequenceTracker
@@ -35,6 +36,7 @@ class EdgeSession:
         self.remote: ReceiverReport | None = None      # the bridge's last report
         self.clock = ClockFilter()
         self.pings = Pings()
+        self.silence = Silence()
         self._ways: deque[tuple[float, float]] = deque(maxlen=MOST_WAYS)      # down, with the clocks' offset, and when
         self._held = -math.inf, math.inf      # time on the way, and since when: of what may be held back
         self._sequence = 0
@@ -65,6 +67,16 @@ class EdgeSession:
     def least_copies(self) -> int:
         """The fewest copies of a PING or PATH_RESPONSE: three datagrams that have all arrived do not say that the radio loses none."""
         return 1 if self.remote is not None and self.remote.expected >= REPORT_SUFFICES else HELLO_COPIES
+
+    @property
+    def probes_at(self) -> float:
+        """When to ask a bridge that says nothing once more; infinite where nothing is missed."""
+        return self.silence.probes_at(self.clock.round_trip_s, self.clock.round_trip_variation_s)
+
+    def suspicious(self, now: float) -> bool:
+        """Whether the bridge is silent although it was asked often enough."""
+        uplink = math.nan if self.remote is None else self.remote.packet_error_rate
+        return self.silence.suspicious(now, self.probes_at, uplink, self.tracker.packet_error_rate)
 
     def exchange(self, sent_at: float, arrived_at: float, answered_at: float, now: float) -> tuple[float, float]:
         """Compare the clocks by a frame and its answer, of which the middle times are the bridge's; the seconds on the way up and down."""

@@ -164,6 +164,16 @@ class LinkStatistics:
         return self.datagrams_received - sum(self.dropped.values())
 
 
+def sum_of(first: LinkStatistics, *others: LinkStatistics) -> LinkStatistics:
+    """The counts of all, with the figures of the first."""
+    everyone = (first, *others)
+    counts = {name: sum(getattr(one, name) for one in everyone)
+              for name in ('datagrams_sent', 'bytes_sent', 'datagrams_received', 'bytes_received')}
+    maps = {name: MappingProxyType(dict(sum((Counter(getattr(one, name)) for one in everyone), Counter())))
+            for name in ('dropped', 'frames')}
+    return replace(first, **counts, **maps)
+
+
 class Traffic:
     """The counters behind a `LinkStatistics`."""
 

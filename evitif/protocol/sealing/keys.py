@@ -125,13 +125,18 @@ def write_key_file(path: str | Path) -> None:
 
 
 def read_key_file(path: str | Path) -> Key:
-    """The key in a file that only its owner can read.
+    """The key in a file that only its owner can read; raises KeyFileError, as `read_secret`."""
+    return Key(read_secret(path))
+
+
+def read_secret(path: str | Path, name: str = 'key_file') -> bytes:
+    """The 32 bytes of a key in a file that only its owner can read; `name`: of the setting, for what is said.
 
     Raises KeyFileError if the file cannot be opened, is no regular one, belongs to another user than this process's or root, is open to
     group or others, or holds no 32 bytes in base64.
     """
     path = Path(path).expanduser()
-    shown = f'key_file {str(path)!r}'
+    shown = f'{name} {str(path)!r}'
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)      # a FIFO must not hold us
     except OSError as error:
@@ -154,10 +159,13 @@ def read_key_file(path: str | Path) -> Key:
     finally:
         os.close(descriptor)
     try:
-        return Key(base64.b64decode(content.strip(), validate=True))
+        secret = base64.b64decode(content.strip(), validate=True)
     except (binascii.Error, ValueError):
+        secret = b''
+    if len(secret) != KEY_BYTES:
         raise KeyFileError(f'{shown} holds {len(content)} bytes that are not a key; expected {KEY_BYTES} bytes in base64, as '
                            '`evitif key new` writes them') from None
+    return secret
 
 
 def read_robot_keys(path: str | Path) -> RobotKeys:

@@ -77,9 +77,9 @@ class EdgeHandshake:
     """The edge's part: one ephemeral key and one instance number, drawn from `random`, for each session that it gets."""
 
     def __init__(self, key: Key, robot: str, parameters: StreamParameters, random: Random, top_k: int = 0,
-                 bridge: str = ''):
+                 bridge: str = '', ticket: bytes = b''):
         self._key, self._robot, self._parameters, self._random, self._top_k = key, robot, parameters, random, top_k
-        self._bridge, self.short = bridge, False
+        self._bridge, self._ticket, self.short = bridge, ticket, False
         self.renew()
 
     def renew(self) -> None:
@@ -90,7 +90,7 @@ class EdgeHandshake:
         self._cookies: deque[bytes] = deque(maxlen=_COOKIES_KEPT)
         self._agreed: dict[tuple[bytes, int], tuple[bytes, bytes, bytes]] = {}      # keys by public key and session: of one WELCOME
         parameters = self._parameters.digest if self.short else self._parameters
-        said = Hello(self._robot, self.instance, parameters, self._top_k, self._bridge)
+        said = Hello(self._robot, self.instance, parameters, self._top_k, self._bridge, self._ticket)
         self._hello = _public_bytes(self._private) + said.to_bytes()
 
     def hello(self, session_id: int | None, sequence: int) -> bytes:
@@ -147,8 +147,12 @@ class EdgeHandshake:
 
     def take_refusal(self, received: Datagram) -> Refuse:
         """A REFUSE that the bridge signed. Raises DatagramError."""
+        return Refuse.parse(self.authentic(received))
+
+    def authentic(self, received: Datagram) -> memoryview:
+        """The body of a REFUSE or REDIRECT that was signed with the robot's key. Raises DatagramError."""
         self._check(self._key.reply, received)
-        return Refuse.parse(signed_body(received))
+        return signed_body(received)
 
     @staticmethod
     def _check(key: bytes, received: Datagram) -> None:

@@ -27,8 +27,8 @@ SEAL_BYTES = 16              # at the end of a sealed datagram
 WINDOW = 1024                # sequence numbers, back from the highest, of which a receiver knows whether they came
 
 HELLO, WELCOME, REFUSE, TOKENS, ANSWER, PING, PONG, BYE, RESET, CHALLENGE, PATH_CHALLENGE, PATH_RESPONSE, \
-    CODED, MAP = range(1, 15)
-TYPES = frozenset(range(HELLO, MAP + 1))
+    CODED, MAP, REDIRECT, MOVED, STATUS, PEERS = range(1, 19)
+TYPES = frozenset(range(HELLO, PEERS + 1))
 
 # magic, version, type, session u64, sequence u32, crc32 u32
 HEADER = struct.Struct('>2sBBQII')

@@ -16,11 +16,13 @@ from typing import Any, NoReturn
 from evitif.protocol.wire.answer import MAX_TOP_K
 from evitif.protocol.wire.datagram import Buffer, DatagramError
 from evitif.protocol.wire.parameters import StreamParameters, check_count, check_name
+from evitif.protocol.wire.route import TICKET_BYTES
 
 MAX_BODY_BYTES = 4096
 MAX_REASONS = 16
 MAX_REASON_CHARACTERS = 400
 _U64, _DIGEST = re.compile(r'[0-9a-f]{16}'), re.compile(r'[0-9a-f]{64}')
+_TICKET = re.compile(f'[0-9a-f]{{{2 * TICKET_BYTES}}}')
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,23 @@ class Hello:
     parameters: StreamParameters | str      # or their `digest`, where the path takes no longer HELLO
     top_k: int = 0               # classes that an answer should have at least; 0: the bridge decides
     bridge: str = ''             # the bridge that it is meant for; '': whichever hears it
+    ticket: bytes = b''          # that the bridge of a fleet asks for (`sealing.tickets`)
 
     def to_bytes(self) -> bytes:
         """The body."""
-        asked = {name: value for name, value in (('top_k', self.top_k), ('bridge', self.bridge)) if value}
+        asked = {name: value for name, value in (('top_k', self.top_k), ('bridge', self.bridge), ('ticket', self.ticket.hex())) if value}
         stream = {'digest': self.parameters} if isinstance(self.parameters, str) else {'parameters': self.parameters.to_json()}
         return _dump({'robot': self.robot, 'instance': f'{self.instance:016x}', **stream, **asked})
 
     @classmethod
     def parse(cls, body: Buffer) -> Hello:
         """Read a body. Raises DatagramError('malformed')."""
-        with _reading(body) as value:
+        with read_object(body) as value:
             return cls(check_name('robot', value.get('robot')), _instance(value),
                        _digest(value['digest']) if 'digest' in value else StreamParameters.from_json(value.get('parameters')),
                        check_count('top_k', value.get('top_k', 0), 0, MAX_TOP_K),
-                       check_name('bridge', value['bridge']) if 'bridge' in value else '')
+                       check_name('bridge', value['bridge']) if 'bridge' in value else '',
+                       _ticket(value['ticket']) if 'ticket' in value else b'')
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Welcome:
     @classmethod
     def parse(cls, body: Buffer) -> Welcome:
         """Read a body. Raises DatagramError('malformed')."""
-        with _reading(body) as value:
+        with read_object(body) as value:
             return cls(_instance(value), check_name('bridge', value.get('bridge')))
 
 
@@ -94,7 +98,7 @@ class Refuse:
     @classmethod
     def parse(cls, body: Buffer) -> Refuse:
         """Read a body. Raises DatagramError('malformed')."""
-        with _reading(body) as value:
+        with read_object(body) as value:
             reasons = value.get('reasons')
             if not isinstance(reasons, list) or not 1 <= len(reasons) <= MAX_REASONS:
                 raise ValueError(f'expected 1 to {MAX_REASONS} reasons')
@@ -116,7 +120,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant)      # made once: json.
 
 
 @contextmanager
-def _reading(body: Buffer) -> Iterator[dict[str, Any]]:
+def read_object(body: Buffer) -> Iterator[dict[str, Any]]:
     """The JSON object in a body; whatever is wrong with it, or found wrong with its values, is 'malformed'."""
     try:
         if len(body) > MAX_BODY_BYTES:
@@ -125,7 +129,7 @@ def _reading(body: Buffer) -> Iterator[dict[str, Any]]:
         if not isinstance(value, dict):
             raise ValueError('expected an object')
         yield value
-    except (ValueError, RecursionError):      # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (ValueError, TypeError, OverflowError, RecursionError):      # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise DatagramError('malformed') from None
 
 
@@ -134,6 +138,12 @@ def _instance(value: dict[str, Any]) -> int:
     if not isinstance(text, str) or not _U64.fullmatch(text):
         raise ValueError('instance is not 16 hexadecimal digits')
     return int(text, 16)
+
+
+def _ticket(text: object) -> bytes:
+    if not isinstance(text, str) or not _TICKET.fullmatch(text):
+        raise ValueError(f'ticket is not {2 * TICKET_BYTES} hexadecimal digits')
+    return bytes.fromhex(text)
 
 
 def _digest(text: object) -> str:
