@@ -8,6 +8,8 @@ agree bit for bit on any machine:
 * *levels*, int16 [N, K]: coefficients in fixed point, finer than any step.
 * a *mode* for each token: coded as it is, as a difference from what the other side has (one factor for each coefficient; several sets of
   factors, for tokens that moved little or much), or *unmoved*: nothing is sent, the other side keeps what it has.
+* where an earlier frame is known, one more token, by which all unmoved patches are moved: their *common motion*. When a camera turns or
+  the light changes, what is left out of each has something in common, and attention adds that up over the patches.
 * *symbols*: the difference in units of `step`, rounded to where bits and error together are least (rate-distortion optimised quantisation,
   Ramchandran and Vetterli 1994), decoded to the centre of its cell.
 * a *class* for each symbol: the logarithm of its expected spread, which chooses the table of frequencies. It follows from mode, step and
@@ -35,6 +37,8 @@ _FLOATS = ('mean', 'analysis', 'synthesis', 'kernel')
 _TABLES = {'base': np.int8, 'factors': np.int16, 'frequencies': np.int32, 'centres': np.int8, 'expected': np.int32, 'shifts': np.int8}
 _SENSITIVITY = ('sensitivity_places', 'sensitivity_slopes')
 THRIFT = 0.12               # squared error, in squared steps, that a bit less may cost
+# The common motion is coded in units of a quarter of a step, and at less thrift, since its error is that of many patches at once.
+COMMON_SCALE, COMMON_THRIFT = 4, 0.05
 
 
 class EntropyCode:
@@ -67,7 +71,7 @@ class EntropyCode:
         self.sensitivity = sensitivity
         self.unmoved = modes        # the mode of a token of which nothing else is sent
         self.sorts = np.minimum(np.arange(len(mean)), sorts - 1)
-        self._parts = PartCoder(tables, self.sorts)
+        self._parts = PartCoder(tables, np.append(self.sorts, sorts - 1))      # the last is the common motion
 
     @property
     def tokens(self) -> int:
@@ -182,6 +186,29 @@ class EntropyCode:
         modes[places], levels[places], bits[places] = self.unmoved, state.levels[places], 1.5
         return replace(plan, modes=modes, levels=levels, bits=bits)
 
+    def with_common_motion(self, plan: Plan, levels: np.ndarray, state: State) -> Plan:
+        """The plan of a frame, levels int16 [N, K], with what its unmoved patches moved by on average."""
+        still = self._still(plan.levels, np.arange(self.tokens), state)
+        if not still.any():
+            return plan
+        moved = COMMON_SCALE * (levels[still].astype(np.float32) - state.levels[still]).mean(0, keepdims=True)
+        aim = np.clip(np.rint(moved), -LIMIT, LIMIT).astype(np.int16)
+        common = self.plan_tokens(aim, self.sorts[-1:], plan.step, State(np.zeros_like(aim), np.ones(1, bool)), COMMON_THRIFT)
+        return replace(plan, levels=self._moved(plan.levels, np.arange(self.tokens), state, common.levels[0]), common=common)
+
+    def _still(self, levels: np.ndarray, places: np.ndarray, state: State) -> np.ndarray:
+        """Which of the tokens at `places` int [n] are patches with levels int16 [n, K] as in the state: bool [n]."""
+        return state.known[places] & (places >= len(self.analysis) - 1) & (levels == state.levels[places]).all(1)
+
+    def _moved(self, levels: np.ndarray, places: np.ndarray, state: State, common: np.ndarray) -> np.ndarray:
+        """Levels int16 [n, K] of the tokens at `places`, with the unmoved patches moved by `common`, int16 [K] in its own units."""
+        by = (common.astype(np.int32) + COMMON_SCALE // 2) // COMMON_SCALE
+        if not by.any():
+            return levels
+        still, moved = self._still(levels, places, state), levels.copy()
+        moved[still] = np.clip(levels[still] + by, -LIMIT, LIMIT)
+        return moved
+
     def plan_tokens(self, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None = None,
                     thrift: float = THRIFT, rank: np.ndarray | None = None) -> Plan:
         """As `plan`, for any tokens, levels int16 [n, K], of the sorts int [n].
@@ -285,7 +312,20 @@ class EntropyCode:
 
     def pack_parts(self, plan: Plan, parts: Sequence[np.ndarray]) -> list[bytes]:
         """`pack` for each of several parts of a frame; in much less time than one by one."""
-        return self._parts.pack(plan, parts)
+        if not plan.known.any():
+            return self._parts.pack(plan, parts)
+        common = self._no_motion if plan.common is None else plan.common
+        columns = plan.symbols.shape[1]         # how many a step has
+        common = replace(common, symbols=common.symbols[:, :columns], classes=common.classes[:, :columns])
+        whole = Plan(plan.step, *(np.concatenate((getattr(plan, name), getattr(common, name))) for name in _OF_TOKENS))
+        return self._parts.pack(whole, [np.append(places, self.tokens) for places in parts])
+
+    @functools.cached_property
+    def _no_motion(self) -> Plan:
+        """Of one token that did not move."""
+        nothing = np.zeros((1, self.coefficients), np.int16)
+        return Plan(0, np.full(1, self.unmoved, np.uint8), np.ones(1, bool), nothing.astype(np.int32), nothing.astype(np.uint8), nothing,
+                    np.zeros(1, np.float32))
 
     def unpack(self, payload: bytes, places: np.ndarray, step: int, state: State | None = None) -> np.ndarray:
         """The levels int16 [n, K] of the tokens at `places`, which `pack` was given. Raises CodeError for bytes that it does not write."""
@@ -297,7 +337,13 @@ class EntropyCode:
     def unpack_parts(self, payloads: Sequence[bytes], parts: Sequence[np.ndarray], step: int,
                      state: State | None = None) -> list[np.ndarray | CodeError]:
         """`unpack` for each of several parts of a frame: its levels, or why it cannot be read."""
-        return self._parts.unpack(payloads, parts, step, state)
+        if state is None or not state.known.any():
+            return self._parts.unpack(payloads, parts, step, state)
+        nothing = np.zeros((1, self.coefficients), np.int16)
+        before = State(np.concatenate((state.levels, nothing)), np.append(state.known, True))
+        found = self._parts.unpack(payloads, [np.append(places, self.tokens) for places in parts], step, before)
+        return [read if isinstance(read, CodeError) else self._moved(read[:-1], places, state, read[-1])
+                for read, places in zip(found, parts, strict=True)]
 
 
 _WEIGHTS = np.exp2(np.arange(-7, 6) / 2).astype(np.float32)     # that a token's thrift is divided by: from Sensitivity's LEAST to MOST
