@@ -119,7 +119,7 @@ class Bench:
                 sent_bytes += len(data)
                 for when, arriving in up.offer(data, time.now):
                     carried_bits += 8 * (len(data) + HEADER_BYTES) * (judged_from <= time.now < 1.0 + seconds)
-                    time.at(when, lambda arriving=arriving: bridge.receive_datagram(arriving, 'edge', time.now))
+                    time.at(when, lambda arriving=arriving: bridge.receive_datagram(arriving, ('edge', 1), time.now))
             while (event := edge.next_event()) is not None:
                 if isinstance(event, AnswerArrived):
                     answered.append(event.answer.frame_id)

@@ -112,7 +112,7 @@ def handshake() -> float:
         edge.connect(0.0)
         while not edge.connected:
             for data in edge.datagrams_to_send(0.0)[:1]:
-                bridge.receive_datagram(data, k, 0.0)
+                bridge.receive_datagram(data, ('edge', k), 0.0)
             for data, _ in bridge.datagrams_to_send(0.0)[:1]:
                 edge.receive_datagram(data, 0.0)
     return timed(connect, HANDSHAKES)

@@ -13,6 +13,7 @@ import torch
 from evitif.heads.results import top_classes
 from evitif.model.folder import artifact_beside
 from evitif.pipeline import BridgeRuntime, EdgeRuntime, Prediction
+from evitif.pipeline.arriving_maps import PlaceAnswer
 from evitif.pipeline.cut_model import CutModel
 from evitif.protocol.sealing.keys import write_key_file
 from evitif.recovery import METHODS, ArtifactError, Recovered, Recovery
@@ -120,7 +121,8 @@ def make_key(path: str | Path) -> None:
 
 
 @contextmanager
-def run_edge(on_prediction: Callable[[Prediction], None], **settings: Any) -> Iterator[EdgeRuntime]:
+def run_edge(on_prediction: Callable[[Prediction], None], on_map: Callable[[PlaceAnswer], None] = lambda answer: None,
+             **settings: Any) -> Iterator[EdgeRuntime]:
     """Run the robot's half until the block ends: `edge.submit(image, stamp_ns)` sends an image, and never waits.
 
     >>> import time
@@ -128,11 +130,12 @@ def run_edge(on_prediction: Callable[[Prediction], None], **settings: Any) -> It
     ...     edge.submit(image, time.time_ns())
 
     :param on_prediction: called with each answer, from a thread of the edge's own
+    :param on_map: the same with what each of the `heads` says of each place of an image: a mask, a depth image
     :param settings: the parameters of `edge_node`, by the same names
     :raises ValueError: a setting is out of range, or there is neither `key_file` nor `unsealed=True`
     :raises ModelError: the model cannot be loaded
     """
-    edge = EdgeRuntime(edge_settings(**settings), on_prediction=on_prediction)
+    edge = EdgeRuntime(edge_settings(**settings), on_prediction=on_prediction, on_map=on_map)
     edge.start()
     try:
         yield edge

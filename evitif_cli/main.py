@@ -36,6 +36,7 @@ VERBS = {
         'selection': ('accuracy over cost, bytes and loss of a light and a large model together', 'evitif_cli.evaluate_selection'),
         'partition': ('accuracy of a model divided among devices, with devices gone and packets lost', 'evitif_cli.evaluate_partition'),
         'heads': ('masks or depth over packet loss, for several methods of recovery', 'evitif_cli.evaluate_heads'),
+        'smoothing': ("how much answers flicker on video, with and without the bridge's filter", 'evitif_cli.evaluate_smoothing'),
         'suite': ('every table and plot of docs/results/recovery.md, from the artifacts that ship', 'evitif_cli.evaluate_suite'),
         'strategies': ('put what was measured of the strategies side by side; writes what `strategy: auto` chooses by',
                        'evitif_cli.evaluate_strategies'),

@@ -6,14 +6,16 @@ import argparse
 import math
 import sys
 from collections import Counter, deque
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from evitif.heads import chosen_heads
 from evitif.pipeline import Prediction
 from evitif.recording import Recording
-from evitif.settings import BRIDGE_SETTINGS, EDGE_SETTINGS
+from evitif.settings import BRIDGE_SETTINGS, EDGE_SETTINGS, Setting
+from evitif.settings import settings_of as declared
 from evitif.transport.impairment import Impairment
 from evitif_cli.link import add_impairments, impairments_of
 from evitif_edge_node.annotation import annotate
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         topic = '' if options.no_images else recording.topic.name
         with Output(options.output, topic, lambda prediction: annotate(prediction.image, prediction, HEIGHT), rate_hz) as output:
             played = player.play(recording, edge, bridge)
-            write(output, recording, player, played)
+            write(output, recording, player, played, str(edge.get('heads', '')))
     tell(played.last.frames_received, [*played.predictions.values()])
     if played.last.frames_replaced:
         print(f'{played.last.frames_replaced} images were replaced by newer ones, since this machine takes longer for one than the time '
@@ -63,13 +65,16 @@ def run(options: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def write(output: Output, recording: Recording, player: Player, played: Played) -> None:
-    """Go through the recording again, and write images, answers and pictures in the order of the images."""
-    statistics = deque(played.statistics)
+def write(output: Output, recording: Recording, player: Player, played: Played, names: str = '') -> None:
+    """Go through the recording again, and write images, answers and pictures in the order of the images.
+
+    :param names: of the heads that answered, as the parameter has them
+    """
+    statistics, heads = deque(played.statistics), {head.name: head for head in chosen_heads(names)}
     for image in Progress(recording.images(player.start_s, player.duration_s), desc='drawing and writing', unit='image'):
         output.image(image)
         if (prediction := played.predictions.get(image.number)) is not None:
-            output.prediction(replace(prediction, image=image.image))
+            output.prediction(replace(prediction, image=image.image), heads, played.maps.get(image.number, ()))
         while statistics and statistics[0][0] == image.number:
             output.statistics(statistics.popleft()[1], image.stamp_ns)
 
@@ -80,25 +85,22 @@ def settings_of(given: dict[str, str]) -> tuple[dict[str, object], dict[str, obj
     if strategy not in EDGE_SETTINGS:
         raise ValueError(f'strategy is {strategy!r}: expected one of {", ".join(EDGE_SETTINGS)}')
     sides = EDGE_SETTINGS[strategy], BRIDGE_SETTINGS[strategy]
-    known = [{field.name: field for field in fields(side)} for side in sides]
+    known = [{each.name: each for each in declared(side)} for side in sides]
     for name in given:
         if name != 'strategy' and not any(name in side for side in known):
             raise ValueError(f'--set {name}: neither edge_node nor bridge_node has that parameter with strategy {strategy}; '
                              'docs/nodes.md has those that there are')
-    edge, bridge = ({name: _value(name, text, side[name].default) for name, text in given.items()
+    edge, bridge = ({name: _value(side[name], text) for name, text in given.items()
                      if name in side} for side in known)
     return edge | {'strategy': strategy}, bridge | {'strategy': strategy}
 
 
-def _value(name: str, text: str, default: object) -> object:
+def _value(setting: Setting, text: str) -> object:
     try:
-        if isinstance(default, bool):
-            return {'true': True, 'false': False}[text.lower()]
-        if default is None:
-            return int(text)
-        return type(default)(text)
+        value = {'true': True, 'false': False}[text.lower()] if setting.type is bool else setting.type(text)
     except (ValueError, KeyError):
-        raise ValueError(f'--set {name}={text}: expected a value like {default!r}') from None
+        raise ValueError(f'--set {setting.name}={text}: expected {setting.expectation()}') from None
+    return setting.field_value(value)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -53,6 +53,9 @@ def run(options: argparse.Namespace, command: str) -> int:
     figures = description['figures']
     print(f'{configuration.output}: trained with {figures["trained_with"]} images in {figures["seconds"]} s '
           f'({figures["cpu_seconds"]} s of processor time)', said(description), sep='\n')
+    if 'own_model' not in description:
+        print(f'the codes and the PALDN of {description["model"]} belong to it and its cut, and serve this head as they are; `evitif train '
+              f'code --head {configuration.output}` and `evitif train recovery --head {configuration.output}` fit some to its own answers')
     return 0
 
 

@@ -242,9 +242,11 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
 
     def _frame_status(self) -> Status:
         now = self._runtime.statistics()
-        counts = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced, 'failed': now.frames_failed}
+        counts = {'ready': now.frames_ready, 'answered': now.frames_answered, 'replaced': now.frames_replaced, 'failed': now.frames_failed,
+                  'left out': sum(now.heads_left_out.values())}
         recent = self._recent(counts)
-        values = {**counts, **{f'of devices: {kind}': count for kind, count in now.joined.items()},
+        values = {**counts, **{f'left out: head {head}': count for head, count in now.heads_left_out.items()},
+                  **{f'of devices: {kind}': count for kind, count in now.joined.items()},
                   **{f'datagrams dropped: {kind}': count for kind, count in now.dropped.items()}}
         if recent['failed']:
             return Status(ERROR, f'{recent["failed"]} frames failed in the last {RECENT_S:.0f} s, {recent["answered"]} answered', values)
@@ -254,6 +256,9 @@ class BridgeNode(RuntimeNode['BridgeRuntime']):
                     f'too slow ({capacity()})')
             self._too_slow(logging.WARNING, text, 'replaced')
             return Status(WARN, f'{text}; {recent["answered"]} answered', values)
+        if recent['left out']:
+            return Status(WARN, f'what these heads say had no room on the way to the robot in the last {RECENT_S:.0f} s: '
+                                f'{", ".join(now.heads_left_out)}; {recent["answered"]} frames answered', values)
         return Status(OK, f'{recent["answered"]} frames answered in the last {RECENT_S:.0f} s', values)
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sensor_msgs.msg import Image
 
 from evitif.datasets.class_names import told_apart
+from evitif.image_transports import TRANSPORTS
+from evitif.mask_colours import overlaid
 from evitif.pictures import SignificantBits
 from evitif.pictures.ros_images import ImageConversionError, fill_image
 from evitif.repeated_log import RepeatedLog
@@ -22,7 +24,7 @@ from evitif.vocabulary import LinkState, Task
 from evitif_edge_node.annotation import annotate
 from evitif_edge_node.camera_info import CameraInfos
 from evitif_edge_node.fonts import remark_on
-from evitif_edge_node.image_topics import TRANSPORTS, Packets, Pictures, message_type, reader_of
+from evitif_edge_node.image_topics import Packets, Pictures, message_type, reader_of
 from evitif_edge_node.image_watch import ImageWatch
 from evitif_edge_node.parameters import EDGE_PARAMETERS, edge_runtime_settings
 from evitif_msgs.msg import LinkStats, Prediction
@@ -31,7 +33,7 @@ from evitif_ros.diagnostics import ERROR, OK, RECENT_S, WARN, Status
 from evitif_ros.head_topics import OF_CLASSES, OF_LABELS, OF_VECTORS, HeadTopics
 from evitif_ros.lifecycle import run
 from evitif_ros.log import log_of
-from evitif_ros.place_topics import OF_PLACES, PLACE_TASKS, PlaceTopics, overlaid
+from evitif_ros.place_topics import OF_PLACES, PLACE_TASKS, PlaceTopics
 from evitif_ros.runtime_node import MOST_REPLACED, RuntimeNode
 
 try:

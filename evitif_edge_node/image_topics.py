@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from std_msgs.msg import Header
 
+from evitif.image_transports import TRANSPORTS, VIDEO, format_of
 from evitif.pictures import PictureError, SignificantBits
 from evitif.pictures.ros_images import ImageConversionError, compressed_image_to_rgb, image_to_rgb
 from evitif.pictures.video_decoder import VideoDecoder, codec_of
 from evitif_ros import qos
 
 Decoded = list[tuple[np.ndarray, Header]]       # uint8 [H, W, 3] RGB, and the header of the message that it came in
-
-
-@dataclass(frozen=True)
-class Transport:
-    """One of image_transport's ways."""
-
-    suffix: str         # of the topic
-    kind: str           # of its messages, package/msg/Name
-    package: str = ''   # of Debian, where the messages are no part of a ROS 2 base installation
-
-
-TRANSPORTS = {
-    'raw': Transport('', 'sensor_msgs/msg/Image'),
-    'compressed': Transport('/compressed', 'sensor_msgs/msg/CompressedImage'),
-    'ffmpeg': Transport('/ffmpeg', 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket', 'ffmpeg-image-transport-msgs'),
-    'foxglove': Transport('/foxglove', 'foxglove_msgs/msg/CompressedVideo', 'foxglove-msgs'),
-}
 # Of video no packet may be left out, so some wait.
 PACKETS = qos.with_depth(qos.NEWEST_IMAGE, 30)
 
@@ -79,7 +62,7 @@ class Packets:
         """The pictures that a packet completes. Raises ImageConversionError for one that is damaged or of another codec."""
         header = message.header if hasattr(message, 'header') else Header(stamp=message.timestamp, frame_id=message.frame_id)
         try:
-            codec = codec_of(message.encoding if hasattr(message, 'encoding') else message.format)
+            codec = codec_of(format_of(message))
             if self._decoder is None or self._decoder.codec != codec:
                 self._decoder = VideoDecoder(codec)
             before = self._decoder.waiting
@@ -97,7 +80,7 @@ class Packets:
 
 def reader_of(transport: str) -> Pictures | Packets:
     """How the messages of a topic become pixels. Raises PictureError where PyAV is needed and is not there."""
-    if transport in ('ffmpeg', 'foxglove'):
+    if transport in VIDEO:
         return Packets()
     return Pictures(image_to_rgb if transport == 'raw' else compressed_image_to_rgb)
 
@@ -106,4 +89,4 @@ def describe(message: Any) -> str:
     """What a message is, for the diagnostics."""
     if hasattr(message, 'step'):
         return f'{message.encoding}, {message.width}x{message.height}'
-    return f'{getattr(message, "encoding", "") or message.format or "compressed"}, {len(message.data)} bytes'
+    return f'{format_of(message) or "compressed"}, {len(message.data)} bytes'

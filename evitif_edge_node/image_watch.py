@@ -10,15 +10,15 @@ from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from evitif.image_transports import IMAGE_TYPES, TRANSPORTS
 from evitif.pictures import SignificantBits
-from evitif_edge_node.image_topics import TRANSPORTS, describe
+from evitif_edge_node.image_topics import describe
 from evitif_ros import fast_dds
 from evitif_ros.diagnostics import ERROR, OK, WARN, Recent, Status
 
 TOO_MANY_LOST = 0.1     # of the images that were published of late
 REPEAT_LOST_S = 60.0    # between log messages about it
 NAMED = 4               # other topics of images, at most
-_KINDS = {way.kind for way in TRANSPORTS.values()}
 
 
 class ImageWatch:
@@ -142,7 +142,7 @@ class ImageWatch:
         own = (self._node.get_name(), self._node.get_namespace())
         found = {}
         for topic, kinds in self._node.get_topic_names_and_types():
-            kinds = [kind for kind in kinds if kind in _KINDS]
+            kinds = [kind for kind in kinds if kind in IMAGE_TYPES]
             if kinds and any((endpoint.node_name, endpoint.node_namespace) != own
                              for endpoint in self._node.get_publishers_info_by_topic(topic)):
                 found[topic] = kinds

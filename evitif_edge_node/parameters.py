@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from evitif.image_transports import TRANSPORTS
 from evitif.settings import EDGE_SETTINGS, STRATEGY, Changeable, EdgeSettings, Settings, setting
 from evitif_ros.parameters import USE_FQN, StatisticsSettings, table_of
-
-IMAGE_TRANSPORTS = ('raw', 'compressed', 'ffmpeg', 'foxglove')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +15,7 @@ class EdgeNodeSettings(StatisticsSettings):
     """What the edge node has beside EdgeSettings."""
 
     image_transport: str = setting('raw', 'subscribe to `image` (raw), `image/compressed`, or to the video packets of `image/ffmpeg` or '
-                                 '`image/foxglove`', choices=IMAGE_TRANSPORTS, launch=True)
+                                 '`image/foxglove`', choices=tuple(TRANSPORTS), launch=True)
     significant_bits: int = setting(0, 'bits that the sensor fills in samples of 16 bits, for example 10 or 12 in mono16; 0: found from '
                                     'the images', unit='bits', minimum=0, maximum=16)
     image_timeout: float = setting(2.0, 'warn on /diagnostics after this long without an image', unit='s', minimum=0.1, maximum=3600.0,

@@ -10,6 +10,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from evitif.mask_colours import coloured
 from evitif.pictures.ros_images import fill_image
 from evitif.vocabulary import Task
 from evitif_ros import messages, qos
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 OF_PLACES = ('segmentation/mask', 'segmentation/confidence', 'segmentation/colored_mask', 'segmentation/label_info', 'depth/image',
              'depth/camera_info')
 PLACE_TASKS = (Task.SEGMENT, Task.DEPTH)
-UNLABELLED = 255            # vision_msgs/LabelInfo: no class
 
 
 class PlaceTopics:
@@ -81,28 +81,3 @@ def _image(values: np.ndarray, encoding: str, header: Header) -> Image:
     data.frombytes(np.ascontiguousarray(values).view(np.uint8).data)
     return Image(header=header, height=values.shape[0], width=values.shape[1], encoding=encoding, is_bigendian=0,
                  step=values.strides[0] if values.flags.c_contiguous else values.shape[1] * values.itemsize, data=data)
-
-
-def coloured(mask: np.ndarray) -> np.ndarray:
-    """Classes uint8 [H, W] to RGB uint8 [H, W, 3]; UNLABELLED is black."""
-    return _PALETTE[mask]
-
-
-def overlaid(image: np.ndarray, mask: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """The image uint8 [H, W, 3] under its mask, which shows the more, the surer it is."""
-    weight = (0.55 * (mask != UNLABELLED) * (confidence / 255.0))[..., None].astype(np.float32)
-    return (image * (1 - weight) + coloured(mask) * weight).astype(np.uint8)
-
-
-def _palette() -> np.ndarray:
-    """The colour map of PASCAL VOC: each bit of the class's number sets a bit of a colour."""
-    ids = np.arange(1, 257)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((ids >> channel + 3 * bit & 1) << 7 - bit).astype(np.uint8) if 3 * bit + channel < 9 else 0
-    palette[UNLABELLED] = 0
-    return palette
-
-
-_PALETTE = _palette()

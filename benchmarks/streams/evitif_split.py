@@ -97,7 +97,7 @@ class _Simulation:
             if number >= 0:
                 self._bytes[number] += len(data) + HEADER_BYTES
                 self._packets[number] += 1
-            self._carry(self._uplink, lambda data=data: self._bridge.receive_datagram(data, 'edge', self._time.now))
+            self._carry(self._uplink, lambda data=data: self._bridge.receive_datagram(data, ('edge', 1), self._time.now))
         while (event := self._edge.next_event()) is not None:
             if isinstance(event, AnswerArrived):
                 answer, number = event.answer, event.answer.frame_id

@@ -5,9 +5,9 @@
 """
 
 from evitif.heads.artifact import HEADS, HeadDescription, load_head, read_head, register, save_head
-from evitif.heads.chosen import chosen_heads, load_heads
+from evitif.heads.chosen import chosen_heads, load_heads, view_for
 from evitif.heads.features import Features
 from evitif.heads.head import Asked, Head, Reading
 
 __all__ = ['HEADS', 'Asked', 'Features', 'Head', 'HeadDescription', 'Reading', 'chosen_heads', 'load_head', 'load_heads', 'read_head',
-           'register', 'save_head']
+           'register', 'save_head', 'view_for']

@@ -19,10 +19,13 @@ from evitif.heads.embed import EmbedHead
 from evitif.heads.head import Head, Reading
 from evitif.heads.segment import SegmentHead
 from evitif.identity import difference, of_a_model
+from evitif.image_size import size_text
 from evitif.model.artifact import part_of, read_arrays, read_artifact
 from evitif.model.errors import ArtifactError
+from evitif.model.field_of_view import fit_of
 from evitif.model.fingerprint import trunk_fingerprint
 from evitif.model.folder import find_folder
+from evitif.model.preprocess import data_config_of
 from evitif.model.split import SplitModel
 from evitif.model.tensors import read_tensors, write_described
 from evitif.vocabulary import Task
@@ -102,9 +105,7 @@ def load_head(name: str, backbone: str, split: SplitModel, fingerprint_of: Calla
     """
     about, folder = read_head(name), head_folder(name)
     path, reading = folder / DESCRIPTION_FILE, about.reading
-    if reading.image_size != split.image_size:
-        raise ArtifactError(f'{TITLE} {folder} was trained for pictures of {_size(reading.image_size)} pixels with {about.model}, '
-                            f'{backbone} here takes {_size(split.image_size)}: set image_size, or train the head again')
+    _require_view(folder, about, backbone, split)
     if reading.last_block > split.depth or (found := fingerprint_of(reading.last_block, reading.final_norm)) != about.fingerprint:
         why = f' (it reads block {reading.last_block} and there are {split.depth})' if reading.last_block > split.depth else \
             difference(about.fingerprint, found) if of_a_model(about.fingerprint) else ''
@@ -133,5 +134,11 @@ def _digest_of(weights: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _size(size: tuple[int, int]) -> str:
-    return f'{size[0]}x{size[1]}'
+def _require_view(folder: Path, about: HeadDescription, backbone: str, split: SplitModel) -> None:
+    """Raise ArtifactError where the backbone sees pictures in another size or fit than in the head's training."""
+    reading, fit = about.reading, fit_of(data_config_of(split.module))
+    if reading.image_size != split.image_size or reading.fit not in (None, fit):
+        wanted, seen = ('' if reading.fit in (None, fit) else f' and fit {each}' for each in (reading.fit, fit))
+        trained, here = size_text(reading.image_size), size_text(split.image_size)
+        raise ArtifactError(f'{TITLE} {folder} was trained for pictures of {trained} pixels{wanted} with {about.model}, {backbone} here '
+                            f'takes {here}{seen}: leave image_size and fit to the heads (empty and auto), or train the head again')

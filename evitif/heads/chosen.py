@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from evitif.heads.artifact import HeadDescription, load_head, read_head
 from evitif.heads.head import Head
 from evitif.heads.results import Classes, Embedding, Result
+from evitif.image_size import size_text
 from evitif.model.errors import ArtifactError
 from evitif.model.fingerprint import trunk_fingerprint
 from evitif.model.split import SplitModel
 from evitif.protocol.wire.parameters import MAX_HEADS
-from evitif.vocabulary import Task
+from evitif.vocabulary import Fit, Task
 
 _NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*')
 # Below the robot's name: what a head publishes, by its task. Two heads cannot share one.
@@ -46,6 +48,20 @@ def chosen_heads(names: str) -> tuple[HeadDescription, ...]:
                                     'them')
         found[about.name] = about
     return tuple(found.values())
+
+
+def view_for(chosen: Sequence[HeadDescription]) -> tuple[tuple[int, int] | None, Fit | None]:
+    """The image size (height, width) and the fit that heads were trained with; None: there are none, or the backbone's own.
+
+    Raises ArtifactError for two heads that see pictures in different ways: one run of the backbone serves all.
+    """
+    for one, other in itertools.combinations(chosen, 2):
+        for what, first, second in (('image_size', size_text(one.reading.image_size), size_text(other.reading.image_size)),
+                                    ('fit', one.reading.fit, other.reading.fit)):
+            if first != second and None not in (first, second):
+                raise ArtifactError(f'heads names {one.name}, trained with {what} {first}, and {other.name}, with {second}: expected heads '
+                                    'that see pictures alike, since the backbone runs once for all')
+    return next((about.reading.image_size for about in chosen), None), next(filter(None, (about.reading.fit for about in chosen)), None)
 
 
 def load_heads(names: str, backbone: str, split: SplitModel, module: nn.Module) -> tuple[Head, ...]:

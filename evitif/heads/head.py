@@ -12,7 +12,7 @@ from torch import nn
 
 from evitif.heads.features import Features
 from evitif.heads.results import Result
-from evitif.vocabulary import Task
+from evitif.vocabulary import Fit, Task
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Reading:
     grid: tuple[int, int]               # (rows, columns) of patches
     prefix_tokens: int
     channels: int                       # of a token
+    fit: Fit | None = None              # that the training asked for; None: the backbone's own
 
     @property
     def last_block(self) -> int:

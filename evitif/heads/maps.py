@@ -16,8 +16,8 @@ import numpy as np
 
 from evitif.heads import level_code, mask_code
 from evitif.heads.results import Result
+from evitif.mask_colours import UNLABELLED
 
-UNLABELLED = 255                    # class of a place of which nothing is known (vision_msgs/LabelInfo)
 MOST_BYTES = 1000                   # of a whole map; one that takes more is made coarser
 NEAREST_M, STEP = 0.1, 1.025        # depth 1 of 255, and the factor from one to the next: to 53 m
 _LEVELS = 8                         # of confidence

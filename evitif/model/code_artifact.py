@@ -65,26 +65,28 @@ def regridded(path: Path | str, code: TransformCode, old: Grid, new: Grid) -> Tr
         raise ArtifactError(f'{TITLE} {path}: {error}') from None
 
 
-def choose_code(model: str, cut: int, identity: Identity | str, quantisation: str) -> tuple[str, TransformCode | None, dict | None]:
+def choose_code(model: str, cut: int, identity: Identity | str, quantisation: str,
+                within: str | None = None) -> tuple[str, TransformCode | None, dict | None]:
     """The quantisation and, where it is one, the transform code with its description.
 
-    `auto` is the rate that the code beside `model` names for this cut, and int8 where there is none for these weights.
+    `auto` is the rate that the code beside `model`, or in the folder `within`, names for this cut, and int8 where there is none for these
+    weights.
     Raises ArtifactError if a code was asked for by name and there is none, or the one in a model folder does not fit.
     """
     if quantisation not in ('auto', *RATES):
         return quantisation, None, None
-    path = artifact_beside(model, cut, KIND, identity.suffix if isinstance(identity, Identity) else '')
+    path = artifact_beside(model, cut, KIND, identity.suffix if isinstance(identity, Identity) else '', within)
     if path is None and quantisation == 'auto':
         return 'int8', None, None
     if path is None:
-        folders = artifact_folders(model)
+        folders = artifact_folders(model) if within is None else [Path(within)]
         wanted = artifact_path(folders[0] if folders else Path('artifacts') / model, cut, KIND)
         raise ArtifactError(f'quantisation {quantisation} needs a transform code for {model} at cut {cut}, and there is no '
                             f'{wanted}: fit one with `evitif train code`, or take fp16, int8 or int4')
     try:
         code, description = load_code(path, identity)
     except ArtifactError:
-        if quantisation != 'auto' or find_model_folder(model) is not None:
+        if quantisation != 'auto' or within is not None or find_model_folder(model) is not None:
             raise
         return 'int8', None, None       # other weights of an architecture that a code ships for
     return (description['default'] if quantisation == 'auto' else quantisation), code, description

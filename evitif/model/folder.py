@@ -57,8 +57,12 @@ def artifact_path(folder: Path | str, cut: int, kind: str = RecoveryName.PALDN, 
     return Path(folder) / f'{kind}-cut{cut}{suffix}.json'
 
 
-def artifact_beside(model: str, cut: int, kind: str = RecoveryName.PALDN, suffix: str = '') -> Path | None:
+def artifact_beside(model: str, cut: int, kind: str = RecoveryName.PALDN, suffix: str = '', within: str | None = None) -> Path | None:
     """The description of what was trained for `model` at this cut, maybe of other weights (see `artifact_folders`), or None: first
-    what was trained at the image size and fit of `suffix`, then at the model's own."""
-    paths = (artifact_path(folder, cut, kind, each) for each in dict.fromkeys((suffix, '')) for folder in artifact_folders(model))
+    what was trained at the image size and fit of `suffix`, then at the model's own.
+
+    :param within: the folder that it lies in; None: those of the model
+    """
+    folders = artifact_folders(model) if within is None else [each for each in _candidates(within) if each.is_dir()]
+    paths = (artifact_path(folder, cut, kind, each) for each in dict.fromkeys((suffix, '')) for folder in folders)
     return next((path for path in paths if path.is_file()), None)

@@ -16,13 +16,14 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from evitif.bounded import BoundedDict
-from evitif.heads.maps import PlaceMap
 from evitif.heads.results import Result
+from evitif.pipeline.bridge_metrics import BridgeMetrics
+from evitif.pipeline.bridge_statistics import BridgeStatistics
+from evitif.pipeline.heads_back import HeadsBack
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
@@ -34,6 +35,7 @@ from evitif.protocol.events import (
     FrameLate,
     FrameReady,
     FramesJoined,
+    HeadsLeftOut,
     RobotConnected,
     RobotLost,
     RobotMoved,
@@ -46,7 +48,6 @@ from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, rea
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.datagram import SMALL_PATH
 from evitif.protocol.wire.link_names import group_of
-from evitif.protocol.wire.map_part import MapPart
 from evitif.settings import BridgeSettings, PartitionBridgeSettings
 from evitif.transport.addresses import format_address
 from evitif.vocabulary import How
@@ -56,23 +57,6 @@ Slot = Item | FrameLate
 Said = tuple[Answer, dict[str, Result]]      # to a frame; what heads say is in the answer too, as far as it travels to the robot
 KEY_WATCH_S = 1.0       # between two looks at the key files
 _KEYS_SAID = 8          # files that cannot be used, each with a sentence of its own
-
-
-@dataclass(frozen=True)
-class BridgeStatistics:
-    """Counts since the start over all robots, and each robot's link."""
-
-    device: str = ''
-    recovery: str = ''
-    frames_ready: int = 0
-    frames_answered: int = 0
-    frames_replaced: int = 0          # a newer frame of the same robot came before the tail was free
-    frames_failed: int = 0
-    batches: int = 0                  # runs of the tail over one frame or several
-    dropped: dict[str, int] = field(default_factory=dict)           # datagrams of all robots and of none, by reason
-    # Of devices: joint frames complete, partial; frames late, duplicate, refused.
-    joined: dict[str, int] = field(default_factory=dict)
-    links: dict[str, LinkStatistics] = field(default_factory=dict)  # by robot
 
 
 class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
@@ -94,10 +78,12 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self.config: BridgeSettings = config
         self._on_prediction, self._read_here = on_prediction, heads_read
         strategy.heads_read = self._heads_read
+        self._heads_back = HeadsBack(self._endpoint, self._loop.call, log)
         self._fused: BoundedDict[tuple[str, int], Answer] = BoundedDict(HANDED_ON * config.max_robots)      # by robot and stamp
         self._fates: defaultdict[int, Counter[str]] = defaultdict(Counter)      # by session: frames replaced, failed; under the lock
         self._tokens: defaultdict[int, Counter[str]] = defaultdict(Counter)     # by session: what became of them; the same
         self._batch = 1
+        self._metrics: BridgeMetrics | None = None
         self._key_watch: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -113,16 +99,32 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         self._batch = self._strategy.warm_up(self.config.max_batch)
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
         self._run('evitif-bridge')
+        if self.config.metrics_port:
+            self._start_metrics()
         if self.config.key_file:
             self._key_watch = threading.Thread(target=self._watch_keys, args=(self.config.key_file,), name='evitif-keys', daemon=True)
             self._key_watch.start()
         self._log(logging.INFO, f'listening on {format_address(self.local_address)} (UDP)')
+
+    def _start_metrics(self) -> None:
+        stream = self._strategy.streams[0]
+        info = {'bridge': self.config.bridge_name, 'strategy': self._strategy.name, 'model': stream.model, 'cut': str(stream.cut),
+                'fingerprint': stream.fingerprint[:16], 'device': str(self.placement.device)}
+        try:
+            self._metrics = BridgeMetrics(self.config.bind_host, self.config.metrics_port, info, self.statistics)
+        except Exception:
+            self.stop()
+            raise
+        self._log(logging.INFO, f'metrics for Prometheus: http://{format_address((self.config.bind_host, self._metrics.port))}/metrics')
 
     def stop(self) -> None:
         """Say goodbye to the robots and end the threads."""
         self._slots.close()
         self._stopping.set()
         self._join_worker()
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
         if self._key_watch is not None:
             self._key_watch.join()
             self._key_watch = None
@@ -142,7 +144,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                                                 tokens=dict(self._tokens.get(session_id, {})))
                      for robot, (session_id, link) in by_robot.items()}
             return BridgeStatistics(device=str(self.placement.device), recovery=self._strategy.recovery_sentence, dropped=dropped,
-                                    joined=joined, links=links, **self._counts)
+                                    joined=joined, links=links, heads_left_out=self._heads_back.left_out, **self._counts)
 
     # The worker's thread.
 
@@ -177,19 +179,9 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
 
     def _heads_read(self, frame: ReceivedFrame) -> set[str]:
         """The heads whose results of this frame somebody reads, on the robot or here."""
-        session = self._endpoint.sessions.get(frame.session_id)
         here = [head.name for head in self._strategy.heads] if self._read_here is None else \
             self._read_here(group_of(frame.robot, frame.device))
-        return {*here, *(() if session is None else session.heads_read)}
-
-    def _travelling(self, frame: ReceivedFrame, heads: dict[str, Result]) -> dict[int, bytes]:
-        """What travels to the robot of what heads say: what it reads."""
-        session = self._endpoint.sessions.get(frame.session_id)
-        if session is None or not heads:
-            return {}
-        read = session.heads_read
-        said = {index: heads[name].pack() for index, (name, _) in enumerate(session.parameters.heads) if name in heads and name in read}
-        return {index: content for index, content in said.items() if content}
+        return {*here, *self._heads_back.read_on_robot(frame)}
 
     def _answer(self, frame: ReceivedFrame, outcome: Outcome, began: float, done: float) -> Answer:
         return Answer(
@@ -200,7 +192,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
             wait_s=max(0.0, began - frame.first_arrival), recovery_s=outcome.recovery_s, tail_s=outcome.tail_s,
             hold_s=max(0.0, done - frame.first_arrival), remembered=outcome.remembered, memory_age_s=outcome.memory_age_s,
-            motion=outcome.motion, heads=self._travelling(frame, outcome.heads))
+            motion=outcome.motion, heads=self._heads_back.in_answer(frame, outcome.heads))
 
     def _deliver(self, answered: list[tuple[Item, list[Said]]]) -> None:
         # All with the loop's lock taken once: the loop holds it while it takes a batch of datagrams, so each time costs a wait.
@@ -214,7 +206,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                     raise error
                 self._tell(item, *answers[0])
                 for frame, (_, heads) in zip(item, answers, strict=True):
-                    self._send_maps(frame, heads)
+                    self._heads_back.send_maps(frame, heads)
             except Exception as reason:
                 self._fail(item, reason)
 
@@ -226,20 +218,6 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         except Exception as error:
             return error
 
-    def _send_maps(self, frame: ReceivedFrame, heads: dict[str, Result]) -> None:
-        """Code and send what heads say of each place, behind the answers, which need not wait for that."""
-        session = self._endpoint.sessions.get(frame.session_id)
-        if session is None:
-            return
-        for index, (name, _) in enumerate(session.parameters.heads):
-            found = heads.get(name)
-            if isinstance(found, PlaceMap) and name in session.heads_read:
-                room = self._loop.call(lambda now: self._endpoint.map_room(frame.session_id))
-                contents = found.parts(room) if room else []
-                parts = [MapPart(frame.frame_id, frame.capture_stamp_ns, index, number, len(contents), content)
-                         for number, content in enumerate(contents)]
-                self._loop.call(lambda now, parts=parts: self._endpoint.send_map(frame.session_id, parts, now))
-
     def _tell(self, item: Item, answer: Answer, heads: dict[str, Result]) -> None:
         """Count what was sent, and publish it off-board."""
         self._add(frames_answered=len(item))
@@ -248,7 +226,10 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         robot = group_of(item[0].robot, item[0].device)     # without the device in the link's name
         if item[0].device:
             self._fused[robot, item[0].capture_stamp_ns] = answer
-        self._on_prediction(robot, self._prediction(item, answer, heads))
+        prediction = self._prediction(item, answer, heads)
+        if self._metrics is not None:
+            self._metrics.answered(prediction)
+        self._on_prediction(robot, prediction)
 
     def _count_tokens(self, frame: ReceivedFrame, answer: Answer) -> None:
         sent = frame.units_sent // self._strategy.streams[0].groups
@@ -344,9 +325,12 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
                            ('refused', event.robot))
         elif isinstance(event, AnswerSize):
             self._log(*_said_of_size(event))
+        elif isinstance(event, HeadsLeftOut):
+            self._heads_back.left_out_of_answer(event)
         elif isinstance(event, RobotLost):
             self._slots.discard(event.session_id)
             self._strategy.forget(event.session_id)
+            self._heads_back.forget(event.session_id)
             with self._lock:
                 self._fates.pop(event.session_id, None)
                 self._tokens.pop(event.session_id, None)

@@ -57,18 +57,19 @@ class FittedCode:
     table: CodedTable
 
 
-def fitted_code(model: str, cut: int, identity: Identity | str, quantisation: str) -> FittedCode | None:
-    """The entropy code beside `model` for this cut, if `quantisation` is coded, or auto and there is one for these weights.
+def fitted_code(model: str, cut: int, identity: Identity | str, quantisation: str, within: str | None = None) -> FittedCode | None:
+    """The entropy code beside `model`, or in the folder `within`, for this cut, if `quantisation` is coded, or auto and there is one for
+    these weights.
 
     Raises ArtifactError if it was asked for by name and there is none, or the one in a model folder does not fit.
     """
     if quantisation not in (AUTO, Quantisation.CODED):
         return None
-    path = artifact_beside(model, cut, KIND, identity.suffix if isinstance(identity, Identity) else '')
+    path = artifact_beside(model, cut, KIND, identity.suffix if isinstance(identity, Identity) else '', within)
     if path is None:
         if quantisation == AUTO:
             return None
-        folders = artifact_folders(model)
+        folders = artifact_folders(model) if within is None else [Path(within)]
         wanted = artifact_path(folders[0] if folders else Path('artifacts') / model, cut, KIND)
         raise ArtifactError(f'quantisation coded needs an entropy code for {model} at cut {cut}, and there is no {wanted}: fit one with '
                             '`evitif train code`, or take fp16, int8 or int4')
@@ -76,6 +77,6 @@ def fitted_code(model: str, cut: int, identity: Identity | str, quantisation: st
         code, description = load_entropy_code(path, identity)
         return FittedCode(code, CodedTable.of(description))
     except ArtifactError:
-        if quantisation != AUTO or find_model_folder(model) is not None:
+        if quantisation != AUTO or within is not None or find_model_folder(model) is not None:
             raise
         return None         # other weights of an architecture that a code ships for

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from evitif.heads import Features, Head, chosen_heads, load_heads
+from evitif.heads import Features, Head, chosen_heads, load_heads, view_for
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.cuttable import require_cuttable
 from evitif.model.device import Placement
+from evitif.model.errors import ArtifactError
 from evitif.model.field_of_view import fit_of
 from evitif.model.model_identity import Identity
 from evitif.model.preprocess import Preprocessor
@@ -58,9 +59,10 @@ class CutModel:
 
         :param with_heads: load `config.heads` too; else the parameters name them, and that is all
         """
-        placement = placement_of(config)
-        built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed,
-                                      config.num_classes, config.input_size, fit=config.fit))
+        placement, chosen = placement_of(config), chosen_heads(config.heads)
+        size, fit = view_for(chosen)
+        built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed, config.num_classes,
+                                      config.input_size or size, fit=(fit or AUTO) if config.fit == AUTO else config.fit))
         module: Any = built.module       # timm's attributes have no types
         require_classifier(module, config.model, config.checkpoint, config.pretrained)
         classes = int(module.num_classes)
@@ -68,12 +70,14 @@ class CutModel:
         cut = _default_cut(built.description, len(module.blocks)) if config.cut is None else config.cut
         split = SplitModel(module, cut, built.data_config['input_size'][0])
         identity = Identity.of(module, cut, split.grid, built.native)
-        chosen = chosen_heads(config.heads)
         heads = load_heads(config.heads, built.name, split, module) if with_heads else ()
         module.to(placement.device, placement.dtype)
-        entropy = fitted_code(config.model, cut, identity, config.quantisation)
+        entropy = fitted_code(config.model, cut, identity, config.quantisation, config.code_folder)
         wanted = AUTO if entropy or config.quantisation == UNCODED else config.quantisation
-        name, code, rates = choose_code(config.model, cut, identity, wanted)
+        name, code, rates = choose_code(config.model, cut, identity, wanted, config.code_folder)
+        if config.code_folder and config.quantisation in (AUTO, UNCODED) and not (entropy or code):
+            raise ArtifactError(f'code_folder {config.code_folder!r} has no code for {built.name} at cut {cut}: expected one of '
+                                '`evitif train code`')
         quantisation, room = Quantisation(name), datagram_room(config)
         groups = groups_needed(split.channels, functools.partial(row_bytes, quantisation), room)
         table = RateTable.of(rates) if wanted == AUTO and not entropy and rates is not None and groups == 1 else None

@@ -137,6 +137,15 @@ class AnswerSize:
 
 
 @dataclass(frozen=True)
+class HeadsLeftOut:
+    """What these heads say did not fit into an answer, and was not sent."""
+
+    session_id: int
+    robot: str
+    heads: Mapping[str, int]        # by name, bytes of what it says
+
+
+@dataclass(frozen=True)
 class RobotMoved:
     """A robot has proved to be at another address; its session goes on there."""
 
@@ -185,4 +194,4 @@ class FramesJoined:
 
 EdgeEvent = Connected | Refused | LinkLost | AnswerArrived | MapArrived | FrameOverdue | FrameExpired | DatagramSize | MarksDropped
 JoinEvent = FramesJoined | FrameLate | StampRefused
-BridgeEvent = RobotConnected | RobotRefused | RobotMoved | RobotLost | AnswerSize | FrameReady | JoinEvent
+BridgeEvent = RobotConnected | RobotRefused | RobotMoved | RobotLost | AnswerSize | HeadsLeftOut | FrameReady | JoinEvent

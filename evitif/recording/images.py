@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from evitif.image_transports import COMPRESSED, FFMPEG, FOXGLOVE, IMAGE, IMAGE_TYPES, base_topic, format_of
 from evitif.pictures import PictureError, SignificantBits
 from evitif.pictures.ros_images import ImageConversionError, compressed_image_to_rgb, image_to_rgb
 from evitif.pictures.video_decoder import VideoDecoder, codec_of, is_key
@@ -18,9 +19,6 @@ from evitif.recording.bag import Bag, Topic, open_bag
 from evitif.recording.errors import RecordingError
 from evitif.recording.kinds import split_source
 
-IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-FFMPEG, FOXGLOVE = 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket', 'foxglove_msgs/msg/CompressedVideo'
-IMAGE_TYPES = (IMAGE, COMPRESSED, FFMPEG, FOXGLOVE)
 _DEPTH = re.compile(r'(^|/)(depth|compressedDepth)', re.IGNORECASE)
 _VIDEO_FORMATS = re.compile(r'h\.?26[45]|hevc|av1|vp9', re.IGNORECASE)
 _SAID = 5           # images that cannot be read, one by one
@@ -149,7 +147,7 @@ class Recording:
         for one in encoded:
             try:
                 if decoder is None:
-                    decoder = VideoDecoder(codec_of(_format(one.message)))
+                    decoder = VideoDecoder(codec_of(format_of(one.message)))
                 pictures = decoder.decode(bytes(one.message.data), one, getattr(one.message, 'pts', None))
             except PictureError as error:
                 if decoder is None:
@@ -178,7 +176,7 @@ class Recording:
         found = None
         for one in self._encoded(None, first_ns + 1):
             flags = getattr(one.message, 'flags', 0)
-            if flags & 1 or is_key(bytes(one.message.data), codec_of(_format(one.message))):
+            if flags & 1 or is_key(bytes(one.message.data), codec_of(format_of(one.message))):
                 found = one.received_ns
         return found
 
@@ -207,7 +205,7 @@ def _choose(bag: Bag, topic: str) -> Topic:
     if not found_all:
         raise RecordingError(f'{bag.path} has no topic of images ({", ".join(IMAGE_TYPES)}): in it {_is_or_are(bag)}')
     # A topic and its transports are the same camera: the one with its pixels as they were.
-    bases = {re.sub(r'/(compressed|ffmpeg|foxglove)$', '', each.name) for each in found_all}
+    bases = {base_topic(each.name) for each in found_all}
     if len(bases) > 1:
         names = ', '.join(sorted(each.name for each in found_all))
         raise RecordingError(f'{bag.path} has several topics of images: name one, such as {bag.path}:{found_all[0].name} ({names})')
@@ -223,7 +221,3 @@ def _header(message: Any, kind: str) -> tuple[int, str]:
         return message.timestamp.sec * 1_000_000_000 + message.timestamp.nanosec, message.frame_id
     stamp = message.header.stamp
     return stamp.sec * 1_000_000_000 + stamp.nanosec, message.header.frame_id
-
-
-def _format(message: Any) -> str:
-    return message.encoding if hasattr(message, 'encoding') else message.format

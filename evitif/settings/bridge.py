@@ -38,6 +38,9 @@ class BridgeSettings(LinkSettings):
     silent_to_strangers: bool = setting(
         False, 'give no reply to whoever has no key, so that nobody finds the bridge; a robot with another key is not told why it gets no '
         'session. Needs `key_file`', launch=True)
+    metrics_port: int = setting(
+        0, 'TCP port of an HTTP endpoint with counts, losses and times for Prometheus (`/metrics`), on `bind_host`; whoever reaches it '
+        'reads them. Needs prometheus_client; 0: none', minimum=0, maximum=65_535, launch=True)
     max_robots: int = setting(64, 'most robots at a time; the bridge refuses the others', unit='robots', minimum=1, maximum=4096)
     max_batch: int = setting(
         16, 'most frames of several robots that the tail computes at once; the bridge uses fewer if that is as fast for each frame, or if '

@@ -65,10 +65,10 @@ class ModelSettings(CommonSettings):
     num_classes: int | None = setting(None, "classes of a timm model; -1: the model's own", minimum=1, maximum=1_000_000)
     image_size: str | None = setting(
         None, "height and width of the model's input, such as 352x480, or one number for a square; multiples of the patch; the same on "
-        "edge and bridge; empty: the model's own", unit='pixels', form=EXPECTED, check=image_size_of, launch=True)
+        "edge and bridge; empty: that of `heads`, else the model's own", unit='pixels', form=EXPECTED, check=image_size_of, launch=True)
     fit: str = setting(
         AUTO, "how a picture of another shape is fitted to the model's input, the same on edge and bridge; crop: its middle is seen; pad: "
-        "all of it, between borders; squash: all of it, out of proportion; auto: as the model was made for, mostly crop",
+        "all of it, between borders; squash: all of it, out of proportion; auto: that of `heads`, else the model's own, mostly crop",
         choices=(AUTO, *Fit.values()), launch=True)
 
     def __post_init__(self) -> None:
@@ -89,6 +89,9 @@ class SplitSettings(ModelSettings):
     cut: int | None = setting(
         None, 'the head ends after this block, 0: after the embedding; -1: where the model folder says, else in the middle; the same on '
         'edge and bridge', unit='blocks', minimum=0, maximum=1000, launch=True)
+    code_folder: str | None = setting(
+        None, 'strategy split: folder of the codes of tokens, such as those that were fitted to a head, the same on edge and bridge; '
+        'empty: the model folder', launch=True)
 
     strategy = Strategy.SPLIT
 

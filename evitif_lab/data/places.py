@@ -1,7 +1,7 @@
 """Images with something known of each place: masks of classes, or depth. Folders, and moving-fashion.
 
-A folder has `images/` and beside it `labels/` or `masks/` (one channel of class ids), or `depth/` (one channel of 16 bits, millimetres, 0 and
-65535 unknown), with files of the same names but for their endings; or such folders in `train/` and `val/` (CamVid's layout). Where it is not
+A folder has `images/` and beside it `labels/` or `masks/` (one channel of class ids, a palette too), or `depth/` (one channel of 16 bits, millimetres, 0 and
+65535 unknown), with files of the same names but for their endings, in sub-folders or not; or such folders in `train/` and `val/` (CamVid's layout). Where it is not
 divided, the last quarter of the images, in order of their names, judges: of a video that is what comes later.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from evitif.datasets import DatasetError, MovingFashion, is_named
-from evitif.datasets.files import images_in
+from evitif.datasets.files import survey
 from evitif.datasets.image_files import read_file
 from evitif.datasets.layout import split_of
 from evitif.pictures import SignificantBits, to_rgb
@@ -54,7 +54,8 @@ class PlaceFolder:
             first = len(self.pairs) - len(self.pairs) // _JUDGING
             self.pairs, self.split = (self.pairs[:first], 'train') if split == 'train' else (self.pairs[first:], 'val')
         if not self.pairs:
-            raise DatasetError(f'{below}: too few images to train and to judge by: expected at least {_JUDGING}')
+            raise DatasetError(f'{below / "images"}: too few images to train and to judge by: expected at least {_JUDGING}, or some in train/ '
+                               'and in val/')
         self.items = [(path, -1, '') for pair in self.pairs for path in pair]       # of the data set's digest
         self.class_names = () if task == Task.DEPTH else self._names(labels, split)
 
@@ -64,7 +65,7 @@ class PlaceFolder:
         if not images.is_dir() or beside is None:
             missing = 'images/' if not images.is_dir() else ' or '.join(f'{name}/' for name in _BESIDE[self.task])
             raise DatasetError(f'{below} has no {missing}: expected images/ and {" or ".join(f"{n}/" for n in _BESIDE[self.task])} beside it')
-        found, partners = ({path.stem: path for path in images_in(folder)} for folder in (images, beside))
+        found, partners = _by_name(images), _by_name(beside)
         for alone, where, partner in ((found.keys() - partners, images, what), (partners.keys() - found, beside, 'image')):
             if alone:
                 raise DatasetError(f'{where}: {few(sorted(alone), 3)} without {"an" if partner == "image" else "a"} {partner}: expected one of '
@@ -81,7 +82,8 @@ class PlaceFolder:
                 return trained.class_names
             ids = {int(value) for _, path in self.pairs for value in np.unique(_one_channel(path, 'mask'))} - {self.void, UNLABELLED}
             if not ids:
-                raise DatasetError(f'{self.folder}: the masks have no class but {self.void} and 255, which stand for none')
+                none = '255' if self.void is None else f'{self.void} and 255'
+                raise DatasetError(f'{self.folder}: the masks have only {none}, for none: expected the id of a class where there is one')
             labels = tuple(f'class {index}' for index in range(max(ids) + 1))
         if not 1 <= len(labels) < UNLABELLED:
             raise DatasetError(f'{self.folder}: {len(labels)} labels: expected 1 to {UNLABELLED - 1}')
@@ -150,14 +152,28 @@ def open_places(source: str, split: str, task: Task, labels: tuple[str, ...] | N
     return MovingPlaces(split)
 
 
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The images below a folder by their path in it without the ending. Raises DatasetError for two that differ in the ending alone."""
+    found: dict[str, Path] = {}
+    for path in survey(folder)[0]:
+        name = path.relative_to(folder).with_suffix('').as_posix()
+        if (other := found.setdefault(name, path)) is not path:
+            raise DatasetError(f'{folder} has {other.name} and {path.name}: expected one of each name')
+    return found
+
+
 def _one_channel(path: Path, what: str) -> np.ndarray:
     try:
         with Image.open(path) as opened:
-            values = np.array(opened)
+            values, lossy = np.array(opened), opened.format == 'JPEG'
     except (OSError, ValueError, SyntaxError) as error:
         raise DatasetError(f'{path}: cannot be read as a {what}: {error}') from None
+    if lossy:
+        raise DatasetError(f'{path} is a JPEG, which changes the values of pixels: expected a {what} without losses, such as PNG')
+    values = values.astype(np.uint8) if values.dtype == np.bool_ else values      # of one bit
     if values.ndim != 2 or values.dtype.kind not in 'ui':
-        raise DatasetError(f'{path} is a picture of {values.dtype} {list(values.shape)}: expected a {what} of one channel')
+        raise DatasetError(f'{path} is a picture of {values.dtype} {list(values.shape)}: expected a {what} of one channel'
+                           f'{", the id of the class of each pixel, not its colour" if what == "mask" else ""}')
     return values
 
 

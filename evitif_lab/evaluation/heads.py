@@ -32,6 +32,7 @@ from evitif.recovery import METHODS, LinearCompletion, Memory, Recovery, load_re
 from evitif.recovery.memory import StreamMemory
 from evitif.recovery.methods import Sequence
 from evitif.recovery.trust import trust_in
+from evitif.settings import AUTO
 from evitif.vocabulary import Quantisation, RecoveryName, Task
 from evitif_lab.commands.configuration import ModelChoice, option
 from evitif_lab.commands.options import positive, positive_int, rate, whole
@@ -79,7 +80,8 @@ class _Trial:
         if about.task not in (Task.SEGMENT, Task.DEPTH):
             raise ValueError(f'{c.head} is a head to {about.task}: expected one for masks or depth')
         reading = about.reading
-        built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=reading.image_size, fit=c.fit))
+        built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=reading.image_size,
+                                      fit=reading.fit or AUTO if c.fit == AUTO else c.fit))
         cut = int(read_json(head_folder(c.head) / 'head.json').get('cut', min(reading.blocks)))
         self.split = SplitModel(built.module, cut, built.data_config['input_size'][0])
         head = load_head(c.head, built.name, self.split, lambda block, norm: trunk_fingerprint(built.module, block, norm))

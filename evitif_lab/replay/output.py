@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,10 +13,15 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from evitif.heads import HeadDescription
+from evitif.heads.maps import DepthMap
+from evitif.heads.results import Classes, Embedding
+from evitif.image_transports import COMPRESSED, FOXGLOVE, IMAGE
+from evitif.mask_colours import overlaid
 from evitif.message_fields import edge_link_fields, prediction_fields
 from evitif.pipeline import EdgeStatistics, Prediction
+from evitif.pipeline.arriving_maps import PlaceAnswer
 from evitif.recording import RecordedImage
-from evitif.recording.images import COMPRESSED, FOXGLOVE
 from evitif_lab.replay.film import H264, Mp4, OpenCvFilm, even, pyav
 from evitif_lab.replay.messages import Messages
 
@@ -65,11 +71,24 @@ class Output:
         self._write(f'{self._image_topic}/compressed', COMPRESSED, stamp_ns, header=self._messages.header(stamp_ns, image.frame_id),
                     format='rgb8; jpeg compressed bgr8', data=encoded.reshape(-1))
 
-    def prediction(self, prediction: Prediction) -> None:
-        """An answer, and its annotated picture, at the time of the image."""
+    def prediction(self, prediction: Prediction, heads: Mapping[str, HeadDescription], maps: Sequence[PlaceAnswer] = ()) -> None:
+        """An answer with what heads say, and its annotated picture, at the time of the image."""
         stamp_ns = prediction.capture_stamp_ns
-        self._write(PREDICTION, 'evitif_msgs/msg/Prediction', stamp_ns, header=self._messages.header(stamp_ns, prediction.source_frame),
-                    **prediction_fields(prediction, ROBOT))
+        self._predicted(PREDICTION, prediction)
+        for name, result in prediction.heads.items():
+            if isinstance(result, Classes):
+                self._predicted(f'evitif/{name}/prediction', replace(prediction, class_ids=result.class_ids, scores=result.scores,
+                                labels=tuple(heads[name].labels[index] for index in result.class_ids)))
+            elif isinstance(result, Embedding):
+                self._image('evitif/embedding', result.vector[None].astype('<f4'), '32FC1', prediction)
+        for answer in maps:
+            values, confidence = answer.at_image()
+            if isinstance(answer.result, DepthMap):
+                self._image('evitif/depth/image', answer.metres().astype('<f4'), '32FC1', prediction)
+                continue
+            for topic, shown in (('mask', values), ('confidence', confidence)):
+                self._image(f'evitif/segmentation/{topic}', shown, 'mono8', prediction)
+            prediction = replace(prediction, image=overlaid(prediction.image, values, confidence))
         picture = even(self._draw(prediction))
         if self._film is None or self._size != picture.shape[:2]:
             self._begin(picture)
@@ -82,6 +101,18 @@ class Output:
         encoded = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
         self._write(f'{ANNOTATED}/compressed', COMPRESSED, stamp_ns, header=self._messages.header(stamp_ns, prediction.source_frame),
                     format='rgb8; jpeg compressed bgr8', data=encoded.reshape(-1))
+
+    def _predicted(self, topic: str, prediction: Prediction) -> None:
+        stamp_ns = prediction.capture_stamp_ns
+        self._write(topic, 'evitif_msgs/msg/Prediction', stamp_ns, header=self._messages.header(stamp_ns, prediction.source_frame),
+                    **prediction_fields(prediction, ROBOT))
+
+    def _image(self, topic: str, values: np.ndarray, encoding: str, of: Prediction) -> None:
+        """One channel [H, W] at the time of an image."""
+        height, width = values.shape
+        self._write(topic, IMAGE, of.capture_stamp_ns, header=self._messages.header(of.capture_stamp_ns, of.source_frame),
+                    height=height, width=width, encoding=encoding, step=width * values.itemsize,
+                    data=np.ascontiguousarray(values).view(np.uint8).reshape(-1))
 
     def statistics(self, statistics: EdgeStatistics, stamp_ns: int) -> None:
         """How the link did, when the image of this stamp was answered."""

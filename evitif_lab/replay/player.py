@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from evitif.api import make_key, run_bridge, run_edge
 from evitif.pipeline import EdgeRuntime, EdgeStatistics, Prediction
+from evitif.pipeline.arriving_maps import PlaceAnswer
 from evitif.recording import Recording
 from evitif.transport.impairment import Impairment
 from evitif.transport.link_simulator import LinkSimulator
@@ -31,10 +34,12 @@ class Played:
     """What came of a recording, without its images: drawing and writing while it plays would take the time that answers need.
 
     :ivar predictions: by the number of their image; stamps may repeat
+    :ivar maps: the same of what heads say of each place
     :ivar statistics: of the edge, with the number of the newest image that was answered then
     """
 
     predictions: dict[int, Prediction] = field(default_factory=dict)
+    maps: dict[int, list[PlaceAnswer]] = field(default_factory=dict)
     statistics: list[tuple[int, EdgeStatistics]] = field(default_factory=list)
     last: EdgeStatistics = EdgeStatistics()
 
@@ -69,6 +74,12 @@ class Player:
                 played.predictions[cast('int', prediction.context)] = dataclasses.replace(prediction, image=None, context=None)
                 if prediction.how == How.LOCAL:
                     sure.append(prediction.frame_id)
+
+        def mapped(answer: PlaceAnswer) -> None:
+            blank = np.broadcast_to(np.uint8(0), answer.frame.image.shape)      # of the same size, and takes no memory
+            with lock:
+                played.maps.setdefault(cast('int', answer.frame.context), []).append(
+                    dataclasses.replace(answer, frame=dataclasses.replace(answer.frame, image=blank)))
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             key = str(Path(folder) / 'replay.key')
             make_key(key)
@@ -77,7 +88,7 @@ class Player:
             link.start()
             stack.callback(link.stop)
             host, port = link.local_address[:2]
-            near = stack.enter_context(run_edge(answered, **edge, key_file=key, bridge_host=host, bridge_port=port))
+            near = stack.enter_context(run_edge(answered, mapped, **edge, key_file=key, bridge_host=host, bridge_port=port))
             self._connect(near.statistics)
             for direction, impairment in self.links.items():        # the handshake is over: the recording meets the bad link
                 link.set_impairment(direction, impairment)
@@ -109,6 +120,8 @@ class Player:
             if self.wait:
                 self._settle(edge, sure)
         self._settle(edge, sure)
+        if edge.heads:
+            time.sleep(LAST_S)          # maps follow the answers
 
     @staticmethod
     def _settle(edge: EdgeRuntime, sure: list[int]) -> None:

@@ -19,7 +19,6 @@ from evitif.recording import is_recording
 from evitif.selection import PatchModel, Pixels
 from evitif.selection.patch_code import ENTROPY_KIND
 from evitif_lab.commands.progress import Progress
-from evitif_lab.data.identity import digest_of as data_digest
 from evitif_lab.training.entropy_code import fit_entropy_code
 from evitif_lab.training.finished import artifact_folder, is_finished
 from evitif_lab.training.rate_measurement import recovery_in
@@ -31,11 +30,12 @@ from evitif_lab.training.transform_code import (
     configuration_of,
     images_of,
     information,
+    made_from_of,
     stream_of,
     tokens_of,
 )
 from evitif_lab.trials.camera_motion import camera_path
-from evitif_lab.trials.images import Normalise, Seen, load_images, open_sources
+from evitif_lab.trials.images import Normalise, Seen, load_images
 
 PATHS, FRAMES = 160, 4          # of simulated camera motion
 MEASURED, MEASURED_PIXELS, FILMED = 400, 150, 80       # images and paths that the edge's choice rests on; patches of pixels take longer
@@ -48,9 +48,9 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
     What is there already is treated as by `train_code`, and the same is raised.
     """
     c = configuration
-    folder, descriptions, images = artifact_folder(c.model, c.output), [], None
+    folder, descriptions, images = artifact_folder(c.model, c.output or c.head), [], None
     kind = ENTROPY_KIND if c.pixels else KIND
-    made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
+    made_from = made_from_of(c)
     for cut in c.cut or [0 if c.pixels else None]:
         began, stream = time.monotonic(), stream_of(c, cut)
         path, parameters = artifact_path(folder, stream.parameters.cut, kind, stream.identity.suffix), stream.parameters
@@ -68,7 +68,7 @@ def train_entropy_code(configuration: CodeTraining, command: str = '', keep: boo
         code = half_precision(fit_entropy_code(tokens, split.prefix_tokens, split.grid, *found, video, seed=c.seed, kept=kept))
         code = code.with_sensitivity(fit_sensitivity(split, code, tokens[:c.gradient_images], c.seed))
         measured = slice(-(MEASURED_PIXELS if c.pixels else MEASURED), None)
-        table = measure_steps(stream, code, *recovery_in(folder, stream), tokens[measured], answers[measured],
+        table = measure_steps(stream, code, *recovery_in(folder, stream, c.model if c.head else ''), tokens[measured], answers[measured],
                               None if c.pixels else video[:FILMED], c.seed, split if isinstance(split, PatchModel) else None)
         descriptions.append(save_entropy_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut, **about, 'data': c.data,
@@ -86,12 +86,12 @@ def measure_steps_again(configuration: CodeTraining, keep: bool = False) -> list
     With `keep`, tables that were measured with this recovery already are left as they are, and not returned.
     """
     c, descriptions = configuration, []
-    folder = artifact_folder(c.model, c.output)
+    folder = artifact_folder(c.model, c.output or c.head)
     for cut in c.cut or [None]:
         stream = stream_of(c, cut)
         path = artifact_path(folder, stream.parameters.cut, KIND, stream.identity.suffix)
         code, description = load_entropy_code(path, stream.parameters.fingerprint)
-        recovery, digest = recovery_in(folder, stream)
+        recovery, digest = recovery_in(folder, stream, c.model if c.head else '')
         figures = description.setdefault('figures', {})
         before = figures.get(FIGURES, {})
         if keep and before.get('recovery_digest') == digest and 'remembered' in before:

@@ -33,8 +33,8 @@ from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
 from evitif.vocabulary import Fit, Task
 from evitif.wording import few
-from evitif_lab.commands.configuration import ModelChoice, option
-from evitif_lab.commands.options import image_size, positive_int, seed, whole
+from evitif_lab.commands.configuration import ViewChoice, option
+from evitif_lab.commands.options import positive_int, seed, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import identity_of
 from evitif_lab.plain import plain
@@ -56,15 +56,12 @@ TEMPERATURES = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageHeadTraining(ModelChoice):
+class ImageHeadTraining(ViewChoice):
     """The configuration of one training; printed at its start and saved with its result."""
 
     task: str = option(Task.CLASSIFY.value, 'what the head says', choices=IMAGE_TASKS)
     data: str = option(help='fashion-mnist, moving-fashion, or a folder with train/ and val/ in the ImageFolder layout')
     output: str = option(help="the head's folder; its name is the name of its topics")
-    image_size: tuple[int, int] | int | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", image_size,
-                                                            metavar='SIZE')
-    fit: str = option('auto', 'how a picture comes to that size', choices=('auto', *Fit.values()))
     block: int | None = option(None, 'read the output of this block (default: the last)', positive_int)
     images: int = option(4000, 'train with so many images at most, evenly of all classes; 0: all', whole(0, 10**9))
     per_class: int | None = option(None, f'train with so many of each class (default: of prototypes {PER_CLASS})', positive_int)
@@ -82,9 +79,9 @@ def train_image_head(configuration: ImageHeadTraining, command: str = '', overwr
     require_writable(c.output)
     require_topic_name(Path(c.output).resolve().name)
     train, test = _open(c)
-    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size, fit=c.fit))
+    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, **c.view))
     require_cuttable(built.module)
-    backbone = Backbone(built, c.block, c.device, c.precision)
+    backbone = Backbone(built, c.block, c.device, c.precision, None if c.fit is None else Fit(c.fit))
     identity = trunk_fingerprint(built.module, backbone.reading.last_block, True)
     made_from = {'data': {'train': identity_of(train), 'test': identity_of(test)}, 'backbone': identity}
     path = Path(c.output) / DESCRIPTION_FILE
@@ -155,13 +152,14 @@ def _class_of(dataset: ImageDataset, index: int) -> int:
 class Backbone:
     """A frozen model, and what heads read of it for whole images: the pooled features of one block."""
 
-    def __init__(self, built: BuiltModel, block: int | None, device: str, precision: str):
+    def __init__(self, built: BuiltModel, block: int | None, device: str, precision: str, fit: Fit | None = None):
         self.preprocessor, self.device, self.precision = Preprocessor(built.data_config), device, precision
         self.split = SplitModel(built.module, 0, built.data_config['input_size'][0])
         block = self.split.depth if block is None else block
         if not 1 <= block <= self.split.depth:
             raise ValueError(f'--block is {block}: expected 1 to {self.split.depth}, the blocks of {built.name}')
-        self.reading = Reading((block,), True, self.split.image_size, self.split.grid, self.split.prefix_tokens, self.split.channels)
+        self.reading = Reading((block,), True, self.split.image_size, self.split.grid, self.split.prefix_tokens, self.split.channels,
+                               fit)
 
     @torch.inference_mode()
     def pooled(self, images: list[np.ndarray]) -> torch.Tensor:

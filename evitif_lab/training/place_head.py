@@ -33,9 +33,9 @@ from evitif.model.fingerprint import fingerprint
 from evitif.model.preprocess import Preprocessor
 from evitif.model.split import SplitModel
 from evitif.model.stored_weights import round_weights
-from evitif.vocabulary import Task
-from evitif_lab.commands.configuration import ModelChoice, option
-from evitif_lab.commands.options import image_size, not_negative_int, positive, positive_int, rate_below_one, seed, whole
+from evitif.vocabulary import Fit, Task
+from evitif_lab.commands.configuration import ViewChoice, option
+from evitif_lab.commands.options import not_negative_int, positive, positive_int, rate_below_one, seed, whole
 from evitif_lab.commands.progress import Progress
 from evitif_lab.data.identity import digest_of
 from evitif_lab.data.places import UNLABELLED, Places, open_places
@@ -57,15 +57,12 @@ VARIANCE_FOCUS = 0.5            # of the scale-invariant loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaceTraining(ModelChoice):
+class PlaceTraining(ViewChoice):
     """The configuration of one training; printed at its start and saved with its result."""
 
     task: str = option(Task.SEGMENT.value, 'what the head says', choices=PLACE_TASKS)
     data: str = option(help='moving-fashion, or a folder with images/ and labels/ or masks/ or depth/ beside it')
     output: str = option(help="the head's folder; its name is the name of its topics")
-    image_size: tuple[int, int] | int | None = option(None, "pixels, a side or HEIGHTxWIDTH (default: the model's own)", image_size,
-                                                            metavar='SIZE')
-    fit: str = option('auto', 'how a picture comes to that size', choices=('auto', 'crop', 'pad', 'squash'))
     cut: int | None = option(None, "the first block that is read (default: the model folder's cut, else half of the depth)",
                              not_negative_int)
     blocks: list[int] | None = option(None, 'read the outputs of these blocks (default: of the cut, the last, and one between)',
@@ -97,10 +94,10 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
         raise ValueError(f'--device is {c.device!r}: expected cpu, where heads for masks and depth are trained')
     labels = _labels(c.labels)
     train, test = (open_places(c.data, split, task, labels, c.void) for split in ('train', 'test'))
-    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, image_size=c.image_size, fit=c.fit))
+    built = build_model(ModelSpec(c.model, c.checkpoint, c.pretrained, **c.view))
     require_cuttable(built.module)
     split = _split(built, c.cut)
-    reading = _reading(split, c.blocks)
+    reading = _reading(split, c.blocks, c.fit)
     made_from = {'data': {'train': digest_of(train), 'test': digest_of(test)}, 'model': fingerprint(built.module)}
     path = Path(c.output) / DESCRIPTION_FILE
     if path.exists() and not overwrite:
@@ -109,6 +106,8 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
         return there
     checkpoint = Checkpoint(c.output, {**asdict(c), **made_from}, overwrite)
     checkpoint.load()               # one of another training is refused before the images are read
+    for index in Progress(judging(test, c.judged), desc='checking what judges', unit='image', leave=False):
+        test[int(index)]
     torch.manual_seed(c.seed)
     chosen = np.sort(np.random.default_rng(c.seed).permutation(len(train))[:c.images or None])
     scale = SCALES[task]
@@ -149,11 +148,16 @@ def train_place_head(configuration: PlaceTraining, command: str = '', overwrite:
     return description
 
 
+def judging(places: Places, images: int | None) -> np.ndarray:
+    """Which images judge, at most so many, spread evenly; None: all."""
+    return np.unique(np.linspace(0, len(places) - 1, images or len(places)).round().astype(int))
+
+
 def judge(head: SegmentHead | DepthHead, split: SplitModel, places: Places, preprocessor: Preprocessor,
           images: int | None = None) -> MaskFigures | DepthFigures:
     """What the head reaches where nothing is lost."""
     figures = MaskFigures(head.labels) if isinstance(head, SegmentHead) else DepthFigures()
-    chosen = np.unique(np.linspace(0, len(places) - 1, images or len(places)).round().astype(int))
+    chosen = judging(places, images)
     for start in Progress(range(0, len(chosen), BATCH), desc='judging', unit='batch', leave=False):
         samples = [places[int(index)] for index in chosen[start:start + BATCH]]
         with torch.inference_mode():
@@ -361,11 +365,11 @@ def _split(built: BuiltModel, cut: int | None) -> SplitModel:
     return SplitModel(built.module, depth // 2 if chosen is None else int(chosen), built.data_config['input_size'][0])
 
 
-def _reading(split: SplitModel, blocks: list[int] | None) -> Reading:
+def _reading(split: SplitModel, blocks: list[int] | None, fit: str | None = None) -> Reading:
     found = tuple(sorted(set(blocks))) if blocks else tuple(sorted({max(split.cut, 1), (split.cut + split.depth + 1) // 2, split.depth}))
     if not split.cut <= found[0] <= found[-1] <= split.depth:
         raise ValueError(f'--blocks are {" ".join(map(str, found))}: expected {split.cut} (the cut) to {split.depth} (the last)')
-    return Reading(found, False, split.image_size, split.grid, split.prefix_tokens, split.channels)
+    return Reading(found, False, split.image_size, split.grid, split.prefix_tokens, split.channels, None if fit is None else Fit(fit))
 
 
 def _labels(path: str | None) -> tuple[str, ...] | None:

@@ -17,22 +17,25 @@ import numpy as np
 import torch
 
 from evitif.model.errors import ArtifactError
-from evitif.model.folder import artifact_path
+from evitif.model.folder import artifact_folders, artifact_path
 from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES, TransformCode
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Omission, Recovery, load_recovery
 from evitif.selection.large import PatchModel
 from evitif_lab.commands.progress import Progress
+from evitif_lab.trials.headed import cost
 
 BATCH = 50
 IMAGES = 1000           # that are enough to choose by; the shipped tables were measured on more
 SHARES_LOST = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)     # of the patches
 
 
-def recovery_in(folder: Path, stream: CutModel) -> tuple[Recovery, str]:
-    """The PALDN in `folder` for the model and cut of `stream` with a hash of its weights; omission and '' where none fits."""
-    paths = [artifact_path(folder, stream.parameters.cut, 'paldn', suffix) for suffix in (stream.identity.suffix, '')]
+def recovery_in(folder: Path, stream: CutModel, model: str = '') -> tuple[Recovery, str]:
+    """The PALDN in `folder`, else that of `model`, for the model and cut of `stream` with a hash of its weights; omission and '' where none
+    fits."""
+    paths = [artifact_path(each, stream.parameters.cut, 'paldn', suffix) for each in (folder, *(artifact_folders(model) if model else ()))
+             for suffix in (stream.identity.suffix, '')]
     path = next((path for path in paths if path.is_file()), paths[0])
     try:
         network, _ = load_recovery(path, stream.identity, stream.split)
@@ -93,4 +96,4 @@ def _cost(probabilities: torch.Tensor, tokens: torch.Tensor, answer: Callable[[t
     """The mean of p(a) - p(b), with `answer` to the tokens of a slice of the images."""
     parts = [slice(start, start + BATCH) for start in range(0, len(tokens), BATCH)]
     classes = torch.cat([answer(tokens[part], part).argmax(1).cpu() for part in parts])
-    return round(float((probabilities.max(1).values - probabilities.gather(1, classes[:, None])[:, 0]).mean()), 6)
+    return round(cost(probabilities, classes), 6)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch.nn import functional
 
 from evitif.files import read_json
 from evitif.heads import read_head
@@ -37,7 +36,7 @@ from evitif_lab.training.token_cache import TokenCache
 from evitif_lab.training.training_loop import TrainingLoop, train_loop
 from evitif_lab.trials.camera_motion import MARGIN
 from evitif_lab.trials.closed_form import chance_of, fit_closed_form
-from evitif_lab.trials.headed import with_head
+from evitif_lab.trials.headed import divergence, with_head
 from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 LEARNING_RATES = {'surrogate': 1e-2, 'tuned-tail': 2e-4}    # a single vector, and weights that are trained already
@@ -50,9 +49,9 @@ class RecoveryTraining(CutChoice):
     """The configuration of one training; printed at its start and saved with its result."""
 
     data: list[str] = option(help='fashion-mnist, moving-fashion, or folders of images', nargs='+')
-    output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
-    head: str | None = option(None, "the folder of a head that classifies, whose answers are to be kept rather than those of the model's "
-                              'own classifier', metavar='FOLDER')
+    output: str | None = option(None, "folder of the artifacts (default: the model folder, or the head's)")
+    head: str | None = option(None, "the folder of a head, whose answers are to be kept rather than those of the model's own classifier; a "
+                              'bridge gets the result by recovery_artifact', metavar='FOLDER')
     method: tuple[str, ...] | list[str] = option(('paldn',), 'paldn (default), surrogate, linear, srcnn, edsr, tuned-tail', nargs='+')
     quantisation: str = option('int8', QUANTISATION_HELP, choices=(AUTO, *Quantisation.values()))
     budget: float = option(0.1, "largest share of the tail's multiply-adds", rate)
@@ -98,16 +97,14 @@ class RecoveryPlan:
         if c.lowest_loss > c.highest_loss:
             raise ValueError(f'lowest_loss is {c.lowest_loss:g} and highest_loss {c.highest_loss:g}: expected the lower one first')
         place(c.device, c.precision)
-        if c.head is not None and c.output is None:
-            raise ValueError("--head is given: expected --output too, since the recovery in the model's folder is for its own classifier")
-        folder = artifact_folder(c.model, c.output)
+        folder = artifact_folder(c.model, c.output or c.head)
         self.streams = {}
         for cut in c.cut or [None]:
             stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
-                                                  quantisation=c.quantisation, device=c.device, **c.view))
+                                                  quantisation=c.quantisation, device=c.device, heads=c.head or '', **c.view))
             stream.split.module.requires_grad_(False)
             if c.head is not None:
-                stream = with_head(stream, c.head)
+                stream = with_head(stream, c.head, places=True)
             if not tail_multiply_adds(stream.split):
                 raise ValueError(f'cut {stream.parameters.cut} leaves the tail without a block, and a recovery is measured by the blocks: '
                                  f'expected 0 to {stream.split.depth - 1}')
@@ -288,8 +285,7 @@ def _losses(network: LearnedRecovery, recovered: Recovered, tokens: torch.Tensor
             target: torch.Tensor) -> dict[str, torch.Tensor]:
     error = ((recovered.tokens.float() - tokens) / network.scale).square().mean(2)      # zero at received places
     return {'features': (error.sum(1) / (~received).sum(1).clamp(min=1)).mean(),
-            'divergence': functional.kl_div(logits.float().log_softmax(1), target.log_softmax(1), log_target=True,
-                                            reduction='batchmean')}
+            'divergence': divergence(logits, target)}
 
 
 def fit_memory(network: Paldn, split: SplitModel, pattern: PacketLoss, videos: Sequences, c: RecoveryTraining,

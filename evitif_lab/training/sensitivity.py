@@ -10,6 +10,7 @@ from evitif.model.sensitivity import Sensitivity, features
 from evitif.model.split import SplitModel
 from evitif.selection import PatchModel
 from evitif_lab.commands.progress import Progress
+from evitif_lab.trials.headed import drawn_log_probability
 
 IMAGES, DRAWS = 300, 3      # training images, and classes drawn for each
 FIRST = 64                  # levels that the logarithm is linear in
@@ -28,11 +29,10 @@ def fit_sensitivity(split: SplitModel | PatchModel, code: EntropyCode, tokens: t
     for part in Progress(tokens[:IMAGES].split(BATCH), desc=f'sensitivity at cut {split.cut}', unit='batch'):
         leaf = part.clone().to(device).requires_grad_(True)
         with torch.enable_grad():
-            logs = split.tail(leaf).float().log_softmax(1)
+            logits = split.tail(leaf)
             total = torch.zeros(leaf.shape[:2], device=device)[:, prefix:]
             for draw in range(DRAWS):
-                drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator).to(device)
-                (gradient,) = torch.autograd.grad(logs.gather(1, drawn).sum(), leaf, retain_graph=draw + 1 < DRAWS)
+                (gradient,) = torch.autograd.grad(drawn_log_probability(logits, generator), leaf, retain_graph=draw + 1 < DRAWS)
                 total += (gradient[:, prefix:] @ synthesis.T).square().sum(2)
         shares.append((total / total.mean(1, keepdim=True).clamp(min=1e-30)).cpu())
     share = torch.cat(shares).double().numpy()

@@ -72,7 +72,7 @@ class Sequences:
         tokens[backwards] = tokens[backwards].flip(1)
         times = torch.tensor(TIMES).expand(count, -1).clone()
         times[backwards] = TIMES[-1] - times[backwards].flip(1)
-        target = torch.where(backwards[:, None], self._logits[chosen, 0], self._logits[chosen, 1])
+        target = self._logits[chosen, (~backwards).long()]
         remembered, stamps = torch.zeros_like(tokens[:, 0]), torch.full(received.shape, -torch.inf)
         whole, forgets = (torch.rand(count, generator=generator) < share for share in (ALL_KNOWN, NONE_OLDER))
         for frame in range(len(TIMES) - 1):

@@ -14,6 +14,7 @@ from evitif.recovery.methods import LastKnown
 from evitif.selection.large import PatchModel
 from evitif_lab.commands.progress import Progress
 from evitif_lab.training.rate_measurement import BATCH, SHARES_LOST, coding_cost, lost_costs
+from evitif_lab.trials.headed import cost
 
 WORTHLESS = 0.5         # cost of a step that is not worth a row of the table
 EXACT, FINE = 0.0003, 8     # from this step on, no finer one is measured than one that costs no more than this
@@ -88,12 +89,11 @@ def remembered_costs(stream: CutModel, code: EntropyCode, recovery: Recovery, vi
                 memory = stream_memory.see(path[number].float().to(device), received.to(device), round(1e9 * number * FRAME_S))
                 recovered = recovery.recover((path[number].float() * received[:, None]).to(device)[None], received[None].to(device),
                                              torch.tensor([share], device=device), memory)
-                answer = int(recovered.logits(split).argmax())
+                said = recovered.logits(split).argmax(1).cpu()
                 now, gone = known[number].astype(np.float64), ~received[split.prefix_tokens:].numpy()
                 weights = code.weights_of_patches(known[number])
                 differs = (weights * np.square(now - known[0]).sum(1))[gone].sum() / max((weights * np.square(now).sum(1)).sum(), 1e-9)
-                of_frame = of_path[number - 1]
-                points.append((differs, float(of_frame.max() - of_frame[answer])))
+                points.append((differs, cost(of_path[number - 1:number], said)))
         bar.update()
     parts = np.array_split(np.array(sorted(points)), POINTS)
     return smooth([(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from evitif.files import not_finite, require_finite, write_json
+from evitif.heads import read_head
 from evitif.model.code_artifact import KIND, half_precision, load_code, save_code
 from evitif.model.errors import ArtifactError
 from evitif.model.folder import artifact_path
@@ -35,6 +35,7 @@ from evitif_lab.differences import differences
 from evitif_lab.plain import plain
 from evitif_lab.training.finished import artifact_folder, is_finished
 from evitif_lab.training.rate_measurement import IMAGES, measure_rates, recovery_in
+from evitif_lab.trials.headed import divergence, drawn_log_probability, with_head
 from evitif_lab.trials.images import Normalise, load_views, open_sources
 
 BATCH = 50
@@ -50,7 +51,9 @@ class CodeTraining(CutChoice):
 
     data: list[str] = option(help='fashion-mnist, moving-fashion, folders of images, or bags', nargs='+')
     pixels: bool = option(False, 'code the patches of an image as strategy selection sends them, instead of tokens at a cut')
-    output: str | None = option(None, 'folder of the artifacts (default: the model folder)')
+    output: str | None = option(None, "folder of the artifacts (default: the model folder, or the head's)")
+    head: str | None = option(None, "the folder of a head, whose answers are to be kept rather than those of the model's own classifier; "
+                              'edge and bridge get the result by code_folder', metavar='FOLDER')
     images: int = option(2000, 'for means and covariances, drawn from all of --data', positive_int)
     gradient_images: int = option(512, 'of these, for the metric (Fisher information)', positive_int)
     video: list[str] | None = option(None, 'bags, or folders of frames that follow one another, for the code of differences between '
@@ -77,9 +80,11 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         raise ValueError(f'cut is {c.cut}, but pixels are coded before the embedding: expected one of the two')
     if c.pixels and (c.image_size or c.fit):
         raise ValueError('image_size or fit is given, but pixels are coded at the size of the model itself: that code serves others too')
-    folder, kind = artifact_folder(c.model, c.output), PIXELS if c.pixels else KIND
+    if c.pixels and c.head:
+        raise ValueError(f'head is {c.head!r}, but pixels are sent by strategy selection, which has no heads: expected one of the two')
+    folder, kind = artifact_folder(c.model, c.output or c.head), PIXELS if c.pixels else KIND
     streams = {stream.parameters.cut: stream for stream in (stream_of(c, cut) for cut in c.cut or [0 if c.pixels else None])}
-    made_from = {'data': [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]}
+    made_from = made_from_of(c)
     paths = {cut: artifact_path(folder, cut, kind, stream.identity.suffix) for cut, stream in streams.items()}
     open_cuts = [cut for cut, stream in streams.items() if not _is_there(c, paths[cut], stream, kind, keep, made_from, overwrite)]
     images, descriptions = None, []
@@ -95,7 +100,8 @@ def train_code(configuration: CodeTraining, command: str = '', keep: bool = Fals
         kinds = (*(RATES if c.pixels else TOKEN_RATES), *PLAIN)
         parameters, figures = stream.parameters, _figures(split, code, tokens, answers, kinds)
         if table and not c.pixels:
-            figures[FIGURES] = measure_rates(stream, code, *recovery_in(folder, stream), tokens[-IMAGES:], answers[-IMAGES:], kinds, c.seed)
+            recovery = recovery_in(folder, stream, c.model if c.head else '')
+            figures[FIGURES] = measure_rates(stream, code, *recovery, tokens[-IMAGES:], answers[-IMAGES:], kinds, c.seed)
         about = Pixels.describe(split, stream.class_names, stream.labels, stream.preprocessor.data_config) if c.pixels else {}
         descriptions.append(save_code(path, code, {
             'model': parameters.model, 'fingerprint': parameters.fingerprint, 'cut': parameters.cut,
@@ -115,14 +121,14 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
     :raises ValueError: or one of its kinds, as `train_code`; ArtifactError where a cut has no code of these weights
     """
     c = configuration
-    folder, images, descriptions = artifact_folder(c.model, c.output), None, []
+    folder, images, descriptions = artifact_folder(c.model, c.output or c.head), None, []
     streams = {stream.parameters.cut: stream for stream in (stream_of(c, cut) for cut in c.cut or [None])}
     open_sources(c.data, c.views, c.limits)
     paths = {cut: artifact_path(folder, cut, KIND, stream.identity.suffix) for cut, stream in streams.items()}
     codes = {cut: load_code(paths[cut], stream.parameters.fingerprint) for cut, stream in streams.items()}
     for cut, stream in streams.items():
         path, (code, description) = paths[cut], codes[cut]
-        recovery, digest = recovery_in(folder, stream)
+        recovery, digest = recovery_in(folder, stream, c.model if c.head else '')
         figures = description.setdefault('figures', {})
         if keep and figures.get(FIGURES, {}).get('recovery_digest') == digest:
             continue
@@ -142,9 +148,15 @@ def measure_again(configuration: CodeTraining, command: str = '', keep: bool = F
 def stream_of(c: CodeTraining, cut: int | None) -> CutModel:
     """The model at this cut, or at its own."""
     stream = CutModel.load(SplitSettings(model=c.model, checkpoint=c.checkpoint, pretrained=c.pretrained, cut=cut,
-                                          quantisation='fp16', device=c.device, **c.view))
+                                          quantisation='fp16', device=c.device, heads=c.head or '', **c.view))
     stream.split.module.requires_grad_(False)
-    return stream
+    return stream if c.head is None else with_head(stream, c.head, places=True)
+
+
+def made_from_of(c: CodeTraining) -> dict:
+    """What else than the configuration a code depends on."""
+    data = [data_digest(dataset) for dataset in open_sources(c.data, c.views, c.limits)]
+    return {'data': data, **({} if c.head is None else {'head': read_head(c.head).identity[1]})}
 
 
 def images_of(c: CodeTraining, stream: CutModel) -> torch.Tensor:
@@ -172,7 +184,7 @@ def _is_there(c: CodeTraining, path: Path, stream: CutModel, kind: str, keep: bo
 
 @torch.inference_mode()
 def tokens_of(split: SplitModel | PatchModel, images: torch.Tensor, normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens float32 [n, N, D] and the tail's logits [n, classes], on the CPU."""
+    """Tokens float32 [n, N, D] and the tail's logits [n, classes], of a head for places [n, classes, rows, columns], on the CPU."""
     parts = []
     for part in Progress(images.split(BATCH), desc=f'tokens at cut {split.cut}', unit='batch'):
         tokens = split.head(normalise(part.to(normalise.mean.device)))
@@ -204,9 +216,7 @@ def information(split: SplitModel | PatchModel, tokens: torch.Tensor, seed: int)
     for part in Progress(tokens.split(BATCH), desc=f'gradients at cut {split.cut}', unit='batch'):
         leaf = part.clone().to(device).requires_grad_(True)     # a clone: inference tensors take no gradient
         with torch.enable_grad():
-            logs = split.tail(leaf).float().log_softmax(1)
-            drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator).to(device)
-            (gradient,) = torch.autograd.grad(logs.gather(1, drawn).sum(), leaf)
+            (gradient,) = torch.autograd.grad(drawn_log_probability(split.tail(leaf), generator), leaf)
         scaled = gradient[:, prefix:].float().cpu() * spread
         between += torch.einsum('bnd,bmd->nm', scaled, scaled)
         gradient = gradient.double().cpu()
@@ -309,9 +319,5 @@ def _figures(split: SplitModel | PatchModel, code: TransformCode, tokens: torch.
         logits = torch.cat([split.tail(part.to(device)).float().cpu() for part in arrived.split(BATCH)])
         figures[kind] = {'token_bytes': size,
                          'training_agreement': round(float((logits.argmax(1) == answers.argmax(1)).float().mean()), 4),
-                         'training_divergence': round(_divergence(logits, answers), 5)}
+                         'training_divergence': round(float(divergence(logits, answers)), 5)}
     return figures
-
-
-def _divergence(logits: torch.Tensor, answers: torch.Tensor) -> float:
-    return float(functional.kl_div(logits.log_softmax(1), answers.log_softmax(1), log_target=True, reduction='batchmean'))

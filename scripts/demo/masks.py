@@ -13,12 +13,12 @@ from sensor_msgs.msg import Image
 
 from evitif.datasets import MovingFashion
 from evitif.heads import Features, load_heads
+from evitif.mask_colours import coloured, overlaid
 from evitif.pipeline.cut_model import CutModel
 from evitif.settings import SplitSettings
 from evitif_edge_node.image_sources import open_source
 from evitif_lab.commands.progress import Progress
 from evitif_lab.trials.place_figures import MaskFigures
-from evitif_ros.place_topics import coloured, overlaid
 from scripts.demo.monitor import Monitor
 
 SHOWN, SIDE = 4, 192        # frames in the picture, and pixels of the side of each

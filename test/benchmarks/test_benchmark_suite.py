@@ -118,3 +118,10 @@ def test_the_parts_that_ship_can_be_imported_and_have_what_the_suite_calls():
     for name in (*suite.PARTS, *suite.OTHER_PARTS):
         module = __import__(name, fromlist=['run'])
         assert callable(module.run) and callable(module.section) and module.TITLE
+
+
+@pytest.mark.parametrize('name', ['sealing_cost', 'transport_calls'])
+def test_a_part_of_seconds_measures_the_link_as_it_is_now(name, tmp_path):
+    """What calls the link as a program would breaks where the link changes."""
+    assert main(['bench', '--quick', '--only', name, '--output', str(tmp_path)]) == 0
+    assert (tmp_path / f'{name}.json').exists()

@@ -72,7 +72,24 @@ def test_the_layout_for_foxglove_shows_topics_that_are_there(replayed):
     assert named and all(topic == '/evitif/prediction' and hasattr(message, field) for topic, field in named)
 
 
+def test_what_heads_say_is_in_the_bag_beside_the_answers(tmp_path):
+    artifacts = Path(__file__).parents[2] / 'artifacts' / 'moving_fashion'
+    bag = write_bag(tmp_path / 'rover', 'mcap', frames(3))
+    assert main(['replay', str(bag), '--model', str(artifacts), '--wait', '--output', str(tmp_path / 'out'), '--no-images',
+                 '--set', 'answer_deadline=20', '--set', f'heads={artifacts / "segmentation"}', '--set', 'image_size=64x64']) == 0
+    with open_bag(tmp_path / 'out' / 'replay', pytest.fail) as bag:
+        said = {topic: [bag.message(record.topic, record.data) for record in bag.records([topic])]
+                for topic in ('/evitif/segmentation/mask', '/evitif/segmentation/confidence')}
+    for messages in said.values():
+        assert [message.header.stamp.sec * 10**9 + message.header.stamp.nanosec for message in messages] == [stamp_of(n) for n in range(3)]
+        assert all((message.height, message.width) == frames(1)[0].shape[:2] and message.encoding == 'mono8'
+                   and len(message.data) == message.height * message.width for message in messages)
+    assert set(np.unique(said['/evitif/segmentation/mask'][0].data)) - {255} <= set(range(11))
+
+
 @pytest.mark.parametrize(('arguments', 'words'), [
+    (['--set', 'strategy=selection', '--set', 'heads=x'], 'strategy selection only classifies'),
+    (['--set', 'heads=x'], "head 'x' does not"),
     (['--set', 'cut'], 'NAME=VALUE'), (['--set', 'wings=2'], 'neither edge_node nor bridge_node'), (['--set', 'cut=x'], 'cut=x'),
     (['--set', 'strategy=magic'], 'magic')])
 def test_a_wrong_setting_is_named(tmp_path, capsys, arguments, words):

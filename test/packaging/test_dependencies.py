@@ -15,7 +15,8 @@ KEYS = {'numpy': 'python3-numpy', 'PIL': 'python3-pil', 'cv2': 'python3-opencv',
         'cryptography': 'python3-cryptography', 'yaml': 'python3-yaml',
         # timm brings them, and there are no keys of their own for every platform
         'safetensors': 'python3-timm-pip', 'huggingface_hub': 'python3-timm-pip'}
-NO_KEY = {'simplejpeg', 'constriction', 'rosbags', 'mcap', 'av'}       # rosdep has none; package.xml says in words how to get it
+# rosdep has none; package.xml says in words how to get it
+NO_KEY = {'simplejpeg', 'constriction', 'rosbags', 'mcap', 'av', 'prometheus_client'}
 BROUGHT = {'apsw'}              # by rosbags
 OLDEST_PYTHON = (3, 10)         # Ubuntu 22.04: Humble, and a Jetson with JetPack 6
 

@@ -118,7 +118,7 @@ def test_beside_a_distribution_its_own_packages_are_kept(setup, tmp_path, monkey
     monkeypatch.setattr(environment, 'has', lambda module: module in there)
     assert {line.split('=')[0] for line in environment.missing_beside_distribution()} == {
         'simplejpeg', 'safetensors', 'tqdm', 'cryptography', 'constriction', 'rosbags', 'mcap', 'pytest-timeout',
-        'pytest-xdist', 'hypothesis', 'ruff'}
+        'pytest-xdist', 'hypothesis', 'ruff', 'prometheus_client'}
     monkeypatch.setenv('EVITIF_FOR', 'robot')
     assert {line.split('=')[0] for line in environment.missing_beside_distribution()} == {
         'simplejpeg', 'safetensors', 'cryptography', 'constriction', 'rosbags', 'mcap'}

@@ -10,13 +10,16 @@ from running_system import IMAGE, System, wait
 
 from evitif.heads import Features, Reading, save_head
 from evitif.heads.embed import EmbedHead
+from evitif.heads.maps import Mask
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.errors import ArtifactError
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.smoothing import Smoothing
 from evitif.pipeline.split_bridge import SplitBridge
+from evitif.pipeline.split_edge import SplitEdge
 from evitif.pipeline.strategy import blank_frame
 from evitif.settings import SplitSettings, bridge_settings, edge_settings
+from evitif.vocabulary import Fit
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': 64, 'num_classes': 9, 'cut': 1, 'quantisation': 'int8'}
 SECOND = 1_000_000_000
@@ -106,6 +109,32 @@ def test_answers_of_several_heads_reach_the_robot_and_those_that_nobody_reads_do
         assert system.robot[0].heads == {} and system.robot[0].uplink_bytes == uplink
 
 
+def test_what_a_head_says_that_has_no_room_is_named_once_and_the_other_heads_go_on(heads):
+    """Of two heads before it one says little; 256 bytes have no room for a vector of 384."""
+    link = {'unsealed': True, 'max_datagram_bytes': 256, 'heads': named(heads, 'view', 'rooms')}
+    with System({**MODEL, **link, 'answer_deadline': 5.0}, bridge={**MODEL, **link}) as system:
+        system.connected()
+        for stamp in range(1, 4):
+            system.edge.submit(IMAGE, stamp)
+            wait(lambda stamp=stamp: len(system.robot) == stamp)
+        assert [prediction.heads.keys() for prediction in system.robot] == [{'rooms'}] * 3
+        assert system.bridge.statistics().heads_left_out == {'view of robot': 3}
+        said = [text for _, text in system.log if 'head view' in text]
+        assert len(said) == 1 and 'does not reach robot robot: it takes 384 bytes' in said[0]
+
+
+def test_a_map_that_has_no_room_does_not_keep_the_other_heads_from_the_robot(heads, monkeypatch):
+    both = {'unsealed': True, 'heads': named(heads, 'rooms')}
+    with System({**MODEL, **both}, bridge={**MODEL, **both}) as system:
+        system.connected()
+        session_id, session = next(iter(system.bridge._endpoint.sessions.items()))
+        noise = np.random.default_rng(0).integers(0, 200, (1, 255 * 15)).astype(np.uint8)
+        system.bridge._heads_back.send_maps(replace(blank_frame(session.parameters, np.ones(17, bool)), session_id=session_id),
+                                            {'rooms': Mask(np.repeat(noise, 15, 0), np.zeros((1, 255), np.uint8))})
+        assert system.bridge.statistics().heads_left_out == {'rooms of robot': 1}
+        assert 'does not fit into datagrams: a row of a map takes' in system.log[-1][1]
+
+
 def test_a_robot_with_a_head_that_the_bridge_does_not_have_is_refused_by_name(heads):
     with System({**MODEL, 'unsealed': True, 'heads': heads['things']}, bridge={
             **MODEL, 'unsealed': True, 'heads': heads['rooms']}) as system:
@@ -125,6 +154,23 @@ def test_what_cannot_be_chosen_is_one_sentence(heads, tmp_path):
         CutModel.load(SplitSettings(**MODEL, heads=f'{heads["view"]},{tmp_path / "other"}'))
     with pytest.raises(ArtifactError, match="the head 'my-head' cannot name topics"):
         CutModel.load(SplitSettings(**MODEL, heads=str(tmp_path / 'my-head')))
+
+
+def test_a_model_sees_pictures_as_its_heads_were_trained_unless_it_is_told_otherwise(heads, tmp_path):
+    module = build_model(ModelSpec(MODEL['model'], random_seed=1, num_classes=9, image_size=(64, 96), fit='squash')).module
+    reading = Reading((12,), True, (64, 96), (4, 6), 1, 192, Fit.SQUASH)
+    save_head(tmp_path / 'wide', probe_of(reading, (), EmbedHead), module, {'model': MODEL['model']})
+    free, wide = {**MODEL, 'image_size': None}, str(tmp_path / 'wide')
+    for side in (SplitBridge(bridge_settings(**free, heads=wide)), SplitEdge(edge_settings(**free, heads=wide))):
+        assert (side.parameters.image_size, side.parameters.grid, side.parameters.fit) == ((64, 96), (4, 6), Fit.SQUASH)
+    with pytest.raises(ArtifactError, match='trained for pictures of 64x96 pixels and fit squash with .* here takes 64x96 and fit pad'):
+        SplitBridge(bridge_settings(**{**MODEL, 'image_size': '64x96'}, fit='pad', heads=wide))
+    with pytest.raises(ArtifactError, match='was trained for pictures of 64x96 pixels with .* here takes 64x64: leave image_size and fit'):
+        SplitBridge(bridge_settings(**MODEL, heads=wide))
+    with pytest.raises(ArtifactError, match='heads names rooms, trained with image_size 64x64, and wide, with 64x96: expected heads that'):
+        SplitEdge(edge_settings(**free, heads=f'{heads["rooms"]},{wide}'))
+    with pytest.raises(ArtifactError, match='head .*rooms was trained on the backbone .*other preprocessing'):      # trained with auto
+        SplitBridge(bridge_settings(**MODEL, fit='pad', heads=heads['rooms']))
 
 
 @pytest.mark.parametrize(('strategy', 'needed'), [('selection', {'light_model': 'x'}), ('partition', {'partition': 'x'})])

@@ -25,7 +25,7 @@ def test_a_part_is_read_as_it_was_written(part, copies):
     assert map_part.decode(memoryview(map_part.encode(part, copies))) == (part, copies)
 
 
-@pytest.mark.parametrize('change', [{'content': b''}, {'head': 16}, {'index': 2}, {'parts': 65}, {'frame_id': 2**32}])
+@pytest.mark.parametrize('change', [{'content': b''}, {'head': 32}, {'index': 2}, {'parts': 65}, {'frame_id': 2**32}])
 def test_a_part_that_cannot_be_is_refused(change):
     with pytest.raises(ValueError, match='part'):
         map_part.encode(replace(GOOD, **change), 3)

@@ -12,8 +12,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from evitif.image_transports import COMPRESSED, FFMPEG, FOXGLOVE, IMAGE
 from evitif.recording.definitions import EXTRA_DEFINITIONS
-from evitif.recording.images import COMPRESSED, FFMPEG, FOXGLOVE, IMAGE
 
 PERIOD_NS = 33_000_000
 START_NS = 1_700_000_000_123_456_789

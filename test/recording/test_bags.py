@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evitif.image_transports import COMPRESSED, FFMPEG, FOXGLOVE, IMAGE
 from evitif.recording import Recording, RecordingError, is_recording, split_source
 from evitif.recording.bag import open_bag
-from evitif.recording.images import COMPRESSED, FFMPEG, FOXGLOVE, IMAGE
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bags import DELAY_NS, FORMATS, TOPICS, cut, frames, stamp_of, write_bag

@@ -13,7 +13,7 @@ from evitif.datasets import DatasetError, judging_split, open_images, recorded_p
 sys.path.insert(0, str(Path(__file__).parent))
 from bags import frames, message_of, stamp_of, store_of, write_bag
 
-from evitif.recording.images import IMAGE
+from evitif.image_transports import IMAGE
 
 
 def test_the_first_part_trains_and_the_last_judges_and_what_lies_between_does_neither(tmp_path):

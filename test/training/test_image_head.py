@@ -10,9 +10,11 @@ from PIL import Image
 from evitif.heads import Asked, Features, load_heads
 from evitif.heads.artifact import read_head
 from evitif.model.build import ModelSpec, build_model, save_model
+from evitif.model.errors import ArtifactError
 from evitif.model.split import SplitModel
+from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.split_bridge import SplitBridge
-from evitif.settings import bridge_settings
+from evitif.settings import SplitSettings, bridge_settings
 from evitif_cli.main import main
 from evitif_lab.evaluation.recovery import RecoveryEvaluation, evaluate_recovery
 from evitif_lab.training.image_head import Backbone, ImageHeadTraining, chosen_images, train_image_head
@@ -129,10 +131,21 @@ def test_a_recovery_is_trained_for_a_head_s_own_classes(model, pictures, tmp_pat
     train_image_head(ImageHeadTraining(model=model, data=pictures, output=str(tmp_path / 'colours')))
     command = ['train', 'recovery', '--model', model, '--data', pictures, '--cut', '1', '--steps', '2', '--batch-size', '8',
                '--budget', '1', '--head', str(tmp_path / 'colours')]
-    assert main(command) == 1 and '--head is given: expected --output too' in capsys.readouterr().err
-    assert main([*command, '--output', str(tmp_path / 'own')]) == 0
-    assert [path.name for path in sorted((tmp_path / 'own').iterdir())] == ['paldn-cut1.json', 'paldn-cut1.safetensors']
-    made_by = json.loads((tmp_path / 'own' / 'paldn-cut1.json').read_text())['made_by']
+    assert main(command) == 0
+    made_by = json.loads((tmp_path / 'colours' / 'paldn-cut1.json').read_text())['made_by']
     assert made_by['made_from']['head'] == read_head(str(tmp_path / 'colours')).identity[1]
     SplitBridge(bridge_settings(model=model, cut=1, heads=str(tmp_path / 'colours'), recovery='paldn',
-                                recovery_artifact=str(tmp_path / 'own' / 'paldn-cut1.json')))
+                                recovery_artifact=str(tmp_path / 'colours' / 'paldn-cut1.json')))
+
+
+def test_codes_are_fitted_to_a_head_s_own_classes_and_used_from_its_folder(model, pictures, tmp_path, capsys):
+    head = str(tmp_path / 'colours')
+    assert main(['train', 'head', '--backbone', model, '--data', pictures, '--output', head]) == 0
+    assert 'the codes and the PALDN of small belong to it and its cut, and serve this head as they are' in capsys.readouterr().out
+    with pytest.raises(ArtifactError, match='code_folder .* has no code for small at cut 1'):
+        CutModel.load(SplitSettings(model=model, cut=1, code_folder=head))
+    assert main(['train', 'code', '--model', model, '--data', pictures, '--cut', '1', '--images', '40', '--head', head]) == 0
+    digests = {name: json.loads((tmp_path / 'colours' / f'{name}-cut1.json').read_text())['digest'] for name in ('klt', 'entropy')}
+    found = CutModel.load(SplitSettings(model=model, cut=1, code_folder=head)).parameters
+    assert {'klt': found.code, 'entropy': found.entropy_code} == digests
+    assert CutModel.load(SplitSettings(model=model, cut=1)).parameters.code == ''

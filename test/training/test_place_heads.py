@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from evitif.datasets import DatasetError
 from evitif.heads import load_head
@@ -15,7 +16,10 @@ from evitif.heads.segment import SegmentHead
 from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.fingerprint import trunk_fingerprint
 from evitif.model.split import SplitModel
+from evitif.pipeline.split_bridge import SplitBridge
+from evitif.settings import bridge_settings
 from evitif.vocabulary import Task
+from evitif_cli import main
 from evitif_lab.data.places import UNLABELLED, open_places
 from evitif_lab.training.place_head import PlaceTraining, lovasz, train_place_head
 from evitif_lab.trials.place_figures import DepthFigures, MaskFigures, describe
@@ -122,13 +126,54 @@ def draw(data, mask):
     (lambda data: draw(data, np.zeros((16, 32), np.uint8)), 'has 16x32 pixels, its image 033.png has 32x32'),
     (lambda data: (data / 'train' / 'labels' / '003.png').unlink(), 'images: 003 without a mask'),
     (lambda data: (data / 'train' / 'images' / '003.png').unlink(), 'labels: 003 without an image'),
-    (lambda data: draw(data, np.zeros((32, 32, 3), np.uint8)), 'expected a mask of one channel')])
+    (lambda data: draw(data, np.zeros((32, 32, 3), np.uint8)), 'expected a mask of one channel, the id of the class of each'),
+    (lambda data: (data / 'val' / 'labels' / '033.png').rename(data / 'val' / 'labels' / '033.jpg').write_bytes(
+        cv2.imencode('.jpg', np.zeros((32, 32), np.uint8))[1].tobytes()), '033.jpg is a JPEG, which changes the values of pixels'),
+    (lambda data: (data / 'val' / 'images' / '033.bmp').write_bytes(b''), 'images has 033.bmp and 033.png: expected one of each name')])
 def test_what_cannot_be_trained_with_is_named(folder, change, sentence):
     change(folder)
     with pytest.raises(DatasetError, match=re.escape(sentence)):
         for split in ('train', 'test'):
             places = open_places(str(folder), split, Task.SEGMENT)
             [places[index] for index in range(len(places))]
+
+
+def test_masks_that_judge_are_looked_at_before_anything_is_trained(folder, backbone, tmp_path, monkeypatch):
+    draw(folder, np.full((32, 32), 7, np.uint8))
+    monkeypatch.setattr('evitif_lab.training.place_head.train_loop', lambda *_: pytest.fail('it was trained'))
+    with pytest.raises(DatasetError, match='033.png has the class 7'):
+        training(folder, backbone, tmp_path / 'mask')
+
+
+def test_masks_of_a_palette_and_of_one_bit_and_pictures_in_sub_folders_are_taken(folder):
+    for kind in ('images', 'labels'):
+        for name in ('street', 'yard'):         # the same names in both
+            (folder / 'train' / kind / name).mkdir()
+    masks = ('street', Image.fromarray(np.eye(32, dtype=np.uint8), 'P')), ('yard', Image.fromarray(np.eye(32) > 0))
+    for number, (name, mask) in enumerate(masks):
+        if mask.mode == 'P':
+            mask.putpalette([0, 0, 0, 255, 0, 0])
+        mask.save(folder / 'train' / 'labels' / name / '1.png')
+        (folder / 'train' / 'images' / '000.png').with_name(f'{number:03d}.png').rename(folder / 'train' / 'images' / name / '1.png')
+        (folder / 'train' / 'labels' / f'{number:03d}.png').unlink()
+    places = open_places(str(folder), 'train', Task.SEGMENT)
+    assert len(places) == 32 and [path.parent.name for path, _ in places.pairs[-2:]] == ['street', 'yard']
+    for index in (-2, -1):
+        np.testing.assert_array_equal(places[index].truth, np.eye(32, dtype=np.uint8))
+
+
+@pytest.mark.parametrize('task', ['segment', 'depth'])
+def test_codes_and_recovery_are_fitted_to_what_a_head_says_of_places(folder, backbone, tmp_path, task):
+    head, images = str(tmp_path / task), str(folder / 'train' / 'images')
+    training(folder, backbone, head, task=task, epochs=1)
+    common = ['--model', backbone, '--data', images, '--head', head]
+    few = ['--steps', '2', '--batch-size', '4', '--budget', '1', '--memory-steps', '2', '--videos', '8']
+    assert main(['train', 'recovery', *common, *few]) == 0
+    assert main(['train', 'code', *common, '--images', '16', '--gradient-images', '8']) == 0
+    bridge = SplitBridge(bridge_settings(model=backbone, heads=head, code_folder=head, recovery_artifact=f'{head}/paldn-cut2.json'))
+    assert bridge.parameters.entropy_code and bridge.recovery.name == 'paldn'
+    table = json.loads((tmp_path / task / 'klt-cut2.json').read_text())['figures']['accuracy_cost']
+    assert table['recovery'] == 'paldn' and table['lost'][-1][1] > 0
 
 
 def test_void_and_255_are_no_class(folder):

@@ -23,7 +23,7 @@ from evitif.protocol.bridge.paths import Paths
 from evitif.protocol.bridge.rate_limiter import RateLimiter
 from evitif.protocol.bridge.session import BridgeSession
 from evitif.protocol.bridge.sessions import Sessions
-from evitif.protocol.events import BridgeEvent, RobotMoved
+from evitif.protocol.events import BridgeEvent, HeadsLeftOut, RobotMoved
 from evitif.protocol.rate.statistics import LinkStatistics, Traffic
 from evitif.protocol.sealing.keys import RobotKeys
 from evitif.protocol.wire import datagram, runs
@@ -106,8 +106,8 @@ class BridgeEndpoint:
     # What the owner does
 
     def send_answer(self, session_id: int, answer: Answer, now: float) -> bool:
-        """Send an answer to a frame, several times, with as many of its classes as fit into a datagram. False: the session has
-        ended, and nothing is sent.
+        """Send an answer to a frame, several times, with as many of its heads and classes as fit into a datagram; an event names the heads
+        that do not. False: the session has ended, and nothing is sent.
 
         Raises ValueError where the answer cannot be written or does not fit into a datagram.
         """
@@ -119,8 +119,11 @@ class BridgeEndpoint:
             raise ValueError(f'tokens_expected is {answer.tokens_expected}; expected {parameters.tokens}')
         if not all(0 <= class_id < parameters.classes for class_id in answer.class_ids):
             raise ValueError(f'class_ids are {answer.class_ids}; expected 0 to {parameters.classes - 1}')
-        for data in session.queue_answer(answer, self.config.answer_copies, self.config.max_datagram_bytes, now):
+        copies, left_out = session.queue_answer(answer, self.config.answer_copies, self.config.max_datagram_bytes, now)
+        for data in copies:
             self._transmit(data, session.address)
+        if left_out:
+            self._events.append(HeadsLeftOut(session_id, session.robot, left_out))
         self._sessions.touch(session)
         return True
 

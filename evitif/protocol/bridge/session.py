@@ -192,18 +192,22 @@ class BridgeSession:
         copies = sufficient_copies(self.downlink_loss()[0], PONG_FAILURE, 1, 2)
         return [self.build(datagram.PONG, body) for _ in range(copies)]
 
-    def queue_answer(self, answer: answers.Answer, copies: int, max_datagram_bytes: int, now: float) -> list[bytes]:
-        """Encode an answer; return the copies to send now, `copies_due` has the others. Raises ValueError."""
+    def queue_answer(self, answer: answers.Answer, copies: int, max_datagram_bytes: int,
+                     now: float) -> tuple[list[bytes], dict[str, int]]:
+        """Encode an answer; return the copies to send now, `copies_due` has the others, and the heads that did not fit with the bytes
+        of what they say. Raises ValueError."""
         copies = copies or answer_copies(*self.downlink_loss())
         frame = datagram.HEADER.size + (0 if self.sealer is None else datagram.SEAL_BYTES)
-        body = answers.encode(answers.fit_classes(answer, min(self._sizes.at(self.address), max_datagram_bytes) - frame), copies)
+        fitted = answers.fit_classes(answer, min(self._sizes.at(self.address), max_datagram_bytes) - frame)
+        body = answers.encode(fitted, copies)
         size = frame + len(body)
         if size > max_datagram_bytes:
             raise ValueError(f'an answer takes {size} bytes; expected at most max_datagram_bytes, {max_datagram_bytes}')
         at_once = (copies + 1) // 2
         if copies > at_once:
             self._pending.append(_PendingAnswer(body, answer.hold_s, now, now + COPY_SPACING_S, copies - at_once))
-        return [self._answer(body) for _ in range(at_once)]
+        left_out = {self.parameters.heads[index][0]: len(said) for index, said in answer.heads.items() if index not in fitted.heads}
+        return [self._answer(body) for _ in range(at_once)], left_out
 
     def _answer(self, body: bytes) -> bytes:
         data = self.build(datagram.ANSWER, body)

@@ -10,10 +10,10 @@ import struct
 from dataclasses import dataclass
 
 from evitif.protocol.wire.datagram import HEADER, SEAL_BYTES, Buffer, DatagramError
+from evitif.protocol.wire.parameters import MAX_HEADS
 
 # frame id u32, capture stamp i64 ns, which of the bridge's heads u8, index of the part u8, parts of the map u8, copies u8; then the content
 MAP_HEADER = struct.Struct('>IqBBBB')
-MOST_HEADS = 16
 MOST_PARTS = 64
 
 
@@ -41,9 +41,9 @@ def map_room(max_datagram_bytes: int, *, sealed: bool) -> int:
 
 def encode(part: MapPart, copies: int) -> bytes:
     """The body of a MAP that is sent `copies` times. Raises ValueError naming what cannot be written."""
-    if not part.content or not 0 <= part.head < MOST_HEADS or not 0 <= part.index < part.parts <= MOST_PARTS:
+    if not part.content or not 0 <= part.head < MAX_HEADS or not 0 <= part.index < part.parts <= MOST_PARTS:
         raise ValueError(f'part {part.index} of {part.parts} of head {part.head} with {len(part.content)} bytes: expected a part that is '
-                         f'not empty, at most {MOST_PARTS} parts and {MOST_HEADS} heads')
+                         f'not empty, at most {MOST_PARTS} parts and {MAX_HEADS} heads')
     try:
         return MAP_HEADER.pack(part.frame_id, part.capture_stamp_ns, part.head, part.index, part.parts, copies) + part.content
     except struct.error as error:
@@ -55,6 +55,6 @@ def decode(body: Buffer) -> tuple[MapPart, int]:
     if len(body) <= MAP_HEADER.size:
         raise DatagramError('truncated')
     frame_id, stamp, head, index, parts, copies = MAP_HEADER.unpack_from(body)
-    if head >= MOST_HEADS or not index < parts <= MOST_PARTS or copies == 0:
+    if head >= MAX_HEADS or not index < parts <= MOST_PARTS or copies == 0:
         raise DatagramError('malformed')
     return MapPart(frame_id, stamp, head, index, parts, bytes(body[MAP_HEADER.size:])), copies
