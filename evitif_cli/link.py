@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from evitif.transport.addresses import TransportError, format_address, parse_address
-from evitif.transport.impairment import KINDS, Impairment, check_setting
+from evitif.transport.impairment import FILE, KINDS, Impairment, check_setting
 from evitif.transport.link_simulator import DIRECTIONS, LinkSimulator
 from evitif_lab.commands.options import seed
 
@@ -49,10 +49,11 @@ def add_impairments(parser: argparse.ArgumentParser) -> None:
     }
     for prefix, group in groups.items():
         for field in dataclasses.fields(Impairment):
-            general = f'{field.metadata["help"]} (default: {field.default:g})'
+            file = field.metadata['kind'] == FILE
+            general = f'{field.metadata["help"]} (default: {"none" if file else format(field.default, "g")})'
             group.add_argument(
-                f'--{prefix}{field.name.replace("_", "-")}', type=_setting_type(field.name, field.metadata['kind']),
-                metavar='X', help=f'{field.name} of this direction' if prefix else general)
+                f'--{prefix}{field.name.replace("_", "-")}', type=str if file else _setting_type(field.name, field.metadata['kind']),
+                metavar='FILE' if file else 'X', help=f'{field.name} of this direction' if prefix else general)
 
 
 def impairments_of(arguments: argparse.Namespace) -> dict[str, Impairment]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from evitif.settings import BRIDGE_SETTINGS, STRATEGY, BridgeSettings, Changeable, Setting, Settings, setting
-from evitif.transport.impairment import KINDS, Impairment
+from evitif.transport.impairment import FILE, KINDS, Impairment
 from evitif_ros.parameters import USE_FQN, StatisticsSettings, prefixed, table_of
 
 
@@ -34,6 +34,9 @@ def _direction() -> dict[str, Setting]:
     """What the link simulator may do to one direction: a parameter for each field of Impairment that is worth changing."""
     found = {}
     for field in fields(Impairment):
+        if field.metadata['kind'] == FILE:
+            found[field.name] = Setting(field.name, field.default, field.metadata['help'], changeable=Changeable.ALWAYS, launch=True)
+            continue
         kind = KINDS[field.metadata['kind']]
         found[field.name] = Setting(
             re.sub('(_bit)?_s$', '', field.name), field.default, field.metadata['help'], kind.unit, kind.least, kind.most, also=kind.also,

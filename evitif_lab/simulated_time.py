@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from evitif.protocol.bridge.endpoint import BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConnection
@@ -36,20 +36,21 @@ class Timeline:
 
 
 class SimulatedTime(Timeline):
-    """The clock of one edge and one bridge. An action that returns an empty set concerned neither of them.
+    """The clock of one edge, or several, and one bridge. An action that returns an empty set concerned none of them.
 
-    :param exchange: carries what both have to send, and takes their events
+    :param exchange: carries what all have to send, and takes their events
     """
 
-    def __init__(self, edge: EdgeConnection, bridge: BridgeEndpoint, exchange: Callable[[], object]):
+    def __init__(self, edge: EdgeConnection | Sequence[EdgeConnection], bridge: BridgeEndpoint, exchange: Callable[[], object]):
         super().__init__()
-        self._edge, self._bridge, self._exchange = edge, bridge, exchange
+        self._edges = (edge,) if isinstance(edge, EdgeConnection) else tuple(edge)
+        self._bridge, self._exchange = bridge, exchange
 
     def run(self, until: float) -> None:
         """Let time pass until then."""
         self._exchange()
         while True:
-            timers = [timer for timer in (self._edge.get_timer(), self._bridge.get_timer()) if timer is not None]
+            timers = [timer for timer in (*(edge.get_timer() for edge in self._edges), self._bridge.get_timer()) if timer is not None]
             when = min([*timers, self.next])
             if when > until:
                 break
@@ -58,7 +59,8 @@ class SimulatedTime(Timeline):
                     continue
             else:
                 self.now = max(self.now, when)
-                self._edge.handle_timer(self.now)
+                for edge in self._edges:
+                    edge.handle_timer(self.now)
                 self._bridge.handle_timer(self.now + 1e-9)
             self._exchange()
         self.now = until

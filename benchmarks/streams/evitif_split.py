@@ -24,7 +24,6 @@ from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.events import AnswerArrived, FrameExpired, FrameOverdue, FrameReady
 from evitif.protocol.frames.reassembly import ReceivedFrame
-from evitif.protocol.wire.answer import Answer
 from evitif.settings import bridge_settings, edge_settings
 from evitif.transport.impairment import HEADER_BYTES
 from evitif.vocabulary import Strategy
@@ -123,14 +122,8 @@ class _Simulation:
             self._answers[number], self._repeated[number] = class_id, repeated
 
     def _answer(self, frame: ReceivedFrame, outcome: Outcome) -> None:
-        self._bridge.send_answer(frame.session_id, Answer(
-            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=outcome.class_ids, scores=outcome.scores,
-            strategy=self._server.name, recovery=outcome.recovery, packets_received=frame.packets_received,
-            packets_expected=frame.packets_expected, bytes_received=frame.bytes_received, tokens_received=int(outcome.received.sum()),
-            tokens_expected=len(outcome.received), received=outcome.received, remembered=outcome.remembered,
-            memory_age_s=outcome.memory_age_s, motion=outcome.motion, packet_error_rate=frame.packet_error_rate,
-            first_arrival=frame.first_arrival, wait_s=0.0, recovery_s=0.0, tail_s=TAIL_S,
-            hold_s=max(0.0, self._time.now - frame.first_arrival)), self._time.now)
+        answer = outcome.answer(frame, self._server.name, frame.first_arrival, self._time.now)
+        self._bridge.send_answer(frame.session_id, answer, self._time.now)
 
     def _frame(self) -> int:
         """Which frame's time it is; -1 before the first."""

@@ -30,18 +30,21 @@ def _name(source: str) -> str:
 
 
 def open_images(source: str, split: str = 'test', class_names: tuple[str, ...] | None = None, ranked: bool = False,
-                significant_bits: int = 0, say: Callable[[str], None] = say_once) -> ImageDataset:
+                significant_bits: int = 0, say: Callable[[str], None] = say_once, labels: str | None = None) -> ImageDataset:
     """Open a data set by name (`fashion-mnist`, `moving-fashion`), a folder of images, one image file, or a bag (`rover.mcap`,
     `rover.mcap:/camera/image_raw`), of which the first part trains and the last part judges.
 
     `split` is `train` or `test`. A folder with `train` and `val` (or `test`) inside is opened at that split, any other folder whole; the
     `split` of the returned data set says which. `class_names`, `ranked`, `significant_bits` and `say`: see `ImageFolder`.
+    `labels`: of a bag, a CSV file (`recorded_labels`).
     Raises DatasetError, naming the source and what was expected.
     """
+    if not is_named(source) and _recorded(source):
+        return RecordedImages(source, split, say=say, labels=labels)
+    if labels is not None:
+        raise DatasetError(f'{source} is no recording: labels in a CSV file ({labels}) belong to one')
     if is_named(source):
         return BY_NAME[_name(source)](split)
-    if _recorded(source):
-        return RecordedImages(source, split, say=say)
     if Path(source).expanduser().is_file():
         return ImageFile(source, significant_bits, say)
     return ImageFolder.at_split(source, split, class_names=class_names, ranked=ranked, significant_bits=significant_bits, say=say)

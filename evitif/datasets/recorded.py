@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from evitif.datasets.errors import DatasetError
+from evitif.datasets.recorded_labels import UNLABELLED, LabelOf, read_labels
 from evitif.datasets.sample import Sample
 from evitif.recording import RecordingError
 
@@ -34,15 +35,17 @@ LABEL_TYPE = 'evitif_msgs/msg/LabelStamped'
 class RecordedImages:
     """Images of a topic, evenly spread over their part of the time, near-duplicates left out. They are files while the object lives.
 
-    `class_names` and ids come from a topic of evitif_msgs/LabelStamped, where the recording has one.
+    `class_names` and ids come from `labels`, else from a topic of evitif_msgs/LabelStamped, where the recording has one.
 
+    :param labels: a CSV file with labels (`read_labels`); images that have none are left out
     :param split: `train`: the first three quarters of the time; `test`: the last fifth; `all`
     :param most: images at most
     :param say: gets a sentence on whatever a user should know
     :raises DatasetError: the recording cannot be read, has no such images, or the disk is full
     """
 
-    def __init__(self, source: str, split: str = 'all', most: int = MOST, say: Callable[[str], None] = lambda sentence: None):
+    def __init__(self, source: str, split: str = 'all', most: int = MOST, say: Callable[[str], None] = lambda sentence: None,
+                 labels: str | None = None):
         self.split = split
         self.folder = Path(tempfile.mkdtemp(prefix='evitif-recording-'))
         self._clean = weakref.finalize(self, rmtree, self.folder, True)
@@ -50,8 +53,8 @@ class RecordedImages:
         try:
             from evitif.recording import Recording
             with Recording.open(source, say=say) as recording:
-                labels, self.class_names = _labels(recording)
-                alike = self._fill(recording, labels, split, most)
+                label_of, self.class_names = _labels(recording) if labels is None else read_labels(labels, recording)
+                alike = self._fill(recording, label_of, split, most, labels is not None)
                 seen = recording.skipped
         except RecordingError as error:
             raise DatasetError(str(error)) from None
@@ -64,7 +67,7 @@ class RecordedImages:
         left_out = f'; {alike} that hardly differ from the one before are left out' if alike else ''
         say(f'{source}: {len(self.items)} images of {part}{left_out}')
 
-    def _fill(self, recording: Recording, labels: dict[int, tuple[int, str]], split: str, most: int) -> int:
+    def _fill(self, recording: Recording, label_of: LabelOf, split: str, most: int, only_labelled: bool) -> int:
         start_s, stop_s, every = _part(recording, split, most)
         last, alike = None, 0
         for image in recording.images(start_s, stop_s - start_s, every):
@@ -72,15 +75,17 @@ class RecordedImages:
             if last is not None and np.abs(small - last).mean() < _ALIKE:
                 alike += 1
                 continue
+            class_id, label = label_of(image)
+            if class_id < 0 and only_labelled:
+                continue
             last = small
             if len(self.items) < most:
-                self._keep(image, *labels.get(image.stamp_ns, (-1, '')))
+                self._keep(image, class_id, label)
         return alike
 
     def _keep(self, image: RecordedImage, class_id: int, label: str) -> None:
         path = self.folder / f'{len(self.items):06}.png'
-        encoded = cv2.imencode('.png', cv2.cvtColor(image.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-        path.write_bytes(encoded.tobytes())
+        keep_image(path, image.image)
         self.items.append((path, class_id, label))
 
     def __len__(self) -> int:
@@ -88,10 +93,21 @@ class RecordedImages:
 
     def __getitem__(self, index: int) -> Sample:
         path, class_id, label = self.items[index]
-        image = cv2.imread(str(path))
-        if image is None:
-            raise DatasetError(f'{path} has gone: it is a copy of an image of a recording, kept while a program runs')
-        return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), class_id, label, path.name)
+        return Sample(kept_image(path), class_id, label, path.name)
+
+
+def keep_image(path: Path, image: np.ndarray) -> None:
+    """Write an image uint8 [H, W, 3] RGB for a while, without loss. Raises OSError where the disk is full."""
+    encoded = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    path.write_bytes(encoded.tobytes())
+
+
+def kept_image(path: Path) -> np.ndarray:
+    """Read what `keep_image` wrote. Raises DatasetError where it has gone."""
+    image = cv2.imread(str(path))
+    if image is None:
+        raise DatasetError(f'{path} has gone: it is a copy of an image of a recording, kept while a program runs')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def recorded_paths(source: str, count: int, length: int, split: str = 'train') -> Iterator[list[np.ndarray]]:
@@ -103,8 +119,8 @@ def recorded_paths(source: str, count: int, length: int, split: str = 'train') -
         from evitif.recording import Recording
         with Recording.open(source) as recording:
             start_s, stop_s, _ = _part(recording, split, MOST)
-            total = sum(1 for _ in recording.bag.records([recording.topic.name], recording.start_ns + round(start_s * 1e9),
-                                                         recording.start_ns + round(stop_s * 1e9)))
+            since = recording.times - recording.start_ns
+            total = int(((since >= round(start_s * 1e9)) & (since < round(stop_s * 1e9))).sum())
             firsts = iter(np.unique(np.linspace(0, max(total - length, 0), count).astype(int)).tolist())
             first, runs, found = next(firsts), [], 0
             for index, image in enumerate(recording.images(start_s, stop_s - start_s)):
@@ -131,8 +147,8 @@ def _part(recording: Recording, split: str, most: int) -> tuple[float, float, in
     return begin * length, end * length + (1e-3 if split != 'train' else 0.0), every
 
 
-def _labels(recording: Recording) -> tuple[dict[int, tuple[int, str]], tuple[str, ...]]:
-    """Class and name by stamp, and the names of the classes."""
+def _labels(recording: Recording) -> tuple[LabelOf, tuple[str, ...]]:
+    """Class and name of an image by its stamp, and the names of the classes."""
     topics = [topic.name for topic in recording.bag.topics.values() if topic.kind == LABEL_TYPE]
     labels: dict[int, tuple[int, str]] = {}
     names: dict[int, str] = {}
@@ -142,4 +158,5 @@ def _labels(recording: Recording) -> tuple[dict[int, tuple[int, str]], tuple[str
         labels[stamp.sec * 1_000_000_000 + stamp.nanosec] = (message.class_id, message.label)
         if message.class_id >= 0:
             names[message.class_id] = message.label
-    return labels, tuple(names.get(index, str(index)) for index in range(max(names, default=-1) + 1))
+    return lambda image: labels.get(image.stamp_ns, UNLABELLED), \
+        tuple(names.get(index, str(index)) for index in range(max(names, default=-1) + 1))

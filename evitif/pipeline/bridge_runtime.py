@@ -23,12 +23,12 @@ from evitif.bounded import BoundedDict
 from evitif.heads.results import Result
 from evitif.pipeline.bridge_metrics import BridgeMetrics
 from evitif.pipeline.bridge_statistics import BridgeStatistics
+from evitif.pipeline.ends import bridge_end
 from evitif.pipeline.heads_back import HeadsBack
 from evitif.pipeline.prediction import Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.strategies import bridge_strategy
-from evitif.pipeline.strategy import BridgeStrategy, Outcome
-from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
+from evitif.pipeline.strategy import BridgeStrategy
 from evitif.protocol.bridge.joining import HANDED_ON, JOINTS_IN_FLIGHT, JoiningEndpoint
 from evitif.protocol.events import (
     AnswerSize,
@@ -48,7 +48,7 @@ from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, rea
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.datagram import SMALL_PATH
 from evitif.protocol.wire.link_names import group_of
-from evitif.settings import BridgeSettings, PartitionBridgeSettings
+from evitif.settings import BridgeSettings
 from evitif.transport.addresses import format_address
 from evitif.vocabulary import How
 
@@ -73,7 +73,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         keys = read_robot_keys(config.key_file) if config.key_file else None
         self._refused_keys = keys.refused if keys else ()
         strategy = bridge_strategy(config)
-        self._endpoint = _endpoint(config, strategy, keys)
+        self._endpoint = bridge_end(config, strategy, keys)
         super().__init__(config, strategy, self._endpoint, on_event=on_event, log=log, bind=(config.bind_host, config.port))
         self.config: BridgeSettings = config
         self._on_prediction, self._read_here = on_prediction, heads_read
@@ -128,7 +128,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         if self._key_watch is not None:
             self._key_watch.join()
             self._key_watch = None
-        self._loop.stop()
+        self._end()
 
     def statistics(self) -> BridgeStatistics:
         """A snapshot of the counts and of every robot's link."""
@@ -172,7 +172,8 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         done = time.monotonic()
         self._add(batches=1)
         answered = iter([(frame if outcome.sent is None else dataclasses.replace(frame, units_sent=outcome.sent),
-                          (self._answer(frame, outcome, began, done), outcome.heads))
+                          (outcome.answer(frame, self._strategy.name, began, done, self._heads_back.in_answer(frame, outcome.heads)),
+                           outcome.heads))
                          for frame, outcome in zip(frames, outcomes, strict=True)])
         parts = [list(itertools.islice(answered, len(item))) for item in items]
         return [(tuple(frame for frame, _ in part), [said for _, said in part]) for part in parts]
@@ -182,17 +183,6 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         here = [head.name for head in self._strategy.heads] if self._read_here is None else \
             self._read_here(group_of(frame.robot, frame.device))
         return {*here, *self._heads_back.read_on_robot(frame)}
-
-    def _answer(self, frame: ReceivedFrame, outcome: Outcome, began: float, done: float) -> Answer:
-        return Answer(
-            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=outcome.class_ids, scores=outcome.scores,
-            strategy=self._strategy.name, recovery=outcome.recovery, packets_received=frame.packets_received,
-            packets_expected=frame.packets_expected, bytes_received=frame.bytes_received,
-            tokens_received=int(outcome.received.sum()), tokens_expected=len(outcome.received), received=outcome.received,
-            packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
-            wait_s=max(0.0, began - frame.first_arrival), recovery_s=outcome.recovery_s, tail_s=outcome.tail_s,
-            hold_s=max(0.0, done - frame.first_arrival), remembered=outcome.remembered, memory_age_s=outcome.memory_age_s,
-            motion=outcome.motion, heads=self._heads_back.in_answer(frame, outcome.heads))
 
     def _deliver(self, answered: list[tuple[Item, list[Said]]]) -> None:
         # All with the loop's lock taken once: the loop holds it while it takes a batch of datagrams, so each time costs a wait.
@@ -362,15 +352,6 @@ def _said_of_size(event: AnswerSize) -> tuple[int, str]:
 
 def _frames_of(slot: Slot) -> Item:
     return (slot.frame,) if isinstance(slot, FrameLate) else slot
-
-
-def _endpoint(config: BridgeSettings, strategy: BridgeStrategy, keys: RobotKeys | None) -> BridgeEndpoint:
-    protocol = BridgeConfig(max_sessions=config.max_robots, session_timeout_s=config.session_timeout,
-                            reassembly_deadline_s=config.reassembly_deadline, answer_copies=config.answer_copies,
-                            max_datagram_bytes=config.max_datagram_bytes, silent_to_strangers=config.silent_to_strangers)
-    if isinstance(config, PartitionBridgeSettings):
-        return JoiningEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys, join_deadline_s=config.join_deadline)
-    return BridgeEndpoint(strategy.streams, config.bridge_name, protocol, keys=keys)
 
 
 def _mean(rates: list[float]) -> float:

@@ -24,13 +24,13 @@ from evitif.heads.results import Result, top_classes
 from evitif.pipeline.answer_memory import AnswerMemory
 from evitif.pipeline.arriving_maps import ArrivingMaps, PlaceAnswer, SeenFrame
 from evitif.pipeline.edge_statistics import EdgeStatistics
+from evitif.pipeline.ends import edge_end
 from evitif.pipeline.prediction import NAN, Prediction, StageTimes
 from evitif.pipeline.runtime import Log, Runtime, log_to_python
 from evitif.pipeline.shape_check import ShapeCheck
 from evitif.pipeline.stamp_check import StampCheck
 from evitif.pipeline.strategies import edge_strategy
 from evitif.pipeline.strategy import EdgeStrategy, Encoded, Observation
-from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
 from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.events import (
     AnswerArrived,
@@ -46,8 +46,7 @@ from evitif.protocol.events import (
 from evitif.protocol.frames.packetiser import SOURCE_FRAME_RESERVE
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.keys import read_key_file, require_choice
-from evitif.protocol.wire.answer import MAX_TOP_K, Answer
-from evitif.protocol.wire.link_names import link_name
+from evitif.protocol.wire.answer import Answer
 from evitif.settings import DEFAULT_TOP_K, EdgeSettings
 from evitif.vocabulary import How, LinkState, RecoveryName
 
@@ -90,12 +89,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         key = read_key_file(config.key_file) if config.key_file else None
         strategy = edge_strategy(config)
         parameters = strategy.parameters
-        self._connection = EdgeConnection(parameters, link_name(config.robot_name, parameters.device), EdgeConfig(
-            answer_deadline_s=config.answer_deadline, link_timeout_s=config.link_timeout,
-            max_datagram_bytes=config.max_datagram_bytes, min_packets=config.min_packets,
-            prefix_copies=config.prefix_copies, patch_copies=config.patch_copies,
-            rate_limit_bit_s=1e6 * config.rate_limit, congestion_control=config.congestion_control,
-            ecn=config.ecn, top_k=min(config.top_k or 0, MAX_TOP_K), bridge_name=config.bridge_name), key=key)
+        self._connection = edge_end(config, parameters, key)
         super().__init__(config, strategy, self._connection, on_event=on_event, log=log,
                          remote=(config.bridge_host, config.bridge_port))
         self.config: EdgeSettings = config
@@ -129,7 +123,7 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         """Say goodbye to the bridge and end the threads."""
         self._add(frames_unsent=sum(frame.observation is None for frame in self._slots.close()))
         self._join_worker()
-        self._loop.stop()
+        self._end()
 
     def submit(self, image: np.ndarray, capture_stamp_ns: int, source_frame: str = '', context: object = None) -> None:
         """Take an image uint8 [H, W, 3] RGB. Never blocks: the image replaces one that waits for the worker."""

@@ -12,11 +12,13 @@ from typing import Generic, TypeVar
 from evitif.pipeline.slot import LatestSlots
 from evitif.pipeline.strategy import BridgeStrategy, EdgeStrategy
 from evitif.pipeline.threads import choose_threads
+from evitif.protocol.bridge.endpoint import BridgeEndpoint
+from evitif.protocol.edge.connection import EdgeConnection
 from evitif.protocol.sealing.keys import UNSEALED_WARNING
 from evitif.repeated_log import RepeatedLog
 from evitif.settings import BATCHING, LinkSettings
 from evitif.transport import UdpLoop
-from evitif.transport.driver import ProtocolObject
+from evitif.transport.trace_writer import TraceWriter
 
 Log = Callable[[int, str], None]      # takes a level (logging.INFO, …) and a sentence
 Item = TypeVar('Item')                # what waits in the slots
@@ -31,8 +33,8 @@ def log_to_python(level: int, text: str) -> None:
 class Runtime(ABC, Generic[Half, Item]):
     """:param link: the protocol's half of the link; `bind` or `remote` is its address, as `UdpLoop` has it"""
 
-    def __init__(self, config: LinkSettings, strategy: Half, link: ProtocolObject, *, on_event: Callable[[object], None], log: Log,
-                 bind: tuple[str, int] | None = None, remote: tuple[str, int] | None = None):
+    def __init__(self, config: LinkSettings, strategy: Half, link: EdgeConnection | BridgeEndpoint, *,
+                 on_event: Callable[[object], None], log: Log, bind: tuple[str, int] | None = None, remote: tuple[str, int] | None = None):
         self.config = config
         self.threads = ''                     # one sentence about how many PyTorch computes with, once started
         self._strategy: Half = strategy
@@ -40,6 +42,9 @@ class Runtime(ABC, Generic[Half, Item]):
         self.heads = strategy.heads           # that answer beside the model's own classifier
         self._on_event, self._log = on_event, log
         self._repeated = RepeatedLog(log)     # of what comes with each frame or datagram
+        self._trace: TraceWriter | None = None
+        if config.trace_folder:
+            self._trace = link.on_arrivals = TraceWriter(config.trace_folder, 'downlink' if bind is None else 'uplink', log)
         self._loop = UdpLoop(link, bind=bind, remote=remote, on_event=self._handle, batching=BATCHING[config.batching],
                              traffic_class=4 * config.dscp)
         self._slots: LatestSlots[Item] = LatestSlots()
@@ -67,6 +72,12 @@ class Runtime(ABC, Generic[Half, Item]):
         if self._worker is not None:
             self._worker.join()
             self._worker = None
+
+    def _end(self) -> None:
+        """End the socket's thread, once the worker has ended, and the trace."""
+        self._loop.stop()
+        if self._trace is not None:
+            self._trace.close()
 
     @abstractmethod
     def _work(self) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from evitif.protocol.edge.frame_sender import UplinkState
 from evitif.protocol.frames.coded_frame import CodedFrame
 from evitif.protocol.frames.packetiser import TokenFrame
 from evitif.protocol.frames.reassembly import ReceivedFrame
+from evitif.protocol.wire.answer import Answer
 from evitif.protocol.wire.coded import CodedTokens
 from evitif.protocol.wire.parameters import StreamParameters
 from evitif.vocabulary import Quantisation, RecoveryName, Strategy
@@ -81,6 +83,22 @@ class Outcome:
     motion: float = NAN                       # 1/s, how fast the scene changes (`evitif.recovery.memory`); NaN unknown
     heads: dict[str, Result] = field(default_factory=dict)      # what other heads say, those that somebody reads, by name
     sent: int | None = None                   # tokens that the frame had, where the strategy knows better than its datagrams say
+
+    def answer(self, frame: ReceivedFrame, strategy: Strategy, began: float, done: float, heads: Mapping[int, bytes] = MappingProxyType({}),
+               ) -> Answer:
+        """The answer to the frame that this came of.
+
+        :param began: when it was taken up, and `done` when it was answered, seconds on the clock of `frame.first_arrival`
+        :param heads: what travels of what they say
+        """
+        return Answer(
+            frame_id=frame.frame_id, capture_stamp_ns=frame.capture_stamp_ns, class_ids=self.class_ids, scores=self.scores,
+            strategy=strategy, recovery=self.recovery, packets_received=frame.packets_received, packets_expected=frame.packets_expected,
+            bytes_received=frame.bytes_received, tokens_received=int(self.received.sum()), tokens_expected=len(self.received),
+            received=self.received, packet_error_rate=frame.packet_error_rate, first_arrival=frame.first_arrival,
+            wait_s=max(0.0, began - frame.first_arrival), recovery_s=self.recovery_s, tail_s=self.tail_s,
+            hold_s=max(0.0, done - frame.first_arrival), remembered=self.remembered, memory_age_s=self.memory_age_s, motion=self.motion,
+            heads=dict(heads))
 
 
 class EdgeStrategy(ABC, Generic[Content]):

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,10 +99,16 @@ class Recording:
 
     def extent(self) -> tuple[int, int, int]:
         """When the recorder got the first and the last message of the topic, and how many there are. Goes through the bag once."""
-        last, count = self.start_ns, 0
-        for record in self.bag.records([self.topic.name]):
-            last, count = max(last, record.received_ns), count + 1
-        return self.start_ns, last, count
+        times = self.times
+        if not len(times):
+            raise RecordingError(f'{self.name} has no message that can be read')
+        self._started = int(times[0])
+        return self._started, int(times.max()), len(times)
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """When the recorder got each message of the topic, int64 [n] ns. Goes through the bag once."""
+        return np.fromiter((record.received_ns for record in self.bag.records([self.topic.name])), np.int64)
 
     def images(self, start_s: float = 0.0, duration_s: float = math.inf, every: int = 1) -> Iterator[RecordedImage]:
         """The images received from `start_s` after the first one, for `duration_s` seconds, of every `every` messages one."""

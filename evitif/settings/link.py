@@ -22,6 +22,9 @@ class LinkSettings(CommonSettings):
     ecn: bool = setting(
         True, 'mark datagrams as ECN-capable (ECT(1), RFC 9331), so that a queue that can says that it grows; where none can, it changes '
         'nothing')
+    trace_folder: str | None = setting(
+        None, 'folder for traces of the link: what arrives here, datagram by datagram, as the link simulator plays it; at most 64 MB of '
+        'each robot; empty: none', launch=True)
     key_file: str | None = setting(
         None, 'file with the key that seals the link, the same on edge and bridge, made by `evitif key new`; the bridge also takes a '
         'folder with <robot_name>.key for each robot; empty: none', launch=True)

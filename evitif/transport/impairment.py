@@ -2,7 +2,7 @@
 
 A datagram passes, in this order: a transmitter of limited rate with a tail-drop queue; loss; corruption; duplication; delay with jitter;
 reordering. A lost datagram has therefore used the transmitter's time, as on the air. Loss is independent, or comes in bursts by Gilbert's
-channel (`evitif.channel`).
+channel (`evitif.channel`). A trace takes the place of the rate, or adds its own losses and delays (`link_trace`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ import random
 from typing import NamedTuple
 
 from evitif.channel import shortest_burst, transitions
+from evitif.transport.link_trace import LinkTrace, LinkTracePlayer, RateTracePlayer, load_trace
 
 HEADER_BYTES = 28               # IPv4 and UDP headers, which the limited rate carries too
 MAX_FLIPPED_BITS = 8
+FILE = 'file'                   # the kind of a setting that is no number
+TRACE_HELP = ('file with a trace of a link, played again and again: losses and delays, as `trace_folder` writes them, or rates in '
+              "Mahimahi's format, in place of the rate")
 
 
 def _setting(default: float, kind: str, help_text: str) -> float:
@@ -66,11 +70,16 @@ class Impairment:
     corrupt: float = _setting(0.0, 'probability', 'share of the datagrams in which bits are flipped')
     rate_bit_s: float = _setting(0.0, 'bits per second', 'rate of the link, IP and UDP headers included; 0: unlimited')
     queue_s: float = _setting(0.1, 'seconds', 'longest wait for the limited rate; what would wait longer is dropped')
+    trace: str = dataclasses.field(default='', metadata={'kind': FILE, 'help': TRACE_HELP})
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
+        for field in dataclasses.fields(self)[:-1]:
             value = check_setting(field.name, field.metadata['kind'], getattr(self, field.name))
             object.__setattr__(self, field.name, value)
+        if not isinstance(self.trace, str):
+            raise ValueError(f'trace = {self.trace!r}: expected the name of a file, or none')
+        if self.trace:
+            load_trace(self.trace)
         if self.burst_length > 1.0 and self.loss > 0.0:
             shortest = shortest_burst(self.loss) if self.loss < 1.0 else math.inf
             if self.burst_length < shortest * (1 - 1e-9):      # 0.9 / (1 - 0.9) is a little more than 9
@@ -117,9 +126,16 @@ class ImpairedChannel:
         self._bad: bool | None = None       # the channel's state, None: to be drawn
         self._transmitter_free_at = -math.inf
         self._latest_delivery = -math.inf
+        self._began: float | None = None    # when the trace was at its beginning; None: with the next datagram
+        self._player: LinkTracePlayer | RateTracePlayer | None = None
 
-    def set_impairment(self, impairment: Impairment) -> None:
-        """Change the link for the datagrams offered from now on; those under way keep their time of delivery."""
+    def set_impairment(self, impairment: Impairment, began: float | None = None) -> None:
+        """Change the link for the datagrams offered from now on; those under way keep their time of delivery.
+
+        :param began: when its trace is at the beginning, on the clock of `offer`; None: with the next datagram, or as it was
+        """
+        if impairment.trace != self.impairment.trace or began is not None:
+            self._player, self._began = None, began
         bursty = impairment.burst_length > 1.0 and self.impairment.burst_length > 1.0
         if not bursty or impairment.loss != self.impairment.loss:
             self._bad = None
@@ -138,22 +154,32 @@ class ImpairedChannel:
         counters.received += 1
         counters.bytes_received += size
 
-        sent_at = now
-        if link.rate_bit_s:
+        sent_at, trace_delay, overtaken = now, 0.0, False
+        player = self._player or (self._begin_trace(link.trace, now) if link.trace else None)
+        if isinstance(player, RateTracePlayer):
+            if player.free_at(now) - now > link.queue_s:
+                counters.queue_dropped += 1
+                return []
+            sent_at = player.send(size + self._header_bytes)
+        elif link.rate_bit_s:
             start = max(now, self._transmitter_free_at)
             if start - now > link.queue_s:
                 counters.queue_dropped += 1
                 return []
             sent_at = self._transmitter_free_at = start + 8 * (size + self._header_bytes) / link.rate_bit_s
-        if lost:
+        if isinstance(player, LinkTracePlayer):
+            trace_delay, overtaken = player.fate(now)
+        if lost or math.isnan(trace_delay):
             counters.lost += 1
             return []
 
         if corrupt_draw < link.corrupt and size:
             datagram = self._flip_bits(datagram)
             counters.corrupted += 1
-        deliver_at = sent_at + link.delay_s + link.jitter_s * jitter_draw
-        if reorder_draw < link.reorder:
+        deliver_at = sent_at + link.delay_s + link.jitter_s * jitter_draw + trace_delay
+        if overtaken:
+            counters.reordered += 1
+        elif reorder_draw < link.reorder:
             deliver_at = max(deliver_at, self._latest_delivery) + link.reorder_delay_s
             counters.reordered += 1
         else:
@@ -165,6 +191,11 @@ class ImpairedChannel:
         counters.delivered += copies
         counters.bytes_delivered += copies * size
         return [(deliver_at, datagram)] * copies
+
+    def _begin_trace(self, path: str, now: float) -> LinkTracePlayer | RateTracePlayer:
+        trace, began = load_trace(path), now if self._began is None else self._began
+        self._player = LinkTracePlayer(trace, began) if isinstance(trace, LinkTrace) else RateTracePlayer(trace, began)
+        return self._player
 
     def _is_lost(self, link: Impairment, draw: float) -> bool:
         if link.burst_length <= 1.0 or link.loss <= 0.0:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from evitif_lab.advice.scene import NO_ANSWER, Frame, Scene
-from evitif_lab.advice.timeline import Path, Trip
+from evitif_lab.advice.timeline import Fate, Path, Seed, Trip
 from evitif_lab.commands.progress import Progress
 
 AS_GOOD = 0.01          # ways are as good as the best whose share of right answers is so near
@@ -26,7 +26,7 @@ class Way(Protocol):
     def prepare(self, scene: Scene) -> None:
         """Load what it needs. Raises ValueError where it cannot be had."""
 
-    def run(self, frames: list[Frame], first: int, path: Path, seed: object, deadline_s: float) -> Trip:
+    def run(self, frames: list[Frame], first: int, path: Path, seed: Seed, deadline_s: float) -> Trip:
         """What becomes of a run of frames."""
         ...
 
@@ -49,24 +49,36 @@ class Finding:
 
 def judge(way: Way, scene: Scene, path: Path, deadline_s: float, seeds: Sequence[int] = SEEDS) -> Finding:
     """Send all runs over the link, once with each seed."""
-    right, fates, shares = [], [], []
+    own, fates, runs = [], [], []
+    trace_s = 0.0
     for seed in seeds:
         first = 0
         for number, frames in enumerate(scene.runs):
-            trip = way.run(frames, first, path, f'{seed} {number}', deadline_s)
-            own = scene.answers[first:first + len(frames)]
-            given = np.array([fate.class_id for fate in trip.fates])
-            right.append((given == own) & (given != NO_ANSWER))
-            shares.append(right[-1].mean())
-            fates += trip.fates
+            trip = way.run(frames, first, path, Seed(f'{seed} {number}', trace_s), deadline_s)
+            trace_s += frames[-1].at_s + 1 / scene.rate_hz
+            judged = scene.judged[first:first + len(frames)]
+            own.append(scene.answers[first:first + len(frames)][judged])
+            fates += [fate for fate, counts in zip(trip.fates, judged, strict=True) if counts]
+            runs.append(len(fates))
             first += len(frames)
-    after = np.array([fate.after_s for fate in fates])
+    return finding_of(way.title, fates, np.concatenate(own), runs[:-1], way.robot_s, scene, deadline_s)
+
+
+def finding_of(title: str, fates: Sequence[Fate], own: np.ndarray, ends: Sequence[int], robot_s: float, scene: Scene,
+               deadline_s: float) -> Finding:
+    """What the fates of frames come to.
+
+    :param own: int [frames], the uncut model's classes
+    :param ends: where a run ends and the next begins
+    """
+    given, after = np.array([fate.class_id for fate in fates]), np.array([fate.after_s for fate in fates])
+    right = (given == own) & (given != NO_ANSWER)
+    shares = [run.mean() for run in np.split(right, ends)]
     spread = 1.96 * float(np.std(shares, ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else None
     size = float(np.mean([fate.bytes for fate in fates]))
-    return Finding(way.title, float(np.concatenate(right).mean()), spread, float((after <= deadline_s).mean()),
+    return Finding(title, float(right.mean()), spread, float((after <= deadline_s).mean()),
                    float(np.mean([fate.repeated and fate.after_s <= deadline_s for fate in fates])),
-                   _quantile(after, 0.5), _quantile(after, 0.99), size,
-                   8e-6 * size * scene.rate_hz, way.robot_s)
+                   _quantile(after, 0.5), _quantile(after, 0.99), size, 8e-6 * size * scene.rate_hz, robot_s)
 
 
 def _quantile(after_s: np.ndarray, share: float) -> float | None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from evitif.transport.impairment import HEADER_BYTES
 from evitif_lab.advice.scene import Frame, Scene, measured
-from evitif_lab.advice.timeline import Fate, Link, Path, Trip, Worker
+from evitif_lab.advice.timeline import Fate, Link, Path, Seed, Trip, Worker
 from evitif_lab.rivals.h264 import Coding, Decoder, Encoder, av
 from evitif_lab.rivals.parity import DATAGRAM_BYTES
 from evitif_lab.rivals.protection import PARITY_BYTES, Receiver, Report, as_told, cut
@@ -39,10 +39,10 @@ class Rival:
         """Take the scene, and measure."""
         self._scene = scene
 
-    def _begin(self, frames: list[Frame], path: Path, seed: object, deadline_s: float) -> None:
+    def _begin(self, frames: list[Frame], path: Path, seed: Seed, deadline_s: float) -> None:
         self._frames, self._deadline = frames, deadline_s
         self._time = Timeline()
-        self._link = Link(self._time, path, seed)
+        self._link = Link(self._time, path, seed, -seed.trace_s)
         self._robot, self._server = Worker(self._time), Worker(self._time)
         self._trip = Trip([Fate() for _ in frames])
 
@@ -81,7 +81,7 @@ class RobotAlone(Rival):
         super().prepare(scene)
         self.robot_s = self.slower * scene.whole_s
 
-    def run(self, frames: list[Frame], first: int, path: Path, seed: object, deadline_s: float) -> Trip:
+    def run(self, frames: list[Frame], first: int, path: Path, seed: Seed, deadline_s: float) -> Trip:
         """Answer a run of frames."""
         self._begin(frames, path, seed, deadline_s)
         return self._play(lambda number: self._robot.put(
@@ -105,7 +105,7 @@ class Jpeg(Rival):
         Image.fromarray(picture).save(file, 'JPEG', quality=self._quality)
         return file.getvalue()
 
-    def run(self, frames: list[Frame], first: int, path: Path, seed: object, deadline_s: float) -> Trip:
+    def run(self, frames: list[Frame], first: int, path: Path, seed: Seed, deadline_s: float) -> Trip:
         """Send a run of frames."""
         self._begin(frames, path, seed, deadline_s)
         self._missing: dict[int, set[int]] = {}
@@ -172,7 +172,7 @@ class Video(Rival):
         encoder = Encoder(self._coding, scene.frames[0].seen.shape[:2], scene.rate_hz)
         self.robot_s = self.slower * measured(lambda: encoder.encode(scene.frames[0].seen))
 
-    def run(self, frames: list[Frame], first: int, path: Path, seed: object, deadline_s: float) -> Trip:
+    def run(self, frames: list[Frame], first: int, path: Path, seed: Seed, deadline_s: float) -> Trip:
         """Send a run of frames."""
         self._begin(frames, path, seed, deadline_s)
         self._encoder = Encoder(self._coding, frames[0].seen.shape[:2], self._scene.rate_hz)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tempfile
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import torch
 
+from evitif.datasets.recorded import keep_image, kept_image
 from evitif.pipeline.cut_model import CutModel
 from evitif.recording import Recording
 from evitif.settings import SplitSettings
@@ -18,6 +23,7 @@ from evitif_lab.commands.progress import Progress
 
 NO_ANSWER = -1
 RUN = 60            # frames that follow one another; a way's memory starts anew with each run
+LEAD = 10           # frames at the beginning of each that are not judged
 _BATCH = 16
 _MEASURED = 12      # times that a computation is measured
 
@@ -28,21 +34,34 @@ class Frame:
 
     seen: np.ndarray            # uint8 [h, w, 3], as the model's preprocessing leaves it
     at_s: float
+    path: Path                  # where the image itself is
+
+    @property
+    def image(self) -> np.ndarray:
+        """The image as it was recorded, uint8 [H, W, 3] RGB."""
+        return kept_image(self.path)
 
 
 class Scene:
     """
-    Runs of frames, evenly spread over a recording, and the judge.
+    Runs of frames, evenly spread over a recording, and the judge. The images are files while it lives.
 
     :param settings: of the model, as edge and bridge take them
     :param most: frames in all
+    :param run: of a run, at most; of each the first few are sent and not judged, since a robot seldom begins anew
     :ivar runs: the frames
+    :ivar judged: bool [frames]
     :ivar probabilities: float32 [frames, classes] of the uncut model
     :ivar answers: int [frames], its own
     :raises ValueError: the model cannot be loaded, or there is no image (ModelError, RecordingError)
+    :raises OSError: the disk is full
     """
 
-    def __init__(self, recording: Recording, settings: dict, most: int, start_s: float = 0.0, duration_s: float = math.inf):
+    def __init__(self, recording: Recording, settings: dict, most: int, start_s: float = 0.0, duration_s: float = math.inf,
+                 run: int = RUN):
+        self._folder = Path(tempfile.mkdtemp(prefix='evitif-compare-'))
+        self._clean = weakref.finalize(self, rmtree, self._folder, True)
+        self._run = run
         self.model = CutModel.load(SplitSettings(**settings))
         config = self.model.preprocessor.data_config
         self._mean, self._std = (torch.tensor(config[name])[:, None, None] for name in ('mean', 'std'))
@@ -50,8 +69,11 @@ class Scene:
         self.frames = [frame for run in self.runs for frame in run]
         if not self.frames:
             raise ValueError(f'{recording.name} has no image that can be read in that part')
+        self.judged = np.concatenate([np.arange(len(run)) >= (LEAD if len(run) >= 2 * LEAD else 0) for run in self.runs])
         self._known: dict[bytes, np.ndarray] = {}
-        self.probabilities = self.look([frame.seen for frame in self.frames])
+        with torch.inference_mode():
+            self.probabilities = np.concatenate([self.model.split.whole(self.model.preprocessor(frame.image)).softmax(1).numpy()
+                                                 for frame in Progress(self.frames, desc='the uncut model', unit='image')])
         self.answers = self.probabilities.argmax(1)
         one = self.normalised([self.frames[0].seen])
         self.whole_s = measured(lambda: self.model.split.whole(one))        # seconds of the uncut model, on this machine
@@ -60,21 +82,28 @@ class Scene:
         first, last, count = recording.extent()
         span = min(duration_s, (last - first) / 1e9 - start_s + 1e-3)
         share = min(1.0, span / max((last - first) / 1e9, 1e-9))
-        wanted = max(1, most // RUN)
+        wanted = 1 if count * share <= most else max(1, most // self._run)
         every = max(1, round(count * share / wanted))       # from the beginning of one run to that of the next
-        length, runs = min(RUN, most, every), []
+        length, runs = min(most if wanted == 1 else self._run, every), []
         for index, image in enumerate(Progress(recording.images(start_s, span), desc='reading the recording', unit='image',
                                                total=round(count * share))):
             if index % every == 0 and len(runs) < wanted:
                 runs.append([])
                 begun = image.received_ns
             if runs and len(runs[-1]) < length and index % every < length:
-                runs[-1].append(Frame(self._seen(image.image), (image.received_ns - begun) / 1e9))
+                path = self._folder / f'{index:06}.png'
+                keep_image(path, image.image)
+                before = runs[-1][-1].at_s if runs[-1] else 0.0         # a recorder's clock may be set back
+                runs[-1].append(Frame(self._seen(image.image), max(before, (image.received_ns - begun) / 1e9), path))
         return runs
 
     def _seen(self, image: np.ndarray) -> np.ndarray:
         pixels = self.model.preprocessor(image)[0] * self._std + self._mean
         return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+    def forget(self) -> None:
+        """Look anew at what was looked at."""
+        self._known.clear()
 
     @property
     def rate_hz(self) -> float:

@@ -18,6 +18,17 @@ class Path:
     downlink: Impairment
 
 
+@dataclass(frozen=True)
+class Seed:
+    """What is random, and which part of the link's traces a run meets: all ways the same."""
+
+    name: str
+    trace_s: float = 0.0        # seconds after the traces' beginning
+
+    def __str__(self) -> str:
+        return self.name
+
+
 @dataclass
 class Fate:
     """What became of one frame."""
@@ -37,11 +48,20 @@ class Trip:
 
 
 class Link:
-    """A path in a timeline."""
+    """A path in a timeline.
 
-    def __init__(self, timeline: Timeline, path: Path, seed: object):
-        self._timeline = timeline
-        self.up, self.down = ImpairedChannel(path.uplink, f'{seed} up'), ImpairedChannel(path.downlink, f'{seed} down')
+    :param began: when its traces are at their beginning
+    """
+
+    def __init__(self, timeline: Timeline, path: Path, seed: object, began: float = 0.0):
+        self._timeline, self._began = timeline, began
+        self.up, self.down = ImpairedChannel(seed=f'{seed} up'), ImpairedChannel(seed=f'{seed} down')
+        self.become(path)
+
+    def become(self, path: Path) -> None:
+        """Be so from now on."""
+        self.up.set_impairment(path.uplink, self._began)
+        self.down.set_impairment(path.downlink, self._began)
 
     def carry(self, channel: ImpairedChannel, data: bytes, deliver: Callable[[bytes], object]) -> None:
         """Put a datagram on the link; what arrives of it is delivered at its time."""

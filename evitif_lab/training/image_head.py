@@ -60,7 +60,9 @@ class ImageHeadTraining(ViewChoice):
     """The configuration of one training; printed at its start and saved with its result."""
 
     task: str = option(Task.CLASSIFY.value, 'what the head says', choices=IMAGE_TASKS)
-    data: str = option(help='fashion-mnist, moving-fashion, or a folder with train/ and val/ in the ImageFolder layout')
+    data: str = option(help='fashion-mnist, moving-fashion, or a folder with train/ and val/ in the ImageFolder layout, or a bag')
+    labels: str | None = option(None, 'labels of a bag: time,label or frame,label (docs/recordings.md; default: its label topic)',
+                                metavar='CSV')
     output: str = option(help="the head's folder; its name is the name of its topics")
     block: int | None = option(None, 'read the output of this block (default: the last)', positive_int)
     images: int = option(4000, 'train with so many images at most, evenly of all classes; 0: all', whole(0, 10**9))
@@ -114,11 +116,12 @@ def train_image_head(configuration: ImageHeadTraining, command: str = '', overwr
 
 def _open(c: ImageHeadTraining) -> tuple[ImageDataset, ImageDataset]:
     """The images that train and those that judge. Raises ValueError unless they have the classes that the task needs, the same."""
-    train, test = (open_images(c.data, split, ranked=True) for split in ('train', 'test'))
+    train, test = (open_images(c.data, split, ranked=True, labels=c.labels) for split in ('train', 'test'))
     if c.task == Task.EMBED:
         return train, test
     if len(train.class_names) < 2:
-        raise ValueError(f'{c.data}: a head that classifies needs labels: expected one folder for each of at least two classes')
+        raise ValueError(f'{c.data}: a head that classifies needs labels: expected one folder for each of at least two classes, or '
+                         "a bag with a label topic or --labels")
     if train.class_names != test.class_names:
         only = [few(sorted(set(one.class_names) - set(other.class_names)), 3) or 'none' for one, other in ((train, test), (test, train))]
         raise ValueError(f'{c.data}: the images that train and those that judge have other classes: expected the same; only the first '

@@ -17,6 +17,7 @@ from evitif.model.folder import artifact_path
 from evitif.model.model_identity import view_of
 from evitif.model.split import SplitModel
 from evitif.pipeline.cut_model import CutModel
+from evitif.recording import is_recording
 from evitif.recovery import LearnedRecovery, Paldn, Recovered, Sequence, load_recovery, save_recovery
 from evitif.recovery.paldn import Correction
 from evitif.settings import AUTO, SplitSettings
@@ -31,7 +32,7 @@ from evitif_lab.plain import plain
 from evitif_lab.precision import mixed_precision
 from evitif_lab.training.checkpoint import Checkpoint
 from evitif_lab.training.finished import PLACE, artifact_folder, is_finished
-from evitif_lab.training.sequences import Sequences
+from evitif_lab.training.sequences import Sequences, Videos, recorded_videos
 from evitif_lab.training.token_cache import TokenCache
 from evitif_lab.training.training_loop import TrainingLoop, train_loop
 from evitif_lab.trials.camera_motion import MARGIN
@@ -63,9 +64,9 @@ class RecoveryTraining(CutChoice):
     burst_share: float = option(0.4, 'share of the frames that lose packets in bursts, of mean length 2 to 12', rate)
     logit_weight: float = option(10.0, "weight of the divergence of the tail's outputs, beside the tokens' squared error", not_negative)
     average_decay: float = option(0.998, 'of the moving average of the weights, which is what is saved', rate_below_one)
-    memory_steps: int = option(0, 'steps in which PALDN learns to use what the bridge remembers, on videos filmed from the images; 0: '
-                               'remembered tokens are completed linearly', not_negative_int)
-    videos: int = option(600, 'so filmed, of four frames each', positive_int)
+    memory_steps: int = option(0, 'steps in which PALDN learns to use what the bridge remembers, on videos: of a recording its own frames, '
+                               'else filmed from the images; 0: remembered tokens are completed linearly', not_negative_int)
+    videos: int = option(600, 'of these, of four frames each', positive_int)
     initial: str | None = option(None, 'description (JSON) of a PALDN for the same model and cut: it is kept for frames without a memory, '
                                        'and only the memory is trained', metavar='FILE')
     views: list[int] | None = option(None, VIEWS_HELP, positive_int, nargs='+', metavar='N')
@@ -124,9 +125,9 @@ class RecoveryPlan:
             normalise = Normalise(first.preprocessor.data_config, c.device)
             config = first.preprocessor.data_config
             cache = None if c.initial is not None else self._tokens(config, normalise, jobs)
-            stills = self._stills(config) if any(job.memory_steps for job in jobs) else None
+            videos = self._videos(config) if any(job.memory_steps for job in jobs) else None
             for job in jobs:
-                job.train(cache, stills, normalise)
+                job.train(cache, videos, normalise)
         return [job.finished for job in self.jobs]
 
     def _tokens(self, data_config: dict, normalise: Normalise, jobs: list[_Job]) -> TokenCache:
@@ -139,12 +140,18 @@ class RecoveryPlan:
                   'are computed at every step instead, which is slower', flush=True)
         return cache
 
-    def _stills(self, data_config: dict) -> torch.Tensor:
-        """What the videos are filmed from, uint8 [videos, 3, S, T]: each image equally often."""
+    def _videos(self, data_config: dict) -> Videos:
+        """Equally many of each source: of a recording its own frames, else filmed from stills, each image equally often."""
         c = self.configuration
+        bags = [source for source in c.data if is_recording(source)]
+        others = [source for source in c.data if source not in bags]
+        recorded = recorded_videos(bags, math.ceil(c.videos * len(bags) / len(c.data)), data_config)
         larger = {**data_config, 'input_size': (3, *(round(MARGIN * side) for side in data_config['input_size'][1:]))}
-        stills = load_views(c.data, larger, None, [math.ceil(c.videos / len(c.data))] * len(c.data), c.seed)
-        return stills[torch.arange(c.videos) % len(stills)]
+        count = c.videos * len(others) // len(c.data)
+        if not others:
+            return Videos(torch.empty(0, *larger['input_size'], dtype=torch.uint8), recorded)
+        stills = load_views(others, larger, None, [math.ceil(count / len(others))] * len(others), c.seed)
+        return Videos(stills[torch.arange(count) % len(stills)], recorded)
 
 
 class _Job:
@@ -194,7 +201,7 @@ class _Job:
         there = is_finished(self.path, description.get('made_by', {}), self.configuration, self.made_from, overwrite)
         return description if there else None
 
-    def train(self, cache: TokenCache | None, stills: torch.Tensor | None, normalise: Normalise) -> None:
+    def train(self, cache: TokenCache | None, videos: Videos | None, normalise: Normalise) -> None:
         """:param cache: None where the training begins with a PALDN that is there"""
         c, split = self.c, self.stream.split
         torch.manual_seed(c.seed)
@@ -210,9 +217,9 @@ class _Job:
                 if self.memory_steps:
                     self.still.save({'network': network.state_dict(), 'figures': figures})
         if self.memory_steps and isinstance(network, Paldn):
-            assert stills is not None
-            videos = Sequences(split, stills, normalise, c.device, c.precision, c.seed)
-            network, found = fit_memory(network, split, pattern, videos, c, self.memory_steps, self.memory_checkpoint)
+            assert videos is not None
+            sequences = Sequences(split, videos, normalise, c.device, c.precision, c.seed)
+            network, found = fit_memory(network, split, pattern, sequences, c, self.memory_steps, self.memory_checkpoint)
             figures = {**figures, **found}
         self.finished = self._save(network, c.videos if cache is None else len(cache), figures)
 

@@ -1,11 +1,15 @@
-"""Lossless tokens of short videos filmed from stills, and what a bridge would remember in them: what recovery with a memory learns from."""
+"""Lossless tokens of short videos, recorded or filmed from stills, and what a bridge would remember in them: what recovery with a memory
+learns from."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 
+from evitif.datasets import recorded_paths
 from evitif.model.split import SplitModel
 from evitif.model.tensors import require_finite_answers
 from evitif.recovery import LinearCompletion, Memory
@@ -14,7 +18,7 @@ from evitif_lab.commands.progress import Progress
 from evitif_lab.loss_patterns import PacketLoss
 from evitif_lab.precision import mixed_precision
 from evitif_lab.trials.camera_motion import film
-from evitif_lab.trials.images import Normalise
+from evitif_lab.trials.images import Normalise, Seen
 from evitif_lab.trials.memory import require_memory
 
 TIMES = (0.0, 4.0, 6.0, 7.0)            # of the frames: ages of 1, 3 and 7, and played backwards of 4, 6 and 7
@@ -31,25 +35,54 @@ class Moment(NamedTuple):
     memory: Memory
 
 
-class Sequences:
-    """Videos of four frames: tokens [n, 4, N, D] as fp16, logits [n, 2, classes] of the first and the last frame.
+class Videos(NamedTuple):
+    """What videos are made of."""
 
-    :param stills: uint8 [n, 3, S, T], larger than the model's images by `MARGIN`
+    stills: torch.Tensor        # uint8 [n, 3, S, T], larger than the model's images by `MARGIN`: a simulated camera films them
+    recorded: torch.Tensor      # uint8 [m, 4, 3, h, w], as the model sees them, at TIMES
+
+    def __len__(self) -> int:
+        return len(self.stills) + len(self.recorded)
+
+    def batches(self, size: tuple[int, int], generator: torch.Generator) -> Iterator[torch.Tensor]:
+        """All of them, float32 [BATCH, 4, 3, h, w] in 0..255."""
+        for part in self.stills.split(BATCH) if len(self.stills) else ():
+            yield film(part, size, TIMES, generator)
+        for part in self.recorded.split(BATCH) if len(self.recorded) else ():
+            yield part.float()
+
+
+def recorded_videos(sources: Sequence[str], count: int, data_config: dict) -> torch.Tensor:
+    """`count` videos uint8 [count, 4, 3, h, w], or fewer, of frames of the part of each bag that trains, evenly spread.
+
+    Raises DatasetError where a bag cannot be read, or is shorter than a video; MemoryError where they do not fit into memory.
     """
+    seen, found = Seen(data_config), []
+    require_memory(count * len(TIMES) * 3 * math.prod(seen.size), f'{count} videos of four frames')
+    for source in sources:
+        for run in recorded_paths(source, math.ceil(count / len(sources)), round(TIMES[-1]) + 1):
+            found.append(torch.stack([torch.from_numpy(seen(run[round(time)])).permute(2, 0, 1) for time in TIMES]))
+    return torch.stack(found) if found else torch.empty(0, len(TIMES), 3, *seen.size, dtype=torch.uint8)
 
-    def __init__(self, split: SplitModel, stills: torch.Tensor, normalise: Normalise, device: str, precision: str, seed: int):
-        n, frames = len(stills), len(TIMES)
+
+class Sequences:
+    """Videos of four frames: tokens [n, 4, N, D] as fp16, logits [n, 2, classes] of the first and the last frame."""
+
+    def __init__(self, split: SplitModel, videos: Videos, normalise: Normalise, device: str, precision: str, seed: int):
+        n, frames = len(videos), len(TIMES)
         require_memory(2 * n * frames * split.tokens * split.channels, f'the tokens of {n} videos')
         generator = torch.Generator().manual_seed(seed)
         self._device = device
         self._tokens = torch.empty(n, frames, split.tokens, split.channels, dtype=torch.float16)
-        logits = []
-        for start in Progress(range(0, n, BATCH), desc='tokens of the training videos', unit='batch'):
-            video = film(stills[start:start + BATCH], split.image_size, TIMES, generator)
+        logits, start = [], 0
+        batches = math.ceil(len(videos.stills) / BATCH) + math.ceil(len(videos.recorded) / BATCH)
+        for video in Progress(videos.batches(split.image_size, generator), desc='tokens of the training videos', unit='batch',
+                              total=batches):
             with torch.no_grad(), mixed_precision(device, precision):
                 tokens = split.head(normalise(video.flatten(0, 1).to(device))).unflatten(0, video.shape[:2])
                 logits.append(split.tail(tokens[:, [0, -1]].flatten(0, 1)).unflatten(0, (len(video), 2)).float().cpu())
-            self._tokens[start:start + BATCH] = tokens.half().cpu()
+            self._tokens[start:start + len(video)] = tokens.half().cpu()
+            start += len(video)
         self._logits = torch.cat(logits)
         require_finite_answers('the model', tokens=self._tokens, logits=self._logits)
 

@@ -31,12 +31,14 @@ def compared(recording: Path, folder: Path, *options: str) -> dict:
 
 
 def test_on_a_clean_link_each_way_answers_every_image(recording, tmp_path):
-    some = [option for text in ('0.002', 'CRF 24', 'JPEG 90', 'alone', 'selection') for option in ('--only', text)]
+    some = [option for text in ('0.002', 'CRF 24', 'JPEG 90', 'alone', 'selection', 'partition') for option in ('--only', text)]
     ways = {way['way']: way for way in compared(recording, tmp_path, *some)['ways']}
     assert all(way['answered'] == 1.0 and way['p50_s'] < 3 for way in ways.values()), ways
     assert ways['the robot alone']['right'] == 1.0 and ways['the robot alone']['bytes'] == 0
     evitif = [way for name, way in ways.items() if name.startswith('evitif, split')]
     assert len(evitif) == 1 and evitif[0]['right'] >= 0.75 and all(way['bytes'] > 0 and way['repeated'] == 0 for way in evitif)
+    own = [way for name, way in ways.items() if 'fashion_mnist_light' in name or 'partition-3 of 3 devices' in name]
+    assert len(own) == 2 and all(way['right'] >= 0.5 for way in own)
     best, reliable = ways['JPEG 90, best effort'], ways['JPEG 90, reliable, in order']
     assert best['bytes'] == reliable['bytes'] > 0 and best['right'] == reliable['right']
     page, table = (tmp_path / 'compare.html').read_text(), (tmp_path / 'compare.md').read_text()
@@ -50,6 +52,24 @@ def test_a_link_that_loses_takes_answers_from_best_effort_and_time_and_bytes_fro
     assert ways['JPEG 90, reliable, in order']['answered'] > ways['JPEG 90, best effort']['answered']
     assert ways['JPEG 90, reliable, in order']['p99_s'] is None or ways['JPEG 90, reliable, in order']['p99_s'] > 0.2
     assert ways['the robot alone']['answered'] == 1.0
+
+
+def test_a_recorded_link_is_played_and_its_silence_costs_answers(recording, tmp_path):
+    trace = tmp_path / 'trace.csv'
+    lines = [f'{number},{number * 0.02},100,{number * 0.02}' for number in range(1000) if number < 150 or number > 350]
+    trace.write_text('\n'.join(['sequence,arrived_s,bytes,sent_s', *lines]) + '\n')
+    ways = {way['way']: way for way in compared(recording, tmp_path, '--trace', str(trace), '--only', 'JPEG 90, best')['ways']}
+    assert 0 < ways['JPEG 90, best effort']['answered'] < 1
+
+
+def test_the_links_of_evitif_are_sealed(recording, tmp_path):
+    from evitif.protocol.wire.datagram import SEALED_VERSION
+    from evitif.transport import ImpairedChannel
+    seen, offer = set(), ImpairedChannel.offer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImpairedChannel, 'offer', lambda self, data, now: seen.add(data[2]) or offer(self, data, now))
+        compared(recording, tmp_path, '--only', 'split at cut 3, accuracy_margin 0.03')
+    assert seen == {SEALED_VERSION}
 
 
 def test_an_interrupted_comparison_goes_on(recording, tmp_path, monkeypatch, capsys):
@@ -92,7 +112,7 @@ def test_the_fewest_bytes_are_recommended_among_those_that_are_as_good_as_the_be
 
 @pytest.mark.parametrize(('options', 'words'), [
     (['--loss', '0.8', '--burst', '1.1'], 'the link cannot be so'), (['--start', '1000'], 'no image that can be read'),
-    (['--only', 'pigeons'], 'no way of sending')])
+    (['--only', 'pigeons'], 'no way of sending'), (['--trace', '/nowhere.csv'], "the trace '/nowhere.csv' cannot be read")])
 def test_what_cannot_be_is_said(recording, tmp_path, capsys, options, words):
     assert main(['compare', str(recording), '--model', MODEL, '--output', str(tmp_path), *options]) == 1
     assert words in capsys.readouterr().err

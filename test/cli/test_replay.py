@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -14,9 +15,10 @@ pytest.importorskip('torch')
 sys.path.insert(0, str(Path(__file__).parents[1] / 'recording'))
 from bags import frames, stamp_of, write_bag
 
-from evitif.recording import Recording
+from evitif.recording import RecordedImage, Recording
 from evitif.recording.bag import open_bag
 from evitif_cli.main import main
+from evitif_lab.replay.output import Output
 
 MODEL = str(Path(__file__).parents[2] / 'artifacts' / 'fashion_mnist')
 COUNT = 8
@@ -70,6 +72,23 @@ def test_the_layout_for_foxglove_shows_topics_that_are_there(replayed):
         record = next(iter(bag.records(['/evitif/prediction'])))
         message = bag.message(record.topic, record.data)
     assert named and all(topic == '/evitif/prediction' and hasattr(message, field) for topic, field in named)
+
+
+def test_what_was_written_before_the_disk_was_full_can_be_read(tmp_path):
+    random, written = np.random.default_rng(0), 0
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, limits[1]))       # of one file; what it raises is what a full disk raises
+    try:
+        with pytest.raises(OSError), Output(tmp_path, '/camera', lambda prediction: prediction.image, 10) as output:
+            for written in range(1000):
+                noise = random.integers(0, 256, (120, 160, 3), np.uint8)
+                output.image(RecordedImage(noise, stamp_of(written), 'camera', stamp_of(written), written))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said: list[str] = []
+    with Recording.open(f'{tmp_path / "replay"}:/camera/compressed', say=said.append) as recording:
+        assert written / 2 < sum(1 for _ in recording.images()) <= written
+    assert any('cut off' in sentence for sentence in said)
 
 
 def test_what_heads_say_is_in_the_bag_beside_the_answers(tmp_path):

@@ -205,7 +205,8 @@ def check_launch(file: str, arguments: list[str], command: Command) -> None:
         assert is_one, f'{command}: {word} is no launch argument'
         if table is None:
             sources = path.read_text() + (ROOT / 'evitif_ros' / 'launch_arguments.py').read_text()
-            assert name in parameters() or f"'{name}'" in sources, f'{command}: {file} has no argument {name}'
+            known = name in parameters() or f'uplink.{name}' in parameters() or f"'{name}'" in sources
+            assert known, f'{command}: {file} has no argument {name}'
             continue
         assert name in table, f'{command}: {file} has no argument {name}'
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -95,6 +96,28 @@ def write_bag(path: Path, format: str, images: list[np.ndarray], kinds=(IMAGE,),
                 stamp = stamp_of(index, period_ns)
                 data = store.serialize_ros1(message, kind) if format == 'ros1' else store.serialize_cdr(message, kind)
                 writer.write(connection, stamp + DELAY_NS, data)
+    return path
+
+
+def write_sparse_bag(path: Path, count: int, height: int = 1080, width: int = 1920) -> Path:
+    """An MCAP file with `count` black images that takes nearly no room on the disk: their pixels are holes in the file."""
+    from mcap.writer import CompressionType, IndexType, Writer
+    store = store_of('mcap')
+    with path.open('wb') as file:
+        writer = Writer(file, compression=CompressionType.NONE, index_types=IndexType.NONE, use_chunking=False, use_statistics=False,
+                        use_summary_offsets=False)
+        writer.start('ros2')
+        definition, _ = store.generate_msgdef(IMAGE, ros_version=2)
+        channel = writer.register_channel(TOPICS[IMAGE], 'cdr', writer.register_schema(IMAGE, 'ros2msg', definition.encode()))
+        writer.flush()
+        for index in range(count):
+            message = message_of(store, 'mcap', IMAGE, index, np.zeros((height, width, 3), np.uint8)[:0])
+            message.height, message.width, message.step = height, width, 3 * width
+            size = height * message.step
+            begin = bytes(store.serialize_cdr(message, IMAGE))[:-4] + size.to_bytes(4, 'little')
+            file.write(struct.pack('<BQHIQQ', 5, 22 + len(begin) + size, channel, index, stamp_of(index), stamp_of(index)) + begin)
+            file.seek(size, 1)
+        writer.finish()
     return path
 
 

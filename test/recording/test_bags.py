@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from evitif.recording import Recording, RecordingError, is_recording, split_sour
 from evitif.recording.bag import open_bag
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bags import DELAY_NS, FORMATS, TOPICS, cut, frames, stamp_of, write_bag
+from bags import DELAY_NS, FORMATS, TOPICS, cut, frames, message_of, stamp_of, store_of, write_bag, write_sparse_bag
 
 LOSS = {IMAGE: 0, COMPRESSED: 4, FFMPEG: 10, FOXGLOVE: 10}          # mean absolute difference of 8-bit samples
 
@@ -35,6 +37,51 @@ def test_each_format_and_each_kind_of_message_gives_the_same_images(tmp_path, fo
     for image, given in zip(found, images, strict=True):
         assert image.image.shape == given.shape
         assert np.abs(image.image.astype(int) - given).mean() <= LOSS[kind]
+
+
+def test_a_bag_that_is_taken_away_while_it_is_read_gives_what_was_read_and_a_sentence(tmp_path):
+    bag = cut(write_sparse_bag(tmp_path / 'rover.mcap', 12, 48, 64), 0.9)
+    with Recording.open(str(bag), say=lambda sentence: None) as recording:
+        images = recording.images()
+        first = next(images)
+        bag.rename(tmp_path / 'gone.mcap')
+        assert first.number == 0 and len(list(images)) > 5      # the file that is open stays
+        with pytest.raises(RecordingError, match='cannot be read any more after 0 messages: No such file'):
+            next(recording.images())
+
+
+def test_stamps_and_clocks_that_jump_back_are_as_recorded(tmp_path):
+    images, store = frames(6), store_of('mcap')
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    with Writer(tmp_path / 'rover', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection('/image', IMAGE, typestore=store)
+        for at, of in enumerate((3, 4, 5, 0, 1, 2)):        # ten thousand a second
+            message = message_of(store, 'mcap', IMAGE, of, images[of])
+            writer.write(connection, stamp_of(0) + 100_000 * at, store.serialize_cdr(message, IMAGE))
+    found = read(tmp_path / 'rover')
+    assert [image.stamp_ns for image in found] == [stamp_of(of) for of in (3, 4, 5, 0, 1, 2)]
+    assert [image.received_ns - stamp_of(0) for image in found] == [100_000 * at for at in range(6)]
+
+
+READ = '''
+import resource, sys
+from evitif.recording import Recording
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with Recording.open(sys.argv[1]) as recording:
+    first, last, count = recording.extent()
+    seen = sum(1 for image in recording.images(every=int(sys.argv[2])) if image.image.shape == (1080, 1920, 3))
+print(count, seen, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+'''
+
+
+def test_memory_is_bounded_however_large_a_bag_is(tmp_path):
+    """`LARGE_BAG_MESSAGES=3300` makes it 20 GB."""
+    messages = int(os.environ.get('LARGE_BAG_MESSAGES', '150'))
+    bag = write_sparse_bag(tmp_path / 'large.mcap', messages)
+    assert bag.stat().st_size > messages * 6_000_000
+    done = subprocess.run([sys.executable, '-c', READ, str(bag), '75'], capture_output=True, text=True, check=True)
+    count, seen, grown_mib = map(int, done.stdout.split())
+    assert (count, seen) == (messages, messages // 75) and grown_mib < 150
 
 
 @pytest.mark.parametrize('compression', ['file', 'message', 'storage'])

@@ -51,6 +51,49 @@ def test_labels_come_from_their_topic(tmp_path):
     assert [(images[index].class_id, images[index].label) for index in range(3)] == [(0, 'cat'), (1, 'dog'), (0, 'cat')]
 
 
+@pytest.mark.parametrize(('content', 'expected'), [
+    ('time,label\n0,hall\n0.1,\n0.2,kitchen\n', ['hall'] * 4 + ['kitchen'] * 23),
+    ('frame,label\n0,hall\n2, kitchen\n29,hall\n', ['hall', 'kitchen', 'hall'])])
+def test_labels_come_from_a_file_and_images_without_one_are_left_out(tmp_path, content, expected):
+    images, path = frames(40), tmp_path / 'labels.csv'
+    path.write_text(content)
+    training = open_images(str(write_bag(tmp_path / 'rover', 'mcap', images)), 'train', labels=str(path))
+    assert training.class_names == ('hall', 'kitchen')
+    assert [training[index].label for index in range(len(training))] == expected
+    assert np.array_equal(training[len(training) - 1].image, images[29])
+
+
+def test_the_part_that_judges_has_the_labels_of_its_own_frames(tmp_path):
+    path = tmp_path / 'labels.csv'
+    path.write_text('frame,label\n33,hall\n39,kitchen\n')
+    judging = open_images(str(write_bag(tmp_path / 'rover', 'sqlite3', frames(40))), 'test', labels=str(path))
+    assert [judging[index].label for index in range(len(judging))] == ['hall', 'kitchen']
+
+
+@pytest.mark.parametrize(('content', 'words'), [
+    ('', 'expected a first line time,label'), ('when,what\n0,a\n', "begin with 'when,what'"), ('time,label\n', 'have no label'),
+    ('time,label\n-1,a\n', "line 2: expected time,label, got '-1,a'"), ('frame,label\n1.5,a\n', 'line 2'),
+    ('time,label\n0,a,b\n', 'line 2'),
+    ('time,label\n0,a\n0,b\n', 'time 0 has two labels')])
+def test_bad_labels_get_a_sentence(tmp_path, content, words):
+    path = tmp_path / 'labels.csv'
+    path.write_text(content)
+    bag = str(write_bag(tmp_path / 'rover', 'mcap', frames(3)))
+    with pytest.raises(DatasetError) as error:
+        open_images(bag, 'train', labels=str(path))
+    assert words in str(error.value) and str(path) in str(error.value)
+    with pytest.raises(DatasetError, match='no recording'):
+        open_images('fashion-mnist', 'train', labels=str(path))
+
+
+def test_a_bag_is_gone_through_once_before_its_images_are_read(tmp_path, monkeypatch):
+    from evitif.recording.bag import Bag
+    bag, passes, records = str(write_bag(tmp_path / 'rover', 'mcap', frames(20))), [], Bag.records
+    monkeypatch.setattr(Bag, 'records', lambda self, *of: passes.append(1) or records(self, *of))
+    assert len(list(recorded_paths(bag, 2, 4))) == 2
+    assert len(passes) == 2
+
+
 def test_runs_of_frames_follow_one_another(tmp_path):
     images = frames(40)
     bag = str(write_bag(tmp_path / 'rover', 'mcap', images))

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from random import Random, SystemRandom
 from types import MappingProxyType
 
 import numpy as np
 
+from evitif.protocol.arrivals import Arrivals, OnArrivals
 from evitif.protocol.bridge.admission import NO_PING, Admission
 from evitif.protocol.bridge.config import BridgeConfig
 from evitif.protocol.bridge.paths import Paths
@@ -69,7 +71,8 @@ class BridgeEndpoint:
         self._traffic = Traffic()
         self._reset_limit = RateLimiter()
         self._closed = False
-        self._ecn = 0                # of what is being received
+        self.on_arrivals: OnArrivals | None = None      # is told of what arrives in a session
+        self._ecn, self._arrived_at = 0, 0.0            # of what is being received
 
     # What the owner asks for
 
@@ -179,7 +182,7 @@ class BridgeEndpoint:
         `arrived_at`, by default `now`, is when it reached this host, never after `now`: a PONG reports it. `ecn` is the ECN field of
         its IP header (RFC 3168).
         """
-        session, self._ecn = None, ecn
+        session, self._ecn, self._arrived_at = None, ecn, now if arrived_at is None else arrived_at
         self._traffic.received(len(data))
         try:
             received = datagram.parse(data)
@@ -193,7 +196,7 @@ class BridgeEndpoint:
                     self._on_unknown_session(received, addr, now)
                     raise DatagramError('unknown_session')
                 session.traffic.received(received.size)
-                self._on_session_datagram(session, received, addr, now, now if arrived_at is None else arrived_at)
+                self._on_session_datagram(session, received, addr, now, self._arrived_at)
             else:
                 raise DatagramError('unexpected')
         except DatagramError as error:
@@ -201,7 +204,7 @@ class BridgeEndpoint:
 
     def receive_run(self, datagrams: np.ndarray, addr: Address, now: float, arrived_at: float | None = None, ecn: int = 0) -> None:
         """Take datagrams of one size that came together, uint8 [n, size], which is written to: `receive_datagram` each."""
-        at, self._ecn = 0, ecn
+        at, self._ecn, self._arrived_at = 0, ecn, now if arrived_at is None else arrived_at
         while at < len(datagrams):
             taken = self._receive_tokens(datagrams[at:], addr, now)
             if not taken:
@@ -234,6 +237,8 @@ class BridgeEndpoint:
         """Take the bodies of opened TOKENS datagrams, uint8 [n, length] or a list of one; each datagram had `size` bytes."""
         fresh = session.hear(sequences, now)
         session.count_marks(self._ecn, fresh.count(True))
+        if self.on_arrivals is not None:
+            self.on_arrivals(Arrivals(session.robot, session.session_id, [*compress(sequences, fresh)], size, self._arrived_at))
         if not all(fresh):
             self._drop(['duplicate'] * fresh.count(False), session)
             bodies = bodies[np.array(fresh)] if isinstance(bodies, np.ndarray) else []
@@ -260,6 +265,8 @@ class BridgeEndpoint:
         if not all(session.hear([received.sequence], now)):
             raise DatagramError('duplicate')
         session.count_marks(self._ecn, 1)
+        if self.on_arrivals is not None:
+            self.on_arrivals(Arrivals.of(session.robot, received, arrived_at))
         if received.type == datagram.CODED:
             if dropped := session.reassembler.receive_coded(parse_coded(received.body), received.size, now):
                 self._drop([dropped], session)

@@ -26,6 +26,7 @@ from random import Random, SystemRandom
 
 import numpy as np
 
+from evitif.protocol.arrivals import Arrivals, OnArrivals
 from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.edge.frame_sender import FrameSender, UplinkState
 from evitif.protocol.edge.hello import HELLO_COPIES, HELLO_INTERVAL_S, Hellos
@@ -83,10 +84,9 @@ class EdgeConnection:
         self._released = False                   # some of it has, so a PING follows
         self._heard_at = 0.0
         self.unread = 0                          # bits of the heads that nobody reads (`datagram.UNREAD`)
+        self.on_arrivals: OnArrivals | None = None      # is told of what arrives in a session
         self._refused_reason: str | None = None
         self._hinted_at = -math.inf              # when `Refused` was last said for an unsealed REFUSE
-
-    # What the owner asks for
 
     @property
     def connected(self) -> bool:
@@ -189,8 +189,6 @@ class EdgeConnection:
             elif self._released and self._session.pings.follow(now):
                 self._send_pings(self._session, 1, now)
         self._released, self._release_at = (False, None) if run is None else (True, now)
-
-    # Time
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer` next, on the caller's clock; None: never."""
@@ -330,6 +328,8 @@ class EdgeConnection:
 
     def _on_session_datagram(self, session: EdgeSession, received: Datagram, now: float, arrived_at: float) -> None:
         received = session.open(received)
+        if self.on_arrivals is not None:
+            self.on_arrivals(Arrivals.of(self.robot, received, arrived_at))
         newest = received.sequence == session.tracker.highest      # one that was held back does not say that the bridge is there
         if received.type == datagram.BYE:
             self._on_end_of_session(now)
