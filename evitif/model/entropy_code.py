@@ -189,25 +189,19 @@ class EntropyCode:
     def with_common_motion(self, plan: Plan, levels: np.ndarray, state: State) -> Plan:
         """The plan of a frame, levels int16 [N, K], with what its unmoved patches moved by on average."""
         still = self._still(plan.levels, np.arange(self.tokens), state)
-        if not still.any():
+        if not len(still):
             return plan
-        moved = COMMON_SCALE * (levels[still].astype(np.float32) - state.levels[still]).mean(0, keepdims=True)
-        aim = np.clip(np.rint(moved), -LIMIT, LIMIT).astype(np.int16)
+        moved = levels[still].sum(0, dtype=np.int32) - state.levels[still].sum(0, dtype=np.int32)
+        aim = np.clip(np.rint(COMMON_SCALE / len(still) * moved), -LIMIT, LIMIT).astype(np.int16)[None]
         common = self.plan_tokens(aim, self.sorts[-1:], plan.step, State(np.zeros_like(aim), np.ones(1, bool)), COMMON_THRIFT)
-        return replace(plan, levels=self._moved(plan.levels, np.arange(self.tokens), state, common.levels[0]), common=common)
+        result = plan.levels.copy()
+        _move(result, still, common.levels[0])
+        return replace(plan, levels=result, common=common)
 
     def _still(self, levels: np.ndarray, places: np.ndarray, state: State) -> np.ndarray:
-        """Which of the tokens at `places` int [n] are patches with levels int16 [n, K] as in the state: bool [n]."""
-        return state.known[places] & (places >= len(self.analysis) - 1) & (levels == state.levels[places]).all(1)
-
-    def _moved(self, levels: np.ndarray, places: np.ndarray, state: State, common: np.ndarray) -> np.ndarray:
-        """Levels int16 [n, K] of the tokens at `places`, with the unmoved patches moved by `common`, int16 [K] in its own units."""
-        by = (common.astype(np.int32) + COMMON_SCALE // 2) // COMMON_SCALE
-        if not by.any():
-            return levels
-        still, moved = self._still(levels, places, state), levels.copy()
-        moved[still] = np.clip(levels[still] + by, -LIMIT, LIMIT)
-        return moved
+        """Which of the tokens at `places` int [n] are patches with levels int16 [n, K] as in the state: int [m], from 0 to n."""
+        may_be = np.flatnonzero(state.known[places] & (places >= len(self.analysis) - 1))
+        return may_be[(levels[may_be] == state.levels[places[may_be]]).all(1)]
 
     def plan_tokens(self, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None = None,
                     thrift: float = THRIFT, rank: np.ndarray | None = None) -> Plan:
@@ -342,12 +336,21 @@ class EntropyCode:
         nothing = np.zeros((1, self.coefficients), np.int16)
         before = State(np.concatenate((state.levels, nothing)), np.append(state.known, True))
         found = self._parts.unpack(payloads, [np.append(places, self.tokens) for places in parts], step, before)
-        return [read if isinstance(read, CodeError) else self._moved(read[:-1], places, state, read[-1])
-                for read, places in zip(found, parts, strict=True)]
+        for read, places in zip(found, parts, strict=True):
+            if not isinstance(read, CodeError) and read[-1].any():
+                _move(read, self._still(read[:-1], places, state), read[-1])
+        return [read if isinstance(read, CodeError) else read[:-1] for read in found]
 
 
 _WEIGHTS = np.exp2(np.arange(-7, 6) / 2).astype(np.float32)     # that a token's thrift is divided by: from Sensitivity's LEAST to MOST
 _MOST = ((REACH + ESCAPE - 2 << LOW_BITS) - 1).astype(np.int32)
+
+
+def _move(levels: np.ndarray, still: np.ndarray, common: np.ndarray) -> None:
+    """Move the tokens `still` of levels int16 [n, K] by the common motion, int16 [K] in its own units."""
+    by = (common.astype(np.int32) + COMMON_SCALE // 2) // COMMON_SCALE
+    if by.any():
+        levels[still] = np.clip(levels[still] + by, -LIMIT, LIMIT)
 
 
 def _rank_of(weights: np.ndarray) -> np.ndarray:
