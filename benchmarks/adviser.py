@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path as File
@@ -50,6 +50,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     SPLIT: {'model': MODEL, 'cut': 3, 'threads': 1},
     SELECTION: {'model': MODEL, 'strategy': str(Strategy.SELECTION), 'threads': 1},
 }
+SEEDS = (0, 1, 2)       # of the adviser; the nodes play once
+WORDS = {True: 'held', False: 'missed', None: 'cannot be told, within what chance does'}
 AGREEMENT, BYTES, P50 = 0.01, 0.03, 0.15        # how far they may be apart
 SOURCES = ('evitif_lab/advice', 'evitif_lab/rivals', 'benchmarks/adviser_nodes.py', 'benchmarks/adviser_video.py')
 
@@ -76,26 +78,26 @@ def run(quick: bool, output: File, frames: int | None = None, rate: float | None
                                                       'links': {name: asdict(path) for name, path in LINKS.items()}})
     known: dict[str, dict] = dict((partial.load() or {}).get('known', {}))
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        bag, stamps = record(File(folder) / 'recording', frames, rate)
-        with Recording.open(str(bag)) as recording:
-            scene = Scene(recording, {'model': MODEL}, frames, run=frames)
-        for name in links:
-            for way in (SPLIT, SELECTION, *([H264] if Video.possible() else [])):
-                for side, measure in (('foretold', foretold), ('measured', measured)):
-                    key = f'{name}; {way}; {side}'
-                    if key not in known:
-                        began = time.monotonic()
-                        known[key] = asdict(measure(way, scene, LINKS[name], deadline, bag, stamps, output / 'adviser-logs'))
-                        print(f'{key}: {time.monotonic() - began:.0f} s', flush=True)
-                        partial.save({'next': len(known), 'known': known})
+    shutil.rmtree(output / 'adviser-recording', ignore_errors=True)
+    bag, stamps = record(output / 'adviser-recording', frames, rate)
+    with Recording.open(str(bag)) as recording:
+        scene = Scene(recording, {'model': MODEL}, frames, run=frames)
+    for name in links:
+        for way in (SPLIT, SELECTION, *([H264] if Video.possible() else [])):
+            for side, measure in (('foretold', foretold), ('measured', measured)):
+                key = f'{name}; {way}; {side}'
+                if key not in known:
+                    began = time.monotonic()
+                    known[key] = asdict(measure(way, scene, LINKS[name], deadline, bag, stamps, output / 'adviser-logs'))
+                    print(f'{key}: {time.monotonic() - began:.0f} s', flush=True)
+                    partial.save({'next': len(known), 'known': known})
     figures = [row(name, way, Finding(**known[f'{name}; {way}; foretold']), Finding(**known[f'{name}; {way}; measured']))
                for name in links for way in (SPLIT, SELECTION, H264) if f'{name}; {way}; measured' in known]
     usual = {'frames': FRAMES, 'rate': RATE_HZ, 'deadline': DEADLINE_S}
     given = {name: value for name, value in (('frames', frames), ('rate', rate), ('deadline', deadline)) if value != usual[name]}
     about = {'frames': frames, 'rate_hz': rate, 'deadline_s': deadline, 'judged': int(scene.judged.sum()), 'rows': figures}
     report = save(output, 'adviser', command('adviser', quick, **given),
-                  about, verdicts(figures), identity=partial.identity)
+                  about, verdicts(figures, int(scene.judged.sum())), identity=partial.identity)
     partial.remove()
     return report
 
@@ -126,7 +128,7 @@ def foretold(way: str, scene: Scene, path: Path, deadline_s: float, *_: object) 
     """By the adviser."""
     one = Video(H264, 1.0, CRF) if way == H264 else EvitifWay(way, own_settings(way, deadline_s))
     one.prepare(scene)
-    return judge(one, scene, path, deadline_s)
+    return judge(one, scene, path, deadline_s, SEEDS)
 
 
 def own_settings(way: str, deadline_s: float) -> dict[str, Any]:
@@ -162,29 +164,37 @@ def apart(row: dict) -> tuple[float, float, float]:
             math.inf if None in (foretold['p50_s'], measured['p50_s']) else abs(foretold['p50_s'] / measured['p50_s'] - 1))
 
 
-def verdicts(rows: list[dict]) -> list[dict]:
-    """The three targets."""
+def chance(row: dict, judged: int) -> float:
+    """By how much the agreement of the two sides differs by the draw of the losses alone (95 %), of 1."""
+    share = min(max((row['foretold']['right'] + row['measured']['right']) / 2, 0.01), 0.99)
+    return 1.96 * math.sqrt(share * (1 - share) / judged * (1 + 1 / len(SEEDS)))
+
+
+def verdicts(rows: list[dict], judged: int) -> list[dict]:
+    """The three targets, each by its worst line. An agreement that is apart by no more than chance can be is not judged."""
     worst = np.max([apart(row) for row in rows], axis=0)
     limits = (('agreement', AGREEMENT, 'points'), ('bytes', BYTES, '%'), ('p50', P50, '%'))
-    return [target(name, f'at most {100 * limit:g} {unit}', f'{100 * value:.1f} {unit}', bool(value <= limit))
-            for (name, limit, unit), value in zip(limits, worst, strict=True)]
+    found = [target(name, f'at most {100 * limit:g} {unit}', f'{100 * value:.1f} {unit}', bool(value <= limit))
+             for (name, limit, unit), value in zip(limits, worst, strict=True)]
+    if not found[0]['holds'] and all(apart(row)[0] <= max(AGREEMENT, chance(row, judged)) for row in rows):
+        found[0] |= {'holds': None, 'note': 'within what two draws of losses differ by'}
+    return found
 
 
 def section(result: dict, images: File) -> str:
     """Its page, in Markdown."""
     figures = result['figures']
     judged = figures['judged']
-    noise = 196 * math.sqrt(2 * 0.03 * 0.97 / judged)
+    noise = 100 * max(chance(row, judged) for row in figures['rows'])
     lines = [f'# {TITLE}', '',
              f'Made by `{result["command"]}`; do not edit. {figures["frames"]} images of moving-fashion at {figures["rate_hz"]:g} Hz, '
              f'{judged} of them judged; an answer counts within {1e3 * figures["deadline_s"]:.0f} ms. Foretold by `evitif compare` / '
-             f'measured over the nodes (H.264: over real sockets). Two draws of losses alone differ by up to {noise:.1f} points '
-             'where 97 % agree.', '',
+             f'measured over the nodes (H.264: over real sockets). The draw of losses moves agreement by up to {noise:.1f} points.', '',
              '| link | way | agreement | bytes a frame | p50 |', '| --- | --- | ---: | ---: | ---: |']
     for each in figures['rows']:
         cells = [(f'{100 * one["right"]:.1f} %', f'{one["bytes"]:,.0f}', '–' if one['p50_s'] is None else f'{1e3 * one["p50_s"]:.1f} ms')
                  for one in (each['foretold'], each['measured'])]
         lines.append(f'| {each["link"]} | {each["way"]} | ' + ' | '.join(' / '.join(pair) for pair in zip(*cells, strict=True)) + ' |')
     lines += ['', *(f'- {entry["name"]}: {entry["measured"]} apart at most ({entry["target"]}): '
-                    f'{"held" if entry["holds"] else "missed"}' for entry in result['targets'])]
+                    f'{WORDS[entry["holds"]]}' for entry in result['targets'])]
     return '\n'.join(lines) + '\n'

@@ -36,7 +36,7 @@ PARTS = (
 # Measured when they are asked for by name, and on no page of the suite.
 OTHER_PARTS = ('benchmarks.adviser', 'benchmarks.coded_tokens', 'benchmarks.coding_cost', 'benchmarks.congestion',
                'benchmarks.heads', 'benchmarks.images', 'benchmarks.path_changes', 'benchmarks.scaling',
-               'benchmarks.timm_families', 'benchmarks.video_statistics')
+               'benchmarks.streams.maps', 'benchmarks.timm_families', 'benchmarks.video_statistics')
 
 
 def name_of(part: str) -> str:

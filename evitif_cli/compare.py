@@ -95,10 +95,11 @@ def run(options: argparse.Namespace, command: str) -> int:
 
 def sentences(scene: Scene, options: argparse.Namespace, name: str) -> list[str]:
     """What the figures are of."""
+    runs = 'one run' if len(scene.runs) == 1 else f'{len(scene.runs)} runs'
     link = f'{100 * options.loss:g} % of the packets lost' + (f' in bursts of {options.burst:g}' if options.burst > 1 else '')
     rate = f', an uplink of {options.rate:g} Mbit/s' if options.rate else ''
     rate += f'; the trace {options.trace}' if options.trace else ''
-    lines = [f'{len(scene.frames)} images of {name}, {len(scene.runs)} runs at {scene.rate_hz:.1f} Hz, {len(SEEDS)} seeds; '
+    lines = [f'{len(scene.frames)} images of {name}, {runs} at {scene.rate_hz:.1f} Hz, {len(SEEDS)} seeds; '
              f'{link}, '
              f'{1e3 * options.delay:g} ms one way{rate}. Right is the answer that the uncut model gives to the same image; what is '
              f'not answered within {1e3 * options.deadline:g} ms counts as wrong. ± is half of a 95 % interval over runs and seeds.',

@@ -13,7 +13,7 @@ import numpy as np
 
 from evitif.heads import chosen_heads
 from evitif.pipeline import Prediction
-from evitif.recording import Recording
+from evitif.recording import Recording, RecordingError
 from evitif.settings import BRIDGE_SETTINGS, EDGE_SETTINGS, Setting
 from evitif.settings import settings_of as declared
 from evitif.transport.impairment import Impairment
@@ -69,14 +69,21 @@ def write(output: Output, recording: Recording, player: Player, played: Played, 
     """Go through the recording again, and write images, answers and pictures in the order of the images.
 
     :param names: of the heads that answered, as the parameter has them
+    :raises RecordingError: it cannot be read any more; the answers are written
     """
-    statistics, heads = deque(played.statistics), {head.name: head for head in chosen_heads(names)}
-    for image in Progress(recording.images(player.start_s, player.duration_s), desc='drawing and writing', unit='image'):
-        output.image(image)
-        if (prediction := played.predictions.get(image.number)) is not None:
-            output.prediction(replace(prediction, image=image.image), heads, played.maps.get(image.number, ()))
-        while statistics and statistics[0][0] == image.number:
-            output.statistics(statistics.popleft()[1], image.stamp_ns)
+    statistics, heads, written = deque(played.statistics), {head.name: head for head in chosen_heads(names)}, -1
+    try:
+        for image in Progress(recording.images(player.start_s, player.duration_s), desc='drawing and writing', unit='image'):
+            output.image(image)
+            if (prediction := played.predictions.get(image.number)) is not None:
+                output.prediction(replace(prediction, image=image.image), heads, played.maps.get(image.number, ()))
+            while statistics and statistics[0][0] == image.number:
+                output.statistics(statistics.popleft()[1], image.stamp_ns)
+            written = image.number
+    except RecordingError:      # it was taken away after it was played: the answers stay, without pictures
+        for number in sorted(number for number in played.predictions if number > written):
+            output.prediction(played.predictions[number], heads, played.maps.get(number, ()))
+        raise
 
 
 def settings_of(given: dict[str, str]) -> tuple[dict[str, object], dict[str, object]]:

@@ -183,7 +183,9 @@ class _Panel:
         total = tokens if prediction.received is None else len(prediction.received)
         of_all = f', of {total} in all' if tokens < total else ''
         old = f', {100 * remembered:.0f} % from memory, {prediction.memory_age:.1f} s' if remembered else ''
-        self._text(self._left, y + 42, f'{prediction.tokens_received} of {tokens} {what}{of_all}{old}', 13, _FAINT)
+        named = '' if old else f' {what}'       # the line above names them
+        self._text(self._left, y + 42, f'{prediction.tokens_received} of {tokens}{named}{of_all}{old}', 13, _FAINT,
+                   room=self._right - self._left - self._px(70))
         self._text(self._right, y + 42, rate, 13, _FAINT, anchor='ra')
 
     def _devices(self, y: int, prediction: Prediction) -> None:

@@ -20,7 +20,7 @@ from evitif.mask_colours import overlaid
 from evitif.pictures import SignificantBits
 from evitif.pictures.ros_images import ImageConversionError, fill_image
 from evitif.repeated_log import RepeatedLog
-from evitif.vocabulary import LinkState, Task
+from evitif.vocabulary import How, LinkState, Task
 from evitif_edge_node.annotation import annotate
 from evitif_edge_node.camera_info import CameraInfos
 from evitif_edge_node.fonts import remark_on
@@ -62,7 +62,7 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         self._watch: ImageWatch | None = None
         self._significant = SignificantBits()
         self._subscription = self._annotator = self._camera_infos = None
-        self._shown: Answered | None = None      # the last whose picture was asked for
+        self._shown: Answered | None = None      # the last that is drawn once its mask has come
         self._reader: Pictures | Packets = reader_of('raw')
         super().__init__(**kwargs)
         self._repeated = RepeatedLog(log_of(self))
@@ -93,6 +93,7 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         self._heads = {head.name: HeadTopics(head, lambda kind, topic: self.advertise(kind, topic, qos.RESULTS))
                        for head in self._runtime.heads if head.task not in PLACE_TASKS}
         self._places = {head.name: PlaceTopics(head, self.advertise) for head in self._runtime.heads if head.task in PLACE_TASKS}
+        self._shows_masks = any(each.about.task == Task.SEGMENT for each in self._places.values())
         self._camera_infos = CameraInfos(self) if any(each.about.task == Task.DEPTH for each in self._places.values()) else None
 
     def activate(self) -> None:
@@ -161,8 +162,12 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
             self._heads[name].publish(result, prediction, header, self._values['robot_name'])
         annotator = self._annotator
         if annotator is not None and self._annotated.get_subscription_count():
-            self._shown = prediction
-            annotator.draw_later(prediction)
+            waits = self._shows_masks and prediction.how == How.OFF_BOARD
+            before, self._shown = self._shown, prediction if waits else None
+            if not waits:
+                annotator.draw_later(prediction)
+            elif before is not None:        # its mask has not come
+                annotator.draw_later(before)
 
     def _on_map(self, answer: PlaceAnswer) -> None:
         if not self.context.ok():
@@ -172,6 +177,7 @@ class EdgeNode(RuntimeNode['EdgeRuntime']):
         topics.publish_map(answer.result, values, confidence, header, infos.of(values.shape) if infos else None)
         shown, annotator = self._shown, self._annotator
         if topics.about.task == Task.SEGMENT and annotator is not None and shown is not None and shown.frame_id == answer.frame.frame_id:
+            self._shown = None
             annotator.draw_later(dataclasses.replace(shown, image=overlaid(shown.image, values, confidence)))
 
     def _publish_annotated(self, prediction: Answered) -> None:

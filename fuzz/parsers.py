@@ -256,6 +256,24 @@ def read_parameters(data: bytes) -> None:
     assert StreamParameters.from_json(parameters.to_json()) == parameters and parameters.units <= datagram.MAX_UNITS
 
 
+def read_trace(data: bytes) -> None:
+    """Files of a link's losses, delays or rates: a sentence that names the file, or something that can be played."""
+    stream = Stream(data)
+    path = SCRATCH / f'trace-{stream.number() % 4}'
+    words = (b'0', b'1', b'7', b'.5', b',', b'\n', b'-', b'4294967295', b'1e9', b'nan', b'#')
+    text = b''.join(stream.choice(words) for _ in range(stream.number()))
+    path.write_bytes(stream.choice((b'', b'sequence,arrived_s,bytes,sent_s\n', b'0\n')) + text + stream.rest())
+    try:
+        link = Impairment(trace=str(path), delay_s=0.01)
+    except ValueError as error:
+        assert str(path) in str(error), error
+        return
+    channel = ImpairedChannel(link, 1)
+    for step in range(64):
+        now = 0.37 * step
+        assert all(now <= at < math.inf and delivered == b'x' for at, delivered in channel.offer(b'x', now))
+
+
 def impair(data: bytes) -> None:
     """The link simulator's channel: nothing is invented, nothing is delivered before it came, the counters agree."""
     stream = Stream(data)
@@ -386,6 +404,6 @@ def decode_patches(data: bytes) -> None:
 TARGETS = {
     'datagram': parse_datagram, 'tokens': parse_tokens, 'reports': parse_reports, 'handshake': parse_handshake,
     'sealed-handshake': parse_sealed_handshake, 'seal': open_seal, 'answer': decode_answer, 'keys': read_keys,
-    'configuration': configure, 'parameters': read_parameters, 'impairment': impair, 'reassembly': reassemble, 'rows': dequantise,
-    'coded': unpack, 'map': decode_map, 'patches': decode_patches,
+    'configuration': configure, 'parameters': read_parameters, 'impairment': impair, 'trace': read_trace, 'reassembly': reassemble,
+    'rows': dequantise, 'coded': unpack, 'map': decode_map, 'patches': decode_patches,
 }

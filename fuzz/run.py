@@ -24,7 +24,7 @@ MOST_MEMORY_MB = 2048
 LONGEST_INPUT = 512             # bytes
 CORPUS_BYTES = 30_000           # of the committed file of one target
 NAMES = ('datagram', 'tokens', 'reports', 'handshake', 'sealed-handshake', 'seal', 'answer', 'keys', 'configuration', 'parameters',
-         'impairment', 'reassembly', 'rows', 'link', 'sealed-link', 'two-robots', 'sealed-two-robots', 'artifacts', 'pictures',
+         'impairment', 'trace', 'reassembly', 'rows', 'link', 'sealed-link', 'two-robots', 'sealed-two-robots', 'artifacts', 'pictures',
          'coded', 'coded-frames', 'map', 'patches')
 # Shares of the time: an input of these is some seconds of two robots' lives, and one of the others a datagram or a file.
 SHARES = dict.fromkeys(NAMES, 1) | {'two-robots': 3, 'sealed-two-robots': 6}

@@ -79,7 +79,7 @@ ARGUMENTS = (
     Argument('partition_devices', 'strategy partition: names of the devices to start, with commas, each in a namespace of its own',
              device_names),
     Argument('task', 'classification, or segmentation: masks of moving-fashion, over the annotated image', known_task, 'classification'),
-    Argument('rviz', 'show the annotated image in RViz (true or false)', show_rviz, 'false'),
+    Argument('rviz', 'show the annotated image, and masks, in RViz (true or false)', show_rviz, 'false'),
     *CAMERA, *LINK, *{argument.name: argument for argument in (*EDGE, *BRIDGE)}.values(),
 )
 
@@ -123,7 +123,7 @@ def edges(context: LaunchContext, values: Mapping, file: CheckedParameterFile, l
     for device, own in devices.items():
         below = '/'.join(filter(None, [space, own]))
         yield include('edge.launch.py', EDGE, {
-            'namespace': below, 'image': image, 'partition_device': device, 'rviz': values['rviz'],
+            'namespace': below, 'image': image, 'partition_device': device, 'rviz': values['rviz'], **rviz_config(values),
             'device': values.get('edge_device', ''),
             **or_file(file, full_name(context, below, 'edge_node'), bridge_host=LOCALHOST, bridge_port=link_port),
             **({'bridge_port': link_port} if 'link_port' in values else {}),
@@ -136,6 +136,11 @@ def include(file: str, arguments: Iterable[Argument], extra: Mapping[str, object
               **{name: str(value) for name, value in extra.items()}}
     source = PythonLaunchDescriptionSource([ThisLaunchFileDir(), '/', file])
     return GroupAction([IncludeLaunchDescription(source, launch_arguments=values.items())])
+
+
+def rviz_config(values: Mapping) -> dict[str, object]:
+    """What RViz shows, where it is not the edge's own choice."""
+    return {} if values['task'] == 'classification' else {'rviz_config': Path(__file__).parents[1] / 'rviz' / 'segmentation.rviz'}
 
 
 def or_file(file: CheckedParameterFile, node_name: str, **defaults: object) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_TIME = ('evitif', 'evitif_ros', 'evitif_edge_node', 'evitif_cloud_bridge')
-BUDGET_LINES = 28_700       # of the whole run time
+BUDGET_LINES = 31_000       # of the whole run time
 FILE_LINES = 400            # of one file: it can be read in one sitting
 
 

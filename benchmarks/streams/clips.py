@@ -101,8 +101,12 @@ class Clip:
         keys = [None if picture is None else hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in pictures]
         new = {key: picture for key, picture in zip(keys, pictures, strict=True) if picture is not None and key not in self._known}
         if new:
-            self._known.update(zip(new, self._look([*new.values()]).argmax(1).tolist(), strict=True))
+            self._known.update(zip(new, self._numbers([*new.values()]), strict=True))
         return np.array([NO_ANSWER if key is None else self._known[key] for key in keys])
+
+    def _numbers(self, pictures: list[np.ndarray]) -> list[int]:
+        """The answer to each of some pictures."""
+        return self._look(pictures).argmax(1).tolist()
 
     @torch.inference_mode()
     def _look(self, pictures: list[np.ndarray]) -> np.ndarray:

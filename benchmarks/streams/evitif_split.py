@@ -22,7 +22,7 @@ from evitif.pipeline.strategies import bridge_strategy, edge_strategy
 from evitif.pipeline.strategy import Observation, Outcome
 from evitif.protocol.bridge.endpoint import BridgeConfig, BridgeEndpoint
 from evitif.protocol.edge.connection import EdgeConfig, EdgeConnection
-from evitif.protocol.events import AnswerArrived, FrameExpired, FrameOverdue, FrameReady
+from evitif.protocol.events import AnswerArrived, EdgeEvent, FrameExpired, FrameOverdue, FrameReady
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.settings import bridge_settings, edge_settings
 from evitif.transport.impairment import HEADER_BYTES
@@ -45,10 +45,10 @@ class Split:
 
     def __call__(self, clip: Clip, trace: Trace) -> Run:
         """Send the clip."""
-        return _Simulation(self, clip, trace).run()
+        return Simulation(self, clip, trace).run()
 
 
-class _Simulation:
+class Simulation:
     """One clip over one trace."""
 
     def __init__(self, how: Split, clip: Clip, trace: Trace):
@@ -98,19 +98,23 @@ class _Simulation:
                 self._packets[number] += 1
             self._carry(self._uplink, lambda data=data: self._bridge.receive_datagram(data, ('edge', 1), self._time.now))
         while (event := self._edge.next_event()) is not None:
-            if isinstance(event, AnswerArrived):
-                answer, number = event.answer, event.answer.frame_id
-                self._robot.acknowledge(self._edge.session_id or 0, number, answer.received)
-                self._memory.keep(answer.capture_stamp_ns, answer.class_ids, answer.scores, answer)
-                self._say(number, answer.class_ids[0])
-            elif isinstance(event, (FrameOverdue, FrameExpired)):
-                self._repeat(event.frame_id)
+            self._take(event)
         while (event := self._bridge.next_event()) is not None:
             if isinstance(event, FrameReady):
                 outcome, = self._server.answer_batch([event.frame])
                 self._time.at(self._time.now + TAIL_S, lambda frame=event.frame, outcome=outcome: self._answer(frame, outcome))
         for data, _ in self._bridge.datagrams_to_send(self._time.now):
             self._carry(self._downlink, lambda data=data: self._edge.receive_datagram(data, self._time.now))
+
+    def _take(self, event: EdgeEvent) -> None:
+        """What the edge was told."""
+        if isinstance(event, AnswerArrived):
+            answer, number = event.answer, event.answer.frame_id
+            self._robot.acknowledge(self._edge.session_id or 0, number, answer.received)
+            self._memory.keep(answer.capture_stamp_ns, answer.class_ids, answer.scores, answer)
+            self._say(number, answer.class_ids[0])
+        elif isinstance(event, (FrameOverdue, FrameExpired)):
+            self._repeat(event.frame_id)
 
     def _repeat(self, number: int) -> None:
         if (last := self._memory.recall(self._stamp(number))) is not None:

@@ -10,8 +10,10 @@ agree bit for bit on any machine:
   factors, for tokens that moved little or much), or *unmoved*: nothing is sent, the other side keeps what it has.
 * where an earlier frame is known, one more token, by which all unmoved patches are moved: their *common motion*. When a camera turns or
   the light changes, what is left out of each has something in common, and attention adds that up over the patches.
-* *symbols*: the difference in units of `step`, rounded to where bits and error together are least (rate-distortion optimised quantisation,
-  Ramchandran and Vetterli 1994), decoded to the centre of its cell.
+* a *fineness* for each patch: its step is that of the frame, or up to three quarters of an octave finer or an octave coarser. A patch on
+  which the answer depends much (`sensitivity`) gets a finer one, so a bit takes away as much of the weighted error in each patch.
+* *symbols*: the difference in units of the step, rounded to where bits and error together are least (rate-distortion optimised
+  quantisation, Ramchandran and Vetterli 1994), decoded to the centre of its cell.
 * a *class* for each symbol: the logarithm of its expected spread, which chooses the table of frequencies. It follows from mode, step and
   coefficient, and from the symbols of the same token that were decoded before: a token whose first coefficients are large has large ones
   further on (backward adaptation, as in the context models of image coders).
@@ -22,15 +24,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 
-from evitif.model.entropy_tables import CLASSES, ESCAPE, LIMIT, LOW_BITS, REACH, TABLES, Tables
+from evitif.model.entropy_tables import CLASSES, ESCAPE, FINENESSES, LIMIT, LOW_BITS, PLAIN, REACH, TABLES, Step, Tables
 from evitif.model.errors import CodeError
+from evitif.model.native import Frame
 from evitif.model.sensitivity import Sensitivity
 from evitif.model.token_parts import PartCoder, Plan, State
 from evitif.model.transform_code import digest_of
 
+LAYOUT = 3                  # of a part's bytes, which sides of before read otherwise
 SHAPING = 0.5               # of the error that patches have in common, what is made up for
 _OF_TOKENS = ('modes', 'known', 'symbols', 'classes', 'levels', 'bits')
 _FLOATS = ('mean', 'analysis', 'synthesis', 'kernel')
@@ -69,8 +74,8 @@ class EntropyCode:
                              f'{len(mean) - sorts + 1}, and at most {kept + 1}')
         self.mean, self.analysis, self.synthesis, self.kernel, self.tables = mean, analysis, synthesis, kernel, tables
         self.sensitivity = sensitivity
-        self.unmoved = modes        # the mode of a token of which nothing else is sent
-        self.sorts = np.minimum(np.arange(len(mean)), sorts - 1)
+        self.unmoved = FINENESSES * modes       # the mode of a token of which nothing else is sent
+        self.sorts = np.minimum(np.arange(len(mean), dtype=np.int64), sorts - 1)
         self._parts = PartCoder(tables, np.append(self.sorts, sorts - 1))      # the last is the common motion
 
     @property
@@ -87,6 +92,11 @@ class EntropyCode:
     def digest(self) -> str:
         """Hex SHA-256 of all that decoding depends on."""
         return digest_of({name: array for name, array in self.arrays().items() if name not in _SENSITIVITY})
+
+    @property
+    def agreement(self) -> str:
+        """Hex SHA-256 of what two sides have to have alike: of `digest`, and of how the bytes of a part are laid out."""
+        return sha256(f'{LAYOUT} {self.digest}'.encode()).hexdigest()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `from_arrays` takes."""
@@ -111,13 +121,8 @@ class EntropyCode:
 
     # -- between tokens and levels ---------------------------------------------------------------------------------------------
 
-    def weights(self, levels: np.ndarray) -> np.ndarray:
-        """How much the answer depends on each token of a frame, levels int16 [N, K]: float32 [N], 1 for prefix tokens."""
-        prefix = len(self.analysis) - 1
-        return np.concatenate((np.ones(prefix, np.float32), self.weights_of_patches(levels[prefix:])))
-
     def weights_of_patches(self, levels: np.ndarray) -> np.ndarray:
-        """`weights` of the patches alone, levels int16 [patches, K]."""
+        """How much the answer depends on each patch of a frame, levels int16 [patches, K]: float32 [patches], 1 on average."""
         return np.ones(len(levels), np.float32) if self.sensitivity is None else self.sensitivity.weights(levels)
 
     def quantise(self, tokens: np.ndarray) -> np.ndarray:
@@ -147,27 +152,41 @@ class EntropyCode:
     def plan(self, levels: np.ndarray, step: int, state: State | None = None, thrift: float = THRIFT) -> Plan:
         """Choose mode and symbols of each token of a frame, levels int16 [N, K].
 
+        A patch on which the answer depends much gets a finer step than the frame's, another one a coarser step, so that a bit takes away as
+        much of the weighted error in each.
+
         Errors that patches have in common cost more than others, since attention averages. So every second patch is coded first, and the
         others are aimed a little to the other side of what their neighbours missed: noise shaping, as in error diffusion (Floyd and
         Steinberg 1976), weighted by what the tail notices.
 
-        :param thrift: squared error, in squared steps, that a bit less may cost; of a patch on which the answer depends less, more
+        :param thrift: squared error, in squared steps, that a bit less may cost
         """
         first, second, coupling = self._halves
-        rank = _rank_of(self.weights(levels)) if self.sensitivity is not None else None
-        if not len(second):
-            return self.plan_tokens(levels, self.sorts, step, state, thrift, rank)
-        of_first, of_second = (None, None) if rank is None else (rank[first], rank[second])
-        one = self.plan_tokens(levels[first], self.sorts[first], step, None if state is None else state.at(first), thrift, of_first)
-        missed = one.levels[len(self.analysis) - 1:].astype(np.float32) - levels[first[len(self.analysis) - 1:]]
-        aim = np.clip(np.rint(levels[second] - coupling @ missed), -LIMIT, LIMIT).astype(np.int16)
-        two = self.plan_tokens(aim, self.sorts[second], step, None if state is None else state.at(second), thrift, of_second)
+        levels = np.ascontiguousarray(levels, np.int16)
+        frame = self._frame(len(levels), self.sorts, step, state, self._finenesses(levels))
+        self._plan(frame, first, levels, step, thrift)
+        if len(second):
+            black = first[len(self.analysis) - 1:]
+            missed = frame.levels[black].astype(np.float32) - levels[black]
+            aim = np.empty_like(levels)
+            aim[second] = np.clip(np.rint(levels[second] - coupling @ missed), -LIMIT, LIMIT)
+            self._plan(frame, second, aim, step, thrift)
+        return _planned(frame, step)
 
-        def both(of_one: np.ndarray, of_two: np.ndarray) -> np.ndarray:
-            whole = np.empty((self.tokens, *of_one.shape[1:]), of_one.dtype)
-            whole[first], whole[second] = of_one, of_two
-            return whole
-        return Plan(step, *(both(getattr(one, name), getattr(two, name)) for name in _OF_TOKENS))
+    def plan_tokens(self, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None = None, thrift: float = THRIFT) -> Plan:
+        """As `plan`, for any tokens, levels int16 [n, K], of the sorts int [n], all at the frame's step and each by itself."""
+        levels = np.ascontiguousarray(levels, np.int16)
+        frame = self._frame(len(levels), sorts, step, state, np.full(len(levels), PLAIN, np.uint8))
+        self._plan(frame, np.arange(len(levels), dtype=np.int64), levels, step, thrift)
+        return _planned(frame, step)
+
+    def _finenesses(self, levels: np.ndarray) -> np.ndarray:
+        """Of a frame's tokens, uint8 [N]: steps in inverse proportion to the root of a patch's weight, in quarters of an octave."""
+        found, prefix = np.full(len(levels), PLAIN, np.uint8), len(self.analysis) - 1
+        if self.sensitivity is not None:
+            finer = np.rint(np.log2(self.weights_of_patches(levels[prefix:])))
+            found[prefix:] = np.clip(PLAIN - finer, 0, FINENESSES - 1)
+        return found
 
     @functools.cached_property
     def _halves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -203,36 +222,34 @@ class EntropyCode:
         may_be = np.flatnonzero(state.known[places] & (places >= len(self.analysis) - 1))
         return may_be[(levels[may_be] == state.levels[places[may_be]]).all(1)]
 
-    def plan_tokens(self, levels: np.ndarray, sorts: np.ndarray, step: int, state: State | None = None,
-                    thrift: float = THRIFT, rank: np.ndarray | None = None) -> Plan:
-        """As `plan`, for any tokens, levels int16 [n, K], of the sorts int [n].
+    def _frame(self, count: int, sorts: np.ndarray, step: int, state: State | None, finenesses: np.ndarray) -> Frame:
+        """So many tokens of which nothing is planned yet."""
+        columns, kept = self.tables.at(step).columns, self.coefficients
+        known = np.zeros(count, bool) if state is None else np.ascontiguousarray(state.known)
+        return Frame(np.ascontiguousarray(sorts, np.int64), known, None if state is None else np.ascontiguousarray(state.levels, np.int16),
+                     finenesses, np.empty(count, np.uint8), np.empty((count, columns), np.int32), np.empty((count, columns), np.uint8),
+                     np.empty((count, kept), np.int16), np.empty(count, np.float32))
 
-        :param rank: int [n], where the tokens stand in _WEIGHTS; None: they count alike
-        """
-        known = np.zeros(len(levels), bool) if state is None else state.known
-        reference = None if state is None else np.where(known[:, None], state.levels, np.int16(0))
+    def _plan(self, frame: Frame, places: np.ndarray, levels: np.ndarray, step: int, thrift: float) -> None:
+        """Plan the tokens of a frame at `places` int64 [n], as if they had these levels int16 [N, K]."""
         tables, at = self.tables, self.tables.at(step)
-        first, rounding = self._thresholds(thrift) if rank is None else self._thresholds_by_rank(thrift)
-        thrifts = np.full(len(levels), thrift, np.float32)
-        if rank is not None:
-            thrifts /= _WEIGHTS[rank]
+        first, rounding = self._thresholds(thrift)
         if (native := self._parts.native_tables(step)) is not None:
-            modes, symbols, classes, result, bits = native.plan(
-                levels, sorts, known, reference, rank, first, rounding, tables.cost, _MOST, thrifts)
-            return Plan(step, modes, known, symbols, classes, result, bits + np.float32(1.5) * known)
-        modes = self._modes(levels, sorts, step, known, reference, thrifts)
+            native.plan(frame, places, levels, first, rounding, tables.cost, _MOST, thrift)
+            return
+        known = frame.known[places]
+        reference = None if frame.reference is None else np.where(known[:, None], frame.reference[places], np.int16(0))
+        levels, plain = levels[places], frame.finenesses[places].astype(np.intp) * len(tables.base)
+        modes = self._modes(levels, frame.sorts[places], at, plain, known, reference, thrift)
         sent = np.flatnonzero(modes < self.unmoved)
-        row = modes[sent].astype(np.intp) * len(self.analysis) + sorts[sent]
+        row = modes[sent].astype(np.intp) * len(self.analysis) + frame.sorts[places][sent]
         predicted = at.predicted(row, None if reference is None else reference[sent].astype(np.int32))
-        rest = (levels[sent, :at.columns] - predicted[:, :at.columns]).astype(np.float32) * np.float32(1 / at.size)
+        rest = (levels[sent, :at.columns] - predicted[:, :at.columns]).astype(np.float32) * at.inverses[plain[sent]][:, None]
         magnitude = np.abs(rest)
-        offset = None if rank is None else (rank[sent] * (CLASSES + 1))[:, None]
         chosen, classes = np.zeros(rest.shape, np.int32), np.zeros(rest.shape, np.uint8)
         for label, part in at.adapted(row, chosen):
             classes[:, part] = label
             index = label.astype(np.intp)       # numpy takes by these in half the time
-            if offset is not None:
-                index += offset
             wanted = magnitude[:, part]
             near = (wanted + rounding.take(index)).astype(np.int32)
             np.maximum(near, 1, out=near)
@@ -243,31 +260,34 @@ class EntropyCode:
         bits = tables.bits(classes, chosen).sum(1)
         chosen *= 1 - 2 * (rest < 0).view(np.int8)
         result = np.zeros(levels.shape, np.int16) if reference is None else reference
-        result[sent] = at.levels(predicted, chosen, classes)
-        return Plan(step, modes, known, _spread(chosen, sent, len(levels)), _spread(classes, sent, len(levels)), result,
-                    _spread(bits, sent, len(levels)) + np.float32(1.5) * known)
+        result[sent] = at.levels(row, predicted, chosen, classes)
+        frame.modes[places], frame.levels[places] = modes, result
+        for whole, part in ((frame.symbols, chosen), (frame.classes, classes), (frame.bits, bits)):
+            whole[places] = 0
+            whole[places[sent]] = part
 
-    def _modes(self, levels: np.ndarray, sorts: np.ndarray, step: int, known: np.ndarray, reference: np.ndarray | None,
-               thrifts: np.ndarray) -> np.ndarray:
+    def _modes(self, levels: np.ndarray, sorts: np.ndarray, at: Step, plain: np.ndarray, known: np.ndarray, reference: np.ndarray | None,
+               thrift: float) -> np.ndarray:
         if reference is None or not known.any():
-            return np.zeros(len(levels), np.uint8)
+            return plain.astype(np.uint8)
         # By the first coefficients, as if no class were adapted: the choice has to be quick, not exact.
-        at, costs = self.tables.at(step), []
-        kept = min(64, at.columns)
-        values, before = (part[:, :kept].astype(np.float32) * np.float32(1 / at.size) for part in (levels, reference))
-        for mode in range(self.unmoved):
-            row = mode * len(self.analysis) + sorts
+        kept, inverses, price = min(64, at.columns), at.inverses[plain][:, None], np.float32(thrift)
+        values, before = (part[:, :kept].astype(np.float32) * inverses for part in (levels, reference))
+        costs = []
+        for kind in range(at.kinds):
+            row = (plain + kind) * len(self.analysis) + sorts
             label = np.maximum(at.base[row, :kept], 0)
             rest = np.abs(values - before * (at.factors[row, :kept].astype(np.float32) * np.float32(1 / 256)))
             near = (rest + np.float32(0.4)).astype(np.int32)
             near *= label > 0
             bits = self.tables.bits(label, near)
             rest -= near.astype(np.float32)
-            costs.append((np.square(rest) + thrifts[:, None] * bits).sum(1, dtype=np.float64) + np.float32(mode == 0) * thrifts)
-        costs.append(np.square(values - before).sum(1, dtype=np.float64) - thrifts)
+            costs.append((np.square(rest) + price * bits).sum(1, dtype=np.float64) + price * (kind == 0))
+        costs.append(np.square(values - before).sum(1, dtype=np.float64) - price)
         costs = np.stack(costs)
         costs[1:, ~known] = np.inf
-        return costs.argmin(0).astype(np.uint8)
+        best = costs.argmin(0)
+        return np.where(best < at.kinds, plain + best, self.unmoved).astype(np.uint8)
 
     def _thresholds(self, thrift: float) -> tuple[np.ndarray, np.ndarray]:
         """By class: from where on a symbol is not 0, and what is added before greater ones are rounded down. float32 [CLASSES + 1]."""
@@ -282,17 +302,6 @@ class EntropyCode:
             first = np.where(coarse, edge[0], np.where(label > 0, 0.5, np.inf))
             self._rounding[thrift] = first.astype(np.float32), np.where(coarse, 2 - edge[1], 0.5).clip(0, 0.5).astype(np.float32)
         return self._rounding[thrift]
-
-    def _thresholds_by_rank(self, thrift: float) -> tuple[np.ndarray, np.ndarray]:
-        """`_thresholds` for each of _WEIGHTS, one after the other."""
-        if thrift not in self._by_rank:
-            first, rounding = zip(*(self._thresholds(float(thrift / weight)) for weight in _WEIGHTS), strict=True)
-            self._by_rank[thrift] = np.concatenate(first), np.concatenate(rounding)
-        return self._by_rank[thrift]
-
-    @functools.cached_property
-    def _by_rank(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
-        return {}
 
     @functools.cached_property
     def _rounding(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
@@ -342,7 +351,6 @@ class EntropyCode:
         return [read if isinstance(read, CodeError) else read[:-1] for read in found]
 
 
-_WEIGHTS = np.exp2(np.arange(-7, 6) / 2).astype(np.float32)     # that a token's thrift is divided by: from Sensitivity's LEAST to MOST
 _MOST = ((REACH + ESCAPE - 2 << LOW_BITS) - 1).astype(np.int32)
 
 
@@ -353,12 +361,5 @@ def _move(levels: np.ndarray, still: np.ndarray, common: np.ndarray) -> None:
         levels[still] = np.clip(levels[still] + by, -LIMIT, LIMIT)
 
 
-def _rank_of(weights: np.ndarray) -> np.ndarray:
-    """The nearest of _WEIGHTS, int [n]."""
-    return np.clip(np.rint(2 * np.log2(weights)) + 7, 0, len(_WEIGHTS) - 1).astype(np.int64)
-
-
-def _spread(part: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:
-    whole = np.zeros((count, *part.shape[1:]), part.dtype)
-    whole[at] = part
-    return whole
+def _planned(frame: Frame, step: int) -> Plan:
+    return Plan(step, frame.modes, frame.known, frame.symbols, frame.classes, frame.levels, frame.bits + np.float32(1.5) * frame.known)

@@ -14,6 +14,7 @@ from evitif.model.symbol_coder import PRECISION, SymbolModel
 STEPS = np.array([4, 5, 6, 7, 8, 10, 11, 13, 16, 19, 23, 27, 32, 38, 45, 54, 64, 76, 91, 108, 128, 152, 181, 215, 256, 304, 362, 431,
                   512, 609, 724, 861], np.int64)
 LIMIT = 32767               # of a level
+FINENESSES, PLAIN = 8, 3    # of a token: its step is that of the frame, 3 indices finer to 4 coarser
 OCTAVE = 3                  # classes for each factor of 2 of spread / step
 TABLES = 14                 # with frequencies of their own; greater classes send low bits as they are
 MIDDLE = 5                  # the class of a spread of one step; below class 1 hardly any symbol is worth its bits
@@ -93,8 +94,9 @@ class Tables:
         return {}
 
     def _at(self, step: int) -> Step:
-        modes, sorts, _, kept = self.base.shape
-        base = self.base[:, :, step].reshape(modes * sorts, kept).astype(np.int16)
+        kinds, sorts, _, kept = self.base.shape
+        modes, steps = FINENESSES * kinds, np.clip(np.arange(FINENESSES) + step - PLAIN, 0, len(STEPS) - 1)
+        base = self.base[:, :, steps].transpose(2, 0, 1, 3).reshape(modes * sorts, kept).astype(np.int16)
         lifted = np.concatenate([np.broadcast_to(shift.max(), part.stop - part.start) for part, shift in zip(
             blocks(kept), self.shifts.transpose(1, 0, 2), strict=True)])
         used = np.flatnonzero((base.max(0) + np.maximum(lifted, 0)) > 0)
@@ -103,10 +105,13 @@ class Tables:
         parts = blocks(columns)
         before = np.stack([expected[:, :part.start].sum(1) for part in parts], 1)
         # What a token coded as it is would get bits for has to be coded in a difference as well: or its error would grow with the frames.
-        floor = np.tile(base[:sorts, :columns] > 0, (modes, 1)).astype(np.int16)
-        floor[:sorts] = 0
-        return Step(int(STEPS[step]), columns, parts, np.ascontiguousarray(base[:, :columns]), floor, before,
-                    self.factors.reshape(modes * sorts, kept).astype(np.int32), sorts, self.shifts, self.centres.ravel().astype(np.int32))
+        alone = base[:, :columns].reshape(FINENESSES, kinds, sorts, columns)[:, :1] > 0
+        floor = np.repeat(alone, kinds, 1).astype(np.int16)
+        floor[:, 0] = 0
+        return Step(np.repeat(STEPS[steps], kinds).astype(np.int32), columns, parts, np.ascontiguousarray(base[:, :columns]),
+                    floor.reshape(modes * sorts, columns), before,
+                    np.tile(self.factors.reshape(kinds * sorts, kept).astype(np.int32), (FINENESSES, 1)), sorts, kinds, self.shifts,
+                    self.centres.ravel().astype(np.int32))
 
     def bits(self, label: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
         """Expected bits of symbols of these classes and magnitudes, float32."""
@@ -117,9 +122,9 @@ class Tables:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """The tables of one step, by mode and sort: row mode * sorts + sort."""
+    """The tables of one step, by mode and sort: row mode * sorts + sort, where a mode is fineness * kinds + kind."""
 
-    size: int                   # in units of the levels
+    sizes: np.ndarray           # int32 [modes], of the step in units of the levels
     columns: int                # coefficients after which none is coded at this step
     blocks: tuple[slice, ...]
     base: np.ndarray            # int16 [modes * sorts, columns]
@@ -127,8 +132,14 @@ class Step:
     expected: np.ndarray        # int64 [modes * sorts, blocks]: sum of the magnitudes, in 1/64, before each block
     factors: np.ndarray         # int32 [modes * sorts, K]
     sorts: int
+    kinds: int                  # ways to refer to what is known, none among them: the modes of `Tables`
     shifts: np.ndarray          # as in `Tables`
     centres: np.ndarray         # int32 [(CLASSES + 1) * CENTRES], the same
+
+    @functools.cached_property
+    def inverses(self) -> np.ndarray:
+        """float32 [modes], for the choice of symbols only."""
+        return (1 / self.sizes).astype(np.float32)
 
     # What encoder and decoder share: integers only.
 
@@ -144,7 +155,7 @@ class Step:
 
     def adapted(self, row: np.ndarray, symbols: np.ndarray) -> Iterator[tuple[np.ndarray, slice]]:
         """Block by block the classes int16 [n, k] and their columns, each after `symbols` was filled up to there."""
-        base, floor, later = self.base[row], self.floor[row], (row >= self.sorts).astype(np.intp)
+        base, floor, later = self.base[row], self.floor[row], (row // self.sorts % self.kinds > 0).astype(np.intp)
         expected, seen = self.expected[row], np.zeros(len(row), np.int64)
         for index, part in enumerate(self.blocks):
             label = base[:, part] + self.shifts[later, index, bucket_of(seen, expected[:, index])][:, None]
@@ -152,13 +163,13 @@ class Step:
             yield np.minimum(label, CLASSES, out=label), part
             seen += 64 * np.abs(symbols[:, part]).sum(1)
 
-    def levels(self, predicted: np.ndarray, symbols: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Levels int16 [n, K] of tokens with these symbols and classes [n, columns]. `predicted` int32 [n, K] is changed."""
+    def levels(self, row: np.ndarray, predicted: np.ndarray, symbols: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Levels int16 [n, K] of tokens of these rows with these symbols and classes [n, columns]. `predicted` int32 [n, K] is changed."""
         magnitude = np.abs(symbols)
         at = classes * np.intp(CENTRES) + np.minimum(magnitude, CENTRES - 1)
         offset = magnitude << 6
         offset -= self.centres.take(at)
-        offset *= self.size
+        offset *= self.sizes[row // self.sorts][:, None]
         offset += 32
         offset >>= 6
         offset *= np.sign(symbols)

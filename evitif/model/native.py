@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ import numpy as np
 from evitif.model.entropy_tables import CENTRES, CLASSES, LIMIT, LOW_BITS, MARKS, REACH, SMOOTH, Step, Tables, table_of
 from evitif.model.symbol_coder import PRECISION, SymbolModel, require_end, words_of
 
-NAME, VERSION = 'libevitif_token_coder.so', 3
+NAME, VERSION = 'libevitif_token_coder.so', 4
 _GUESS_BITS = 10
-_NUMBERS = ('size', 'columns', 'coefficients', 'sorts', 'modes', 'blocks', 'all_blocks', 'buckets', 'classes', 'centres', 'reach', 'limit',
-            'smooth', 'marks')
-_ARRAYS = ('block_edges', 'base', 'floor', 'expected', 'factors', 'shifts', 'mark', 'centre', 'low_bits', 'table', 'edges', 'guess')
+_NUMBERS = ('columns', 'coefficients', 'sorts', 'kinds', 'modes', 'blocks', 'all_blocks', 'buckets', 'classes', 'centres', 'reach',
+            'limit', 'smooth', 'marks')
+_ARRAYS = ('block_edges', 'base', 'floor', 'expected', 'factors', 'sizes', 'shifts', 'mark', 'centre', 'low_bits', 'table', 'edges',
+           'guess')
 
 
 class _Tables(ctypes.Structure):
@@ -50,9 +52,10 @@ def load(path: Path) -> ctypes.CDLL | None:
     if found.evitif_coder_version() != VERSION:
         return None
     tables, coder, array, number = ctypes.POINTER(_Tables), ctypes.POINTER(_Coder), ctypes.c_void_p, ctypes.c_int64
-    for name, *arguments in (('plan', tables, number, *[array] * 9, ctypes.c_float, *[array] * 6),
+    for name, *arguments in (('plan', tables, number, *[array] * 11, ctypes.c_float, *[array] * 5),
                              ('push_tokens', tables, coder, number, *[array] * 4),
                              ('take_tokens', tables, coder, number, *[array] * 9),
+                             ('by_price', *[number] * 7, *[array] * 13),
                              ('push', coder, number, array, array), ('take', coder, number, array, array)):
         function = getattr(found, f'evitif_{name}')
         function.argtypes, function.restype = arguments, None
@@ -67,28 +70,55 @@ class NativeTables:
         guess = [np.searchsorted(row[1:], np.arange(1 << _GUESS_BITS) << PRECISION - _GUESS_BITS, side='right') for row in starts]
         self._kept = {
             'block_edges': np.array([0, *(part.stop for part in step.blocks)], np.int32), 'base': step.base, 'floor': step.floor,
-            'expected': step.expected, 'factors': step.factors, 'shifts': tables.shifts, 'mark': MARKS, 'centre': step.centres,
-            'low_bits': LOW_BITS, 'table': np.array([0, *(table_of(label)[0] for label in range(1, CLASSES + 1))], np.int32),
+            'expected': step.expected, 'factors': step.factors, 'sizes': step.sizes, 'shifts': tables.shifts, 'mark': MARKS,
+            'centre': step.centres, 'low_bits': LOW_BITS,
+            'table': np.array([0, *(table_of(label)[0] for label in range(1, CLASSES + 1))], np.int32),
             'edges': starts, 'guess': np.array(guess, np.uint8)}
         assert all(array.flags.c_contiguous for array in self._kept.values())
         self.step = step
-        numbers = (step.size, step.columns, step.factors.shape[1], step.sorts, len(tables.base), len(step.blocks), tables.shifts.shape[1],
+        numbers = (step.columns, step.factors.shape[1], step.sorts, step.kinds, len(step.sizes), len(step.blocks), tables.shifts.shape[1],
                    tables.shifts.shape[2], CLASSES, CENTRES, REACH, LIMIT, SMOOTH, len(MARKS))
         self.pointer = ctypes.pointer(_Tables(*numbers, *(self._kept[name].ctypes.data for name in _ARRAYS)))
 
-    def plan(self, levels: np.ndarray, sorts: np.ndarray, known: np.ndarray, reference: np.ndarray | None, rank: np.ndarray | None,
-             first: np.ndarray, rounding: np.ndarray, cost: np.ndarray, most: np.ndarray, thrifts: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Modes, symbols, classes, levels and bits of a `Plan` of levels int16 [n, K], by the thresholds of each class; where there are
-        several sets of them, by that of the token's `rank`, int64 [n]. Each token has its thrift, float32 [n]."""
-        count, levels, sorts = len(levels), np.ascontiguousarray(levels, np.int16), np.ascontiguousarray(sorts, np.int64)
-        known, reference = np.ascontiguousarray(known), None if reference is None else np.ascontiguousarray(reference, np.int16)
-        modes, rank = np.empty(count, np.uint8), None if rank is None else np.ascontiguousarray(rank, np.int64)
-        symbols, classes = np.empty((count, self.step.columns), np.int32), np.empty((count, self.step.columns), np.uint8)
-        result, bits = np.empty((count, self.step.factors.shape[1]), np.int16), np.empty(count, np.float32)
-        _library().evitif_plan(self.pointer, count, *(None if array is None else array.ctypes.data for array in (
-            levels, sorts, known, reference, rank, first, rounding, cost, most)), 1 / self.step.size, *(
-            array.ctypes.data for array in (thrifts, modes, symbols, classes, result, bits)))
-        return modes, symbols, classes, result, bits
+    def plan(self, frame: Frame, places: np.ndarray, levels: np.ndarray, first: np.ndarray, rounding: np.ndarray, cost: np.ndarray,
+             most: np.ndarray, thrift: float) -> None:
+        """Plan the tokens of a frame at `places` int64 [n], by the thresholds of each class: levels int16 [N, K], contiguous."""
+        _library().evitif_plan(self.pointer, len(places), *(None if array is None else array.ctypes.data for array in (
+            places, levels, frame.sorts, frame.known, frame.reference, frame.finenesses, first, rounding, cost, most, self.step.inverses)),
+            thrift, *(array.ctypes.data for array in (frame.modes, frame.symbols, frame.classes, frame.levels, frame.bits)))
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What is known of a frame's tokens, and, as in `Plan`, what is planned; all contiguous."""
+
+    sorts: np.ndarray                   # int64 [N]
+    known: np.ndarray                   # bool [N]
+    reference: np.ndarray | None        # int16 [N, K], read where known
+    finenesses: np.ndarray              # uint8 [N]
+    modes: np.ndarray
+    symbols: np.ndarray
+    classes: np.ndarray
+    levels: np.ndarray
+    bits: np.ndarray
+
+
+def by_price(bits: np.ndarray, missed: np.ndarray, left: np.ndarray, unknown: int, scale: np.ndarray, sizes: np.ndarray, planned: float,
+             prices: np.ndarray, gains: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `CodedChoice._by_price` counts it (evitif/pipeline/coded_choice.py), for patches [n] of which so many are unknown.
+
+    :param scale: of the bits at each step [steps], whose `sizes` in levels these are, to those at the size `planned`
+    :param gains: [rows, copies]; `missing` [rows, copies + 1, outcomes]
+    """
+    squares = np.square(sizes.astype(np.float64))
+    shape, outcomes = (len(sizes), len(gains), len(prices)), missing.shape[2]
+    values = [np.ascontiguousarray(each, np.float64) for each in (bits, missed, left, scale, squares / planned**2, squares, prices, gains,
+                                                                  missing)]
+    room, again = np.empty((len(bits) + 1, 6)), np.empty(shape, bool)
+    found, errors = np.empty(shape), np.empty((*shape, outcomes))
+    _library().evitif_by_price(len(sizes), len(bits), len(gains), len(prices), gains.shape[1], outcomes, unknown, *(
+        each.ctypes.data for each in (*values, room, found, errors, again)))
+    return found, errors, again
 
 
 def _library() -> ctypes.CDLL:

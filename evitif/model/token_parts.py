@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from evitif.model import native
-from evitif.model.entropy_tables import CLASSES, LOW_BITS, REACH, STEPS, TABLES, Tables, blocks, table_of
+from evitif.model.entropy_tables import CLASSES, FINENESSES, LOW_BITS, PLAIN, REACH, STEPS, TABLES, Tables, blocks, table_of
 from evitif.model.errors import CodeError
 from evitif.model.native import NativeDecoder, NativeEncoder, NativeTables
 from evitif.model.symbol_coder import PRECISION, SymbolDecoder, SymbolEncoder, SymbolModel
@@ -41,7 +41,7 @@ class Plan:
     """How the tokens of a frame are to be sent, given a step and the other side's state."""
 
     step: int
-    modes: np.ndarray           # uint8 [N]; UNMOVED where nothing but that is sent
+    modes: np.ndarray           # uint8 [N], fineness * kinds + kind as in `Step`; UNMOVED where nothing but that is sent
     known: np.ndarray           # bool [N]: tokens that the other side has of the earlier frame
     symbols: np.ndarray         # int32 [N, columns]: without the coefficients that no token has at this step
     classes: np.ndarray         # uint8 [N, columns]; 0: not coded
@@ -49,13 +49,19 @@ class Plan:
     bits: np.ndarray            # float32 [N]: expected bits of each token
     common: Plan | None = None  # of one token: by what the patches moved of which nothing else is sent
 
+    def kinds(self, count: int) -> np.ndarray:
+        """How each token refers to what is known, int [N], of `count` kinds as in `Step`; `count` where it is unmoved."""
+        return np.where(self.modes < FINENESSES * count, self.modes % count, count)
+
 
 class PartCoder:
     """Writes and reads parts by `tables`; `sorts` int [N] says which rows of them a token has."""
 
     def __init__(self, tables: Tables, sorts: np.ndarray):
         self._tables, self._sorts, self._places = tables, sorts, np.arange(len(sorts), dtype=np.int64)
-        self._unmoved = len(tables.base)        # the mode of a token of which nothing else is sent
+        self._kinds = len(tables.base)
+        self._unmoved = FINENESSES * self._kinds        # the mode of a token of which nothing else is sent
+        self._patch = self._sorts == self._sorts.max(initial=0)     # others have the fineness of the frame
         self._native: dict[int, NativeTables] = {}
 
     def native_tables(self, step: int) -> NativeTables | None:
@@ -80,11 +86,15 @@ class PartCoder:
         tables = self.native_tables(plan.step)
         encoders = self._encoded(plan, parts) if tables is None else [self._natively(tables, plan, places) for places in parts]
         for encoder, places in zip(encoders, parts, strict=True):
+            fineness, kind = np.divmod(plan.modes[places].astype(np.int32), np.int32(self._kinds))
+            finenesses = fineness[self._patch[places] & (fineness < FINENESSES)]
+            if len(finenesses):
+                unlike = (finenesses != PLAIN).any()
+                if unlike:
+                    _push_counted(encoder, finenesses, FINENESSES)
+                encoder.push(np.array([unlike], np.int32), _UNIFORM[1])
             if (known := plan.known[places]).any():
-                modes = plan.modes[places][known].astype(np.int32)
-                shares = _shares(np.bincount(modes, minlength=self._unmoved + 1).tolist())
-                encoder.push(modes, _mode_model(shares))
-                encoder.push(np.array(shares, np.int32), _UNIFORM[4])
+                _push_counted(encoder, np.where(fineness < FINENESSES, kind, np.int32(self._kinds))[known], self._kinds + 1)
         return [encoder.bytes() for encoder in encoders]
 
     def _natively(self, tables: NativeTables, plan: Plan, places: np.ndarray) -> NativeEncoder:
@@ -164,11 +174,16 @@ class PartCoder:
         at, (rows, owner) = self._tables.at(step), _joined(parts)
         ends = np.cumsum([len(places) for places in parts])[:-1]
         modes, known = np.zeros(len(rows), np.uint8), np.zeros(len(rows), bool) if state is None else state.known[rows]
-        if known.any():
-            for decoder, of_part, some in zip(decoders, np.split(modes, ends), np.split(known, ends), strict=True):
-                if some.any():
-                    share = decoder.take(self._unmoved + 1, _UNIFORM[4])
-                    of_part[some] = decoder.take(int(some.sum()), _mode_model(tuple(share.tolist())))
+        patch = self._patch[rows]
+        for decoder, begin, end in zip(decoders, [0, *ends.tolist()], [*ends.tolist(), len(rows)], strict=False):
+            kinds, fineness = np.zeros(end - begin, np.int32), np.full(end - begin, PLAIN, np.int32)
+            if (some := known[begin:end]).any():
+                kinds[some] = _take_counted(decoder, int(some.sum()), self._kinds + 1)
+            sent = kinds < self._kinds
+            some = patch[begin:end] & sent
+            if some.any() and decoder.take(1, _UNIFORM[1])[0]:
+                fineness[some] = _take_counted(decoder, int(some.sum()), FINENESSES)
+            modes[begin:end] = np.where(sent, fineness * self._kinds + kinds, self._unmoved)
         reference = None if state is None else np.where(known[:, None], state.levels[rows], np.int16(0))
         if (tables := self.native_tables(step)) is not None:
             sorts, begins = self._sorts[rows], [0, *ends.tolist(), len(rows)]
@@ -183,7 +198,7 @@ class PartCoder:
             classes[:, part] = label
             symbols[:, part] = self._block(decoders, owner, label)
         levels = np.zeros((len(rows), at.factors.shape[1]), np.int16) if reference is None else reference
-        levels[sent] = at.levels(at.predicted(row, None if reference is None else reference[sent].astype(np.int32)), symbols, classes)
+        levels[sent] = at.levels(row, at.predicted(row, None if reference is None else reference[sent].astype(np.int32)), symbols, classes)
         return levels, ends
 
     def _block(self, decoders: list[SymbolDecoder], owner: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -235,6 +250,18 @@ def _shares(counts: list[int]) -> tuple[int, ...]:
     """A frequency for each mode as a logarithm, 0 to 15; 0: it does not occur."""
     total = sum(counts)
     return tuple(min(max(round(1 + 2 * math.log2(count / total * 128)), 1), 15) if count else 0 for count in counts)
+
+
+def _push_counted(encoder: SymbolEncoder | NativeEncoder, symbols: np.ndarray, kinds: int) -> None:
+    """Symbols int32 [n] of so many kinds, and before them how often each occurs."""
+    shares = _shares(np.bincount(symbols, minlength=kinds).tolist())
+    encoder.push(symbols, _mode_model(shares))
+    encoder.push(np.array(shares, np.int32), _UNIFORM[4])
+
+
+def _take_counted(decoder: SymbolDecoder | NativeDecoder, count: int, kinds: int) -> np.ndarray:
+    """So many symbols that `_push_counted` wrote."""
+    return decoder.take(count, _mode_model(tuple(decoder.take(kinds, _UNIFORM[4]).tolist())))
 
 
 @functools.lru_cache(4096)

@@ -71,7 +71,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
         require_choice(config.key_file, config.unsealed, config.silent_to_strangers)
         self._key_state = key_state(config.key_file) if config.key_file else ()
         keys = read_robot_keys(config.key_file) if config.key_file else None
-        self._refused_keys = keys.refused if keys else ()
+        self._keys = keys or RobotKeys()
         strategy = bridge_strategy(config)
         self._endpoint = bridge_end(config, strategy, keys)
         super().__init__(config, strategy, self._endpoint, on_event=on_event, log=log, bind=(config.bind_host, config.port))
@@ -94,7 +94,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
 
     def start(self) -> None:
         """Begin to serve. Raises TransportError (an OSError) when the address cannot be bound."""
-        self._say_refused_keys(self._refused_keys)
+        self._say_of_keys(self._keys)
         self._prepare(self._strategy.recovery_sentence)
         self._batch = self._strategy.warm_up(self.config.max_batch)
         self._log(logging.INFO, f'answering up to {self._batch} frames of several robots at once')
@@ -282,13 +282,15 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
             keys = RobotKeys(refused=[f'no robot has a key any more: {error}'])
         self._loop.call(lambda now: self._endpoint.set_keys(keys))
         self._log(logging.INFO, f'the keys in {path} were changed and read again')
-        self._say_refused_keys(keys.refused)
+        self._say_of_keys(keys)
 
-    def _say_refused_keys(self, sentences: tuple[str, ...]) -> None:
-        for sentence in sentences[:_KEYS_SAID]:
+    def _say_of_keys(self, keys: RobotKeys) -> None:
+        for sentence in keys.refused[:_KEYS_SAID]:
             self._log(logging.ERROR, sentence)
-        if (more := len(sentences) - _KEYS_SAID) > 0:
+        if (more := len(keys.refused) - _KEYS_SAID) > 0:
             self._log(logging.ERROR, f'{more} more files in {self.config.key_file} cannot be used')
+        for robots in keys.shared[:_KEYS_SAID]:
+            self._log(logging.WARNING, f'the robots {", ".join(robots)} have one key, so each can pass for the others')
 
     # In the socket's thread, or that of a caller of `UdpLoop.call`.
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evitif.channel import arrivals, memory
+from evitif.model import native
 from evitif.model.entropy_tables import STEPS
 from evitif.pipeline.coded_table import CodedTable
 from evitif.pipeline.rate_table import patches_missing
@@ -32,6 +33,7 @@ PRICES = tuple(np.geomspace(0.01, 0.4, 9).round(3))     # of a bit, in squared s
 FULL = 0.94                     # of a payload, as planned: datagrams are not filled quite evenly
 OUTCOMES = 5                    # numbers of datagrams that arrive, put together
 NO_ANSWER, LAST_ANSWER = 1.0, 0.2       # cost of a frame of which nothing arrives: alone, and where another was answered not long before
+EQUAL = 1e-9                    # costs that differ by less are the same: sums are rounded
 STAYS = 0.9                     # a new choice takes less than this share of the bytes that the present one takes
 
 
@@ -62,11 +64,13 @@ class CodedSetting:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """What becomes of the copies of a patch on one path, by number of datagrams (places in PACKETS)."""
+    """What becomes of the copies of a patch on one path. Numbers of datagrams with which it is the same share a row: all do where nothing
+    is lost."""
 
-    missing: np.ndarray     # float [counts, COPIES + 1, OUTCOMES]: of patches with so many copies, the share that is missing, by outcome
-    likely: np.ndarray      # float [counts, OUTCOMES]; what is missing to 1: nothing arrives
-    gains: np.ndarray       # float [counts, COPIES]: how likely one more copy brings what the others do not
+    row: np.ndarray         # int [counts], by place in PACKETS
+    missing: np.ndarray     # float [rows, COPIES + 1, outcomes]: of patches with so many copies, the share that is missing, by outcome
+    likely: np.ndarray      # float [rows, outcomes]; what is missing to 1: nothing arrives
+    gains: np.ndarray       # float [rows, COPIES]: how likely one more copy brings what the others do not
 
 
 class CodedChoice:
@@ -104,20 +108,20 @@ class CodedChoice:
         """
         losses = losses_of(packet_error_rate, mean_burst)
         scale = self._bytes / self._bytes[int(np.searchsorted(self.steps, step))]
-        sizes, errors, again = self._by_price(step, patches, scale, losses)                             # [steps, counts, prices]
-        bitmap = np.where(again, len(patches.bits) / 8, 0.0)
+        sizes, errors, again = self._by_price(step, patches, scale, losses)                             # [steps, rows, prices]
+        table = self._remembered if patches.known.any() else self._lost
+        nothing = LAST_ANSWER if patches.known.any() else NO_ANSWER
+        gone = (np.interp(errors, *table) * losses.likely[:, None]).sum(-1) + nothing * (1 - losses.likely.sum(1))[:, None]
+        costs = (self._coding[:, None, None] + gone)[:, losses.row]                                      # [steps, counts, prices]
+        sizes, bitmap = sizes[:, losses.row], np.where(again, len(patches.bits) / 8, 0.0)[:, losses.row]
         each = scale[:, None, None] * prefix_bytes + bitmap
         possible = sizes <= PACKETS[:, None] * np.maximum(FULL * room - each, 1.0)
         sizes = sizes + PACKETS[:, None] * (each + self._headers)
         if not possible.any():
             possible = np.broadcast_to(PACKETS[:, None] == PACKETS[-1], possible.shape)
-        table = self._remembered if patches.known.any() else self._lost
-        nothing = LAST_ANSWER if patches.known.any() else NO_ANSWER
-        gone = (np.interp(errors, *table) * losses.likely[:, None]).sum(-1) + nothing * (1 - losses.likely.sum(1))[:, None]
-        costs = self._coding[:, None, None] + gone
         fits = possible & (sizes <= frame_bytes)
         if fits.any():
-            good = fits & (costs <= costs[fits].min() + self._margin)
+            good = fits & (costs <= costs[fits].min() + self._margin + EQUAL)
             at = np.unravel_index(np.argmin(np.where(good, sizes, np.inf)), sizes.shape)
             if present is not None and (now := self._place(present)) is not None and good[now] and sizes[at] > STAYS * sizes[now]:
                 at = now
@@ -127,20 +131,26 @@ class CodedChoice:
 
     def copies(self, setting: CodedSetting, patches: Patches, packet_error_rate: float, mean_burst: float = math.nan) -> np.ndarray:
         """How many copies of each patch, planned at the setting's step, to send: int [patches]; 0 only where an earlier one is known."""
-        gains = losses_of(packet_error_rate, mean_burst).gains[int(np.searchsorted(PACKETS, setting.packets)), :self._most]
+        losses = losses_of(packet_error_rate, mean_burst)
+        gains = losses.gains[losses.row[int(np.searchsorted(PACKETS, setting.packets))], :self._most]
         worth = (patches.missed - patches.left) / (float(STEPS[setting.step])**2 * np.maximum(patches.bits, 1.0))
         found = (worth[:, None] * gains > setting.price).sum(1)
         return np.full(len(worth), min(self._most, setting.packets)) if self._uniform else np.maximum(found, ~patches.known)
 
     def _by_price(self, step: int, patches: Patches, scale: np.ndarray, losses: Losses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each step, number of datagrams and price: the patches' bytes, the share of their energy by which what is lost differs from
+        """For each step, row of the losses and price: the patches' bytes, the share of their energy by which what is lost differs from
         what is remembered, by outcome (a last axis), and whether some travel more than once."""
         count = len(patches.bits)
+        if native.library() is not None and not self._uniform:
+            sizes, errors, again = native.by_price(
+                patches.bits, patches.missed, patches.left, count - int(patches.known.sum()), scale, STEPS[self.steps], float(STEPS[step]),
+                self._prices, losses.gains[:, :self._most], losses.missing[:, :self._most + 1])
+            return sizes, errors / max(float(patches.energy.sum()), 1e-9), again
         ratio = np.square(STEPS[self.steps] / float(STEPS[step]))[:, None]
         gained = np.maximum(patches.missed - np.minimum(patches.left * ratio, patches.missed), 0.0)             # [steps, patches]
         bits = np.maximum(patches.bits * scale[:, None], 1.0)
         worth = gained / (np.square(STEPS[self.steps].astype(float))[:, None] * bits)
-        order = np.argsort(-worth, 1)
+        order = np.argsort(-worth, 1, kind='stable')
         sums = np.zeros((2, len(self.steps), count + 1))
         np.cumsum(np.take_along_axis(np.stack((bits / 8, gained)), order[None], 2), 2, out=sums[:, :, 1:])
         gains = losses.gains[:, :self._most]
@@ -148,7 +158,9 @@ class CodedChoice:
             taken = np.where(gains > 0, count, 0)[None, :, None, :].repeat(len(self.steps), 0)
         else:
             with np.errstate(divide='ignore'):
-                least = self._prices[None, :, None] / gains[:, None]                                         # [counts, prices, copies]
+                least = self._prices[None, :, None] / gains[:, None]                                         # [rows, prices, copies]
+            some = max(int((least.min((0, 1)) <= worth.max()).sum()), 1)        # more copies are worth their price of no patch
+            gains, least = gains[:, :some], least[..., :some]
             ranked = -np.take_along_axis(worth, order, 1)
             taken = np.stack([np.searchsorted(row, -least.ravel()).reshape(least.shape) for row in ranked])
             taken[..., 0] = np.maximum(taken[..., 0], count - int(patches.known.sum()))
@@ -158,7 +170,7 @@ class CodedChoice:
         whole = np.broadcast_to(sums[1][:, None, None, -1:], (*brought.shape[:-1], 1))
         exactly = np.concatenate((whole, brought), -1)
         exactly[..., :-1] -= brought                                                        # with 0, 1, … copies
-        errors = np.einsum('snpc,nco->snpo', exactly, losses.missing[:, :self._most + 1]) / max(float(patches.energy.sum()), 1e-9)
+        errors = np.einsum('snpc,nco->snpo', exactly, losses.missing[:, :gains.shape[1] + 1]) / max(float(patches.energy.sum()), 1e-9)
         return sizes, errors, np.asarray(taken[..., 1:2].any(-1))
 
     def _place(self, setting: CodedSetting) -> tuple[int, int, int] | None:
@@ -192,4 +204,7 @@ def _losses(loss: float, burst: float) -> Losses:
             likely[at, number] = part.sum()
             if likely[at, number]:
                 missing[at, :, number] = each[:, 1:] @ part / likely[at, number]
-    return Losses(missing, likely, gains)
+    happens = likely.any(0)
+    _, first, row = np.unique(np.concatenate((missing.reshape(len(PACKETS), -1), likely, gains), 1).round(9), axis=0, return_index=True,
+                              return_inverse=True)
+    return Losses(row.ravel(), missing[first][:, :, happens], likely[first][:, happens], gains[first])

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from evitif.heads import Features, Head, chosen_heads, load_heads, view_for
+from evitif.image_size import size_text
 from evitif.model.build import ModelSpec, build_model
 from evitif.model.code_artifact import choose_code
 from evitif.model.cuttable import require_cuttable
 from evitif.model.device import Placement
-from evitif.model.errors import ArtifactError
+from evitif.model.errors import ArtifactError, ModelError
 from evitif.model.field_of_view import fit_of
 from evitif.model.model_identity import Identity
 from evitif.model.preprocess import Preprocessor
@@ -61,8 +62,14 @@ class CutModel:
         """
         placement, chosen = placement_of(config), chosen_heads(config.heads)
         size, fit = view_for(chosen)
-        built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed, config.num_classes,
-                                      config.input_size or size, fit=(fit or AUTO) if config.fit == AUTO else config.fit))
+        try:
+            built = build_model(ModelSpec(config.model, config.checkpoint, config.pretrained, config.random_seed, config.num_classes,
+                                          config.input_size or size, fit=(fit or AUTO) if config.fit == AUTO else config.fit))
+        except ModelError as error:
+            if config.input_size or size is None:
+                raise
+            raise ArtifactError(f'heads {config.heads!r} were trained on {chosen[0].model} for pictures of {size_text(size)} pixels, and '
+                                f'{error}') from error
         module: Any = built.module       # timm's attributes have no types
         require_classifier(module, config.model, config.checkpoint, config.pretrained)
         classes = int(module.num_classes)
@@ -90,7 +97,7 @@ class CutModel:
             channels=split.channels, groups=groups, row_bytes=quantisers[quantisation].row_bytes, classes=classes,
             code='' if code is None else code.digest,
             formats=tuple((kind, quantiser.row_bytes) for kind, quantiser in quantisers.items() if kind != quantisation),
-            entropy_code=entropy.code.digest if entropy else '', heads=tuple(about.identity for about in chosen),
+            entropy_code=entropy.code.agreement if entropy else '', heads=tuple(about.identity for about in chosen),
             fit=fit_of(built.data_config))
         return cls(split, placement, Preprocessor(built.data_config), quantisers, parameters,
                    labels_of(config, built.labels, classes), built.class_names, identity, table, entropy,

@@ -37,7 +37,7 @@ class SelectionBridge(BridgeStrategy):
         artifact = load_selection(artifact_in(config.light_model), large_fingerprint=identity)
         entropy = entropy_patch_code(config, config.model, identity)
         self._parameters = parameters = self._code.stream_parameters(artifact.settings.quantisation, artifact.light_fingerprint,
-                                                                     entropy.code.digest if entropy else '')
+                                                                     entropy.code.agreement if entropy else '')
         self._states = CodedStates(entropy.code, parameters, config.max_robots) if entropy else None
         self.streams = (parameters,)
         recovery, self.recovery_sentence = None, 'missing patches are left out of the sequence'

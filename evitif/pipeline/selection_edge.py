@@ -37,7 +37,8 @@ class SelectionEdge(EdgeStrategy):
                                                   size=config.input_size, fit=config.fit)
         settings, code = selector.settings, selector.patch_code
         entropy = entropy_patch_code(config, config.model, code.pixels.fingerprint)
-        self.parameters = code.stream_parameters(settings.quantisation, selector.light_fingerprint, entropy.code.digest if entropy else '')
+        self.parameters = code.stream_parameters(settings.quantisation, selector.light_fingerprint,
+                                                 entropy.code.agreement if entropy else '')
         self._coded = None if entropy is None else coded_edge(
             FittedCode(entropy.code, CodedTable.of(entropy.description)), self.parameters, config)
         self.labels = labels_of(config, code.pixels.labels, self.parameters.classes)

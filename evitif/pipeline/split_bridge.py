@@ -19,6 +19,7 @@ from evitif.heads.classify import classes_of
 from evitif.heads.results import Classes, Result
 from evitif.image_size import size_text
 from evitif.model.folder import artifact_beside, find_model_folder
+from evitif.pipeline.arriving_maps import KINDS
 from evitif.pipeline.coded_states import CodedStates
 from evitif.pipeline.cut_model import CutModel
 from evitif.pipeline.smoothing import GAP, Smoothing
@@ -222,7 +223,10 @@ def _memories(config: SplitBridgeSettings, model: CutModel, recovery: Recovery) 
         centre, scale, chance = recovery.mean, recovery.scale, float(recovery.chance)
     else:
         centre, scale, chance = model.blank_tokens, torch.ones_like(model.blank_tokens[0]), None
-    return Memories(config.max_robots, centre, scale, model.parameters.prefix_tokens, config.memory_limit or GAP * config.smoothing, chance)
+    # What is said of each place has to lie where the picture is now; one class of the whole hardly depends on it (docs/recovery.md).
+    follows = any(head.task in KINDS for head in model.heads)
+    return Memories(config.max_robots, centre, scale, model.parameters.prefix_tokens, config.memory_limit or GAP * config.smoothing, chance,
+                    model.parameters.grid if follows else None)
 
 
 def _merged(parts: list[tuple[list[int], Recovered]]) -> Iterator[tuple[list[int], Recovered]]:

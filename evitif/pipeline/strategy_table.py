@@ -96,7 +96,8 @@ def resolved(config: CommonSettings) -> tuple[CommonSettings, str]:
             and (row.strategy != Strategy.SELECTION or not config.light_model
                  or find_model_folder(config.light_model) == find_model_folder(row.light_model or ''))]
     if not rows:
-        raise ValueError(f'cut is {config.cut} and light_model {config.light_model!r}: expected some that the {TITLE} of '
+        heads = f', and heads {config.heads!r}, which only strategy split runs' if config.heads else ''
+        raise ValueError(f'cut is {config.cut} and light_model {config.light_model!r}{heads}: expected some that the {TITLE} of '
                          f'{config.model!r} has figures of')
     row = choose(rows, config.auto_frame_bytes, config.auto_loss, 1e6 * config.auto_multiply_adds)
     loss = config.auto_loss

@@ -1,5 +1,9 @@
 """What the bridge remembers of a stream: for each place the last token that arrived, when, and how much it still says.
 
+The picture moves. Where the grid of the patches is known, the motion between two frames is estimated from the tokens that arrive
+(`evitif.recovery.picture_motion`), and what is remembered moves with it. It is taken only where what arrives is then more like what is
+remembered, since tokens that are moved are interpolated, and a memory of a picture that stands would blur.
+
 How much a remembered token says depends on how fast the scene moves, which the tokens that arrive tell: at their places both the token now
 and the one before are known. Their correlation c after an age of t seconds gives the `motion` m of c = exp(-(m t) ** SHAPE), and that in
 turn the `trust`, the correlation to be expected, of each remembered token at its own age. (Measured on two clips; an exponential, SHAPE 1,
@@ -17,6 +21,8 @@ from dataclasses import dataclass
 import torch
 
 from evitif.bounded import BoundedDict
+from evitif.model.regrid import Grid
+from evitif.recovery.picture_motion import PictureMotion
 
 SHAPE = 0.7                     # of the decay, between that of the two clips it was measured on
 MOTION = 1.0                    # 1/s, before anything was compared: c = 0.9 after 40 ms, 0.68 after a quarter of a second
@@ -26,6 +32,8 @@ FEWEST = 4                      # tokens to compare before the scene counts as a
 CHANCE, SPREAD = 0.2, 0.3       # correlation of unrelated images at n places: below CHANCE + SPREAD / sqrt(n) 99 times of 100 on ImageNet
 SURPRISE = 0.2                  # less correlation than expected that another scene brings at least
 FORGOTTEN = 0.1                 # trust below which a token counts as unknown
+FEWEST_TO_FOLLOW = 12           # tokens to compare before a motion is estimated
+FOLLOWED = 0.01                 # by how much the correlation has to rise before a motion is believed
 
 
 @dataclass(frozen=True)
@@ -55,19 +63,28 @@ class StreamMemory:
     :param limit_s: a token is remembered that long; a longer gap between two frames drops all
     :param chance: correlation that unrelated images of this kind may have; None: `centre` is not their mean, so that of the frame's
         compared tokens is subtracted instead
+    :param grid: rows and columns of the patches behind the prefix tokens, whose motion is followed; None: it is not
     """
 
-    def __init__(self, centre: torch.Tensor, scale: torch.Tensor, prefix_tokens: int, limit_s: float, chance: float | None = CHANCE):
+    def __init__(self, centre: torch.Tensor, scale: torch.Tensor, prefix_tokens: int, limit_s: float, chance: float | None = CHANCE,
+                 grid: Grid | None = None):
         self._centre, self._scale, self._prefix, self._limit, self._chance = centre, scale, prefix_tokens, limit_s, chance
         self._tokens = torch.zeros_like(centre)
+        self._picture = None if grid is None else PictureMotion(grid, centre.shape[1], centre.device)
         self._source = ''
         self._newest_ns = 0
         self.forget()
+
+    @property
+    def follows(self) -> bool:
+        """Whether what is remembered moves with the picture."""
+        return self._picture is not None
 
     def forget(self) -> None:
         """Know nothing any more."""
         self._stamps = torch.full((len(self._centre),), -math.inf, dtype=torch.float64)     # s before `_newest_ns`, negative
         self.motion = MOTION
+        self._speed = None if self._picture is None else self._picture.still        # of the picture, for one second
 
     def see(self, tokens: torch.Tensor, received: torch.Tensor, stamp_ns: int, source: str = '') -> Memory | None:
         """Take a frame's tokens [N, D], of which those `received`, bool [N], count; return what was remembered of earlier frames, or None.
@@ -80,11 +97,36 @@ class StreamMemory:
             self.forget()
         self._newest_ns, self._source = stamp_ns, source
         self._stamps -= passed
+        self._follow(tokens, received, passed)
         age = torch.where(self._stamps >= -self._limit, -self._stamps, math.inf).float().to(tokens.device)
         memory = self._judged(tokens, received, age)
         self._tokens = torch.where(received[:, None], tokens.float(), self._tokens)
         self._stamps[received.cpu()] = 0.0
         return memory
+
+    def _follow(self, tokens: torch.Tensor, received: torch.Tensor, passed: float) -> None:
+        """Move what is remembered as the picture moved, if that is seen."""
+        if self._picture is None or self._speed is None:
+            return
+        known = torch.isfinite(self._stamps).to(tokens.device)[self._prefix:]
+        here = received[self._prefix:]
+        if int((here & known).sum()) < FEWEST_TO_FOLLOW:
+            return
+        now, before = (((values.float() - self._centre) / self._scale)[self._prefix:] for values in (tokens, self._tokens))
+        before = torch.where(known[:, None], before, 0.0)
+        motion = self._picture.found(now, here, before, known, self._speed * passed)
+        ages = torch.where(known, -self._stamps[self._prefix:].float().to(tokens.device), 0.0)
+        moved, beside = self._picture.moved(before, torch.stack((known.float(), ages), 1), motion)
+        share = beside[:, :1]
+        reached = share[:, 0] > 0.5
+        moved, ages = moved / share.clamp(min=0.5), beside[:, 1] / share[:, 0].clamp(min=0.5)
+        both = here & known & reached
+        if int(both.sum()) < FEWEST_TO_FOLLOW or not _alike(now[both], moved[both]) >= _alike(now[both], before[both]) + FOLLOWED:
+            self._speed = self._picture.still
+            return
+        self._speed = motion / passed
+        self._tokens[self._prefix:] = moved * self._scale + self._centre[self._prefix:]
+        self._stamps[self._prefix:] = torch.where(reached, -ages, -math.inf).double().cpu()
 
     def _judged(self, tokens: torch.Tensor, received: torch.Tensor, age: torch.Tensor) -> Memory | None:
         known = torch.isfinite(age)
@@ -95,7 +137,7 @@ class StreamMemory:
             now, before = ((values[compared].float() - self._centre[compared]) / self._scale for values in (tokens, self._tokens))
             if self._chance is None:
                 now, before = (values - values.mean(0) for values in (now, before))
-            correlation = float((now * before).sum() / (now.square().sum() * before.square().sum()).sqrt().clamp(min=1e-12))
+            correlation = _alike(now, before)
             chance = (CHANCE if self._chance is None else self._chance) + SPREAD / math.sqrt(len(compared))
             expected = float(trust_of(age[compared], self.motion).mean())
             if len(compared) >= FEWEST and correlation < min(chance, expected - SURPRISE):
@@ -115,9 +157,9 @@ class Memories:
     """
 
     def __init__(self, most: int, centre: torch.Tensor, scale: torch.Tensor, prefix_tokens: int, limit_s: float,
-                 chance: float | None = CHANCE):
+                 chance: float | None = CHANCE, grid: Grid | None = None):
         self._streams: BoundedDict[int, StreamMemory] = BoundedDict(most)
-        self._about = centre, scale, prefix_tokens, limit_s, chance
+        self._about = centre, scale, prefix_tokens, limit_s, chance, grid
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -134,6 +176,11 @@ class Memories:
         """A session has ended."""
         with self._lock:
             self._streams.pop(session_id, None)
+
+
+def _alike(now: torch.Tensor, before: torch.Tensor) -> float:
+    """The correlation of tokens [n, D]."""
+    return float((now * before).sum() / (now.square().sum() * before.square().sum()).sqrt().clamp(min=1e-12))
 
 
 def stacked(memories: Sequence[Memory | None]) -> Memory | None:

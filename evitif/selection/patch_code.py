@@ -179,7 +179,7 @@ class EntropyPatchCode:
 
     def stream_parameters(self) -> StreamParameters:
         """What edge and bridge have to agree on. No rows travel, so that their size says nothing."""
-        return self.pixels.parameters_of(Quantisation.INT8, 1, self.code.mean.shape[1], entropy_code=self.code.digest)
+        return self.pixels.parameters_of(Quantisation.INT8, 1, self.code.mean.shape[1], entropy_code=self.code.agreement)
 
 
 def _found(model: str, kind: str) -> Path:

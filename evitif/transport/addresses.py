@@ -58,10 +58,15 @@ def check_address(address: tuple[str, int], what: str = 'the address') -> tuple[
 
 
 def resolve(address: tuple[str, int], *, passive: bool = False) -> tuple[int, tuple]:
-    """Resolve a host name to (address family, socket address).
+    """As `resolve_all`, the first one."""
+    return resolve_all(address, passive=passive)[0]
 
-    A name with both kinds of address gives the IPv4 one: a bridge that listens on 0.0.0.0 would never hear an edge that
-    was told `localhost` and took ::1. An IPv6 literal gives IPv6.
+
+def resolve_all(address: tuple[str, int], *, passive: bool = False) -> list[tuple[int, tuple]]:
+    """Resolve a host name to each (address family, socket address) that it has, at least one.
+
+    IPv4 ones come first: a bridge that listens on 0.0.0.0 would never hear an edge that was told `localhost` and took ::1. An
+    IPv6 literal gives IPv6.
 
     :param passive: for binding; an empty host then means every IPv4 interface
     :raises TransportError: when the port is out of range or the name can be no host's
@@ -79,21 +84,24 @@ def resolve(address: tuple[str, int], *, passive: bool = False) -> tuple[int, tu
             f'host {host!r} (port {port}) does not resolve: {reason}; expected a host name known here or an IP address'
         ) from error
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-    family, _, _, _, resolved = found[0]
-    return family, resolved
+    return list(dict.fromkeys((family, resolved) for family, _, _, _, resolved in found))
 
 
-def resolve_remote(address: tuple[str, int]) -> tuple[int, tuple]:
-    """As `resolve`, of an address to send to: TransportError too if it is no single host's (port 0, 0.0.0.0, ::, a multicast group)."""
-    family, resolved = resolve(address)
-    if resolved[1] == 0:
+def resolve_remote(address: tuple[str, int]) -> list[tuple[int, tuple]]:
+    """As `resolve_all`, of addresses to send to: TransportError too if none is a single host's (port 0, 0.0.0.0, ::, a multicast group)."""
+    if address[1] == 0:
         raise TransportError(f'{format_address(address)}: port 0 is no port to send to, expected 1 to 65535')
-    literal = ipaddress.ip_address(resolved[0].partition('%')[0])
-    if literal.is_unspecified or literal.is_multicast:
+    found = [(family, resolved) for family, resolved in resolve_all(address) if _is_one_hosts(resolved[0])]
+    if not found:
         raise TransportError(
             f'{format_address(address)} is no address to send to, expected one host\'s (127.0.0.1 for this one)'
         )
-    return family, resolved
+    return found
+
+
+def _is_one_hosts(host: str) -> bool:
+    literal = ipaddress.ip_address(host.partition('%')[0])
+    return not (literal.is_unspecified or literal.is_multicast)
 
 
 def open_udp_socket(family: int, address: tuple, *, receive_buffer_bytes: int, send_buffer_bytes: int,

@@ -23,7 +23,7 @@ class UdpStatistics:
     bytes_sent: int
     received: int
     bytes_received: int
-    foreign: int                        # not from the remote, dropped unread; only where `remote` is given
+    foreign: int                        # not from the remote's port, dropped unread; only where `remote` is given
     send_errors: Mapping[str, int]      # by errno name (ENETUNREACH, EAGAIN, …); each is a datagram not sent
     receive_errors: Mapping[str, int]
     # Arrived while the receive buffer was full; None where the kernel does not tell. A run that it had put together

@@ -105,7 +105,7 @@ class LinkSimulator:
         if self._thread is not None:
             raise TransportError('the link simulator was started already, expected stop() first')
         self._reset()
-        self._forward_family, self._forward_address = resolve_remote(self._forward)
+        self._forward_family, self._forward_address = resolve_remote(self._forward)[0]
         family, address = resolve(self._listen, passive=True)
         self._listener = open_udp_socket(family, address, receive_buffer_bytes=BUFFER_BYTES, send_buffer_bytes=BUFFER_BYTES)
         self._local_address = self._listener.getsockname()[:2]

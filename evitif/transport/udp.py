@@ -12,7 +12,8 @@ The rules, which keep latency low and the order right:
 - Datagrams go to and come from the kernel in runs, one system call each, where the kernel can do that (`batching`). The protocol reads
   them in the loop's buffer, without a copy.
 - The network's errors are counted; they end neither the loop nor a call.
-- While a remote is silent its name is looked up again (`remote_name`): it may stand for another address by now, or resolve at last.
+- While a remote is silent its name is looked up again (`remote_name`): it may stand for another address by now, resolve at last, or have
+  others.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ class UdpLoop:
         now = self._clock()
         # What comes while there is no link may be anybody's, and does not say that the name still stands for this address.
         if received and self._remote_name is not None and getattr(self.protocol, 'connected', True):
-            self._remote_name.heard_at = now
+            self._remote_name.heard(udp.remote, now)
         return [(one.data, one.address, self._arrivals.arrived_at(one.stamped_at + offset, now), one.ecn) for one in received], now
 
     def _handle(self, udp: UdpSocket, batch: list[Arrived], read_at: float) -> None:
@@ -286,7 +287,7 @@ class UdpLoop:
         if self._remote_name is None or self._stopping:
             return
         self._remote_name.ask_again(self._clock())
-        found = self._remote_name.take()
+        found = self._remote_name.take(self._clock())
         if found is None or found[1] == udp.remote:
             return
         family, address = found
@@ -300,8 +301,6 @@ class UdpLoop:
                 return
             finally:
                 selector.register(udp.socket, selectors.EVENT_READ)
-        if udp.remote is not None:
-            self._log.info('%s is at %s now', self._remote[0] if self._remote else '', format_address(address))
         udp.remote = address
 
     def _wake(self) -> None:

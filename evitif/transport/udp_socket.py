@@ -26,8 +26,9 @@ SEND_BUFFER_BYTES = 1 << 20     # several frames; the kernel's default of 208 Ki
 class UdpSocket:
     """A non-blocking UDP socket that sends to and hears one remote, or sends to and hears anybody.
 
-    The remote is compared here; the socket is not connected: the kernel fixes a connected socket's own address, and a robot that
-    roams to another network would go on sending from the address it has lost.
+    The socket is not connected: the kernel fixes a connected socket's own address, and a robot that roams to another network would go on
+    sending from the address it has lost. The remote's port is compared here, but not its host: a host with several addresses answers from
+    the one that its way back begins at. Whether the remote has said it is for the protocol to check; anybody can write its address.
 
     :param family: of the address to send to; None: any
     :param bind: (host, port) to listen on; None: a free port of every interface, for traffic with `remote` alone, once that is set
@@ -91,12 +92,12 @@ class UdpSocket:
         self._bytes_sent += sent_bytes
 
     def receive(self) -> tuple[list[Received], bool]:
-        """A batch from the kernel, datagrams and runs of them, without those of others than the remote; and whether more may wait."""
+        """A batch from the kernel, datagrams and runs of them, without those of other ports than the remote's; whether more may wait."""
         received, more = self._receiver.receive_batch(self._receive_errors.note)
         accepted = []
         for one in received:
             count, size = (1, len(one.data)) if isinstance(one.data, memoryview) else (len(one.data), one.data.size)
-            if self._bind is None and (self.remote is None or one.address[:2] != self.remote[:2]):
+            if self._bind is None and (self.remote is None or one.address[1] != self.remote[1]):
                 self._foreign += count
                 continue
             self._received += count

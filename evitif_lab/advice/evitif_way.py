@@ -99,6 +99,9 @@ class _Run:
         for device in self._devices:
             device.computer = Worker(self._time)
         self._trip = Trip([Fate() for _ in frames])
+        # What is sent later belongs to a frame that is not there any more.
+        period_s = frames[-1].at_s / (len(frames) - 1) if len(frames) > 1 else deadline_s
+        self._counted_until = WARM_UP_S + frames[-1].at_s + period_s
 
     def trip(self) -> Trip:
         """Until a little after the last frame."""
@@ -171,7 +174,7 @@ class _Run:
         for device in self._devices:
             for data in device.edge.datagrams_to_send(self._time.now):
                 number = self._number()
-                if number >= 0:
+                if number >= 0 and self._time.now < self._counted_until:
                     self._trip.fates[number].bytes += len(data) + HEADER_BYTES
                     self._trip.fates[number].packets += 1
                 self._link.carry(self._link.up, data,

@@ -19,6 +19,7 @@ HEAD = ('way', 'right by the deadline', 'answered', 'from memory', 'p50', 'p99',
 _STYLE = ('body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}table{border-collapse:collapse}'
           'td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}'
           'tr.chosen{background:#e8f3ea;font-weight:600}img{max-width:100%}')
+NEARLY_NOTHING_KB = 0.3      # below this the axis is linear
 _FAMILIES = (('evitif', '#D55E00', 'o'), ('H.264', '#0072B2', 's'), ('JPEG', '#009E73', '^'), ('the robot', '#888888', 'X'))
 
 
@@ -65,10 +66,10 @@ def _paint(figure: Figure, findings: Sequence[Finding]) -> None:
         if not own:
             continue
         rights = [100 * finding.right for finding in own]
-        left.plot([max(finding.bytes, 1) / 1e3 for finding in own], rights, marker, color=colour, label=family)
+        left.plot([finding.bytes / 1e3 for finding in own], rights, marker, color=colour, label=family)
         shown = [(1e3 * finding.p50_s, value) for finding, value in zip(own, rights, strict=True) if finding.p50_s is not None]
         right.plot([x for x, _ in shown], [y for _, y in shown], marker, color=colour, label=family)
-    left.set_xscale('log')
+    left.set_xscale('symlog', linthresh=NEARLY_NOTHING_KB)      # who sends nothing is at 0
     left.set_xlabel('kB a frame on the uplink')
     left.set_ylabel("the uncut model's answer by the deadline (%)")
     right.set_xlabel('image to answer, median (ms)')

@@ -202,7 +202,8 @@ def _run(trial: _Trial, tokens: torch.Tensor, samples: list[Placed], pattern: st
     run = losses.run(torch.full((len(samples),), rate), BURST if pattern == 'burst' else 1.0, torch.Generator().manual_seed(seed))
     received = losses.received_tokens(run.arrived)
     completion = trial.completion
-    stream = StreamMemory(completion.mean, completion.scale, trial.split.prefix_tokens, MEMORY_S, float(completion.chance))
+    stream = StreamMemory(completion.mean, completion.scale, trial.split.prefix_tokens, MEMORY_S, float(completion.chance),
+                          trial.split.grid)
     found = {name: trial.figures() for name in trial.methods}
     for index, sample in enumerate(samples):
         one = tokens[index:index + 1]

@@ -72,7 +72,7 @@ class Output:
                     format='rgb8; jpeg compressed bgr8', data=encoded.reshape(-1))
 
     def prediction(self, prediction: Prediction, heads: Mapping[str, HeadDescription], maps: Sequence[PlaceAnswer] = ()) -> None:
-        """An answer with what heads say, and its annotated picture, at the time of the image."""
+        """An answer with what heads say, and its annotated picture where its image is known, at the time of the image."""
         stamp_ns = prediction.capture_stamp_ns
         self._predicted(PREDICTION, prediction)
         for name, result in prediction.heads.items():
@@ -88,7 +88,10 @@ class Output:
                 continue
             for topic, shown in (('mask', values), ('confidence', confidence)):
                 self._image(f'evitif/segmentation/{topic}', shown, 'mono8', prediction)
-            prediction = replace(prediction, image=overlaid(prediction.image, values, confidence))
+            if prediction.image is not None:
+                prediction = replace(prediction, image=overlaid(prediction.image, values, confidence))
+        if prediction.image is None:
+            return
         picture = even(self._draw(prediction))
         if self._film is None or self._size != picture.shape[:2]:
             self._begin(picture)

@@ -106,7 +106,7 @@ class Counts:
         row = plan.modes[sent].astype(int) * len(code.analysis) + sorts[sent]
         chosen, label, magnitude = plan.symbols[sent], plan.classes[sent], np.abs(plan.symbols[sent])
         reference = None if state is None else np.where(state.known[sent, None], state.levels[sent], 0).astype(np.int32)
-        rest = (levels[sent] - at.predicted(row, reference))[:, :at.columns] / at.size
+        rest = (levels[sent] - at.predicted(row, reference))[:, :at.columns] * at.inverses[plan.modes[sent], None]
         plain = (label > 0) & (label <= TABLES)
         high = np.clip(chosen, -REACH, REACH)[plain]
         found = np.bincount((label[plain].astype(int) - 1) * (2 * REACH + 1) + high + REACH, minlength=self.symbols.size)
@@ -119,7 +119,7 @@ class Counts:
         self.seen += np.stack([np.bincount(usual, weights, CLASSES + 1) for weights in (magnitude.ravel(), None)])
         seen = np.zeros(len(base), np.int64)
         for index, part in enumerate(at.blocks):
-            cell = ((plan.modes[sent] > 0) * BUCKETS + bucket_of(seen, at.expected[row, index]))[:, None]
+            cell = ((plan.modes[sent] % at.kinds > 0) * BUCKETS + bucket_of(seen, at.expected[row, index]))[:, None]
             cell = (cell * _SPAN + np.clip(base[:, part] + _LOWEST, 0, _SPAN - 1)) * (REACH + 2) + np.minimum(magnitude[:, part], REACH + 1)
             found = np.bincount(cell.ravel(), minlength=self.joint[:, index].size)
             self.joint[:, index] += found.reshape(self.joint[:, index].shape)
@@ -245,7 +245,7 @@ def _with_modes(code: EntropyCode, moves: Moves, single: tuple[np.ndarray, np.nd
     groups = {step: np.minimum(1 + (_ranks(each) * (modes + 0.33)).astype(int), modes + 1) % (modes + 1) for step, each in change.items()}
     for _ in range(rounds):
         code = _regressed(code, moves, groups, modes)
-        groups = {step: code.plan_tokens(moves.levels, moves.sorts, step, State(before, np.ones(len(before), bool))).modes
+        groups = {step: code.plan_tokens(moves.levels, moves.sorts, step, State(before, np.ones(len(before), bool))).kinds(modes + 1)
                   for step, before in moves.states.items()}
     for _ in range(2):
         counts = Counts(code.tables)

@@ -22,7 +22,6 @@ from evitif.model.quantise import TokenQuantiser, row_bytes
 from evitif.model.transform_code import RATES, TransformCode
 from evitif.pipeline.cut_model import CutModel
 from evitif.recovery import Omission, Recovery, load_recovery
-from evitif.selection.large import PatchModel
 from evitif_lab.commands.progress import Progress
 from evitif_lab.trials.headed import cost
 
@@ -64,12 +63,9 @@ def measure_rates(stream: CutModel, code: TransformCode, recovery: Recovery, dig
     return {'recovery': recovery.name, 'recovery_digest': digest, 'images': len(tokens), 'coding': coding, 'lost': lost}
 
 
-def coding_cost(stream: CutModel, probabilities: torch.Tensor, arrived: torch.Tensor, pixels: PatchModel | None = None) -> float:
-    """What tokens [n, N, D] cost as they arrived, where the exact ones have these probabilities [n, classes].
-
-    :param pixels: the same model where the tokens are patches of pixels
-    """
-    return _cost(probabilities, arrived, lambda part, _: (pixels or stream.split).tail(part.to(stream.placement.device)))
+def coding_cost(stream: CutModel, probabilities: torch.Tensor, arrived: torch.Tensor) -> float:
+    """What tokens [n, N, D] cost as they arrived, where the exact ones have these probabilities [n, classes]."""
+    return _cost(probabilities, arrived, lambda part, _: stream.split.tail(part.to(stream.placement.device)))
 
 
 def lost_costs(stream: CutModel, recovery: Recovery, tokens: torch.Tensor, probabilities: torch.Tensor, seed: int,

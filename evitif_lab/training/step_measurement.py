@@ -1,7 +1,15 @@
 """Measure what the steps of an entropy code cost, and what lost patches cost with and without a memory: the table by which a robot chooses
-how its coded frames travel (`evitif.pipeline.coded_table`). The unit is that of `rate_measurement`; no labels are used."""
+how its coded frames travel (`evitif.pipeline.coded_table`). The unit is that of `rate_measurement`; no labels are used.
+
+Of some hundred images a fine step turns a few answers round, so what it costs by these alone is uncertain by about as much as a robot may
+lose. But all images say how far the answers moved. For small errors the divergence and the expected cost are both in proportion to the
+squared error: so their ratio is taken over all steps that cost little, and such a step costs what follows from its divergence.
+"""
 
 from __future__ import annotations
+
+import itertools
+import math
 
 import numpy as np
 import torch
@@ -13,12 +21,13 @@ from evitif.recovery import LinearCompletion, Memories, Recovery
 from evitif.recovery.methods import LastKnown
 from evitif.selection.large import PatchModel
 from evitif_lab.commands.progress import Progress
-from evitif_lab.training.rate_measurement import BATCH, SHARES_LOST, coding_cost, lost_costs
-from evitif_lab.trials.headed import cost
+from evitif_lab.training.rate_measurement import BATCH, SHARES_LOST, lost_costs
+from evitif_lab.trials.headed import cost, divergence
 
 WORTHLESS = 0.5         # cost of a step that is not worth a row of the table
 EXACT, FINE = 0.0003, 8     # from this step on, no finer one is measured than one that costs no more than this
-COARSE = 0.002          # what two steps may differ by without the one between them
+COARSE = 0.0007         # what two steps may differ by without the one between them
+LITTLE = 0.03           # up to this cost a step's is taken to be in proportion to its divergence
 SHARES = (0.25, 0.5, 0.75, 1.0)     # of the patches lost after a frame that is remembered
 FRAME_S, LIMIT_S = 1 / 30, 2.0       # between two frames, and of the memory
 POINTS = 8              # of the cost by what differs from what is remembered
@@ -33,14 +42,15 @@ def measure_steps(stream: CutModel, code: EntropyCode, recovery: Recovery, diges
     :param pixels: the same model where the tokens are patches of pixels
     :param before: an earlier table; where it was made with the same recovery, what lost patches cost is taken from there
     """
-    probabilities, coding, sizes, prefix = answers.softmax(1), {}, {}, (pixels or stream.split).prefix_tokens
+    probabilities, prefix = answers.softmax(1), (pixels or stream.split).prefix_tokens
+    coding, diverged, sizes = {}, {}, {}
     levels = [code.quantise(image) for image in tokens.numpy()]
 
     def measure(step: int) -> None:
         plans = [code.plan(each, step) for each in levels]
         arrived = torch.from_numpy(np.stack([code.reconstruct(plan.levels) for plan in plans]))
-        coding[step] = coding_cost(stream, probabilities, arrived, pixels)
-        sizes[step] = round(float(np.mean([plan.bits[prefix:].sum() for plan in plans])) / 8, 1)
+        diverged[step], coding[step] = answer_errors(stream, answers, arrived, pixels)
+        sizes[step] = float(np.mean([plan.bits[prefix:].sum() for plan in plans])) / 8
         bar.update()
     known = before is not None and before.get('recovery_digest') == digest and before.get('recovery') == recovery.name
     with Progress(total=len(STEPS) + (0 if known else len(SHARES_LOST)) + len(SHARES), unit='row',
@@ -49,19 +59,46 @@ def measure_steps(stream: CutModel, code: EntropyCode, recovery: Recovery, diges
             measure(step)
             if step <= FINE and coding[step] <= EXACT:
                 break
-        for step in sorted(coding)[:-1]:
-            if coding[step + 2] - coding[step] > COARSE and coding[step] < WORTHLESS:
-                measure(step + 1)
         if pixels is not None:      # what is lost is made up for behind the embedding
             tokens = torch.cat([pixels.embed(part.to(stream.placement.device)).float().cpu() for part in tokens.split(BATCH)])
         lost = before['lost'] if known else lost_costs(stream, recovery, tokens, probabilities, seed, bar)
         remembered = None if video is None else remembered_costs(stream, code, recovery, video, seed, bar)
-    steps = sorted(step for step in coding if coding[step] < WORTHLESS)
-    rising = np.maximum.accumulate([coding[step] for step in steps])            # a coarser step that costs less is chance
+    coding = {step: cost for step, cost in coding.items() if cost < WORTHLESS}
+    expected = expected_costs({step: diverged[step] for step in coding}, coding)
     filmed = {} if video is None else {'videos': len(video), 'remembered': remembered}
     return {'recovery': recovery.name, 'recovery_digest': digest, 'images': len(tokens), **filmed,
-            'coding': {str(step): float(cost) for step, cost in zip(steps, rising, strict=True)},
-            'bytes': {str(step): sizes[step] for step in steps}, 'lost': lost}
+            'coding': {str(step): round(cost, 6) for step, cost in expected.items()},
+            'bytes': {str(step): round(between(sizes, step), 1) for step in expected}, 'lost': lost,
+            'measured': {str(step): [round(diverged[step], 6), coding[step]] for step in sorted(coding)}}
+
+
+def answer_errors(stream: CutModel, answers: torch.Tensor, arrived: torch.Tensor, pixels: PatchModel | None = None) -> tuple[float, float]:
+    """The divergence in nats of the answers to tokens [n, N, D] as they arrived from those to the exact ones, logits [n, classes, …], and
+    what the answers that were turned round cost."""
+    diverged, classes = 0.0, []
+    for part, exact in zip(arrived.split(BATCH), answers.split(BATCH), strict=True):
+        logits = (pixels or stream.split).tail(part.to(stream.placement.device)).float().cpu()
+        diverged += float(divergence(logits, exact)) * len(part)
+        classes.append(logits.argmax(1))
+    return max(diverged / len(arrived), 1e-9), round(cost(answers.softmax(1), torch.cat(classes)), 6)
+
+
+def expected_costs(divergences: dict[int, float], costs: dict[int, float]) -> dict[int, float]:
+    """What steps cost, ascending: where that is little, in proportion to their divergence, else as measured. Steps between those that were
+    measured are added where their neighbours' costs differ."""
+    steps, little = sorted(divergences), [step for step in divergences if costs[step] <= LITTLE]
+    ratio = sum(costs[step] for step in little) / max(sum(divergences[step] for step in little), 1e-9)
+    found = [ratio * divergences[step] if step in little else costs[step] for step in steps]
+    expected = dict(zip(steps, np.maximum.accumulate(found).tolist(), strict=True))     # a coarser step that costs less is chance
+    for step, after in itertools.pairwise(steps):
+        if after == step + 2 and expected[after] - expected[step] > COARSE:
+            expected[step + 1] = between(expected, step + 1)
+    return dict(sorted(expected.items()))
+
+
+def between(values: dict[int, float], step: int) -> float:
+    """The value at a step, or the geometric mean of those of its neighbours."""
+    return values[step] if step in values else math.sqrt(values[step - 1] * values[step + 1])
 
 
 def remembered_costs(stream: CutModel, code: EntropyCode, recovery: Recovery, video: torch.Tensor, seed: int,

@@ -13,15 +13,18 @@ import pytest
 
 pytest.importorskip('torch')
 sys.path.insert(0, str(Path(__file__).parents[1] / 'recording'))
-from bags import frames, stamp_of, write_bag
+from bags import cut, frames, stamp_of, write_bag, write_sparse_bag
 
 from evitif.recording import RecordedImage, Recording
 from evitif.recording.bag import open_bag
 from evitif_cli.main import main
 from evitif_lab.replay.output import Output
+from evitif_lab.replay.player import Player
 
 MODEL = str(Path(__file__).parents[2] / 'artifacts' / 'fashion_mnist')
 COUNT = 8
+# On a machine that stands still for seconds.
+PATIENT = ['--set', 'answer_deadline=20', '--set', 'link_timeout=60', '--set', 'session_timeout=60']
 
 
 @pytest.fixture(scope='module')
@@ -29,7 +32,7 @@ def replayed(tmp_path_factory):
     folder = tmp_path_factory.mktemp('replay')
     bag = write_bag(folder / 'rover', 'mcap', frames(COUNT))
     assert main(['replay', str(bag), '--model', MODEL, '--loss', '0.3', '--wait', '--output', str(folder / 'out'),
-                 '--set', 'answer_deadline=20', '--set', 'answer_memory=0']) == 0
+                 *PATIENT, '--set', 'answer_memory=0']) == 0
     return folder / 'out'
 
 
@@ -74,6 +77,19 @@ def test_the_layout_for_foxglove_shows_topics_that_are_there(replayed):
     assert named and all(topic == '/evitif/prediction' and hasattr(message, field) for topic, field in named)
 
 
+def test_the_answers_to_a_bag_that_is_taken_away_are_kept(tmp_path, monkeypatch):
+    bag = cut(write_sparse_bag(tmp_path / 'rover.mcap', 5, 48, 64), 0.95)
+    play = Player.play
+
+    def then_gone(self, *arguments):
+        played = play(self, *arguments)
+        bag.unlink()
+        return played
+    monkeypatch.setattr(Player, 'play', then_gone)
+    assert main(['replay', str(bag), '--model', MODEL, '--wait', '--output', str(tmp_path / 'out'), *PATIENT]) == 1
+    assert len(answered(tmp_path / 'out')) == 4
+
+
 def test_what_was_written_before_the_disk_was_full_can_be_read(tmp_path):
     random, written = np.random.default_rng(0), 0
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -95,7 +111,7 @@ def test_what_heads_say_is_in_the_bag_beside_the_answers(tmp_path):
     artifacts = Path(__file__).parents[2] / 'artifacts' / 'moving_fashion'
     bag = write_bag(tmp_path / 'rover', 'mcap', frames(3))
     assert main(['replay', str(bag), '--model', str(artifacts), '--wait', '--output', str(tmp_path / 'out'), '--no-images',
-                 '--set', 'answer_deadline=20', '--set', f'heads={artifacts / "segmentation"}', '--set', 'image_size=64x64']) == 0
+                 *PATIENT, '--set', f'heads={artifacts / "segmentation"}', '--set', 'image_size=64x64']) == 0
     with open_bag(tmp_path / 'out' / 'replay', pytest.fail) as bag:
         said = {topic: [bag.message(record.topic, record.data) for record in bag.records([topic])]
                 for topic in ('/evitif/segmentation/mask', '/evitif/segmentation/confidence')}

@@ -150,6 +150,19 @@ class Listener:
         self.node.create_subscription(message_type, topic, heard.append, 100)
         return heard
 
+    def listen_latched(self, module, name, topic):
+        """The same of a latched topic; None where the messages' package is not installed."""
+        import importlib
+
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        heard = []
+        try:
+            kind = getattr(importlib.import_module(module), name)
+        except ImportError:
+            return None
+        self.node.create_subscription(kind, topic, heard.append, QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        return heard
+
     def wait_until(self, condition, timeout, what):
         """Spin until the condition holds; fail with `what` after `timeout` seconds."""
         deadline = time.monotonic() + timeout

@@ -9,6 +9,7 @@ pytest.importorskip(
     'launch_ros', reason='launch_ros is not installed (a ROS 2 distribution has it); launch arguments are not tested')
 
 import launch_ros.actions
+import yaml
 from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -175,6 +176,18 @@ def test_the_task_segmentation_brings_the_model_its_head_and_the_video(started):
     assert bridge['model'] == edge['model'] == 'artifacts/moving_fashion' and camera['source'] == 'moving-fashion'
     nodes, _ = started('demo', task='segmentation', heads='mine')
     assert parameters_of(nodes['edge_node'])['heads'] == 'mine'
+
+
+@pytest.mark.parametrize(('task', 'name'), [('classification', 'evitif'), ('segmentation', 'segmentation')])
+def test_rviz_shows_topics_that_the_demo_publishes(started, launch_folder, monkeypatch, task, name):
+    from evitif_edge_node.edge_node import EdgeNode
+    monkeypatch.setattr('evitif_ros.launch_arguments.get_package_prefix', lambda package: '')       # as if RViz were installed
+    nodes, _ = started('demo', task=task, rviz='true')
+    (config,) = [word for word in nodes['rviz2'].cmd if any(getattr(part, 'text', '').endswith('.rviz') for part in word)] or [None]
+    assert config is not None and config[-1].text.endswith(f'/rviz/{name}.rviz')
+    displays = yaml.safe_load((launch_folder.parent / 'rviz' / f'{name}.rviz').read_text())['Visualization Manager']['Displays']
+    published = {topic.replace('~', 'edge_node') for topic in EdgeNode.publishes(None)}
+    assert len(displays) == (3 if task == 'segmentation' else 1) and {display['Topic']['Value'] for display in displays} <= published
 
 
 def test_the_demos_nodes_meet_whatever_the_params_file_says_of_their_ports(started, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evitif.model.entropy_artifact import half_precision, load_entropy_code, save_entropy_code
 from evitif.model.entropy_code import EntropyCode, State
-from evitif.model.entropy_tables import STEPS
+from evitif.model.entropy_tables import PLAIN, STEPS
 from evitif.model.errors import ArtifactError, CodeError
 from evitif.model.sensitivity import LEAST, MOST, Sensitivity
 from evitif_lab.training.entropy_code import fit_entropy_code
@@ -155,7 +155,7 @@ def sensitive(code):
     return code.with_sensitivity(Sensitivity(np.linspace(3, -3, PLACES - PREFIX).astype(np.float32), np.zeros(5, np.float32)))
 
 
-def test_bits_are_saved_in_patches_that_the_answer_hardly_depends_on(code):
+def test_patches_that_the_answer_depends_on_are_coded_more_finely_than_others(code):
     errors, bits = [], []
     for each in (code, sensitive(code)):
         missed, taken = [], []
@@ -167,8 +167,8 @@ def test_bits_are_saved_in_patches_that_the_answer_hardly_depends_on(code):
             taken.append(plan.bits[PREFIX:])
         errors.append(np.mean(missed, 0))
         bits.append(np.mean(taken, 0))
-    assert errors[1][:4].mean() < 1.02 * errors[0][:4].mean() and errors[1][-4:].mean() > 1.3 * errors[0][-4:].mean()
-    assert bits[1][-4:].mean() < 0.99 * bits[0][-4:].mean() and bits[1][:4].mean() < 1.05 * bits[0][:4].mean()
+    assert errors[1][:4].mean() < 0.9 * errors[0][:4].mean() and errors[1][-4:].mean() > 1.3 * errors[0][-4:].mean()
+    assert bits[1][-4:].mean() < 0.9 * bits[0][-4:].mean() and bits[1][:4].mean() < 1.2 * bits[0][:4].mean()
 
 
 @given(st.integers(0, 1000))
@@ -178,11 +178,22 @@ def test_weights_are_limited_and_about_one_on_average(seed):
     assert weights.min() >= LEAST and weights.max() <= MOST and np.isfinite(weights).all() and weights.mean() < 2
 
 
+def test_each_patch_says_how_fine_its_step_is_and_nothing_where_all_are_alike(code):
+    levels = code.quantise(tokens_of(12, 1).numpy()[0])
+    plain, unlike = code.plan(levels, 14), sensitive(code).plan(levels, 14)
+    finenesses = unlike.modes[PREFIX:] // len(code.tables.base)
+    assert (finenesses[:3] < PLAIN).all() and (finenesses[-3:] > PLAIN).all() and (plain.modes == PLAIN * len(code.tables.base)).all()
+    state = State(plain.levels, np.arange(PLACES) % 3 > 0)
+    for places in (ALL, ALL[:PREFIX], ALL[PREFIX:PREFIX + 1]):
+        for plan, known in ((unlike, None), (sensitive(code).plan(levels // 2, 12, state), state)):
+            assert np.array_equal(code.unpack(code.pack(plan, places), places, plan.step, known), plan.levels[places])
+
+
 def test_a_sensitivity_is_stored_and_is_no_part_of_what_both_sides_agree_on(code, tmp_path):
     path = tmp_path / 'entropy-cut1.json'
     save_entropy_code(path, sensitive(code), {'model': 'small', 'fingerprint': 'ab' * 32, 'cut': 1})
     loaded, said = load_entropy_code(path, 'ab' * 32)
-    assert loaded.digest == said['digest'] == code.digest
+    assert loaded.digest == said['digest'] == code.digest and loaded.agreement == code.agreement != code.digest
     assert np.array_equal(loaded.sensitivity.places, sensitive(code).sensitivity.places) and len(loaded.sensitivity.slopes) == 5
     for wrong in (Sensitivity(np.zeros(3), np.zeros(5)), Sensitivity(np.zeros(PLACES - PREFIX), np.zeros(99))):
         with pytest.raises(ValueError, match='expected 16, and at most 13'):

@@ -1,5 +1,6 @@
 """The compiled inner loops plan, write and read exactly as the Python ones do."""
 
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,8 @@ from evitif.model.entropy_code import State
 from evitif.model.entropy_tables import STEPS
 from evitif.model.errors import CodeError
 from evitif.model.sensitivity import Sensitivity
+from evitif.pipeline.coded_choice import CodedChoice, Patches
+from evitif.pipeline.coded_table import CodedTable
 from fuzz.parsers import entropy_code
 
 SOURCE = Path(__file__).resolve().parents[2] / 'native' / 'token_coder.c'
@@ -69,6 +72,20 @@ def test_any_bytes_are_read_alike(library, data, step, referring, places):
     state = State(np.full((7, 8), -32767, np.int16), np.arange(7) % 2 == 0) if referring else None
     found, expected = both(library, lambda code: read(code, [data], [np.array(sorted(places))], step, state))
     assert found == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1 << 30), st.sampled_from((1, 5, 60)), st.sampled_from((math.nan, 0.02, 0.4)), st.sampled_from((0.0, 0.5, 1.0)))
+def test_a_frame_is_sent_in_the_same_way(library, seed, patches, loss, known):
+    random = np.random.default_rng(seed)
+    missed = random.lognormal(8, 2, patches)
+    about = Patches(random.lognormal(3, 2, patches), missed, missed * random.random(patches), 2 * missed, random.random(patches) < known)
+    table = CodedTable({str(step): 0.001 * 2**(step / 3) for step in range(6, 20, 2)}, {str(step): 3e4 / step for step in range(6, 20, 2)},
+                       ((0.0, 0.0), (1.0, 0.5)))
+    margin = random.choice((0.0, 0.01))
+    found, expected = both(library, lambda code: CodedChoice(table, 90.0, margin).choose(
+        12, about, 40.0, 1000, 1e9 if seed % 3 else 2000.0, loss, 4.0))
+    assert vars(found) == pytest.approx(vars(expected))
 
 
 def test_a_file_that_is_no_such_library_is_left_alone(tmp_path):

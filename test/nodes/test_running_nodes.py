@@ -191,6 +191,13 @@ def test_masks_and_depth_have_the_image_s_size_and_header_as_a_semantic_segmenta
     assert list(infos[-1].k) == list(range(9))
     assert infos[-1].header == images[infos[-1].header.stamp.sec, infos[-1].header.stamp.nanosec]
     assert (off_board[-1].height, off_board[-1].width) == (16, 16)
+    # The layer takes mask and confidence by equal stamps, and reads pixel (u, v) at v * width + u.
+    sure = {(message.header.stamp.sec, message.header.stamp.nanosec): message for message in confidence}
+    pairs = [(message, sure.get((message.header.stamp.sec, message.header.stamp.nanosec))) for message in mask]
+    assert sum(other is not None for _, other in pairs) >= len(pairs) - 2
+    assert all(len(one.data) == len(other.data) == one.width * one.height for one, other in pairs if other is not None)
+    stamps = [(message.header.stamp.sec, message.header.stamp.nanosec) for message in shown]
+    assert len(set(stamps)) == len(stamps), 'a picture was drawn without its mask and then with it'
 
 
 def test_label_info_of_masks_reaches_a_late_subscriber(robots, probe):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evitif.model.entropy_tables import STEPS
-from evitif.pipeline.coded_choice import CodedChoice, Patches
+from evitif.pipeline.coded_choice import CodedChoice, Patches, losses_of
 from evitif.pipeline.coded_edge import CodedEdge
 from evitif.pipeline.coded_states import STATES, CodedStates
 from evitif.pipeline.coded_table import CodedTable
@@ -192,6 +192,10 @@ def test_without_loss_the_coarsest_step_that_costs_next_to_nothing_is_sent_once(
     setting = chosen(0.0)
     assert (setting.step, setting.packets) == (12, 1) and (copies_of(setting, 0.0) == 1).all()
     assert chosen(0.0, margin=0.0).step == 6
+
+
+def test_where_nothing_is_lost_it_is_the_same_with_any_number_of_datagrams():
+    assert losses_of(0.0, math.nan).gains.tolist() == [[1, 0, 0, 0, 0, 0]] and len(losses_of(0.3, math.nan).gains) > 10
 
 
 def test_more_loss_means_more_datagrams_and_copies():

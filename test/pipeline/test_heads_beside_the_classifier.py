@@ -163,6 +163,8 @@ def test_a_model_sees_pictures_as_its_heads_were_trained_unless_it_is_told_other
     free, wide = {**MODEL, 'image_size': None}, str(tmp_path / 'wide')
     for side in (SplitBridge(bridge_settings(**free, heads=wide)), SplitEdge(edge_settings(**free, heads=wide))):
         assert (side.parameters.image_size, side.parameters.grid, side.parameters.fit) == ((64, 96), (4, 6), Fit.SQUASH)
+    with pytest.raises(ArtifactError, match='were trained on vit_tiny_patch16_224 for pictures of 64x96 pixels, and .* 14x14 pixels'):
+        SplitBridge(bridge_settings(model='vit_small_patch14_dinov2', random_seed=1, heads=wide))
     with pytest.raises(ArtifactError, match='trained for pictures of 64x96 pixels and fit squash with .* here takes 64x96 and fit pad'):
         SplitBridge(bridge_settings(**{**MODEL, 'image_size': '64x96'}, fit='pad', heads=wide))
     with pytest.raises(ArtifactError, match='was trained for pictures of 64x96 pixels with .* here takes 64x64: leave image_size and fit'):

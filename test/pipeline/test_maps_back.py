@@ -10,7 +10,9 @@ from evitif.heads.maps import DepthMap, Mask
 from evitif.heads.segment import SegmentHead
 from evitif.model.build import ModelSpec, build_model
 from evitif.pipeline.arriving_maps import ArrivingMaps, SeenFrame
+from evitif.pipeline.split_bridge import SplitBridge
 from evitif.protocol.wire.map_part import MapPart
+from evitif.settings import bridge_settings
 
 MODEL = {'model': 'vit_tiny_patch16_224', 'random_seed': 1, 'image_size': '64', 'num_classes': 9, 'cut': 1, 'quantisation': 'int8'}
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
@@ -52,6 +54,12 @@ def test_a_robot_gets_its_mask_and_its_depth_and_what_nobody_reads_is_not_sent(h
                 break
         else:
             raise AssertionError('the mask still comes')
+
+
+def test_only_a_bridge_that_says_something_of_each_place_has_a_memory_that_follows_the_picture(heads):
+    for named, follows in (('', False), (heads, True)):
+        bridge = SplitBridge(bridge_settings(**MODEL, heads=named))
+        assert bridge._memories is not None and bridge._memories.of(1).follows == follows
 
 
 def seen(frame_id):

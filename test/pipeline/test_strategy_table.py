@@ -139,3 +139,6 @@ def test_with_heads_auto_stays_with_split(tmp_path):
         config = edge_settings('auto', model=str(tmp_path), heads=heads, auto_frame_bytes=0.0 if heads else 10_000.0, unsealed=True)
         found, _ = resolved(config)
         assert (found.strategy, found.heads) == (strategy, heads)
+    save_table(tmp_path, 'large', [SELECTION], '')
+    with pytest.raises(ValueError, match="and heads 'artifacts/rooms', which only strategy split runs: expected"):
+        resolved(edge_settings('auto', model=str(tmp_path), heads='artifacts/rooms', unsealed=True))

@@ -108,6 +108,7 @@ def test_a_flood_of_robots_and_frames_is_bounded():
             send_frame(bridge, session, k * 7919, 1.0 + 0.01 * k, ('10.0.0.1', k), k, slice(1))
         bridge.handle_timer(1.0 + 0.01 * k)
         events_of(bridge)
+        bridge.datagrams_to_send(1.0 + 0.01 * k)
         assert len(bridge.sessions) <= 4
         assert all(sum(f is not None for f in s.reassembler._ring) <= 4 for s in bridge.sessions.values())
     assert len(bridge._reset_limit._addresses) <= 256

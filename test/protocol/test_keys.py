@@ -2,12 +2,14 @@ import base64
 import copy
 import os
 import pickle
+import shutil
 import stat
+import time
 import traceback
 
 import pytest
 
-from evitif.protocol.sealing.keys import Key, KeyFileError, read_key_file, read_robot_keys, require_choice, write_key_file
+from evitif.protocol.sealing.keys import Key, KeyFileError, key_state, read_key_file, read_robot_keys, require_choice, write_key_file
 
 SECRET = bytes(range(200, 232))
 TEXT = base64.b64encode(SECRET)
@@ -149,3 +151,35 @@ def test_a_robot_s_own_and_root_s_keys_are_read(tmp_path, monkeypatch):
     else:
         with pytest.raises(KeyFileError, match=f'belongs to user {owner}'):
             read_key_file(path)
+
+
+def test_a_key_that_is_written_over_another_one_with_its_time_is_noticed(tmp_path):
+    tmp_path.chmod(0o700)
+    for name in ('rover', 'other'):
+        write_key_file(tmp_path / f'{name}.key')
+    times = (tmp_path / 'rover.key').stat()
+    os.utime(tmp_path / 'other.key', ns=(times.st_atime_ns, times.st_mtime_ns))
+    before = key_state(tmp_path)
+    time.sleep(0.02)      # a tick of the file system's clock
+    shutil.copy2(tmp_path / 'other.key', tmp_path / 'rover.key')
+    assert key_state(tmp_path) != before
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/mem'), reason='only Linux has a file that opens and cannot be read')
+def test_a_key_that_a_disk_cannot_read_is_refused_and_takes_nothing_from_the_others(tmp_path):
+    tmp_path.chmod(0o700)
+    write_key_file(tmp_path / 'rover.key')
+    (tmp_path / 'broken.key').symlink_to('/proc/self/mem')
+    keys = read_robot_keys(tmp_path)
+    assert keys.of('rover') is not None and keys.of('broken') is None
+    assert 'broken.key' in keys.refused[0] and 'cannot be read' in keys.refused[0]
+
+
+def test_robots_whose_keys_are_copies_are_named(tmp_path):
+    tmp_path.chmod(0o700)
+    for name in ('rover.left', 'rover.right', 'other'):
+        write_key_file(tmp_path / f'{name}.key')
+    assert read_robot_keys(tmp_path).shared == ()
+    shutil.copy(tmp_path / 'rover.left.key', tmp_path / 'spare.key')
+    (tmp_path / 'spare.key').chmod(0o600)
+    assert read_robot_keys(tmp_path).shared == (('rover.left', 'spare'),)

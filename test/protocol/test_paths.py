@@ -286,6 +286,8 @@ def test_a_challenge_is_answered_once_and_only_if_the_bridge_made_it_in_this_ses
 def test_an_edge_answers_so_many_challenges_and_no_more(sealed):
     run = Watched(sealed, seed=9)
     edge = run.connected()
+    run.stream(edge, SMALL, 5)
+    run.run(1.0)      # so that it knows that one copy of a response suffices
     session = run.bridge.sessions[edge.session_id]
     responses = 0
     for k in range(1000):
@@ -305,8 +307,10 @@ def first(run, copier) -> None:
     run._carry = carried
 
 
-@pytest.mark.parametrize(('seed', 'loss', 'delay'), [(0, 0.0, 0.02), (1, 0.3, 0.002), (2, 0.0, 0.05)])
-def test_copies_with_the_former_address_on_them_keep_no_robot_from_moving(seed, loss, delay):
+@pytest.mark.parametrize(('loss', 'delay', 'bound'), [
+    (0.0, 0.02, 1.2), (0.3, 0.002, 1.2), (0.3, 0.05, 1.5), (0.6, 0.02, 2.0), (0.0, 0.1, 1.2)])
+@pytest.mark.parametrize('seed', range(3))
+def test_copies_with_the_former_address_on_them_keep_no_robot_from_moving(seed, loss, delay, bound):
     run = Watched(seed=seed, uplink=Impairment(loss, delay=delay), downlink=Impairment(loss, delay=delay))
     edge = run.connected()
     session = edge.session_id
@@ -317,9 +321,34 @@ def test_copies_with_the_former_address_on_them_keep_no_robot_from_moving(seed, 
     first(run, HOME)
     run.run(2.5)
     back = min(when for when, where in run.where if where == AWAY)
-    assert back <= moved + 2.0 and edge.connected and edge.session_id == session and not run.of(RobotLost)
+    assert back <= moved + bound and edge.connected and edge.session_id == session and not run.of(RobotLost)
     assert len([event for event in run.of(AnswerArrived) if event.sent.sent_at > back]) >= 4
-    assert len([data for data in run.told[HOME] if data[3] == datagram.PATH_CHALLENGE]) <= 4 * 7 * 2.0
+    assert len([data for data in run.told[HOME] if data[3] == datagram.PATH_CHALLENGE]) <= 4 * (7 + 10) * 2.0
+
+
+@pytest.mark.parametrize('seed', [13, 76, 104, 130])
+def test_a_robot_that_moves_as_soon_as_it_is_connected_is_back_before_anybody_knows_what_the_radio_loses(seed):
+    run = Watched(seed=seed, uplink=Impairment(0.6, delay=0.1), downlink=Impairment(0.6, delay=0.1))
+    edge = run.connected()
+    session, moved = edge.session_id, run.now
+    run.move(AWAY)
+    run.run(2.0)
+    assert edge.session_id == session and not run.of(RobotLost)
+    assert min(when for when, where in run.where if where == AWAY) <= moved + 2.0
+
+
+@pytest.mark.parametrize(('loss', 'size'), [(0.0, 1), (0.6, 2)])
+def test_a_new_address_is_asked_in_as_many_copies_as_the_radio_needs_and_in_no_more_bytes_than_it_sent(loss, size):
+    run = Watched(seed=14, uplink=Impairment(loss), downlink=Impairment(loss))
+    edge = run.connected()
+    run.stream(edge, SMALL, 20)
+    run.run(2.0)
+    run.copy(LISTENER)
+    run.stream(edge, SMALL, 1, first_id=100)
+    run.run(0.05)
+    challenges = [data for data in run.told[LISTENER] if data[3] == datagram.PATH_CHALLENGE]
+    assert len(challenges) >= size * len({bytes(data) for data in challenges}) > 0
+    assert sum(map(len, run.told[LISTENER])) <= run.taken[LISTENER]
 
 
 def test_a_relay_that_also_writes_the_robot_s_address_on_copies_does_not_move_a_robot_that_is_there():

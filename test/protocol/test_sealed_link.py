@@ -316,6 +316,24 @@ def test_a_forged_reset_ends_no_session():
     assert not run.of(LinkLost) and len(run.of(RobotConnected)) == 1
 
 
+@pytest.mark.parametrize('a_second', [10, 1000])
+def test_forged_resets_make_an_edge_say_hello_once_a_second_and_a_true_one_still_counts(a_second):
+    run, edge = connected(seed=8)
+    session = edge.session_id
+
+    def reset():
+        edge.receive_datagram(datagram.build(datagram.RESET, session, 0), run.now)
+    for k in range(5 * a_second):
+        run.at(run.now + k / a_second, reset)
+    run.run(5.0)
+    assert edge.session_id == session and edge.connected
+    hellos = [when for when, data in run.departed if data[3] == datagram.HELLO and when > 11.0]
+    assert len(hellos) <= 3 * (5 + 5)
+    run.add_bridge(SMALL, keys=run.bridge._admission._keys)
+    run.run(1.5)
+    assert edge.connected and edge.session_id != session
+
+
 def test_a_forged_refusal_welcome_challenge_and_goodbye_are_not_believed():
     run, edge = simulation()
     refusal = Refuse(edge._hellos.instance, 'bridge', ('go away',)).to_bytes()

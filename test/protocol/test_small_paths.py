@@ -201,6 +201,18 @@ def test_answers_that_a_path_swallows_get_fewer_classes_and_arrive_again(key, li
     assert not run.of(DatagramSize) and not run.of(LinkLost)
 
 
+@pytest.mark.parametrize('seed', [3, 5])
+def test_both_ways_may_become_small_at_once_beside_a_lossy_radio(seed):
+    run, edge = detailed(uplink=Impairment(0.5), downlink=Impairment(0.5), seed=seed)
+    run.stream(edge, PARAMETERS, 80, 10.0)
+    run.run(2.0)
+    for way in (run.uplink, run.downlink):
+        narrow(way, 600)
+    began = run.now
+    run.run(6.5)
+    assert len(classes(run, began + 5.0)) >= 10
+
+
 def test_another_address_may_be_another_path():
     run, edge = detailed(seed=4)
     run.stream(edge, PARAMETERS, 60, 10.0)

@@ -208,3 +208,59 @@ def test_last_known_tokens_stand_in_and_the_others_are_left_out():
     assert torch.equal(recovered.tokens[0, [2, 9]], before[0, [2, 9]])
     without = Omission(torch.zeros(TOKENS, CHANNELS), 1, GRID).recover(tokens, received, torch.zeros(1))
     assert np.array_equal(method.recover(tokens, received, torch.zeros(1)).kept, without.kept)
+
+
+# --- a memory that follows the picture ---
+
+WIDE = (12, 16)
+
+
+def panorama(seed: int = 3) -> torch.Tensor:
+    """Tokens [CHANNELS, 24, 40] of a wide picture, alike in neighbouring places as tokens of pictures are."""
+    small = torch.randn(1, CHANNELS, 9, 14, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(small, (24, 40), mode='bicubic', align_corners=True)[0]
+
+
+def view(panorama: torch.Tensor, row: float, column: float) -> torch.Tensor:
+    """What is seen of it from there on: a class token and a grid WIDE of tokens."""
+    rows, columns = torch.meshgrid((torch.arange(WIDE[0]) + row) / 23 * 2 - 1, (torch.arange(WIDE[1]) + column) / 39 * 2 - 1, indexing='ij')
+    seen = torch.nn.functional.grid_sample(panorama[None], torch.stack((columns, rows), -1)[None], align_corners=True)[0]
+    return torch.cat((torch.zeros(1, CHANNELS), seen.flatten(1).T))
+
+
+def remembered(grid, move: float, loss: float = 0.6, frames: int = 12) -> tuple[float, StreamMemory]:
+    """How much a memory is like what was lost of a picture that pans by `move` patches a frame: the mean correlation."""
+    tokens = 1 + WIDE[0] * WIDE[1]
+    stream = StreamMemory(torch.zeros(tokens, CHANNELS), torch.ones(CHANNELS), 1, 2.0, grid=grid)
+    generator, wide, found = torch.Generator().manual_seed(0), panorama(), []
+    for frame in range(frames):
+        now, received = view(wide, 2 + 0.3 * move * frame, 2 + move * frame), torch.rand(tokens, generator=generator) >= loss
+        memory = stream.see(now, received, SECOND + frame * SECOND // 15)
+        if frame > 3:
+            lost = ~received & memory.known[0]
+            a, b = now[lost], memory.tokens[0][lost]
+            found.append(float((a * b).sum() / (a.norm() * b.norm())))
+    return float(np.mean(found)), stream
+
+
+@pytest.mark.parametrize('loss', [0.3, 0.6, 0.8])
+def test_a_memory_that_follows_the_picture_is_more_like_what_was_lost(loss):
+    (plain, _), (following, stream) = remembered(None, 0.6, loss), remembered(WIDE, 0.6, loss)
+    assert following > 0.9 and 1 - following < 0.5 * (1 - plain)
+    assert stream.motion < 1.0          # what is left of it, once the picture's own motion is followed
+
+
+def test_a_picture_that_stands_is_remembered_as_it_is():
+    correlation, _ = remembered(WIDE, 0.0)
+    assert correlation == pytest.approx(1.0, abs=1e-5)
+
+
+def test_without_a_motion_that_is_seen_nothing_is_moved():
+    tokens = 1 + WIDE[0] * WIDE[1]
+    stream = StreamMemory(torch.zeros(tokens, CHANNELS), torch.ones(CHANNELS), 1, 2.0, grid=WIDE)
+    first = view(panorama(), 2, 2)
+    stream.see(first, torch.ones(tokens, dtype=torch.bool), SECOND)
+    few = torch.zeros(tokens, dtype=torch.bool)
+    few[:8] = True
+    memory = stream.see(view(panorama(), 2, 4), few, SECOND + SECOND // 15)
+    assert torch.equal(memory.tokens[0], first)

@@ -13,6 +13,7 @@ from evitif.pipeline.cut_model import CutModel
 from evitif.selection import EntropyPatchCode, PatchCode
 from evitif.settings import SplitSettings
 from evitif_cli import main
+from evitif_lab.training.step_measurement import expected_costs
 from evitif_lab.training.transform_code import fisher_information
 
 
@@ -52,7 +53,7 @@ def test_codes_of_patches_are_fitted_as_rows_and_for_robots_without_a_model(smal
     assert vars(code.pixels) == vars(rows.pixels) and code.pixels.patches == code.code.tokens == 16
     assert code.code.coefficients < code.code.mean.shape[1] == 3 * 8 * 8         # no more than the embedding sees
     parameters = code.stream_parameters()
-    assert (parameters.prefix_tokens, parameters.entropy_code, parameters.light) == (0, code.code.digest, '')
+    assert (parameters.prefix_tokens, parameters.entropy_code, parameters.light) == (0, code.code.agreement, '')
     table = CodedTable.of(code.description)
     assert table.bytes['8'] > table.bytes['12'] > 0 and 'step 8 for model at cut 0' in capsys.readouterr().out
 
@@ -104,6 +105,15 @@ def test_what_the_rates_cost_is_measured_with_the_recovery_that_is_there_and_aga
     assert json.loads((tmp_path / 'klt-cut1.json').read_text())['figures']['accuracy_cost']['images'] == 10
     assert fit(small, tmp_path, '--table-only', '--pixels') == 1
     assert '--table-only is for the code of tokens' in capsys.readouterr().err
+
+
+def test_what_a_step_costs_follows_from_how_far_the_answers_moved_and_not_from_the_few_that_turned_round():
+    divergences = {8: 0.001, 10: 0.003, 12: 0.008, 14: 0.02, 16: 0.05, 18: 0.12, 20: 0.5}
+    chance = {8: 0.0, 10: 0.0023, 12: 0.0004, 14: 0.0062, 16: 0.0114, 18: 0.0292, 20: 0.09}
+    found = expected_costs(divergences, chance)
+    assert all(abs(found[step] / (0.25 * divergence) - 1) < 0.1 for step, divergence in divergences.items() if step < 20)
+    assert list(found) == sorted(found) and list(found.values()) == sorted(found.values())
+    assert found[20] == 0.09 and found[12] < found[13] < found[14] and 9 not in found         # steps between are added where the cost rises
 
 
 def test_the_information_is_that_of_the_answer(small):

@@ -146,6 +146,6 @@ def test_codes_are_fitted_to_a_head_s_own_classes_and_used_from_its_folder(model
         CutModel.load(SplitSettings(model=model, cut=1, code_folder=head))
     assert main(['train', 'code', '--model', model, '--data', pictures, '--cut', '1', '--images', '40', '--head', head]) == 0
     digests = {name: json.loads((tmp_path / 'colours' / f'{name}-cut1.json').read_text())['digest'] for name in ('klt', 'entropy')}
-    found = CutModel.load(SplitSettings(model=model, cut=1, code_folder=head)).parameters
-    assert {'klt': found.code, 'entropy': found.entropy_code} == digests
+    found = CutModel.load(SplitSettings(model=model, cut=1, code_folder=head))
+    assert {'klt': found.parameters.code, 'entropy': found.entropy.code.digest} == digests
     assert CutModel.load(SplitSettings(model=model, cut=1)).parameters.code == ''

@@ -77,7 +77,8 @@ def test_train_and_evaluate_a_model_of_another_shape(folder, tmp_path, capsys):
     for size, fit in ((None, 'auto'), ('16x32', 'pad'), ('32x32', 'auto')):
         stream = CutModel.load(SplitSettings(model=str(model), image_size=size, fit=fit))
         named = 'entropy-cut1-16x32-pad.json' if fit == 'pad' else 'entropy-cut1.json'
-        assert stream.parameters.entropy_code == json.loads((model / named).read_text())['digest']
+        assert stream.entropy.code.digest == json.loads((model / named).read_text())['digest']
+        assert stream.parameters.entropy_code == stream.entropy.code.agreement
     assert main(['train', 'recovery', '--model', str(model), '--data', str(folder), '--steps', '2', '--batch-size', '4', '--budget', '0.9',
                  '--image-size', '16x32', '--memory-steps', '1', '--videos', '3']) == 0
     assert (model / 'paldn-cut1-16x32.json').is_file()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from evitif.transport import TransportError, UdpLoop, message_batch
+from evitif.transport import TransportError, UdpLoop, message_batch, remote_name
 from evitif.transport.addresses import open_udp_socket
 from evitif.transport.arrival_clock import ArrivalClock
 from evitif.transport.batching import DatagramReceiver, RunReceiver
@@ -341,6 +341,16 @@ def test_the_edge_drops_what_does_not_come_from_the_bridge(pair, wait_until):
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='the option is known for Linux only')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='elsewhere 127.0.0.2 is no address of this host')
+def test_a_bridge_with_several_addresses_may_answer_from_another_one(echo_protocol, running, wait_until):
+    events = []
+    bridge = running(UdpLoop(echo_protocol(addressed=True, echo=True), bind=('0.0.0.0', 0), on_event=lambda event: None))
+    edge = running(UdpLoop(echo_protocol(addressed=False), remote=('127.0.0.2', bridge.local_address[1]), on_event=events.append))
+    edge.call(lambda now: edge.protocol.say(b'hello'))      # from 127.0.0.1, which is also what the way back begins at
+    wait_until(lambda: ('received', b'hello') in events)
+    assert edge.statistics().foreign == 0
+
+
 def test_datagrams_are_never_fragmented(pair):
     edge, _, bridge, _ = pair
     for loop in (edge, bridge):
@@ -388,7 +398,7 @@ def names(monkeypatch, known):
             return real(host, port, *more, **options)
         if not known[host]:
             raise socket.gaierror(socket.EAI_AGAIN, 'Temporary failure in name resolution')
-        return real(known[host], port, *more, **options)
+        return [entry for address in known[host].split() for entry in real(address, port, *more, **options)]
 
     real = socket.getaddrinfo
     monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
@@ -416,6 +426,47 @@ def test_a_name_that_stands_for_another_address_by_now_is_followed(echo_protocol
         edge.call(lambda now, number=number: edge.protocol.say(b'again %d' % number))
         wait_until(lambda number=number: ('received', b'again %d' % number) in events)
     assert len(asked) <= count + 1
+
+
+@pytest.mark.parametrize('stands_for', ['127.0.0.2 127.0.0.1', '127.0.0.2 127.0.0.3 ::1'])
+def test_of_a_name_with_several_addresses_one_that_answers_is_found(
+        echo_protocol, running, wait_until, monkeypatch, caplog, stands_for):
+    caplog.set_level(logging.INFO)
+    events, answers = [], stands_for.split()[-1]
+    names(monkeypatch, {'base-station': stands_for})
+    monkeypatch.setattr(remote_name, 'SILENT_S', 0.1)
+    monkeypatch.setattr(remote_name, 'AGAIN_S', 0.2)
+    bridge = running(UdpLoop(echo_protocol(addressed=True, echo=True), bind=(answers, 0), on_event=lambda event: None))
+    edge = running(UdpLoop(echo_protocol(addressed=False), remote=('base-station', bridge.local_address[1]), on_event=events.append))
+
+    def said():
+        edge.call(lambda now: edge.protocol.say(b'hello'))
+        return ('received', b'hello') in events
+    wait_until(said)
+    count = len([record for record in caplog.records if ' is at ' in record.message])
+    assert count == len(stands_for.split()) - 1
+
+
+def test_the_addresses_of_a_silent_host_take_turns_and_every_second_one_is_the_last_that_answered(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    names(monkeypatch, {'base-station': '127.0.0.1 127.0.0.2 127.0.0.3'})
+    found = threading.Event()
+    name, now = remote_name.RemoteName(('base-station', 7600), found.set, logging.getLogger('test')), 0.0
+
+    def turns(count):
+        nonlocal now
+        for _ in range(count):
+            now = name.ask_at
+            name.ask_again(now)
+            assert found.wait(5.0)
+            found.clear()
+            yield name.take(now)[1][0]
+    assert name.resolve(now)[1] == ('127.0.0.1', 7600)
+    assert ' '.join(turns(4)) == '127.0.0.2 127.0.0.3 127.0.0.1 127.0.0.2'
+    name.heard(('127.0.0.2', 7600), now)
+    assert ' '.join(turns(2)) == '127.0.0.2 127.0.0.1' and now == pytest.approx(13.0, abs=3.0)
+    assert ' '.join(turns(4)) == '127.0.0.2 127.0.0.3 127.0.0.2 127.0.0.1'
+    assert len([record for record in caplog.records if ' is at ' in record.message]) <= 4
 
 
 @pytest.mark.parametrize(('address', 'expected'), [

@@ -118,9 +118,10 @@ class Admission:
         else:
             self._on_unsealed_hello(received, addr, now)
 
-    def ask(self, session: BridgeSession, addr: Address, sequence: int, now: float) -> None:
-        """Ask an address for the proof that the robot is there, since a datagram of this number came from it, and its own one too."""
-        for data in self._paths.challenge(session, addr, sequence, now):
+    def ask(self, session: BridgeSession, addr: Address, sequence: int, size: int, now: float) -> None:
+        """Ask an address for the proof that the robot is there, since a datagram of this number and size came from it, and its own one
+        too."""
+        for data in self._paths.challenge(session, addr, sequence, size, now):
             self._transmit(data, addr)
         for data in self._paths.doubt(session, sequence, now):
             self._transmit(data, session.address)
@@ -166,7 +167,7 @@ class Admission:
                 for pong in kept.pongs(NO_PING, now, now):
                     self._transmit(pong, kept.address)
             if addr != kept.address and now <= kept.hello_at + _HELLO_FRESH_S:      # a copy of it may have come from elsewhere first
-                self.ask(kept, addr, kept.tracker.highest + 1, now)
+                self.ask(kept, addr, kept.tracker.highest + 1, received.size, now)
             if not newest:
                 raise DatagramError('duplicate')      # each PONG uses a number up, and the robot would miss it
             return

@@ -13,7 +13,8 @@ from evitif.protocol.rate.report import since
 from evitif.protocol.wire.datagram import SMALL_PATH, Address, ReceiverReport
 
 NOTICE_S, NOTICE_DATAGRAMS, NOTICE_REPORTS = 1.0, 16, 3
-TRY_S, MAX_TRY_S = 5.0, 60.0     # after the radio was suspected wrongly, until it is again; doubles each time
+TRY_S, MAX_TRY_S = 5.0, 60.0     # after the path was suspected wrongly twice, until it is again; doubles each time. The first time a second
+#                                  look follows at once: if the way up had just become as small, there was little to judge by
 _UNREPORTED = 4096               # large answers whose fate no report tells yet
 
 
@@ -95,7 +96,7 @@ class AnswerSizes:
         if arrives:
             self._say(SMALL_PATH, self._largest)
         else:
-            self._size, self._try_at, self._wait = self._largest, now + self._wait, min(2 * self._wait, MAX_TRY_S)
+            self._size, self._try_at, self._wait = self._largest, now + self._wait, min(max(2 * self._wait, TRY_S), MAX_TRY_S)
         self._watch()
 
     def _watch(self) -> None:
@@ -103,5 +104,5 @@ class AnswerSizes:
 
     def _reset(self) -> None:
         self._size, self._few = self._largest, None             # during a trial, the share that may be lost
-        self._try_at, self._wait, self._since = 0.0, TRY_S, 0.0
+        self._try_at = self._wait = self._since = 0.0
         self._watch()

@@ -287,19 +287,20 @@ class BridgeEndpoint:
         """Let a datagram pass that comes from where its robot has not proved to be, if it is the proof, or a goodbye.
 
         Any other, if it is authentic and newer than all that count, is asked for the proof, and not used until it comes: raises
-        DatagramError.
+        DatagramError. So is one that came a moment ago: the first may have been a copy with the robot's former address written on it.
         """
         newest, whole = session.is_ahead(received.sequence), bytes(received.header) + bytes(received.body)
-        if response := received.type == datagram.PATH_RESPONSE:
+        response, copy = received.type == datagram.PATH_RESPONSE, session.is_copy(received.sequence, now)
+        if response or copy:
             said = session.read(received)      # also if a copy of it came first
         else:
             said = session.open(received, take=False) if newest or received.type == datagram.BYE else received
         if response and self._paths.proves(session, addr, said.body, now):
             self._move(session, addr, now)
         elif said.type != datagram.BYE:
-            if newest:
-                self._admission.ask(session, addr, said.sequence, now)
-                if said.type in (datagram.TOKENS, datagram.CODED):
+            if newest or copy:
+                self._admission.ask(session, addr, said.sequence, said.size, now)
+                if newest and said.type in (datagram.TOKENS, datagram.CODED):
                     self._paths.hold(session, addr, whole, now)
             raise DatagramError('unproven')
 

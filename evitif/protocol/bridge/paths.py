@@ -33,7 +33,7 @@ ABSENT_S, ABSENT_QUESTIONS = 0.75, 5      # without an answer from there, until 
 HELD_BYTES = 1 << 17         # of a session at an address: three frames, the newest
 HELD_S = 0.5                 # nobody waits for an older frame's answer
 _PLACES = 64                 # addresses remembered; the one that asked longest ago is forgotten, with what was held back
-_FAILURE, _MOST_COPIES = 0.2, 4      # of what the proved address is asked: the share that may be lost
+_FAILURE, _MOST_COPIES = 0.2, 4      # of a challenge: the share that may be lost
 _NUMBER = struct.Struct('>I')
 _SESSION = struct.Struct('>Q')
 
@@ -64,11 +64,13 @@ class Paths:
         self._places: BoundedDict[tuple[int, Address], _Place] = BoundedDict(_PLACES)
         self._doubts: BoundedDict[int, _Doubt] = BoundedDict(_PLACES)      # by session
 
-    def challenge(self, session: BridgeSession, address: Address, sequence: int, now: float) -> list[bytes]:
-        """The PATH_CHALLENGE that answers the datagram of this number from `address`; none if it had enough of them."""
+    def challenge(self, session: BridgeSession, address: Address, sequence: int, size: int, now: float) -> list[bytes]:
+        """The PATH_CHALLENGE that answers the datagram of this number and size from `address`, in no more bytes than that had; none if
+        the address had enough of them."""
         if not self._place(session, address).challenges.take(now):
             return []
-        return [session.path_challenge(self._said(session, address, _NUMBER.pack(sequence & 0xFFFFFFFF)))]
+        challenge = session.path_challenge(self._said(session, address, _NUMBER.pack(sequence & 0xFFFFFFFF)))
+        return [challenge] * min(_copies(session), size // len(challenge))
 
     def doubt(self, session: BridgeSession, sequence: int, now: float) -> list[bytes]:
         """The PATH_CHALLENGEs to the session's own address, since a datagram of this number has come from elsewhere."""
@@ -79,8 +81,8 @@ class Paths:
             return []
         self._doubts[session.session_id] = doubt
         doubt.asked_at, doubt.questions = now, doubt.questions + 1
-        copies = sufficient_copies(session.downlink_loss()[0], _FAILURE, 1, _MOST_COPIES)
-        return [session.path_challenge(self._said(session, session.address, _NUMBER.pack(sequence & 0xFFFFFFFF)), doubt=True)] * copies
+        challenge = session.path_challenge(self._said(session, session.address, _NUMBER.pack(sequence & 0xFFFFFFFF)), doubt=True)
+        return [challenge] * _copies(session)
 
     def confirm(self, session: BridgeSession, body: Buffer) -> None:
         """Take a PATH_RESPONSE from the session's own address."""
@@ -122,6 +124,10 @@ class Paths:
     def _said(self, session: BridgeSession, address: Address, number: bytes) -> bytes:
         about = _SESSION.pack(session.session_id) + number + repr(address).encode()
         return number + hmac.digest(self._secret, about, sha256)[:PATH_BYTES - _NUMBER.size]
+
+
+def _copies(session: BridgeSession) -> int:
+    return sufficient_copies(session.downlink_loss()[0], _FAILURE, 1, _MOST_COPIES)
 
 
 def _is_before(body: Buffer, number: int) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from evitif.protocol.bridge.answer_size import AnswerSizes
 from evitif.protocol.frames.reassembly import Reassembler
-from evitif.protocol.rate.copies import answer_copies, sufficient_copies
+from evitif.protocol.rate.copies import REPORT_SUFFICES, answer_copies, sufficient_copies
 from evitif.protocol.rate.report import since
 from evitif.protocol.rate.statistics import RATE_WINDOW, LinkStatistics, SequenceTracker, Traffic
 from evitif.protocol.sealing.seal import Sealer, sign
@@ -21,11 +21,11 @@ from evitif.protocol.wire import map_part as maps
 from evitif.protocol.wire.datagram import Address, Datagram, DatagramError, ReceiverReport
 from evitif.protocol.wire.parameters import StreamParameters
 
+COPY_FRESH_S, COPIES_FRESH = 0.1, 64      # after a datagram, in which it may come from elsewhere too; and so far behind the highest number
 COPY_SPACING_S = 0.003          # between the copies of the second half
 ECT1, CE = 1, 3                 # of the ECN field
 PENDING_ANSWERS = 4             # a robot's answers that still have copies to send; the oldest one's are dropped
 PENDING_MAPS = 8                # the same of maps
-REPORT_SUFFICES = 20            # datagrams that the edge must have expected before its report is taken as it is
 PONG_FAILURE = 0.4              # share of the PINGs that arrive whose PONG may be lost
 PROOF_PATIENCE = 5              # session timeouts that a sealed session lives without a proof that its robot is there
 _PROOF_INTERVAL_S = 0.1         # between the datagrams that the robot's reports are compared with
@@ -127,6 +127,10 @@ class BridgeSession:
     def is_ahead(self, sequence: int) -> bool:
         """Whether this number is above all that have come (RFC 1982)."""
         return 0 < (sequence - self.tracker.highest) % (1 << 32) < 1 << 31
+
+    def is_copy(self, sequence: int, now: float) -> bool:
+        """Whether what has this number may have come a moment ago from where the robot was."""
+        return now <= self.heard_at + COPY_FRESH_S and 0 <= (self.tracker.highest - sequence) % (1 << 32) < COPIES_FRESH
 
     def is_at(self, address: Address, sequence: int) -> bool:
         """Whether a datagram from `address` counts: from where the robot is, or one that was overtaken, from where it was before."""

@@ -29,7 +29,7 @@ import numpy as np
 from evitif.protocol.arrivals import Arrivals, OnArrivals
 from evitif.protocol.edge.config import PING_INTERVAL_S, EdgeConfig
 from evitif.protocol.edge.frame_sender import FrameSender, UplinkState
-from evitif.protocol.edge.hello import HELLO_COPIES, HELLO_INTERVAL_S, Hellos
+from evitif.protocol.edge.hello import Hellos
 from evitif.protocol.edge.pings import copies_of_ping
 from evitif.protocol.edge.sent_frames import SentFrames
 from evitif.protocol.edge.session import EdgeSession
@@ -222,8 +222,8 @@ class EdgeConnection:
 
     def _ping(self, session: EdgeSession, now: float) -> None:
         downlink = session.tracker.packet_error_rate
-        uplink, fewest = (session.remote.packet_error_rate, 1) if session.remote else (downlink, HELLO_COPIES)      # not reported yet
-        self._send_pings(session, copies_of_ping(downlink, uplink, fewest), now)
+        uplink = session.remote.packet_error_rate if session.remote else downlink      # not reported yet
+        self._send_pings(session, copies_of_ping(downlink, uplink, session.least_copies), now)
         session.pings.due_at = now + PING_INTERVAL_S
 
     def _send_pings(self, session: EdgeSession, copies: int, now: float) -> None:
@@ -318,7 +318,7 @@ class EdgeConnection:
             raise DatagramError('malformed')
         if not self.sealed:
             self._on_end_of_session(now)
-        elif now >= self._hellos.asked_at + HELLO_INTERVAL_S:
+        elif self._hellos.believes_reset(now):
             self._hello(now)
 
     def _session_of(self, received: Datagram) -> EdgeSession:

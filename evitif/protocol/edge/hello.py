@@ -17,6 +17,7 @@ DOUBTFUL_HELLO_COPIES = 6    # where several cookies are known; then no CHALLENG
 HELLO_INTERVAL_S, HELLO_INTERVAL_MAX_S = 0.1, 0.3
 HELLO_PATIENCE_S = 3.0       # silence after which the interval begins to grow
 REFUSED_INTERVAL_S = 1.0
+RESETS_BELIEVED, FORGED_INTERVAL_S, FORGOTTEN_S = 5, 1.0, 10.0      # RESETs that led to no other session; then HELLO goes out less often
 TURN_S, MAX_TURN_S = 2.0, 16.0      # without a session, until HELLO takes its other form; doubles each time
 
 
@@ -71,7 +72,7 @@ class Hellos:
         self.due_at = math.inf
         self.asked_at = -math.inf        # when they last went out
         self.prompted = False            # whether that was because of a CHALLENGE
-        self._sequence = 0
+        self._sequence = self._resets = 0
         self._interval = HELLO_INTERVAL_S
         self._since = 0.0
         self._turn_s, self._turns_at = TURN_S, math.inf
@@ -93,7 +94,7 @@ class Hellos:
     def renew(self) -> None:
         """Another life of this edge, or another session."""
         self.handshake.renew()
-        self._sequence = 0
+        self._sequence = self._resets = 0
 
     def begin(self, now: float) -> None:
         """Begin to ask."""
@@ -116,6 +117,15 @@ class Hellos:
     def prompts(self, now: float, refused: bool) -> bool:
         """Whether a new cookie is used at once. Those that are played back make it say little more than it would have said anyhow."""
         return not self.prompted and (refused or not self.handshake.doubtful or now >= self.asked_at + HELLO_INTERVAL_S)
+
+    def believes_reset(self, now: float) -> bool:
+        """Whether a RESET makes a connected edge ask at once. Anybody can say it, and HELLOs take from a narrow path what frames need."""
+        if now >= self.asked_at + FORGOTTEN_S:
+            self._resets = 0
+        if now < self.asked_at + (HELLO_INTERVAL_S if self._resets < RESETS_BELIEVED else FORGED_INTERVAL_S):
+            return False
+        self._resets += 1
+        return True
 
     def wait(self, now: float, refused: bool) -> None:
         """Schedule the next ones, after the interval."""

@@ -7,9 +7,10 @@ from collections import deque
 
 import numpy as np
 
+from evitif.protocol.edge.hello import HELLO_COPIES
 from evitif.protocol.edge.pings import FAILURE, Pings
 from evitif.protocol.rate.clock import ClockFilter
-from evitif.protocol.rate.copies import sufficient_copies
+from evitif.protocol.rate.copies import REPORT_SUFFICES, sufficient_copies
 from evitif.protocol.rate.statistics import SequenceTracker
 from evitif.protocol.rate.token_bucket import TokenBucket
 from evitif.protocol.sealing.seal import ReplayWindow, Sealer, is_signed, signed_body
@@ -60,6 +61,11 @@ class EdgeSession:
             raise DatagramError('duplicate')
         return received
 
+    @property
+    def least_copies(self) -> int:
+        """The fewest copies of a PING or PATH_RESPONSE: three datagrams that have all arrived do not say that the radio loses none."""
+        return 1 if self.remote is not None and self.remote.expected >= REPORT_SUFFICES else HELLO_COPIES
+
     def exchange(self, sent_at: float, arrived_at: float, answered_at: float, now: float) -> tuple[float, float]:
         """Compare the clocks by a frame and its answer, of which the middle times are the bridge's; the seconds on the way up and down."""
         self.clock.add(sent_at, arrived_at, answered_at, now)
@@ -100,5 +106,5 @@ class EdgeSession:
             raise DatagramError('rationed')
         self._challenges.take(received.sequence)
         uplink = self.tracker.packet_error_rate if self.remote is None else self.remote.packet_error_rate
-        copies = sufficient_copies(uplink, FAILURE, 1, MOST_RESPONSES)
+        copies = sufficient_copies(uplink, FAILURE, self.least_copies, MOST_RESPONSES)
         return [self.build(datagram.PATH_RESPONSE, bytes(body)) for _ in range(copies)]

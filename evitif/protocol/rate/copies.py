@@ -4,6 +4,7 @@ import math
 
 ANSWER_FAILURE = 2e-4     # share of the answers of which no copy may arrive: of 99.9 % answered in time, the uplink may take the rest
 MIN_ANSWER_COPIES, MAX_ANSWER_COPIES = 3, 20
+REPORT_SUFFICES = 20       # datagrams that the other side must have expected before its report is taken as it is
 UNKNOWN_COPIES = 10       # while nothing is known of the downlink: as many datagrams as an initial window (RFC 6928)
 
 

@@ -80,6 +80,14 @@ class RobotKeys:
         self._default = default
         self.refused = tuple(refused)
 
+    @property
+    def shared(self) -> tuple[tuple[str, ...], ...]:
+        """The robots that have one key, so that each can pass for the others."""
+        names: dict[bytes, list[str]] = {}
+        for robot, key in sorted(self._by_robot.items()):
+            names.setdefault(key.hello, []).append(robot)
+        return tuple(tuple(robots) for robots in names.values() if len(robots) > 1)
+
     def of(self, robot: str) -> Key | None:
         """The robot's key, None where it has none."""
         return self._by_robot.get(robot, self._default)
@@ -100,7 +108,8 @@ def _file_state(file: Path) -> tuple | None:
         state = file.stat()
     except OSError:
         return None
-    return state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode, state.st_uid
+    # The last change of the file's state too: `cp -p` and `rsync -t` give a file the time of the one that they copy.
+    return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino, state.st_mode, state.st_uid
 
 
 def write_key_file(path: str | Path) -> None:
@@ -140,6 +149,8 @@ def read_key_file(path: str | Path) -> Key:
                                f'it: `chmod 600 {path}`')
         with os.fdopen(descriptor, 'rb', closefd=False) as file:
             content = file.read(_LARGEST_FILE + 1)
+    except OSError as error:      # a disk or a server that fails
+        raise KeyFileError(f'{shown} cannot be read: {error.strerror}; expected a file that `evitif key new` made') from None
     finally:
         os.close(descriptor)
     try:
