@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -177,6 +178,7 @@ class _Robot:
         self.frames, self.mine = self.ledger.frames, self.ledger.lives[life:life + 1]
         self.numbers: dict[int, int] = {}          # by capture stamp
         self.answers: queue.SimpleQueue = queue.SimpleQueue()
+        self._outcome = threading.Lock()           # a frame may expire and be answered locally in two threads at one moment
         config = edge_settings(
             model=soak.model, cut=1, quantisation='int8', robot_name='rover', bridge_host='127.0.0.1', bridge_port=soak.robot_port,
             key_file=str(Path(soak.key_folder) / 'rover.key'), local_fallback=local_fallback, top_k=3,
@@ -237,17 +239,19 @@ class _Robot:
 
     def _on_prediction(self, prediction: Prediction) -> None:
         frame = self.frames[prediction.context:prediction.context + 1]
-        frame['predictions'] += 1
-        frame['outcome'] = LOCAL if prediction.how == How.FALLBACK else ANSWERED
-        frame['ended_at'] = time.monotonic()
+        with self._outcome:
+            frame['predictions'] += 1
+            frame['outcome'] = LOCAL if prediction.how == How.FALLBACK else ANSWERED
+            frame['ended_at'] = time.monotonic()
         self.answers.put(prediction)
 
     def _on_event(self, event: object) -> None:
         if isinstance(event, FrameExpired):
             number = self.numbers[event.capture_stamp_ns]
             frame = self.frames[number:number + 1]
-            if frame['outcome'] == SUBMITTED:
-                frame['outcome'], frame['ended_at'] = EXPIRED, time.monotonic()
+            with self._outcome:
+                if frame['outcome'] == SUBMITTED:
+                    frame['outcome'], frame['ended_at'] = EXPIRED, time.monotonic()
 
     def _judge_answers(self) -> None:
         while not self.answers.empty():

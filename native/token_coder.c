@@ -1,5 +1,6 @@
-/* The inner loops of the entropy code (evitif/model/entropy_code.py, token_parts.py), which say what this does and why; a test compares
- * the two. Where this library is not built, Python does the same. No allocation, no state of its own; every array is the caller's.
+/* The inner loops of the entropy code (evitif/model/entropy_code.py, token_parts.py) and of the choice of how a frame is sent
+ * (evitif/pipeline/coded_choice.py), which say what this does and why; a test compares the two. Where this library is not built, Python
+ * does the same. No allocation, no state of its own; every array is the caller's.
  */
 
 #include <stdint.h>

@@ -1,6 +1,7 @@
-"""The compiled inner loops of the entropy code (native/token_coder.c), where they are built: the colcon package brings them.
+"""The compiled inner loops of the entropy code and of what its sender chooses by (native/token_coder.c), where they are built: the colcon
+package brings them.
 
-They write and read the same bytes as the Python ones, which stand in where there are none; a test compares the two.
+They do the same as the Python ones, which stand in where there are none; a test compares the two.
 """
 
 from __future__ import annotations
