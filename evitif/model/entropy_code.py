@@ -8,6 +8,8 @@ agree bit for bit on any machine:
 * *levels*, int16 [N, K]: coefficients in fixed point, finer than any step.
 * a *mode* for each token: coded as it is, as a difference from what the other side has (one factor for each coefficient; several sets of
   factors, for tokens that moved little or much), or *unmoved*: nothing is sent, the other side keeps what it has.
+* where an earlier frame is known, one more token, by which all unmoved patches are moved: their *common motion*. When a camera turns or
+  the light changes, what is left out of each has something in common, and attention adds that up over the patches.
 * a *fineness* for each patch: its step is that of the frame, or up to three quarters of an octave finer or an octave coarser. A patch on
   which the answer depends much (`sensitivity`) gets a finer one, so a bit takes away as much of the weighted error in each patch.
 * *symbols*: the difference in units of the step, rounded to where bits and error together are least (rate-distortion optimised
@@ -33,12 +35,15 @@ from evitif.model.sensitivity import Sensitivity
 from evitif.model.token_parts import PartCoder, Plan, State
 from evitif.model.transform_code import digest_of
 
-LAYOUT = 2                  # of a part's bytes, which sides of before read otherwise
+LAYOUT = 3                  # of a part's bytes, which sides of before read otherwise
 SHAPING = 0.5               # of the error that patches have in common, what is made up for
+_OF_TOKENS = ('modes', 'known', 'symbols', 'classes', 'levels', 'bits')
 _FLOATS = ('mean', 'analysis', 'synthesis', 'kernel')
 _TABLES = {'base': np.int8, 'factors': np.int16, 'frequencies': np.int32, 'centres': np.int8, 'expected': np.int32, 'shifts': np.int8}
 _SENSITIVITY = ('sensitivity_places', 'sensitivity_slopes')
 THRIFT = 0.12               # squared error, in squared steps, that a bit less may cost
+# The common motion is coded in units of a quarter of a step, and at less thrift, since its error is that of many patches at once.
+COMMON_SCALE, COMMON_THRIFT = 4, 0.05
 
 
 class EntropyCode:
@@ -71,7 +76,7 @@ class EntropyCode:
         self.sensitivity = sensitivity
         self.unmoved = FINENESSES * modes       # the mode of a token of which nothing else is sent
         self.sorts = np.minimum(np.arange(len(mean), dtype=np.int64), sorts - 1)
-        self._parts = PartCoder(tables, self.sorts)
+        self._parts = PartCoder(tables, np.append(self.sorts, sorts - 1))      # the last is the common motion
 
     @property
     def tokens(self) -> int:
@@ -200,6 +205,23 @@ class EntropyCode:
         modes[places], levels[places], bits[places] = self.unmoved, state.levels[places], 1.5
         return replace(plan, modes=modes, levels=levels, bits=bits)
 
+    def with_common_motion(self, plan: Plan, levels: np.ndarray, state: State) -> Plan:
+        """The plan of a frame, levels int16 [N, K], with what its unmoved patches moved by on average."""
+        still = self._still(plan.levels, np.arange(self.tokens), state)
+        if not len(still):
+            return plan
+        moved = levels[still].sum(0, dtype=np.int32) - state.levels[still].sum(0, dtype=np.int32)
+        aim = np.clip(np.rint(COMMON_SCALE / len(still) * moved), -LIMIT, LIMIT).astype(np.int16)[None]
+        common = self.plan_tokens(aim, self.sorts[-1:], plan.step, State(np.zeros_like(aim), np.ones(1, bool)), COMMON_THRIFT)
+        result = plan.levels.copy()
+        _move(result, still, common.levels[0])
+        return replace(plan, levels=result, common=common)
+
+    def _still(self, levels: np.ndarray, places: np.ndarray, state: State) -> np.ndarray:
+        """Which of the tokens at `places` int [n] are patches with levels int16 [n, K] as in the state: int [m], from 0 to n."""
+        may_be = np.flatnonzero(state.known[places] & (places >= len(self.analysis) - 1))
+        return may_be[(levels[may_be] == state.levels[places[may_be]]).all(1)]
+
     def _frame(self, count: int, sorts: np.ndarray, step: int, state: State | None, finenesses: np.ndarray) -> Frame:
         """So many tokens of which nothing is planned yet."""
         columns, kept = self.tables.at(step).columns, self.coefficients
@@ -293,7 +315,20 @@ class EntropyCode:
 
     def pack_parts(self, plan: Plan, parts: Sequence[np.ndarray]) -> list[bytes]:
         """`pack` for each of several parts of a frame; in much less time than one by one."""
-        return self._parts.pack(plan, parts)
+        if not plan.known.any():
+            return self._parts.pack(plan, parts)
+        common = self._no_motion if plan.common is None else plan.common
+        columns = plan.symbols.shape[1]         # how many a step has
+        common = replace(common, symbols=common.symbols[:, :columns], classes=common.classes[:, :columns])
+        whole = Plan(plan.step, *(np.concatenate((getattr(plan, name), getattr(common, name))) for name in _OF_TOKENS))
+        return self._parts.pack(whole, [np.append(places, self.tokens) for places in parts])
+
+    @functools.cached_property
+    def _no_motion(self) -> Plan:
+        """Of one token that did not move."""
+        nothing = np.zeros((1, self.coefficients), np.int16)
+        return Plan(0, np.full(1, self.unmoved, np.uint8), np.ones(1, bool), nothing.astype(np.int32), nothing.astype(np.uint8), nothing,
+                    np.zeros(1, np.float32))
 
     def unpack(self, payload: bytes, places: np.ndarray, step: int, state: State | None = None) -> np.ndarray:
         """The levels int16 [n, K] of the tokens at `places`, which `pack` was given. Raises CodeError for bytes that it does not write."""
@@ -305,10 +340,25 @@ class EntropyCode:
     def unpack_parts(self, payloads: Sequence[bytes], parts: Sequence[np.ndarray], step: int,
                      state: State | None = None) -> list[np.ndarray | CodeError]:
         """`unpack` for each of several parts of a frame: its levels, or why it cannot be read."""
-        return self._parts.unpack(payloads, parts, step, state)
+        if state is None or not state.known.any():
+            return self._parts.unpack(payloads, parts, step, state)
+        nothing = np.zeros((1, self.coefficients), np.int16)
+        before = State(np.concatenate((state.levels, nothing)), np.append(state.known, True))
+        found = self._parts.unpack(payloads, [np.append(places, self.tokens) for places in parts], step, before)
+        for read, places in zip(found, parts, strict=True):
+            if not isinstance(read, CodeError) and read[-1].any():
+                _move(read, self._still(read[:-1], places, state), read[-1])
+        return [read if isinstance(read, CodeError) else read[:-1] for read in found]
 
 
 _MOST = ((REACH + ESCAPE - 2 << LOW_BITS) - 1).astype(np.int32)
+
+
+def _move(levels: np.ndarray, still: np.ndarray, common: np.ndarray) -> None:
+    """Move the tokens `still` of levels int16 [n, K] by the common motion, int16 [K] in its own units."""
+    by = (common.astype(np.int32) + COMMON_SCALE // 2) // COMMON_SCALE
+    if by.any():
+        levels[still] = np.clip(levels[still] + by, -LIMIT, LIMIT)
 
 
 def _planned(frame: Frame, step: int) -> Plan:

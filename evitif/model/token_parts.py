@@ -47,6 +47,7 @@ class Plan:
     classes: np.ndarray         # uint8 [N, columns]; 0: not coded
     levels: np.ndarray          # int16 [N, K]: what the other side will have
     bits: np.ndarray            # float32 [N]: expected bits of each token
+    common: Plan | None = None  # of one token: by what the patches moved of which nothing else is sent
 
     def kinds(self, count: int) -> np.ndarray:
         """How each token refers to what is known, int [N], of `count` kinds as in `Step`; `count` where it is unmoved."""

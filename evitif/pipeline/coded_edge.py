@@ -56,6 +56,7 @@ class CodedEdge:
         self._acknowledged: _Acknowledged | None = None
         self.setting: CodedSetting | None = None        # of the last frame
         self.copies = 0                                 # of its patches
+        self._common_bytes = 0.0                        # of its patches' common motion, in each part
 
     def encode(self, tokens: np.ndarray, frame_id: int, uplink: UplinkState, chosen: np.ndarray | None = None) -> CodedTokens:
         """Tokens float32 [N, D] of a frame, in parts that fit into datagrams; of patches only the `chosen`, bool [N], or all."""
@@ -67,8 +68,8 @@ class CodedEdge:
         plan, loss = self._plan(levels, step, base, chosen), (uplink.packet_error_rate, uplink.mean_burst)
         weights, sent = self._code.weights_of_patches(levels[prefix:]), slice(None) if chosen is None else chosen[prefix:]
         patches = patches_of(plan, levels, base, weights).at(sent)
-        self.setting = setting = self._choice.choose(
-            step, patches, float(plan.bits[:prefix].sum()) / 8 + _CODER_BYTES, room, uplink.frame_bytes, *loss, self.setting)
+        in_each = float(plan.bits[:prefix].sum()) / 8 + self._common_bytes + _CODER_BYTES
+        self.setting = setting = self._choice.choose(step, patches, in_each, room, uplink.frame_bytes, *loss, self.setting)
         if setting.step != step:
             plan = self._plan(levels, setting.step, base, chosen)
             patches = patches_of(plan, levels, base, weights).at(sent)
@@ -76,6 +77,9 @@ class CodedEdge:
         copies[sent] = self._choice.copies(setting, patches, *loss)
         if base is not None and not copies.all():       # not worth their bits: the bridge keeps what it has of them
             copies, plan = np.maximum(copies, 1), self._code.hold(plan, base, prefix + np.flatnonzero(copies == 0))
+        if base is not None and base.known.any():
+            plan = self._code.with_common_motion(plan, levels, base)
+            self._common_bytes = 0.0 if plan.common is None else float(plan.common.bits.sum()) / 8
         self.copies = round(float(copies[sent].mean())) if copies[sent].size else 1
         parts = self._parts(plan, copies, setting.packets, room + _CODER_BYTES, chosen)
         with self._lock:

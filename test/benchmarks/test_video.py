@@ -18,7 +18,7 @@ from benchmarks.streams import video_page
 from benchmarks.streams.accuracy_per_byte import Judged, coded_points
 from benchmarks.streams.clips import CLIPS, NO_ANSWER, Clip, Source, standing
 from benchmarks.streams.codecs import Parity, Still, Video, last_answer
-from benchmarks.streams.contestants import NOTHING, contestants
+from benchmarks.streams.contestants import EVITIF_CODED, NOTHING, contestants
 from benchmarks.streams.evitif_split import Split
 from benchmarks.streams.statistics import bytes_at, interval95
 from benchmarks.streams.targets import targets_of
@@ -263,6 +263,9 @@ def test_the_page_has_every_family_on_every_link_and_says_what_is_missing(tmp_pa
                '| A, ideal parity | 1,500 | – |\n| B, ideal parity | – |  |' in text
         assert 'Only a part was measured so far: 5 of 9 runs' in text
     assert 'D was left out: no frames.' in video_page.section(result, tmp_path) and '| C |' not in video_page.summary(result)
+    assert 'Only some were drawn.' in video_page.section({**result, 'remark': 'Only some were drawn.'}, tmp_path)
+    cells.append(cell('0 %', EVITIF_CODED, '', 700.0, 0.02))
+    assert f'| --- | ---: | ---: |\n| {EVITIF_CODED} | 700 |  |\n| A, ideal parity' in video_page.summary(result)
 
 
 def cell_of(link, family, size, cost, answered=1.0, variant='', clip='C'):

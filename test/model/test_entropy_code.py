@@ -71,6 +71,8 @@ def test_what_is_unpacked_is_what_was_planned(code, seed, steps, data):
     state = None
     for frame, step in zip(frames_of(seed), steps, strict=True):
         plan = code.plan(code.quantise(frame), step, state)
+        if state is not None and data.draw(st.booleans()):
+            plan = code.with_common_motion(plan, code.quantise(frame), state)
         places = np.array(sorted(data.draw(st.sets(st.integers(0, PLACES - 1), min_size=1))))
         assert np.array_equal(code.unpack(code.pack(plan, places), places, step, state), plan.levels[places])
         known = np.isin(ALL, places) if state is None else state.known | np.isin(ALL, places)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evitif.model.entropy_tables import STEPS
 from evitif.pipeline.coded_choice import CodedChoice, Patches, losses_of
 from evitif.pipeline.coded_edge import CodedEdge
 from evitif.pipeline.coded_states import STATES, CodedStates
@@ -106,6 +107,20 @@ def test_a_frame_that_moved_little_takes_fewer_bytes_once_the_first_was_answered
     world.answer(0)
     coded = world.edge.encode(tokens, 3, UplinkState(session_id=1))
     assert coded.reference == 1 and 4 * sum(len(part.payload) for part in coded.parts) < first
+
+
+def test_what_all_patches_moved_by_is_followed_though_none_of_them_is_sent(code):
+    world, tokens = World(code), video(3, 1)[0]
+    world.frame(1, tokens, [True], 0.0)
+    world.answer(0)
+    step = np.float32(STEPS[world.edge.setting.step])
+    moved = code.reconstruct(world.edge._reference(1).state.levels)
+    moved[1:] += np.float32(0.5) * step * code.synthesis[-1][0]
+    coded = world.edge.encode(moved, 2, UplinkState(session_id=1))
+    found = world.bridge.decode(1, 2, coded)[0]
+    assert np.abs(code.quantise(found) - code.quantise(moved))[1:, 0].max() < step / 4
+    alone = sum(len(part.payload) for part in world.edge.encode(tokens, 3, UplinkState(session_id=2)).parts)
+    assert 4 * sum(len(part.payload) for part in coded.parts) < alone
 
 
 def test_a_session_that_began_anew_is_sent_nothing_in_reference_to_the_former(code):

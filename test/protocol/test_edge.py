@@ -320,3 +320,11 @@ def test_a_hello_that_does_not_fit_is_refused():
         EdgeConnection(SMALL, 128 * 'r', EdgeConfig(max_datagram_bytes=256))
     with pytest.raises(ValueError, match='robot is'):
         EdgeConnection(SMALL, '')
+
+
+def test_the_loss_of_the_uplink_is_known_from_the_first_answer_on(connected):
+    edge, bridge = connected
+    assert math.isnan(edge.uplink.packet_error_rate)
+    edge.send_frame(frame := frame_of(SMALL, 1), 1.0)
+    bridge.answer(frame, 1.02, packet_error_rate=0.4)
+    assert edge.uplink.packet_error_rate == pytest.approx(0.4)

@@ -346,10 +346,10 @@ class EdgeConnection(EdgeView):
         self._expire_due(now)
         sent = self._sent.take(answer.frame_id, answer.capture_stamp_ns, now)
         self._traffic.frames['answered'] += 1
-        self._sender.path.on_answered(sent, now)
         # A frame and its answer are an exchange of four time stamps too, and there are more of them than PINGs.
         times = session.exchange(sent.sent_at, answer.first_arrival, answer.first_arrival + answer.hold_s, now)
-        self._sender.on_round_trip(max(now - sent.sent_at - answer.hold_s, 0.0), now)
+        rate, round_trip = answer.packet_error_rate if newest else math.nan, max(now - sent.sent_at - answer.hold_s, 0.0)
+        self._sender.on_answer(sent, rate, round_trip, now)
         self._events += AnswerArrived(answer, sent, now - sent.sent_at, *times, copies * received.size), *self._sent.overdue(now)
 
     def _heard(self, session: EdgeSession, there_at: float, now: float) -> None:

@@ -15,7 +15,7 @@ from evitif.protocol.edge.config import EdgeConfig
 from evitif.protocol.edge.marking import Marking
 from evitif.protocol.edge.path_size import PathSize
 from evitif.protocol.edge.pings import Sent
-from evitif.protocol.events import DatagramSize, MarksDropped
+from evitif.protocol.events import DatagramSize, MarksDropped, SentFrame
 from evitif.protocol.frames.coded_frame import CodedFrame, coded_datagrams
 from evitif.protocol.frames.frame_datagrams import FrameDatagrams
 from evitif.protocol.frames.packetiser import LEAST_DATAGRAM_BYTES, SOURCE_FRAME_RESERVE, Packetiser, TokenFrame, row_capacity
@@ -43,7 +43,7 @@ class UplinkState:
     frame_bytes: float = math.inf           # that a frame may take, IP and UDP headers included
     name_bytes: int = SOURCE_FRAME_RESERVE  # of the source frame's name in each datagram of the last frame
     queueing_delay_s: float = math.nan
-    packet_error_rate: float = math.nan     # of the uplink, as last reported, and
+    packet_error_rate: float = math.nan     # of the uplink, as an answer or a report said last, and
     mean_burst: float = math.nan
     datagram_bytes: int = 0                 # that a datagram may take (`path_size`), UDP payload; 0: not known yet
     session_id: int = 0                     # 0: there is none
@@ -113,6 +113,14 @@ class FrameSender:
         self._learnt(now)
         self._control.on_round_trip(seconds)
         self._pacer.set_rate(self._control.rate_bit_s, now, LEAST_BURST_BYTES if self._control.marked else MIN_BURST_BYTES)
+
+    def on_answer(self, sent: SentFrame, packet_error_rate: float, round_trip: float, now: float) -> None:
+        """Take what an answer says; it has the same rate as a report (NaN: an older one's), and there are more of them."""
+        self.path.on_answered(sent, now)
+        self.on_round_trip(round_trip, now)
+        if not math.isnan(packet_error_rate):
+            self._loss = packet_error_rate
+            self._update_uplink(now)
 
     def on_report(self, report: Report, packet_error_rate: float, mean_burst: float, now: float) -> None:
         """Take a report of the bridge."""
