@@ -39,6 +39,8 @@ LEAVE_S = 60.0               # that a drained bridge waits for its robots
 def join(start: bool) -> str:
     """Join the cluster that this machine is in, or with `start` begin one. Its address. Raises ValueError where there is none."""
     options: dict[str, Any] = {'namespace': NAMESPACE, 'log_to_driver': False, 'logging_level': logging.ERROR}
+    if ray.is_initialized():
+        return ray.get_runtime_context().gcs_address
     if (address := _cluster()) is None:
         if not start:
             raise ValueError('no Ray cluster is here; expected one that `evitif fleet up` or `ray start` began')

@@ -1,6 +1,7 @@
 """A robot, directories and bridges: the robot is redirected and moved, bridges and directories die, and no frame is answered twice."""
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -473,3 +474,20 @@ def test_a_bridge_that_knows_no_directory_yet_has_nothing_to_wait_for():
     assert bridge.get_timer() is None
     bridge.place.set_directories([DIRECTORY])
     assert bridge.get_timer() <= run.now
+
+
+@pytest.mark.parametrize('bad', ['behind 30 % loss', 'slow'])
+def test_with_two_bridges_the_99th_percentile_is_the_better_one_s(bad):
+    run = fleet(2, seed=3)
+    robot = run.robot(redundant=2)
+    run.run(2.0)
+    worse, answer, lost = robot.addresses[0], run._answer, Random(5)
+    if bad == 'slow':
+        run._answer = lambda address, host, frame: run.at(run.now + 0.08 * (address == worse), lambda: answer(address, host, frame))
+    else:
+        run.watch = lambda source, target, data: worse not in (source, target) or lost.random() > 0.3
+    sent = run.stream(robot, 200, first=1)
+    run.run(22.0)
+    times = sorted(event.round_trip_s for event in run.of(AnswerArrived))
+    alone = 2 * run.link.delay + run.tail                    # what the better one takes
+    assert len(times) == len(sent) == 200 and times[197] <= 1.1 * alone

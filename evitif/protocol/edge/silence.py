@@ -6,7 +6,7 @@ little when it is wrong: the session goes on until another bridge has given one.
 
 import math
 
-LEAST_S, FIRST_S = 0.06, 0.25      # waited for a PONG at least, and while the round trip is not known: a hiccup takes so long
+LEAST_S, FIRST_S = 0.04, 0.25      # waited for a PONG at least, and while the round trip is not known: a hiccup takes so long
 CHANCE = 0.01                # that all PONGs were lost
 MOST_ASKED = 12
 PROBE_S = 0.02               # between PINGs once one was not answered in time
