@@ -11,13 +11,14 @@ import yaml
 
 from evitif.pipeline import BridgeRuntime
 from evitif.settings import bridge_settings
+from evitif_lab.commands.options import whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument('--directories', required=True, metavar='HOST:PORT,…', help='the directories of the fleet')
     parser.add_argument('--fleet-key', required=True, metavar='FILE', help='key of the fleet')
-    parser.add_argument('--number', type=int, required=True, help='of this bridge in the fleet, which no other has')
+    parser.add_argument('--number', type=whole(1, 65_535), required=True, help='of this bridge in the fleet, which no other has')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes',
                         help='a setting of bridge_node, again and again: model=…, cut=…, key_file=…, port=…')
     parser.add_argument('--strategy', default='split', help='(default: %(default)s)')

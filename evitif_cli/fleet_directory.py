@@ -10,6 +10,7 @@ from evitif.settings.hosts import hosts_of
 from evitif_fleet.admin import PORT, AdminServer
 from evitif_fleet.directory import DirectoryRuntime, DirectorySettings
 from evitif_fleet.metrics import available, exposition
+from evitif_lab.commands.options import whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--unsealed', action='store_true', help='run without the robots\' keys; robots only follow to the same host')
     parser.add_argument('--name', default='directory', help='(default: %(default)s)')
     parser.add_argument('--bind-host', default='0.0.0.0', help='(default: %(default)s)')
-    parser.add_argument('--port', type=int, default=7600, help='UDP (default: %(default)s)')
+    parser.add_argument('--port', type=whole(0, 65_535), default=7600, help='UDP (default: %(default)s)')
     parser.add_argument('--state', metavar='FILE', help='keeps what the directory knows for its next life')
     parser.add_argument('--admin', default=f'127.0.0.1:{PORT}', metavar='HOST:PORT',
                         help='HTTP for `evitif fleet status` and `drain`, and /metrics (default: %(default)s)')

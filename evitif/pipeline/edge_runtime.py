@@ -219,6 +219,10 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         observation.frame_id = frame.frame_id
         try:
             sent = frame.stamped and self._encode_and_send(frame, observation, uplink)
+            if frame.stamped and not sent and (now := self._connection.uplink).session_id not in (0, uplink.session_id):
+                sent = self._encode_and_send(frame, observation, now)       # it referred to frames that another bridge had
+            if frame.stamped and not self._strategy.keeps_content:
+                observation.content = None      # else the tokens of frames that wait for their answers would fill the memory
         except Exception as error:  # the observation is enough for an answer of the robot's own
             self._fail(frame, error)
             sent = False
@@ -240,8 +244,6 @@ class EdgeRuntime(Runtime[EdgeStrategy, _Frame]):
         if encoded.remark:
             self._repeated(logging.INFO, encoded.remark, 'quantisation')
         tokens = encoded.frame(frame.frame_id, frame.capture_stamp_ns, self._name_on_the_wire(frame.source_frame))
-        if not self._strategy.keeps_content:
-            observation.content = None      # else the tokens of frames that wait for their answers would fill the memory
         frame.sent = np.zeros(self._strategy.parameters.tokens, bool)
         frame.sent[slice(None) if encoded.chosen is None else encoded.chosen] = True
         with self._lock:

@@ -16,7 +16,7 @@ KEYS = {'numpy': 'python3-numpy', 'PIL': 'python3-pil', 'cv2': 'python3-opencv',
         # timm brings them, and there are no keys of their own for every platform
         'safetensors': 'python3-timm-pip', 'huggingface_hub': 'python3-timm-pip'}
 # rosdep has none; package.xml says in words how to get it
-NO_KEY = {'simplejpeg', 'constriction', 'rosbags', 'mcap', 'av', 'prometheus_client'}
+NO_KEY = {'simplejpeg', 'constriction', 'rosbags', 'mcap', 'av', 'prometheus_client', 'ray'}
 BROUGHT = {'apsw'}              # by rosbags
 OLDEST_PYTHON = (3, 10)         # Ubuntu 22.04: Humble, and a Jetson with JetPack 6
 

@@ -329,7 +329,7 @@ def test_forged_resets_make_an_edge_say_hello_once_a_second_and_a_true_one_still
     assert edge.session_id == session and edge.connected
     hellos = [when for when, data in run.departed if data[3] == datagram.HELLO and when > 11.0]
     assert len(hellos) <= 3 * (5 + 5)
-    run.add_bridge(SMALL, keys=run.bridge._admission._keys)
+    run.add_bridge(SMALL, keys=run.bridge._admission._gate.keys)
     run.run(1.5)
     assert edge.connected and edge.session_id != session
 

@@ -125,10 +125,14 @@ class EdgeLinks(LinksView):
             self._collect(link, now)
 
     def send_frame(self, frame: TokenFrame | CodedFrame, now: float, session_id: int = 0) -> bool:
-        """Send a frame over the links in use; one that refers to others of a session that is being left goes there. False: nowhere."""
-        refers = session_id != 0 and isinstance(frame, CodedFrame) and frame.tokens.reference is not None
-        left = [link for link in self._of(RETIRED) if refers and link.is_up and link.connection.session_id == session_id]
-        sent = [link for link in left or self._of(USED) if link.connection.send_frame(frame, now)]
+        """Send a frame over the links in use; one that refers to others of a session goes where that is, also if it is being left.
+
+        :return: whether it was sent: False if there is no link, or the session that it refers to is over
+        """
+        over = self._of(USED)
+        if session_id and isinstance(frame, CodedFrame) and frame.tokens.reference is not None:
+            over = [link for link in over + self._of(RETIRED) if link.is_up and link.connection.session_id == session_id]
+        sent = [link for link in over if link.connection.send_frame(frame, now)]
         self._answers.expect(frame.frame_id, [id(link) for link in sent])
         return bool(sent)
 
