@@ -98,6 +98,8 @@ def check_answers(listener, loss):
     listener.wait_until(lambda: not complaint(on_robot, off_board, statistics, loss), START_S,
                         lambda: complaint(on_robot, off_board, statistics, loss))
     for message in on_robot:
+        if message.how == Prediction.HOW_MEMORY:        # the robot repeats its last answer where its own is overdue
+            continue
         assert message.strategy == 'split' and message.robot == 'tortoise'
         assert message.tokens_sent == 65 and message.tokens_received <= 65
         # Without a PALDN the last known tokens stand in; a first frame has none.
