@@ -24,8 +24,8 @@ def run(options: argparse.Namespace, config: CommonSettings, monitor: Monitor, p
     start_nodes(options, config, monitor, processes, key_file)
     wait_for_the_link(monitor, processes)
     processes.start('camera', 'evitif_edge_node.camera_node', NAMESPACE, source=options.images, rate=float(options.rate),
-                    count=options.frames, loop=True, shuffle=True, seed=options.seed, wait_for_subscribers=len(monitor.edges),
-                    exit_when_done=True)
+                    recorded_stamps=False, count=options.frames, loop=True, shuffle=True, seed=options.seed,
+                    wait_for_subscribers=len(monitor.edges), exit_when_done=True)
     collect(options, monitor, processes)
 
 
