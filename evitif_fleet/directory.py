@@ -16,12 +16,11 @@ from evitif.protocol.directory.endpoint import BridgeReported, DirectoryEndpoint
 from evitif.protocol.events import RobotRefused
 from evitif.protocol.sealing.keys import (
     UNSEALED_WARNING,
-    KeyFileError,
-    RobotKeys,
     key_state,
     read_robot_keys,
     read_secret,
     require_choice,
+    reread_robot_keys,
 )
 from evitif.protocol.sealing.tickets import FleetKey
 from evitif.repeated_log import RepeatedLog
@@ -155,10 +154,7 @@ class DirectoryRuntime:
                 self._repeated(logging.ERROR, f'what the directory knows cannot be kept: {error}', 'state')
 
     def _read_keys(self, path: str) -> None:
-        try:
-            keys = read_robot_keys(path)
-        except KeyFileError as error:
-            keys = RobotKeys(refused=[f'no robot has a key any more: {error}'])
+        keys = reread_robot_keys(path)
         self._loop.call(lambda now: self.endpoint.set_keys(keys))
         self._log(logging.INFO, f'the keys in {path} were changed and read again')
 

@@ -45,7 +45,7 @@ from evitif.protocol.events import (
 )
 from evitif.protocol.frames.reassembly import ReceivedFrame
 from evitif.protocol.rate.statistics import LinkStatistics
-from evitif.protocol.sealing.keys import KeyFileError, RobotKeys, key_state, read_robot_keys, require_choice
+from evitif.protocol.sealing.keys import RobotKeys, key_state, read_robot_keys, require_choice, reread_robot_keys
 from evitif.protocol.wire.answer import Answer, best
 from evitif.protocol.wire.datagram import SMALL_PATH
 from evitif.protocol.wire.link_names import group_of
@@ -286,10 +286,7 @@ class BridgeRuntime(Runtime[BridgeStrategy, Slot]):
 
     def _read_keys(self, path: str) -> None:
         """A key that is gone or cannot be read no longer counts: a robot whose key was stolen stays out, whatever else is wrong."""
-        try:
-            keys = read_robot_keys(path)
-        except KeyFileError as error:
-            keys = RobotKeys(refused=[f'no robot has a key any more: {error}'])
+        keys = reread_robot_keys(path)
         self._loop.call(lambda now: self._endpoint.set_keys(keys))
         self._log(logging.INFO, f'the keys in {path} were changed and read again')
         self._say_of_keys(keys)

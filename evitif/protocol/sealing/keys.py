@@ -204,6 +204,14 @@ def read_robot_keys(path: str | Path) -> RobotKeys:
     return RobotKeys(keys, refused=refused)
 
 
+def reread_robot_keys(path: str) -> RobotKeys:
+    """As `read_robot_keys`, for who runs with former keys: where nothing can be read, no robot has a key any more."""
+    try:
+        return read_robot_keys(path)
+    except KeyFileError as error:
+        return RobotKeys(refused=[f'no robot has a key any more: {error}'])
+
+
 def _check_owner(shown: str, status: os.stat_result, path: Path) -> None:
     """Whoever owns a file can read and exchange it, whatever its mode."""
     if status.st_uid not in (0, os.geteuid()):
