@@ -6,7 +6,7 @@ import torch
 
 from evitif.heads import Reading
 from evitif.heads.classify import LinearProbe
-from evitif.model.build import ModelSpec, build_model
+from evitif.model.build import ModelSpec, build_model, save_model
 from evitif.model.fingerprint import trunk_fingerprint
 from evitif.model.split import SplitModel
 
@@ -41,3 +41,13 @@ def probe_of(reading, labels=('cup', 'plate', 'fork'), kind=LinearProbe):
     for tensor in head.state_dict().values():
         tensor.normal_()
     return head.eval()
+
+
+def save_tiny_backbone(folder, name):
+    """A ViT of random weights that sees 32x32 pixels as 8x8 patches and knows two classes, in `folder`."""
+    kwargs = {'img_size': 32, 'patch_size': 4, 'embed_dim': 24, 'depth': 4, 'num_heads': 3}
+    module = build_model(ModelSpec('vit_tiny_patch16_224', random_seed=1, num_classes=2, model_kwargs=kwargs)).module
+    save_model(folder, module, {
+        'name': name, 'architecture': 'vit_tiny_patch16_224', 'model_kwargs': kwargs, 'class_names': ['a', 'b'], 'default_cut': 2,
+        'pretrained_cfg': {'input_size': [3, 32, 32], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0,
+                           'crop_mode': 'center'}})

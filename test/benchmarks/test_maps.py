@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from heads_backbone import save_tiny_backbone
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))      # it is run from the repository and not installed
@@ -18,20 +19,15 @@ from benchmarks.streams.map_clips import MapSplit, PlaceClip
 from benchmarks.streams.traces import Link
 from evitif.heads import Reading, save_head
 from evitif.heads.segment import SegmentHead
-from evitif.model.build import ModelSpec, build_model, save_model
+from evitif.model.build import ModelSpec, build_model
 
-KWARGS = {'img_size': 32, 'patch_size': 4, 'embed_dim': 24, 'depth': 4, 'num_heads': 3}
 FRAMES = 8
 
 
 @pytest.fixture
 def given(tmp_path):
     """A backbone and a segmenter of random weights, and frames of a ball that moves: the options of the part."""
-    module = build_model(ModelSpec('vit_tiny_patch16_224', random_seed=1, num_classes=2, model_kwargs=KWARGS)).module
-    save_model(tmp_path / 'backbone', module, {
-        'name': 'backbone', 'architecture': 'vit_tiny_patch16_224', 'model_kwargs': KWARGS, 'class_names': ['a', 'b'], 'default_cut': 2,
-        'pretrained_cfg': {'input_size': [3, 32, 32], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0,
-                           'crop_mode': 'center'}})
+    save_tiny_backbone(tmp_path / 'backbone', 'backbone')
     head = SegmentHead(Reading((2, 4), False, (32, 32), (8, 8), 1, 24), ('ground', 'ball'), width=16, fine=4).eval()
     save_head(tmp_path / 'masks', head, build_model(ModelSpec(str(tmp_path / 'backbone'))).module, {'model': 'backbone', 'cut': 2})
     for name in ('images', 'labels'):

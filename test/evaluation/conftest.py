@@ -1,5 +1,7 @@
 """A small model with its recoveries and images of two classes, made in a second."""
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +18,8 @@ from evitif.settings import SplitSettings
 from evitif_lab.baselines import LEARNED
 from evitif_lab.training.transform_code import fit_code
 from evitif_lab.trials.closed_form import fit_closed_form
+
+sys.path.insert(0, str(Path(__file__).parents[1]))      # heads_backbone
 
 CUT = 1
 

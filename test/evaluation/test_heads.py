@@ -3,25 +3,20 @@
 import cv2
 import numpy as np
 import pytest
+from heads_backbone import save_tiny_backbone
 
 from evitif.files import read_json
 from evitif.heads import Reading, save_head
 from evitif.heads.segment import SegmentHead
-from evitif.model.build import ModelSpec, build_model, save_model
+from evitif.model.build import ModelSpec, build_model
 from evitif_lab.evaluation.heads import HeadEvaluation, evaluate_heads
 from evitif_lab.evaluation.heads_report import markdown, write_report
-
-KWARGS = {'img_size': 32, 'patch_size': 4, 'embed_dim': 24, 'depth': 4, 'num_heads': 3}
 
 
 @pytest.fixture
 def system(tmp_path):
     """A backbone and a segmenter of random weights, and a folder of a bright ball that moves slowly."""
-    module = build_model(ModelSpec('vit_tiny_patch16_224', random_seed=1, num_classes=2, model_kwargs=KWARGS)).module
-    save_model(tmp_path / 'backbone', module, {
-        'name': 'backbone', 'architecture': 'vit_tiny_patch16_224', 'model_kwargs': KWARGS, 'class_names': ['a', 'b'], 'default_cut': 2,
-        'pretrained_cfg': {'input_size': [3, 32, 32], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0,
-                           'crop_mode': 'center'}})
+    save_tiny_backbone(tmp_path / 'backbone', 'backbone')
     reading = Reading((2, 4), False, (32, 32), (8, 8), 1, 24)
     head = SegmentHead(reading, ('ground', 'ball'), width=16, fine=4).eval()
     save_head(tmp_path / 'masks', head, build_model(ModelSpec(str(tmp_path / 'backbone'))).module, {'model': 'backbone', 'cut': 2})

@@ -2,27 +2,23 @@
 
 import numpy as np
 import pytest
+from heads_backbone import save_tiny_backbone
 from PIL import Image
 
 from evitif.files import read_json
 from evitif.heads import Reading, save_head
 from evitif.heads.segment import SegmentHead
-from evitif.model.build import ModelSpec, build_model, save_model
+from evitif.model.build import ModelSpec, build_model
 from evitif_cli.main import main
 from evitif_lab.evaluation.smoothing import SmoothingEvaluation, evaluate_smoothing
 
-KWARGS = {'img_size': 32, 'patch_size': 4, 'embed_dim': 24, 'depth': 4, 'num_heads': 3}
 FRAMES = 24
 
 
 @pytest.fixture
 def system(tmp_path):
     """A model of random weights, and a noisy film: folders of two classes, the second half of the frames of the other one."""
-    module = build_model(ModelSpec('vit_tiny_patch16_224', random_seed=1, num_classes=2, model_kwargs=KWARGS)).module
-    save_model(tmp_path / 'model', module, {
-        'name': 'small', 'architecture': 'vit_tiny_patch16_224', 'model_kwargs': KWARGS, 'class_names': ['a', 'b'], 'default_cut': 2,
-        'pretrained_cfg': {'input_size': [3, 32, 32], 'mean': [0.5] * 3, 'std': [0.5] * 3, 'interpolation': 'bicubic', 'crop_pct': 1.0,
-                           'crop_mode': 'center'}})
+    save_tiny_backbone(tmp_path / 'model', 'small')
     head = SegmentHead(Reading((2, 4), False, (32, 32), (8, 8), 1, 24), ('ground', 'ball'), width=16, fine=4).eval()
     for bias in (head.decoder.out.bias, head.decoder.coarse.bias):       # so that no class wins everywhere
         bias.data.zero_()
